@@ -1,0 +1,1 @@
+"""innerloop: few-shot meta-learning in PyTorch."""

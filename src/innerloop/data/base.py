@@ -1,0 +1,114 @@
+"""Images indexed by class: what every data set becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from innerloop.errors import UserError
+
+
+@dataclass(frozen=True)
+class ImageClasses:
+    """A data set of images, sorted by class.
+
+    The images of class `c` are `images[starts[c] : starts[c] + counts[c]]`;
+    classes may have different numbers of images.
+
+    Attributes:
+        images: `uint8` array `[images, C, H, W]`, values 0..255; may be memory-mapped.
+        starts: `int64` array `[classes]`, index of the first image of each class.
+        counts: `int64` array `[classes]`, number of images of each class, at least 1.
+        names: one name a class, unique, e.g. `"Greek/character03"`.
+        groups: one group a class, e.g. its alphabet; all `""` where there are none.
+        name: short name of the data set, for results and pictures.
+        dark_ink: True for dark strokes on light paper, whose usual network input
+            is inverted so that ink is 1 and paper 0.
+        splits: splits that come with the data: name of the split to
+            `{"train": classes, "val": classes, "test": classes}`.
+    """
+
+    images: np.ndarray
+    starts: np.ndarray
+    counts: np.ndarray
+    names: Sequence[str]
+    groups: Sequence[str] = ()
+    name: str = "images"
+    dark_ink: bool = False
+    splits: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.dtype != np.uint8:
+            raise UserError(
+                f"{self.name}: images must be a uint8 array [images, C, H, W], "
+                f"not {self.images.dtype} of shape {self.images.shape}"
+            )
+        if not len(self.starts) == len(self.counts) == len(self.names):
+            raise UserError(f"{self.name}: starts, counts and names must have one entry a class")
+        if len(self.counts) == 0 or int(self.counts.min()) < 1:
+            raise UserError(f"{self.name}: every class needs at least one image")
+        if int((self.starts + self.counts).max()) > len(self.images):
+            raise UserError(f"{self.name}: the classes reach beyond the {len(self.images)} images")
+        if not self.groups:
+            object.__setattr__(self, "groups", ("",) * len(self.names))
+
+    @classmethod
+    def from_square(cls, array: np.ndarray, **attributes) -> ImageClasses:
+        """Wrap an array with the same number of images in every class.
+
+        Args:
+            array: `uint8` `[classes, images a class, C, H, W]`.
+            attributes: further attributes of `ImageClasses`; `names` is numbered by default.
+
+        Raises:
+            UserError: `array` has another shape or type.
+        """
+        if array.ndim != 5 or array.dtype != np.uint8 or 0 in array.shape:
+            raise UserError(
+                "need a uint8 array [classes, images a class, channels, height, width], "
+                f"not {array.dtype} of shape {array.shape}"
+            )
+        classes, per_class = array.shape[:2]
+        attributes.setdefault("names", [f"class{i:04d}" for i in range(classes)])
+        return cls(
+            images=array.reshape(classes * per_class, *array.shape[2:]),
+            starts=np.arange(classes, dtype=np.int64) * per_class,
+            counts=np.full(classes, per_class, dtype=np.int64),
+            **attributes,
+        )
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(C, H, W)` of one image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def class_images(self, index: int) -> np.ndarray:
+        """The images of class `index`: `uint8` `[count, C, H, W]`."""
+        start = int(self.starts[index])
+        return self.images[start : start + int(self.counts[index])]
+
+
+def load_npy(path: str | Path) -> np.ndarray:
+    """Memory-map a `.npy` file of numbers, read-only.
+
+    Raises:
+        UserError: the file is missing, no `.npy`, cut short, or holds pickled objects
+            (which are never loaded: they could run code).
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(
+            f"{path} is not a usable .npy file of numbers ({error}); "
+            "write it with numpy.save(path, array) from a plain numeric array"
+        ) from error
