@@ -1,1 +1,70 @@
-"""innerloop: few-shot meta-learning in PyTorch."""
+"""innerloop: few-shot meta-learning in PyTorch.
+
+The names below are loaded when they are first used, so that `import innerloop`
+and the command line's `--help` do not wait for PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from innerloop import data, models
+    from innerloop.algorithms import MAML, Algorithm
+    from innerloop.config import TrainConfig
+    from innerloop.episodes import Episodes
+    from innerloop.errors import UserError
+    from innerloop.evaluate import evaluate
+    from innerloop.functional import adapt_steps
+    from innerloop.loading import load
+    from innerloop.sampler import EpisodeSampler
+    from innerloop.trainer import resume, train
+
+_HOME = {
+    "MAML": "algorithms",
+    "Algorithm": "algorithms",
+    "EpisodeSampler": "sampler",
+    "Episodes": "episodes",
+    "TrainConfig": "config",
+    "UserError": "errors",
+    "adapt_steps": "functional",
+    "evaluate": "evaluate",
+    "load": "loading",
+    "resume": "trainer",
+    "train": "trainer",
+}
+
+__all__ = [
+    "MAML",
+    "Algorithm",
+    "EpisodeSampler",
+    "Episodes",
+    "TrainConfig",
+    "UserError",
+    "__version__",
+    "adapt_steps",
+    "data",
+    "evaluate",
+    "load",
+    "models",
+    "resume",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("data", "models"):
+        return importlib.import_module(f"innerloop.{name}")
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"innerloop.{_HOME[name]}"), name)
+        # Loading the submodule `evaluate` binds that name here; the function is what is meant.
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'innerloop' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

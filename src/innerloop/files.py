@@ -62,6 +62,57 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 os.unlink(temporary)
 
 
+@contextlib.contextmanager
+def one_at_a_time(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let one process in at a time; the others wait.
+
+    The operating system lifts the lock when its holder ends, however it ends, so
+    a crash never leaves it behind.  Where the file system knows no locks, this
+    waits for nobody.
+
+    Args:
+        path: the lock file, which is made if need be and stays behind, empty.
+
+    Raises:
+        UserError: the lock file cannot be made.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+b")  # noqa: SIM115 (closed below, after the lock)
+    except OSError as error:
+        raise UserError(
+            f"cannot write in {path.parent} ({error.strerror}); "
+            "set INNERLOOP_HOME to a folder that can be written to"
+        ) from error
+    with file:
+        _lock(file)
+        # Closing the file gives the lock back.
+        yield
+
+
+def _lock(file: BinaryIO) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        _lock_on_windows(file)
+        return
+    # Some network file systems have no locks; what is written is still whole then.
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _lock_on_windows(file: BinaryIO) -> None:
+    import msvcrt
+
+    file.seek(0)
+    # LK_LOCK gives up after ten seconds; ten minutes is longer than anyone needs the lock.
+    for _ in range(60):
+        with contextlib.suppress(OSError):
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
+            return
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

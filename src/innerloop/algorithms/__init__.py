@@ -1,0 +1,6 @@
+"""Meta-learning algorithms; one file each."""
+
+from innerloop.algorithms.base import Algorithm
+from innerloop.algorithms.maml import MAML
+
+__all__ = ["MAML", "Algorithm"]

@@ -1,0 +1,69 @@
+"""The command line: `innerloop COMMAND ...`, one module a command."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from innerloop.errors import UserError
+
+COMMANDS = {
+    "train": "meta-train a network and test it",
+    "evaluate": "test a trained network",
+    "data": "prepare data sets, look at them",
+}
+
+HELP = """\
+usage: innerloop COMMAND ...
+
+Few-shot meta-learning in PyTorch: MAML and its relatives.
+
+commands:
+{commands}
+
+examples:
+  innerloop train                              MAML on glyphs, about two minutes, no download
+  innerloop train --data omniglot              the same on Omniglot (downloads 15 MB once)
+  innerloop train --preset finn2017-5way-1shot --max-seconds 600
+  innerloop evaluate runs/glyphs-maml-5way1shot-001 --tasks 1000
+  innerloop data sheet glyphs --out glyphs.png
+
+`innerloop COMMAND --help` says more of each."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status.
+
+    0: done. 2: a mistake that the message explains. 130: interrupted by the user.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output, such as `head`, has gone away; so may the rest of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        lines = (f"  {name:<10}{text}" for name, text in COMMANDS.items())
+        print(HELP.format(commands="\n".join(lines)), flush=True)
+        return 0
+    if arguments[0] == "--version":
+        from innerloop import __version__
+
+        print(f"innerloop {__version__}")
+        return 0
+    command, *rest = arguments
+    if command not in COMMANDS:
+        raise UserError(f"there is no command {command!r}: choose from {', '.join(COMMANDS)}")
+    return importlib.import_module(f"innerloop.cli.{command}").main(rest) or 0

@@ -1,0 +1,73 @@
+"""Data sets: what every one becomes, and where each comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from innerloop.data.base import ImageClasses
+from innerloop.data.folder import folder
+from innerloop.data.omniglot import SIZE, omniglot
+from innerloop.data.omniglot_facts import HALVES
+from innerloop.data.random_images import random_images
+from innerloop.data.sheet import contact_sheet
+from innerloop.data.splits import available_splits, split_classes
+from innerloop.errors import UserError
+
+__all__ = [
+    "ImageClasses",
+    "available_splits",
+    "contact_sheet",
+    "folder",
+    "load",
+    "omniglot",
+    "random_images",
+    "split_classes",
+]
+
+NAMES = ("omniglot", "glyphs", "random")
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    omniglot_source: str | Path | None = None,
+    image_size: int | None = None,
+    progress: bool = False,
+) -> ImageClasses:
+    """Load a data set by its name or its place.
+
+    Args:
+        name_or_path: `"omniglot"`, `"glyphs"` (characters made up by a program),
+            `"random"` (noise), or the path of a folder of pictures or of a `.npy`
+            file.  A folder with Omniglot's two archives is taken as Omniglot.
+        omniglot_source: see `omniglot`.
+        image_size: see `folder`; the data sets with names are 28 x 28.
+        progress: show progress on standard error.
+
+    Raises:
+        UserError: neither a name nor a path, or what is there is not usable.
+    """
+    name = str(name_or_path)
+    if name in NAMES:
+        if image_size not in (None, SIZE):
+            raise UserError(f"{name} is {SIZE} x {SIZE}; image_size is for folders of pictures")
+        if name == "omniglot":
+            return omniglot(omniglot_source, progress=progress)
+        if name == "random":
+            return random_images()
+        # Imported on demand: no other data set needs the generator.
+        from innerloop.data.glyphs import glyphs
+
+        return glyphs()
+    path = Path(name_or_path).expanduser()
+    if not path.exists():
+        raise UserError(
+            f"{name!r} is neither a data set ({', '.join(NAMES)}) nor the path of a folder of "
+            "pictures or a .npy file"
+        )
+    if image_size in (None, SIZE) and all(
+        (path / f"images_{half}").is_dir() or (path / f"images_{half}.zip").is_file()
+        for half in HALVES
+    ):
+        return omniglot(path, progress=progress)
+    return folder(path, image_size=image_size, progress=progress)

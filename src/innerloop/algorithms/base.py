@@ -1,0 +1,204 @@
+"""What all meta-learning algorithms share: the task axis, the query loss, prediction."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from innerloop.episodes import Episodes
+from innerloop.errors import UserError
+from innerloop.functional import Params, accuracy
+from innerloop.models.layers import FeaturesOf, SharedHead, check_batch_norm, statistics_by_group
+
+BN_MODES = ("transductive", "support")
+
+
+class Algorithm(ABC):
+    """A meta-learning algorithm on a network.
+
+    An algorithm is its `meta_gradient`; trainer and evaluation know nothing else
+    of it but how it adapts.  The network is never changed: parameters come in
+    as a dict and go out as a dict.
+
+    Args:
+        model: any `nn.Module` from inputs `[B, ...]` to outputs `[B, ...]`.
+            Parameters with `requires_grad=False` stay fixed.
+        loss: of outputs and targets, the mean over the examples of one set.
+        bn: where batch norm takes the statistics for queries from:
+            `"transductive"`, the query set itself, so that a prediction depends on
+            the other queries; or `"support"`, the support set alone.
+        chunk_size: tasks computed at a time, to bound memory; None for all.
+
+    Raises:
+        UserError: the network keeps running batch statistics, or `bn="support"` is
+            asked of a network with a batch norm other than `innerloop.models.BatchNorm`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+        bn: str = "transductive",
+        chunk_size: int | None = None,
+    ) -> None:
+        if bn not in BN_MODES:
+            raise UserError(f"bn must be one of {', '.join(BN_MODES)}, not {bn!r}")
+        if chunk_size is not None and chunk_size < 1:
+            raise UserError(f"chunk_size must be at least 1, not {chunk_size}")
+        check_batch_norm(model, own_only=bn == "support")
+        self.model, self.loss, self.bn, self.chunk_size = model, loss, bn, chunk_size
+        # Parameters that hold one row for every class.
+        self._shared_rows = {
+            f"{name}.{part}".lstrip(".")
+            for name, module in model.named_modules()
+            if isinstance(module, SharedHead)
+            for part in ("weight", "bias")
+        }
+
+    def init_params(self) -> Params:
+        """A copy of the network's trainable parameters by name: where meta-training starts."""
+        return {
+            name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad
+        }
+
+    @abstractmethod
+    def task_gradient(
+        self, params: Params, task: Episodes, n_way: int | None
+    ) -> tuple[Params, Params]:
+        """One task's part of the meta-gradient.
+
+        Args:
+            params: the meta-parameters.
+            task: tensors without the task axis, e.g. `support_x` `[N*K, C, H, W]`.
+            n_way: as for `adapt_steps`.
+
+        Returns:
+            The gradient by parameter name, and a dict of scalar metrics.
+        """
+
+    @abstractmethod
+    def adapt_steps(
+        self,
+        params: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        *,
+        inner_steps: int | None = None,
+        n_way: int | None = None,
+    ) -> Iterator[Params]:
+        """The fast weights of one task, before the first and after each inner step.
+
+        Args:
+            params: the meta-parameters; they are not changed.
+            support_x: `[N*K, ...]`.
+            support_y: `[N*K]`.
+            inner_steps: None for as many as in training.
+            n_way: N, for a network with a shared head; None to count the classes in
+                `support_y` (not possible inside `vmap`).
+        """
+
+    def adapt(
+        self,
+        params: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        *,
+        inner_steps: int | None = None,
+        n_way: int | None = None,
+    ) -> Params:
+        """The fast weights after the last inner step; arguments as for `adapt_steps`."""
+        *_, adapted = self.adapt_steps(
+            params, support_x, support_y, inner_steps=inner_steps, n_way=n_way
+        )
+        return adapted
+
+    def meta_gradient(self, params: Params, episodes: Episodes) -> tuple[Params, Params]:
+        """The mean of the tasks' gradients, all tasks computed together.
+
+        Args:
+            params: the meta-parameters by name; they are not changed.
+            episodes: T tasks.
+
+        Returns:
+            `(grads, metrics)`: gradients by parameter name, and the tasks' mean of
+            each metric, scalars: `loss` (query loss), for class labels `accuracy`
+            (query accuracy, 0..1).
+        """
+        means = []
+        for chunk in episodes.chunks(self.chunk_size):
+            share = chunk.num_tasks / episodes.num_tasks
+            parts = self.chunk_gradient(params, chunk)
+            means.append([{name: share * v for name, v in part.items()} for part in parts])
+        grads, metrics = (
+            {name: torch.stack([part[name] for part in parts]).sum(dim=0) for name in parts[0]}
+            for parts in zip(*means, strict=True)
+        )
+        return grads, metrics
+
+    def chunk_gradient(self, params: Params, episodes: Episodes) -> tuple[Params, Params]:
+        """`meta_gradient` of tasks that fit into memory together."""
+        # The gradient is taken inside vmap, one a task, and averaged afterwards.
+        # Differentiating through vmap instead gives wrong numbers with batch norm
+        # and layer norm (PyTorch 2.13): see tests/algorithms/test_maml.py.
+        batched = torch.func.vmap(
+            self.task_gradient, in_dims=(None, 0, None), randomness="different"
+        )
+        grads, metrics = (
+            {name: value.mean(dim=0) for name, value in part.items()}
+            for part in batched(params, episodes, self.count_ways(episodes.support_y))
+        )
+        return grads, metrics
+
+    def forward(self, params: Params, x: Tensor) -> Tensor:
+        """The network's outputs for `x` with `params` in place of its own."""
+        return torch.func.functional_call(self.model, params, (x,))
+
+    def features(self, params: Params, x: Tensor) -> Tensor:
+        """What the last layer of a `HeadedModel` sees, with `params` in place of its own."""
+        named = {f"model.{name}": p for name, p in params.items()}
+        return torch.func.functional_call(FeaturesOf(self.model), named, (x,))
+
+    def count_ways(self, labels: Tensor) -> int | None:
+        """N, for labels 0..N-1 that all occur; None where no shared head asks for it."""
+        return int(labels.max()) + 1 if self._shared_rows else None
+
+    def fast_weights(self, params: Params, n_way: int | None) -> Params:
+        """What the inner loop starts from: `params`, a shared head copied once a class."""
+        return {
+            name: p.expand(n_way, *p.shape[1:]) if name in self._shared_rows else p
+            for name, p in params.items()
+        }
+
+    def query_outputs(self, params: Params, support_x: Tensor, query_x: Tensor) -> Tensor:
+        """Outputs for the queries of one task, batch norm as `bn` says.
+
+        Args:
+            params: fast weights.
+            support_x: `[N*K, ...]`, looked at only where `bn="support"`.
+            query_x: `[N*Q, ...]`.
+
+        Returns:
+            `[N*Q, N]`.
+        """
+        if self.bn == "transductive":
+            return self.forward(params, query_x)
+        support, queries = support_x.shape[0], query_x.shape[0]
+        with statistics_by_group(support + queries, first=support):
+            return self.forward(params, torch.cat([support_x, query_x]))[support:]
+
+    def query_loss(self, params: Params, task: Episodes) -> tuple[Tensor, Params]:
+        """Loss of the fast weights `params` on a task's queries, and metrics."""
+        return self.judge(self.query_outputs(params, task.support_x, task.query_x), task.query_y)
+
+    def judge(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Params]:
+        """The loss of `outputs`, and the metrics `loss` and, for class labels, `accuracy`."""
+        loss = self.loss(outputs, targets)
+        metrics = {"loss": loss.detach()}
+        if not targets.is_floating_point():
+            metrics["accuracy"] = accuracy(outputs.detach(), targets)
+        return loss, metrics

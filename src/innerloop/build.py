@@ -1,0 +1,113 @@
+"""From settings to objects: data, episode samplers, network, algorithm."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from innerloop import models
+from innerloop.algorithms import MAML, Algorithm
+from innerloop.config import TrainConfig
+from innerloop.data import load as load_data
+from innerloop.data.base import ImageClasses
+from innerloop.data.splits import split_classes
+from innerloop.errors import UserError
+from innerloop.sampler import EpisodeSampler
+
+
+def build_data(config: TrainConfig, *, progress: bool = False) -> ImageClasses:
+    """The data set that `config` names; raises `UserError` as `innerloop.data.load`."""
+    return load_data(
+        config.data,
+        omniglot_source=config.omniglot_source,
+        image_size=config.image_size,
+        progress=progress,
+    )
+
+
+def build_samplers(config: TrainConfig, data: ImageClasses) -> dict[str, EpisodeSampler]:
+    """Samplers for `"train"`, `"val"` and `"test"`; no `"val"` where the split has none.
+
+    Raises:
+        UserError: unknown split, or too few classes or images for the tasks.
+    """
+    samplers = {}
+    for part, classes in split_classes(data, config.split, seed=config.seed).items():
+        if part == "val" and len(classes) == 0:
+            continue
+        train = part == "train"
+        samplers[part] = EpisodeSampler(
+            data,
+            classes,
+            n_way=(config.train_n_way or config.n_way) if train else config.n_way,
+            k_shot=config.k_shot,
+            k_query=config.k_query if train else config.eval_k_query,
+            seed=config.seed,
+            split=part,
+            rotate=config.rotate if train else config.rotate_test,
+            inputs=config.inputs,
+            device=config.device,
+        )
+    return samplers
+
+
+def build_model(config: TrainConfig, image_shape: tuple[int, int, int]) -> nn.Module:
+    """The network that `config` names, for images of shape `(C, H, W)`."""
+    channels, height, width = image_shape
+    if config.model == "mlp":
+        return models.MLP(
+            channels * height * width, config.n_way, head=config.head, seed=config.seed
+        )
+    if config.model == "tutorial_conv":
+        if (height, width) != (28, 28):
+            raise UserError(f"model tutorial_conv takes 28 x 28 images, not {height} x {width}")
+        return models.TutorialConv(
+            config.n_way, channels=channels, width=config.width, seed=config.seed
+        )
+    if height != width:
+        raise UserError(f"model conv4 takes square images, not {height} x {width}")
+    return models.Conv4(
+        config.n_way,
+        channels=channels,
+        image_size=height,
+        width=config.width,
+        pool=config.pool,
+        head=config.head,
+        unit_features=config.unit_features,
+        seed=config.seed,
+    )
+
+
+def _maml(config: TrainConfig, model: nn.Module) -> Algorithm:
+    return MAML(
+        model,
+        config.inner_lr,
+        config.inner_steps,
+        config.first_order,
+        inner_reduction=config.inner_reduction,
+        inner_max_norm=config.inner_max_norm,
+        bn=config.bn,
+        chunk_size=config.chunk_size,
+    )
+
+
+ALGORITHMS: dict[str, Callable[[TrainConfig, nn.Module], Algorithm]] = {"maml": _maml}
+
+
+def build_algorithm(config: TrainConfig, model: nn.Module) -> Algorithm:
+    """The algorithm that `config` names, on `model`."""
+    return ALGORITHMS[config.algorithm](config, model.to(config.device))
+
+
+def absolute_paths(config: TrainConfig) -> TrainConfig:
+    """Paths made absolute, so that a run folder can be used from any working directory."""
+    changes = {}
+    if config.omniglot_source:
+        changes["omniglot_source"] = str(Path(config.omniglot_source).expanduser().absolute())
+    if os.sep in config.data or Path(config.data).exists():
+        changes["data"] = str(Path(config.data).expanduser().absolute())
+    return dataclasses.replace(config, **changes)

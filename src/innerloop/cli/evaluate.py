@@ -1,0 +1,103 @@
+"""`innerloop evaluate`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from innerloop.errors import UserError
+
+DESCRIPTION = """Test a trained network on tasks that it has not seen.
+
+examples:
+  innerloop evaluate runs/first
+  innerloop evaluate runs/first --tasks 1000 --bn support --json
+  innerloop evaluate runs/first --data omniglot --inner-steps 10
+  innerloop evaluate runs/first --n-way 20"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What to test on; everything not given is as in the run."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder or a weights file."""
+    tasks: int = 600
+    """Number of test tasks."""
+    inner_steps: int | None = None
+    """Inner steps; by default the run's eval_inner_steps."""
+    bn: Literal["transductive", "support"] | None = None
+    """Batch statistics for queries: of the query set, or of the support set alone."""
+    part: Literal["test", "val", "train"] = "test"
+    """Which part of the split."""
+    data: str | None = None
+    """Other data: glyphs, omniglot, random or a PATH."""
+    omniglot_source: str | None = None
+    """Folder with the Omniglot archives."""
+    split: str | None = None
+    """Another split."""
+    n_way: int | None = None
+    """Another number of classes (needs head `shared`)."""
+    k_shot: int | None = None
+    """Another number of support images of each class."""
+    k_query: int | None = None
+    """Another number of query images of each class."""
+    rotate_test: bool | None = None
+    """Whether classes turned by 90, 180 and 270 degrees count as further classes."""
+    seed: int | None = None
+    """Other tasks."""
+    device: str = "cpu"
+    """Where to compute: cpu, cuda, mps."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print the result as JSON on standard output."""
+    per_task: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """With --json: keep the accuracy of every single task (`accuracies`)."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse `argv`, evaluate, print; returns the exit status."""
+    arguments = tyro.cli(Arguments, args=argv, prog="innerloop evaluate", description=DESCRIPTION)
+
+    from innerloop.allocator import keep_memory
+    from innerloop.evaluate import evaluate
+    from innerloop.loading import load_for
+    from innerloop.report import TerminalReport, format_result
+
+    keep_memory()
+    loaded, samplers = load_for(arguments.run, **_changes(arguments))
+    if arguments.part not in samplers:
+        raise UserError(f"split {loaded.config.split} has no {arguments.part} part")
+    result = evaluate(
+        loaded.algorithm,
+        loaded.params,
+        samplers[arguments.part],
+        tasks=arguments.tasks,
+        inner_steps=loaded.config.eval_inner_steps,
+        on_progress=TerminalReport().testing(arguments.tasks),
+    )
+    result["split"] = loaded.config.split
+    if not arguments.per_task:
+        del result["accuracies"]
+    print(json.dumps(result) if arguments.json else format_result(result))
+    return 0
+
+
+def _changes(arguments: Arguments) -> dict[str, object]:
+    """The settings of the run that are to be replaced."""
+    renamed = {"k_query": "eval_k_query", "inner_steps": "eval_inner_steps"}
+    own = ("run", "tasks", "part", "json", "per_task")
+    changes = {
+        renamed.get(name, name): value
+        for name, value in dataclasses.asdict(arguments).items()
+        if name not in own and value is not None
+    }
+    if "data" in changes:
+        # The run's split need not exist in other data.
+        changes.setdefault("split", "auto")
+    if changes.get("eval_inner_steps", 1) == 0:
+        raise UserError("--inner-steps must be at least 1; the result lists step 0 too")
+    return changes

@@ -1,0 +1,89 @@
+"""`innerloop train`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from innerloop.config import TrainConfig, preset_names, read_yaml
+from innerloop.errors import UserError
+
+DESCRIPTION = f"""Meta-train a network, choose the best weights on validation tasks, test them.
+
+Settings come from the quick recipe, then --preset or --config, then single options.
+
+presets: {", ".join(preset_names())}
+
+examples:
+  innerloop train
+  innerloop train --data omniglot --omniglot-source DOWNLOADS
+  innerloop train --data my-photos/ --k-shot 5 --iterations 500
+  innerloop train --preset tutorial --iterations 100 --out runs/first
+  innerloop train --resume runs/first"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Where settings come from and where results go; the rest is `TrainConfig`."""
+
+    settings: tyro.conf.OmitArgPrefixes[TrainConfig]
+    preset: str | None = None
+    """Start from a recipe that comes with the package."""
+    config: Path | None = None
+    """Start from a YAML file, such as the config.yaml of a run."""
+    out: Path | None = None
+    """A new folder for the run; by default the next free one below runs/."""
+    resume: Path | None = None
+    """Go on with the interrupted run in this folder; takes no other settings."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print the results as JSON on standard output."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse `argv`, train, report; returns the exit status."""
+    arguments = tyro.cli(
+        Arguments,
+        args=argv,
+        default=Arguments(settings=_base(argv)),
+        prog="innerloop train",
+        description=DESCRIPTION,
+    )
+    if arguments.resume is not None and arguments.settings != TrainConfig():
+        raise UserError("--resume takes everything from the run folder: leave out other settings")
+
+    # PyTorch takes seconds to import, which --help should not wait for.
+    from innerloop.allocator import keep_memory
+    from innerloop.report import TerminalReport
+    from innerloop.trainer import resume, train
+
+    keep_memory()
+    report = TerminalReport()
+    if arguments.resume is not None:
+        run = resume(arguments.resume, report=report)
+    else:
+        run = train(arguments.settings, out=arguments.out, report=report)
+    if run.interrupted:
+        return 130
+    if arguments.json:
+        print(json.dumps({"run": str(run.folder), **run.results}))
+    return 0
+
+
+def _base(argv: list[str]) -> TrainConfig:
+    """The settings that --preset or --config name."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", nargs="?")
+    parser.add_argument("--config", nargs="?")
+    known, _ = parser.parse_known_args(argv)
+    if known.preset is not None and known.config is not None:
+        raise UserError("give --preset or --config, not both")
+    if known.preset is not None:
+        return TrainConfig.preset(known.preset)
+    if known.config is not None:
+        return TrainConfig.from_dict(read_yaml(known.config), known.config)
+    return TrainConfig()

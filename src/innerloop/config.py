@@ -1,0 +1,240 @@
+"""The settings of a training run: config file schema and command line in one.
+
+This module imports neither PyTorch nor NumPy, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+
+from innerloop.errors import UserError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All settings of one run; the defaults are the `quick` recipe."""
+
+    # --- data and tasks
+    data: str = "glyphs"
+    """What to learn from: `glyphs` (made on the spot), `omniglot`, `random`, or the PATH of a
+    folder with one folder of images per class, of a folder with train.csv, val.csv and test.csv,
+    or of a .npy array (classes, images, channels, height, width)."""
+    omniglot_source: str | None = None
+    """Folder with images_background.zip and images_evaluation.zip (or what is in them);
+    without it they are downloaded once."""
+    image_size: int | None = None
+    """Images from a folder are resized to this many pixels."""
+    split: str = "auto"
+    """Which classes are for meta-training, -validation and -test; `auto` takes the usual split of
+    the data. `innerloop data info DATA` lists them."""
+    n_way: int = 5
+    """Classes in a task."""
+    k_shot: int = 1
+    """Support images of each class."""
+    k_query: int = 5
+    """Query images of each class in a training task."""
+    train_n_way: int | None = 20
+    """Classes in a training task where it should differ from n_way (needs head `shared`)."""
+    eval_k_query: int = 15
+    """Query images of each class in a validation or test task."""
+    inputs: Literal["ink", "unit", "raw"] = "ink"
+    """Pixels: `ink` is 1 for ink and 0 for paper, `unit` 0 to 1, `raw` 0 to 255."""
+    rotate: bool = True
+    """Training classes turned by 90, 180 and 270 degrees count as further classes."""
+    rotate_test: bool = False
+    """The same for validation and test classes."""
+
+    # --- network
+    model: Literal["conv4", "tutorial_conv", "mlp"] = "conv4"
+    """The network."""
+    width: int = 64
+    """Filters of each convolution."""
+    pool: Literal["stride", "max"] = "stride"
+    """conv4: halve the image by strided convolutions or by max-pooling."""
+    head: Literal["linear", "shared"] = "shared"
+    """Last layer: `linear` has one learned row per class, `shared` one row that all classes start
+    from."""
+    unit_features: bool = True
+    """conv4: scale feature vectors to unit mean square."""
+
+    # --- algorithm (inner loop)
+    algorithm: Literal["maml"] = "maml"
+    """The meta-learning algorithm."""
+    inner_lr: float = 0.08
+    """Inner learning rate."""
+    inner_steps: int = 1
+    """Inner steps in training."""
+    eval_inner_steps: int = 3
+    """Inner steps in validation and test."""
+    first_order: bool = False
+    """Drop the second derivatives (first-order MAML)."""
+    inner_reduction: Literal["mean", "per_shot"] = "per_shot"
+    """Support loss: the mean over examples, or their sum divided by the shots (as in the paper's
+    code; n_way times the mean)."""
+    inner_max_norm: float | None = None
+    """Clip each inner gradient to this norm."""
+    bn: Literal["transductive", "support"] = "transductive"
+    """Batch statistics for queries: of the query set, or of the support set."""
+
+    # --- meta-training (outer loop)
+    iterations: int = 1000
+    """Outer steps."""
+    max_seconds: float | None = None
+    """End training after this much time, even if iterations are left; the schedule follows."""
+    meta_batch_size: int = 4
+    """Tasks in one outer step."""
+    meta_lr: float = 5e-3
+    """Learning rate of Adam in the outer loop."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """meta_lr over the run: as it is, or a short warm-up and a half cosine down to 1%."""
+    clip_value: float | None = None
+    """Clip each entry of the meta-gradient to plus or minus this."""
+    clip_norm: float | None = 10.0
+    """Clip the norm of the meta-gradient."""
+
+    # --- run
+    seed: int = 0
+    """Initial weights and episodes are a pure function of it."""
+    val_every: int = 100
+    """Validate after this many outer steps; the best weights so far are what the run is for."""
+    val_tasks: int = 100
+    """Tasks in each validation."""
+    test_tasks: int = 600
+    """Tasks in the test at the end."""
+    chunk_size: int | None = None
+    """Tasks computed at a time: lower it when memory runs out."""
+    threads: int | None = None
+    """CPU threads; PyTorch's choice by default."""
+    device: str = "cpu"
+    """Where to compute: cpu, cuda, mps."""
+
+    def __post_init__(self) -> None:
+        for name in [
+            "n_way",
+            "k_shot",
+            "k_query",
+            "eval_k_query",
+            "width",
+            "inner_steps",
+            "eval_inner_steps",
+            "iterations",
+            "meta_batch_size",
+            "val_every",
+            "val_tasks",
+            "test_tasks",
+        ]:
+            least = 2 if name == "n_way" else 1
+            if getattr(self, name) < least:
+                raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        for name in ("inner_lr", "meta_lr", "max_seconds", "clip_value", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"{name} must be greater than 0, not {value}")
+        if self.train_n_way not in (None, self.n_way) and self.head != "shared":
+            raise UserError(
+                "train_n_way can differ from n_way only with head: shared, because a linear head "
+                "has one row per class; set head to shared or train_n_way to null"
+            )
+        if self.head == "shared" and self.model == "tutorial_conv":
+            raise UserError("model tutorial_conv has a linear head: set head to linear")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings as plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any], source: str = "the config") -> TrainConfig:
+        """Settings by name; what is not given keeps its default.
+
+        Raises:
+            UserError: an unknown name (the nearest known one is suggested), or a value
+                of the wrong type; it names `source`.
+        """
+        if not isinstance(settings, dict):
+            raise UserError(f"{source} must hold `name: value` lines")
+        types = get_type_hints(cls)
+        for name in settings:
+            if name not in types:
+                near = difflib.get_close_matches(str(name), types, n=1)
+                hint = f": did you mean {near[0]!r}?" if near else f"; known: {', '.join(types)}"
+                raise UserError(f"{source} has an unknown setting {name!r}{hint}")
+        return cls(
+            **{name: _coerce(name, value, types[name], source) for name, value in settings.items()}
+        )
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> TrainConfig:
+        """Read a YAML file of settings.
+
+        Raises:
+            UserError: the file cannot be read, is no YAML, or has a bad setting.
+        """
+        return cls.from_dict(read_yaml(path), str(path))
+
+    @classmethod
+    def preset(cls, name: str) -> TrainConfig:
+        """One of the recipes that come with the package, see `preset_names`.
+
+        Raises:
+            UserError: there is no such recipe; it lists those that there are.
+        """
+        if name not in preset_names():
+            raise UserError(f"there is no preset {name!r}: choose from {', '.join(preset_names())}")
+        text = (resources.files("innerloop") / "presets" / f"{name}.yaml").read_text("utf-8")
+        return cls.from_dict(yaml.safe_load(text), f"preset {name}")
+
+
+def preset_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("innerloop") / "presets"
+    return sorted(f.name[: -len(".yaml")] for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file of `name: value` lines.
+
+    Raises:
+        UserError: the file cannot be read or is no such YAML.
+    """
+    try:
+        settings = yaml.safe_load(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{path} must hold `name: value` lines")
+    return settings
+
+
+def _coerce(name: str, value: Any, kind: Any, source: str) -> Any:
+    """`value` as `kind`, for what YAML and JSON can hold."""
+    choices = get_args(kind)
+    if get_origin(kind) is Literal:
+        if value in choices:
+            return value
+        raise UserError(f"{source}: {name} must be one of {', '.join(choices)}, not {value!r}")
+    if choices:  # X | None
+        if value is None:
+            return None
+        kind = next(c for c in choices if c is not type(None))
+    if kind is bool or isinstance(value, bool):
+        good = kind is bool and isinstance(value, bool)
+    elif kind is float:
+        # YAML reads 1e-3 (without a point) as text.
+        try:
+            value, good = float(value), True
+        except (TypeError, ValueError):
+            good = False
+    else:
+        good = isinstance(value, kind)
+    if not good:
+        raise UserError(f"{source}: {name} must be of type {kind.__name__}, not {value!r}")
+    return value

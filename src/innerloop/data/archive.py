@@ -1,0 +1,157 @@
+"""Drawings read straight out of Omniglot's zip files, or out of the unpacked folders.
+
+Nothing is unpacked to the disk, so no entry of an archive can land outside it;
+entries that try are refused all the same, because such an archive is not Omniglot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from innerloop.errors import UserError
+
+# Omniglot has 19,280 and 13,180 entries of at most 522 bytes and 105 x 105 pixels.
+MAX_ENTRIES = 60_000
+MAX_BYTES = 1_000_000
+MAX_SIDE = 4096
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """The drawings of one half of Omniglot.
+
+    Attributes:
+        origin: the zip file or the folder.
+        crcs: `"Greek/character03/0394_01.png"` to the CRC-32 of that PNG file.
+        read: the bytes of one drawing, by its key in `crcs`.
+    """
+
+    origin: Path
+    crcs: dict[str, int]
+    read: Callable[[str], bytes]
+
+
+@contextlib.contextmanager
+def open_drawings(path: Path) -> Iterator[Drawings]:
+    """Open a zip file or a folder of drawings.
+
+    Args:
+        path: `images_background.zip`, or the unpacked folder `images_background`.
+            What lies above `alphabet/character/drawing.png` is ignored.
+
+    Raises:
+        UserError: the archive is no zip file, is cut short or damaged, has an entry
+            with an unsafe name or an absurd size, or has too many entries.
+    """
+    if path.is_dir():
+        yield _from_folder(path)
+        return
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        raise UserError(
+            f"{path} is not a usable zip file ({error}); it may be cut short: download it again"
+        ) from error
+    with archive:
+        yield _from_zip(path, archive)
+
+
+def _from_zip(path: Path, archive: zipfile.ZipFile) -> Drawings:
+    entries = archive.infolist()
+    if len(entries) > MAX_ENTRIES:
+        raise UserError(
+            f"{path} has {len(entries):,} entries, more than {MAX_ENTRIES:,}: not Omniglot"
+        )
+    found: dict[str, zipfile.ZipInfo] = {}
+    for entry in entries:
+        # Archives made on Windows may use backslashes.
+        name = entry.filename.replace("\\", "/")
+        if name.startswith("/") or ".." in name.split("/") or ":" in name.split("/")[0]:
+            raise UserError(
+                f"{path}: refusing the archive, its entry {entry.filename!r} points outside it"
+            )
+        key = _key(name)
+        if entry.is_dir() or key is None:
+            continue
+        _check_bytes(path, name, entry.file_size)
+        if key in found:
+            raise UserError(f"{path}: {key} is in the archive twice")
+        found[key] = entry
+
+    def read(key: str) -> bytes:
+        try:
+            return archive.read(found[key])
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
+            # RuntimeError is what zipfile raises for an encrypted entry.
+            raise UserError(
+                f"{path}: {found[key].filename} cannot be read ({error}); download it again"
+            ) from error
+
+    return Drawings(path, {key: entry.CRC for key, entry in found.items()}, read)
+
+
+def _from_folder(path: Path) -> Drawings:
+    found: dict[str, Path] = {}
+    for file in path.glob("*/*/*"):
+        key = _key(file.relative_to(path).as_posix())
+        if key is None or not file.is_file():
+            continue
+        _check_bytes(path, key, file.stat().st_size)
+        found[key] = file
+        if len(found) > MAX_ENTRIES:
+            raise UserError(f"{path} has more than {MAX_ENTRIES:,} files: not Omniglot")
+
+    def read(key: str) -> bytes:
+        try:
+            return found[key].read_bytes()
+        except OSError as error:
+            raise UserError(f"{found[key]} cannot be read ({error.strerror})") from error
+
+    return Drawings(path, {key: zlib.crc32(read(key)) for key in found}, read)
+
+
+def _key(name: str) -> str | None:
+    """The last three parts of the name of a drawing; None for anything else."""
+    parts = PurePosixPath(name).parts
+    if any(part.startswith(".") or part == "__MACOSX" for part in parts):
+        return None
+    if len(parts) < 3 or not name.lower().endswith(".png"):
+        return None
+    return "/".join(parts[-3:])
+
+
+def _check_bytes(origin: Path, name: str, size: int) -> None:
+    if size > MAX_BYTES:
+        raise UserError(
+            f"{origin}: {name} is {size:,} bytes; a drawing of Omniglot has a few hundred, "
+            f"anything above {MAX_BYTES:,} is refused"
+        )
+
+
+def check_png(data: bytes, what: str) -> None:
+    """Refuse bytes that are no PNG, or that would unfold into a huge picture.
+
+    The size is read from the file's header, before any decoder sees the bytes.
+
+    Args:
+        data: the file.
+        what: its name, for the message.
+
+    Raises:
+        UserError: no PNG, or larger than 4096 x 4096 pixels.
+    """
+    if len(data) < 24 or not data.startswith(_PNG_SIGNATURE):
+        raise UserError(f"{what} is not a PNG picture")
+    width, height = struct.unpack(">II", data[16:24])
+    if max(width, height) > MAX_SIDE:
+        raise UserError(
+            f"{what} claims {width} x {height} pixels, more than {MAX_SIDE} x {MAX_SIDE}: refused"
+        )

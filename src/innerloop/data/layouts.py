@@ -1,0 +1,179 @@
+"""Finding out which picture belongs to which class: folders, or mini-ImageNet's csv files."""
+
+from __future__ import annotations
+
+import csv
+import os
+import unicodedata
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from innerloop.data.pictures import EXTENSIONS, is_picture
+from innerloop.errors import UserError
+
+PARTS = ("train", "val", "test")
+
+_HINT = (
+    "put the pictures of each class into a folder of its own (PATH/cat/1.jpg, PATH/dog/1.jpg), "
+    "or use mini-ImageNet's layout (PATH/images, train.csv, val.csv, test.csv)"
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The pictures of each class, before any of them is opened.
+
+    Attributes:
+        classes: class name to its files; both sorted, whatever order the file
+            system lists them in.
+        groups: class name to its group, `""` where there is none.
+        split: part of the split to class names; empty without csv files.
+    """
+
+    classes: dict[str, list[Path]]
+    groups: dict[str, str]
+    split: dict[str, list[str]] = field(default_factory=dict)
+
+
+def find_layout(path: Path) -> Layout:
+    """Read the layout of a folder of pictures.
+
+    Args:
+        path: a folder of class folders, at any depth, or one with `images`,
+            `train.csv`, `val.csv` and `test.csv`.
+
+    Raises:
+        UserError: there is no such folder, or it cannot be told which picture
+            belongs to which class; the message says what to change.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path} is not a folder" if path.exists() else f"{path} does not exist")
+    tables = [part for part in PARTS if (path / f"{part}.csv").is_file()]
+    return _from_tables(path, tables) if tables else _from_folders(path)
+
+
+def _from_folders(path: Path) -> Layout:
+    found: dict[str, list[Path]] = {}
+    seen: set[str] = set()
+    for place, folders, files in os.walk(path, followlinks=True, onerror=_raise):
+        real = os.path.realpath(place)
+        # A link to a folder above it would be walked for ever.
+        folders[:] = [] if real in seen else [name for name in folders if not _is_hidden(name)]
+        pictures = sorted(Path(place, name) for name in files if is_picture(name))
+        if pictures and real not in seen:
+            found[_normal(Path(place).relative_to(path).as_posix())] = pictures
+        seen.add(real)
+    if not found:
+        raise UserError(
+            f"{path} holds no pictures ({', '.join(ending[1:] for ending in EXTENSIONS)}); {_HINT}"
+        )
+    _check_depth(path, found)
+    names = sorted(found)
+    parents = {name: PurePosixPath(name).parent.as_posix() for name in names}
+    groups = {name: "" if parent == "." else parent for name, parent in parents.items()}
+    return Layout({name: found[name] for name in names}, groups)
+
+
+def _check_depth(path: Path, found: dict[str, list[Path]]) -> None:
+    """A folder is a class or holds classes, not both."""
+    above = {parent.as_posix() for name in found for parent in PurePosixPath(name).parents}
+    if set(found) == {"."}:
+        raise UserError(f"the pictures in {path} lie loose, without folders of classes; {_HINT}")
+    for name in sorted(found):
+        if name in above or name == ".":
+            raise UserError(
+                f"{found[name][0]} lies beside folders with pictures, so its class is unclear; "
+                "move it into a class folder or remove it"
+            )
+
+
+def _from_tables(path: Path, tables: list[str]) -> Layout:
+    missing = [f"{part}.csv" for part in PARTS if part not in tables]
+    if missing:
+        raise UserError(
+            f"{path} has {tables[0]}.csv but not {' and '.join(missing)}; for a part without "
+            "classes write a file with the one line: filename,label"
+        )
+    if not (path / "images").is_dir():
+        raise UserError(f"{path} has csv files but no folder named images beside them")
+    classes: dict[str, list[Path]] = defaultdict(list)
+    part_of: dict[str, str] = {}
+    row_of: dict[Path, str] = {}
+    for part in PARTS:
+        table = path / f"{part}.csv"
+        for row, (filename, label) in _rows(table):
+            if part_of.setdefault(label, part) != part:
+                raise UserError(
+                    f"{table} row {row}: class {label!r} is in {part_of[label]}.csv too; "
+                    "the parts of a split must not share classes"
+                )
+            file = path / "images" / filename
+            if file in row_of:
+                raise UserError(
+                    f"{table} row {row}: {filename} was named before, in {row_of[file]}; "
+                    "a picture listed twice could be in a support and a query set at once"
+                )
+            row_of[file] = f"{table.name} row {row}"
+            classes[label].append(file)
+    if not classes:
+        raise UserError(f"train.csv, val.csv and test.csv in {path} name no pictures")
+    _check_present(path, row_of)
+    names = sorted(classes)
+    return Layout(
+        {name: sorted(classes[name], key=Path.as_posix) for name in names},
+        dict.fromkeys(names, ""),
+        {part: [name for name in names if part_of[name] == part] for part in PARTS},
+    )
+
+
+def _check_present(path: Path, row_of: dict[Path, str]) -> None:
+    missing = [file for file in row_of if not file.is_file()]
+    if missing:
+        first = missing[0]
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"{first.relative_to(path)} ({row_of[first]}){more} is not there; "
+            f"all {len(row_of):,} pictures of the csv files must be in {path / 'images'}"
+        )
+
+
+def _rows(table: Path) -> list[tuple[int, tuple[str, str]]]:
+    """Row number and (filename, label), for every row after the header."""
+    rows = []
+    try:
+        with open(table, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = columns
+            for column in ("filename", "label"):
+                if column not in columns:
+                    raise UserError(
+                        f"{table} has no column {column!r}; its first line must be "
+                        f"filename,label, not {','.join(columns) or 'empty'}"
+                    )
+            for number, row in enumerate(reader, start=2):
+                filename = (row["filename"] or "").strip()
+                label = _normal((row["label"] or "").strip())
+                if not filename or not label:
+                    raise UserError(f"{table} row {number} lacks a filename or a label")
+                parts = PurePosixPath(filename.replace("\\", "/")).parts
+                if ".." in parts or parts[0] == "/" or ":" in parts[0]:
+                    raise UserError(f"{table} row {number}: {filename} points out of images/")
+                rows.append((number, ("/".join(parts), label)))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table} cannot be read as a csv file in UTF-8 ({error})") from error
+    return rows
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _normal(name: str) -> str:
+    """One spelling of accents, so that names sort alike on every system."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _raise(error: OSError) -> None:
+    raise UserError(f"{error.filename} cannot be read ({error.strerror})") from error

@@ -1,0 +1,128 @@
+"""Decoding people's own pictures: any common format, grey or colour, turned as it was taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from innerloop.errors import UserError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+_ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height.
+_GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file name is a visible file with the extension of a picture."""
+    return not name.startswith(".") and name.lower().endswith(EXTENSIONS)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height as one sees the picture, in pixels, from the file's header.
+
+    Raises:
+        UserError: the file cannot be read as a picture.
+    """
+    with _opened(path) as picture:
+        width, height = picture.size
+        turned = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    return (height, width) if turned else (width, height)
+
+
+def is_grey(path: Path) -> bool:
+    """Whether no pixel has any colour, whatever the file's format could hold.
+
+    Raises:
+        UserError: the file cannot be read as a picture.
+    """
+    with _opened(path) as picture:
+        if picture.mode in _GREY_MODES:
+            return True
+        pixels = np.asarray(_flat(picture, path, "RGB"))
+    red = pixels[..., :1]
+    return bool((pixels == red).all())
+
+
+def read_picture(path: Path, channels: int, size: tuple[int, int] | None) -> np.ndarray:
+    """Decode one picture.
+
+    Transparent parts become white paper.  Of animations the first frame is taken.
+
+    Args:
+        path: the file.
+        channels: 1 for grey, 3 for red, green, blue.
+        size: (width, height) to scale to in pixels, whatever the proportions were,
+            with Pillow's Lanczos filter; None keeps the size.
+
+    Returns:
+        `uint8` array `[channels, height, width]`.
+
+    Raises:
+        UserError: the file cannot be read as a picture.
+    """
+    with _opened(path) as picture:
+        try:
+            flat = _flat(ImageOps.exif_transpose(picture), path, "L" if channels == 1 else "RGB")
+        except _DECODING_ERRORS as error:
+            raise _unreadable(path, error) from error
+    if size is not None and flat.size != size:
+        flat = flat.resize(size, Image.Resampling.LANCZOS)
+    pixels = np.asarray(flat)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def border_brightness(images: np.ndarray) -> float:
+    """Median brightness of the outermost pixels.
+
+    Args:
+        images: `uint8` `[..., H, W]`.
+
+    Returns:
+        0 (black) to 255 (white).
+    """
+    sides = (images[..., 0, :], images[..., -1, :], images[..., :, 0], images[..., :, -1])
+    return float(np.median(np.concatenate([side.ravel() for side in sides])))
+
+
+# SyntaxError and struct errors (ValueError's kin) come from damaged files in some of
+# Pillow's decoders; DecompressionBombError is derived from Exception alone.
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except _DECODING_ERRORS as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: BaseException) -> UserError:
+    return UserError(f"{path} cannot be read as a picture ({error}); replace or remove it")
+
+
+def _flat(picture: Image.Image, path: Path, mode: str) -> Image.Image:
+    """The picture in `"L"` or `"RGB"`, on white where it is transparent."""
+    if picture.mode == "F":
+        raise UserError(
+            f"{path} has floating-point pixels, whose range is unknown; "
+            "save it with 8 or 16 bits a channel"
+        )
+    try:
+        if picture.mode.startswith("I"):
+            # Sixteen bits a pixel; Pillow's own conversion would cut off above 255.
+            values = np.asarray(picture).astype(np.int64) >> 8
+            picture = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+        elif picture.has_transparency_data:
+            colours = picture.convert("RGBA")
+            paper = Image.new("RGBA", colours.size, "white")
+            picture = Image.alpha_composite(paper, colours)
+        return (
+            picture.convert("RGB").convert(mode) if picture.mode == "P" else picture.convert(mode)
+        )
+    except _DECODING_ERRORS as error:
+        raise _unreadable(path, error) from error

@@ -1,0 +1,101 @@
+"""Trained networks back from a run folder or a weights file."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from innerloop.algorithms.base import Algorithm
+from innerloop.build import build_algorithm, build_data, build_model, build_samplers
+from innerloop.checkpoint import fill, read_tensors
+from innerloop.config import TrainConfig
+from innerloop.errors import UserError
+from innerloop.functional import Params
+from innerloop.sampler import EpisodeSampler
+
+
+class Loaded(NamedTuple):
+    """What `load` gives back.
+
+    Attributes:
+        model: the network; its own parameters are the trained ones.
+        algorithm: the algorithm on it, to adapt and predict.
+        params: the trained meta-parameters by name.
+        config: the settings of the run.
+        image_shape: `(C, H, W)` of the images that it was trained on.
+    """
+
+    model: nn.Module
+    algorithm: Algorithm
+    params: Params
+    config: TrainConfig
+    image_shape: tuple[int, int, int]
+
+
+def load(path: str | Path) -> Loaded:
+    """Load what a run has learnt.
+
+    Args:
+        path: a run folder, or a `model.safetensors` of one.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or not of this package.
+    """
+    path = Path(path)
+    file = path / "model.safetensors" if path.is_dir() else path
+    if not file.exists():
+        if path.is_dir() and (path / "config.yaml").exists():
+            raise UserError(
+                f"the run in {path} has no weights yet: go on with innerloop train --resume {path}"
+            )
+        raise UserError(f"{path} is neither a run folder nor a weights file")
+    tensors, metadata = read_tensors(file)
+    try:
+        settings, shape = metadata["config"], metadata["image_shape"]
+        channels, height, width = (int(n) for n in shape)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} lacks the description of its network") from error
+    config = TrainConfig.from_dict(settings, str(file))
+    model = build_model(config, (channels, height, width))
+    algorithm = build_algorithm(config, model)
+    params = fill(algorithm.init_params(), tensors, str(file))
+    for name, p in model.named_parameters():
+        p.data.copy_(params[name])
+    return Loaded(model, algorithm, params, config, (channels, height, width))
+
+
+def load_for(
+    path: str | Path, *, progress: bool = False, **changes: Any
+) -> tuple[Loaded, dict[str, EpisodeSampler]]:
+    """Load a run together with samplers of tasks to test it on.
+
+    Args:
+        path: as for `load`.
+        progress: show the progress of preparing data.
+        changes: settings that replace those of the run, for instance `data`, `bn`, `n_way`.
+
+    Raises:
+        UserError: as `load`; or the network cannot do what is asked.
+    """
+    loaded = load(path)
+    config = TrainConfig.from_dict({**loaded.config.to_dict(), **changes, "train_n_way": None})
+    if config.n_way != loaded.config.n_way and config.head != "shared":
+        raise UserError(
+            f"this network has a head with {loaded.config.n_way} rows and cannot tell "
+            f"{config.n_way} classes apart: train with head: shared to change n_way"
+        )
+    data = build_data(config, progress=progress)
+    if data.image_shape != loaded.image_shape:
+        raise UserError(
+            f"the network was trained on images of shape {loaded.image_shape} (channels, height, "
+            f"width), but those of {config.data} have {data.image_shape}"
+        )
+    # Training tasks are not needed, so their settings must not stand in the way.
+    config = dataclasses.replace(config, k_query=1)
+    algorithm = build_algorithm(config, loaded.model)
+    params = {name: p.to(config.device) for name, p in loaded.params.items()}
+    fitted = Loaded(loaded.model, algorithm, params, config, loaded.image_shape)
+    return fitted, build_samplers(config, data)

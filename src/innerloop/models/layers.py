@@ -1,0 +1,198 @@
+"""Layers whose behaviour in few-shot learning needs to be explicit."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from innerloop.errors import UserError
+
+# How the rows of a batch belong together: (rows a group, leading rows that give the
+# statistics), or None where all rows are one set.
+_groups: ContextVar[tuple[int, int] | None] = ContextVar("groups", default=None)
+
+
+@contextlib.contextmanager
+def statistics_by_group(rows: int, first: int | None = None) -> Iterator[None]:
+    """Within this context, `BatchNorm` treats every `rows` examples as a set of their own.
+
+    So the sets of many tasks can go through a network in one batch.  With `first`,
+    only the first `first` examples of each set give the statistics: support and
+    query together, normalised by the support alone, make each query's prediction
+    independent of the other queries.
+
+    Args:
+        rows: examples a set; the batch is a whole number of sets.
+        first: examples of each set that the statistics are taken from; None for all.
+    """
+    token = _groups.set((rows, rows if first is None else first))
+    try:
+        yield
+    finally:
+        _groups.reset(token)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation with the statistics of the batch at hand, in training and in use.
+
+    There are no running statistics: in meta-learning they would mix tasks, and
+    support with query.  See `statistics_by_group` for where the statistics come from.
+
+    Args:
+        features: C, channels of the input `[B, C]` or `[B, C, ...]`.
+        eps: added to the variance.
+    """
+
+    def __init__(self, features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = _groups.get()
+        if groups is None:
+            return self._normalise(x)
+        rows, first = groups
+        if first == rows:
+            return torch.cat([self._normalise(group) for group in x.split(rows)])
+        return torch.cat([self._normalise_by(group[:first], group) for group in x.split(rows)])
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+
+    def _normalise_by(self, source: Tensor, x: Tensor) -> Tensor:
+        """Normalise `x` with the statistics of `source`."""
+        axes = [0, *range(2, x.ndim)]
+        variance, mean = torch.var_mean(source, axes, correction=0, keepdim=True)
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        scale = self.weight.view(shape) * torch.rsqrt(variance + self.eps)
+        return (x - mean) * scale + self.bias.view(shape)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[0]}, eps={self.eps}"
+
+
+def replace_batch_norm(model: nn.Module) -> nn.Module:
+    """Exchange every PyTorch batch norm in `model` for `BatchNorm`, in place.
+
+    Weights and biases are kept, running statistics are dropped.
+
+    Returns:
+        `model`, or its replacement if it is itself a batch norm.
+    """
+    if isinstance(model, nn.modules.batchnorm._BatchNorm):
+        new = BatchNorm(model.num_features, model.eps)
+        if model.affine:
+            new.weight, new.bias = model.weight, model.bias
+        return new
+    for name, child in model.named_children():
+        setattr(model, name, replace_batch_norm(child))
+    return model
+
+
+def check_batch_norm(model: nn.Module, *, own_only: bool) -> None:
+    """Refuse networks whose batch norm would mix tasks.
+
+    Args:
+        model: any network.
+        own_only: refuse PyTorch's batch norm altogether, because it cannot take
+            its statistics from the support set.
+
+    Raises:
+        UserError: it names the module and the way out.
+    """
+    way_out = (
+        "exchange it for innerloop.models.BatchNorm, for instance by "
+        "model = innerloop.models.replace_batch_norm(model)"
+    )
+    for name, module in model.named_modules():
+        label = f"module {name!r} ({type(module).__name__})"
+        if getattr(module, "running_mean", None) is not None:
+            raise UserError(
+                f"{label} keeps running statistics, which would mix tasks, and support with "
+                f"query: {way_out}"
+            )
+        if own_only and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise UserError(f"{label} cannot take its statistics from the support set: {way_out}")
+
+
+def max_pool_2x2(x: Tensor) -> Tensor:
+    """2 x 2 max-pooling with stride 2: `[B, C, H, W]` to `[B, C, H//2, W//2]`.
+
+    Made of slices and `maximum`, because the second derivative of PyTorch's own
+    pooling falls back to a loop over samples under `vmap` (60 times slower).  Where
+    two entries tie, the gradient is shared between them.
+    """
+    height, width = x.shape[-2] // 2 * 2, x.shape[-1] // 2 * 2
+    x = torch.maximum(x[..., 0:height:2, :width], x[..., 1:height:2, :width])
+    return torch.maximum(x[..., 0:width:2], x[..., 1:width:2])
+
+
+class SharedHead(nn.Module):
+    """A linear classifier with one learned row that every class starts from.
+
+    The fast weights of a task hold N copies of the row (see
+    `Algorithm.fast_weights`), which the inner loop then pulls apart.  The
+    accuracy does not depend on which class gets which label, and a network
+    trained N-way can be used M-way (UNICORN-MAML, Ye and Chao 2021).
+
+    Args:
+        features: F, width of the input `[B, F]`.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, features))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class HeadedModel(nn.Module):
+    """A network that is `head(features(x))`, and treats examples one by one.
+
+    Only `BatchNorm` may look at several examples at a time.  Subclasses define
+    `features`, `[B, ...]` to `[B, F]`, and the module `head`, `[B, F]` to `[B, N]`.
+    """
+
+    head: nn.Module
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer sees: `[B, ...]` to `[B, F]`."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+class FeaturesOf(nn.Module):
+    """A `HeadedModel` without its head, for `torch.func.functional_call`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.features(x)
+
+
+def make_head(kind: str, features: int, n_way: int) -> nn.Module:
+    """The last layer: `"linear"` (one row a class) or `"shared"` (one row for all).
+
+    Both start at zero, so the untrained network guesses with equal probabilities.
+    """
+    if kind == "shared":
+        return SharedHead(features)
+    if kind == "linear":
+        head = nn.Linear(features, n_way)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        return head
+    raise UserError(f"head must be 'linear' or 'shared', not {kind!r}")

@@ -1,0 +1,165 @@
+"""What a training run shows while it works: nothing, plain lines, or a live bar."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from innerloop.config import TrainConfig
+
+
+class SilentReport:
+    """Shows nothing; the base of the others."""
+
+    shows_progress = False
+
+    def start(self, config: TrainConfig, folder: Path, iteration: int) -> None:
+        """A run begins, or goes on from `iteration`."""
+
+    @contextlib.contextmanager
+    def training(self, config: TrainConfig) -> Iterator[None]:
+        """The time in which `step` and `validated` are called."""
+        yield
+
+    def step(self, iteration: int, loss: float, share: float) -> None:
+        """After each outer step; `share` of the run is done, 0 to 1."""
+
+    def validated(self, line: dict[str, Any]) -> None:
+        """After each validation, with its line of metrics."""
+
+    def testing(self, tasks: int) -> Callable[[int], None] | None:
+        """What to call with the number of test tasks done."""
+        return None
+
+    def interrupted(self, folder: Path, iteration: int) -> None:
+        """The run stopped early on request."""
+
+    def finished(self, folder: Path, results: dict[str, Any]) -> None:
+        """The run came to its end."""
+
+
+Report = SilentReport
+
+
+class TerminalReport(SilentReport):
+    """A live progress bar on a terminal; a line for each validation elsewhere.
+
+    Everything goes to standard error, so that standard output is free for `--json`.
+    """
+
+    shows_progress = True
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.live = self.console.is_terminal
+        self._progress: Progress | None = None
+        self._task: Any = None
+        self._first: tuple[int, float] | None = None
+
+    def start(self, config: TrainConfig, folder: Path, iteration: int) -> None:
+        where = f"from iteration {iteration} " if iteration else ""
+        self.console.print(
+            f"meta-training {config.algorithm} {where}on {config.data}, {config.n_way}-way "
+            f"{config.k_shot}-shot, network {config.model}, into {folder}"
+        )
+
+    @contextlib.contextmanager
+    def training(self, config: TrainConfig) -> Iterator[None]:
+        if not self.live:
+            yield
+            return
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[info]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+        ) as self._progress:
+            self._task = self._progress.add_task("training", total=1.0, info="")
+            self._info = ""
+            yield
+        self._progress = None
+
+    def step(self, iteration: int, loss: float, share: float) -> None:
+        if self._progress is None:
+            return
+        task = self._progress.tasks[0]
+        if self._first is None:
+            self._first = (iteration, task.elapsed or 0.0)
+        passed = (task.elapsed or 0.0) - self._first[1]
+        rate = (iteration - self._first[0]) / passed if passed > 0 else 0.0
+        info = f"{rate:5.1f} it/s  loss {loss:.3f}  {self._info}"
+        self._progress.update(self._task, completed=share, info=info)
+
+    def validated(self, line: dict[str, Any]) -> None:
+        accuracy = line.get("val_accuracy")
+        shown = f"validation {accuracy:.3f}" if accuracy is not None else ""
+        self._info = shown
+        if not self.live:
+            self.console.print(
+                f"iteration {line['iteration']:6d}  {line['seconds']:7.1f} s  "
+                f"loss {line['loss']:.3f}  {shown}"
+            )
+
+    def testing(self, tasks: int) -> Callable[[int], None] | None:
+        if not self.live:
+            return None
+        bar = Progress(
+            TextColumn("testing "),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} tasks"),
+            console=self.console,
+            transient=True,
+        )
+        task = bar.add_task("testing", total=tasks)
+        bar.start()
+
+        def update(done: int) -> None:
+            bar.update(task, completed=done)
+            if done >= tasks:
+                bar.stop()
+
+        return update
+
+    def interrupted(self, folder: Path, iteration: int) -> None:
+        self.console.print(
+            f"stopped after iteration {iteration}; nothing is lost. Go on with\n"
+            f"  innerloop train --resume {folder}"
+        )
+
+    def finished(self, folder: Path, results: dict[str, Any]) -> None:
+        self.console.print(format_result(results))
+        again = "--data omniglot " if results["protocol"]["data"] == "glyphs" else ""
+        self.console.print(
+            f"\nthe run is in {folder}: look at {folder / 'run.png'}\nnext, try\n"
+            f"  innerloop evaluate {folder} --tasks 1000 --bn support\n"
+            f"  innerloop evaluate {folder} {again}--inner-steps 10\n"
+            "  innerloop train --data omniglot"
+        )
+
+
+def format_result(results: dict[str, Any]) -> str:
+    """A result of `evaluate` for people: accuracy, interval, protocol, one line a step."""
+    p = results["protocol"]
+    lines = [
+        f"accuracy {100 * results['accuracy']:.2f} ± {100 * results['ci95']:.2f} %  "
+        f"({p['n_way']}-way {p['k_shot']}-shot, {p['tasks']} tasks of {p['classes']} "
+        f"{p['part']} classes of {p['data']}, 95% interval over tasks, "
+        f"batch statistics: {results['bn']})",
+        "  inner step  accuracy    loss",
+    ]
+    rows = zip(results["accuracy_per_step"], results["loss_per_step"], strict=True)
+    lines += [f"  {i:10d}  {100 * a:7.2f}%  {loss:6.3f}" for i, (a, loss) in enumerate(rows)]
+    return "\n".join(lines)
+
+
+def print_error(message: str) -> None:
+    """One error on standard error."""
+    print(f"error: {message}", file=sys.stderr)

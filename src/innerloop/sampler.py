@@ -1,0 +1,210 @@
+"""The episode sampler: episode i is a pure function of (seed, split, i)."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+
+from innerloop.data.base import ImageClasses
+from innerloop.episodes import Episodes
+from innerloop.errors import UserError
+
+# Each random decision of an episode draws from a stream of its own.
+_CLASSES, _CLASS_ORDER, _ROTATIONS, _IMAGES, _IMAGE_ORDER, _SUPPORT_ORDER, _QUERY_ORDER = range(7)
+
+INPUTS = {
+    "ink": "1 - x/255 for dark ink on light paper, x/255 otherwise: ink is 1, paper 0",
+    "unit": "x/255",
+    "raw": "x as it is, 0 to 255",
+}
+
+
+class EpisodeSampler:
+    """Draws N-way K-shot episodes from a data set of images.
+
+    Episode `i` is a pure function of `(seed, split, i)`: it does not depend on
+    how many episodes are drawn at a time, on their order, or on what was drawn
+    before, so any process can make any episode.  Classes are drawn without
+    replacement, then `k_shot + k_query` images of each without replacement;
+    which class gets which label, and the order within the support and query
+    sets, are random too.
+
+    Args:
+        data: the images.
+        classes: indices of the classes to draw from, e.g. one part of a split;
+            None for all.
+        n_way: N, classes a task.
+        k_shot: K, support images a class.
+        k_query: Q, query images a class.
+        seed: any integer.
+        split: name of the part, `"train"`, `"val"` or `"test"`; episodes of
+            different parts are independent even for the same seed.
+        rotate: count each class turned by 90, 180 and 270 degrees as three
+            further classes (for square images).
+        inputs: `"ink"`, `"unit"` or `"raw"`, how 0..255 becomes float32.
+        device: where the tensors go.
+
+    Raises:
+        UserError: too few classes or images for the tasks asked for, or a value
+            out of range.
+
+    Example:
+        >>> from innerloop.data.random_images import random_images
+        >>> sampler = EpisodeSampler(random_images(classes=20), n_way=5, k_shot=1, k_query=3)
+        >>> sampler.batch(0, 8).query_x.shape
+        torch.Size([8, 15, 1, 28, 28])
+    """
+
+    def __init__(
+        self,
+        data: ImageClasses,
+        classes: np.ndarray | None = None,
+        *,
+        n_way: int = 5,
+        k_shot: int = 1,
+        k_query: int = 15,
+        seed: int = 0,
+        split: str = "train",
+        rotate: bool = False,
+        inputs: str = "ink",
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.data = data
+        self.classes = np.arange(data.num_classes) if classes is None else np.asarray(classes)
+        self.n_way, self.k_shot, self.k_query = n_way, k_shot, k_query
+        self.seed, self.split, self.rotate, self.inputs = seed, split, rotate, inputs
+        self.device = torch.device(device)
+        digest = hashlib.sha256(f"{seed}/{split}".encode()).digest()
+        self._key = int.from_bytes(digest[:8], "little")
+        self._check()
+
+    def _check(self) -> None:
+        for name, least in (("n_way", 2), ("k_shot", 1), ("k_query", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if self.inputs not in INPUTS:
+            raise UserError(f"inputs must be one of {', '.join(INPUTS)}, not {self.inputs!r}")
+        height, width = self.data.image_shape[1:]
+        if self.rotate and height != width:
+            raise UserError(
+                f"rotated classes need square images, not {height} x {width}: set rotate to false"
+            )
+        available = len(self.classes) * (4 if self.rotate else 1)
+        if available < self.n_way:
+            raise UserError(
+                f"{self.n_way}-way tasks need {self.n_way} classes, but the {self.split} part of "
+                f"{self.data.name} has {available}: lower n_way or use another split"
+            )
+        counts = self.data.counts[self.classes]
+        need = self.k_shot + self.k_query
+        if counts.min() < need:
+            worst = int(self.classes[int(counts.argmin())])
+            raise UserError(
+                f"{self.k_shot}-shot tasks with {self.k_query} queries need {need} images a class, "
+                f"but class {self.data.names[worst]!r} of {self.data.name} has {counts.min()}: "
+                "lower k_shot or k_query"
+            )
+
+    def batch(self, start: int, count: int) -> Episodes:
+        """Episodes `start` to `start + count - 1`.
+
+        Args:
+            start: number of the first episode, from 0.
+            count: T, how many.
+
+        Returns:
+            `Episodes` with `support_x` `[T, N*K, C, H, W]`, `query_x` `[T, N*Q, C, H, W]`
+            as float32, labels as int64.
+        """
+        images, rotations = self.indices(start, count)
+        n, k, q = self.n_way, self.k_shot, self.k_query
+        labels = np.broadcast_to(np.arange(n)[:, None], images.shape)
+        turns = np.broadcast_to(rotations[:, :, None], images.shape)
+        parts = []
+        for stream, first, last in ((_SUPPORT_ORDER, 0, k), (_QUERY_ORDER, k, k + q)):
+            # [T, N, k] -> [T, N*k], each task in an order of its own.
+            index, turn, y = (
+                a[:, :, first:last].reshape(count, -1) for a in (images, turns, labels)
+            )
+            order = self._random(stream, start, count, index.shape[1]).argsort(axis=1)
+            index, turn, y = (np.take_along_axis(a, order, axis=1) for a in (index, turn, y))
+            parts += [self._gather(index, turn), torch.from_numpy(y).to(self.device)]
+        return Episodes(*parts)
+
+    def indices(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which images the episodes are made of, without touching the images.
+
+        Returns:
+            `images` `[T, N, K+Q]`, indices into `data.images`, the first K for
+            support; `rotations` `[T, N]`, quarter turns 0..3.
+        """
+        n, per_class = self.n_way, self.k_shot + self.k_query
+        num_turns = 4 if self.rotate else 1
+        upper = np.full((count, 1), len(self.classes) * num_turns)
+        virtual = _distinct(self._random(_CLASSES, start, count, n), upper)
+        # _distinct gives a random set in a biased order: shuffle it.
+        order = self._random(_CLASS_ORDER, start, count, n).argsort(axis=1)
+        virtual = np.take_along_axis(virtual, order, axis=1)
+        chosen, rotations = self.classes[virtual // num_turns], virtual % num_turns
+
+        upper = self.data.counts[chosen].reshape(-1, 1)
+        random = self._random(_IMAGES, start, count, n * per_class)
+        within = _distinct(random.reshape(count * n, per_class), upper)
+        order = self._random(_IMAGE_ORDER, start, count, n * per_class)
+        order = order.reshape(count * n, per_class).argsort(axis=1)
+        within = np.take_along_axis(within, order, axis=1).reshape(count, n, per_class)
+        return self.data.starts[chosen][:, :, None] + within, rotations
+
+    def _random(self, stream: int, start: int, count: int, width: int) -> np.ndarray:
+        """Random `uint64` `[count, width]`: a hash of (key, stream, episode, slot).
+
+        A counter-based generator, so that a thousand episodes cost one pass of
+        vector arithmetic; NumPy's own generators would need one object an episode.
+        """
+        episode = np.arange(start, start + count, dtype=np.uint64)[:, None]
+        slot = np.arange(width, dtype=np.uint64)[None, :]
+        state = _mix(episode + np.uint64(self._key))
+        return _mix(state + (slot << np.uint64(8)) + np.uint64(stream))
+
+    def _gather(self, index: np.ndarray, turns: np.ndarray) -> torch.Tensor:
+        """Images `[T, M]` by index, rotated and scaled: float32 `[T, M, C, H, W]`."""
+        images = self.data.images[index]
+        if self.rotate:
+            for quarter in (1, 2, 3):
+                turned = turns == quarter
+                images[turned] = np.rot90(images[turned], quarter, axes=(-2, -1))
+        x = torch.from_numpy(images).to(self.device).to(torch.float32)
+        if self.inputs == "raw":
+            return x
+        x = x.div_(255)
+        return 1 - x if self.inputs == "ink" and self.data.dark_ink else x
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele et al. 2014): spreads every bit over all 64."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _distinct(random: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """Rows of distinct numbers by Floyd's algorithm, all rows at once.
+
+    Args:
+        random: `uint64` `[rows, k]`.
+        upper: `[rows, 1]`, numbers are drawn from 0..upper-1, at least k.
+
+    Returns:
+        `int64` `[rows, k]`; each row a uniformly random set, its order not uniform.
+    """
+    rows, k = random.shape
+    chosen = np.full((rows, k), -1, dtype=np.int64)
+    for j in range(k):
+        top = upper[:, 0] - k + j
+        draw = (random[:, j] % (top + 1).astype(np.uint64)).astype(np.int64)
+        taken = (chosen[:, :j] == draw[:, None]).any(axis=1)
+        chosen[:, j] = np.where(taken, top, draw)
+    return chosen

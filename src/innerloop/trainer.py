@@ -1,0 +1,421 @@
+"""The one meta-training loop."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from innerloop import __version__
+from innerloop.algorithms.base import Algorithm
+from innerloop.build import (
+    absolute_paths,
+    build_algorithm,
+    build_data,
+    build_model,
+    build_samplers,
+)
+from innerloop.checkpoint import fill, read_tensors, write_tensors
+from innerloop.config import TrainConfig
+from innerloop.data.base import ImageClasses
+from innerloop.errors import UserError
+from innerloop.evaluate import evaluate
+from innerloop.files import write_whole
+from innerloop.functional import Params, norm
+from innerloop.report import Report, SilentReport
+from innerloop.sampler import EpisodeSampler
+
+CONFIG, METRICS, CHECKPOINT = "config.yaml", "metrics.jsonl", "checkpoint.safetensors"
+MODEL, RESULTS, PICTURE = "model.safetensors", "results.json", "run.png"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run leaves behind.
+
+    Attributes:
+        folder: the run folder.
+        algorithm: the algorithm with its network.
+        params: the meta-parameters that did best on validation.
+        results: test results, see `evaluate`, with `iterations`, `seconds` and more.
+        interrupted: the run was stopped before its end and can be resumed.
+    """
+
+    folder: Path
+    algorithm: Algorithm
+    params: Params
+    results: dict[str, Any]
+    interrupted: bool = False
+
+
+@dataclass
+class State:
+    """Everything that resuming needs."""
+
+    params: Params
+    optimizer: torch.optim.Adam
+    best: Params
+    iteration: int = 0
+    seconds: float = 0.0
+    best_iteration: int = 0
+    best_accuracy: float = -1.0
+    # Training losses since the last line of metrics.
+    losses: list[float] = field(default_factory=list)
+
+
+COUNTERS = ("iteration", "seconds", "best_iteration", "best_accuracy", "losses")
+
+
+def train(
+    config: TrainConfig | None = None,
+    *,
+    out: str | Path | None = None,
+    data: ImageClasses | str | None = None,
+    report: Report | None = None,
+    **settings: Any,
+) -> Run:
+    """Meta-train, choose the best weights on validation tasks, test them.
+
+    Args:
+        config: the settings; None for the `quick` recipe on glyphs.
+        out: a new folder for the run; None for the next free one below `runs/`.
+        data: a data set object in place of `config.data`, or a value for it.
+        report: shows progress; None for silence.
+        settings: single settings that differ from `config`, see `TrainConfig`.
+
+    Returns:
+        The finished run; its folder holds config, metrics, checkpoint, weights,
+        results and a picture.
+
+    Raises:
+        UserError: settings or data that do not fit, a folder in use, a diverging loss.
+    """
+    if isinstance(data, ImageClasses):
+        settings["data"] = data.name
+    elif data is not None:
+        settings["data"] = data
+    config = TrainConfig.from_dict({**(config or TrainConfig()).to_dict(), **settings})
+    config = absolute_paths(config)
+    report = report or SilentReport()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if not isinstance(data, ImageClasses):
+        data = build_data(config, progress=report.shows_progress)
+    samplers = build_samplers(config, data)
+    algorithm = build_algorithm(config, build_model(config, data.image_shape))
+
+    folder = new_folder(out, config)
+    with write_whole(folder / CONFIG) as file:
+        file.write(yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
+    return _run(config, folder, algorithm, samplers, new_state(config, algorithm), report)
+
+
+def resume(folder: str | Path, *, report: Report | None = None) -> Run:
+    """Go on with an interrupted run, from its folder alone.
+
+    The result is that of a run that was never interrupted, to the last bit
+    (on the same machine and number of threads, without `max_seconds`).
+
+    Raises:
+        UserError: `folder` is no run folder, or its checkpoint is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).exists():
+        raise UserError(f"{folder} is no run folder: there is no {CONFIG} in it")
+    config = TrainConfig.from_file(folder / CONFIG)
+    report = report or SilentReport()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    data = build_data(config, progress=report.shows_progress)
+    algorithm = build_algorithm(config, build_model(config, data.image_shape))
+    state = load_state(folder, config, algorithm)
+    return _run(config, folder, algorithm, build_samplers(config, data), state, report)
+
+
+def _run(
+    config: TrainConfig,
+    folder: Path,
+    algorithm: Algorithm,
+    samplers: dict[str, EpisodeSampler],
+    state: State,
+    report: Report,
+) -> Run:
+    """Train from `state` to the end, then test; or stop early with a checkpoint."""
+    report.start(config, folder, state.iteration)
+    with stop_requests() as stop, report.training(config):
+        meta_train(config, folder, algorithm, samplers, state, report, stop)
+    save_model(folder, config, samplers["train"].data, state.best)
+    if stop.is_set():
+        report.interrupted(folder, state.iteration)
+        return Run(folder, algorithm, state.best, {}, interrupted=True)
+
+    results = evaluate(
+        algorithm,
+        state.best,
+        samplers["test"],
+        tasks=config.test_tasks,
+        inner_steps=config.eval_inner_steps,
+        on_progress=report.testing(config.test_tasks),
+    )
+    results |= {
+        "split": config.split,
+        "iterations": state.iteration,
+        "best_iteration": state.best_iteration,
+        "seconds": round(state.seconds, 1),
+        "seed": config.seed,
+        "parameters": sum(p.numel() for p in state.best.values()),
+        "versions": {
+            "innerloop": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    with write_whole(folder / RESULTS) as file:
+        file.write(json.dumps(results, indent=1).encode())
+    # Plotting is slow to import, and of no use to a run that does not get here.
+    from innerloop.plots import plot_run
+
+    plot_run(folder, algorithm, state.best, samplers["test"], config.eval_inner_steps)
+    report.finished(folder, results)
+    return Run(folder, algorithm, state.best, results)
+
+
+def meta_train(
+    config: TrainConfig,
+    folder: Path,
+    algorithm: Algorithm,
+    samplers: dict[str, EpisodeSampler],
+    state: State,
+    report: Report,
+    stop: threading.Event,
+) -> None:
+    """The loop: episodes, meta-gradient, Adam; validate and checkpoint now and then.
+
+    Changes `state`.  Ends after `config.iterations`, after `config.max_seconds`,
+    or after the iteration in which `stop` is set.
+
+    Raises:
+        UserError: the loss or the gradient is no longer a finite number.
+    """
+    tasks = config.meta_batch_size
+    with open(folder / METRICS, "a", encoding="utf-8") as log:
+        started = time.monotonic() - state.seconds
+        while progress(config, state) < 1 and not stop.is_set():
+            set_learning_rate(config, state)
+            episodes = samplers["train"].batch(state.iteration * tasks, tasks)
+            grads, metrics = algorithm.meta_gradient(state.params, episodes)
+            check_finite(state.iteration, metrics["loss"], norm(grads), folder)
+            apply_gradient(config, state, grads)
+            state.iteration += 1
+            state.seconds = time.monotonic() - started
+            state.losses.append(metrics["loss"].item())
+            report.step(state.iteration, state.losses[-1], progress(config, state))
+
+            if state.iteration % config.val_every == 0 or progress(config, state) >= 1:
+                line = validate(config, algorithm, samplers.get("val"), state)
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+                report.validated(line)
+                save_state(folder, state)
+    save_state(folder, state)
+
+
+def progress(config: TrainConfig, state: State) -> float:
+    """The share of the run that is done, 0 to 1: of the iterations or of the time."""
+    by_time = state.seconds / config.max_seconds if config.max_seconds else 0.0
+    return max(state.iteration / config.iterations, by_time)
+
+
+def set_learning_rate(config: TrainConfig, state: State) -> None:
+    """`meta_lr`, or with the cosine schedule 5% of warm-up, then down to 1% of it."""
+    share = progress(config, state)
+    factor = 1.0
+    if config.schedule == "cosine":
+        warm_up = min(1.0, share / 0.05 + 0.1)
+        factor = warm_up * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
+    for group in state.optimizer.param_groups:
+        group["lr"] = config.meta_lr * factor
+
+
+def check_finite(iteration: int, loss: Tensor, gradient_norm: Tensor, folder: Path) -> None:
+    """Raise a `UserError` when training has diverged; the last checkpoint stays as it is."""
+    for name, value in (("loss", loss), ("meta-gradient", gradient_norm)):
+        if not math.isfinite(value.item()):
+            raise UserError(
+                f"training diverged: the {name} of iteration {iteration} is {value.item()}. "
+                "Lower meta_lr or inner_lr, or set inner_max_norm to clip inner gradients. "
+                f"What was reached before is in {folder}"
+            )
+
+
+def apply_gradient(config: TrainConfig, state: State, grads: Params) -> None:
+    """One step of Adam on the meta-parameters, with the clipping that `config` asks for."""
+    for name, p in state.params.items():
+        p.grad = grads[name]
+    if config.clip_value is not None:
+        torch.nn.utils.clip_grad_value_(state.params.values(), config.clip_value)
+    if config.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(state.params.values(), config.clip_norm)
+    state.optimizer.step()
+    for p in state.params.values():
+        p.grad = None
+
+
+def validate(
+    config: TrainConfig, algorithm: Algorithm, sampler: EpisodeSampler | None, state: State
+) -> dict[str, Any]:
+    """One line of metrics; keeps the weights if they are the best so far.
+
+    Without validation classes (`sampler` None) the latest weights count as the best.
+    """
+    line = {
+        "iteration": state.iteration,
+        "seconds": round(state.seconds, 2),
+        "loss": sum(state.losses) / len(state.losses),
+    }
+    state.losses.clear()
+    accuracy = math.inf
+    if sampler is not None:
+        result = evaluate(
+            algorithm,
+            state.params,
+            sampler,
+            tasks=config.val_tasks,
+            inner_steps=config.eval_inner_steps,
+        )
+        accuracy = line["val_accuracy"] = result["accuracy"]
+        line["val_ci95"] = result["ci95"]
+    if accuracy >= state.best_accuracy:
+        state.best = {name: p.clone() for name, p in state.params.items()}
+        state.best_iteration, state.best_accuracy = state.iteration, accuracy
+    return line
+
+
+def new_folder(out: str | Path | None, config: TrainConfig) -> Path:
+    """Make the run folder.
+
+    Raises:
+        UserError: `out` already holds a run, or cannot be made.
+    """
+    if out is None:
+        stem = f"{Path(config.data).stem}-{config.algorithm}-{config.n_way}way{config.k_shot}shot"
+        numbers = (Path("runs") / f"{stem}-{i:03d}" for i in itertools.count(1))
+        out = next(folder for folder in numbers if not folder.exists())
+    out = Path(out)
+    if (out / CONFIG).exists():
+        raise UserError(
+            f"{out} already holds a run: choose another --out, or go on with it by "
+            f"innerloop train --resume {out}"
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the run folder {out}: {error.strerror}") from error
+    return out
+
+
+def new_state(config: TrainConfig, algorithm: Algorithm) -> State:
+    """The state before the first iteration."""
+    params = algorithm.init_params()
+    return State(params=params, optimizer=make_optimizer(config, params), best=params)
+
+
+def make_optimizer(config: TrainConfig, params: Params) -> torch.optim.Adam:
+    """Adam, with the defaults of its paper, on the meta-parameters."""
+    return torch.optim.Adam(params.values(), lr=config.meta_lr)
+
+
+def save_state(folder: Path, state: State) -> None:
+    """Write the checkpoint: parameters, best parameters, Adam's moments, counters."""
+    tensors = {f"params/{name}": p for name, p in state.params.items()}
+    tensors |= {f"best/{name}": p for name, p in state.best.items()}
+    for name, p in state.params.items():
+        for key, value in state.optimizer.state.get(p, {}).items():
+            tensors[f"adam/{key}/{name}"] = value
+    counters = {name: getattr(state, name) for name in COUNTERS}
+    write_tensors(folder / CHECKPOINT, tensors, counters)
+
+
+def load_state(folder: Path, config: TrainConfig, algorithm: Algorithm) -> State:
+    """Read the checkpoint, and cut off metrics that were written after it."""
+    state = new_state(config, algorithm)
+    if (folder / CHECKPOINT).exists():
+        tensors, counters = read_tensors(folder / CHECKPOINT)
+        parts: dict[str, Params] = {}
+        for key, tensor in tensors.items():
+            part, name = key.rsplit("/", 1)
+            parts.setdefault(part, {})[name] = tensor
+        source = str(folder / CHECKPOINT)
+        state.best = fill(state.params, parts["best"], source)
+        for name, value in fill(state.params, parts["params"], source).items():
+            state.params[name].copy_(value)
+        for name, p in state.params.items():
+            for part in parts:
+                if part.startswith("adam/") and name in parts[part]:
+                    value = parts[part][name]
+                    if value.ndim:  # the moments; the step count stays where Adam wants it
+                        value = torch.empty_like(p).copy_(value)
+                    state.optimizer.state[p][part.removeprefix("adam/")] = value
+        for name in COUNTERS:
+            setattr(state, name, counters[name])
+    if (folder / METRICS).exists():
+        lines = (folder / METRICS).read_text("utf-8").splitlines()
+        kept = [line for line in lines if _iteration(line) <= state.iteration]
+        with write_whole(folder / METRICS) as file:
+            file.write("".join(line + "\n" for line in kept).encode())
+    return state
+
+
+def _iteration(line: str) -> float:
+    """The iteration of a line of metrics; infinity for a line that was cut off."""
+    try:
+        return json.loads(line)["iteration"]
+    except (ValueError, KeyError):
+        return math.inf
+
+
+def save_model(folder: Path, config: TrainConfig, data: ImageClasses, params: Params) -> None:
+    """Write the weights, with all that `innerloop.load` needs to rebuild the network."""
+    metadata = {
+        "config": config.to_dict(),
+        "image_shape": data.image_shape,
+        "version": __version__,
+    }
+    write_tensors(folder / MODEL, params, metadata)
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """Within this context Ctrl-C and SIGTERM set the event instead of breaking off.
+
+    A second Ctrl-C breaks off at once.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
