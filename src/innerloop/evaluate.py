@@ -23,6 +23,7 @@ def evaluate(
     *,
     tasks: int = 600,
     inner_steps: int | None = None,
+    every_step: bool = True,
     chunk_size: int = 25,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
@@ -36,6 +37,8 @@ def evaluate(
         sampler: where the tasks come from.
         tasks: number of tasks, at least 2.
         inner_steps: None for as many as in training.
+        every_step: judge the queries after each inner step; False saves time and
+            leaves one entry, after the last step, in what is per step.
         chunk_size: tasks computed at a time.
         on_progress: called with the number of tasks done.
 
@@ -53,7 +56,7 @@ def evaluate(
         raise UserError(f"an interval needs at least 2 tasks, not {tasks}")
 
     batched = torch.func.vmap(
-        lambda task: _per_step(algorithm, params, task, inner_steps, sampler.n_way),
+        lambda task: _per_step(algorithm, params, task, inner_steps, every_step, sampler.n_way),
         randomness="different",
     )
     chunks = []
@@ -79,7 +82,7 @@ def evaluate(
             "k_query": sampler.k_query,
             "rotated_classes": sampler.rotate,
             "inputs": sampler.inputs,
-            "inner_steps": accuracies.shape[1] - 1,
+            "inner_steps": algorithm.inner_steps if inner_steps is None else inner_steps,
             "tasks": tasks,
             "seed": sampler.seed,
             "interval": "1.96 standard errors over tasks",
@@ -89,13 +92,21 @@ def evaluate(
 
 
 def _per_step(
-    algorithm: Algorithm, params: Params, task: Episodes, inner_steps: int | None, n_way: int
+    algorithm: Algorithm,
+    params: Params,
+    task: Episodes,
+    inner_steps: int | None,
+    every_step: bool,
+    n_way: int,
 ) -> tuple[Tensor, Tensor]:
-    """Query accuracy and loss of one task, `[inner_steps + 1]` each."""
+    """Query accuracy and loss of one task, `[inner_steps + 1]` each, or `[1]`."""
     accuracies, losses = [], []
-    for fast in algorithm.adapt_steps(
-        params, task.support_x, task.support_y, inner_steps=inner_steps, n_way=n_way
-    ):
+    steps = list(
+        algorithm.adapt_steps(
+            params, task.support_x, task.support_y, inner_steps=inner_steps, n_way=n_way
+        )
+    )
+    for fast in steps if every_step else steps[-1:]:
         outputs = algorithm.query_outputs(fast, task.support_x, task.query_x)
         accuracies.append(accuracy(outputs, task.query_y))
         losses.append(algorithm.loss(outputs, task.query_y))

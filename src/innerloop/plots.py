@@ -126,7 +126,7 @@ def _episode(
     before, after = guesses[0], guesses[-1]
     wrong_before, wrong_after = (int((g != task.query_y).sum()) for g in (before, after))
     row.suptitle(
-        f"Test episode {number}: support left of the line; under each query the class guessed "
+        f"Test episode {number}: blue frames: support; under each query the class guessed "
         f"before → after {steps} inner steps; {wrong_before} → {wrong_after} of "
         f"{len(task.query_y)} queries wrong",
         fontsize=9,

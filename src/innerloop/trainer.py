@@ -295,6 +295,7 @@ def validate(
             sampler,
             tasks=config.val_tasks,
             inner_steps=config.eval_inner_steps,
+            every_step=False,
         )
         accuracy = line["val_accuracy"] = result["accuracy"]
         line["val_ci95"] = result["ci95"]

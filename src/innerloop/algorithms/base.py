@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from innerloop.episodes import Episodes
 from innerloop.errors import UserError
@@ -37,6 +38,8 @@ class Algorithm(ABC):
         UserError: the network keeps running batch statistics, or `bn="support"` is
             asked of a network with a batch norm other than `innerloop.models.BatchNorm`.
     """
+
+    inner_steps: int
 
     def __init__(
         self,
@@ -156,7 +159,9 @@ class Algorithm(ABC):
 
     def forward(self, params: Params, x: Tensor) -> Tensor:
         """The network's outputs for `x` with `params` in place of its own."""
-        return torch.func.functional_call(self.model, params, (x,))
+        # PyTorch's fused attention kernels have no second derivative and no vmap rule.
+        with sdpa_kernel(SDPBackend.MATH):
+            return torch.func.functional_call(self.model, params, (x,))
 
     def features(self, params: Params, x: Tensor) -> Tensor:
         """What the last layer of a `HeadedModel` sees, with `params` in place of its own."""

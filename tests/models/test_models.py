@@ -1,0 +1,127 @@
+"""Networks: shapes, initial values, and that they are what they are said to be."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from innerloop import UserError
+from innerloop.models import MLP, BatchNorm, Conv4, TutorialConv, replace_batch_norm
+from innerloop.models.layers import max_pool_2x2, statistics_by_group
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "features"),
+    [
+        ({}, 28, 64),
+        ({"width": 32}, 28, 32),
+        ({"unit_features": True}, 28, 64 * 4),
+        ({"pool": "max"}, 28, 64),
+        ({"pool": "max", "width": 32, "channels": 3, "image_size": 84}, 84, 32 * 25),
+        ({"pool": "max", "unit_features": True, "image_size": 32}, 32, 64 * 4),
+        ({"unit_features": True, "image_size": 33}, 33, 64 * 9),
+    ],
+)
+def test_conv4_shapes(options, size, features):
+    model = Conv4(7, **options)
+    x = torch.rand(4, options.get("channels", 1), size, size)
+    assert model.features(x).shape == (4, features)
+    assert model(x).shape == (4, 7)
+
+
+def test_conv4_has_the_papers_number_of_parameters():
+    # Four convolutions, four scales and shifts, one linear layer.
+    count = sum(p.numel() for p in Conv4(5).parameters())
+    assert count == (9 * 64 + 64) + 3 * (9 * 64 * 64 + 64) + 4 * 128 + 64 * 5 + 5
+
+
+def test_tutorial_conv_sizes_and_start():
+    model = TutorialConv(5)
+    x = torch.rand(10, 1, 28, 28)
+    sizes = []
+    for conv in model.convs:
+        conv.register_forward_hook(lambda module, inputs, output: sizes.append(output.shape[-1]))
+    logits = model(x)
+    assert sizes == [15, 5, 2, 2]
+    assert model.features(x).shape == (10, 64)
+    # All-ones rows with zero bias: all logits are equal, so accuracy is chance.
+    assert torch.allclose(logits, logits[:, :1].expand_as(logits))
+    assert all(conv.bias.abs().max() == 0 for conv in model.convs)
+
+
+def test_tutorial_conv_equals_its_description():
+    """Written out with PyTorch's own pooling and batch norm."""
+    model = TutorialConv(5, width=8)
+    x = torch.rand(10, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    h = x
+    for i, (conv, norm) in enumerate(zip(model.convs, model.norms, strict=True)):
+        h = F.conv2d(h, conv.weight, conv.bias, stride=2, padding=2)
+
+        def batch_norm(h, norm=norm):
+            return F.batch_norm(h, None, None, norm.weight, norm.bias, training=True)
+
+        if i < 3:
+            h = F.relu(F.max_pool2d(batch_norm(h), 2))
+        else:
+            h = F.max_pool2d(batch_norm(F.relu(h)), 2)
+    expected = F.linear(h.flatten(1), model.head.weight, model.head.bias)
+    assert torch.allclose(model(x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [Conv4, TutorialConv, lambda seed: MLP(784, 5, seed=seed)])
+def test_initial_weights_depend_on_the_seed_alone(make):
+    torch.manual_seed(1)
+    first = make(seed=3).state_dict()
+    torch.manual_seed(2)
+    again, other = make(seed=3).state_dict(), make(seed=4).state_dict()
+    assert all(torch.equal(first[n], again[n]) for n in first)
+    assert any(not torch.equal(first[n], other[n]) for n in first)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"pool": "mean"}, {"head": "cosine"}, {"image_size": 12, "pool": "max"}]
+)
+def test_conv4_refuses(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong)).replace("image_size", "16 pixels")):
+        Conv4(5, **wrong)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (2, 3)])
+def test_max_pool_equals_pytorchs(size):
+    x = torch.randn(3, 2, *size, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(max_pool_2x2(x), F.max_pool2d(x, 2))
+    weight = torch.randn_like(F.max_pool2d(x, 2))
+    ours = torch.autograd.grad((max_pool_2x2(x) * weight).sum(), x)[0]
+    theirs = torch.autograd.grad((F.max_pool2d(x, 2) * weight).sum(), x)[0]
+    assert torch.equal(ours, theirs)
+
+
+def test_batch_norm_by_group_is_batch_norm_of_each_group():
+    norm = BatchNorm(3)
+    torch.nn.init.normal_(norm.weight)
+    x = torch.randn(6, 3, 4, 4)
+    with statistics_by_group(2):
+        grouped = norm(x)
+    assert torch.allclose(grouped, torch.cat([norm(part) for part in x.split(2)]))
+    with statistics_by_group(6):
+        assert torch.allclose(norm(x), grouped) is False
+
+
+def test_batch_norm_with_the_statistics_of_the_first_rows():
+    norm = BatchNorm(3)
+    x = torch.randn(6, 3, 4, 4)
+    with statistics_by_group(6, first=4):
+        y = norm(x)
+        x2 = torch.cat([x[:4], torch.randn(2, 3, 4, 4)])
+        assert torch.equal(norm(x2)[:4], y[:4])
+    assert torch.allclose(y[:4], norm(x[:4]), atol=1e-5)
+
+
+def test_replace_batch_norm_keeps_weights_and_nesting():
+    model = torch.nn.Sequential(torch.nn.Sequential(torch.nn.BatchNorm2d(3)), torch.nn.ReLU())
+    weight = model[0][0].weight
+    replace_batch_norm(model)
+    assert isinstance(model[0][0], BatchNorm)
+    assert model[0][0].weight is weight
+    assert isinstance(replace_batch_norm(torch.nn.BatchNorm1d(2, affine=False)), BatchNorm)

@@ -1,0 +1,274 @@
+"""Training runs: what they leave behind, that they resume exactly, that they fail well."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import innerloop
+from innerloop import TrainConfig, UserError
+from innerloop.checkpoint import read_tensors
+from innerloop.data.base import ImageClasses
+from innerloop.report import SilentReport
+from innerloop.trainer import new_state, progress, set_learning_rate
+
+
+@pytest.fixture(scope="module")
+def array(tmp_path_factory):
+    """A tiny learnable data set as a file: blobs in class-dependent places."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 60, (40, 8, 1, 16, 16), dtype=np.uint8)
+    for c in range(40):
+        y, x = generator.integers(0, 11, 2)
+        images[c, :, 0, y : y + 5, x : x + 5] += 180
+    path = tmp_path_factory.mktemp("data") / "blobs.npy"
+    np.save(path, images)
+    return path
+
+
+def settings(array, **changes):
+    return {
+        "data": str(array),
+        "split": "random",
+        "n_way": 3,
+        "train_n_way": None,
+        "k_query": 3,
+        "eval_k_query": 3,
+        "width": 8,
+        "meta_batch_size": 4,
+        "iterations": 12,
+        "val_every": 4,
+        "val_tasks": 10,
+        "test_tasks": 20,
+        "threads": 1,
+        **changes,
+    }
+
+
+def folder_state(folder):
+    """All that must not depend on interruptions; seconds are left out."""
+    tensors, counters = read_tensors(folder / "checkpoint.safetensors")
+    model, _ = read_tensors(folder / "model.safetensors")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    results = json.loads((folder / "results.json").read_text())
+    for timed in (*lines, results, counters):
+        del timed["seconds"]
+    return tensors, model, {"lines": lines, "results": results, "counters": counters}
+
+
+def assert_same_runs(a, b):
+    for x, y in zip(folder_state(a)[:2], folder_state(b)[:2], strict=True):
+        assert x.keys() == y.keys()
+        assert all(torch.equal(x[name], y[name]) for name in x)
+    assert folder_state(a)[2] == folder_state(b)[2]
+
+
+class StopAt(SilentReport):
+    """Presses Ctrl-C after an iteration."""
+
+    def __init__(self, iteration, number=signal.SIGINT):
+        self.iteration, self.number = iteration, number
+
+    def step(self, iteration, loss, share):
+        if iteration == self.iteration:
+            os.kill(os.getpid(), self.number)
+
+
+def test_a_run_leaves_everything_behind(array, tmp_path):
+    run = innerloop.train(out=tmp_path / "run", **settings(array, iterations=40))
+    assert {f.name for f in run.folder.iterdir()} == {
+        "config.yaml",
+        "metrics.jsonl",
+        "checkpoint.safetensors",
+        "model.safetensors",
+        "results.json",
+        "run.png",
+    }
+    config = yaml.safe_load((run.folder / "config.yaml").read_text())
+    assert TrainConfig.from_dict(config).to_dict() == config
+    results = json.loads((run.folder / "results.json").read_text())
+    assert results["accuracy"] == run.results["accuracy"] > 0.8
+    assert results["accuracy_per_step"][0] == pytest.approx(1 / 3, abs=0.1)
+    assert len(results["accuracy_per_step"]) == config["eval_inner_steps"] + 1
+    assert len(results["accuracies"]) == results["protocol"]["tasks"] == 20
+    lines = [json.loads(x) for x in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [x["iteration"] for x in lines] == list(range(4, 41, 4))
+
+
+def test_from_python_with_a_data_set_object(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (40, 8, 1, 16, 16), dtype=np.uint8)
+    data = ImageClasses.from_square(images, name="noise")
+    run = innerloop.train(out=tmp_path / "r", **settings("x", iterations=2) | {"data": data})
+    assert run.results["protocol"]["data"] == "noise"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("at", [1, 4, 7])
+def test_interrupted_and_resumed_is_the_same_run(array, tmp_path, number, at):
+    whole = innerloop.train(out=tmp_path / "whole", **settings(array)).folder
+    stopped = innerloop.train(
+        out=tmp_path / "stopped", report=StopAt(at, number), **settings(array)
+    )
+    assert stopped.interrupted
+    assert not (stopped.folder / "results.json").exists()
+    assert not innerloop.resume(stopped.folder).interrupted
+    assert_same_runs(whole, stopped.folder)
+    # The handlers of the process are its own again.
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_resume_without_any_checkpoint_starts_anew(array, tmp_path):
+    whole = innerloop.train(out=tmp_path / "whole", **settings(array)).folder
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "config.yaml").write_bytes((whole / "config.yaml").read_bytes())
+    # A line of metrics that was cut off by a crash before the first checkpoint.
+    (tmp_path / "new" / "metrics.jsonl").write_text('{"iteration": 4, "los')
+    innerloop.resume(tmp_path / "new")
+    assert_same_runs(whole, tmp_path / "new")
+
+
+def test_resume_drops_metrics_written_after_the_checkpoint(array, tmp_path):
+    whole = innerloop.train(out=tmp_path / "whole", **settings(array)).folder
+    stopped = innerloop.train(out=tmp_path / "s", report=StopAt(5), **settings(array)).folder
+    with open(stopped / "metrics.jsonl", "a") as file:
+        file.write('{"iteration": 8, "seconds": 0, "loss": 9}\n{"iteration": 12')
+    innerloop.resume(stopped)
+    assert_same_runs(whole, stopped)
+
+
+def test_same_seed_same_run_other_seed_other_run(array, tmp_path):
+    runs = [
+        innerloop.train(out=tmp_path / name, **settings(array, seed=seed, chunk_size=chunk))
+        for name, seed, chunk in (("a", 0, None), ("b", 0, None), ("c", 1, None))
+    ]
+    assert_same_runs(runs[0].folder, runs[1].folder)
+    assert runs[0].results["accuracies"] != runs[2].results["accuracies"]
+
+
+def test_a_folder_in_use_is_refused_and_untouched(array, tmp_path):
+    folder = innerloop.train(out=tmp_path / "run", **settings(array, iterations=2)).folder
+    before = {f.name: f.read_bytes() for f in folder.iterdir()}
+    with pytest.raises(UserError, match="already holds a run.*--resume"):
+        innerloop.train(out=folder, **settings(array))
+    assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
+
+
+def test_divergence_stops_with_advice_and_keeps_the_last_checkpoint(array, tmp_path, monkeypatch):
+    from innerloop import MAML
+
+    real, calls = MAML.meta_gradient, []
+
+    def diverge(self, params, episodes):
+        grads, metrics = real(self, params, episodes)
+        calls.append(1)
+        if len(calls) == 7:
+            metrics["loss"] = metrics["loss"] * float("nan")
+        return grads, metrics
+
+    monkeypatch.setattr(MAML, "meta_gradient", diverge)
+    with pytest.raises(UserError, match=r"loss of iteration 6 is nan.*meta_lr"):
+        innerloop.train(out=tmp_path / "run", **settings(array))
+    tensors, counters = read_tensors(tmp_path / "run" / "checkpoint.safetensors")
+    assert counters["iteration"] == 4
+    assert all(t.isfinite().all() for t in tensors.values())
+
+
+def test_time_budget_ends_cleanly(array, tmp_path):
+    run = innerloop.train(
+        out=tmp_path / "run", **settings(array, iterations=10**6, max_seconds=0.3)
+    )
+    assert not run.interrupted
+    assert 1 <= run.results["iterations"] < 10**6
+    assert (run.folder / "results.json").exists()
+
+
+def test_without_validation_classes_the_last_weights_count(array, tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (1623, 8, 1, 16, 16), dtype=np.uint8)
+    data = ImageClasses.from_square(images, name="noise")
+    changes = settings(array, split="tutorial-no-validation") | {"data": data}
+    run = innerloop.train(out=tmp_path / "run", **changes)
+    assert run.results["best_iteration"] == 12
+    assert "val_accuracy" not in (run.folder / "metrics.jsonl").read_text()
+
+
+def test_training_in_a_thread_leaves_signals_alone(array, tmp_path):
+    results = []
+    thread = threading.Thread(
+        target=lambda: results.append(
+            innerloop.train(out=tmp_path / "run", **settings(array, iterations=2))
+        )
+    )
+    thread.start()
+    thread.join()
+    assert not results[0].interrupted
+
+
+def test_schedule_and_progress():
+    config = TrainConfig(iterations=100, meta_lr=1.0)
+    algorithm = innerloop.MAML(innerloop.models.MLP(4))
+    state = new_state(config, algorithm)
+
+    def rate(iteration, **changes):
+        state.iteration = iteration
+        set_learning_rate(TrainConfig(iterations=100, meta_lr=1.0, **changes), state)
+        return state.optimizer.param_groups[0]["lr"]
+
+    rates = [rate(i) for i in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[5]
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert rates[100] == pytest.approx(0.01)
+    assert rate(50, schedule="constant") == 1.0
+    state.iteration, state.seconds = 10, 30.0
+    assert progress(TrainConfig(iterations=100, max_seconds=60), state) == 0.5
+
+
+def test_resume_of_what_is_no_run(tmp_path):
+    with pytest.raises(UserError, match="no run folder"):
+        innerloop.resume(tmp_path)
+    with pytest.raises(UserError, match="neither a run folder"):
+        innerloop.load(tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(array, tmp_path):
+    folder = innerloop.train(out=tmp_path / "s", report=StopAt(5), **settings(array)).folder
+    path = folder / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="checkpoint.safetensors is damaged"):
+        innerloop.resume(folder)
+
+
+def test_load_gives_back_what_was_learnt(array, tmp_path):
+    run = innerloop.train(out=tmp_path / "run", **settings(array))
+    for path in (run.folder, run.folder / "model.safetensors"):
+        loaded = innerloop.load(path)
+        assert all(torch.equal(run.params[n], loaded.params[n]) for n in run.params)
+        named = dict(loaded.model.named_parameters())
+        assert all(torch.equal(named[n], loaded.params[n]) for n in loaded.params)
+        assert loaded.config.n_way == 3
+        x = torch.rand(6, *loaded.image_shape)
+        fast = loaded.algorithm.adapt(loaded.params, x, torch.arange(6) % 3)
+        assert loaded.algorithm.query_outputs(fast, x, x).shape == (6, 3)
+
+
+@pytest.mark.parametrize("damage", ["empty", "foreign", "cut"])
+def test_load_refuses_other_files(damage, array, tmp_path):
+    path = tmp_path / "model.safetensors"
+    if damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "foreign":
+        from safetensors.torch import save_file
+
+        save_file({"a": torch.zeros(2)}, path)
+    else:
+        run = innerloop.train(out=tmp_path / "run", **settings(array, iterations=1))
+        path.write_bytes((run.folder / "model.safetensors").read_bytes()[:500])
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        innerloop.load(path)
