@@ -58,9 +58,7 @@ def loop_meta_gradient(
                 name: p if g is None else p - inner_lr * g
                 for (name, p), g in zip(fast.items(), grads, strict=True)
             }
-        total = total + loss(
-            torch.func.functional_call(model, fast, (task.query_x,)), task.query_y
-        )
+        total = total + loss(torch.func.functional_call(model, fast, (task.query_x,)), task.query_y)
     total = total / episodes.num_tasks
     grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
     return {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from innerloop import EpisodeSampler, Episodes, UserError
+from innerloop import Episodes, EpisodeSampler, UserError
 from innerloop.data.base import ImageClasses
 
 

@@ -155,7 +155,7 @@ def test_same_seed_same_run_other_seed_other_run(array, tmp_path):
 def test_a_folder_in_use_is_refused_and_untouched(array, tmp_path):
     folder = innerloop.train(out=tmp_path / "run", **settings(array, iterations=2)).folder
     before = {f.name: f.read_bytes() for f in folder.iterdir()}
-    with pytest.raises(UserError, match="already holds a run.*--resume"):
+    with pytest.raises(UserError, match=r"already holds a run.*--resume"):
         innerloop.train(out=folder, **settings(array))
     assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
 
@@ -241,7 +241,7 @@ def test_a_damaged_checkpoint_is_named(array, tmp_path):
     folder = innerloop.train(out=tmp_path / "s", report=StopAt(5), **settings(array)).folder
     path = folder / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match="checkpoint.safetensors is damaged"):
+    with pytest.raises(UserError, match=r"checkpoint\.safetensors is damaged"):
         innerloop.resume(folder)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -25,6 +26,7 @@ def build_data(config: TrainConfig, *, progress: bool = False) -> ImageClasses:
         config.data,
         omniglot_source=config.omniglot_source,
         image_size=config.image_size,
+        glyph_classes=config.glyph_classes,
         progress=progress,
     )
 
@@ -105,7 +107,7 @@ def build_algorithm(config: TrainConfig, model: nn.Module) -> Algorithm:
 
 def absolute_paths(config: TrainConfig) -> TrainConfig:
     """Paths made absolute, so that a run folder can be used from any working directory."""
-    changes = {}
+    changes: dict[str, Any] = {}
     if config.omniglot_source:
         changes["omniglot_source"] = str(Path(config.omniglot_source).expanduser().absolute())
     if os.sep in config.data or Path(config.data).exists():

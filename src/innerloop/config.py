@@ -31,6 +31,8 @@ class TrainConfig:
     without it they are downloaded once."""
     image_size: int | None = None
     """Images from a folder are resized to this many pixels."""
+    glyph_classes: int = 1500
+    """How many different glyphs to make, training, validation and test together."""
     split: str = "auto"
     """Which classes are for meta-training, -validation and -test; `auto` takes the usual split of
     the data. `innerloop data info DATA` lists them."""
@@ -38,7 +40,7 @@ class TrainConfig:
     """Classes in a task."""
     k_shot: int = 1
     """Support images of each class."""
-    k_query: int = 5
+    k_query: int = 2
     """Query images of each class in a training task."""
     train_n_way: int | None = 20
     """Classes in a training task where it should differ from n_way (needs head `shared`)."""
@@ -54,9 +56,9 @@ class TrainConfig:
     # --- network
     model: Literal["conv4", "tutorial_conv", "mlp"] = "conv4"
     """The network."""
-    width: int = 64
+    width: int = 32
     """Filters of each convolution."""
-    pool: Literal["stride", "max"] = "stride"
+    pool: Literal["stride", "max"] = "max"
     """conv4: halve the image by strided convolutions or by max-pooling."""
     head: Literal["linear", "shared"] = "shared"
     """Last layer: `linear` has one learned row per class, `shared` one row that all classes start
@@ -67,7 +69,7 @@ class TrainConfig:
     # --- algorithm (inner loop)
     algorithm: Literal["maml"] = "maml"
     """The meta-learning algorithm."""
-    inner_lr: float = 0.08
+    inner_lr: float = 0.01
     """Inner learning rate."""
     inner_steps: int = 1
     """Inner steps in training."""
@@ -84,11 +86,11 @@ class TrainConfig:
     """Batch statistics for queries: of the query set, or of the support set."""
 
     # --- meta-training (outer loop)
-    iterations: int = 1000
+    iterations: int = 2000
     """Outer steps."""
     max_seconds: float | None = None
     """End training after this much time, even if iterations are left; the schedule follows."""
-    meta_batch_size: int = 4
+    meta_batch_size: int = 2
     """Tasks in one outer step."""
     meta_lr: float = 5e-3
     """Learning rate of Adam in the outer loop."""
@@ -102,7 +104,7 @@ class TrainConfig:
     # --- run
     seed: int = 0
     """Initial weights and episodes are a pure function of it."""
-    val_every: int = 100
+    val_every: int = 200
     """Validate after this many outer steps; the best weights so far are what the run is for."""
     val_tasks: int = 100
     """Tasks in each validation."""
@@ -118,6 +120,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in [
             "n_way",
+            "glyph_classes",
             "k_shot",
             "k_query",
             "eval_k_query",

@@ -80,13 +80,13 @@ def detach(params: Params) -> Params:
 
 def norm(params: Params) -> Tensor:
     """The Euclidean norm over all entries of all tensors, a scalar."""
-    return torch.sqrt(sum((p.square().sum() for p in params.values()), start=torch.zeros(())))
+    return torch.stack([p.square().sum() for p in params.values()]).sum().sqrt()
 
 
 def clip_norm(gradient: Params, max_norm: float) -> Params:
     """Scale `gradient` so that its norm is at most `max_norm`; NaN stays NaN."""
     # The smallest float keeps a zero gradient at zero instead of 0/0.
-    total = torch.sqrt(sum(g.square().sum() for g in gradient.values()) + 1e-30)
+    total = torch.stack([g.square().sum() for g in gradient.values()]).sum().add(1e-30).sqrt()
     scale = torch.clamp(max_norm / total, max=1.0)
     return {name: g * scale for name, g in gradient.items()}
 

@@ -49,7 +49,7 @@ def plot_run(
     ways = sampler.n_way
     figure = Figure(figsize=(11, 4.2 + episodes * (0.62 * ways + 0.7)), layout="constrained")
     heights = [4.2] + [0.62 * ways + 0.7] * episodes
-    rows = figure.subfigures(1 + episodes, 1, height_ratios=heights)
+    rows = np.atleast_1d(np.asarray(figure.subfigures(1 + episodes, 1, height_ratios=heights)))
     left, right = rows[0].subplots(1, 2)
     _learning_curve(left, lines)
     _steps_curve(right, results)

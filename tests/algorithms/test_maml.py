@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -91,9 +93,10 @@ def test_first_order_is_the_query_gradient_at_the_adapted_weights():
         Conv4(3, width=4, image_size=16),
         Conv4(3, width=4, image_size=16, pool="max"),
         Conv4(3, width=4, image_size=16, unit_features=True),
+        Conv4(3, width=4, image_size=16, pool="max", unit_features=True),
         MLP(256, 3, hidden=(8,)),
     ],
-    ids=["stride", "max", "unit", "mlp"],
+    ids=["stride", "max", "unit", "max-unit", "mlp"],
 )
 def test_own_networks_equal_a_loop_over_tasks(model, first_order):
     model = model.double()
@@ -133,8 +136,13 @@ def shared_model(width=4):
 def test_head_step_equals_the_general_path(bn, first_order, max_norm):
     """From a shared head, one inner step moves the head alone; the fast path relies on it."""
     maml = MAML(
-        shared_model(), 0.2, 1, first_order,
-        bn=bn, inner_reduction="per_shot", inner_max_norm=max_norm,
+        shared_model(),
+        0.2,
+        1,
+        first_order,
+        bn=bn,
+        inner_reduction="per_shot",
+        inner_max_norm=max_norm,
     )
     assert maml.first_step_moves_only_the_head
     params, episodes = maml.init_params(), random_episodes()
@@ -210,7 +218,7 @@ def test_clipping_bounds_each_inner_step():
     task = random_episodes(tasks=1).task(0)
     maml = MAML(model, 1.0, 3, inner_max_norm=0.01)
     steps = list(maml.adapt_steps(maml.init_params(), task.support_x, task.support_y))
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in itertools.pairwise(steps):
         moved = sum((after[n] - before[n]).square().sum() for n in before).sqrt()
         assert moved.item() == pytest.approx(0.01, rel=1e-9)
 
@@ -221,9 +229,12 @@ def test_per_shot_reduction_is_n_way_times_the_mean():
     mean = MAML(model, 0.3, 2)
     per_shot = MAML(model, 0.1, 2, inner_reduction="per_shot")
     params = mean.init_params()
-    assert relative_error(
-        per_shot.meta_gradient(params, episodes)[0], mean.meta_gradient(params, episodes)[0]
-    ) < 1e-12
+    assert (
+        relative_error(
+            per_shot.meta_gradient(params, episodes)[0], mean.meta_gradient(params, episodes)[0]
+        )
+        < 1e-12
+    )
 
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 4, 9])

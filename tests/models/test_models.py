@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from innerloop import UserError
 from innerloop.models import MLP, BatchNorm, Conv4, TutorialConv, replace_batch_norm
-from innerloop.models.layers import max_pool_2x2, statistics_by_group
+from innerloop.models.layers import statistics_by_group
+from innerloop.ops import max_pool_2x2
 
 
 @pytest.mark.parametrize(
@@ -16,11 +17,11 @@ from innerloop.models.layers import max_pool_2x2, statistics_by_group
     [
         ({}, 28, 64),
         ({"width": 32}, 28, 32),
-        ({"unit_features": True}, 28, 64 * 4),
+        ({"unit_features": True}, 28, 64 * 16),
         ({"pool": "max"}, 28, 64),
         ({"pool": "max", "width": 32, "channels": 3, "image_size": 84}, 84, 32 * 25),
-        ({"pool": "max", "unit_features": True, "image_size": 32}, 32, 64 * 4),
-        ({"unit_features": True, "image_size": 33}, 33, 64 * 9),
+        ({"pool": "max", "unit_features": True}, 28, 64 * 9),
+        ({"unit_features": True, "image_size": 33}, 33, 64 * 25),
     ],
 )
 def test_conv4_shapes(options, size, features):

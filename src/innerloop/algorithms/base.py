@@ -13,7 +13,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from innerloop.episodes import Episodes
 from innerloop.errors import UserError
 from innerloop.functional import Params, accuracy
-from innerloop.models.layers import FeaturesOf, SharedHead, check_batch_norm, statistics_by_group
+from innerloop.models.layers import (
+    FeaturesOf,
+    HeadedModel,
+    SharedHead,
+    check_batch_norm,
+    statistics_by_group,
+)
 
 BN_MODES = ("transductive", "support")
 
@@ -165,6 +171,7 @@ class Algorithm(ABC):
 
     def features(self, params: Params, x: Tensor) -> Tensor:
         """What the last layer of a `HeadedModel` sees, with `params` in place of its own."""
+        assert isinstance(self.model, HeadedModel)
         named = {f"model.{name}": p for name, p in params.items()}
         return torch.func.functional_call(FeaturesOf(self.model), named, (x,))
 
@@ -174,6 +181,8 @@ class Algorithm(ABC):
 
     def fast_weights(self, params: Params, n_way: int | None) -> Params:
         """What the inner loop starts from: `params`, a shared head copied once a class."""
+        if n_way is None:
+            return dict(params)
         return {
             name: p.expand(n_way, *p.shape[1:]) if name in self._shared_rows else p
             for name, p in params.items()

@@ -12,11 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from innerloop.episodes import Episodes
 from innerloop.functional import Params, adapt_steps, detach
-from innerloop.models.layers import statistics_by_group
+from innerloop.models.layers import HeadedModel, statistics_by_group
 
 if TYPE_CHECKING:
     from innerloop.algorithms.maml import MAML
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 def head_step_gradient(maml: MAML, params: Params, episodes: Episodes) -> tuple[Params, Params]:
     """As `MAML.meta_gradient`, for `inner_steps=1`, a shared head and cross-entropy."""
-    head = {name: p for name, p in params.items() if name.startswith("head.")}
+    assert isinstance(maml.model, HeadedModel)
+    head_module: nn.Module = maml.model.head
+    head = [name for name in params if name.startswith("head.")]
 
     def mean_loss(params: Params) -> tuple[Tensor, Params]:
         support, query = features(maml, params, episodes)
@@ -34,7 +36,7 @@ def head_step_gradient(maml: MAML, params: Params, episodes: Episodes) -> tuple[
 
         def head_outputs(fast: Params, features: Tensor) -> Tensor:
             weights = {name.removeprefix("head."): p for name, p in fast.items()}
-            return torch.func.functional_call(maml.model.head, weights, (features,))
+            return torch.func.functional_call(head_module, weights, (features,))
 
         def task_loss(support, support_y, query, query_y):
             def support_loss(fast: Params) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -86,7 +86,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _changes(arguments: Arguments) -> dict[str, object]:
+def _changes(arguments: Arguments) -> dict[str, Any]:
     """The settings of the run that are to be replaced."""
     renamed = {"k_query": "eval_k_query", "inner_steps": "eval_inner_steps"}
     own = ("run", "tasks", "part", "json", "per_task")

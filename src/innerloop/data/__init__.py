@@ -6,6 +6,7 @@ from pathlib import Path
 
 from innerloop.data.base import ImageClasses
 from innerloop.data.folder import folder
+from innerloop.data.glyphs import glyphs
 from innerloop.data.omniglot import SIZE, omniglot
 from innerloop.data.omniglot_facts import HALVES
 from innerloop.data.random_images import random_images
@@ -18,6 +19,7 @@ __all__ = [
     "available_splits",
     "contact_sheet",
     "folder",
+    "glyphs",
     "load",
     "omniglot",
     "random_images",
@@ -32,6 +34,7 @@ def load(
     *,
     omniglot_source: str | Path | None = None,
     image_size: int | None = None,
+    glyph_classes: int = 1500,
     progress: bool = False,
 ) -> ImageClasses:
     """Load a data set by its name or its place.
@@ -42,6 +45,7 @@ def load(
             file.  A folder with Omniglot's two archives is taken as Omniglot.
         omniglot_source: see `omniglot`.
         image_size: see `folder`; the data sets with names are 28 x 28.
+        glyph_classes: how many glyphs, each with 20 drawings.
         progress: show progress on standard error.
 
     Raises:
@@ -55,10 +59,7 @@ def load(
             return omniglot(omniglot_source, progress=progress)
         if name == "random":
             return random_images()
-        # Imported on demand: no other data set needs the generator.
-        from innerloop.data.glyphs import glyphs
-
-        return glyphs()
+        return glyphs(glyph_classes, progress=progress)
     path = Path(name_or_path).expanduser()
     if not path.exists():
         raise UserError(

@@ -171,7 +171,7 @@ def _from_pool(style: Style, rng: np.random.Generator) -> Stroke:
     change = np.exp(style.variety * rng.standard_normal(len(stroke.lengths)))
     size = np.exp(0.2 * rng.standard_normal())
     if stroke.closed:
-        change = 1.0
+        change = np.ones_like(change)
     return replace(stroke, lengths=stroke.lengths * change * size)
 
 

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.errors import UserError
-from innerloop.models.layers import BatchNorm, HeadedModel, make_head, max_pool_2x2
+from innerloop.models.layers import BatchNorm, HeadedModel, make_head
+from innerloop.ops import max_pool_2x2
 
 
 class Conv4(HeadedModel):
@@ -18,10 +19,10 @@ class Conv4(HeadedModel):
     block ends in 2x2 max-pooling and the remaining positions are flattened
     (Vinyals et al. 2016; mini-ImageNet in Finn et al.).
 
-    With `unit_features` the last block has no ReLU, all positions are kept and
-    each feature vector is scaled so that its mean square is one.  The first inner
-    step from a shared head then compares cosines, which learns several times
-    faster than raw features (docs/en/recipes.md has the figures).
+    With `unit_features` the last block neither halves the image nor has a ReLU, all
+    positions are kept, and each feature vector is scaled so that its mean square is one.
+    The first inner step from a shared head then compares cosines, which learns
+    several times faster than raw features (docs/en/recipes.md has the figures).
 
     Args:
         n_way: N, number of classes.
@@ -57,14 +58,17 @@ class Conv4(HeadedModel):
         if image_size < 16:
             raise UserError(f"four halvings need images of at least 16 pixels, not {image_size}")
         self.pool, self.unit_features = pool, unit_features
-        stride = 2 if pool == "stride" else 1
+        self.halvings = 3 if unit_features else 4
+        strides = [2 if pool == "stride" and i < self.halvings else 1 for i in range(4)]
         self.convs = nn.ModuleList(
-            nn.Conv2d(c, width, 3, stride=stride, padding=1) for c in (channels, *[width] * 3)
+            nn.Conv2d(c, width, 3, stride=stride, padding=1)
+            for c, stride in zip((channels, width, width, width), strides, strict=True)
         )
         self.norms = nn.ModuleList(BatchNorm(width) for _ in range(4))
-        # Stride 2 with padding 1 rounds up at each halving, pooling rounds down.
-        side = -(-image_size // 16) if pool == "stride" else image_size // 16
         self.average = pool == "stride" and not unit_features
+        # Stride 2 with padding 1 rounds up at each halving, pooling rounds down.
+        parts = 2**self.halvings
+        side = -(-image_size // parts) if pool == "stride" else image_size // parts
         self.head = make_head(head, width if self.average else width * side * side, n_way)
         initialise(self, seed)
 
@@ -72,7 +76,7 @@ class Conv4(HeadedModel):
         """What the last layer sees: `[B, C, H, W]` to `[B, F]`."""
         for block, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = norm(conv(x))
-            if self.pool == "max":
+            if self.pool == "max" and block < self.halvings:
                 x = max_pool_2x2(x)
             if block < 3 or not self.unit_features:
                 x = F.relu(x)
@@ -86,4 +90,5 @@ def initialise(model: nn.Module, seed: int) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

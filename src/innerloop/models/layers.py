@@ -122,18 +122,6 @@ def check_batch_norm(model: nn.Module, *, own_only: bool) -> None:
             raise UserError(f"{label} cannot take its statistics from the support set: {way_out}")
 
 
-def max_pool_2x2(x: Tensor) -> Tensor:
-    """2 x 2 max-pooling with stride 2: `[B, C, H, W]` to `[B, C, H//2, W//2]`.
-
-    Made of slices and `maximum`, because the second derivative of PyTorch's own
-    pooling falls back to a loop over samples under `vmap` (60 times slower).  Where
-    two entries tie, the gradient is shared between them.
-    """
-    height, width = x.shape[-2] // 2 * 2, x.shape[-1] // 2 * 2
-    x = torch.maximum(x[..., 0:height:2, :width], x[..., 1:height:2, :width])
-    return torch.maximum(x[..., 0:width:2], x[..., 1:width:2])
-
-
 class SharedHead(nn.Module):
     """A linear classifier with one learned row that every class starts from.
 
@@ -175,9 +163,9 @@ class HeadedModel(nn.Module):
 class FeaturesOf(nn.Module):
     """A `HeadedModel` without its head, for `torch.func.functional_call`."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: HeadedModel) -> None:
         super().__init__()
-        self.model = model
+        self.model: HeadedModel = model
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model.features(x)

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.models.conv4 import initialise
-from innerloop.models.layers import BatchNorm, HeadedModel, max_pool_2x2
+from innerloop.models.layers import BatchNorm, HeadedModel
+from innerloop.ops import max_pool_2x2
 
 
 class TutorialConv(HeadedModel):

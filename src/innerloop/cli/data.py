@@ -1,0 +1,233 @@
+"""`innerloop data`: prepare, invent, describe and draw data sets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from innerloop.data import (
+    ImageClasses,
+    available_splits,
+    contact_sheet,
+    load,
+    random_images,
+    split_classes,
+)
+from innerloop.data.splits import automatic_split
+from innerloop.errors import UserError
+from innerloop.files import write_whole
+
+DESCRIPTION = """Prepare, invent, describe and draw data sets.
+
+examples:
+  innerloop data prepare omniglot              download 14 MB, check, count, convert
+  innerloop data prepare omniglot --source ~/Downloads --out omniglot.npy
+  innerloop data prepare my_pictures --image-size 28
+  innerloop data random --out noise.npy        24 MB of noise in Omniglot's shape
+  innerloop data info my_pictures --json
+  innerloop data sheet omniglot --out omniglot.png"""
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Check a data set, count it, and convert it once for all later commands."""
+
+    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    """omniglot, glyphs, or the path of a folder of pictures."""
+    source: Path | None = None
+    """For omniglot: folder with its two archives, zipped or not, or a prepared .npy file."""
+    out: Path | None = None
+    """Also write a .npy file [classes, images a class, C, H, W] here."""
+    image_size: int | None = None
+    """For a folder: height and width in pixels to scale the pictures to."""
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> None:
+        if self.source is not None and self.what != "omniglot":
+            raise UserError(f"--source is for omniglot, not for {self.what}")
+        data = load(
+            self.what,
+            omniglot_source=self.source,
+            image_size=self.image_size,
+            progress=not self.json,
+        )
+        facts = _facts(data)
+        if self.out is not None:
+            _write_array(data, self.out)
+            facts["written"] = str(self.out)
+        _print(facts, self.json)
+
+
+@dataclass(frozen=True)
+class Random:
+    """Write noise in the shape of Omniglot, to try everything without a download."""
+
+    out: Path = Path("random.npy")
+    """Where the uint8 array [1623, 20, 1, 28, 28] goes."""
+    seed: int = 0
+    """The same seed gives the same noise."""
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> None:
+        data = random_images(seed=self.seed)
+        _write_array(data, self.out)
+        _print({**_facts(data), "written": str(self.out)}, self.json)
+
+
+@dataclass(frozen=True)
+class Info:
+    """Describe a data set: classes, images, brightness, and the splits that fit it."""
+
+    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    """omniglot, glyphs, random, or the path of a folder or a .npy file."""
+    source: Path | None = None
+    """For omniglot: where its archives are."""
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> None:
+        data = load(self.what, omniglot_source=self.source, progress=not self.json)
+        facts = {**_facts(data), **_brightness(data)}
+        facts["automatic split"] = automatic_split(data)
+        facts["splits"] = {
+            name: {part: len(classes) for part, classes in split_classes(data, name).items()}
+            for name in available_splits(data)
+        }
+        _print(facts, self.json)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Draw some classes of a data set into one picture."""
+
+    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    """omniglot, glyphs, random, or the path of a folder or a .npy file."""
+    out: Path
+    """The PNG file to write."""
+    source: Path | None = None
+    """For omniglot: where its archives are."""
+    classes: int = 20
+    """Rows, drawn at random."""
+    per_class: int = 10
+    """Images in a row."""
+    seed: int = 0
+    """Which classes."""
+
+    def run(self) -> None:
+        data = load(self.what, omniglot_source=self.source, progress=True)
+        print(
+            contact_sheet(
+                data, self.out, classes=self.classes, per_class=self.per_class, seed=self.seed
+            )
+        )
+
+
+Command = (
+    Annotated[Prepare, tyro.conf.subcommand("prepare")]
+    | Annotated[Random, tyro.conf.subcommand("random")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Sheet, tyro.conf.subcommand("sheet")]
+)
+
+
+def main(argv: list[str]) -> None:
+    """Run `innerloop data`.
+
+    Args:
+        argv: the words after `innerloop data`.
+
+    Raises:
+        UserError: a mistake in what was asked for, or in a file.
+        SystemExit: the words are no command (2), or help was asked for (0).
+    """
+    command: Any = tyro.cli(
+        Command,  # type: ignore[arg-type]
+        args=argv,
+        prog="innerloop data",
+        description=DESCRIPTION,
+    )
+    command.run()
+
+
+def _facts(data: ImageClasses) -> dict[str, Any]:
+    images = int(data.counts.sum())
+    fewest, most = int(data.counts.min()), int(data.counts.max())
+    # numpy.save writes the square shape where there is one, so that is what is shown.
+    square = [data.num_classes, fewest] if fewest == most else [images]
+    facts: dict[str, Any] = {"name": data.name}
+    if data.name == "omniglot":
+        alphabets = len(set(data.groups))
+        facts["directories"] = alphabets + data.num_classes
+        facts["images"] = images
+        facts["alphabets"] = alphabets
+        facts["characters"] = data.num_classes
+    else:
+        facts["classes"] = data.num_classes
+        facts["images"] = images
+        groups = len(set(data.groups) - {""})
+        if groups:
+            facts["groups"] = groups
+    facts["images a class"] = [fewest, most]
+    facts["shape"] = [*square, *data.image_shape]
+    facts["dtype"] = str(data.images.dtype)
+    facts["bytes"] = images * int(np.prod(data.image_shape))
+    return facts
+
+
+def _brightness(data: ImageClasses) -> dict[str, Any]:
+    """Mean and deviation of at most 2,000 images, evenly spread over the data set."""
+    every = max(1, len(data.images) // 2000)
+    some = np.asarray(data.images[::every], dtype=np.float32) / 255
+    facts: dict[str, Any] = {
+        "mean brightness": round(float(some.mean()), 4),
+        "standard deviation": round(float(some.std()), 4),
+        "ink": "dark on light" if data.dark_ink else "light on dark, or colour",
+    }
+    if data.dark_ink:
+        facts["ink coverage"] = round(float(1 - some.mean()), 4)
+    return facts
+
+
+def _write_array(data: ImageClasses, path: Path) -> None:
+    if path.suffix != ".npy":
+        raise UserError(f"the array is a .npy file, so {path} must end in .npy")
+    each = int(data.counts[0])
+    if (data.counts != each).any():
+        raise UserError(
+            f"{data.name} has {data.counts.min()} to {data.counts.max()} images a class, which "
+            "do not fit one square array; leave --out away, the prepared data is used anyway"
+        )
+    square = data.images.reshape(data.num_classes, each, *data.image_shape)
+    with write_whole(path) as file:
+        np.save(file, square)
+
+
+def _print(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({key.replace(" ", "_"): value for key, value in facts.items()}))
+        return
+    width = max(len(key) for key in facts) + 2
+    for key, value in facts.items():
+        if key == "splits":
+            print("splits (train / val / test classes)")
+            for name, sizes in value.items():
+                print(f"  {name:<{width + 6}}{' / '.join(f'{size:,}' for size in sizes.values())}")
+        else:
+            print(f"{key:<{width}}{_words(key, value)}")
+
+
+def _words(key: str, value: Any) -> str:
+    if key == "bytes":
+        return f"{value:,} ({value / 2**20:.2f} MB)"
+    if key == "shape":
+        return f"({', '.join(map(str, value))})"
+    if key == "images a class":
+        return f"{value[0]:,}" if value[0] == value[1] else f"{value[0]:,} to {value[1]:,}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

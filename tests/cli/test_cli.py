@@ -1,0 +1,207 @@
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from innerloop.cli import COMMANDS, main
+
+
+@pytest.fixture(scope="module")
+def array(tmp_path_factory):
+    generator = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("data") / "noise.npy"
+    np.save(path, generator.integers(0, 255, (30, 8, 1, 16, 16), dtype=np.uint8))
+    return path
+
+
+SMALL = (
+    "--split random --n-way 3 --train-n-way 4 --k-query 2 --eval-k-query 3 --width 4 "
+    "--iterations 4 --val-every 2 --val-tasks 4 --test-tasks 6 --threads 1"
+).split()
+
+
+@pytest.fixture(scope="module")
+def run(array, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", "--data", str(array), "--out", str(folder), *SMALL]) == 0
+    return folder
+
+
+def test_train_prints_json_alone_on_standard_output(array, tmp_path, capsys):
+    arguments = ["train", "--data", str(array), "--out", str(tmp_path / "r"), "--json", *SMALL]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert result["run"] == str(tmp_path / "r")
+    assert {"accuracy", "ci95", "accuracy_per_step", "loss_per_step", "bn"} <= result.keys()
+    assert "innerloop evaluate" in captured.err
+
+
+def test_default_folders_are_numbered(array, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert main(["train", "--data", str(array), *SMALL]) == 0
+    names = sorted(f.name for f in (tmp_path / "runs").iterdir())
+    assert names == ["noise-maml-3way1shot-001", "noise-maml-3way1shot-002"]
+
+
+def test_evaluate_prints_what_is_promised(run, capsys):
+    assert main(["evaluate", str(run), "--tasks", "10", "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert {"accuracy", "ci95", "accuracy_per_step", "loss_per_step", "bn", "protocol"} <= set(first)
+    assert first["protocol"]["tasks"] == 10
+    assert first["bn"] == "transductive"
+    assert "accuracies" not in first
+    assert main(["evaluate", str(run), "--tasks", "10", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == first, "the same command, the same result"
+
+
+def test_evaluate_otherwise(run, capsys):
+    command = (
+        "--tasks 5 --json --per-task --bn support --inner-steps 5 --n-way 4 --k-shot 2 --part val"
+    )
+    assert main(["evaluate", str(run / "model.safetensors"), *command.split()]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["bn"] == "support"
+    assert len(result["accuracy_per_step"]) == 6
+    assert len(result["accuracies"]) == 5
+    assert result["protocol"]["n_way"] == 4
+    assert result["protocol"]["k_shot"] == 2
+    assert result["protocol"]["part"] == "val"
+
+
+def test_config_file_and_single_options(run, tmp_path, capsys):
+    folder = tmp_path / "again"
+    arguments = ["train", "--config", str(run / "config.yaml"), "--iterations", "2"]
+    assert main([*arguments, "--out", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["iterations"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "no command 'trian': choose from train"),
+        (["train", "--data", "nothing"], "'nothing' is neither a data set"),
+        (["train", "--preset", "slow"], "no preset 'slow'"),
+        (["train", "--preset", "quick", "--config", "x"], "--preset or --config, not both"),
+        (["train", "--config", "nowhere.yaml"], "cannot read nowhere.yaml"),
+        (["train", "--resume", "nowhere"], "no run folder"),
+        (["train", "--resume", "nowhere", "--seed", "3"], "leave out other settings"),
+        (["evaluate", "nowhere"], "neither a run folder nor a weights file"),
+        (["data", "info", "nothing"], "'nothing' is neither a data set"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(arguments, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind by a mistake"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--n-way", "40"], "40-way tasks need 40 classes"),
+        (["--k-shot", "9"], "need 10 images a class"),
+        (["--data", "glyphs"], "images of shape (1, 16, 16)"),
+        (["--inner-steps", "0"], "at least 1"),
+        (["--tasks", "1"], "at least 2 tasks"),
+        (["--split", "thirds"], "thirds"),
+    ],
+)
+def test_evaluate_refuses_what_cannot_be(run, arguments, message, capsys):
+    assert main(["evaluate", str(run), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_too_few_classes_leave_no_folder(array, tmp_path, capsys):
+    arguments = ["--data", str(array), "--out", str(tmp_path / "r"), *SMALL]
+    assert main(["train", *arguments, "--train-n-way", "100", "--no-rotate"]) == 2
+    assert "100-way tasks need 100 classes" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--n-wya", "5"], "--n-way"),
+        (["--n-way", "five"], "invalid int"),
+        (["--n-way", "1"], "n_way must be at least 2"),
+    ],
+)
+def test_wrong_options_have_status_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *arguments])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_teaches_by_examples_without_loading_pytorch(command):
+    code = (
+        "import sys, innerloop.cli\n"
+        "try:\n    innerloop.cli.main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "assert 'torch' not in sys.modules, 'help must not wait for PyTorch'"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *([command] if command else []), "--help"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "100"},
+    )
+    assert result.returncode == 0, result.stderr
+    assert "examples:" in result.stdout
+    assert "innerloop " + (command or "train") in result.stdout
+
+
+def test_module_and_version():
+    result = subprocess.run(
+        [sys.executable, "-m", "innerloop", "--version"], capture_output=True, text=True
+    )
+    assert result.returncode == 0
+    assert result.stdout.startswith("innerloop 0.")
+
+
+def test_data_random_and_info(tmp_path, capsys):
+    path = tmp_path / "random.npy"
+    assert main(["data", "random", "--out", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "25,448,640" in printed
+    assert "24.27" in printed
+    written = np.load(path)
+    assert written.shape == (1623, 20, 1, 28, 28)
+    assert written.dtype == np.uint8
+    assert main(["data", "info", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["bytes"] == 25_448_640
+    assert facts["splits"]["tutorial"] == {"train": 1100, "val": 100, "test": 423}
+
+
+def test_data_prepare_omniglot(omniglot_source, omniglot_data, tmp_path, capsys):
+    path = tmp_path / "omniglot.npy"
+    arguments = ["data", "prepare", "omniglot", "--source", str(omniglot_source)]
+    assert main([*arguments, "--out", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["directories"] == 1673
+    assert facts["images"] == 32_460
+    assert facts["array_shape"] == [1623, 20, 1, 28, 28]
+    assert np.array_equal(np.load(path).reshape(32_460, 1, 28, 28), omniglot_data.images)
+
+
+def test_data_sheet(array, tmp_path, capsys):
+    path = tmp_path / "sheet.png"
+    assert main(["data", "sheet", str(array), "--out", str(path), "--classes", "3"]) == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert main(["data", "sheet", str(array), "--out", "sheet.jpg"]) == 2
+    assert "must end in .png" in capsys.readouterr().err

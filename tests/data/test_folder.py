@@ -1,0 +1,250 @@
+"""People's own pictures, in every layout and format."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from innerloop.data import folder, load
+from innerloop.data.folder import folder as folder_function
+from innerloop.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def paint(path: Path, size=(20, 20), mode="RGB", seed=0, **options) -> Path:
+    """Save a picture of noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    channels = {"RGB": (3,), "RGBA": (4,), "LA": (2,)}.get(mode, ())
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], *channels), np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def paint_flat(path: Path, colour, size=(20, 20), mode="RGB", **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path, **options)
+    return path
+
+
+def test_ragged_classes_of_colour_pictures(tmp_path):
+    for number, count in enumerate((3, 1, 5)):
+        for image in range(count):
+            paint(tmp_path / "pets" / "cdb"[number] / f"{image}.png", seed=10 * number + image)
+    data = folder(tmp_path / "pets")
+    assert data.name == "pets"
+    assert data.names == ["b", "c", "d"]
+    assert data.counts.tolist() == [5, 3, 1]
+    assert data.starts.tolist() == [0, 5, 8]
+    assert data.image_shape == (3, 20, 20)
+    assert isinstance(data.images, np.memmap)
+    assert not data.dark_ink
+    assert data.splits == {}
+    assert set(data.groups) == {""}
+    expected = np.asarray(Image.open(tmp_path / "pets" / "c" / "2.png")).transpose(2, 0, 1)
+    np.testing.assert_array_equal(data.class_images(1)[2], expected)
+
+
+def test_every_common_format(tmp_path):
+    for ending in ("png", "jpg", "JPEG", "bmp", "gif", "tif", "TIFF", "webp"):
+        paint_flat(tmp_path / ending / f"a.{ending}", (200, 30, 90))
+    data = folder(tmp_path)
+    assert data.num_classes == 8
+    for image in data.images:
+        assert np.abs(image.mean(axis=(1, 2)) - (200, 30, 90)).max() < 12
+
+
+@pytest.mark.parametrize(("paper", "ink", "dark"), [(240, 10, True), (10, 240, False)])
+def test_grey_is_found_by_itself_whatever_the_format(tmp_path, paper, ink, dark):
+    for name, mode in (("a", "L"), ("b", "RGB"), ("c", "P"), ("d", "RGBA"), ("e", "1")):
+        picture = Image.new("L", (24, 24), paper)
+        picture.paste(ink, (8, 8, 16, 16))
+        (tmp_path / name).mkdir()
+        picture.convert("RGB" if mode == "P" else mode).convert(mode).save(
+            tmp_path / name / "1.png"
+        )
+    data = folder(tmp_path)
+    assert data.image_shape == (1, 24, 24)
+    assert data.dark_ink is dark
+    assert data.images[1, 0, 0, 0] == paper
+    assert data.images[2, 0, 12, 12] == ink
+    assert folder(tmp_path, channels=3).image_shape == (3, 24, 24)
+
+
+def test_one_coloured_picture_makes_colour(tmp_path):
+    paint_flat(tmp_path / "a" / "1.png", 100, mode="L")
+    paint_flat(tmp_path / "b" / "1.png", (100, 100, 101))
+    data = folder(tmp_path)
+    assert data.image_shape == (3, 20, 20)
+    assert folder(tmp_path, channels=1).image_shape == (1, 20, 20)
+
+
+def test_sizes(tmp_path):
+    for name, size, mode in (
+        ("small", (84, 60), "RGB"),
+        ("large", (85, 60), "RGB"),
+        ("grey", (105, 105), "L"),
+    ):
+        for number in "01":
+            paint(tmp_path / name / number / "1.png", size, mode)
+    paint(tmp_path / "mixed" / "0" / "1.png", (20, 20))
+    paint(tmp_path / "mixed" / "1" / "1.png", (20, 21))
+    assert folder(tmp_path / "small").image_shape == (3, 60, 84)
+    assert folder(tmp_path / "large").image_shape == (3, 84, 84)
+    assert folder(tmp_path / "mixed").image_shape == (3, 84, 84)
+    assert folder(tmp_path / "grey").image_shape == (1, 28, 28)
+    assert folder(tmp_path / "grey", image_size=32).image_shape == (1, 32, 32)
+    assert load(str(tmp_path / "small"), image_size=16).image_shape == (3, 16, 16)
+    for wrong in (0, -1, 100_000):
+        with pytest.raises(UserError, match="image_size"):
+            folder(tmp_path / "grey", image_size=wrong)
+    with pytest.raises(UserError, match="channels"):
+        folder(tmp_path / "grey", channels=4)
+
+
+def test_photographs_are_turned_as_they_were_taken(tmp_path):
+    picture = Image.new("RGB", (30, 20), "black")
+    picture.paste((255, 0, 0), (0, 0, 30, 5))  # red on top, as stored
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise: red belongs to the right
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        picture.save(tmp_path / name / "1.png", exif=exif)
+    data = folder(tmp_path)
+    assert data.image_shape == (3, 30, 20)
+    assert (data.images[0, 0, :, 15:] == 255).all()
+    assert (data.images[0, 0, :, :15] == 0).all()
+
+
+def test_transparent_paper_is_white_and_sixteen_bits_are_scaled(tmp_path):
+    paint_flat(tmp_path / "a" / "1.png", (0, 0, 0, 0), mode="RGBA")
+    (tmp_path / "b").mkdir()
+    Image.fromarray(np.full((20, 20), 0x8034, np.uint16)).save(tmp_path / "b" / "1.png")
+    data = folder(tmp_path)
+    assert data.image_shape == (1, 20, 20)
+    assert (data.images[0] == 255).all()
+    assert (data.images[1] == 0x80).all()
+
+
+def test_nested_alphabets_become_groups(tmp_path):
+    for name in ("Greek/beta", "Greek/alpha", "Latin/a", "loose"):
+        paint(tmp_path / name / "1.png")
+    data = folder(tmp_path)
+    assert data.names == ["Greek/alpha", "Greek/beta", "Latin/a", "loose"]
+    assert data.groups == ["Greek", "Greek", "Latin", ""]
+
+
+def test_hidden_and_other_files_are_ignored(tmp_path):
+    paint(tmp_path / "a" / "1.png")
+    for name in ("a/._1.png", "a/.hidden.png", "a/notes.txt", ".git/x.png", "b/Thumbs.db"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"not a picture")
+    data = folder(tmp_path)
+    assert data.names == ["a"]
+    assert data.counts.tolist() == [1]
+
+
+def test_the_order_of_the_file_system_does_not_matter(tmp_path, monkeypatch):
+    for name in ("b/2", "a/1", "b/1", "a/2", "c/d/1", "c/a/1"):
+        paint(tmp_path / f"{name}.png", seed=hash(name) % 100)
+    first = folder(tmp_path)
+    walk = os.walk
+
+    def backwards(top, **options):
+        for place, folders, files in walk(top, **options):
+            folders.reverse()
+            yield place, folders, sorted(files, reverse=True)
+
+    monkeypatch.setattr(os, "walk", backwards)
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / ".elsewhere"))
+    second = folder(tmp_path)
+    assert second.names == first.names == ["a", "b", "c/a", "c/d"]
+    np.testing.assert_array_equal(second.images, first.images)
+
+
+def test_a_link_to_a_folder_above_ends(tmp_path):
+    paint(tmp_path / "a" / "1.png")
+    try:
+        (tmp_path / "a" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    except OSError:
+        pytest.skip("this system makes no links")
+    assert folder(tmp_path).names == ["a"]
+
+
+def test_prepared_once_and_again_after_a_change(tmp_path, monkeypatch):
+    import sys
+
+    path = paint(tmp_path / "a" / "1.png")
+    paint(tmp_path / "b" / "1.png", seed=1)
+    first = folder(tmp_path)
+    module = sys.modules[folder_function.__module__]
+    with monkeypatch.context() as patch:
+        patch.delattr(module, "_prepare")
+        np.testing.assert_array_equal(folder(tmp_path).images, first.images)
+    before = path.stat()
+    paint(path, seed=2)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
+    assert not np.array_equal(folder(tmp_path).images[0], first.images[0])
+    paint(tmp_path / "b" / "2.png", seed=3)
+    assert folder(tmp_path).counts.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("victim", ["images.npy", "index.json"])
+def test_damaged_preparation_is_done_again(tmp_path, home, victim):
+    paint(tmp_path / "pets" / "a" / "1.png")
+    expected = np.array(folder(tmp_path / "pets").images)
+    (file,) = (home / "folders").glob(f"*/{victim}")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    np.testing.assert_array_equal(folder(tmp_path / "pets").images, expected)
+
+
+def test_large_pictures_come_in_order(tmp_path):
+    for number in range(6):
+        paint(tmp_path / f"{number}" / "1.bmp", (120, 120), seed=number)
+    data = folder(tmp_path)
+    for number in range(6):
+        picture = Image.open(tmp_path / f"{number}" / "1.bmp").resize((84, 84), 1)
+        np.testing.assert_array_equal(data.images[number], np.asarray(picture).transpose(2, 0, 1))
+
+
+def test_empty_and_loose_folders_get_a_hint(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        folder(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"holds no pictures.*folder of its own"):
+        folder(tmp_path)
+    loose = paint(tmp_path / "1.png")
+    with pytest.raises(UserError, match=r"lie loose.*folder of its own"):
+        folder(tmp_path)
+    paint(tmp_path / "a" / "1.png")
+    with pytest.raises(UserError, match="its class is unclear"):
+        folder(tmp_path)
+    loose.rename(tmp_path / "a" / "2.png")
+    paint(tmp_path / "a" / "b" / "1.png")
+    with pytest.raises(UserError, match="its class is unclear"):
+        folder(tmp_path)
+    with pytest.raises(UserError, match="not a folder"):
+        folder(tmp_path / "a" / "1.png")
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"no picture at all", "half"])
+def test_an_undecodable_picture_is_named(tmp_path, home, content):
+    paint(tmp_path / "a" / "1.png")
+    path = paint(tmp_path / "b" / "broken.png")
+    path.write_bytes(path.read_bytes()[:600] if content == "half" else content)
+    for options in ({}, {"channels": 3, "image_size": 20}):
+        with pytest.raises(UserError, match=r"broken\.png cannot be read as a picture"):
+            folder(tmp_path, **options)
+    assert not list(home.rglob("*.npy"))
+
+
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    paint(tmp_path / "a" / "huge.png")
+    with warnings.catch_warnings(), pytest.raises(UserError, match="huge.png"):
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        folder(tmp_path)
