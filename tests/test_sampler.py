@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -190,6 +192,20 @@ def test_rotation_needs_square_images():
     data = ImageClasses.from_square(np.zeros((5, 2, 1, 2, 3), np.uint8))
     with pytest.raises(UserError, match="square"):
         EpisodeSampler(data, k_query=1, rotate=True)
+
+
+def test_tasks_within_a_group_have_classes_of_one_group():
+    data = numbered()
+    groups = ["small"] * 2 + ["one"] * 5 + ["two"] * 5
+    data = dataclasses.replace(data, groups=groups)
+    settings = {"n_way": 4, "k_query": 1, "within_group": True}
+    images, _ = EpisodeSampler(data, **settings).indices(0, 400)
+    names = np.array(groups)[images[:, :, 0] // 8]
+    assert (names == names[:, :1]).all()
+    assert set(names[:, 0]) == {"one", "two"}
+    assert 150 < (names[:, 0] == "one").sum() < 250
+    with pytest.raises(UserError, match="largest group in the train part of images has 5"):
+        EpisodeSampler(data, **settings | {"n_way": 6})
 
 
 def test_rotations_count_as_classes():

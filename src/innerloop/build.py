@@ -31,14 +31,21 @@ def build_data(config: TrainConfig, *, progress: bool = False) -> ImageClasses:
     )
 
 
-def build_samplers(config: TrainConfig, data: ImageClasses) -> dict[str, EpisodeSampler]:
+def build_samplers(
+    config: TrainConfig, data: ImageClasses, *, episode_seed: int | None = None
+) -> dict[str, EpisodeSampler]:
     """Samplers for `"train"`, `"val"` and `"test"`; no `"val"` where the split has none.
+
+    Args:
+        config: the settings; see `TrainConfig`.
+        data: the images.
+        episode_seed: draw other episodes from the same parts; None for `config.seed`.
 
     Raises:
         UserError: unknown split, or too few classes or images for the tasks.
     """
     samplers = {}
-    for part, classes in split_classes(data, config.split, seed=config.seed).items():
+    for part, classes in split_classes(data, config.split).items():
         if part == "val" and len(classes) == 0:
             continue
         train = part == "train"
@@ -48,9 +55,10 @@ def build_samplers(config: TrainConfig, data: ImageClasses) -> dict[str, Episode
             n_way=(config.train_n_way or config.n_way) if train else config.n_way,
             k_shot=config.k_shot,
             k_query=config.k_query if train else config.eval_k_query,
-            seed=config.seed,
+            seed=config.seed if episode_seed is None else episode_seed,
             split=part,
             rotate=config.rotate if train else config.rotate_test,
+            within_group=config.within_group,
             inputs=config.inputs,
             device=config.device,
         )

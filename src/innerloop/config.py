@@ -36,6 +36,8 @@ class TrainConfig:
     split: str = "auto"
     """Which classes are for meta-training, -validation and -test; `auto` takes the usual split of
     the data. `innerloop data info DATA` lists them."""
+    within_group: bool = False
+    """All classes of a task come from one group, such as an alphabet."""
     n_way: int = 5
     """Classes in a task."""
     k_shot: int = 1
@@ -86,7 +88,7 @@ class TrainConfig:
     """Batch statistics for queries: of the query set, or of the support set."""
 
     # --- meta-training (outer loop)
-    iterations: int = 2000
+    iterations: int = 1200
     """Outer steps."""
     max_seconds: float | None = None
     """End training after this much time, even if iterations are left; the schedule follows."""
@@ -104,7 +106,7 @@ class TrainConfig:
     # --- run
     seed: int = 0
     """Initial weights and episodes are a pure function of it."""
-    val_every: int = 200
+    val_every: int = 400
     """Validate after this many outer steps; the best weights so far are what the run is for."""
     val_tasks: int = 100
     """Tasks in each validation."""

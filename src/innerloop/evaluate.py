@@ -24,7 +24,7 @@ def evaluate(
     tasks: int = 600,
     inner_steps: int | None = None,
     every_step: bool = True,
-    chunk_size: int = 25,
+    chunk_size: int = 8,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Adapt to each of `tasks` tasks and judge the result on its queries.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -39,27 +39,24 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         UserError: the folder or the file cannot be written (full disk, no permission).
     """
     path = Path(path)
-    temporary = None
+    # Unlike tempfile's, a file opened like this gets the usual permissions.
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private; give the result the usual permissions.
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-        temporary = None
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}. "
             "Free some space or choose another folder; what was there before is untouched."
         ) from error
     finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        # After a success the name is gone already.
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
 
 
 @contextlib.contextmanager
@@ -82,7 +79,7 @@ def one_at_a_time(path: str | os.PathLike[str]) -> Iterator[None]:
         file = open(path, "a+b")  # noqa: SIM115 (closed below, after the lock)
     except OSError as error:
         raise UserError(
-            f"cannot write in {path.parent} ({error.strerror}); "
+            f"cannot write in {path.parent} ({error.strerror or error}); "
             "set INNERLOOP_HOME to a folder that can be written to"
         ) from error
     with file:
@@ -111,9 +108,3 @@ def _lock_on_windows(file: BinaryIO) -> None:
         with contextlib.suppress(OSError):
             msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
             return
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -68,12 +68,13 @@ def load(path: str | Path) -> Loaded:
 
 
 def load_for(
-    path: str | Path, *, progress: bool = False, **changes: Any
+    path: str | Path, *, episode_seed: int | None = None, progress: bool = False, **changes: Any
 ) -> tuple[Loaded, dict[str, EpisodeSampler]]:
     """Load a run together with samplers of tasks to test it on.
 
     Args:
         path: as for `load`.
+        episode_seed: draw other tasks, from the same split; None for those of the run.
         progress: show the progress of preparing data.
         changes: settings that replace those of the run, for instance `data`, `bn`, `n_way`.
 
@@ -98,4 +99,4 @@ def load_for(
     algorithm = build_algorithm(config, loaded.model)
     params = {name: p.to(config.device) for name, p in loaded.params.items()}
     fitted = Loaded(loaded.model, algorithm, params, config, loaded.image_shape)
-    return fitted, build_samplers(config, data)
+    return fitted, build_samplers(config, data, episode_seed=episode_seed)

@@ -12,7 +12,7 @@ from innerloop.episodes import Episodes
 from innerloop.errors import UserError
 
 # Each random decision of an episode draws from a stream of its own.
-_CLASSES, _CLASS_ORDER, _ROTATIONS, _IMAGES, _IMAGE_ORDER, _SUPPORT_ORDER, _QUERY_ORDER = range(7)
+_CLASSES, _CLASS_ORDER, _POOLS, _IMAGES, _IMAGE_ORDER, _SUPPORT_ORDER, _QUERY_ORDER = range(7)
 
 INPUTS = {
     "ink": "1 - x/255 for dark ink on light paper, x/255 otherwise: ink is 1, paper 0",
@@ -43,6 +43,8 @@ class EpisodeSampler:
             different parts are independent even for the same seed.
         rotate: count each class turned by 90, 180 and 270 degrees as three
             further classes (for square images).
+        within_group: take all classes of a task from one group (alphabet); groups
+            with fewer than `n_way` classes are left out.
         inputs: `"ink"`, `"unit"` or `"raw"`, how 0..255 becomes float32.
         device: where the tensors go.
 
@@ -68,6 +70,7 @@ class EpisodeSampler:
         seed: int = 0,
         split: str = "train",
         rotate: bool = False,
+        within_group: bool = False,
         inputs: str = "ink",
         device: str | torch.device = "cpu",
     ) -> None:
@@ -79,6 +82,24 @@ class EpisodeSampler:
         digest = hashlib.sha256(f"{seed}/{split}".encode()).digest()
         self._key = int.from_bytes(digest[:8], "little")
         self._check()
+        pools = self._group_pools() if within_group else [self.classes]
+        # Pool p is _pooled[_pool_start[p] : _pool_start[p] + _pool_size[p]].
+        self._pooled = np.concatenate(pools)
+        self._pool_size = np.array([len(pool) for pool in pools])
+        self._pool_start = np.cumsum(self._pool_size) - self._pool_size
+
+    def _group_pools(self) -> list[np.ndarray]:
+        """The classes of each group that has enough of them for a task."""
+        groups = np.array([self.data.groups[int(c)] for c in self.classes])
+        pools = [self.classes[groups == name] for name in np.unique(groups)]
+        need = -(-self.n_way // 4) if self.rotate else self.n_way
+        large = [pool for pool in pools if len(pool) >= need]
+        if not large:
+            raise UserError(
+                f"tasks within one group need {need} classes in a group, but the largest group in "
+                f"the {self.split} part of {self.data.name} has {max(map(len, pools))}: lower n_way"
+            )
+        return large
 
     def _check(self) -> None:
         for name, least in (("n_way", 2), ("k_shot", 1), ("k_query", 1)):
@@ -142,12 +163,15 @@ class EpisodeSampler:
         """
         n, per_class = self.n_way, self.k_shot + self.k_query
         num_turns = 4 if self.rotate else 1
-        upper = np.full((count, 1), len(self.classes) * num_turns)
+        pool = self._random(_POOLS, start, count, 1) % np.uint64(len(self._pool_size))
+        pool = pool.astype(np.int64)
+        upper = self._pool_size[pool] * num_turns
         virtual = _distinct(self._random(_CLASSES, start, count, n), upper)
         # _distinct gives a random set in a biased order: shuffle it.
         order = self._random(_CLASS_ORDER, start, count, n).argsort(axis=1)
         virtual = np.take_along_axis(virtual, order, axis=1)
-        chosen, rotations = self.classes[virtual // num_turns], virtual % num_turns
+        chosen = self._pooled[self._pool_start[pool] + virtual // num_turns]
+        rotations = virtual % num_turns
 
         upper = self.data.counts[chosen].reshape(-1, 1)
         random = self._random(_IMAGES, start, count, n * per_class)

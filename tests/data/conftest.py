@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import zipfile
 from pathlib import Path
 
@@ -71,8 +72,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def tiny(home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, bytes]]:
     """Omniglot shrunk to 3 alphabets, 5 characters and 100 drawings."""
-    import sys
-
     for module in (sys.modules[omniglot_function.__module__], omniglot_facts):
         monkeypatch.setattr(module, "facts", lambda: TINY)
     return tiny_drawings()

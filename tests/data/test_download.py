@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import http.server
+import os
 import socket
 import sys
 import threading
@@ -43,10 +46,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         state = self.server_state
         state.ranges.append(self.headers.get("Range"))
-        try:
+        # That the client has had enough is what some of the tests are about.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             state.answer(self, len(state.ranges))
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # The client has had enough, which is what some of the tests are about.
 
     def log_message(self, *args) -> None:
         pass
@@ -72,6 +74,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         span = f"bytes {start}-{len(content) - 1}/{len(content)}"
         self.head(206, len(content) - start, Content_Range=span)
         self.wfile.write(content[start:])
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
 @pytest.fixture
@@ -212,6 +219,23 @@ def test_an_endless_answer_is_cut_off(server, tmp_path):
     with pytest.raises(UserError, match="more than 50,000 bytes"):
         fetch(server, tmp_path, max_bytes=50_000)
     assert len(server.ranges) == 1
+    # A later call does not build on it.
+    server.answer = lambda handler, n: handler.whole()
+    assert fetch(server, tmp_path).read_bytes() == CONTENT
+    assert server.ranges == [None, None]
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_full_disk_is_reported_and_not_tried_again(server, tmp_path, monkeypatch, broken):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, broken, full)
+        with pytest.raises(UserError, match=r"cannot write .*file\.zip.*No space.*INNERLOOP_HOME"):
+            fetch(server, tmp_path)
+    assert len(server.ranges) == 1
+    assert not (tmp_path / "file.zip").exists()
 
 
 def test_nonsense_instead_of_http(server, tmp_path):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import warnings
+import struct
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from innerloop.data import folder, load
 from innerloop.data.folder import folder as folder_function
+from innerloop.data.layouts import find_layout
+from innerloop.data.pictures import picture_size, read_picture
 from innerloop.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -65,9 +69,7 @@ def test_grey_is_found_by_itself_whatever_the_format(tmp_path, paper, ink, dark)
         picture = Image.new("L", (24, 24), paper)
         picture.paste(ink, (8, 8, 16, 16))
         (tmp_path / name).mkdir()
-        picture.convert("RGB" if mode == "P" else mode).convert(mode).save(
-            tmp_path / name / "1.png"
-        )
+        picture.convert(mode, dither=Image.Dither.NONE).save(tmp_path / name / "1.png")
     data = folder(tmp_path)
     assert data.image_shape == (1, 24, 24)
     assert data.dark_ink is dark
@@ -149,18 +151,23 @@ def test_hidden_and_other_files_are_ignored(tmp_path):
     assert data.counts.tolist() == [1]
 
 
+def sorted_walk(reverse: bool, walk=os.walk):
+    """`os.walk` on a file system that lists names in this order."""
+
+    def walk_sorted(top, **options):
+        for place, folders, files in walk(top, **options):
+            folders.sort(reverse=reverse)
+            yield place, folders, sorted(files, reverse=reverse)
+
+    return walk_sorted
+
+
 def test_the_order_of_the_file_system_does_not_matter(tmp_path, monkeypatch):
     for name in ("b/2", "a/1", "b/1", "a/2", "c/d/1", "c/a/1"):
-        paint(tmp_path / f"{name}.png", seed=hash(name) % 100)
+        paint(tmp_path / f"{name}.png", seed=sum(name.encode()))
+    monkeypatch.setattr(os, "walk", sorted_walk(False))
     first = folder(tmp_path)
-    walk = os.walk
-
-    def backwards(top, **options):
-        for place, folders, files in walk(top, **options):
-            folders.reverse()
-            yield place, folders, sorted(files, reverse=True)
-
-    monkeypatch.setattr(os, "walk", backwards)
+    monkeypatch.setattr(os, "walk", sorted_walk(True))
     monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / ".elsewhere"))
     second = folder(tmp_path)
     assert second.names == first.names == ["a", "b", "c/a", "c/d"]
@@ -176,9 +183,51 @@ def test_a_link_to_a_folder_above_ends(tmp_path):
     assert folder(tmp_path).names == ["a"]
 
 
-def test_prepared_once_and_again_after_a_change(tmp_path, monkeypatch):
-    import sys
+def test_a_linked_folder_counts_once_whatever_the_order(tmp_path, monkeypatch):
+    paint(tmp_path / "pets" / "b" / "1.png")
+    try:
+        (tmp_path / "pets" / "a").symlink_to(tmp_path / "pets" / "b", target_is_directory=True)
+    except OSError:
+        pytest.skip("this system makes no links")
+    assert folder(tmp_path / "pets").names == ["a"]
+    for reverse in (False, True):
+        monkeypatch.setattr(os, "walk", sorted_walk(reverse))
+        assert list(find_layout(tmp_path / "pets").classes) == ["a"]
 
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
+    paint(tmp_path / "a" / "1.png")
+    try:
+        (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    except OSError:
+        pytest.skip("this system makes no links")
+    with pytest.raises(UserError, match=r"gone\.png cannot be read.*replace or remove it"):
+        folder(tmp_path)
+
+
+def test_a_read_only_cache_can_be_used(tmp_path, monkeypatch):
+    paint(tmp_path / "a" / "1.png")
+    first = folder(tmp_path)
+    monkeypatch.delattr(sys.modules[folder_function.__module__], "one_at_a_time")
+    np.testing.assert_array_equal(folder(tmp_path).images, first.images)
+
+
+def test_a_full_disk_leaves_earlier_results(tmp_path, home, monkeypatch):
+    paint(tmp_path / "a" / "1.png")
+    first = np.array(folder(tmp_path).images)
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match=r"images\.npy: No space left"):
+            folder(tmp_path, image_size=8)
+    np.testing.assert_array_equal(folder(tmp_path).images, first)
+    assert len(list(home.rglob("*.npy"))) == 1
+
+
+def test_prepared_once_and_again_after_a_change(tmp_path, monkeypatch):
     path = paint(tmp_path / "a" / "1.png")
     paint(tmp_path / "b" / "1.png", seed=1)
     first = folder(tmp_path)
@@ -242,9 +291,31 @@ def test_an_undecodable_picture_is_named(tmp_path, home, content):
     assert not list(home.rglob("*.npy"))
 
 
+def test_whatever_the_decoder_raises_becomes_one_message(tmp_path, monkeypatch):
+    path = paint(tmp_path / "1.png")
+
+    def fail(picture):
+        raise struct.error("required argument is not an integer")
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", fail)
+    monkeypatch.setattr(Image.Image, "getexif", fail)
+    for read in (lambda: read_picture(path, 3, None), lambda: picture_size(path)):
+        with pytest.raises(UserError) as caught:
+            read()
+        assert str(caught.value).count("1.png cannot be read as a picture") == 1
+
+
+def test_floating_point_pixels_are_refused_in_one_message(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.zeros((20, 20), np.float32)).save(tmp_path / "a" / "1.tif")
+    for options in ({}, {"channels": 1}):
+        with pytest.raises(UserError, match=r"^\S*1\.tif has floating-point pixels[^(]*$"):
+            folder(tmp_path, **options)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     paint(tmp_path / "a" / "huge.png")
-    with warnings.catch_warnings(), pytest.raises(UserError, match="huge.png"):
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with pytest.raises(UserError, match=r"huge\.png cannot be read"):
         folder(tmp_path)

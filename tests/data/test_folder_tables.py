@@ -76,6 +76,8 @@ def test_a_part_without_classes(mini):
         ),
         ("val", "filename,label\n7.jpg,n07\n8.jpg,n07\n", r"7.jpg \(val.csv row 2\) and 1 more"),
         ("val", "filename,label\n../../secret.png,n07\n", "points out of images/"),
+        ("val", "filename,label\n.,n07\n", "points out of images/"),
+        ("val", "filename,label\n4.jpg,n03\n\n\n,n07\n", "row 5 lacks"),
         ("val", "filename,label\n/etc/secret.png,n07\n", "points out of images/"),
         ("val", b"filename,label\n\xff\xfe.jpg,n07\n", "cannot be read as a csv file in UTF-8"),
     ],
@@ -135,7 +137,7 @@ def test_arrays_of_another_kind_are_refused(tmp_path, array):
 
 
 def test_unknown_names_list_the_choices(tmp_path):
-    with pytest.raises(UserError, match="'omniglott' is neither .*omniglot, glyphs, random"):
+    with pytest.raises(UserError, match=r"'omniglott' is neither .*omniglot, glyphs, random"):
         load("omniglott")
     with pytest.raises(UserError, match="image_size is for folders"):
         load("random", image_size=32)

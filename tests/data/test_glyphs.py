@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -131,7 +133,7 @@ def test_cache_is_used_and_mapped(tmp_path, monkeypatch):
     first = glyphs(4, 2)
     files = list((tmp_path / "glyphs").glob("*.npy"))
     assert len(files) == 1
-    monkeypatch.setattr("innerloop.data.glyphs._draw_all", None)
+    monkeypatch.setattr(sys.modules["innerloop.data.glyphs"], "_draw_all", None)
     again = glyphs(4, 2)
     assert np.array_equal(first.images, again.images)
     assert isinstance(again.images.base, np.memmap) or isinstance(again.images, np.memmap)

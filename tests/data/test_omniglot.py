@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import zipfile
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from PIL import Image
 
 from innerloop.data import load, omniglot
+from innerloop.data.archive import open_drawings
 from innerloop.data.base import ImageClasses
-from innerloop.data.omniglot_facts import class_names, facts
+from innerloop.data.omniglot_facts import check_drawings, class_names, facts
 from innerloop.errors import UserError
 from tests.data.conftest import write_files, write_zips
 
@@ -40,6 +42,28 @@ def test_counts_shape_and_order(omniglot_data: ImageClasses):
     assert omniglot_data.names[-1] == "ULOG/character26"
     assert list(omniglot_data.names[:964]) == sorted(omniglot_data.names[:964])
     assert list(omniglot_data.names[964:]) == sorted(omniglot_data.names[964:])
+
+
+def test_counts_are_checked_and_reported(omniglot_source):
+    keys = {}
+    for half in ("background", "evaluation"):
+        with open_drawings(omniglot_source / f"images_{half}.zip") as drawings:
+            keys[half] = list(drawings.crcs)
+    assert str(check_drawings(keys, "here")) == (
+        "1,673 directories, 32,460 images, 50 alphabets, 1,623 characters"
+    )
+    keys["background"].remove(next(k for k in keys["background"] if "Greek/character03/" in k))
+    with pytest.raises(UserError, match=r"Greek/character03 has 19 .*32,459 images.*32,460 images"):
+        check_drawings(keys, "here")
+
+
+def test_the_second_time_nothing_is_converted(omniglot_data, omniglot_source, monkeypatch):
+    monkeypatch.delattr(sys.modules[omniglot.__module__], "_convert")
+    monkeypatch.delenv("INNERLOOP_OMNIGLOT", raising=False)
+    for again in (omniglot(omniglot_source), omniglot(), load("omniglot")):
+        assert isinstance(again.images, np.memmap)
+        assert again.images.filename == omniglot_data.images.filename
+        assert again.names == omniglot_data.names
 
 
 @pytest.mark.parametrize(
@@ -104,6 +128,33 @@ def test_other_content_is_not_served_from_the_cache(tiny, tmp_path):
     np.testing.assert_array_equal(first.images[1:], second.images[1:])
 
 
+def test_the_environment_goes_before_what_was_prepared_last(tiny, tmp_path, monkeypatch):
+    first = omniglot(write_zips(tmp_path / "one", tiny))
+    changed = {half: dict(files) for half, files in tiny.items()}
+    name = next(iter(changed["background"]))
+    changed["background"][name] = changed["background"][name.replace("_01", "_02")]
+    omniglot(write_zips(tmp_path / "two", changed))
+    monkeypatch.setenv("INNERLOOP_OMNIGLOT", str(tmp_path / "one"))
+    np.testing.assert_array_equal(omniglot(download=False).images, first.images)
+    monkeypatch.setenv("INNERLOOP_OMNIGLOT", str(tmp_path / "three"))
+    with pytest.raises(UserError, match="three is not a folder"):
+        omniglot(download=False)
+
+
+def test_a_read_only_cache_can_be_used(tiny, tmp_path, monkeypatch):
+    source = write_zips(tmp_path / "one", tiny)
+    first = omniglot(source)
+    monkeypatch.delattr(sys.modules[omniglot.__module__], "one_at_a_time")
+    monkeypatch.delattr(sys.modules[omniglot.__module__], "write_whole")
+    np.testing.assert_array_equal(omniglot(source).images, first.images)
+
+
+def test_folders_unpacked_into_folders_of_their_own(tiny, tmp_path):
+    for half, files in tiny.items():
+        write_files(tmp_path / f"images_{half}", files)
+    assert omniglot(tmp_path).num_classes == 5
+
+
 def test_without_a_source_what_was_prepared_last_is_used(tiny, tmp_path, home):
     first = omniglot(write_zips(tmp_path / "one", tiny))
     for file in (tmp_path / "one").iterdir():
@@ -120,7 +171,7 @@ def test_environment_and_archives_in_the_cache_folder(tiny, tmp_path, home, monk
         file.unlink()
     for file in (home / "omniglot").glob("*.zip"):
         file.rename(tmp_path / file.name)
-    with pytest.raises(UserError, match="downloading is switched off.*--omniglot-source"):
+    with pytest.raises(UserError, match=r"downloading is switched off.*--omniglot-source"):
         omniglot(download=False)
     monkeypatch.setenv("INNERLOOP_OMNIGLOT", str(tmp_path))
     np.testing.assert_array_equal(omniglot(download=False).images, first.images)
@@ -151,18 +202,14 @@ def test_the_record_cannot_lead_outside_the_cache(tiny, tmp_path, home):
     assert data.num_classes == 5
 
 
-def test_the_first_use_downloads_and_an_offline_machine_says_what_to_do(tiny, home, monkeypatch):
-    from innerloop.data import omniglot_facts  # noqa: F401
-    import sys
-
-    module = sys.modules[omniglot.__module__]
+def test_the_first_use_downloads_and_the_next_does_not(tiny, home, monkeypatch):
     calls = []
 
     def fake(folder, *, progress):
         calls.append(folder)
         return write_zips(folder, tiny)
 
-    monkeypatch.setattr(module, "download_archives", fake)
+    monkeypatch.setattr(sys.modules[omniglot.__module__], "download_archives", fake)
     assert omniglot().num_classes == 5
     assert omniglot().num_classes == 5
     assert calls == [home / "omniglot"]

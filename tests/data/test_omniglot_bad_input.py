@@ -128,6 +128,39 @@ def test_a_small_file_that_unfolds_into_a_huge_picture(tiny, tmp_path):
     refused(write_zips(tmp_path / "s", tiny), "50000 x 50000 pixels", name.split("/", 1)[1])
 
 
+def test_a_second_header_does_not_smuggle_in_a_huge_picture(tiny, tmp_path):
+    whole = png()
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 1, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + header
+    chunk += struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    name = next(iter(tiny["background"]))
+    tiny["background"][name] = whole[:33] + chunk + whole[33:]
+    refused(write_zips(tmp_path / "s", tiny), "cannot be decoded", name.split("/", 1)[1])
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_compressions_are_refused(tiny, tmp_path, method):
+    pytest.importorskip({zipfile.ZIP_BZIP2: "bz2", zipfile.ZIP_LZMA: "lzma"}[method])
+    write_zips(tmp_path, tiny)
+    with zipfile.ZipFile(tmp_path / "images_background.zip", "w", method) as archive:
+        for name, content in tiny["background"].items():
+            archive.writestr(name, content)
+    refused(tmp_path, "images_background.zip", "compressed in another way")
+
+
+def test_a_damaged_list_of_entries(tiny, tmp_path):
+    tiny["background"]["images_background/Aaa/character01/ä.png"] = png()
+    path = write_zips(tmp_path, tiny) / "images_background.zip"
+    path.write_bytes(path.read_bytes().replace("ä.png".encode(), b"\xff\xff.png"))
+    refused(tmp_path, "images_background.zip is not a usable zip file")
+
+
+def test_an_entry_that_comes_twice(tiny, tmp_path):
+    name = next(iter(tiny["background"]))
+    tiny["background"][f"copy/{name}"] = png()
+    refused(write_zips(tmp_path, tiny), name.split("/", 1)[1], "twice")
+
+
 def test_too_many_entries(tiny, tmp_path, monkeypatch):
     import innerloop.data.archive as archive
 

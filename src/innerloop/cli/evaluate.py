@@ -46,10 +46,12 @@ class Arguments:
     """Another number of support images of each class."""
     k_query: int | None = None
     """Another number of query images of each class."""
+    within_group: bool | None = None
+    """Whether all classes of a task come from one group, such as an alphabet."""
     rotate_test: bool | None = None
     """Whether classes turned by 90, 180 and 270 degrees count as further classes."""
     seed: int | None = None
-    """Other tasks."""
+    """Other tasks, of the same split."""
     device: str = "cpu"
     """Where to compute: cpu, cuda, mps."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -88,7 +90,7 @@ def main(argv: list[str]) -> int:
 
 def _changes(arguments: Arguments) -> dict[str, Any]:
     """The settings of the run that are to be replaced."""
-    renamed = {"k_query": "eval_k_query", "inner_steps": "eval_inner_steps"}
+    renamed = {"k_query": "eval_k_query", "inner_steps": "eval_inner_steps", "seed": "episode_seed"}
     own = ("run", "tasks", "part", "json", "per_task")
     changes = {
         renamed.get(name, name): value

@@ -21,6 +21,17 @@ MAX_ENTRIES = 60_000
 MAX_BYTES = 1_000_000
 MAX_SIDE = 4096
 
+# RuntimeError: an encrypted entry or an unknown compression.  ValueError and struct.error:
+# a damaged list of entries, such as a name that is not UTF-8.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -56,9 +67,10 @@ def open_drawings(path: Path) -> Iterator[Drawings]:
         return
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise UserError(
-            f"{path} is not a usable zip file ({error}); it may be cut short: download it again"
+            f"{path} is not a usable zip file ({error}); it may be cut short: "
+            "remove it and download it again"
         ) from error
     with archive:
         yield _from_zip(path, archive)
@@ -82,6 +94,9 @@ def _from_zip(path: Path, archive: zipfile.ZipFile) -> Drawings:
         if entry.is_dir() or key is None:
             continue
         _check_bytes(path, name, entry.file_size)
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # The other decoders do not stop at the size an entry claims to have.
+            raise UserError(f"{path}: {name} is compressed in another way than Omniglot's are")
         if key in found:
             raise UserError(f"{path}: {key} is in the archive twice")
         found[key] = entry
@@ -89,10 +104,10 @@ def _from_zip(path: Path, archive: zipfile.ZipFile) -> Drawings:
     def read(key: str) -> bytes:
         try:
             return archive.read(found[key])
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
-            # RuntimeError is what zipfile raises for an encrypted entry.
+        except _DAMAGED as error:
             raise UserError(
-                f"{path}: {found[key].filename} cannot be read ({error}); download it again"
+                f"{path}: {found[key].filename} cannot be read ({error}); "
+                "remove the archive and download it again"
             ) from error
 
     return Drawings(path, {key: entry.CRC for key, entry in found.items()}, read)
@@ -100,8 +115,11 @@ def _from_zip(path: Path, archive: zipfile.ZipFile) -> Drawings:
 
 def _from_folder(path: Path) -> Drawings:
     found: dict[str, Path] = {}
-    for file in path.glob("*/*/*"):
-        key = _key(file.relative_to(path).as_posix())
+    # Some programs unpack images_background.zip into images_background/images_background.
+    inner = path / path.name
+    top = inner if inner.is_dir() else path
+    for file in top.glob("*/*/*"):
+        key = _key(file.relative_to(top).as_posix())
         if key is None or not file.is_file():
             continue
         _check_bytes(path, key, file.stat().st_size)
@@ -148,7 +166,7 @@ def check_png(data: bytes, what: str) -> None:
     Raises:
         UserError: no PNG, or larger than 4096 x 4096 pixels.
     """
-    if len(data) < 24 or not data.startswith(_PNG_SIGNATURE):
+    if len(data) < 24 or not data.startswith(_PNG_SIGNATURE) or data[12:16] != b"IHDR":
         raise UserError(f"{what} is not a PNG picture")
     width, height = struct.unpack(">II", data[16:24])
     if max(width, height) > MAX_SIDE:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tokenize
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +54,13 @@ class ImageClasses:
             raise UserError(f"{self.name}: every class needs at least one image")
         if int((self.starts + self.counts).max()) > len(self.images):
             raise UserError(f"{self.name}: the classes reach beyond the {len(self.images)} images")
+        if int(self.starts.min()) < 0:
+            raise UserError(f"{self.name}: starts must not be negative")
+        if len(set(self.names)) != len(self.names):
+            twice = sorted(name for name, n in Counter(self.names).items() if n > 1)
+            raise UserError(f"{self.name}: two classes are named {twice[0]!r}")
+        if self.groups and len(self.groups) != len(self.names):
+            raise UserError(f"{self.name}: groups must have one entry a class, or none at all")
         if not self.groups:
             object.__setattr__(self, "groups", ("",) * len(self.names))
 
@@ -104,10 +113,12 @@ def load_npy(path: str | Path) -> np.ndarray:
             (which are never loaded: they could run code).
     """
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        # Unlike np.load this never unpickles, and reads no .npz archives either.
+        return np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, tokenize.TokenError) as error:
+        # TokenError is what numpy lets through for a damaged header.
         raise UserError(
             f"{path} is not a usable .npy file of numbers ({error}); "
             "write it with numpy.save(path, array) from a plain numeric array"

@@ -73,25 +73,28 @@ def download_file(
             time.sleep(pause * 2 ** (attempt - 1))
         try:
             _fetch(url, part, timeout, max_bytes, progress)
-            _check_md5(part, md5)
+            _check_and_rename(part, path, md5)
         except _Unfinished as error:
             problem = str(error)
         except _Hopeless as error:
             problem = str(error)
             break
+        except OSError as error:
+            raise _disk_error(part, error) from error
         else:
-            os.replace(part, path)
             return path
     raise UserError(f"cannot download {url}: {problem}. {advice}".rstrip())
 
 
-def _check_md5(part: Path, md5: str) -> None:
+def _check_and_rename(part: Path, path: Path, md5: str) -> None:
     with open(part, "rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
+        # Not for security; said so, because some systems forbid MD5 otherwise.
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != md5:
         # Nothing to build on: what is there is wrong somewhere, so begin anew.
         part.unlink()
         raise _Unfinished(f"what arrived is not the right file (MD5 {found}, expected {md5})")
+    os.replace(part, path)
 
 
 def _fetch(url: str, part: Path, timeout: float, max_bytes: int, progress: bool) -> None:
@@ -105,6 +108,7 @@ def _fetch(url: str, part: Path, timeout: float, max_bytes: int, progress: bool)
             start, total = _where(answer, part, have)
             with _open_part(part, start) as file:
                 _copy(answer, file, start, total, timeout, max_bytes, part.stem, progress)
+                _to_disk(file)
     except urllib.error.HTTPError as error:
         with error:
             _judge_status(error, part, have)
@@ -130,7 +134,7 @@ def _judge_status(error: urllib.error.HTTPError, part: Path, have: int) -> None:
 def _where(answer: http.client.HTTPResponse, part: Path, have: int) -> tuple[int, int | None]:
     """First byte of the answer and size of the whole file, in bytes."""
     length = answer.headers.get("Content-Length", "")
-    size = int(length) if length.isdigit() else None
+    size = int(length) if length.isdecimal() else None
     if answer.status != 206:
         return 0, size  # The server ignores ranges and sends everything.
     span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
@@ -143,7 +147,8 @@ def _where(answer: http.client.HTTPResponse, part: Path, have: int) -> tuple[int
 def _open_part(part: Path, start: int) -> BinaryIO:
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        return open(part, "ab" if start else "wb")
+        # Without a buffer a full disk shows at once, and what has arrived is there to resume.
+        return open(part, "ab" if start else "wb", buffering=0)
     except OSError as error:
         raise _disk_error(part, error) from error
 
@@ -153,6 +158,22 @@ def _disk_error(part: Path, error: OSError) -> UserError:
         f"cannot write {part}: {error.strerror or error}. Free some space, "
         "or set INNERLOOP_HOME to another folder"
     )
+
+
+def _write(file: BinaryIO, chunk: bytes) -> None:
+    try:
+        # Without a buffer, a write may take only some of the bytes.
+        while chunk:
+            chunk = chunk[file.write(chunk) :]
+    except OSError as error:
+        raise _disk_error(Path(file.name), error) from error
+
+
+def _to_disk(file: BinaryIO) -> None:
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        raise _disk_error(Path(file.name), error) from error
 
 
 def _copy(
@@ -171,13 +192,11 @@ def _copy(
         advance(start)
         # read1 returns what is there; read would wait for a full chunk.
         while chunk := answer.read1(_CHUNK):
-            try:
-                file.write(chunk)
-            except OSError as error:
-                raise _disk_error(Path(file.name), error) from error
+            _write(file, chunk)
             done += len(chunk)
             advance(len(chunk))
             if done > max_bytes:
+                file.truncate(0)  # Not to be resumed.
                 raise _Hopeless(f"the server sends more than {max_bytes:,} bytes")
             window_bytes += len(chunk)
             passed = time.monotonic() - window_start

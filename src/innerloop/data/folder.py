@@ -14,7 +14,13 @@ import numpy as np
 
 from innerloop.data.base import ImageClasses, load_npy
 from innerloop.data.layouts import Layout, find_layout
-from innerloop.data.pictures import border_brightness, is_grey, picture_size, read_picture
+from innerloop.data.pictures import (
+    border_brightness,
+    file_status,
+    is_grey,
+    picture_size,
+    read_picture,
+)
 from innerloop.data.progress import progress_bar
 from innerloop.errors import UserError
 from innerloop.files import cache_folder, one_at_a_time, write_whole
@@ -80,6 +86,9 @@ def folder(
     # Only letters that every file system takes, and no endless names.
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:40].strip("._") or "images"
     home = cache_folder() / "folders" / f"{safe}-{fingerprint[:16]}"
+    prepared = _prepared(home, fingerprint)
+    if prepared is not None:
+        return prepared  # Without the lock: the cache folder may be read-only.
     with one_at_a_time(home / ".lock"):
         prepared = _prepared(home, fingerprint)
         if prepared is None:
@@ -118,7 +127,7 @@ def _fingerprint(path: Path, layout: Layout, options: dict[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps([str(path.resolve()), options, layout.split]).encode())
     for name, files in layout.classes.items():
         for file in files:
-            status = file.stat()
+            status = file_status(file)
             line = [name, file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns]
             digest.update(json.dumps(line).encode())
     return digest.hexdigest()
@@ -146,7 +155,7 @@ def _prepared(home: Path, fingerprint: str) -> ImageClasses | None:
             dark_ink=index["dark_ink"],
             splits={"csv": split} if split else {},
         )
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Not there, or damaged from outside (UserError is a ValueError): as it is
         # ours, preparing it again mends it.
         return None
@@ -204,7 +213,7 @@ def _common_size(files: list[Path], channels: int) -> tuple[int, int]:
 def _read_all(files: list[Path], channels: int, size: tuple[int, int]) -> Iterator[np.ndarray]:
     """The pictures in order, at most 256 of them in memory."""
     # Threads help where decoding dominates; thumbnails are done sooner without.
-    large = sum(file.stat().st_size for file in files[:100]) > 30_000 * len(files[:100])
+    large = sum(file_status(file).st_size for file in files[:100]) > 30_000 * len(files[:100])
     if not large:
         for file in files:
             yield read_picture(file, channels, size)

@@ -59,10 +59,14 @@ def _from_folders(path: Path) -> Layout:
     for place, folders, files in os.walk(path, followlinks=True, onerror=_raise):
         real = os.path.realpath(place)
         # A link to a folder above it would be walked for ever.
-        folders[:] = [] if real in seen else [name for name in folders if not _is_hidden(name)]
-        pictures = sorted(Path(place, name) for name in files if is_picture(name))
+        visible = sorted(name for name in folders if not _is_hidden(name))
+        folders[:] = [] if real in seen else visible
+        pictures = [Path(place, name) for name in sorted(files) if is_picture(name)]
         if pictures and real not in seen:
-            found[_normal(Path(place).relative_to(path).as_posix())] = pictures
+            name = _normal(Path(place).relative_to(path).as_posix())
+            if name in found:
+                raise UserError(f"{place}: two folders have the name {name!r}; rename one of them")
+            found[name] = pictures
         seen.add(real)
     if not found:
         raise UserError(
@@ -152,13 +156,14 @@ def _rows(table: Path) -> list[tuple[int, tuple[str, str]]]:
                         f"{table} has no column {column!r}; its first line must be "
                         f"filename,label, not {','.join(columns) or 'empty'}"
                     )
-            for number, row in enumerate(reader, start=2):
+            for row in reader:
+                number = reader.line_num
                 filename = (row["filename"] or "").strip()
                 label = _normal((row["label"] or "").strip())
                 if not filename or not label:
                     raise UserError(f"{table} row {number} lacks a filename or a label")
                 parts = PurePosixPath(filename.replace("\\", "/")).parts
-                if ".." in parts or parts[0] == "/" or ":" in parts[0]:
+                if not parts or ".." in parts or parts[0] == "/" or ":" in parts[0]:
                     raise UserError(f"{table} row {number}: {filename} points out of images/")
                 rows.append((number, ("/".join(parts), label)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:

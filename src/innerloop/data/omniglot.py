@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from innerloop.data.archive import Drawings, check_png, open_drawings
+from innerloop.data.archive import MAX_SIDE, Drawings, check_png, open_drawings
 from innerloop.data.base import ImageClasses, load_npy
 from innerloop.data.download import download_file
 from innerloop.data.omniglot_facts import (
@@ -51,9 +51,9 @@ def omniglot(
     Args:
         source: a folder with `images_background.zip` and `images_evaluation.zip`, or
             with the unpacked folders `images_background` and `images_evaluation`; or a
-            prepared `.npy` file `[1623, 20, 1, 28, 28]`.  Without it: the array
-            prepared last, else the folder named by `INNERLOOP_OMNIGLOT`, else archives
-            in the cache folder, else a download of 14 MB.
+            prepared `.npy` file `[1623, 20, 1, 28, 28]`.  Without it: the one named by
+            `INNERLOOP_OMNIGLOT`, else the array prepared last, else archives in the
+            cache folder, else a download of 14 MB.
         download: False never touches the network.
         progress: show progress on standard error.
 
@@ -72,11 +72,12 @@ def omniglot(
     """
     home = cache_folder() / "omniglot"
     alphabets = facts()
-    if source is None:
+    source = source or os.environ.get("INNERLOOP_OMNIGLOT")
+    if source is None or source == "":
         prepared = _prepared_last(home, alphabets)
         if prepared is not None:
             return prepared
-        source = os.environ.get("INNERLOOP_OMNIGLOT") or _archives(home, download, progress)
+        source = _archives(home, download, progress)
     path = Path(source).expanduser()
     if path.suffix == ".npy":
         return _wrap(load_npy(path), alphabets, str(path))
@@ -180,6 +181,9 @@ def _prepare(
         check_drawings({half: list(part.crcs) for half, part in halves.items()}, str(source))
         fingerprint = _fingerprint(halves)
         array_path = home / f"omniglot-{fingerprint}.npy"
+        prepared = _prepared(array_path, alphabets)
+        if prepared is not None and _remembered(home) == array_path:
+            return prepared  # Nothing to write: the cache folder may be read-only.
         # Of several processes started together one prepares, the others wait for it.
         with one_at_a_time(home / ".lock"):
             prepared = _prepared(array_path, alphabets)
@@ -221,11 +225,12 @@ def _shrink(data: bytes, what: str) -> np.ndarray:
     check_png(data, what)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            if max(picture.size) > MAX_SIDE:  # A second header, that check_png has not seen.
+                raise OSError(f"it claims {picture.size} pixels")
             grey = picture.convert("L")
-    except (OSError, SyntaxError, ValueError) as error:
-        # Pillow raises SyntaxError for some damaged PNG files.
+    except Exception as error:  # Whatever Pillow's decoder makes of damaged bytes.
         raise UserError(
-            f"{what} cannot be decoded ({error}); download the archive again"
+            f"{what} cannot be decoded ({error}); remove the archive and download it again"
         ) from error
     return np.asarray(grey.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
 
@@ -259,15 +264,20 @@ def _prepared(array_path: Path, alphabets: Mapping[str, Mapping[str, int]]) -> I
 
 
 def _prepared_last(home: Path, alphabets: Mapping[str, Mapping[str, int]]) -> ImageClasses | None:
+    array_path = _remembered(home)
+    return None if array_path is None else _prepared(array_path, alphabets)
+
+
+def _remembered(home: Path) -> Path | None:
+    """Where the array prepared last should be."""
     try:
         record = json.loads((home / "omniglot.json").read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
         return None
     # Only the name counts: the record cannot point outside the folder.
-    array_path = home / Path(str(record.get("array"))).name
-    return _prepared(array_path, alphabets)
+    return home / Path(str(record.get("array"))).name
 
 
 def _remember(home: Path, array_path: Path, data: ImageClasses) -> None:
@@ -277,8 +287,5 @@ def _remember(home: Path, array_path: Path, data: ImageClasses) -> None:
         "shape": [data.num_classes, DRAWINGS, *data.image_shape],
         "names": list(data.names),
     }
-    text = json.dumps(record, indent=1).encode()
-    path = home / "omniglot.json"
-    if not path.exists() or path.read_bytes() != text:
-        with write_whole(path) as file:
-            file.write(text)
+    with write_whole(home / "omniglot.json") as file:
+        file.write(json.dumps(record, indent=1).encode())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,20 @@ _GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
 def is_picture(name: str) -> bool:
     """Whether a file name is a visible file with the extension of a picture."""
     return not name.startswith(".") and name.lower().endswith(EXTENSIONS)
+
+
+def file_status(path: Path) -> os.stat_result:
+    """Size, time and the like of a file.
+
+    Raises:
+        UserError: it is not there, or a link that leads nowhere.
+    """
+    try:
+        return path.stat()
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); replace or remove it"
+        ) from error
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -64,10 +81,7 @@ def read_picture(path: Path, channels: int, size: tuple[int, int] | None) -> np.
         UserError: the file cannot be read as a picture.
     """
     with _opened(path) as picture:
-        try:
-            flat = _flat(ImageOps.exif_transpose(picture), path, "L" if channels == 1 else "RGB")
-        except _DECODING_ERRORS as error:
-            raise _unreadable(path, error) from error
+        flat = _flat(ImageOps.exif_transpose(picture), path, "L" if channels == 1 else "RGB")
     if size is not None and flat.size != size:
         flat = flat.resize(size, Image.Resampling.LANCZOS)
     pixels = np.asarray(flat)
@@ -87,22 +101,22 @@ def border_brightness(images: np.ndarray) -> float:
     return float(np.median(np.concatenate([side.ravel() for side in sides])))
 
 
-# SyntaxError and struct errors (ValueError's kin) come from damaged files in some of
-# Pillow's decoders; DecompressionBombError is derived from Exception alone.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-
-
-def _opened(path: Path) -> Image.Image:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open a picture; whatever goes wrong with it in the body is an error that names it."""
     try:
-        return Image.open(path)
+        with Image.open(path) as picture:
+            yield picture
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except _DECODING_ERRORS as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: BaseException) -> UserError:
-    return UserError(f"{path} cannot be read as a picture ({error}); replace or remove it")
+    except Exception as error:
+        # Pillow's decoders raise whatever damaged bytes lead to: OSError, SyntaxError,
+        # ValueError, struct.error, DecompressionBombError and more.
+        raise UserError(
+            f"{path} cannot be read as a picture ({error}); replace or remove it"
+        ) from error
 
 
 def _flat(picture: Image.Image, path: Path, mode: str) -> Image.Image:
@@ -112,17 +126,11 @@ def _flat(picture: Image.Image, path: Path, mode: str) -> Image.Image:
             f"{path} has floating-point pixels, whose range is unknown; "
             "save it with 8 or 16 bits a channel"
         )
-    try:
-        if picture.mode.startswith("I"):
-            # Sixteen bits a pixel; Pillow's own conversion would cut off above 255.
-            values = np.asarray(picture).astype(np.int64) >> 8
-            picture = Image.fromarray(values.clip(0, 255).astype(np.uint8))
-        elif picture.has_transparency_data:
-            colours = picture.convert("RGBA")
-            paper = Image.new("RGBA", colours.size, "white")
-            picture = Image.alpha_composite(paper, colours)
-        return (
-            picture.convert("RGB").convert(mode) if picture.mode == "P" else picture.convert(mode)
-        )
-    except _DECODING_ERRORS as error:
-        raise _unreadable(path, error) from error
+    if picture.mode.startswith("I"):
+        # Sixteen bits a pixel; Pillow's own conversion would cut off above 255.
+        values = np.asarray(picture).astype(np.int64) >> 8
+        picture = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    elif picture.has_transparency_data:
+        colours = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
+    return picture.convert(mode)

@@ -13,6 +13,7 @@ from innerloop.errors import UserError
 from innerloop.files import write_whole
 
 _TILE = 56  # small images are enlarged to about this many pixels
+_LARGEST_TILE = 112  # and large ones shrunk to at most this many
 _GAP = 4
 _MARGIN = 20
 _LABEL_WIDTH = 230
@@ -49,8 +50,8 @@ def contact_sheet(
     columns = min(per_class, int(data.counts[chosen].max()))
 
     _, height, width = data.image_shape
-    scale = max(1, _TILE // max(height, width))
-    cell_height, cell_width = height * scale + _GAP, width * scale + _GAP
+    tile_height, tile_width = _tile_size(height, width)
+    cell_height, cell_width = tile_height + _GAP, tile_width + _GAP
     sheet = Image.new(
         "RGB",
         (
@@ -66,7 +67,7 @@ def contact_sheet(
         _draw_label(draw, data, index, top + cell_height // 2)
         for column, image in enumerate(data.class_images(index)[:columns]):
             left = _MARGIN + _LABEL_WIDTH + column * cell_width
-            sheet.paste(_tile(image, scale), (left, top))
+            sheet.paste(_tile(image, (tile_width, tile_height)), (left, top))
     encoded = io.BytesIO()
     sheet.save(encoded, format="PNG", optimize=True)
     with write_whole(path) as file:
@@ -95,7 +96,7 @@ def _draw_label(draw: ImageDraw.ImageDraw, data: ImageClasses, index: int, middl
     group, _, rest = name.rpartition("/")
     right = _MARGIN + _LABEL_WIDTH - 12
     lines = (
-        [f"{index}", _ascii(rest)] if not group else [_ascii(group), f"{_ascii(rest)}  #{index}"]
+        [f"#{index}", _ascii(rest)] if not group else [_ascii(group), f"{_ascii(rest)}  #{index}"]
     )
     for line, offset, colour in zip(lines, (-8, 8), (_QUIET, _INK), strict=True):
         while line and draw.textlength(line, font=font) > _LABEL_WIDTH - 12:
@@ -108,8 +109,19 @@ def _ascii(text: str) -> str:
     return "".join(letter if letter.isascii() else "?" for letter in text)
 
 
-def _tile(image: np.ndarray, scale: int) -> Image.Image:
-    pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
+def _tile_size(height: int, width: int) -> tuple[int, int]:
+    longer = max(height, width)
+    if longer > _LARGEST_TILE:
+        return max(1, height * _LARGEST_TILE // longer), max(1, width * _LARGEST_TILE // longer)
+    scale = max(1, _TILE // longer)
+    return height * scale, width * scale
+
+
+def _tile(image: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """One image as `size` = (width, height); of other than 1 or 3 channels, the first."""
+    pixels = image.transpose(1, 2, 0) if image.shape[0] == 3 else image[0]
     tile = Image.fromarray(np.ascontiguousarray(pixels))
-    size = (tile.width * scale, tile.height * scale)
-    return tile.resize(size, Image.Resampling.NEAREST).convert("RGB")
+    enlarged = size[0] >= tile.width
+    # Enlarged pixels stay squares.
+    how = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
+    return tile.resize(size, how).convert("RGB")

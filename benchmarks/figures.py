@@ -1,0 +1,175 @@
+"""Measure the figures that README and docs quote: `python -m benchmarks.figures [NAME ...]`.
+
+Each figure is one or more ordinary runs; what comes out is written to
+`benchmarks/results/NAME.json`.  Without names all are measured, one after
+another; nothing else should run meanwhile.  Omniglot is taken from
+`--omniglot-source`, `INNERLOOP_OMNIGLOT` or the cache, else downloaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import innerloop
+from innerloop.allocator import keep_memory
+from innerloop.config import TrainConfig
+from innerloop.loading import load_for
+from innerloop.report import TerminalReport
+
+RESULTS = Path(__file__).parent / "results"
+TASKS = 600
+
+
+def run(out: Path, config: TrainConfig, **settings: Any) -> dict[str, Any]:
+    """One training run; its results, without the long list of single tasks, and its settings."""
+    result = dict(innerloop.train(config, out=out, report=TerminalReport(), **settings).results)
+    result["settings"] = {
+        name: value
+        for name, value in settings.items()
+        if name not in ("omniglot_source", "threads")
+    }
+    return result
+
+
+def test(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Evaluate a finished run otherwise than it was at its end."""
+    loaded, samplers = load_for(folder, **changes)
+    return innerloop.evaluate(
+        loaded.algorithm,
+        loaded.params,
+        samplers["test"],
+        tasks=TASKS,
+        inner_steps=loaded.config.eval_inner_steps,
+    )
+
+
+def tutorial(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
+    """The tutorial's recipe after 100, 300 and 1,000 iterations."""
+    config = TrainConfig.preset("tutorial")
+    return {
+        str(n): run(folder / str(n), config, iterations=n, val_every=n, **common)
+        for n in (100, 300, 1000)
+    }
+
+
+def quick(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
+    """The quick recipe on Omniglot after 30, 60, 120 and 300 seconds of training."""
+    out = {}
+    for seconds in (30, 60, 120, 300):
+        settings = {
+            "data": "omniglot",
+            "max_seconds": float(seconds),
+            "iterations": 10**6,
+            # Validation is part of the time: a few looks are enough.
+            "val_every": 500,
+        }
+        name = str(seconds)
+        out[name] = run(folder / name, TrainConfig(), **settings, **common)
+        out[name]["support"] = test(folder / name, bn="support")
+    return out
+
+
+def glyphs(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
+    """The default run on glyphs, and a longer one on more of them, tested on Omniglot."""
+    out = {}
+    runs: dict[str, dict[str, Any]] = {
+        "default": {},
+        "600s": {
+            "glyph_classes": 5000,
+            "max_seconds": 600.0,
+            "iterations": 10**6,
+            "val_every": 1000,
+        },
+    }
+    for name, settings in runs.items():
+        out[name] = run(folder / name, TrainConfig(), **settings, **common)
+        for bn in ("transductive", "support"):
+            out[name][f"omniglot_{bn}"] = test(
+                folder / name,
+                data="omniglot",
+                split="tutorial",
+                bn=bn,
+                omniglot_source=common["omniglot_source"],
+            )
+    return out
+
+
+FIGURES: dict[str, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {
+    "tutorial": tutorial,
+    "quick": quick,
+    "glyphs": glyphs,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(FIGURES)}; all by default")
+    parser.add_argument("--omniglot-source", default=os.environ.get("INNERLOOP_OMNIGLOT"))
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        if name not in FIGURES:
+            parser.error(f"there is no figure {name!r}: choose from {', '.join(FIGURES)}")
+    keep_memory()
+    torch.set_num_threads(2)
+    common = {"omniglot_source": arguments.omniglot_source, "test_tasks": TASKS, "threads": 2}
+    RESULTS.mkdir(exist_ok=True)
+    for name in arguments.names or FIGURES:
+        with tempfile.TemporaryDirectory() as folder:
+            figures = FIGURES[name](Path(folder), common)
+        shorten(figures)
+        report = {
+            "command": f"python -m benchmarks.figures {name}",
+            "machine": {
+                "processor": processor(),
+                "threads": torch.get_num_threads(),
+                "matrix_product_gflops": round(matrix_product_rate()),
+                "torch": torch.__version__,
+            },
+            "runs": figures,
+        }
+        (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def shorten(value: Any) -> None:
+    """Round the accuracies of single tasks, which are multiples of 1/75 or so, in place."""
+    if isinstance(value, dict):
+        if "accuracies" in value:
+            value["accuracies"] = [round(a, 4) for a in value["accuracies"]]
+        for part in value.values():
+            shorten(part)
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((x.split(":")[1].strip() for x in lines if "model name" in x), platform.machine())
+
+
+def matrix_product_rate() -> float:
+    """GFLOP/s of a float32 matrix product, the yardstick for times on other machines."""
+    import time
+
+    a = torch.rand(2048, 2048)
+    a @ a
+    times = []
+    for _ in range(10):
+        start = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - start)
+    return 2 * 2048**3 / sorted(times)[5] / 1e9
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""`innerloop data`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from innerloop.cli.data import main
+from innerloop.errors import UserError
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(2 if name == "a" else 3):
+            Image.new("RGB", (8, 8), (200, 10, number)).save(
+                tmp_path / "pets" / name / f"{number}.png"
+            )
+    return tmp_path / "pets"
+
+
+def test_prepare_omniglot_counts_and_converts(omniglot_source, omniglot_data, tmp_path, capsys):
+    out = tmp_path / "omniglot.npy"
+    main(["prepare", "omniglot", "--source", str(omniglot_source), "--out", str(out)])
+    text = capsys.readouterr().out
+    for words in ("1,673", "32,460", "50", "1,623", "(1623, 20, 1, 28, 28)", "uint8"):
+        assert words in text
+    assert "25,448,640 (24.27 MB)" in text
+    array = np.load(out)
+    assert array.shape == (1623, 20, 1, 28, 28)
+    assert array.dtype == np.uint8
+    np.testing.assert_array_equal(array[7], omniglot_data.class_images(7))
+
+
+def test_random_writes_the_tutorials_array(tmp_path, capsys):
+    out = tmp_path / "noise.npy"
+    main(["random", "--out", str(out)])
+    assert "25,448,640 (24.27 MB)" in capsys.readouterr().out
+    assert np.load(out, mmap_mode="r").shape == (1623, 20, 1, 28, 28)
+    main(["info", str(out), "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["automatic_split"] == "tutorial"
+    assert facts["splits"]["finn2017"] == {"train": 1100, "val": 100, "test": 423}
+
+
+def test_info_of_a_folder(pictures, capsys):
+    main(["info", str(pictures), "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["name"] == "pets"
+    assert facts["classes"] == 3
+    assert facts["images"] == 8
+    assert facts["images_a_class"] == [2, 3]
+    assert facts["shape"] == [8, 3, 8, 8]
+    assert facts["bytes"] == 8 * 3 * 64
+    assert facts["splits"] == {"random": {"train": 1, "val": 1, "test": 1}}
+    main(["info", str(pictures)])
+    text = capsys.readouterr().out
+    assert "2 to 3" in text
+    assert "1 / 1 / 1" in text
+
+
+def test_prepare_a_folder(pictures, tmp_path, capsys):
+    main(["prepare", str(pictures), "--image-size", "6"])
+    assert "(8, 3, 6, 6)" in capsys.readouterr().out
+    with pytest.raises(UserError, match="2 to 3 images a class"):
+        main(["prepare", str(pictures), "--out", str(tmp_path / "x.npy")])
+    with pytest.raises(UserError, match=r"must end in \.npy"):
+        main(["random", "--out", str(tmp_path / "x.png")])
+    with pytest.raises(UserError, match="--source is for omniglot"):
+        main(["prepare", str(pictures), "--source", str(tmp_path)])
+
+
+def test_sheet(pictures, tmp_path, capsys):
+    out = tmp_path / "sheet.png"
+    main(["sheet", str(pictures), "--out", str(out), "--classes", "2"])
+    assert capsys.readouterr().out.strip() == str(out)
+    with Image.open(out) as picture:
+        assert picture.format == "PNG"
+
+
+def test_mistakes_are_user_errors(tmp_path):
+    with pytest.raises(UserError, match="omniglot, glyphs, random"):
+        main(["info", "omniglott"])
+    with pytest.raises(UserError, match="is not a folder"):
+        main(["prepare", "omniglot", "--source", str(tmp_path / "nowhere")])
+
+
+def test_help_teaches_by_examples(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    assert "innerloop data prepare omniglot --source" in capsys.readouterr().out
+
+
+def test_the_data_layer_needs_no_torch():
+    """It serves programs that only prepare data; the package itself may import torch."""
+    code = (
+        "import pkgutil, sys, types, pathlib, importlib.util;"
+        "spec = importlib.util.find_spec('innerloop');"
+        "package = types.ModuleType('innerloop');"
+        "package.__path__ = list(spec.submodule_search_locations);"
+        "sys.modules['innerloop'] = package;"
+        "import innerloop.cli.data;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

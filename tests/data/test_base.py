@@ -1,0 +1,102 @@
+"""What every data set becomes, and `.npy` files that cannot become one."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+
+from innerloop.data import ImageClasses
+from innerloop.data.base import load_npy
+from innerloop.errors import UserError
+
+
+def three_classes() -> ImageClasses:
+    array = np.arange(3 * 2 * 4, dtype=np.uint8).reshape(3, 2, 1, 2, 2)
+    return ImageClasses.from_square(array)
+
+
+def test_a_square_array():
+    data = three_classes()
+    assert data.num_classes == 3
+    assert data.image_shape == (1, 2, 2)
+    assert data.names == ["class0000", "class0001", "class0002"]
+    assert data.groups == ("", "", "")
+    assert data.class_images(1).ravel().tolist() == list(range(8, 16))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"images": np.zeros((6, 2, 2), np.uint8)}, "uint8 array"),
+        ({"images": np.zeros((6, 1, 2, 2), np.float32)}, "uint8 array.*float32"),
+        ({"names": ["a", "b"]}, "one entry a class"),
+        ({"names": ["a", "b", "a"]}, "two classes are named 'a'"),
+        ({"groups": ["a", "b"]}, "groups must have one entry a class"),
+        ({"counts": np.array([2, 0, 2])}, "at least one image"),
+        ({"counts": np.array([2, 2, 3])}, "beyond the 6 images"),
+        ({"starts": np.array([-1, 2, 4])}, "must not be negative"),
+    ],
+)
+def test_parts_that_do_not_fit_together(change, words):
+    with pytest.raises(UserError, match=words):
+        dataclasses.replace(three_classes(), **change)
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 2, 2), (0, 2, 1, 2, 2), (3, 0, 1, 2, 2)])
+def test_arrays_that_are_not_square(shape):
+    with pytest.raises(UserError, match="need a uint8 array"):
+        ImageClasses.from_square(np.zeros(shape, np.uint8))
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def npz() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, np.zeros(3))
+    return file.getvalue()
+
+
+WHOLE = npy(np.zeros((3, 4), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no array",
+        WHOLE[:5],
+        WHOLE[:60],
+        WHOLE[:-1],
+        WHOLE.replace(b"}", b" "),  # numpy's own header parser fails on it
+        WHOLE.replace(b"|u1", b"|O8"),
+        npz(),
+        npz()[:100],
+        b"\x80\x04K\x01.",  # a pickle
+    ],
+    ids=lambda content: f"{len(content)}-bytes",
+)
+def test_unusable_npy_files_are_named(tmp_path, content):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.npy is not a usable \.npy file"):
+        load_npy(tmp_path / "a.npy")
+
+
+def test_missing_npy_files_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"a\.npy does not exist"):
+        load_npy(tmp_path / "a.npy")
+    with pytest.raises(UserError, match="not a usable"):
+        load_npy(tmp_path)
+
+
+def test_npy_files_are_memory_mapped_and_read_only(tmp_path):
+    (tmp_path / "a.npy").write_bytes(WHOLE)
+    array = load_npy(tmp_path / "a.npy")
+    assert isinstance(array, np.memmap)
+    assert not array.flags.writeable
