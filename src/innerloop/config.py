@@ -71,7 +71,7 @@ class TrainConfig:
     # --- algorithm (inner loop)
     algorithm: Literal["maml"] = "maml"
     """The meta-learning algorithm."""
-    inner_lr: float = 0.01
+    inner_lr: float = 0.02
     """Inner learning rate."""
     inner_steps: int = 1
     """Inner steps in training."""
@@ -94,7 +94,7 @@ class TrainConfig:
     """End training after this much time, even if iterations are left; the schedule follows."""
     meta_batch_size: int = 2
     """Tasks in one outer step."""
-    meta_lr: float = 5e-3
+    meta_lr: float = 1e-2
     """Learning rate of Adam in the outer loop."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """meta_lr over the run: as it is, or a short warm-up and a half cosine down to 1%."""

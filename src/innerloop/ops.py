@@ -61,7 +61,14 @@ class _Scatter(torch.autograd.Function):
     @staticmethod
     def forward(gradient: Tensor, places: Tensor, height: int, width: int) -> Tensor:
         # Shape and memory layout of this one count, not its values.
-        x = torch.empty_like(gradient[..., :1, :1].expand(*gradient.shape[:2], height, width))
+        channels_last = gradient.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        x = torch.empty(
+            (*gradient.shape[:2], height, width),
+            dtype=gradient.dtype,
+            device=gradient.device,
+            memory_format=layout,
+        )
         return _unpool(gradient, x, _WINDOW, _WINDOW, [0, 0], [1, 1], False, places)
 
     @staticmethod

@@ -59,7 +59,12 @@ def head_step_gradient(maml: MAML, params: Params, episodes: Episodes) -> tuple[
         )
         return losses.mean(), {name: m.mean() for name, m in metrics.items()}
 
-    return torch.func.grad(mean_loss, has_aux=True)(params)
+    # Plain autograd for the body: there is no task axis that torch.func would be needed for.
+    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+    with torch.enable_grad():
+        loss, metrics = mean_loss(leaves)
+    gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+    return dict(zip(leaves, gradients, strict=True)), metrics
 
 
 def features(maml: MAML, params: Params, episodes: Episodes) -> tuple[Tensor, Tensor]:
@@ -68,7 +73,7 @@ def features(maml: MAML, params: Params, episodes: Episodes) -> tuple[Tensor, Te
     support, queries = episodes.support_x.shape[1], episodes.query_x.shape[1]
     # On a CPU, convolutions are faster with the channels innermost.
     params = {
-        name: p.contiguous(memory_format=torch.channels_last) if p.ndim == 4 else p
+        name: p.to(memory_format=torch.channels_last) if p.ndim == 4 else p
         for name, p in params.items()
     }
     if maml.bn == "support":
