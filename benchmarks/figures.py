@@ -43,13 +43,15 @@ def run(out: Path, config: TrainConfig, **settings: Any) -> dict[str, Any]:
 def test(folder: Path, **changes: Any) -> dict[str, Any]:
     """Evaluate a finished run otherwise than it was at its end."""
     loaded, samplers = load_for(folder, **changes)
-    return innerloop.evaluate(
+    result = innerloop.evaluate(
         loaded.algorithm,
         loaded.params,
         samplers["test"],
         tasks=TASKS,
         inner_steps=loaded.config.eval_inner_steps,
     )
+    result["protocol"]["split"] = loaded.config.split
+    return result
 
 
 def tutorial(folder: Path, common: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from innerloop import models
@@ -15,7 +16,7 @@ from innerloop.algorithms import MAML, Algorithm
 from innerloop.config import TrainConfig
 from innerloop.data import load as load_data
 from innerloop.data.base import ImageClasses
-from innerloop.data.splits import split_classes
+from innerloop.data.splits import automatic_split, split_classes
 from innerloop.errors import UserError
 from innerloop.sampler import EpisodeSampler
 
@@ -65,6 +66,13 @@ def build_samplers(
     return samplers
 
 
+def resolve(config: TrainConfig, data: ImageClasses) -> TrainConfig:
+    """`config` with `split: auto` replaced by the split that it means, so that results name it."""
+    if config.split != "auto":
+        return config
+    return dataclasses.replace(config, split=automatic_split(data))
+
+
 def build_model(config: TrainConfig, image_shape: tuple[int, int, int]) -> nn.Module:
     """The network that `config` names, for images of shape `(C, H, W)`."""
     channels, height, width = image_shape
@@ -109,7 +117,16 @@ ALGORITHMS: dict[str, Callable[[TrainConfig, nn.Module], Algorithm]] = {"maml": 
 
 
 def build_algorithm(config: TrainConfig, model: nn.Module) -> Algorithm:
-    """The algorithm that `config` names, on `model`."""
+    """The algorithm that `config` names, on `model`.
+
+    Raises:
+        UserError: there is no such device, or settings that do not fit.
+    """
+    try:
+        torch.empty(0, device=config.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {config.device!r} cannot be used here: {reason}") from error
     return ALGORITHMS[config.algorithm](config, model.to(config.device))
 
 

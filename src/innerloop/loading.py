@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.build import build_algorithm, build_data, build_model, build_samplers
+from innerloop.build import build_algorithm, build_data, build_model, build_samplers, resolve
 from innerloop.checkpoint import fill, read_tensors
 from innerloop.config import TrainConfig
 from innerloop.errors import UserError
@@ -94,6 +94,7 @@ def load_for(
             f"the network was trained on images of shape {loaded.image_shape} (channels, height, "
             f"width), but those of {config.data} have {data.image_shape}"
         )
+    config = resolve(config, data)
     # Training tasks are not needed, so their settings must not stand in the way.
     config = dataclasses.replace(config, k_query=1)
     algorithm = build_algorithm(config, loaded.model)

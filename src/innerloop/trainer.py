@@ -27,6 +27,7 @@ from innerloop.build import (
     build_data,
     build_model,
     build_samplers,
+    resolve,
 )
 from innerloop.checkpoint import fill, read_tensors, write_tensors
 from innerloop.config import TrainConfig
@@ -114,8 +115,9 @@ def train(
         torch.set_num_threads(config.threads)
     if not isinstance(data, ImageClasses):
         data = build_data(config, progress=report.shows_progress)
-    samplers = build_samplers(config, data)
+    config = resolve(config, data)
     algorithm = build_algorithm(config, build_model(config, data.image_shape))
+    samplers = build_samplers(config, data)
 
     folder = new_folder(out, config)
     with write_whole(folder / CONFIG) as file:
@@ -170,8 +172,8 @@ def _run(
         inner_steps=config.eval_inner_steps,
         on_progress=report.testing(config.test_tasks),
     )
+    results["protocol"]["split"] = config.split
     results |= {
-        "split": config.split,
         "iterations": state.iteration,
         "best_iteration": state.best_iteration,
         "seconds": round(state.seconds, 1),

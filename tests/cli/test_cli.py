@@ -77,6 +77,18 @@ def test_evaluate_otherwise(run, capsys):
     assert result["protocol"]["n_way"] == 4
     assert result["protocol"]["k_shot"] == 2
     assert result["protocol"]["part"] == "val"
+    assert result["protocol"]["split"] == "random"
+
+
+def test_a_full_disk_is_one_line(run, monkeypatch, capsys):
+    import innerloop.evaluate
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(innerloop.evaluate, "evaluate", full)
+    assert main(["evaluate", str(run)]) == 2
+    assert capsys.readouterr().err.strip().endswith("No space left on device")
 
 
 def test_another_seed_keeps_the_split(run, tmp_path):
@@ -104,6 +116,7 @@ def test_config_file_and_single_options(run, tmp_path, capsys):
         (["train", "--config", "nowhere.yaml"], "cannot read nowhere.yaml"),
         (["train", "--resume", "nowhere"], "no run folder"),
         (["train", "--resume", "nowhere", "--seed", "3"], "leave out other settings"),
+        (["train", "--data", "random", "--device", "abacus"], "device 'abacus' cannot be used"),
         (["evaluate", "nowhere"], "neither a run folder nor a weights file"),
         (["data", "info", "nothing"], "'nothing' is neither a data set"),
     ],

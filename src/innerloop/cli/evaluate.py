@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
         inner_steps=loaded.config.eval_inner_steps,
         on_progress=TerminalReport().testing(arguments.tasks),
     )
-    result["split"] = loaded.config.split
+    result["protocol"]["split"] = loaded.config.split
     if not arguments.per_task:
         del result["accuracies"]
     print(json.dumps(result) if arguments.json else format_result(result))
