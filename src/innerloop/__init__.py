@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from innerloop.config import TrainConfig
     from innerloop.episodes import Episodes
     from innerloop.errors import UserError
-    from innerloop.evaluate import evaluate
+    from innerloop.evaluation import evaluate
     from innerloop.functional import adapt_steps
     from innerloop.loading import load
     from innerloop.sampler import EpisodeSampler
@@ -31,7 +31,7 @@ _HOME = {
     "TrainConfig": "config",
     "UserError": "errors",
     "adapt_steps": "functional",
-    "evaluate": "evaluate",
+    "evaluate": "evaluation",
     "load": "loading",
     "resume": "trainer",
     "train": "trainer",
@@ -60,7 +60,6 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"innerloop.{name}")
     if name in _HOME:
         value = getattr(importlib.import_module(f"innerloop.{_HOME[name]}"), name)
-        # Loading the submodule `evaluate` binds that name here; the function is what is meant.
         globals()[name] = value
         return value
     raise AttributeError(f"module 'innerloop' has no attribute {name!r}")

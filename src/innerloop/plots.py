@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.evaluate import predictions
+from innerloop.evaluation import predictions
 from innerloop.files import write_whole
 from innerloop.functional import Params
 from innerloop.sampler import EpisodeSampler

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -33,9 +32,10 @@ class SilentReport:
     def validated(self, line: dict[str, Any]) -> None:
         """After each validation, with its line of metrics."""
 
-    def testing(self, tasks: int) -> Callable[[int], None] | None:
-        """What to call with the number of test tasks done."""
-        return None
+    @contextlib.contextmanager
+    def testing(self, tasks: int) -> Iterator[Callable[[int], None] | None]:
+        """The time of testing; yields what to call with the number of tasks done."""
+        yield None
 
     def interrupted(self, folder: Path, iteration: int) -> None:
         """The run stopped early on request."""
@@ -51,12 +51,24 @@ class TerminalReport(SilentReport):
     """A live progress bar on a terminal; a line for each validation elsewhere.
 
     Everything goes to standard error, so that standard output is free for `--json`.
+
+    Args:
+        file: where to write instead of standard error.
+        live: whether that is a terminal; None to find out.
     """
 
     shows_progress = True
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+    def __init__(self, file: IO[str] | None = None, live: bool | None = None) -> None:
+        # Paths may hold brackets, and must not be broken into lines.
+        self.console = Console(
+            file=file,
+            stderr=file is None,
+            force_terminal=live,
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
         self.live = self.console.is_terminal
         self._progress: Progress | None = None
         self._task: Any = None
@@ -102,31 +114,26 @@ class TerminalReport(SilentReport):
         accuracy = line.get("val_accuracy")
         shown = f"validation {accuracy:.3f}" if accuracy is not None else ""
         self._info = shown
-        if not self.live:
-            self.console.print(
-                f"iteration {line['iteration']:6d}  {line['seconds']:7.1f} s  "
-                f"loss {line['loss']:.3f}  {shown}"
-            )
+        self.console.print(
+            f"iteration {line['iteration']:6d}  {line['seconds']:7.1f} s  "
+            f"loss {line['loss']:.3f}  {shown}"
+        )
 
-    def testing(self, tasks: int) -> Callable[[int], None] | None:
+    @contextlib.contextmanager
+    def testing(self, tasks: int) -> Iterator[Callable[[int], None] | None]:
         if not self.live:
-            return None
-        bar = Progress(
+            self.console.print(f"testing on {tasks} tasks")
+            yield None
+            return
+        with Progress(
             TextColumn("testing "),
             BarColumn(),
             TextColumn("{task.completed:.0f}/{task.total:.0f} tasks"),
             console=self.console,
             transient=True,
-        )
-        task = bar.add_task("testing", total=tasks)
-        bar.start()
-
-        def update(done: int) -> None:
-            bar.update(task, completed=done)
-            if done >= tasks:
-                bar.stop()
-
-        return update
+        ) as bar:
+            task = bar.add_task("testing", total=tasks)
+            yield lambda done: bar.update(task, completed=done)
 
     def interrupted(self, folder: Path, iteration: int) -> None:
         self.console.print(
@@ -158,8 +165,3 @@ def format_result(results: dict[str, Any]) -> str:
     rows = zip(results["accuracy_per_step"], results["loss_per_step"], strict=True)
     lines += [f"  {i:10d}  {100 * a:7.2f}%  {loss:6.3f}" for i, (a, loss) in enumerate(rows)]
     return "\n".join(lines)
-
-
-def print_error(message: str) -> None:
-    """One error on standard error."""
-    print(f"error: {message}", file=sys.stderr)

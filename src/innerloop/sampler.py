@@ -125,7 +125,7 @@ class EpisodeSampler:
             raise UserError(
                 f"{self.k_shot}-shot tasks with {self.k_query} queries need {need} images a class, "
                 f"but class {self.data.names[worst]!r} of {self.data.name} has {counts.min()}: "
-                "lower k_shot or k_query"
+                "lower k_shot, or k_query (in training) and eval_k_query (in validation and test)"
             )
 
     def batch(self, start: int, count: int) -> Episodes:

@@ -33,7 +33,7 @@ from innerloop.checkpoint import fill, read_tensors, write_tensors
 from innerloop.config import TrainConfig
 from innerloop.data.base import ImageClasses
 from innerloop.errors import UserError
-from innerloop.evaluate import evaluate
+from innerloop.evaluation import evaluate
 from innerloop.files import write_whole
 from innerloop.functional import Params, norm
 from innerloop.report import Report, SilentReport
@@ -164,14 +164,15 @@ def _run(
         report.interrupted(folder, state.iteration)
         return Run(folder, algorithm, state.best, {}, interrupted=True)
 
-    results = evaluate(
-        algorithm,
-        state.best,
-        samplers["test"],
-        tasks=config.test_tasks,
-        inner_steps=config.eval_inner_steps,
-        on_progress=report.testing(config.test_tasks),
-    )
+    with report.testing(config.test_tasks) as on_progress:
+        results = evaluate(
+            algorithm,
+            state.best,
+            samplers["test"],
+            tasks=config.test_tasks,
+            inner_steps=config.eval_inner_steps,
+            on_progress=on_progress,
+        )
     results["protocol"]["split"] = config.split
     results |= {
         "iterations": state.iteration,

@@ -81,12 +81,12 @@ def test_evaluate_otherwise(run, capsys):
 
 
 def test_a_full_disk_is_one_line(run, monkeypatch, capsys):
-    import innerloop.evaluate
+    import innerloop.evaluation
 
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(innerloop.evaluate, "evaluate", full)
+    monkeypatch.setattr(innerloop.evaluation, "evaluate", full)
     assert main(["evaluate", str(run)]) == 2
     assert capsys.readouterr().err.strip().endswith("No space left on device")
 

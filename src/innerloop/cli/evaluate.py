@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
     arguments = tyro.cli(Arguments, args=argv, prog="innerloop evaluate", description=DESCRIPTION)
 
     from innerloop.allocator import keep_memory
-    from innerloop.evaluate import evaluate
+    from innerloop.evaluation import evaluate
     from innerloop.loading import load_for
     from innerloop.report import TerminalReport, format_result
 
@@ -73,14 +73,15 @@ def main(argv: list[str]) -> int:
     loaded, samplers = load_for(arguments.run, **_changes(arguments))
     if arguments.part not in samplers:
         raise UserError(f"split {loaded.config.split} has no {arguments.part} part")
-    result = evaluate(
-        loaded.algorithm,
-        loaded.params,
-        samplers[arguments.part],
-        tasks=arguments.tasks,
-        inner_steps=loaded.config.eval_inner_steps,
-        on_progress=TerminalReport().testing(arguments.tasks),
-    )
+    with TerminalReport().testing(arguments.tasks) as on_progress:
+        result = evaluate(
+            loaded.algorithm,
+            loaded.params,
+            samplers[arguments.part],
+            tasks=arguments.tasks,
+            inner_steps=loaded.config.eval_inner_steps,
+            on_progress=on_progress,
+        )
     result["protocol"]["split"] = loaded.config.split
     if not arguments.per_task:
         del result["accuracies"]

@@ -1,0 +1,37 @@
+"""The public names."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import innerloop
+
+
+def test_every_public_name_is_there_whatever_was_imported_before():
+    """A submodule with the name of a function would hide it as soon as it is imported."""
+    for module in pkgutil.walk_packages(innerloop.__path__, "innerloop."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for name in ("adapt_steps", "evaluate", "load", "resume", "train", "MAML", "Episodes"):
+        assert callable(getattr(innerloop, name)), name
+        assert getattr(innerloop, name).__doc__
+    for name in ("omniglot", "glyphs", "folder", "load", "split_classes", "contact_sheet"):
+        assert callable(getattr(innerloop.data, name)), name
+    assert set(innerloop.__all__) <= set(dir(innerloop))
+    for name in innerloop.__all__:
+        assert getattr(innerloop, name) is not None
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="no attribute 'maml'"):
+        innerloop.maml  # noqa: B018
+
+
+def test_import_is_lazy():
+    code = "import sys, innerloop; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
