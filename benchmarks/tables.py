@@ -18,12 +18,12 @@ MARK = re.compile(r"(<!-- table (\w+): [^\n]* -->\n).*?(<!-- end of table -->)",
 
 WORDS = {
     "en": {
-        "recipe_head": "| recipe | settings that differ | iterations | accuracy |",
+        "recipe_head": "| recipe | settings that differ | iterations | validation accuracy |",
         "head": "| trained on | tested on | training | transductive | support |",
         "omniglot": "Omniglot, 1,100 characters",
         "glyphs": "glyphs alone, no real image",
         "test": "Omniglot, 423 characters",
-        "glyph_test": "300 unseen glyphs",
+        "glyph_test": "{} unseen glyphs",
         "seconds": "{} s",
         "default": "default run, {} s",
         "tutorial": "`tutorial` preset, {} iterations",
@@ -35,12 +35,12 @@ WORDS = {
         ),
     },
     "zh": {
-        "recipe_head": "| 配方 | 不同的设置 | 迭代次数 | 准确率 |",
+        "recipe_head": "| 配方 | 不同的设置 | 迭代次数 | 验证准确率 |",
         "head": "| 训练数据 | 测试数据 | 训练量 | 直推式 (transductive) | 仅支持集 (support) |",
         "omniglot": "Omniglot, 1,100 个字符",
         "glyphs": "仅 glyphs, 不用任何真实图像",
         "test": "Omniglot, 423 个字符",
-        "glyph_test": "300 个未见过的 glyphs",
+        "glyph_test": "{} 个未见过的 glyphs",
         "seconds": "{} 秒",
         "default": "默认运行, {} 秒",
         "tutorial": "`tutorial` 预设, {} 次迭代",
@@ -63,11 +63,9 @@ def percent(result: dict[str, Any] | None) -> str:
 def recipe_table(words: dict[str, str]) -> str:
     """The quick recipe beside what it was chosen from."""
     runs = json.loads((RESULTS / "recipe.json").read_text())["runs"]
-    base = set(runs["quick"]["settings"].items())
     lines = [words["recipe_head"], "|---|---|---|---|"]
     for name, r in runs.items():
-        changes = {k: v for k, v in r["settings"].items() if (k, v) not in base}
-        shown = ", ".join(f"`{k}: {json.dumps(v)}`" for k, v in changes.items())
+        shown = ", ".join(f"`{k}: {json.dumps(v)}`" for k, v in r["settings"].items())
         lines.append(f"| {name} | {shown} | {r['iterations']:,} | {percent(r)} |")
     return "\n".join([*lines, ""])
 
@@ -85,7 +83,8 @@ def results_table(words: dict[str, str]) -> str:
     for name, r in glyphs["runs"].items():
         length = words["default" if name == "default" else "seconds"]
         training = length.format(f"{r['seconds']:.0f}")
-        rows.append((words["glyphs"], words["glyph_test"], training, r, None))
+        unseen = words["glyph_test"].format(r["protocol"]["classes"])
+        rows.append((words["glyphs"], unseen, training, r, None))
         omniglot = r["omniglot_transductive"], r["omniglot_support"]
         rows.append((words["glyphs"], words["test"], training, *omniglot))
     for n, r in tutorial["runs"].items():

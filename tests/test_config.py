@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import resources
+
 import pytest
 import yaml
 
@@ -20,6 +22,18 @@ def test_presets_are_there_and_valid():
     }
     for name in preset_names():
         TrainConfig.preset(name)
+
+
+@pytest.mark.parametrize("name", [n for n in preset_names() if n != "quick"])
+def test_presets_of_publications_do_not_lean_on_defaults(name):
+    """Tuning the quick recipe must not change them: all that matters is written out."""
+    text = (resources.files("innerloop") / "presets" / f"{name}.yaml").read_text("utf-8")
+    free = {
+        *("omniglot_source", "image_size", "glyph_classes", "max_seconds", "seed", "threads"),
+        *("chunk_size", "device", "within_group", "inner_max_norm", "bn", "val_tasks"),
+        *("rotate_test", "first_order", "pool", "unit_features", "clip_value"),
+    }
+    assert set(TrainConfig().to_dict()) - free <= set(yaml.safe_load(text))
 
 
 def test_quick_is_the_default():
@@ -46,6 +60,7 @@ def test_tutorial_is_value_for_value():
     assert (c.inner_lr, c.inner_steps, c.eval_inner_steps, c.meta_lr) == (0.04, 5, 5, 2e-4)
     assert (c.first_order, c.inputs, c.rotate) == (True, "raw", False)
     assert (c.model, c.split, c.iterations) == ("tutorial_conv", "tutorial-no-validation", 60_000)
+    assert (c.width, c.head, c.schedule, c.clip_norm) == (64, "linear", "constant", None)
     assert c.inner_reduction == "mean"
 
 

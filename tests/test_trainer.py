@@ -273,3 +273,50 @@ def test_load_refuses_other_files(damage, array, tmp_path):
         path.write_bytes((run.folder / "model.safetensors").read_bytes()[:500])
     with pytest.raises(UserError, match=r"model\.safetensors"):
         innerloop.load(path)
+
+
+def test_the_best_weights_survive_a_divergence(array, tmp_path, monkeypatch):
+    from innerloop import MAML
+
+    real, calls = MAML.meta_gradient, []
+
+    def diverge(self, params, episodes):
+        calls.append(1)
+        grads, metrics = real(self, params, episodes)
+        return grads, metrics | {"loss": metrics["loss"] / (len(calls) < 6)}
+
+    monkeypatch.setattr(MAML, "meta_gradient", diverge)
+    with pytest.raises(UserError, match="loss of iteration 5 is inf"):
+        innerloop.train(out=tmp_path / "run", **settings(array))
+    assert innerloop.load(tmp_path / "run").params.keys()
+
+
+def test_resume_with_other_data_is_refused(array, tmp_path):
+    path = tmp_path / "mine.npy"
+    images = np.load(array)
+    np.save(path, images)
+    stopped = innerloop.train(out=tmp_path / "s", report=StopAt(5), **settings(path)).folder
+    np.save(path, images[:-8])
+    with pytest.raises(UserError, match="no longer has the training classes"):
+        innerloop.resume(stopped)
+
+
+def test_a_folder_called_like_a_data_set_does_not_replace_it(tmp_path, monkeypatch):
+    from innerloop.build import absolute_paths
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("glyphs", "pets"):
+        (tmp_path / name).mkdir()
+    assert absolute_paths(TrainConfig(data="glyphs")).data == "glyphs"
+    assert absolute_paths(TrainConfig(data="pets")).data == str(tmp_path / "pets")
+
+
+def test_default_folders_are_taken_at_once(tmp_path, monkeypatch):
+    from innerloop.trainer import new_folder
+
+    monkeypatch.chdir(tmp_path)
+    names = [new_folder(None, TrainConfig()).name for _ in range(3)]
+    assert names == [f"glyphs-maml-5way1shot-00{i}" for i in (1, 2, 3)]
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="a file has that name"):
+        new_folder("file", TrainConfig())

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from innerloop import models
 from innerloop.algorithms import MAML, Algorithm
 from innerloop.config import TrainConfig
+from innerloop.data import NAMES
 from innerloop.data import load as load_data
 from innerloop.data.base import ImageClasses
 from innerloop.data.splits import automatic_split, split_classes
@@ -32,38 +33,55 @@ def build_data(config: TrainConfig, *, progress: bool = False) -> ImageClasses:
     )
 
 
-def build_samplers(
-    config: TrainConfig, data: ImageClasses, *, episode_seed: int | None = None
-) -> dict[str, EpisodeSampler]:
+def build_samplers(config: TrainConfig, data: ImageClasses) -> dict[str, EpisodeSampler]:
     """Samplers for `"train"`, `"val"` and `"test"`; no `"val"` where the split has none.
-
-    Args:
-        config: the settings; see `TrainConfig`.
-        data: the images.
-        episode_seed: draw other episodes from the same parts; None for `config.seed`.
 
     Raises:
         UserError: unknown split, or too few classes or images for the tasks.
     """
-    samplers = {}
-    for part, classes in split_classes(data, config.split).items():
-        if part == "val" and len(classes) == 0:
-            continue
-        train = part == "train"
-        samplers[part] = EpisodeSampler(
-            data,
-            classes,
-            n_way=(config.train_n_way or config.n_way) if train else config.n_way,
-            k_shot=config.k_shot,
-            k_query=config.k_query if train else config.eval_k_query,
-            seed=config.seed if episode_seed is None else episode_seed,
-            split=part,
-            rotate=config.rotate if train else config.rotate_test,
-            within_group=config.within_group,
-            inputs=config.inputs,
-            device=config.device,
-        )
-    return samplers
+    parts = split_classes(data, config.split)
+    return {
+        part: build_sampler(config, data, part, classes, training=part == "train")
+        for part, classes in parts.items()
+        if part != "val" or len(classes)
+    }
+
+
+def build_sampler(
+    config: TrainConfig,
+    data: ImageClasses,
+    part: str,
+    classes: np.ndarray,
+    *,
+    training: bool = False,
+    episode_seed: int | None = None,
+) -> EpisodeSampler:
+    """A sampler of training tasks, or of tasks to evaluate on, from one part of a split.
+
+    Args:
+        config: the settings.
+        data: the images.
+        part: name of the part.
+        classes: its classes.
+        training: with the ways, queries and rotation of training.
+        episode_seed: draw other episodes; None for `config.seed`.
+
+    Raises:
+        UserError: too few classes or images for the tasks.
+    """
+    return EpisodeSampler(
+        data,
+        classes,
+        n_way=(config.train_n_way or config.n_way) if training else config.n_way,
+        k_shot=config.k_shot,
+        k_query=config.k_query if training else config.eval_k_query,
+        seed=config.seed if episode_seed is None else episode_seed,
+        split=part,
+        rotate=config.rotate if training else config.rotate_test,
+        within_group=config.within_group,
+        inputs=config.inputs,
+        device=config.device,
+    )
 
 
 def resolve(config: TrainConfig, data: ImageClasses) -> TrainConfig:
@@ -135,6 +153,7 @@ def absolute_paths(config: TrainConfig) -> TrainConfig:
     changes: dict[str, Any] = {}
     if config.omniglot_source:
         changes["omniglot_source"] = str(Path(config.omniglot_source).expanduser().absolute())
-    if os.sep in config.data or Path(config.data).exists():
+    # A name stays a name, even beside a folder that is called the same.
+    if config.data not in NAMES and Path(config.data).exists():
         changes["data"] = str(Path(config.data).expanduser().absolute())
     return dataclasses.replace(config, **changes)

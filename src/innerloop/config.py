@@ -138,6 +138,10 @@ class TrainConfig:
             least = 2 if name == "n_way" else 1
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        for name, least in (("threads", 1), ("chunk_size", 1), ("train_n_way", 2)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{name} must be at least {least}, not {value}")
         for name in ("inner_lr", "meta_lr", "max_seconds", "clip_value", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not value > 0:

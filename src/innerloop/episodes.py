@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 
@@ -40,9 +39,12 @@ class Episodes(NamedTuple):
 
     def to(self, *args, **kwargs) -> Episodes:
         """Move to a device; a dtype, if given, applies to inputs, not to class labels."""
-        device = _device(args, kwargs)
-        moved = (t.to(*args, **kwargs) if t.is_floating_point() else t.to(device) for t in self)
-        return Episodes(*moved)
+        support_x = self.support_x.to(*args, **kwargs)
+        moved = (
+            t.to(*args, **kwargs) if t.is_floating_point() else t.to(support_x.device)
+            for t in self[1:]
+        )
+        return Episodes(support_x, *moved)
 
     def task(self, index: int) -> Episodes:
         """The one task `index`, without the task axis."""
@@ -55,11 +57,3 @@ class Episodes(NamedTuple):
             return
         for pieces in zip(*(t.split(size) for t in self), strict=True):
             yield Episodes(*pieces)
-
-
-def _device(args: tuple, kwargs: dict) -> torch.device | None:
-    """The device among the arguments of `Tensor.to`, if there is one."""
-    for value in (*args, *kwargs.values()):
-        if isinstance(value, (str, torch.device)):
-            return torch.device(value)
-    return None

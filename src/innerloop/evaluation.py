@@ -24,7 +24,7 @@ def evaluate(
     tasks: int = 600,
     inner_steps: int | None = None,
     every_step: bool = True,
-    chunk_size: int = 8,
+    chunk_size: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Adapt to each of `tasks` tasks and judge the result on its queries.
@@ -39,7 +39,7 @@ def evaluate(
         inner_steps: None for as many as in training.
         every_step: judge the queries after each inner step; False saves time and
             leaves one entry, after the last step, in what is per step.
-        chunk_size: tasks computed at a time.
+        chunk_size: tasks computed at a time; None for the algorithm's own, or 8.
         on_progress: called with the number of tasks done.
 
     Returns:
@@ -50,11 +50,12 @@ def evaluate(
         task; `bn`; `protocol`.
 
     Raises:
-        UserError: fewer than 2 tasks.
+        UserError: fewer than 2 tasks, or an inner loop that diverges.
     """
     if tasks < 2:
         raise UserError(f"an interval needs at least 2 tasks, not {tasks}")
 
+    chunk_size = chunk_size or algorithm.chunk_size or 8
     batched = torch.func.vmap(
         lambda task: _per_step(algorithm, params, task, inner_steps, every_step, sampler.n_way),
         randomness="different",
@@ -65,7 +66,12 @@ def evaluate(
             chunks.append(batched(sampler.batch(start, min(chunk_size, tasks - start))))
             if on_progress is not None:
                 on_progress(min(start + chunk_size, tasks))
-    accuracies, losses = (torch.cat(parts).double().cpu() for parts in zip(*chunks, strict=True))
+    accuracies, losses = (torch.cat(parts).cpu().double() for parts in zip(*chunks, strict=True))
+    if not losses.isfinite().all():
+        raise UserError(
+            "adaptation diverged: a query loss is no longer a finite number. Lower inner_lr or "
+            "the number of inner steps, or set inner_max_norm to clip inner gradients"
+        )
     last = accuracies[:, -1]
     return {
         "accuracy": last.mean().item(),
@@ -81,6 +87,7 @@ def evaluate(
             "k_shot": sampler.k_shot,
             "k_query": sampler.k_query,
             "rotated_classes": sampler.rotate,
+            "within_group": sampler.within_group,
             "inputs": sampler.inputs,
             "inner_steps": algorithm.inner_steps if inner_steps is None else inner_steps,
             "tasks": tasks,
@@ -101,12 +108,13 @@ def _per_step(
 ) -> tuple[Tensor, Tensor]:
     """Query accuracy and loss of one task, `[inner_steps + 1]` each, or `[1]`."""
     accuracies, losses = [], []
-    steps = list(
-        algorithm.adapt_steps(
-            params, task.support_x, task.support_y, inner_steps=inner_steps, n_way=n_way
-        )
+    steps = algorithm.adapt_steps(
+        params, task.support_x, task.support_y, inner_steps=inner_steps, n_way=n_way
     )
-    for fast in steps if every_step else steps[-1:]:
+    if not every_step:
+        *_, last = steps
+        steps = iter([last])
+    for fast in steps:
         outputs = algorithm.query_outputs(fast, task.support_x, task.query_x)
         accuracies.append(accuracy(outputs, task.query_y))
         losses.append(algorithm.loss(outputs, task.query_y))

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.build import build_algorithm, build_data, build_model, build_samplers, resolve
+from innerloop.build import build_algorithm, build_data, build_model, build_sampler, resolve
 from innerloop.checkpoint import fill, read_tensors
 from innerloop.config import TrainConfig
+from innerloop.data.splits import split_classes
 from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.sampler import EpisodeSampler
@@ -26,6 +27,8 @@ class Loaded(NamedTuple):
         params: the trained meta-parameters by name.
         config: the settings of the run.
         image_shape: `(C, H, W)` of the images that it was trained on.
+        data_name: short name of that data.
+        train_classes: names of the classes that it was trained on.
     """
 
     model: nn.Module
@@ -33,6 +36,8 @@ class Loaded(NamedTuple):
     params: Params
     config: TrainConfig
     image_shape: tuple[int, int, int]
+    data_name: str
+    train_classes: list[str]
 
 
 def load(path: str | Path) -> Loaded:
@@ -58,30 +63,49 @@ def load(path: str | Path) -> Loaded:
         channels, height, width = (int(n) for n in shape)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} lacks the description of its network") from error
-    config = TrainConfig.from_dict(settings, str(file))
+    # Where it was trained need not be where it is used.
+    config = dataclasses.replace(TrainConfig.from_dict(settings, str(file)), device="cpu")
     model = build_model(config, (channels, height, width))
     algorithm = build_algorithm(config, model)
     params = fill(algorithm.init_params(), tensors, str(file))
     for name, p in model.named_parameters():
         p.data.copy_(params[name])
-    return Loaded(model, algorithm, params, config, (channels, height, width))
+    return Loaded(
+        model,
+        algorithm,
+        params,
+        config,
+        (channels, height, width),
+        metadata.get("data", ""),
+        metadata.get("train_classes", []),
+    )
 
 
 def load_for(
-    path: str | Path, *, episode_seed: int | None = None, progress: bool = False, **changes: Any
-) -> tuple[Loaded, dict[str, EpisodeSampler]]:
-    """Load a run together with samplers of tasks to test it on.
+    path: str | Path,
+    *,
+    part: str = "test",
+    episode_seed: int | None = None,
+    progress: bool = False,
+    **changes: Any,
+) -> tuple[Loaded, EpisodeSampler]:
+    """Load a run together with a sampler of tasks to test it on.
 
     Args:
         path: as for `load`.
+        part: `"test"`, `"val"` or `"train"`.
         episode_seed: draw other tasks, from the same split; None for those of the run.
         progress: show the progress of preparing data.
         changes: settings that replace those of the run, for instance `data`, `bn`, `n_way`.
+            Other data comes with its usual split unless `split` is given.
 
     Raises:
-        UserError: as `load`; or the network cannot do what is asked.
+        UserError: as `load`; the network cannot do what is asked; or classes to test on
+            were trained on.
     """
     loaded = load(path)
+    if changes.get("data", loaded.config.data) != loaded.config.data:
+        changes.setdefault("split", "auto")
     config = TrainConfig.from_dict({**loaded.config.to_dict(), **changes, "train_n_way": None})
     if config.n_way != loaded.config.n_way and config.head != "shared":
         raise UserError(
@@ -95,9 +119,17 @@ def load_for(
             f"width), but those of {config.data} have {data.image_shape}"
         )
     config = resolve(config, data)
-    # Training tasks are not needed, so their settings must not stand in the way.
-    config = dataclasses.replace(config, k_query=1)
+    classes = split_classes(data, config.split)[part]
+    if len(classes) == 0:
+        raise UserError(f"split {config.split} has no {part} part")
+    if part != "train" and data.name == loaded.data_name:
+        seen = {data.names[int(c)] for c in classes} & set(loaded.train_classes)
+        if seen:
+            raise UserError(
+                f"{len(seen)} of the {len(classes)} {part} classes of split {config.split} were "
+                f"trained on: the run's own split is {loaded.config.split}"
+            )
     algorithm = build_algorithm(config, loaded.model)
     params = {name: p.to(config.device) for name, p in loaded.params.items()}
-    fitted = Loaded(loaded.model, algorithm, params, config, loaded.image_shape)
-    return fitted, build_samplers(config, data, episode_seed=episode_seed)
+    fitted = loaded._replace(algorithm=algorithm, params=params, config=config)
+    return fitted, build_sampler(config, data, part, classes, episode_seed=episode_seed)

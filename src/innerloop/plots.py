@@ -132,7 +132,7 @@ def _episode(
         fontsize=9,
     )
     grid = row.subplots(ways, shown_support + shown_query)
-    dark = sampler.inputs == "ink"
+    dark = sampler.inputs == "ink" and sampler.data.dark_ink
     for way in range(ways):
         support = task.support_x[task.support_y == way][:shown_support]
         chosen = (task.query_y == way).nonzero()[:shown_query, 0]

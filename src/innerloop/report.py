@@ -148,7 +148,7 @@ class TerminalReport(SilentReport):
             f"\nthe run is in {folder}: look at {folder / 'run.png'}\nnext, try\n"
             f"  innerloop evaluate {folder} --tasks 1000 --bn support\n"
             f"  innerloop evaluate {folder} {again}--inner-steps 10\n"
-            "  innerloop train --data omniglot"
+            + ("" if not again else "  innerloop train --data omniglot")
         )
 
 

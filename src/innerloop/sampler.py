@@ -78,6 +78,7 @@ class EpisodeSampler:
         self.classes = np.arange(data.num_classes) if classes is None else np.asarray(classes)
         self.n_way, self.k_shot, self.k_query = n_way, k_shot, k_query
         self.seed, self.split, self.rotate, self.inputs = seed, split, rotate, inputs
+        self.within_group = within_group
         self.device = torch.device(device)
         digest = hashlib.sha256(f"{seed}/{split}".encode()).digest()
         self._key = int.from_bytes(digest[:8], "little")

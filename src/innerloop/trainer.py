@@ -143,8 +143,10 @@ def resume(folder: str | Path, *, report: Report | None = None) -> Run:
         torch.set_num_threads(config.threads)
     data = build_data(config, progress=report.shows_progress)
     algorithm = build_algorithm(config, build_model(config, data.image_shape))
+    samplers = build_samplers(config, data)
+    check_same_classes(folder, samplers["train"])
     state = load_state(folder, config, algorithm)
-    return _run(config, folder, algorithm, build_samplers(config, data), state, report)
+    return _run(config, folder, algorithm, samplers, state, report)
 
 
 def _run(
@@ -159,7 +161,6 @@ def _run(
     report.start(config, folder, state.iteration)
     with stop_requests() as stop, report.training(config):
         meta_train(config, folder, algorithm, samplers, state, report, stop)
-    save_model(folder, config, samplers["train"].data, state.best)
     if stop.is_set():
         report.interrupted(folder, state.iteration)
         return Run(folder, algorithm, state.best, {}, interrupted=True)
@@ -232,7 +233,9 @@ def meta_train(
                 log.write(json.dumps(line) + "\n")
                 log.flush()
                 report.validated(line)
+                save_model(folder, config, samplers["train"], state.best)
                 save_state(folder, state)
+    save_model(folder, config, samplers["train"], state.best)
     save_state(folder, state)
 
 
@@ -316,19 +319,33 @@ def new_folder(out: str | Path | None, config: TrainConfig) -> Path:
     """
     if out is None:
         stem = f"{Path(config.data).stem}-{config.algorithm}-{config.n_way}way{config.k_shot}shot"
-        numbers = (Path("runs") / f"{stem}-{i:03d}" for i in itertools.count(1))
-        out = next(folder for folder in numbers if not folder.exists())
-    out = Path(out)
-    if (out / CONFIG).exists():
+        for i in itertools.count(1):
+            folder = Path("runs") / f"{stem}-{i:03d}"
+            # Made at once, so that two runs started together do not share a folder.
+            with contextlib.suppress(FileExistsError), _making(folder):
+                folder.mkdir(parents=True)
+                return folder
+    out = Path(str(out))
+    if any((out / name).exists() for name in (CONFIG, MODEL, RESULTS)):
         raise UserError(
             f"{out} already holds a run: choose another --out, or go on with it by "
             f"innerloop train --resume {out}"
         )
-    try:
+    with _making(out):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the run folder {out}: {error.strerror}") from error
     return out
+
+
+@contextlib.contextmanager
+def _making(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError:
+        if folder.is_dir():
+            raise
+        raise UserError(f"cannot make the run folder {folder}: a file has that name") from None
+    except OSError as error:
+        raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from error
 
 
 def new_state(config: TrainConfig, algorithm: Algorithm) -> State:
@@ -340,6 +357,18 @@ def new_state(config: TrainConfig, algorithm: Algorithm) -> State:
 def make_optimizer(config: TrainConfig, params: Params) -> torch.optim.Adam:
     """Adam, with the defaults of its paper, on the meta-parameters."""
     return torch.optim.Adam(params.values(), lr=config.meta_lr)
+
+
+def check_same_classes(folder: Path, train: EpisodeSampler) -> None:
+    """Refuse to go on with a run whose data has changed since."""
+    if (folder / MODEL).exists():
+        _, metadata = read_tensors(folder / MODEL)
+        names = [train.data.names[int(c)] for c in train.classes]
+        if metadata.get("train_classes") != names:
+            raise UserError(
+                f"{train.data.name} no longer has the training classes that the run in {folder} "
+                "began with: bring the data back as it was, or start a new run"
+            )
 
 
 def save_state(folder: Path, state: State) -> None:
@@ -358,6 +387,9 @@ def load_state(folder: Path, config: TrainConfig, algorithm: Algorithm) -> State
     state = new_state(config, algorithm)
     if (folder / CHECKPOINT).exists():
         tensors, counters = read_tensors(folder / CHECKPOINT)
+        missing = [name for name in COUNTERS if name not in counters]
+        if missing or not any(name.startswith("best/") for name in tensors):
+            raise UserError(f"{folder / CHECKPOINT} is no checkpoint: it lacks what resuming needs")
         parts: dict[str, Params] = {}
         for key, tensor in tensors.items():
             part, name = key.rsplit("/", 1)
@@ -391,11 +423,16 @@ def _iteration(line: str) -> float:
         return math.inf
 
 
-def save_model(folder: Path, config: TrainConfig, data: ImageClasses, params: Params) -> None:
-    """Write the weights, with all that `innerloop.load` needs to rebuild the network."""
+def save_model(folder: Path, config: TrainConfig, train: EpisodeSampler, params: Params) -> None:
+    """Write the weights, with all that `innerloop.load` needs to rebuild the network.
+
+    The names of the training classes go along, so that nobody tests on them by mistake.
+    """
     metadata = {
         "config": config.to_dict(),
-        "image_shape": data.image_shape,
+        "image_shape": train.data.image_shape,
+        "data": train.data.name,
+        "train_classes": [train.data.names[int(c)] for c in train.classes],
         "version": __version__,
     }
     write_tensors(folder / MODEL, params, metadata)

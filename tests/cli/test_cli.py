@@ -95,8 +95,22 @@ def test_another_seed_keeps_the_split(run, tmp_path):
     from innerloop.loading import load_for
 
     (_, one), (_, two) = load_for(run), load_for(run, episode_seed=7)
-    assert np.array_equal(one["test"].classes, two["test"].classes)
-    assert not np.array_equal(one["test"].indices(0, 5)[0], two["test"].indices(0, 5)[0])
+    assert np.array_equal(one.classes, two.classes)
+    assert not np.array_equal(one.indices(0, 5)[0], two.indices(0, 5)[0])
+
+
+def test_testing_on_training_classes_is_refused(run, array, capsys, monkeypatch):
+    import innerloop.loading as loading
+
+    # The run's own data named again keeps the run's split.
+    assert main(["evaluate", str(run), "--data", str(array), "--tasks", "4"]) == 0
+    capsys.readouterr()
+    real = loading.split_classes
+    monkeypatch.setattr(
+        loading, "split_classes", lambda data, name: {"test": real(data, name)["train"]}
+    )
+    assert main(["evaluate", str(run), "--tasks", "4"]) == 2
+    assert "test classes of split random were trained on" in capsys.readouterr().err
 
 
 def test_config_file_and_single_options(run, tmp_path, capsys):
@@ -116,6 +130,8 @@ def test_config_file_and_single_options(run, tmp_path, capsys):
         (["train", "--config", "nowhere.yaml"], "cannot read nowhere.yaml"),
         (["train", "--resume", "nowhere"], "no run folder"),
         (["train", "--resume", "nowhere", "--seed", "3"], "leave out other settings"),
+        (["train", "--resume", "nowhere", "--out", "there"], "leave out other settings"),
+        (["train", "--resume", "nowhere", "--preset", "quick"], "leave out other settings"),
         (["train", "--data", "random", "--device", "abacus"], "device 'abacus' cannot be used"),
         (["evaluate", "nowhere"], "neither a run folder nor a weights file"),
         (["data", "info", "nothing"], "'nothing' is neither a data set"),
@@ -136,7 +152,7 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, capsys, monkeypa
     ("arguments", "message"),
     [
         (["--n-way", "40"], "40-way tasks need 40 classes"),
-        (["--k-shot", "9"], "need 10 images a class"),
+        (["--k-shot", "9"], "need 12 images a class"),
         (["--data", "glyphs"], "images of shape (1, 16, 16)"),
         (["--inner-steps", "0"], "at least 1"),
         (["--tasks", "1"], "at least 2 tasks"),
@@ -161,6 +177,8 @@ def test_too_few_classes_leave_no_folder(array, tmp_path, capsys):
         (["--n-wya", "5"], "--n-way"),
         (["--n-way", "five"], "--n-way"),
         (["--n-way", "1"], "n_way must be at least 2"),
+        (["--threads", "-1"], "threads must be at least 1"),
+        (["--train-n-way", "1"], "train_n_way must be at least 2"),
     ],
 )
 def test_wrong_options_have_status_2(arguments, message, capsys):

@@ -133,8 +133,11 @@ class MAML(Algorithm):
         zero over the classes.  While all rows of the head are the same, what flows
         back into the features is therefore zero, whatever the weights.
         """
+        # The body sees all tasks in one batch, which only our own batch norm can keep apart.
+        foreign = nn.modules.batchnorm._BatchNorm
         return (
             isinstance(self.model, HeadedModel)
             and isinstance(self.model.head, SharedHead)
             and self.loss is F.cross_entropy
+            and not any(isinstance(module, foreign) for module in self.model.modules())
         )

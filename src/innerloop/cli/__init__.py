@@ -25,7 +25,7 @@ commands:
 
 examples:
   innerloop train                              MAML on glyphs, about two minutes, no download
-  innerloop train --data omniglot              the same on Omniglot (downloads 15 MB once)
+  innerloop train --data omniglot              the same on Omniglot (downloads 14 MB once)
   innerloop train --preset finn2017-5way-1shot --max-seconds 600
   innerloop evaluate runs/glyphs-maml-5way1shot-001 --tasks 1000
   innerloop data sheet glyphs --out glyphs.png
@@ -51,6 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         # A full disk or a missing permission where no more can be said about it.
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch has no exception of its own for the CPU's memory.
+        if "memory" not in str(error):
+            raise
+        print(
+            "error: out of memory. Lower --chunk-size (tasks computed at a time), "
+            "--meta-batch-size or --width",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -70,14 +70,12 @@ def main(argv: list[str]) -> int:
     from innerloop.report import TerminalReport, format_result
 
     keep_memory()
-    loaded, samplers = load_for(arguments.run, **_changes(arguments))
-    if arguments.part not in samplers:
-        raise UserError(f"split {loaded.config.split} has no {arguments.part} part")
+    loaded, sampler = load_for(arguments.run, part=arguments.part, **_changes(arguments))
     with TerminalReport().testing(arguments.tasks) as on_progress:
         result = evaluate(
             loaded.algorithm,
             loaded.params,
-            samplers[arguments.part],
+            sampler,
             tasks=arguments.tasks,
             inner_steps=loaded.config.eval_inner_steps,
             on_progress=on_progress,
@@ -98,9 +96,6 @@ def _changes(arguments: Arguments) -> dict[str, Any]:
         for name, value in dataclasses.asdict(arguments).items()
         if name not in own and value is not None
     }
-    if "data" in changes:
-        # The run's split need not exist in other data.
-        changes.setdefault("split", "auto")
     if changes.get("eval_inner_steps", 1) == 0:
         raise UserError("--inner-steps must be at least 1; the result lists step 0 too")
     return changes

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from innerloop.config import TrainConfig, preset_names, read_yaml
+from innerloop.config import TrainConfig, preset_names
 from innerloop.errors import UserError
 
 DESCRIPTION = f"""Meta-train a network, choose the best weights on validation tasks, test them.
@@ -53,7 +53,9 @@ def main(argv: list[str]) -> int:
         prog="innerloop train",
         description=DESCRIPTION,
     )
-    if arguments.resume is not None and arguments.settings != TrainConfig():
+    given = (arguments.out, arguments.preset, arguments.config)
+    others = arguments.settings != TrainConfig() or any(value is not None for value in given)
+    if arguments.resume is not None and others:
         raise UserError("--resume takes everything from the run folder: leave out other settings")
 
     # PyTorch takes seconds to import, which --help should not wait for.
@@ -85,5 +87,5 @@ def _base(argv: list[str]) -> TrainConfig:
     if known.preset is not None:
         return TrainConfig.preset(known.preset)
     if known.config is not None:
-        return TrainConfig.from_dict(read_yaml(known.config), known.config)
+        return TrainConfig.from_file(known.config)
     return TrainConfig()

@@ -35,8 +35,8 @@ def split_classes(data: ImageClasses, name: str = "auto", seed: int = 0) -> dict
     - `groups`: 64 / 16 / 20 % of the groups (alphabets), drawn by `seed`.
     - `random`: 64 / 16 / 20 % of the classes, drawn by `seed`.
     - any other split that came with the data, by its name.
-    - `auto`: `csv` if there is one, else `tutorial` for 1,623 classes, else the only
-      split that came with the data, else `groups` from 10 groups on, else `random`.
+    - `auto`: `csv` if there is one, else the only split that came with the data, else
+      `tutorial` for 1,623 classes, else `groups` from 10 groups on, else `random`.
 
     Args:
         data: the data set.
@@ -93,10 +93,10 @@ def automatic_split(data: ImageClasses) -> str:
     """Name of the split that `auto` stands for."""
     if "csv" in data.splits:
         return "csv"
-    if data.num_classes == OMNIGLOT_CLASSES:
-        return "tutorial"
     if len(data.splits) == 1:
         return next(iter(data.splits))
+    if data.num_classes == OMNIGLOT_CLASSES:
+        return "tutorial"
     return "groups" if len(_groups(data)) >= 10 else "random"
 
 

@@ -90,6 +90,8 @@ def replace_batch_norm(model: nn.Module) -> nn.Module:
         new = BatchNorm(model.num_features, model.eps)
         if model.affine:
             new.weight, new.bias = model.weight, model.bias
+        else:
+            new.requires_grad_(False)
         return new
     for name, child in model.named_children():
         setattr(model, name, replace_batch_norm(child))
@@ -114,9 +116,11 @@ def check_batch_norm(model: nn.Module, *, own_only: bool) -> None:
     for name, module in model.named_modules():
         label = f"module {name!r} ({type(module).__name__})"
         if getattr(module, "running_mean", None) is not None:
+            batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+            mend = way_out if batch_norm else "make it with track_running_stats=False"
             raise UserError(
                 f"{label} keeps running statistics, which would mix tasks, and support with "
-                f"query: {way_out}"
+                f"query: {mend}"
             )
         if own_only and isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise UserError(f"{label} cannot take its statistics from the support set: {way_out}")
