@@ -56,11 +56,13 @@ def test(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def tutorial(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
-    """The tutorial's recipe after 100 and 300 iterations."""
+    """The tutorial's recipe after 100 iterations with three seeds, and after 300."""
     config = TrainConfig.preset("tutorial")
     return {
-        str(n): run(folder / str(n), config, iterations=n, val_every=n, **common)
-        for n in (100, 300)
+        f"{n} iterations, seed {seed}": run(
+            folder / f"{n}-{seed}", config, iterations=n, val_every=n, seed=seed, **common
+        )
+        for n, seed in ((100, 0), (100, 1), (100, 2), (300, 0))
     }
 
 
