@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -44,15 +45,13 @@ def run(out: Path, config: TrainConfig, **settings: Any) -> dict[str, Any]:
 def test(folder: Path, **changes: Any) -> dict[str, Any]:
     """Evaluate a finished run otherwise than it was at its end."""
     loaded, sampler = load_for(folder, **changes)
-    result = innerloop.evaluate(
+    return innerloop.evaluate(
         loaded.algorithm,
         loaded.params,
         sampler,
         tasks=TASKS,
         inner_steps=loaded.config.eval_inner_steps,
     )
-    result["protocol"]["split"] = loaded.config.split
-    return result
 
 
 def tutorial(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
@@ -158,20 +157,13 @@ def recipe(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
 
 def data(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
     """Seconds to prepare Omniglot and to draw glyphs, episodes drawn per second."""
-    before = os.environ.get("INNERLOOP_HOME")
-    os.environ["INNERLOOP_HOME"] = str(folder)  # an empty cache
-    try:
+    with mock.patch.dict(os.environ, INNERLOOP_HOME=str(folder)):  # an empty cache
         start = time.perf_counter()
         omniglot = innerloop.data.omniglot(common["omniglot_source"])
         prepared = time.perf_counter() - start
         start = time.perf_counter()
         drawings = len(innerloop.data.glyphs().images)
         drawn = time.perf_counter() - start
-    finally:
-        if before is None:
-            del os.environ["INNERLOOP_HOME"]
-        else:
-            os.environ["INNERLOOP_HOME"] = before
     sampler = innerloop.EpisodeSampler(omniglot, n_way=5, k_shot=1, k_query=15, rotate=True)
     sampler.batch(0, 8)
     start = time.perf_counter()

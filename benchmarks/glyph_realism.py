@@ -9,42 +9,18 @@ with the numbers and a contact sheet, Omniglot on the left, glyphs on the right.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from innerloop.data.glyphs import GENERATOR_VERSION, glyphs
+from innerloop.data import glyphs, omniglot
+from innerloop.data.glyphs import GENERATOR_VERSION
 from innerloop.files import write_whole
 
 EPISODES = 600
-
-
-def read_omniglot(folder: Path, size: int = 28) -> tuple[np.ndarray, list[str]]:
-    """All 1,623 characters: background alphabets first, each part sorted.
-
-    Returns:
-        `uint8` `[1623, 20, size, size]`, and the name of each character.
-    """
-    classes, names = [], []
-    for part in ("background", "evaluation"):
-        with zipfile.ZipFile(folder / f"images_{part}.zip") as archive:
-            files: dict[str, list[str]] = {}
-            for name in sorted(archive.namelist()):
-                if name.endswith(".png"):
-                    files.setdefault(name.rpartition("/")[0], []).append(name)
-            for name in sorted(files):
-                pictures = [Image.open(io.BytesIO(archive.read(f))) for f in files[name]]
-                small = [
-                    p.convert("L").resize((size, size), Image.Resampling.LANCZOS) for p in pictures
-                ]
-                classes.append(np.stack([np.asarray(p) for p in small]))
-                names.append(name)
-    return np.stack(classes), names
 
 
 def measure(images: np.ndarray) -> dict[str, float]:
@@ -192,7 +168,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, default=Path("docs/img/glyphs_vs_omniglot.png"))
     options = parser.parse_args()
 
-    real, _ = read_omniglot(options.omniglot)
+    real = omniglot(options.omniglot).images.reshape(-1, 20, 28, 28)
     started = time.process_time()
     made = glyphs(options.classes, 20, seed=options.seed, cache=False)
     rate = len(made.images) / (time.process_time() - started)

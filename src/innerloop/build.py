@@ -77,6 +77,7 @@ def build_sampler(
         k_query=config.k_query if training else config.eval_k_query,
         seed=config.seed if episode_seed is None else episode_seed,
         split=part,
+        split_name=config.split,
         rotate=config.rotate if training else config.rotate_test,
         within_group=config.within_group,
         inputs=config.inputs,

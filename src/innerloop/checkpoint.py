@@ -51,6 +51,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                     f"{path} was not written by innerloop: it is safetensors, but without "
                     "innerloop's description of model and settings"
                 )
+            # The open file has keys(), but cannot be iterated itself.
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, json.loads(header["innerloop"])
     except FileNotFoundError:

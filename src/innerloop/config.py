@@ -185,7 +185,13 @@ class TrainConfig:
         Raises:
             UserError: the file cannot be read, is no YAML, or has a bad setting.
         """
-        return cls.from_dict(read_yaml(path), str(path))
+        try:
+            settings = yaml.safe_load(Path(path).read_text("utf-8"))
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is not valid YAML: {error}") from error
+        return cls.from_dict(settings, str(path))
 
     @classmethod
     def preset(cls, name: str) -> TrainConfig:
@@ -204,23 +210,6 @@ def preset_names() -> list[str]:
     """Names of the recipes that come with the package."""
     folder = resources.files("innerloop") / "presets"
     return sorted(f.name[: -len(".yaml")] for f in folder.iterdir() if f.name.endswith(".yaml"))
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file of `name: value` lines.
-
-    Raises:
-        UserError: the file cannot be read or is no such YAML.
-    """
-    try:
-        settings = yaml.safe_load(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(settings, dict):
-        raise UserError(f"{path} must hold `name: value` lines")
-    return settings
 
 
 def _coerce(name: str, value: Any, kind: Any, source: str) -> Any:

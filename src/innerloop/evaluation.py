@@ -81,6 +81,7 @@ def evaluate(
         "bn": algorithm.bn,
         "protocol": {
             "data": sampler.data.name,
+            "split": sampler.split_name,
             "part": sampler.split,
             "classes": len(sampler.classes),
             "n_way": sampler.n_way,

@@ -106,5 +106,6 @@ def _lock_on_windows(file: BinaryIO) -> None:
     # LK_LOCK gives up after ten seconds; ten minutes is longer than anyone needs the lock.
     for _ in range(60):
         with contextlib.suppress(OSError):
+            # The type hints of the other systems do not know it.
             msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
             return

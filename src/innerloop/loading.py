@@ -15,6 +15,7 @@ from innerloop.config import TrainConfig
 from innerloop.data.splits import split_classes
 from innerloop.errors import UserError
 from innerloop.functional import Params
+from innerloop.run_folder import CONFIG, MODEL
 from innerloop.sampler import EpisodeSampler
 
 
@@ -50,9 +51,9 @@ def load(path: str | Path) -> Loaded:
         UserError: there is no such file, it is damaged, or not of this package.
     """
     path = Path(path)
-    file = path / "model.safetensors" if path.is_dir() else path
+    file = path / MODEL if path.is_dir() else path
     if not file.exists():
-        if path.is_dir() and (path / "config.yaml").exists():
+        if path.is_dir() and (path / CONFIG).exists():
             raise UserError(
                 f"the run in {path} has no weights yet: go on with innerloop train --resume {path}"
             )

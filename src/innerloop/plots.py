@@ -16,6 +16,7 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.evaluation import predictions
 from innerloop.files import write_whole
 from innerloop.functional import Params
+from innerloop.run_folder import METRICS, PICTURE, RESULTS
 from innerloop.sampler import EpisodeSampler
 
 # Colours that stay apart for colour-blind eyes (Okabe and Ito); meaning is never colour alone.
@@ -44,8 +45,8 @@ def plot_run(
     Returns:
         The path of the picture.
     """
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    results = json.loads((folder / "results.json").read_text())
+    lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    results = json.loads((folder / RESULTS).read_text())
     ways = sampler.n_way
     figure = Figure(figsize=(11, 4.2 + episodes * (0.62 * ways + 0.7)), layout="constrained")
     heights = [4.2] + [0.62 * ways + 0.7] * episodes
@@ -55,7 +56,7 @@ def plot_run(
     _steps_curve(right, results)
     for i, row in enumerate(rows[1:]):
         _episode(row, algorithm, params, sampler, i, inner_steps)
-    return save(figure, folder / "run.png")
+    return save(figure, folder / PICTURE)
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from innerloop.config import TrainConfig
+from innerloop.run_folder import PICTURE
 
 
 class SilentReport:
@@ -145,7 +146,7 @@ class TerminalReport(SilentReport):
         self.console.print(format_result(results))
         again = "--data omniglot " if results["protocol"]["data"] == "glyphs" else ""
         self.console.print(
-            f"\nthe run is in {folder}: look at {folder / 'run.png'}\nnext, try\n"
+            f"\nthe run is in {folder}: look at {folder / PICTURE}\nnext, try\n"
             f"  innerloop evaluate {folder} --tasks 1000 --bn support\n"
             f"  innerloop evaluate {folder} {again}--inner-steps 10\n"
             + ("" if not again else "  innerloop train --data omniglot")

@@ -41,6 +41,7 @@ class EpisodeSampler:
         seed: any integer.
         split: name of the part, `"train"`, `"val"` or `"test"`; episodes of
             different parts are independent even for the same seed.
+        split_name: name of the split that the part belongs to, for results only.
         rotate: count each class turned by 90, 180 and 270 degrees as three
             further classes (for square images).
         within_group: take all classes of a task from one group (alphabet); groups
@@ -69,6 +70,7 @@ class EpisodeSampler:
         k_query: int = 15,
         seed: int = 0,
         split: str = "train",
+        split_name: str = "",
         rotate: bool = False,
         within_group: bool = False,
         inputs: str = "ink",
@@ -78,7 +80,7 @@ class EpisodeSampler:
         self.classes = np.arange(data.num_classes) if classes is None else np.asarray(classes)
         self.n_way, self.k_shot, self.k_query = n_way, k_shot, k_query
         self.seed, self.split, self.rotate, self.inputs = seed, split, rotate, inputs
-        self.within_group = within_group
+        self.within_group, self.split_name = within_group, split_name
         self.device = torch.device(device)
         digest = hashlib.sha256(f"{seed}/{split}".encode()).digest()
         self._key = int.from_bytes(digest[:8], "little")

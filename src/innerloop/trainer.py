@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import math
 import platform
@@ -11,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ from innerloop.build import (
     build_samplers,
     resolve,
 )
-from innerloop.checkpoint import fill, read_tensors, write_tensors
 from innerloop.config import TrainConfig
 from innerloop.data.base import ImageClasses
 from innerloop.errors import UserError
@@ -37,10 +35,19 @@ from innerloop.evaluation import evaluate
 from innerloop.files import write_whole
 from innerloop.functional import Params, norm
 from innerloop.report import Report, SilentReport
+from innerloop.run_folder import (
+    CONFIG,
+    METRICS,
+    RESULTS,
+    State,
+    check_same_classes,
+    load_state,
+    new_folder,
+    new_state,
+    save_model,
+    save_state,
+)
 from innerloop.sampler import EpisodeSampler
-
-CONFIG, METRICS, CHECKPOINT = "config.yaml", "metrics.jsonl", "checkpoint.safetensors"
-MODEL, RESULTS, PICTURE = "model.safetensors", "results.json", "run.png"
 
 
 @dataclass(frozen=True)
@@ -60,24 +67,6 @@ class Run:
     params: Params
     results: dict[str, Any]
     interrupted: bool = False
-
-
-@dataclass
-class State:
-    """Everything that resuming needs."""
-
-    params: Params
-    optimizer: torch.optim.Adam
-    best: Params
-    iteration: int = 0
-    seconds: float = 0.0
-    best_iteration: int = 0
-    best_accuracy: float = -1.0
-    # Training losses since the last line of metrics.
-    losses: list[float] = field(default_factory=list)
-
-
-COUNTERS = ("iteration", "seconds", "best_iteration", "best_accuracy", "losses")
 
 
 def train(
@@ -111,13 +100,8 @@ def train(
     config = TrainConfig.from_dict({**(config or TrainConfig()).to_dict(), **settings})
     config = absolute_paths(config)
     report = report or SilentReport()
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    if not isinstance(data, ImageClasses):
-        data = build_data(config, progress=report.shows_progress)
-    config = resolve(config, data)
-    algorithm = build_algorithm(config, build_model(config, data.image_shape))
-    samplers = build_samplers(config, data)
+    given = data if isinstance(data, ImageClasses) else None
+    config, algorithm, samplers = _make_ready(config, given, report)
 
     folder = new_folder(out, config)
     with write_whole(folder / CONFIG) as file:
@@ -137,16 +121,24 @@ def resume(folder: str | Path, *, report: Report | None = None) -> Run:
     folder = Path(folder)
     if not (folder / CONFIG).exists():
         raise UserError(f"{folder} is no run folder: there is no {CONFIG} in it")
-    config = TrainConfig.from_file(folder / CONFIG)
     report = report or SilentReport()
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    data = build_data(config, progress=report.shows_progress)
-    algorithm = build_algorithm(config, build_model(config, data.image_shape))
-    samplers = build_samplers(config, data)
+    config, algorithm, samplers = _make_ready(TrainConfig.from_file(folder / CONFIG), None, report)
     check_same_classes(folder, samplers["train"])
     state = load_state(folder, config, algorithm)
     return _run(config, folder, algorithm, samplers, state, report)
+
+
+def _make_ready(
+    config: TrainConfig, data: ImageClasses | None, report: Report
+) -> tuple[TrainConfig, Algorithm, dict[str, EpisodeSampler]]:
+    """Build what a run works with; `data` None is built too, from `config`."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if data is None:
+        data = build_data(config, progress=report.shows_progress)
+    config = resolve(config, data)
+    algorithm = build_algorithm(config, build_model(config, data.image_shape))
+    return config, algorithm, build_samplers(config, data)
 
 
 def _run(
@@ -174,7 +166,6 @@ def _run(
             inner_steps=config.eval_inner_steps,
             on_progress=on_progress,
         )
-    results["protocol"]["split"] = config.split
     results |= {
         "iterations": state.iteration,
         "best_iteration": state.best_iteration,
@@ -217,7 +208,8 @@ def meta_train(
     tasks = config.meta_batch_size
     with open(folder / METRICS, "a", encoding="utf-8") as log:
         started = time.monotonic() - state.seconds
-        while progress(config, state) < 1 and not stop.is_set():
+        stopping = False
+        while progress(config, state) < 1 and not stopping:
             set_learning_rate(config, state)
             episodes = samplers["train"].batch(state.iteration * tasks, tasks)
             grads, metrics = algorithm.meta_gradient(state.params, episodes)
@@ -228,15 +220,17 @@ def meta_train(
             state.losses.append(metrics["loss"].item())
             report.step(state.iteration, state.losses[-1], progress(config, state))
 
-            if state.iteration % config.val_every == 0 or progress(config, state) >= 1:
+            due = state.iteration % config.val_every == 0 or progress(config, state) >= 1
+            # Asked once an iteration, so that none ends the loop without being saved.
+            stopping = stop.is_set()
+            if due:
                 line = validate(config, algorithm, samplers.get("val"), state)
                 log.write(json.dumps(line) + "\n")
                 log.flush()
                 report.validated(line)
+            if due or stopping:
                 save_model(folder, config, samplers["train"], state.best)
                 save_state(folder, state)
-    save_model(folder, config, samplers["train"], state.best)
-    save_state(folder, state)
 
 
 def progress(config: TrainConfig, state: State) -> float:
@@ -309,133 +303,6 @@ def validate(
         state.best = {name: p.clone() for name, p in state.params.items()}
         state.best_iteration, state.best_accuracy = state.iteration, accuracy
     return line
-
-
-def new_folder(out: str | Path | None, config: TrainConfig) -> Path:
-    """Make the run folder.
-
-    Raises:
-        UserError: `out` already holds a run, or cannot be made.
-    """
-    if out is None:
-        stem = f"{Path(config.data).stem}-{config.algorithm}-{config.n_way}way{config.k_shot}shot"
-        for i in itertools.count(1):
-            folder = Path("runs") / f"{stem}-{i:03d}"
-            # Made at once, so that two runs started together do not share a folder.
-            with contextlib.suppress(FileExistsError), _making(folder):
-                folder.mkdir(parents=True)
-                return folder
-    out = Path(str(out))
-    if any((out / name).exists() for name in (CONFIG, MODEL, RESULTS)):
-        raise UserError(
-            f"{out} already holds a run: choose another --out, or go on with it by "
-            f"innerloop train --resume {out}"
-        )
-    with _making(out):
-        out.mkdir(parents=True, exist_ok=True)
-    return out
-
-
-@contextlib.contextmanager
-def _making(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileExistsError:
-        if folder.is_dir():
-            raise
-        raise UserError(f"cannot make the run folder {folder}: a file has that name") from None
-    except OSError as error:
-        raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from error
-
-
-def new_state(config: TrainConfig, algorithm: Algorithm) -> State:
-    """The state before the first iteration."""
-    params = algorithm.init_params()
-    return State(params=params, optimizer=make_optimizer(config, params), best=params)
-
-
-def make_optimizer(config: TrainConfig, params: Params) -> torch.optim.Adam:
-    """Adam, with the defaults of its paper, on the meta-parameters."""
-    return torch.optim.Adam(params.values(), lr=config.meta_lr)
-
-
-def check_same_classes(folder: Path, train: EpisodeSampler) -> None:
-    """Refuse to go on with a run whose data has changed since."""
-    if (folder / MODEL).exists():
-        _, metadata = read_tensors(folder / MODEL)
-        names = [train.data.names[int(c)] for c in train.classes]
-        if metadata.get("train_classes") != names:
-            raise UserError(
-                f"{train.data.name} no longer has the training classes that the run in {folder} "
-                "began with: bring the data back as it was, or start a new run"
-            )
-
-
-def save_state(folder: Path, state: State) -> None:
-    """Write the checkpoint: parameters, best parameters, Adam's moments, counters."""
-    tensors = {f"params/{name}": p for name, p in state.params.items()}
-    tensors |= {f"best/{name}": p for name, p in state.best.items()}
-    for name, p in state.params.items():
-        for key, value in state.optimizer.state.get(p, {}).items():
-            tensors[f"adam/{key}/{name}"] = value
-    counters = {name: getattr(state, name) for name in COUNTERS}
-    write_tensors(folder / CHECKPOINT, tensors, counters)
-
-
-def load_state(folder: Path, config: TrainConfig, algorithm: Algorithm) -> State:
-    """Read the checkpoint, and cut off metrics that were written after it."""
-    state = new_state(config, algorithm)
-    if (folder / CHECKPOINT).exists():
-        tensors, counters = read_tensors(folder / CHECKPOINT)
-        missing = [name for name in COUNTERS if name not in counters]
-        if missing or not any(name.startswith("best/") for name in tensors):
-            raise UserError(f"{folder / CHECKPOINT} is no checkpoint: it lacks what resuming needs")
-        parts: dict[str, Params] = {}
-        for key, tensor in tensors.items():
-            part, name = key.rsplit("/", 1)
-            parts.setdefault(part, {})[name] = tensor
-        source = str(folder / CHECKPOINT)
-        state.best = fill(state.params, parts["best"], source)
-        for name, value in fill(state.params, parts["params"], source).items():
-            state.params[name].copy_(value)
-        for name, p in state.params.items():
-            for part in parts:
-                if part.startswith("adam/") and name in parts[part]:
-                    value = parts[part][name]
-                    if value.ndim:  # the moments; the step count stays where Adam wants it
-                        value = torch.empty_like(p).copy_(value)
-                    state.optimizer.state[p][part.removeprefix("adam/")] = value
-        for name in COUNTERS:
-            setattr(state, name, counters[name])
-    if (folder / METRICS).exists():
-        lines = (folder / METRICS).read_text("utf-8").splitlines()
-        kept = [line for line in lines if _iteration(line) <= state.iteration]
-        with write_whole(folder / METRICS) as file:
-            file.write("".join(line + "\n" for line in kept).encode())
-    return state
-
-
-def _iteration(line: str) -> float:
-    """The iteration of a line of metrics; infinity for a line that was cut off."""
-    try:
-        return json.loads(line)["iteration"]
-    except (ValueError, KeyError):
-        return math.inf
-
-
-def save_model(folder: Path, config: TrainConfig, train: EpisodeSampler, params: Params) -> None:
-    """Write the weights, with all that `innerloop.load` needs to rebuild the network.
-
-    The names of the training classes go along, so that nobody tests on them by mistake.
-    """
-    metadata = {
-        "config": config.to_dict(),
-        "image_shape": train.data.image_shape,
-        "data": train.data.name,
-        "train_classes": [train.data.names[int(c)] for c in train.classes],
-        "version": __version__,
-    }
-    write_tensors(folder / MODEL, params, metadata)
 
 
 @contextlib.contextmanager

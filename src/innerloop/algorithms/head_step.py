@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.episodes import Episodes
-from innerloop.functional import Params, adapt_steps, detach
+from innerloop.functional import Params, adapt_steps, add, detach, subtract
 from innerloop.models.layers import HeadedModel, statistics_by_group
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def head_step_gradient(maml: MAML, params: Params, episodes: Episodes) -> tuple[
                 max_norm=maml.inner_max_norm,
             )
             if maml.first_order:
-                moved = {name: fast[name] - start[name] for name in start}
-                fast = {name: start[name] + p for name, p in detach(moved).items()}
+                fast = add(start, detach(subtract(fast, start)))
             return maml.judge(head_outputs(fast, query), query_y)
 
         losses, metrics = torch.func.vmap(task_loss)(

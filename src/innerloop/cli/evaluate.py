@@ -80,7 +80,6 @@ def main(argv: list[str]) -> int:
             inner_steps=loaded.config.eval_inner_steps,
             on_progress=on_progress,
         )
-    result["protocol"]["split"] = loaded.config.split
     if not arguments.per_task:
         del result["accuracies"]
     print(json.dumps(result) if arguments.json else format_result(result))

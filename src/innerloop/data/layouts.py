@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from innerloop.data.pictures import EXTENSIONS, is_picture
+from innerloop.data.splits import PARTS
 from innerloop.errors import UserError
-
-PARTS = ("train", "val", "test")
 
 _HINT = (
     "put the pictures of each class into a folder of its own (PATH/cat/1.jpg, PATH/dog/1.jpg), "

@@ -1,0 +1,170 @@
+"""The run folder: what is in it, and how a run is kept there and taken up again."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from innerloop import __version__
+from innerloop.algorithms.base import Algorithm
+from innerloop.checkpoint import fill, read_tensors, write_tensors
+from innerloop.config import TrainConfig
+from innerloop.errors import UserError
+from innerloop.files import write_whole
+from innerloop.functional import Params
+from innerloop.sampler import EpisodeSampler
+
+CONFIG, METRICS, CHECKPOINT = "config.yaml", "metrics.jsonl", "checkpoint.safetensors"
+MODEL, RESULTS, PICTURE = "model.safetensors", "results.json", "run.png"
+
+
+@dataclass
+class State:
+    """Everything that resuming needs."""
+
+    params: Params
+    optimizer: torch.optim.Adam
+    best: Params
+    iteration: int = 0
+    seconds: float = 0.0
+    best_iteration: int = 0
+    best_accuracy: float = -1.0
+    # Training losses since the last line of metrics.
+    losses: list[float] = field(default_factory=list)
+
+
+COUNTERS = ("iteration", "seconds", "best_iteration", "best_accuracy", "losses")
+
+
+def new_folder(out: str | Path | None, config: TrainConfig) -> Path:
+    """Make the run folder.
+
+    Raises:
+        UserError: `out` already holds a run, or cannot be made.
+    """
+    if out is None:
+        stem = f"{Path(config.data).stem}-{config.algorithm}-{config.n_way}way{config.k_shot}shot"
+        for i in itertools.count(1):
+            folder = Path("runs") / f"{stem}-{i:03d}"
+            # Made at once, so that two runs started together do not share a folder.
+            with contextlib.suppress(FileExistsError), _making(folder):
+                folder.mkdir(parents=True)
+                return folder
+    out = Path(str(out))
+    if any((out / name).exists() for name in (CONFIG, MODEL, RESULTS)):
+        raise UserError(
+            f"{out} already holds a run: choose another --out, or go on with it by "
+            f"innerloop train --resume {out}"
+        )
+    with _making(out):
+        out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+@contextlib.contextmanager
+def _making(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError:
+        if folder.is_dir():
+            raise
+        raise UserError(f"cannot make the run folder {folder}: a file has that name") from None
+    except OSError as error:
+        raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from error
+
+
+def new_state(config: TrainConfig, algorithm: Algorithm) -> State:
+    """The state before the first iteration."""
+    params = algorithm.init_params()
+    return State(params=params, optimizer=make_optimizer(config, params), best=params)
+
+
+def make_optimizer(config: TrainConfig, params: Params) -> torch.optim.Adam:
+    """Adam, with the defaults of its paper, on the meta-parameters."""
+    return torch.optim.Adam(params.values(), lr=config.meta_lr)
+
+
+def check_same_classes(folder: Path, train: EpisodeSampler) -> None:
+    """Refuse to go on with a run whose data has changed since."""
+    if (folder / MODEL).exists():
+        _, metadata = read_tensors(folder / MODEL)
+        names = [train.data.names[int(c)] for c in train.classes]
+        if metadata.get("train_classes") != names:
+            raise UserError(
+                f"{train.data.name} no longer has the training classes that the run in {folder} "
+                "began with: bring the data back as it was, or start a new run"
+            )
+
+
+def save_state(folder: Path, state: State) -> None:
+    """Write the checkpoint: parameters, best parameters, Adam's moments, counters."""
+    tensors = {f"params/{name}": p for name, p in state.params.items()}
+    tensors |= {f"best/{name}": p for name, p in state.best.items()}
+    for name, p in state.params.items():
+        for key, value in state.optimizer.state.get(p, {}).items():
+            tensors[f"adam/{key}/{name}"] = value
+    counters = {name: getattr(state, name) for name in COUNTERS}
+    write_tensors(folder / CHECKPOINT, tensors, counters)
+
+
+def load_state(folder: Path, config: TrainConfig, algorithm: Algorithm) -> State:
+    """Read the checkpoint, and cut off metrics that were written after it."""
+    state = new_state(config, algorithm)
+    if (folder / CHECKPOINT).exists():
+        tensors, counters = read_tensors(folder / CHECKPOINT)
+        missing = [name for name in COUNTERS if name not in counters]
+        if missing or not any(name.startswith("best/") for name in tensors):
+            raise UserError(f"{folder / CHECKPOINT} is no checkpoint: it lacks what resuming needs")
+        parts: dict[str, Params] = {}
+        for key, tensor in tensors.items():
+            part, name = key.rsplit("/", 1)
+            parts.setdefault(part, {})[name] = tensor
+        source = str(folder / CHECKPOINT)
+        state.best = fill(state.params, parts["best"], source)
+        for name, value in fill(state.params, parts["params"], source).items():
+            state.params[name].copy_(value)
+        for name, p in state.params.items():
+            for part in parts:
+                if part.startswith("adam/") and name in parts[part]:
+                    value = parts[part][name]
+                    if value.ndim:  # the moments; the step count stays where Adam wants it
+                        value = torch.empty_like(p).copy_(value)
+                    state.optimizer.state[p][part.removeprefix("adam/")] = value
+        for name in COUNTERS:
+            setattr(state, name, counters[name])
+    if (folder / METRICS).exists():
+        lines = (folder / METRICS).read_text("utf-8").splitlines()
+        kept = [line for line in lines if _iteration(line) <= state.iteration]
+        with write_whole(folder / METRICS) as file:
+            file.write("".join(line + "\n" for line in kept).encode())
+    return state
+
+
+def _iteration(line: str) -> float:
+    """The iteration of a line of metrics; infinity for a line that was cut off."""
+    try:
+        return json.loads(line)["iteration"]
+    except (ValueError, KeyError):
+        return math.inf
+
+
+def save_model(folder: Path, config: TrainConfig, train: EpisodeSampler, params: Params) -> None:
+    """Write the weights, with all that `innerloop.load` needs to rebuild the network.
+
+    The names of the training classes go along, so that nobody tests on them by mistake.
+    """
+    metadata = {
+        "config": config.to_dict(),
+        "image_shape": train.data.image_shape,
+        "data": train.data.name,
+        "train_classes": [train.data.names[int(c)] for c in train.classes],
+        "version": __version__,
+    }
+    write_tensors(folder / MODEL, params, metadata)
