@@ -23,8 +23,8 @@ class TrainConfig:
 
     # --- data and tasks
     data: str = "glyphs"
-    """What to learn from: `glyphs` (made on the spot), `omniglot`, `random`, or the PATH of a
-    folder with one folder of images per class, of a folder with train.csv, val.csv and test.csv,
+    """What to learn from: `glyphs` (made on the spot), `omniglot`, `random`, `sinusoid` (regression
+    on sine waves), or the PATH of a folder with one folder of images per class, of a folder with train.csv, val.csv and test.csv,
     or of a .npy array (classes, images, channels, height, width)."""
     omniglot_source: str | None = None
     """Folder with images_background.zip and images_evaluation.zip (or what is in them);
@@ -45,7 +45,8 @@ class TrainConfig:
     k_query: int = 2
     """Query images of each class in a training task."""
     train_n_way: int | None = 20
-    """Classes in a training task where it should differ from n_way (needs head `shared`)."""
+    """Classes in a training task where it should differ from n_way (needs head `shared`, or an
+    algorithm without a head)."""
     eval_k_query: int = 15
     """Query images of each class in a validation or test task."""
     inputs: Literal["ink", "unit", "raw"] = "ink"
@@ -59,18 +60,31 @@ class TrainConfig:
     model: Literal["conv4", "tutorial_conv", "mlp"] = "conv4"
     """The network."""
     width: int = 32
-    """Filters of each convolution."""
+    """Filters of each convolution, units of each hidden layer."""
     pool: Literal["stride", "max"] = "max"
     """conv4: halve the image by strided convolutions or by max-pooling."""
-    head: Literal["linear", "shared"] = "shared"
-    """Last layer: `linear` has one learned row per class, `shared` one row that all classes start
-    from."""
+    head: Literal["linear", "random", "shared"] = "shared"
+    """Last layer: `linear` has one learned row per class, zero at first, `random` the same with
+    random rows, `shared` one row that all classes start from."""
     unit_features: bool = True
     """conv4: scale feature vectors to unit mean square."""
 
     # --- algorithm (inner loop)
-    algorithm: Literal["maml"] = "maml"
-    """The meta-learning algorithm."""
+    algorithm: Literal[
+        "maml",
+        "anil",
+        "boil",
+        "reptile",
+        "meta-sgd",
+        "maml++",
+        "imaml",
+        "protonet",
+        "fine-tune",
+    ] = "maml"
+    """The meta-learning algorithm; other settings then start from its own recipe."""
+    adapted: str = "all"
+    """maml: what the inner loop changes: `all`, `head`, `body`, or names of parameters with
+    wildcards, such as `convs.3.*,head.*`."""
     inner_lr: float = 0.02
     """Inner learning rate."""
     inner_steps: int = 1
@@ -79,13 +93,30 @@ class TrainConfig:
     """Inner steps in validation and test."""
     first_order: bool = False
     """Drop the second derivatives (first-order MAML)."""
+    second_order_from: float = 0.0
+    """Drop them only for this first share of the run, 0 to 1 (derivative-order annealing)."""
+    derivative: Literal["reverse", "mixed"] = "reverse"
+    """How second derivatives are taken: `mixed` keeps memory flat over the inner steps."""
     inner_reduction: Literal["mean", "per_shot"] = "per_shot"
     """Support loss: the mean over examples, or their sum divided by the shots (as in the paper's
     code; n_way times the mean)."""
     inner_max_norm: float | None = None
     """Clip each inner gradient to this norm."""
-    bn: Literal["transductive", "support"] = "transductive"
-    """Batch statistics for queries: of the query set, or of the support set."""
+    bn: Literal["transductive", "support", "per_step"] = "transductive"
+    """Batch statistics for queries: of the query set, or of the support set; maml++ in use also
+    `per_step`, the running statistics of each inner step."""
+    learn_inner_lr: bool = True
+    """maml++: learn an inner rate for every layer and step."""
+    per_step_norm: bool = True
+    """maml++: learn batch norm's scale and shift anew for every inner step."""
+    multi_step_loss_until: float = 0.15
+    """maml++: for this first share of the run the query loss of every inner step counts."""
+    inner_batch_size: int | None = 20
+    """reptile: images in each inner step."""
+    regularization: float = 2.0
+    """imaml: how strongly the fast weights are pulled towards the initial ones (lambda)."""
+    cg_steps: int = 5
+    """imaml: conjugate-gradient steps."""
 
     # --- meta-training (outer loop)
     iterations: int = 1200
@@ -94,10 +125,13 @@ class TrainConfig:
     """End training after this much time, even if iterations are left; the schedule follows."""
     meta_batch_size: int = 2
     """Tasks in one outer step."""
+    meta_optimizer: Literal["adam", "sgd"] = "adam"
+    """What takes the outer steps."""
     meta_lr: float = 1e-2
-    """Learning rate of Adam in the outer loop."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """meta_lr over the run: as it is, or a short warm-up and a half cosine down to 1%."""
+    """Learning rate of the outer loop."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """meta_lr over the run: as it is, straight down to 0, or a short warm-up and a half cosine down
+    to 1%."""
     clip_value: float | None = None
     """Clip each entry of the meta-gradient to plus or minus this."""
     clip_norm: float | None = 10.0
@@ -134,19 +168,35 @@ class TrainConfig:
             "val_every",
             "val_tasks",
             "test_tasks",
+            "cg_steps",
         ]:
             least = 2 if name == "n_way" else 1
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        for name, least in (("threads", 1), ("chunk_size", 1), ("train_n_way", 2)):
+        for name, least in (
+            ("threads", 1),
+            ("chunk_size", 1),
+            ("train_n_way", 2),
+            ("inner_batch_size", 1),
+        ):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"{name} must be at least {least}, not {value}")
-        for name in ("inner_lr", "meta_lr", "max_seconds", "clip_value", "clip_norm"):
+        for name in (
+            "inner_lr",
+            "meta_lr",
+            "max_seconds",
+            "clip_value",
+            "clip_norm",
+            "regularization",
+        ):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name} must be greater than 0, not {value}")
-        if self.train_n_way not in (None, self.n_way) and self.head != "shared":
+        for name in ("second_order_from", "multi_step_loss_until"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} is a share of the run, 0 to 1, not {getattr(self, name)}")
+        if self.train_n_way not in (None, self.n_way) and not self.any_ways:
             raise UserError(
                 "train_n_way can differ from n_way only with head: shared, because a linear head "
                 "has one row per class; set head to shared or train_n_way to null"
@@ -154,13 +204,26 @@ class TrainConfig:
         if self.head == "shared" and self.model == "tutorial_conv":
             raise UserError("model tutorial_conv has a linear head: set head to linear")
 
+    @property
+    def any_ways(self) -> bool:
+        """Whether the network can tell any number of classes apart."""
+        return self.head == "shared" or self.algorithm == "protonet"
+
     def to_dict(self) -> dict[str, Any]:
         """All settings as plain values."""
         return dataclasses.asdict(self)
 
     @classmethod
+    def recipe(cls, algorithm: str = "maml", data: str = "glyphs") -> TrainConfig:
+        """The defaults that suit an algorithm and the data."""
+        settings = RECIPES.get(algorithm, {})
+        if data == "sinusoid":
+            settings = {**settings, **SINUSOID, **SINUSOID_RECIPES.get(algorithm, {})}
+        return cls(**{**settings, "algorithm": algorithm, "data": data})  # type: ignore[arg-type]
+
+    @classmethod
     def from_dict(cls, settings: dict[str, Any], source: str = "the config") -> TrainConfig:
-        """Settings by name; what is not given keeps its default.
+        """Settings by name; what is not given is as in `recipe`.
 
         Raises:
             UserError: an unknown name (the nearest known one is suggested), or a value
@@ -174,9 +237,9 @@ class TrainConfig:
                 near = difflib.get_close_matches(str(name), types, n=1)
                 hint = f": did you mean {near[0]!r}?" if near else f"; known: {', '.join(types)}"
                 raise UserError(f"{source} has an unknown setting {name!r}{hint}")
-        return cls(
-            **{name: _coerce(name, value, types[name], source) for name, value in settings.items()}
-        )
+        given = {name: _coerce(name, value, types[name], source) for name, value in settings.items()}
+        base = cls.recipe(given.get("algorithm", "maml"), given.get("data", "glyphs"))
+        return dataclasses.replace(base, **given)
 
     @classmethod
     def from_file(cls, path: str | Path) -> TrainConfig:
@@ -204,6 +267,56 @@ class TrainConfig:
             raise UserError(f"there is no preset {name!r}: choose from {', '.join(preset_names())}")
         text = (resources.files("innerloop") / "presets" / f"{name}.yaml").read_text("utf-8")
         return cls.from_dict(yaml.safe_load(text), f"preset {name}")
+
+
+ALGORITHM_NAMES: tuple[str, ...] = get_args(get_type_hints(TrainConfig)["algorithm"])
+
+# How the recipe of an algorithm differs from that of MAML; chosen on validation tasks.
+RECIPES: dict[str, dict[str, Any]] = {
+    "anil": {"inner_steps": 3},
+    "boil": {"head": "random", "train_n_way": None, "inner_lr": 0.1},
+    "reptile": {
+        "inner_steps": 5,
+        "eval_inner_steps": 10,
+        "k_query": 9,
+        "train_n_way": None,
+        "meta_batch_size": 5,
+    },
+    "meta-sgd": {},
+    "maml++": {
+        "inner_steps": 3,
+        "train_n_way": None,
+        "second_order_from": 0.3,
+    },
+    "imaml": {"inner_steps": 5, "eval_inner_steps": 5},
+    "protonet": {"unit_features": False},
+    "fine-tune": {"k_query": 1, "eval_inner_steps": 20},
+}
+
+# MAML's sinusoid experiment (Finn et al. 2017, section 5.1, and its code).
+SINUSOID: dict[str, Any] = {
+    "split": "none",
+    "k_shot": 10,
+    "k_query": 10,
+    "eval_k_query": 100,
+    "train_n_way": None,
+    "rotate": False,
+    "model": "mlp",
+    "width": 40,
+    "head": "linear",
+    "unit_features": False,
+    "inner_lr": 0.01,
+    "inner_steps": 1,
+    "eval_inner_steps": 10,
+    "inner_reduction": "mean",
+    "iterations": 20_000,
+    "meta_batch_size": 25,
+    "meta_lr": 1e-3,
+    "clip_norm": None,
+    "val_every": 2000,
+    "val_tasks": 200,
+}
+SINUSOID_RECIPES: dict[str, dict[str, Any]] = {}
 
 
 def preset_names() -> list[str]:

@@ -97,7 +97,8 @@ def train(
         settings["data"] = data.name
     elif data is not None:
         settings["data"] = data
-    config = TrainConfig.from_dict({**(config or TrainConfig()).to_dict(), **settings})
+    given_settings = {**config.to_dict(), **settings} if config else settings
+    config = TrainConfig.from_dict(given_settings)
     config = absolute_paths(config)
     report = report or SilentReport()
     given = data if isinstance(data, ImageClasses) else None

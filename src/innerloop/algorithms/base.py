@@ -46,6 +46,11 @@ class Algorithm(ABC):
     """
 
     inner_steps: int
+    # What the labels of a training episode count: the classes of its task, 0..N-1,
+    # or all training classes.
+    labels = "task"
+    # Meta-parameters that follow the data as a running average instead of being learnt.
+    moving_averages: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -126,12 +131,15 @@ class Algorithm(ABC):
         )
         return adapted
 
-    def meta_gradient(self, params: Params, episodes: Episodes) -> tuple[Params, Params]:
+    def meta_gradient(
+        self, params: Params, episodes: Episodes, progress: float = 1.0
+    ) -> tuple[Params, Params]:
         """The mean of the tasks' gradients, all tasks computed together.
 
         Args:
             params: the meta-parameters by name; they are not changed.
             episodes: T tasks.
+            progress: the share of training that is done, 0..1, for what changes meanwhile.
 
         Returns:
             `(grads, metrics)`: gradients by parameter name, and the tasks' mean of
@@ -204,6 +212,15 @@ class Algorithm(ABC):
         support, queries = support_x.shape[0], query_x.shape[0]
         with statistics_by_group(support + queries, first=support):
             return self.forward(params, torch.cat([support_x, query_x]))[support:]
+
+    def predictor(
+        self, params: Params, support_x: Tensor, query_x: Tensor
+    ) -> Callable[[Params], Tensor]:
+        """`query_outputs` of one task as a function of its fast weights alone.
+
+        What does not depend on the inner step can so be computed once.
+        """
+        return lambda fast: self.query_outputs(fast, support_x, query_x)
 
     def query_loss(self, params: Params, task: Episodes) -> tuple[Tensor, Params]:
         """Loss of the fast weights `params` on a task's queries, and metrics."""

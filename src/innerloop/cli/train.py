@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from innerloop.config import TrainConfig, preset_names
+from innerloop.config import ALGORITHM_NAMES, TrainConfig, preset_names
 from innerloop.errors import UserError
 
 DESCRIPTION = f"""Meta-train a network, choose the best weights on validation tasks, test them.
@@ -23,6 +23,8 @@ examples:
   innerloop train
   innerloop train --data omniglot --omniglot-source DOWNLOADS
   innerloop train --data my-photos/ --k-shot 5 --iterations 500
+  innerloop train --algorithm protonet --data omniglot
+  innerloop train --data sinusoid --k-shot 5
   innerloop train --preset tutorial --iterations 100 --out runs/first
   innerloop train --resume runs/first"""
 
@@ -81,6 +83,8 @@ def _base(argv: list[str]) -> TrainConfig:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--preset", nargs="?")
     parser.add_argument("--config", nargs="?")
+    parser.add_argument("--algorithm", nargs="?")
+    parser.add_argument("--data", nargs="?")
     known, _ = parser.parse_known_args(argv)
     if known.preset is not None and known.config is not None:
         raise UserError("give --preset or --config, not both")
@@ -88,4 +92,6 @@ def _base(argv: list[str]) -> TrainConfig:
         return TrainConfig.preset(known.preset)
     if known.config is not None:
         return TrainConfig.from_file(known.config)
-    return TrainConfig()
+    # A recipe goes with the algorithm and the data; a wrong name is left for tyro to refuse.
+    algorithm = known.algorithm if known.algorithm in ALGORITHM_NAMES else "maml"
+    return TrainConfig.recipe(algorithm, known.data or "glyphs")
