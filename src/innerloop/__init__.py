@@ -13,8 +13,20 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from innerloop import data, models
-    from innerloop.algorithms import MAML, Algorithm
+    from innerloop.algorithms import (
+        ANIL,
+        BOIL,
+        IMAML,
+        MAML,
+        Algorithm,
+        FineTune,
+        MAMLPlusPlus,
+        MetaSGD,
+        ProtoNet,
+        Reptile,
+    )
     from innerloop.config import TrainConfig
+    from innerloop.data.sinusoid import SinusoidSampler
     from innerloop.episodes import Episodes
     from innerloop.errors import UserError
     from innerloop.evaluation import evaluate
@@ -24,10 +36,19 @@ if TYPE_CHECKING:
     from innerloop.trainer import resume, train
 
 _HOME = {
+    "ANIL": "algorithms",
+    "BOIL": "algorithms",
+    "IMAML": "algorithms",
     "MAML": "algorithms",
     "Algorithm": "algorithms",
     "EpisodeSampler": "sampler",
     "Episodes": "episodes",
+    "FineTune": "algorithms",
+    "MAMLPlusPlus": "algorithms",
+    "MetaSGD": "algorithms",
+    "ProtoNet": "algorithms",
+    "Reptile": "algorithms",
+    "SinusoidSampler": "data.sinusoid",
     "TrainConfig": "config",
     "UserError": "errors",
     "adapt_steps": "functional",
@@ -38,10 +59,19 @@ _HOME = {
 }
 
 __all__ = [
+    "ANIL",
+    "BOIL",
+    "IMAML",
     "MAML",
     "Algorithm",
     "EpisodeSampler",
     "Episodes",
+    "FineTune",
+    "MAMLPlusPlus",
+    "MetaSGD",
+    "ProtoNet",
+    "Reptile",
+    "SinusoidSampler",
     "TrainConfig",
     "UserError",
     "__version__",

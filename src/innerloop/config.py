@@ -83,7 +83,7 @@ class TrainConfig:
     ] = "maml"
     """The meta-learning algorithm; other settings then start from its own recipe."""
     adapted: str = "all"
-    """maml: what the inner loop changes: `all`, `head`, `body`, or names of parameters with
+    """What the inner loop changes: `all`, `head`, `body`, or names of parameters with
     wildcards, such as `convs.3.*,head.*`."""
     inner_lr: float = 0.02
     """Inner learning rate."""
@@ -237,7 +237,7 @@ class TrainConfig:
                 near = difflib.get_close_matches(str(name), types, n=1)
                 hint = f": did you mean {near[0]!r}?" if near else f"; known: {', '.join(types)}"
                 raise UserError(f"{source} has an unknown setting {name!r}{hint}")
-        given = {name: _coerce(name, value, types[name], source) for name, value in settings.items()}
+        given = {n: _coerce(n, value, types[n], source) for n, value in settings.items()}
         base = cls.recipe(given.get("algorithm", "maml"), given.get("data", "glyphs"))
         return dataclasses.replace(base, **given)
 
@@ -273,8 +273,8 @@ ALGORITHM_NAMES: tuple[str, ...] = get_args(get_type_hints(TrainConfig)["algorit
 
 # How the recipe of an algorithm differs from that of MAML; chosen on validation tasks.
 RECIPES: dict[str, dict[str, Any]] = {
-    "anil": {"inner_steps": 3},
-    "boil": {"head": "random", "train_n_way": None, "inner_lr": 0.1},
+    "anil": {"adapted": "head", "inner_steps": 3},
+    "boil": {"adapted": "body", "head": "random", "train_n_way": None, "inner_lr": 0.1},
     "reptile": {
         "inner_steps": 5,
         "eval_inner_steps": 10,
@@ -290,7 +290,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "imaml": {"inner_steps": 5, "eval_inner_steps": 5},
     "protonet": {"unit_features": False},
-    "fine-tune": {"k_query": 1, "eval_inner_steps": 20},
+    "fine-tune": {"adapted": "head", "k_query": 1, "eval_inner_steps": 20},
 }
 
 # MAML's sinusoid experiment (Finn et al. 2017, section 5.1, and its code).
@@ -316,7 +316,7 @@ SINUSOID: dict[str, Any] = {
     "val_every": 2000,
     "val_tasks": 200,
 }
-SINUSOID_RECIPES: dict[str, dict[str, Any]] = {}
+SINUSOID_RECIPES: dict[str, dict[str, Any]] = {"fine-tune": {"adapted": "all"}}
 
 
 def preset_names() -> list[str]:

@@ -1,7 +1,7 @@
 """The inner loop, as pure functions over dicts of tensors.
 
-There is one inner loop in this package, `adapt_steps`; training, evaluation
-and everything else that adapts a network call it.
+There is one inner loop in this package, steps of `inner_step`; training, evaluation
+and everything else that adapts a network go through it.
 """
 
 from __future__ import annotations
@@ -13,30 +13,23 @@ from torch import Tensor
 
 Params = dict[str, Tensor]
 Loss = Callable[[Params], Tensor]
+Rates = float | Mapping[str, Tensor | float]
 
 
 def adapt_steps(
     loss: Loss,
     params: Params,
     *,
-    inner_lr: float | Mapping[str, Tensor | float],
+    inner_lr: Rates,
     inner_steps: int,
     max_norm: float | None = None,
+    first_order: bool = False,
 ) -> Iterator[Params]:
     """Gradient descent on a task's support loss: yields the fast weights of every step.
 
-    The update is `params[name] - inner_lr * gradient[name]` (MAML, Finn et al.
-    2017, Eq. 1: θ' = θ - α ∇L(θ), with θ = `params`, α = `inner_lr`).  Nothing is
-    changed in place, so the result can be differentiated with `torch.func.grad`
-    and carried over many tasks by `torch.func.vmap`.
-
     Args:
-        loss: the support loss as a function of the fast weights; returns a scalar.
-        params: the weights to start from.
-        inner_lr: the inner learning rate: a number, or one entry a parameter name,
-            each a number or a tensor that broadcasts against the parameter.
         inner_steps: number of steps, 0 or more.
-        max_norm: scale each step's gradient so that its global norm is at most this.
+        loss, params, inner_lr, max_norm, first_order: as for `inner_step`.
 
     Yields:
         `inner_steps + 1` dicts: `params` itself, then the weights after each step.
@@ -49,18 +42,52 @@ def adapt_steps(
     """
     yield params
     for _ in range(inner_steps):
-        gradient = torch.func.grad(loss)(params)
-        if max_norm is not None:
-            gradient = clip_norm(gradient, max_norm)
-        params = descend(params, gradient, inner_lr)
+        params = inner_step(
+            loss, params, inner_lr=inner_lr, max_norm=max_norm, first_order=first_order
+        )
         yield params
 
 
-def descend(params: Params, gradient: Params, lr: float | Mapping[str, Tensor | float]) -> Params:
-    """`params - lr * gradient`, name by name."""
-    if isinstance(lr, Mapping):
-        return {name: p - lr[name] * gradient[name] for name, p in params.items()}
-    return {name: p - lr * gradient[name] for name, p in params.items()}
+def inner_step(
+    loss: Loss,
+    params: Params,
+    *,
+    inner_lr: Rates,
+    max_norm: float | None = None,
+    first_order: bool = False,
+) -> Params:
+    """One step of gradient descent, as a function that can be differentiated.
+
+    The update is `params[name] - inner_lr * gradient[name]` (MAML, Finn et al.
+    2017, Eq. 1: θ' = θ - α ∇L(θ), with θ = `params`, α = `inner_lr`).  Nothing is
+    changed in place, so the result can be differentiated with `torch.func.grad`
+    and carried over many tasks by `torch.func.vmap`.
+
+    Args:
+        loss: the support loss as a function of the fast weights; returns a scalar.
+        params: the weights to start from.
+        inner_lr: the inner learning rate: a number, or one entry a parameter name,
+            each a number or a tensor that broadcasts against the parameter.
+        max_norm: scale the gradient so that its global norm is at most this.
+        first_order: treat the gradient as a constant when the result is differentiated.
+
+    Returns:
+        The new weights.
+    """
+    # With detached weights no graph of the gradient is recorded in the first place.
+    gradient = torch.func.grad(loss)(detach(params) if first_order else params)
+    return descend(params, detach(gradient) if first_order else gradient, inner_lr, max_norm)
+
+
+def descend(
+    params: Params, gradient: Params, inner_lr: Rates, max_norm: float | None = None
+) -> Params:
+    """`params - inner_lr * gradient`, name by name, the gradient clipped to `max_norm`."""
+    if max_norm is not None:
+        gradient = clip_norm(gradient, max_norm)
+    if isinstance(inner_lr, Mapping):
+        return {name: p - inner_lr[name] * gradient[name] for name, p in params.items()}
+    return {name: p - inner_lr * gradient[name] for name, p in params.items()}
 
 
 def add(a: Params, b: Params) -> Params:
@@ -78,15 +105,25 @@ def detach(params: Params) -> Params:
     return {name: p.detach() for name, p in params.items()}
 
 
+def zeros_like(params: Params) -> Params:
+    """Zeros of the same shapes."""
+    return {name: torch.zeros_like(p) for name, p in params.items()}
+
+
+def dot(a: Params, b: Params) -> Tensor:
+    """The inner product over all entries of all tensors, a scalar."""
+    return torch.stack([(a[name] * b[name]).sum() for name in a]).sum()
+
+
 def norm(params: Params) -> Tensor:
     """The Euclidean norm over all entries of all tensors, a scalar."""
-    return torch.stack([p.square().sum() for p in params.values()]).sum().sqrt()
+    return dot(params, params).sqrt()
 
 
 def clip_norm(gradient: Params, max_norm: float) -> Params:
     """Scale `gradient` so that its norm is at most `max_norm`; NaN stays NaN."""
     # The smallest float keeps a zero gradient at zero instead of 0/0.
-    total = torch.stack([g.square().sum() for g in gradient.values()]).sum().add(1e-30).sqrt()
+    total = dot(gradient, gradient).add(1e-30).sqrt()
     scale = torch.clamp(max_norm / total, max=1.0)
     return {name: g * scale for name, g in gradient.items()}
 

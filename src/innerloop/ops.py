@@ -41,11 +41,16 @@ class _MaxPool(torch.autograd.Function):
         places = output[1]
         ctx.mark_non_differentiable(places)
         ctx.save_for_backward(places)
+        ctx.save_for_forward(places)
         ctx.height, ctx.width = inputs[0].shape[-2:]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:
         return _Scatter.apply(gradient, ctx.saved_tensors[0], ctx.height, ctx.width)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> tuple[Tensor, None]:
+        return _pick(tangent, ctx.saved_tensors[0]), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[tuple[Tensor, Tensor], Any]:
@@ -74,12 +79,16 @@ class _Scatter(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, int], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
+        ctx.save_for_forward(inputs[1])
+        ctx.height, ctx.width = inputs[2:]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        (places,) = ctx.saved_tensors
-        picked = gradient.flatten(-2).gather(-1, places.flatten(-2))
-        return picked.unflatten(-1, places.shape[-2:]), None, None, None
+        return _pick(gradient, ctx.saved_tensors[0]), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
+        return _Scatter.apply(tangent, ctx.saved_tensors[0], ctx.height, ctx.width)
 
     @staticmethod
     def vmap(
@@ -91,3 +100,9 @@ class _Scatter(torch.autograd.Function):
         ]
         merged = _Scatter.apply(*(p.flatten(0, 1) for p in parts), height, width)
         return merged.unflatten(0, (info.batch_size, -1)), 0
+
+
+def _pick(x: Tensor, places: Tensor) -> Tensor:
+    """The entries of `[B, C, H, W]` at `places` `[B, C, h, w]`."""
+    picked = x.flatten(-2).gather(-1, places.flatten(-2))
+    return picked.unflatten(-1, places.shape[-2:])

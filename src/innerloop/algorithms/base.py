@@ -21,15 +21,14 @@ from innerloop.models.layers import (
     statistics_by_group,
 )
 
-BN_MODES = ("transductive", "support")
-
 
 class Algorithm(ABC):
     """A meta-learning algorithm on a network.
 
     An algorithm is its `meta_gradient`; trainer and evaluation know nothing else
     of it but how it adapts.  The network is never changed: parameters come in
-    as a dict and go out as a dict.
+    as a dict and go out as a dict.  The meta-parameters are those of the network by
+    name, and possibly more of the algorithm's own, which have a `@` in their names.
 
     Args:
         model: any `nn.Module` from inputs `[B, ...]` to outputs `[B, ...]`.
@@ -46,6 +45,7 @@ class Algorithm(ABC):
     """
 
     inner_steps: int
+    bn_modes: tuple[str, ...] = ("transductive", "support")
     # What the labels of a training episode count: the classes of its task, 0..N-1,
     # or all training classes.
     labels = "task"
@@ -60,11 +60,11 @@ class Algorithm(ABC):
         bn: str = "transductive",
         chunk_size: int | None = None,
     ) -> None:
-        if bn not in BN_MODES:
-            raise UserError(f"bn must be one of {', '.join(BN_MODES)}, not {bn!r}")
+        if bn not in self.bn_modes:
+            raise UserError(f"bn must be one of {', '.join(self.bn_modes)}, not {bn!r}")
         if chunk_size is not None and chunk_size < 1:
             raise UserError(f"chunk_size must be at least 1, not {chunk_size}")
-        check_batch_norm(model, own_only=bn == "support")
+        check_batch_norm(model, own_only=bn != "transductive")
         self.model, self.loss, self.bn, self.chunk_size = model, loss, bn, chunk_size
         # Parameters that hold one row for every class.
         self._shared_rows = {
@@ -75,14 +75,14 @@ class Algorithm(ABC):
         }
 
     def init_params(self) -> Params:
-        """A copy of the network's trainable parameters by name: where meta-training starts."""
+        """The meta-parameters that training starts from: copies, in a new dict."""
         return {
             name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad
         }
 
     @abstractmethod
     def task_gradient(
-        self, params: Params, task: Episodes, n_way: int | None
+        self, params: Params, task: Episodes, n_way: int | None, progress: float
     ) -> tuple[Params, Params]:
         """One task's part of the meta-gradient.
 
@@ -90,6 +90,7 @@ class Algorithm(ABC):
             params: the meta-parameters.
             task: tensors without the task axis, e.g. `support_x` `[N*K, C, H, W]`.
             n_way: as for `adapt_steps`.
+            progress: as for `meta_gradient`.
 
         Returns:
             The gradient by parameter name, and a dict of scalar metrics.
@@ -149,7 +150,7 @@ class Algorithm(ABC):
         means = []
         for chunk in episodes.chunks(self.chunk_size):
             share = chunk.num_tasks / episodes.num_tasks
-            parts = self.chunk_gradient(params, chunk)
+            parts = self.chunk_gradient(params, chunk, progress)
             means.append([{name: share * v for name, v in part.items()} for part in parts])
         grads, metrics = (
             {name: torch.stack([part[name] for part in parts]).sum(dim=0) for name in parts[0]}
@@ -157,17 +158,19 @@ class Algorithm(ABC):
         )
         return grads, metrics
 
-    def chunk_gradient(self, params: Params, episodes: Episodes) -> tuple[Params, Params]:
+    def chunk_gradient(
+        self, params: Params, episodes: Episodes, progress: float
+    ) -> tuple[Params, Params]:
         """`meta_gradient` of tasks that fit into memory together."""
         # The gradient is taken inside vmap, one a task, and averaged afterwards.
         # Differentiating through vmap instead gives wrong numbers with batch norm
         # and layer norm (PyTorch 2.13): see tests/algorithms/test_maml.py.
         batched = torch.func.vmap(
-            self.task_gradient, in_dims=(None, 0, None), randomness="different"
+            self.task_gradient, in_dims=(None, 0, None, None), randomness="different"
         )
         grads, metrics = (
             {name: value.mean(dim=0) for name, value in part.items()}
-            for part in batched(params, episodes, self.count_ways(episodes.support_y))
+            for part in batched(params, episodes, self.count_ways(episodes.support_y), progress)
         )
         return grads, metrics
 
@@ -175,25 +178,24 @@ class Algorithm(ABC):
         """The network's outputs for `x` with `params` in place of its own."""
         # PyTorch's fused attention kernels have no second derivative and no vmap rule.
         with sdpa_kernel(SDPBackend.MATH):
-            return torch.func.functional_call(self.model, params, (x,))
+            return torch.func.functional_call(self.model, of_network(params), (x,))
 
     def features(self, params: Params, x: Tensor) -> Tensor:
         """What the last layer of a `HeadedModel` sees, with `params` in place of its own."""
         assert isinstance(self.model, HeadedModel)
-        named = {f"model.{name}": p for name, p in params.items()}
-        return torch.func.functional_call(FeaturesOf(self.model), named, (x,))
+        named = {f"model.{name}": p for name, p in of_network(params).items()}
+        with sdpa_kernel(SDPBackend.MATH):
+            return torch.func.functional_call(FeaturesOf(self.model), named, (x,))
 
     def count_ways(self, labels: Tensor) -> int | None:
         """N, for labels 0..N-1 that all occur; None where no shared head asks for it."""
         return int(labels.max()) + 1 if self._shared_rows else None
 
     def fast_weights(self, params: Params, n_way: int | None) -> Params:
-        """What the inner loop starts from: `params`, a shared head copied once a class."""
-        if n_way is None:
-            return dict(params)
+        """What the inner loop starts from: the network's, a shared head copied once a class."""
         return {
-            name: p.expand(n_way, *p.shape[1:]) if name in self._shared_rows else p
-            for name, p in params.items()
+            name: p if n_way is None or name not in self._shared_rows else _rows(p, n_way)
+            for name, p in of_network(params).items()
         }
 
     def query_outputs(self, params: Params, support_x: Tensor, query_x: Tensor) -> Tensor:
@@ -207,7 +209,7 @@ class Algorithm(ABC):
         Returns:
             `[N*Q, N]`.
         """
-        if self.bn == "transductive":
+        if self.bn != "support":
             return self.forward(params, query_x)
         support, queries = support_x.shape[0], query_x.shape[0]
         with statistics_by_group(support + queries, first=support):
@@ -233,3 +235,12 @@ class Algorithm(ABC):
         if not targets.is_floating_point():
             metrics["accuracy"] = accuracy(outputs.detach(), targets)
         return loss, metrics
+
+
+def of_network(params: Params) -> Params:
+    """The network's own among the meta-parameters or fast weights."""
+    return {name: p for name, p in params.items() if "@" not in name}
+
+
+def _rows(row: Tensor, n_way: int) -> Tensor:
+    return row.expand(n_way, *row.shape[1:])

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.algorithms.base import Algorithm
-from innerloop.algorithms.head_step import head_step_gradient
+from innerloop.algorithms.body import gradient_through_features
+from innerloop.algorithms.gradient_based import GradientBased
+from innerloop.algorithms.mixed_mode import mixed_mode_gradient
 from innerloop.episodes import Episodes
 from innerloop.errors import UserError
-from innerloop.functional import Params, adapt_steps, add, subtract
-from innerloop.models.layers import HeadedModel, SharedHead
+from innerloop.functional import Params
+from innerloop.models.layers import SharedHead
 
-REDUCTIONS = ("mean", "per_shot")
+DERIVATIVES = ("reverse", "mixed")
 
 
-class MAML(Algorithm):
+class MAML(GradientBased):
     """MAML: learn initial weights from which a few gradient steps solve a new task.
 
     Finn, Abbeel, Levine 2017, "Model-Agnostic Meta-Learning for Fast Adaptation of
@@ -27,16 +26,16 @@ class MAML(Algorithm):
     L_query(θ'ᵢ).  In our names: θ is `params`, α `inner_lr`.
 
     Args:
-        model: see `Algorithm`.
-        inner_lr: α, greater than 0.
-        inner_steps: gradient steps in training, at least 1.
+        model, inner_lr, inner_steps: see `GradientBased`.
         first_order: treat the inner gradients as constants (first-order MAML):
             cheaper, and no longer the gradient of the query loss.
-        inner_reduction: of the support loss: `"mean"` over the N*K examples, or
-            `"per_shot"`, their sum divided by K, as in the paper's code: N times
-            the mean, so that its α of 0.4 at 5-way is 2.0 for the mean.
-        inner_max_norm: clip each inner gradient to this norm; None for no clipping.
-        options: `loss`, `bn`, `chunk_size` of `Algorithm`.
+        second_order_from: do so for this first share of training only, 0..1
+            (derivative-order annealing; Antoniou et al. 2019).
+        derivative: how second derivatives are taken: `"reverse"`, through the recorded
+            inner loop; or `"mixed"`, step by step from the last to the first, so that
+            memory does not grow with the inner steps.  The numbers are the same.
+        options: `adapted`, `inner_reduction`, `inner_max_norm` of `GradientBased`;
+            `loss`, `bn`, `chunk_size` of `Algorithm`.
 
     Raises:
         UserError: a value out of range.
@@ -59,71 +58,74 @@ class MAML(Algorithm):
         inner_steps: int = 1,
         first_order: bool = False,
         *,
-        inner_reduction: str = "mean",
-        inner_max_norm: float | None = None,
+        second_order_from: float = 0.0,
+        derivative: str = "reverse",
         **options,
     ) -> None:
-        super().__init__(model, **options)
-        if inner_steps < 1:
-            raise UserError(f"inner_steps must be at least 1, not {inner_steps}")
-        if not inner_lr > 0:
-            raise UserError(f"inner_lr must be greater than 0, not {inner_lr}")
-        if inner_reduction not in REDUCTIONS:
+        super().__init__(model, inner_lr, inner_steps, **options)
+        if not 0 <= second_order_from <= 1:
             raise UserError(
-                f"inner_reduction must be one of {', '.join(REDUCTIONS)}, not {inner_reduction!r}"
+                f"second_order_from is a share of training, 0 to 1, not {second_order_from}"
             )
-        if inner_max_norm is not None and not inner_max_norm > 0:
-            raise UserError(f"inner_max_norm must be greater than 0, not {inner_max_norm}")
-        self.inner_lr, self.inner_steps, self.first_order = inner_lr, inner_steps, first_order
-        self.inner_reduction, self.inner_max_norm = inner_reduction, inner_max_norm
+        if derivative not in DERIVATIVES:
+            raise UserError(
+                f"derivative must be one of {', '.join(DERIVATIVES)}, not {derivative!r}"
+            )
+        self.first_order, self.second_order_from = first_order, second_order_from
+        self.derivative = derivative
 
-    def support_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """What the inner loop descends on; a scalar."""
-        loss = self.loss(outputs, targets)
-        return loss * outputs.shape[-1] if self.inner_reduction == "per_shot" else loss
+    def is_first_order(self, progress: float) -> bool:
+        """Whether second derivatives are dropped at this point of training."""
+        return self.first_order or progress < self.second_order_from
 
-    def adapt_steps(
-        self,
-        params: Params,
-        support_x: Tensor,
-        support_y: Tensor,
-        *,
-        inner_steps: int | None = None,
-        n_way: int | None = None,
-    ) -> Iterator[Params]:
-        n_way = self.count_ways(support_y) if n_way is None else n_way
-        return adapt_steps(
-            lambda fast: self.support_loss(self.forward(fast, support_x), support_y),
-            self.fast_weights(params, n_way),
-            inner_lr=self.inner_lr,
-            inner_steps=self.inner_steps if inner_steps is None else inner_steps,
-            max_norm=self.inner_max_norm,
-        )
+    def step_weights(self, progress: float) -> list[float]:
+        """How much the query loss before the first and after each inner step counts."""
+        return [0.0] * self.inner_steps + [1.0]
 
     def task_gradient(
-        self, params: Params, task: Episodes, n_way: int | None
+        self, params: Params, task: Episodes, n_way: int | None, progress: float
     ) -> tuple[Params, Params]:
-        def adapt(params: Params) -> Params:
-            return self.adapt(params, task.support_x, task.support_y, n_way=n_way)
+        first_order, counts = self.is_first_order(progress), self.step_weights(progress)
+        if self.derivative == "mixed" and not first_order:
+            return mixed_mode_gradient(self, params, task, n_way, counts)
 
         def loss_after_adaptation(params: Params) -> tuple[Tensor, Params]:
-            return self.query_loss(adapt(params), task)
+            total, metrics = torch.zeros(()), dict[str, Tensor]()
+            steps = self.inner_loop(
+                params, task.support_x, task.support_y, n_way=n_way, first_order=first_order
+            )
+            for count, weights in zip(counts, steps, strict=True):
+                if count:
+                    loss, metrics = self.query_loss(weights, task)
+                    total = total + count * loss
+            return total, metrics
 
-        if not self.first_order:
-            return torch.func.grad(loss_after_adaptation, has_aux=True)(params)
+        return torch.func.grad(loss_after_adaptation, has_aux=True)(params)
 
-        # First order: what the inner loop added is a constant shift of the weights.
-        shift = subtract(adapt(params), self.fast_weights(params, n_way))
+    def chunk_gradient(
+        self, params: Params, episodes: Episodes, progress: float
+    ) -> tuple[Params, Params]:
+        head_alone = self.keeps_body or (
+            self.inner_steps == 1 and self.first_step_moves_only_the_head
+        )
+        if not (head_alone and self.features_in_one_batch):
+            return super().chunk_gradient(params, episodes, progress)
+        n_way, first_order = self.count_ways(episodes.support_y), self.is_first_order(progress)
+        head = [name for name in self.adapted_names if name.startswith("head.")]
 
-        def loss_after_shift(params: Params) -> tuple[Tensor, Params]:
-            return self.query_loss(add(self.fast_weights(params, n_way), shift), task)
+        def loss_after_adaptation(params: Params, task: Episodes) -> tuple[Tensor, Params]:
+            *_, weights = self.inner_loop(
+                params,
+                task.support_x,
+                task.support_y,
+                n_way=n_way,
+                first_order=first_order,
+                names=head,
+                network=self.head_outputs,
+            )
+            return self.judge(self.head_outputs(weights, task.query_x), task.query_y)
 
-        return torch.func.grad(loss_after_shift, has_aux=True)(params)
-
-    def chunk_gradient(self, params: Params, episodes: Episodes) -> tuple[Params, Params]:
-        if self.first_step_moves_only_the_head and self.inner_steps == 1:
-            return head_step_gradient(self, params, episodes)
-        return super().chunk_gradient(params, episodes)
+        return gradient_through_features(self, params, episodes, loss_after_adaptation)
 
     @property
     def first_step_moves_only_the_head(self) -> bool:
@@ -133,11 +135,5 @@ class MAML(Algorithm):
         zero over the classes.  While all rows of the head are the same, what flows
         back into the features is therefore zero, whatever the weights.
         """
-        # The body sees all tasks in one batch, which only our own batch norm can keep apart.
-        foreign = nn.modules.batchnorm._BatchNorm
-        return (
-            isinstance(self.model, HeadedModel)
-            and isinstance(self.model.head, SharedHead)
-            and self.loss is F.cross_entropy
-            and not any(isinstance(module, foreign) for module in self.model.modules())
-        )
+        shared = isinstance(getattr(self.model, "head", None), SharedHead)
+        return shared and self.loss is F.cross_entropy

@@ -30,7 +30,7 @@ class Conv4(HeadedModel):
         image_size: H = W of the images, at least 16.
         width: filters of each convolution.
         pool: `"stride"` or `"max"`.
-        head: `"linear"` or `"shared"`, see `innerloop.models.layers`.
+        head: `"linear"`, `"random"` or `"shared"`, see `innerloop.models.layers`.
         unit_features: see above.
         seed: of the initial weights.
 
@@ -69,7 +69,7 @@ class Conv4(HeadedModel):
         # Stride 2 with padding 1 rounds up at each halving, pooling rounds down.
         parts = 2**self.halvings
         side = -(-image_size // parts) if pool == "stride" else image_size // parts
-        self.head = make_head(head, width if self.average else width * side * side, n_way)
+        self.head = make_head(head, width if self.average else width * side * side, n_way, seed)
         initialise(self, seed)
 
     def features(self, x: Tensor) -> Tensor:

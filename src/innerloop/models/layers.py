@@ -12,9 +12,15 @@ from torch import Tensor, nn
 
 from innerloop.errors import UserError
 
+# Mean and variance `[C]` of each batch norm.
+Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
+
 # How the rows of a batch belong together: (rows a group, leading rows that give the
 # statistics), or None where all rows are one set.
 _groups: ContextVar[tuple[int, int] | None] = ContextVar("groups", default=None)
+# Statistics to use instead of those of the batch, and where to note those of the batch.
+_given: ContextVar[Statistics | None] = ContextVar("given", default=None)
+_seen: ContextVar[Statistics | None] = ContextVar("seen", default=None)
 
 
 @contextlib.contextmanager
@@ -37,11 +43,36 @@ def statistics_by_group(rows: int, first: int | None = None) -> Iterator[None]:
         _groups.reset(token)
 
 
+@contextlib.contextmanager
+def given_statistics(statistics: Statistics) -> Iterator[None]:
+    """Within this context, each `BatchNorm` normalises by its mean and variance in `statistics`."""
+    token = _given.set(statistics)
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+@contextlib.contextmanager
+def seen_statistics() -> Iterator[Statistics]:
+    """Within this context, each `BatchNorm` notes the mean and variance `[C]` of its batch.
+
+    The variance is the unbiased one, as is usual for statistics to be used on other batches.
+    """
+    seen: Statistics = {}
+    token = _seen.set(seen)
+    try:
+        yield seen
+    finally:
+        _seen.reset(token)
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation with the statistics of the batch at hand, in training and in use.
 
     There are no running statistics: in meta-learning they would mix tasks, and
-    support with query.  See `statistics_by_group` for where the statistics come from.
+    support with query.  `statistics_by_group` and `given_statistics` say otherwise where
+    the statistics come from.
 
     Args:
         features: C, channels of the input `[B, C]` or `[B, C, ...]`.
@@ -55,7 +86,13 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(features))
 
     def forward(self, x: Tensor) -> Tensor:
-        groups = _groups.get()
+        seen, given, groups = _seen.get(), _given.get(), _groups.get()
+        if seen is not None:
+            variance, mean = torch.var_mean(x, [0, *range(2, x.ndim)])
+            seen[self] = mean, variance
+        if given is not None:
+            mean, variance = given[self]
+            return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
         if groups is None:
             return self._normalise(x)
         rows, first = groups
@@ -175,16 +212,20 @@ class FeaturesOf(nn.Module):
         return self.model.features(x)
 
 
-def make_head(kind: str, features: int, n_way: int) -> nn.Module:
-    """The last layer: `"linear"` (one row a class) or `"shared"` (one row for all).
+def make_head(kind: str, features: int, n_way: int, seed: int = 0) -> nn.Module:
+    """The last layer: `"linear"` or `"random"` (one row a class), or `"shared"` (one for all).
 
-    Both start at zero, so the untrained network guesses with equal probabilities.
+    A linear and a shared head start at zero, so the untrained network guesses with equal
+    probabilities; a random one at rows of length about 1, drawn from `seed`.
     """
     if kind == "shared":
         return SharedHead(features)
-    if kind == "linear":
-        head = nn.Linear(features, n_way)
-        nn.init.zeros_(head.weight)
-        nn.init.zeros_(head.bias)
-        return head
-    raise UserError(f"head must be 'linear' or 'shared', not {kind!r}")
+    if kind not in ("linear", "random"):
+        raise UserError(f"head must be 'linear', 'random' or 'shared', not {kind!r}")
+    head = nn.Linear(features, n_way)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    if kind == "random":
+        generator = torch.Generator().manual_seed(seed)
+        nn.init.normal_(head.weight, std=features**-0.5, generator=generator)
+    return head

@@ -18,7 +18,7 @@ class MLP(HeadedModel):
         inputs: size of one example; inputs of any shape are flattened to it.
         outputs: N classes, or the number of regression outputs.
         hidden: widths of the hidden layers.
-        head: `"linear"` or `"shared"`, see `innerloop.models.layers`.
+        head: `"linear"`, `"random"` or `"shared"`, see `innerloop.models.layers`.
         seed: of the initial weights.
 
     Shapes: `[B, ...]` to `[B, outputs]`.
@@ -37,7 +37,7 @@ class MLP(HeadedModel):
         widths = [inputs, *hidden]
         layers = [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
         self.layers = nn.ModuleList(layers)
-        self.head = make_head(head, widths[-1], outputs)
+        self.head = make_head(head, widths[-1], outputs, seed)
         generator = torch.Generator().manual_seed(seed)
         for layer in layers:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)

@@ -1,0 +1,65 @@
+"""Almost no inner loop, and body only: MAML that adapts a part of the network."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from innerloop.algorithms.maml import MAML
+
+
+class ANIL(MAML):
+    """ANIL: the inner loop changes the last layer alone.
+
+    Raghu, Raghu, Bengio, Vinyals 2020, "Rapid Learning or Feature Reuse? Towards
+    Understanding the Effectiveness of MAML", section 4: the features are reused as they
+    are, so each image goes through the body once, however many inner steps there are.
+
+    Args:
+        model: a network whose last layer is called `head`; for another, name its
+            parameters in `adapted`.
+        inner_lr, inner_steps, options: see `MAML`.
+
+    Raises:
+        UserError: a value out of range, or nothing called `head`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inner_lr: float = 0.4,
+        inner_steps: int = 1,
+        first_order: bool = False,
+        *,
+        adapted: str = "head",
+        **options,
+    ) -> None:
+        super().__init__(model, inner_lr, inner_steps, first_order, adapted=adapted, **options)
+
+
+class BOIL(MAML):
+    """BOIL: the inner loop changes the body alone, the last layer is learnt in the outer loop.
+
+    Oh, Yoo, Kim, Yun 2021, "BOIL: Towards Representation Change for Few-shot Learning".
+    The rows of the last layer must differ from the start, and there are as many as classes:
+    `head="random"`.
+
+    Args:
+        model: a network whose last layer is called `head`; for another, name the
+            other parameters in `adapted`.
+        inner_lr, inner_steps, options: see `MAML`.
+
+    Raises:
+        UserError: a value out of range, nothing called `head`, or a shared head.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inner_lr: float = 0.4,
+        inner_steps: int = 1,
+        first_order: bool = False,
+        *,
+        adapted: str = "body",
+        **options,
+    ) -> None:
+        super().__init__(model, inner_lr, inner_steps, first_order, adapted=adapted, **options)

@@ -1,0 +1,90 @@
+"""The baseline without meta-learning: ordinary training, then fine-tuning."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from innerloop.algorithms.body import channels_last, plain_gradient
+from innerloop.algorithms.gradient_based import GradientBased
+from innerloop.episodes import Episodes
+from innerloop.errors import UserError
+from innerloop.functional import Params
+from innerloop.models.layers import HeadedModel, statistics_by_group
+
+
+class FineTune(GradientBased):
+    """Train one network on the data of all tasks, then adapt it to a new task.
+
+    For classes: a classifier of all training classes at once; a task then gets a new last
+    layer, trained on its support set while the body stays (the Baseline of Chen, Liu, Kira,
+    Wang, Huang 2019, "A Closer Look at Few-shot Classification").  For regression: one
+    network for all tasks' examples, then fine-tuned (the pre-trained baseline of Finn et al. 2017,
+    section 5.1).  What meta-learning buys is the difference to this.
+
+    Args:
+        model: for classes, a `HeadedModel`; its head is the new last layer as it starts.
+        inner_lr, inner_steps: of the adaptation, see `GradientBased`.
+        num_classes: number of training classes, which the labels of `meta_gradient`'s episodes
+            count; None for regression.
+        adapted: see `GradientBased`; None for the head, or for all in regression.
+        options: `inner_reduction`, `inner_max_norm` of `GradientBased`; `loss`, `bn`,
+            `chunk_size` of `Algorithm`.
+
+    Raises:
+        UserError: a value out of range, or a network without a head.
+    """
+
+    labels = "class"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inner_lr: float = 0.1,
+        inner_steps: int = 20,
+        *,
+        num_classes: int | None = None,
+        adapted: str | None = None,
+        **options,
+    ) -> None:
+        if adapted is None:
+            adapted = "all" if num_classes is None else "head"
+        super().__init__(model, inner_lr, inner_steps, adapted=adapted, **options)
+        if num_classes is not None and not isinstance(model, HeadedModel):
+            raise UserError("fine-tuning of classes needs a network that is a HeadedModel")
+        self.num_classes = num_classes
+
+    def init_params(self) -> Params:
+        params = super().init_params()
+        if self.num_classes is None:
+            return params
+        row = params["head.weight"]
+        shape = (self.num_classes, row.shape[1])
+        return params | {
+            "classifier@weight": row.new_zeros(shape),
+            "classifier@bias": row.new_zeros(shape[0]),
+        }
+
+    def task_gradient(
+        self, params: Params, task: Episodes, n_way: int | None, progress: float
+    ) -> tuple[Params, Params]:
+        return self.chunk_gradient(params, Episodes(*(t[None] for t in task)), progress)
+
+    def chunk_gradient(
+        self, params: Params, episodes: Episodes, progress: float
+    ) -> tuple[Params, Params]:
+        x = torch.cat([episodes.support_x, episodes.query_x], dim=1)
+        y = torch.cat([episodes.support_y, episodes.query_y], dim=1).flatten(0, 1)
+
+        def loss(params: Params) -> tuple[Tensor, Params]:
+            params = channels_last(params)
+            # Batch statistics of one task's images at a time, as in use.
+            with statistics_by_group(x.shape[1]):
+                if self.num_classes is None:
+                    return self.judge(self.forward(params, x.flatten(0, 1)), y)
+                features = self.features(params, x.flatten(0, 1))
+            weight, bias = params["classifier@weight"], params["classifier@bias"]
+            return self.judge(F.linear(features, weight, bias), y)
+
+        return plain_gradient(loss, params)

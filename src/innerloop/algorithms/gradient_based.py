@@ -1,0 +1,215 @@
+"""What algorithms that adapt by gradient descent share: the inner loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.algorithms.base import Algorithm, of_network
+from innerloop.algorithms.body import features_of_sets, keeps_tasks_apart
+from innerloop.errors import UserError
+from innerloop.functional import Params, Rates, inner_step
+from innerloop.models.layers import HeadedModel, SharedHead
+
+REDUCTIONS = ("mean", "per_shot")
+Network = Callable[[Params, Tensor], Tensor]
+
+
+class GradientBased(Algorithm):
+    """An algorithm whose inner loop is gradient descent on the support loss.
+
+    Args:
+        model: see `Algorithm`.
+        inner_lr: learning rate of the inner loop, greater than 0.
+        inner_steps: gradient steps in training, at least 1.
+        adapted: what the inner loop changes: `"all"`; `"head"`, the module of that
+            name; `"body"`, all but it; or names of parameters, separated by commas, with
+            wildcards: `"convs.3.*,head.*"`.
+        inner_reduction: of the support loss: `"mean"` over the N*K examples, or
+            `"per_shot"`, their sum divided by K, as in the code of the MAML paper: N
+            times the mean, so that its rate of 0.4 at 5-way is 2.0 for the mean.
+        inner_max_norm: clip each inner gradient to this norm; None for no clipping.
+        options: `loss`, `bn`, `chunk_size` of `Algorithm`.
+
+    Raises:
+        UserError: a value out of range, or nothing to adapt.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inner_lr: float = 0.4,
+        inner_steps: int = 1,
+        *,
+        adapted: str = "all",
+        inner_reduction: str = "mean",
+        inner_max_norm: float | None = None,
+        **options,
+    ) -> None:
+        super().__init__(model, **options)
+        if inner_steps < 1:
+            raise UserError(f"inner_steps must be at least 1, not {inner_steps}")
+        if not inner_lr > 0:
+            raise UserError(f"inner_lr must be greater than 0, not {inner_lr}")
+        if inner_reduction not in REDUCTIONS:
+            raise UserError(
+                f"inner_reduction must be one of {', '.join(REDUCTIONS)}, not {inner_reduction!r}"
+            )
+        if inner_max_norm is not None and not inner_max_norm > 0:
+            raise UserError(f"inner_max_norm must be greater than 0, not {inner_max_norm}")
+        self.inner_lr, self.inner_steps = inner_lr, inner_steps
+        self.inner_reduction, self.inner_max_norm = inner_reduction, inner_max_norm
+        self.adapted_names = self._names(adapted)
+
+    def _names(self, adapted: str) -> list[str]:
+        """The names of the trainable parameters that `adapted` means."""
+        names = [name for name, p in self.model.named_parameters() if p.requires_grad]
+        head = [name for name in names if name.startswith("head.")]
+        if adapted in ("head", "body") and not head:
+            raise UserError(
+                f"this network has no module called head, so adapted={adapted!r} has no meaning: "
+                f"name the parameters instead, with wildcards; there are {', '.join(names)}"
+            )
+        if adapted == "body":
+            chosen = [name for name in names if name not in head]
+        else:
+            patterns = {"all": "*", "head": "head.*"}.get(adapted, adapted).split(",")
+            chosen = [n for n in names if any(fnmatchcase(n, p.strip()) for p in patterns)]
+        if not chosen:
+            raise UserError(f"adapted={adapted!r} names none of {', '.join(names)}")
+        if self._shared_rows and not self._shared_rows & set(chosen):
+            raise UserError(
+                f"adapted={adapted!r} leaves out the shared head, whose rows would stay the same "
+                "for all classes: give the network head='random', with a row for each class"
+            )
+        return chosen
+
+    @property
+    def keeps_body(self) -> bool:
+        """Whether the inner loop changes nothing below the last layer."""
+        return isinstance(self.model, HeadedModel) and all(
+            name.startswith("head.") for name in self.adapted_names
+        )
+
+    @property
+    def features_in_one_batch(self) -> bool:
+        """Whether the body's features can be computed for all tasks at once."""
+        plain_head = isinstance(getattr(self.model, "head", None), (SharedHead, nn.Linear))
+        return isinstance(self.model, HeadedModel) and plain_head and keeps_tasks_apart(self.model)
+
+    def start(self, params: Params, n_way: int | None, names: list[str] | None = None) -> Params:
+        """The weights that the inner loop changes, as they are before its first step."""
+        weights = self.fast_weights(params, n_way)
+        return {name: weights[name] for name in names or self.adapted_names}
+
+    def rest(self, params: Params, n_way: int | None, step: int) -> Params:
+        """The network's weights at a step; those that the inner loop changes are ignored."""
+        return self.fast_weights(params, n_way)
+
+    def rates(self, params: Params, step: int) -> Rates:
+        """The inner learning rates of a step."""
+        return self.inner_lr
+
+    def support_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What the inner loop descends on; a scalar."""
+        loss = self.loss(outputs, targets)
+        return loss * outputs.shape[-1] if self.inner_reduction == "per_shot" else loss
+
+    def inner_loss(
+        self,
+        params: Params,
+        fast: Params,
+        x: Tensor,
+        y: Tensor,
+        step: int,
+        n_way: int | None,
+        network: Network | None = None,
+    ) -> Tensor:
+        """The loss that inner step `step` descends on, as a function of all that it depends on."""
+        network = network or self.forward
+        return self.support_loss(network({**self.rest(params, n_way, step), **fast}, x), y)
+
+    def inner_loop(
+        self,
+        params: Params,
+        x: Tensor,
+        y: Tensor,
+        *,
+        inner_steps: int | None = None,
+        n_way: int | None = None,
+        first_order: bool = False,
+        names: list[str] | None = None,
+        network: Network | None = None,
+    ) -> Iterator[Params]:
+        """The inner loop of one task: yields all weights before the first and after each step.
+
+        Args:
+            params: the meta-parameters.
+            x, y: the support set.
+            inner_steps, n_way: as for `adapt_steps`.
+            first_order: inner gradients are constants when the result is differentiated.
+            names: the parameters that are changed; None for those of `adapted`.
+            network: from weights and `x` to outputs, where `x` is not what the
+                whole network takes; see `head_outputs`.
+        """
+        fast = self.start(params, n_way, names)
+        steps = self.inner_steps if inner_steps is None else inner_steps
+        for step in range(steps + 1):
+            yield {**self.rest(params, n_way, step), **fast}
+            if step == steps:
+                return
+
+            def loss(fast: Params, step: int = step) -> Tensor:
+                return self.inner_loss(params, fast, x, y, step, n_way, network)
+
+            fast = inner_step(
+                loss,
+                fast,
+                inner_lr=self.rates(params, step),
+                max_norm=self.inner_max_norm,
+                first_order=first_order,
+            )
+
+    def adapt_steps(
+        self,
+        params: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        *,
+        inner_steps: int | None = None,
+        n_way: int | None = None,
+    ) -> Iterator[Params]:
+        n_way = self.count_ways(support_y) if n_way is None else n_way
+        if not self.keeps_body:
+            return self.inner_loop(
+                params, support_x, support_y, inner_steps=inner_steps, n_way=n_way
+            )
+        return self.inner_loop(
+            params,
+            self.features(params, support_x),
+            support_y,
+            inner_steps=inner_steps,
+            n_way=n_way,
+            network=self.head_outputs,
+        )
+
+    def head_outputs(self, weights: Params, features: Tensor) -> Tensor:
+        """The outputs for `features`, what the last layer sees, with `weights` in it."""
+        head = {
+            name.removeprefix("head."): p
+            for name, p in of_network(weights).items()
+            if name.startswith("head.")
+        }
+        assert isinstance(self.model, HeadedModel)
+        return torch.func.functional_call(self.model.head, head, (features,))
+
+    def predictor(
+        self, params: Params, support_x: Tensor, query_x: Tensor
+    ) -> Callable[[Params], Tensor]:
+        if not self.keeps_body:
+            return super().predictor(params, support_x, query_x)
+        _, features = features_of_sets(self, params, support_x[None], query_x[None])
+        return lambda fast: self.head_outputs(fast, features[0])

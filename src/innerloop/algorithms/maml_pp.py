@@ -1,0 +1,163 @@
+"""MAML++: MAML with what makes its training stable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.algorithms.maml import MAML
+from innerloop.episodes import Episodes
+from innerloop.errors import UserError
+from innerloop.functional import Params, detach, subtract
+from innerloop.models.layers import BatchNorm, Statistics, given_statistics, seen_statistics
+
+
+class MAMLPlusPlus(MAML):
+    """MAML++, each of its parts an option.
+
+    Antoniou, Edwards, Storkey 2019, "How to train your MAML", section 4.  The two parts
+    that are not options of this class are `second_order_from` of `MAML` (derivative-order
+    annealing) and the trainer's cosine schedule.
+
+    Args:
+        model, inner_lr, inner_steps, first_order: see `MAML`.
+        learn_inner_lr: learn a rate for each layer and step (LSLR).  The meta-parameter
+            `rate@NAME` `[inner_steps]` is a multiple of `inner_lr`, 1 at first.
+        multi_step_loss_until: for this first share of training, 0..1, the query loss after
+            every inner step counts (MSL, Eq. 4), all alike at first and more and
+            more the last.
+        per_step_norm: learn scale and shift of each batch norm for each step (BNWB), as
+            meta-parameters `step@NAME` `[inner_steps + 1, C]`; the inner loop leaves
+            them alone.
+        per_step_statistics: keep running statistics for each step (BNRS), as
+            `mean@NORM` and `variance@NORM` `[inner_steps + 1, C]`.  In training the batch's
+            own normalise, as in any batch norm; with `bn="per_step"` the running ones do
+            in use, and so no prediction depends on the other queries.
+        options: see `MAML`.  `second_order_from` is half of training in the paper.
+
+    Raises:
+        UserError: a value out of range; per-step statistics asked of a network
+            without `innerloop.models.BatchNorm`.
+    """
+
+    bn_modes = ("transductive", "support", "per_step")
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inner_lr: float = 0.1,
+        inner_steps: int = 5,
+        first_order: bool = False,
+        *,
+        learn_inner_lr: bool = True,
+        multi_step_loss_until: float = 0.1,
+        per_step_norm: bool = True,
+        per_step_statistics: bool = True,
+        **options,
+    ) -> None:
+        super().__init__(model, inner_lr, inner_steps, first_order, **options)
+        if not 0 <= multi_step_loss_until <= 1:
+            raise UserError(
+                f"multi_step_loss_until is a share of training, 0 to 1, not {multi_step_loss_until}"
+            )
+        self.learn_inner_lr, self.multi_step_loss_until = learn_inner_lr, multi_step_loss_until
+        self._norms = {n: m for n, m in model.named_modules() if isinstance(m, BatchNorm)}
+        if self.bn == "per_step" and not (self._norms and per_step_statistics):
+            raise UserError(
+                'bn="per_step" needs a network with innerloop.models.BatchNorm '
+                "and per_step_statistics"
+            )
+        self._per_step = set()
+        if per_step_norm:
+            owned = {f"{n}.{part}" for n in self._norms for part in ("weight", "bias")}
+            self._per_step = owned & super().init_params().keys()
+            self.adapted_names = [n for n in self.adapted_names if n not in self._per_step]
+        if per_step_statistics:
+            self.moving_averages = frozenset(
+                f"{part}@{norm}" for norm in self._norms for part in ("mean", "variance")
+            )
+
+    def init_params(self) -> Params:
+        params = super().init_params()
+        steps = self.inner_steps
+        if self.learn_inner_lr:
+            params |= {
+                f"rate@{n}": torch.ones(steps, dtype=params[n].dtype, device=params[n].device)
+                for n in self.adapted_names
+            }
+        for name in self._per_step:
+            params[f"step@{name}"] = params.pop(name).repeat(steps + 1, 1)
+        for name in sorted(self.moving_averages):
+            part, norm = name.split("@")
+            fill = torch.zeros_like if part == "mean" else torch.ones_like
+            params[name] = fill(self._norms[norm].weight.detach()).repeat(steps + 1, 1)
+        return params
+
+    def rates(self, params: Params, step: int) -> float | Params:
+        if not self.learn_inner_lr:
+            return self.inner_lr
+        # Steps beyond those of training go on with the last rate; so do norms below.
+        row = min(step, self.inner_steps - 1)
+        return {name: self.inner_lr * params[f"rate@{name}"][row] for name in self.adapted_names}
+
+    def rest(self, params: Params, n_way: int | None, step: int) -> Params:
+        row = min(step, self.inner_steps)
+        of_step = {name: params[f"step@{name}"][row] for name in self._per_step}
+        statistics = {}
+        if self.bn == "per_step":
+            statistics = {n: params[n][row] for n in self.moving_averages if n in params}
+        return super().rest(params, n_way, step) | of_step | statistics
+
+    def forward(self, params: Params, x: Tensor) -> Tensor:
+        given: Statistics = {
+            module: (params[f"mean@{name}"], params[f"variance@{name}"])
+            for name, module in self._norms.items()
+            if f"mean@{name}" in params
+        }
+        if not given:
+            return super().forward(params, x)
+        with given_statistics(given):
+            return super().forward(params, x)
+
+    def step_weights(self, progress: float) -> list[float]:
+        if progress >= self.multi_step_loss_until:
+            return super().step_weights(progress)
+        share = progress / self.multi_step_loss_until
+        others = (1 - share) / self.inner_steps
+        return [0.0] + [others] * (self.inner_steps - 1) + [others + share]
+
+    def task_gradient(
+        self, params: Params, task: Episodes, n_way: int | None, progress: float
+    ) -> tuple[Params, Params]:
+        learnt = {name: p for name, p in params.items() if name not in self.moving_averages}
+        grads, metrics = super().task_gradient(learnt, task, n_way, progress)
+        return grads | self._statistics_gradient(params, learnt, task, n_way), metrics
+
+    def _statistics_gradient(
+        self, params: Params, learnt: Params, task: Episodes, n_way: int | None
+    ) -> Params:
+        """How far the running statistics are from those of this task's support set."""
+        if not self.moving_averages:
+            return {}
+        # One more pass per step: values cannot be carried out of torch.func.grad.
+        rows: dict[str, list[Tensor]] = {name: [] for name in self.moving_averages}
+        steps: Iterator[Params] = self.inner_loop(
+            detach(learnt), task.support_x, task.support_y, n_way=n_way
+        )
+        for weights in steps:
+            with seen_statistics() as seen:
+                self.forward(weights, task.support_x)
+            for name, module in self._norms.items():
+                for part, value in zip(("mean", "variance"), seen[module], strict=True):
+                    rows[f"{part}@{name}"].append(value)
+        return subtract(
+            {name: params[name] for name in rows},
+            {name: torch.stack(values) for name, values in rows.items()},
+        )
+
+    @property
+    def first_step_moves_only_the_head(self) -> bool:
+        # Not used: the short cut knows nothing of norms that change with the step.
+        return False
