@@ -128,6 +128,11 @@ def clip_norm(gradient: Params, max_norm: float) -> Params:
     return {name: g * scale for name, g in gradient.items()}
 
 
+def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean of the squared differences, a scalar."""
+    return (outputs - targets).square().mean()
+
+
 def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
     """Share of right answers, a scalar in 0..1, from logits `[B, N]` and labels `[B]`."""
     return (outputs.argmax(dim=-1) == labels).to(outputs.dtype).mean(dim=-1)

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from innerloop.episodes import Episodes
 from innerloop.errors import UserError
-from innerloop.functional import Params, accuracy
+from innerloop.functional import Params, accuracy, mean_squared_error
 from innerloop.models.layers import (
     FeaturesOf,
     HeadedModel,
@@ -65,7 +65,9 @@ class Algorithm(ABC):
         if chunk_size is not None and chunk_size < 1:
             raise UserError(f"chunk_size must be at least 1, not {chunk_size}")
         check_batch_norm(model, own_only=bn != "transductive")
-        self.model, self.loss, self.bn, self.chunk_size = model, loss, bn, chunk_size
+        # PyTorch's own fails where it is differentiated forward over reverse.
+        self.loss = mean_squared_error if loss is F.mse_loss else loss
+        self.model, self.bn, self.chunk_size = model, bn, chunk_size
         # Parameters that hold one row for every class.
         self._shared_rows = {
             f"{name}.{part}".lstrip(".")

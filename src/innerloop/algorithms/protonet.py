@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
@@ -94,7 +93,9 @@ class ProtoNet(Algorithm):
 
 def prototypes(features: Tensor, labels: Tensor, n_way: int) -> Tensor:
     """The mean feature of each class `[N, F]`, from features `[B, F]` and labels `[B]`."""
-    members = F.one_hot(labels, n_way).to(features.dtype)
+    # Not one_hot, which looks at the values and so cannot be used inside vmap.
+    classes = torch.arange(n_way, device=labels.device)
+    members = (labels.unsqueeze(1) == classes).to(features.dtype)
     return members.T @ features / members.sum(dim=0).unsqueeze(1)
 
 
