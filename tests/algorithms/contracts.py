@@ -105,7 +105,7 @@ def maml_sums() -> list[Sum]:
 
 
 def anil_sums() -> list[Sum]:
-    # Support gradient of the head 2(hb - 1)b = 4: h' = 0.6, y = 1.2, query gradient 2(1.2 - 3) = -3.6.
+    # Support gradient of the head 2(hb - 1)b = 4: h' = 0.6, y = 1.2, query gradient -3.6.
     # h' = h - 0.2(hb - 1)b, so dh'/dh = 1 - 0.2 b^2 = 0.2 and dh'/db = -0.2(2hb - 1) = -0.6.
     # y = h'b: dy/dh = 0.4, dy/db = h' - 0.6 b = -0.6.
     return [Sum(product(ANIL), 3.24, {"head.w": -3.6 * 0.4, "body.w": -3.6 * -0.6})]

@@ -8,7 +8,12 @@ import torch.nn.functional as F
 
 from innerloop import UserError
 from innerloop.models import MLP, BatchNorm, Conv4, TutorialConv, replace_batch_norm
-from innerloop.models.layers import statistics_by_group
+from innerloop.models.layers import (
+    given_statistics,
+    make_head,
+    seen_statistics,
+    statistics_by_group,
+)
 from innerloop.ops import max_pool_2x2
 
 
@@ -126,3 +131,63 @@ def test_replace_batch_norm_keeps_weights_and_nesting():
     assert isinstance(model[0][0], BatchNorm)
     assert model[0][0].weight is weight
     assert isinstance(replace_batch_norm(torch.nn.BatchNorm1d(2, affine=False)), BatchNorm)
+
+
+def test_pooling_in_forward_mode():
+    """The derivative along a direction, and of the derivative, inside and outside vmap."""
+    generator = torch.Generator().manual_seed(0)
+    x, v = torch.randn(2, 3, 4, 6, 7, generator=generator, dtype=torch.float64)
+
+    def own(x):
+        return max_pool_2x2(x).square()
+
+    def plain(x):
+        return F.max_pool2d(x, 2).square()
+
+    def slope(f):
+        return torch.func.grad(lambda x: f(x).pow(3).sum())
+
+    for of_own, of_plain in ((own, plain), (slope(own), slope(plain))):
+        expected = torch.func.jvp(of_plain, (x,), (v,))[1]
+        torch.testing.assert_close(torch.func.jvp(of_own, (x,), (v,))[1], expected)
+        batched = torch.func.vmap(lambda x, v, f=of_own: torch.func.jvp(f, (x,), (v,))[1])
+        torch.testing.assert_close(batched(x[None], v[None])[0], expected)
+
+
+def test_batch_norm_with_given_statistics():
+    norm = BatchNorm(3).double()
+    torch.nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    mean, variance = torch.tensor([[0.5, -1.0, 2.0], [4.0, 0.25, 1.0]], dtype=torch.float64)
+    with given_statistics({norm: (mean, variance)}):
+        y = norm(x)
+        alone = norm(x[:1])
+    shape = (1, 3, 1, 1)
+    scale = norm.weight.view(shape) / (variance.view(shape) + norm.eps).sqrt()
+    torch.testing.assert_close(y, (x - mean.view(shape)) * scale)
+    torch.testing.assert_close(alone, y[:1])
+    assert not torch.allclose(norm(x), y)
+
+
+def test_batch_norm_notes_the_statistics_that_it_saw():
+    norm = BatchNorm(3)
+    x = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    with seen_statistics() as seen:
+        norm(x)
+    mean, variance = seen[norm]
+    torch.testing.assert_close(mean, x.mean((0, 2, 3)))
+    torch.testing.assert_close(variance, x.transpose(0, 1).flatten(1).var(1))
+    norm(2 * x)
+    torch.testing.assert_close(seen[norm][0], mean)
+
+
+def test_heads():
+    zero, row, random = (make_head(kind, 64, 5) for kind in ("linear", "shared", "random"))
+    assert zero.weight.shape == random.weight.shape == (5, 64)
+    assert row.weight.shape == (1, 64)
+    assert zero.weight.abs().max() == row.weight.abs().max() == random.bias.abs().max() == 0
+    assert random.weight.norm(dim=1).mean().item() == pytest.approx(1, abs=0.2)
+    assert torch.equal(random.weight, make_head("random", 64, 5).weight)
+    assert not torch.equal(random.weight, make_head("random", 64, 5, seed=1).weight)
+    with pytest.raises(UserError, match="head must be 'linear', 'random' or 'shared'"):
+        make_head("zero", 64, 5)

@@ -245,4 +245,5 @@ def of_network(params: Params) -> Params:
 
 
 def _rows(row: Tensor, n_way: int) -> Tensor:
-    return row.expand(n_way, *row.shape[1:])
+    # A copy, not a view: forward-mode differentiation refuses one with overlapping rows.
+    return row.repeat(n_way, *[1] * (row.ndim - 1))

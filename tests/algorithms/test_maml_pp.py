@@ -1,0 +1,137 @@
+"""MAML++: that each part does what it says, above all that per-step statistics are used."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from innerloop import MAML, MAMLPlusPlus, UserError
+from innerloop.models import MLP
+from tests.algorithms import naive
+from tests.algorithms.networks import Small
+from tests.helpers import random_episodes, relative_error
+
+
+def make(**options):
+    return MAMLPlusPlus(Small(), naive.LR, naive.STEPS, **options)
+
+
+def without_parts(**options):
+    off = {
+        "learn_inner_lr": False,
+        "multi_step_loss_until": 0.0,
+        "per_step_norm": False,
+        "per_step_statistics": False,
+    }
+    return make(**(off | options))
+
+
+def test_without_its_parts_it_is_maml():
+    plain, maml = without_parts(), MAML(Small(), naive.LR, naive.STEPS)
+    params, episodes = maml.init_params(), random_episodes()
+    assert plain.init_params().keys() == params.keys()
+    a, b = (x.meta_gradient(params, episodes)[0] for x in (plain, maml))
+    assert relative_error(a, b) < 1e-12
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.2, 0.4, 1.0])
+def test_multi_step_loss_equals_a_naive_loop(progress):
+    algorithm, episodes = make(multi_step_loss_until=0.4), random_episodes()
+    params = algorithm.init_params()
+    counts = algorithm.step_weights(progress)
+    assert sum(counts) == pytest.approx(1)
+    assert (
+        counts
+        == {
+            0.0: pytest.approx([0, 1 / 3, 1 / 3, 1 / 3]),
+            0.2: pytest.approx([0, 1 / 6, 1 / 6, 2 / 3]),
+            0.4: [0, 0, 0, 1],
+            1.0: [0, 0, 0, 1],
+        }[progress]
+    )
+    grads, _ = algorithm.meta_gradient(params, episodes, progress)
+    expected = naive.maml_plus_plus(algorithm.model, params, episodes, counts)
+    assert relative_error(grads, expected) < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("option", "owned"),
+    [
+        ({"learn_inner_lr": True}, {"rate@conv.weight", "rate@norm.bias", "rate@head.weight"}),
+        ({"per_step_norm": True}, {"step@norm.weight", "step@norm.bias"}),
+        ({"per_step_statistics": True}, {"mean@norm", "variance@norm"}),
+    ],
+)
+def test_each_part_owns_its_meta_parameters(option, owned):
+    plain, params = without_parts().init_params(), without_parts(**option).init_params()
+    assert owned <= params.keys()
+    assert all("@" in name for name in params.keys() - plain.keys())
+
+
+def test_learnt_rates_get_a_gradient_in_first_order_too():
+    algorithm, episodes = make(first_order=True), random_episodes()
+    params = algorithm.init_params()
+    grads, _ = algorithm.meta_gradient(params, episodes)
+    # Of the last step, with its gradient held constant: - lr <support gradient, query gradient>.
+    assert all(grads[name].abs().max() > 0 for name in params if name.startswith("rate@"))
+
+
+def trained_statistics(algorithm, rounds=200):
+    params, episodes = algorithm.init_params(), random_episodes(tasks=4)
+    for _ in range(rounds):
+        grads, _ = algorithm.meta_gradient(params, episodes)
+        params |= {n: params[n] - 0.1 * grads[n] for n in algorithm.moving_averages}
+    return params, episodes
+
+
+def test_running_statistics_come_to_those_of_the_batches():
+    algorithm = make()
+    params, episodes = trained_statistics(algorithm)
+    grads, _ = algorithm.meta_gradient(params, episodes)
+    for name in algorithm.moving_averages:
+        assert params[name].shape == (naive.STEPS + 1, 3)
+        assert grads[name].abs().max() < 1e-8
+    # Steps differ, which is why there is a row for each.
+    assert (params["mean@norm"][0] - params["mean@norm"][-1]).abs().max() > 1e-3
+
+
+def test_per_step_statistics_are_used_where_they_are_asked_for():
+    """The known defect: they are kept and never read."""
+    params, episodes = trained_statistics(make())
+    task = episodes.task(0)
+    algorithm = make(bn="per_step")
+
+    def outputs(params, queries=slice(None)):
+        steps = list(algorithm.adapt_steps(params, task.support_x, task.support_y))
+        predict = algorithm.predictor(params, task.support_x, task.query_x[queries])
+        return [predict(fast) for fast in steps]
+
+    usual = outputs(params)
+    for step in range(naive.STEPS + 1):
+        changed = {n: p.clone() for n, p in params.items()}
+        changed["mean@norm"][step] += 0.5
+        same = [torch.equal(a, b) for a, b in zip(outputs(changed), usual, strict=True)]
+        # What a step's statistics change is seen from that step on, and not before it.
+        assert same == [i < step for i in range(naive.STEPS + 1)]
+    # No prediction depends on the other queries.
+    for alone, together in zip(outputs(params, slice(0, 1)), usual, strict=True):
+        torch.testing.assert_close(alone, together[:1])
+
+
+def test_more_steps_in_use_than_in_training():
+    algorithm = make(bn="per_step")
+    params, episodes = algorithm.init_params(), random_episodes(tasks=1)
+    task = episodes.task(0)
+    steps = list(algorithm.adapt_steps(params, task.support_x, task.support_y, inner_steps=9))
+    assert len(steps) == 10
+
+
+def test_statistics_of_every_step_need_norms_and_the_option():
+    with pytest.raises(UserError, match="per_step_statistics"):
+        make(bn="per_step", per_step_statistics=False)
+    with pytest.raises(UserError, match=r"innerloop\.models\.BatchNorm"):
+        MAMLPlusPlus(MLP(4, 3), bn="per_step")
+    with pytest.raises(UserError, match="bn must be one of transductive, support, not"):
+        MAML(Small(), bn="per_step")
+    with pytest.raises(UserError, match="multi_step_loss_until"):
+        make(multi_step_loss_until=1.5)
