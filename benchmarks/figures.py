@@ -205,12 +205,7 @@ def main() -> None:
         shorten(figures)
         report = {
             "command": f"python -m benchmarks.figures {name}",
-            "machine": {
-                "processor": processor(),
-                "threads": torch.get_num_threads(),
-                "matrix_product_gflops": round(matrix_product_rate()),
-                "torch": torch.__version__,
-            },
+            "machine": machine(),
             "runs": figures,
         }
         (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -223,6 +218,16 @@ def shorten(value: Any) -> None:
             value["accuracies"] = [round(a, 4) for a in value["accuracies"]]
         for part in value.values():
             shorten(part)
+
+
+def machine() -> dict[str, Any]:
+    """What a measurement was made on."""
+    return {
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "matrix_product_gflops": round(matrix_product_rate()),
+        "torch": torch.__version__,
+    }
 
 
 def processor() -> str:

@@ -82,9 +82,9 @@ class TrainConfig:
         "fine-tune",
     ] = "maml"
     """The meta-learning algorithm; other settings then start from its own recipe."""
-    adapted: str = "all"
+    adapted: str | None = None
     """What the inner loop changes: `all`, `head`, `body`, or names of parameters with
-    wildcards, such as `convs.3.*,head.*`."""
+    wildcards, such as `convs.3.*,head.*`; by default what the algorithm is known for."""
     inner_lr: float = 0.02
     """Inner learning rate."""
     inner_steps: int = 1
@@ -218,7 +218,7 @@ class TrainConfig:
         """The defaults that suit an algorithm and the data."""
         settings = RECIPES.get(algorithm, {})
         if data == "sinusoid":
-            settings = {**settings, **SINUSOID, **SINUSOID_RECIPES.get(algorithm, {})}
+            settings = {**settings, **SINUSOID}
         return cls(**{**settings, "algorithm": algorithm, "data": data})  # type: ignore[arg-type]
 
     @classmethod
@@ -273,8 +273,8 @@ ALGORITHM_NAMES: tuple[str, ...] = get_args(get_type_hints(TrainConfig)["algorit
 
 # How the recipe of an algorithm differs from that of MAML; chosen on validation tasks.
 RECIPES: dict[str, dict[str, Any]] = {
-    "anil": {"adapted": "head", "inner_steps": 3},
-    "boil": {"adapted": "body", "head": "random", "train_n_way": None, "inner_lr": 0.1},
+    "anil": {"inner_steps": 3},
+    "boil": {"head": "random", "train_n_way": None, "inner_lr": 0.1},
     "reptile": {
         "inner_steps": 5,
         "eval_inner_steps": 10,
@@ -290,7 +290,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "imaml": {"inner_steps": 5, "eval_inner_steps": 5},
     "protonet": {"unit_features": False},
-    "fine-tune": {"adapted": "head", "k_query": 1, "eval_inner_steps": 20},
+    "fine-tune": {"k_query": 1, "eval_inner_steps": 20},
 }
 
 # MAML's sinusoid experiment (Finn et al. 2017, section 5.1, and its code).
@@ -316,7 +316,6 @@ SINUSOID: dict[str, Any] = {
     "val_every": 2000,
     "val_tasks": 200,
 }
-SINUSOID_RECIPES: dict[str, dict[str, Any]] = {"fine-tune": {"adapted": "all"}}
 
 
 def preset_names() -> list[str]:

@@ -135,3 +135,22 @@ def test_statistics_of_every_step_need_norms_and_the_option():
         MAML(Small(), bn="per_step")
     with pytest.raises(UserError, match="multi_step_loss_until"):
         make(multi_step_loss_until=1.5)
+
+
+def test_adapting_the_head_alone_keeps_per_step_norms_and_statistics():
+    """Features in one batch would pass over the norms of each step."""
+    algorithm = make(adapted="head.*", multi_step_loss_until=1.0)
+    params, episodes = algorithm.init_params(), random_episodes()
+    assert algorithm.adapted_names == ["head.weight", "head.bias"]
+    grads, _ = algorithm.meta_gradient(params, episodes, 0.5)
+    assert all(grads[name].abs().max() > 0 for name in grads if "@" in name)
+
+
+def test_meta_parameters_always_come_in_the_same_order():
+    """The optimiser and its checkpoint go by it."""
+    expected = [
+        *("conv.weight", "conv.bias", "head.weight", "head.bias"),
+        *(f"rate@{name}" for name in ("conv.weight", "conv.bias", "head.weight", "head.bias")),
+        *("step@norm.weight", "step@norm.bias", "mean@norm", "variance@norm"),
+    ]
+    assert list(make().init_params()) == expected

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from innerloop.algorithms.maml import MAML
 
 
@@ -17,23 +15,13 @@ class ANIL(MAML):
     Args:
         model: a network whose last layer is called `head`; for another, name its
             parameters in `adapted`.
-        inner_lr, inner_steps, options: see `MAML`.
+        inner_lr, inner_steps, first_order, options: see `MAML`.
 
     Raises:
         UserError: a value out of range, or nothing called `head`.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        inner_lr: float = 0.4,
-        inner_steps: int = 1,
-        first_order: bool = False,
-        *,
-        adapted: str = "head",
-        **options,
-    ) -> None:
-        super().__init__(model, inner_lr, inner_steps, first_order, adapted=adapted, **options)
+    adapts = "head"
 
 
 class BOIL(MAML):
@@ -46,20 +34,10 @@ class BOIL(MAML):
     Args:
         model: a network whose last layer is called `head`; for another, name the
             other parameters in `adapted`.
-        inner_lr, inner_steps, options: see `MAML`.
+        inner_lr, inner_steps, first_order, options: see `MAML`.
 
     Raises:
         UserError: a value out of range, nothing called `head`, or a shared head.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        inner_lr: float = 0.4,
-        inner_steps: int = 1,
-        first_order: bool = False,
-        *,
-        adapted: str = "body",
-        **options,
-    ) -> None:
-        super().__init__(model, inner_lr, inner_steps, first_order, adapted=adapted, **options)
+    adapts = "body"

@@ -27,7 +27,7 @@ class GradientBased(Algorithm):
         inner_steps: gradient steps in training, at least 1.
         adapted: what the inner loop changes: `"all"`; `"head"`, the module of that
             name; `"body"`, all but it; or names of parameters, separated by commas, with
-            wildcards: `"convs.3.*,head.*"`.
+            wildcards: `"convs.3.*,head.*"`.  None for what the algorithm is known for.
         inner_reduction: of the support loss: `"mean"` over the N*K examples, or
             `"per_shot"`, their sum divided by K, as in the code of the MAML paper: N
             times the mean, so that its rate of 0.4 at 5-way is 2.0 for the mean.
@@ -38,13 +38,15 @@ class GradientBased(Algorithm):
         UserError: a value out of range, or nothing to adapt.
     """
 
+    adapts = "all"
+
     def __init__(
         self,
         model: nn.Module,
         inner_lr: float = 0.4,
         inner_steps: int = 1,
         *,
-        adapted: str = "all",
+        adapted: str | None = None,
         inner_reduction: str = "mean",
         inner_max_norm: float | None = None,
         **options,
@@ -62,7 +64,7 @@ class GradientBased(Algorithm):
             raise UserError(f"inner_max_norm must be greater than 0, not {inner_max_norm}")
         self.inner_lr, self.inner_steps = inner_lr, inner_steps
         self.inner_reduction, self.inner_max_norm = inner_reduction, inner_max_norm
-        self.adapted_names = self._names(adapted)
+        self.adapted_names = self._names(self.adapts if adapted is None else adapted)
 
     def _names(self, adapted: str) -> list[str]:
         """The names of the trainable parameters that `adapted` means."""

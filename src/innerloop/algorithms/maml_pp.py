@@ -69,10 +69,10 @@ class MAMLPlusPlus(MAML):
                 'bn="per_step" needs a network with innerloop.models.BatchNorm '
                 "and per_step_statistics"
             )
-        self._per_step = set()
+        self._per_step: list[str] = []
         if per_step_norm:
             owned = {f"{n}.{part}" for n in self._norms for part in ("weight", "bias")}
-            self._per_step = owned & super().init_params().keys()
+            self._per_step = [name for name in super().init_params() if name in owned]
             self.adapted_names = [n for n in self.adapted_names if n not in self._per_step]
         if per_step_statistics:
             self.moving_averages = frozenset(
@@ -158,6 +158,10 @@ class MAMLPlusPlus(MAML):
         )
 
     @property
-    def first_step_moves_only_the_head(self) -> bool:
-        # Not used: the short cut knows nothing of norms that change with the step.
+    def features_in_one_batch(self) -> bool:
+        # No short cut: the norms change with the step, and so do the features.
+        return False
+
+    @property
+    def keeps_body(self) -> bool:
         return False

@@ -169,7 +169,9 @@ class SharedHead(nn.Module):
     The fast weights of a task hold N copies of the row (see
     `Algorithm.fast_weights`), which the inner loop then pulls apart.  The
     accuracy does not depend on which class gets which label, and a network
-    trained N-way can be used M-way (UNICORN-MAML, Ye and Chao 2021).
+    trained N-way can be used M-way (UNICORN-MAML, Ye and Chao 2021).  Under softmax
+    cross-entropy the row itself makes no difference, because what is added to all logits
+    cancels: it stays at zero, where it starts.
 
     Args:
         features: F, width of the input `[B, F]`.

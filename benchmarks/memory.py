@@ -1,0 +1,158 @@
+"""Peak memory of a second-order meta-gradient against inner steps: `python -m benchmarks.memory`.
+
+Reverse mode, mixed mode, and a task-by-task loop with `higher`, each measurement in a process of
+its own.  The peak is that of resident memory during the second of two meta-gradients, less what
+was there before the first.  Writes `benchmarks/results/memory.json` and `docs/img/memory.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+import innerloop
+from benchmarks.figures import RESULTS, machine
+from innerloop.models import Conv4
+
+STEPS = (1, 2, 5, 10, 20, 50)
+WAYS = ("reverse", "mixed", "higher")
+TASKS, N_WAY, K_QUERY = 4, 5, 15
+
+
+def resident() -> int:
+    """Bytes of resident memory, on Linux."""
+    pages = Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * 4096
+
+
+class Peak(threading.Thread):
+    """Watches resident memory until `stop`."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.highest, self.going = 0, True
+
+    def run(self) -> None:
+        while self.going:
+            self.highest = max(self.highest, resident())
+            time.sleep(0.002)
+
+    def stop(self) -> int:
+        self.going = False
+        self.join()
+        return self.highest
+
+
+def with_innerloop(model: torch.nn.Module, episodes: innerloop.Episodes, steps: int, way: str):
+    maml = innerloop.MAML(model, 0.01, steps, derivative=way)
+    params = maml.init_params()
+    return lambda: maml.meta_gradient(params, episodes)[0]
+
+
+def with_higher(model: torch.nn.Module, episodes: innerloop.Episodes, steps: int):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import higher
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+    def meta_gradient():
+        model.zero_grad()
+        for i in range(episodes.num_tasks):
+            task = episodes.task(i)
+            with higher.innerloop_ctx(model, optimizer, copy_initial_weights=False) as (fast, inner):
+                for _ in range(steps):
+                    inner.step(F.cross_entropy(fast(task.support_x), task.support_y))
+                loss = F.cross_entropy(fast(task.query_x), task.query_y)
+                (loss / episodes.num_tasks).backward()
+        return {name: p.grad for name, p in model.named_parameters()}
+
+    return meta_gradient
+
+
+def measure(way: str, steps: int) -> dict[str, float]:
+    """Peak bytes and seconds of one meta-gradient, in this process."""
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
+    torch.set_num_threads(2)
+    model = Conv4(N_WAY, head="random")
+    data = innerloop.data.random_images()
+    sampler = innerloop.EpisodeSampler(data, n_way=N_WAY, k_shot=1, k_query=K_QUERY)
+    episodes = sampler.batch(0, TASKS)
+    if way == "higher":
+        meta_gradient = with_higher(model, episodes, steps)
+    else:
+        meta_gradient = with_innerloop(model, episodes, steps, way)
+    before = resident()
+    meta_gradient()
+    peak = Peak()
+    peak.start()
+    started = time.perf_counter()
+    gradient = meta_gradient()
+    seconds = time.perf_counter() - started
+    norm = sum(g.square().sum() for g in gradient.values()).sqrt().item()
+    return {"bytes": peak.stop() - before, "seconds": seconds, "gradient_norm": norm}
+
+
+def draw(runs: dict[str, dict[str, dict[str, float]]]) -> None:
+    from matplotlib.figure import Figure
+
+    from innerloop.plots import BLUE, GREEN, ORANGE, save
+
+    labels = {
+        "reverse": ("all tasks at once, reverse mode", BLUE, "o-"),
+        "mixed": ("all tasks at once, mixed mode", GREEN, "s-"),
+        "higher": ("task by task, higher", ORANGE, "^--"),
+    }
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for way, points in runs.items():
+        label, color, style = labels[way]
+        axes.plot(
+            [int(steps) for steps in points],
+            [r["bytes"] / 2**20 for r in points.values()],
+            style,
+            color=color,
+            label=label,
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(STEPS, [str(s) for s in STEPS])
+    axes.minorticks_off()
+    axes.set_xlabel("inner steps")
+    axes.set_ylabel("peak memory of a meta-gradient, MB")
+    axes.set_title(f"{TASKS} tasks, {N_WAY}-way 1-shot, {K_QUERY} queries, Conv4-64, second order")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save(figure, RESULTS.parent.parent / "docs" / "img" / "memory.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--one", nargs=2, metavar=("WAY", "STEPS"), help="one measurement, as JSON")
+    arguments = parser.parse_args()
+    if arguments.one:
+        way, steps = arguments.one
+        print(json.dumps(measure(way, int(steps))))
+        return
+    runs: dict[str, dict[str, dict[str, float]]] = {}
+    for way in WAYS:
+        for steps in STEPS:
+            command = [sys.executable, "-m", "benchmarks.memory", "--one", way, str(steps)]
+            result = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+            print(way, steps, f"{result['bytes'] / 2**20:.0f} MB {result['seconds']:.2f} s")
+            runs.setdefault(way, {})[str(steps)] = result
+    report = {"command": "python -m benchmarks.memory", "machine": machine(), "runs": runs}
+    (RESULTS / "memory.json").write_text(json.dumps(report, indent=1) + "\n")
+    draw(runs)
+
+
+if __name__ == "__main__":
+    main()
