@@ -68,7 +68,8 @@ def with_higher(model: torch.nn.Module, episodes: innerloop.Episodes, steps: int
         model.zero_grad()
         for i in range(episodes.num_tasks):
             task = episodes.task(i)
-            with higher.innerloop_ctx(model, optimizer, copy_initial_weights=False) as (fast, inner):
+            loop = higher.innerloop_ctx(model, optimizer, copy_initial_weights=False)
+            with loop as (fast, inner):
                 for _ in range(steps):
                     inner.step(F.cross_entropy(fast(task.support_x), task.support_y))
                 loss = F.cross_entropy(fast(task.query_x), task.query_y)

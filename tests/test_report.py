@@ -46,6 +46,7 @@ def test_a_run_shows_progress_validation_and_what_to_do_next(tmp_path, terminal)
 
 def test_result_for_people():
     result = {
+        "metric": "accuracy",
         "accuracy": 0.97311,
         "ci95": 0.0028,
         "accuracy_per_step": [0.2, 0.97311],

@@ -37,6 +37,37 @@ def sampler(**changes) -> EpisodeSampler:
     return EpisodeSampler(numbered(), **settings)
 
 
+def test_labels_can_number_all_classes():
+    """Turned ones counted, in the order of the classes given, whatever the group."""
+    groups = ["a", "b"] * 6
+    data = dataclasses.replace(numbered(), groups=groups)
+    classes = np.array([7, 1, 3, 8, 0, 9])
+    for within_group in (False, True):
+        s = EpisodeSampler(
+            data,
+            classes,
+            n_way=3,
+            k_shot=1,
+            k_query=1,
+            inputs="raw",
+            rotate=True,
+            within_group=within_group,
+            labels="class",
+        )
+        assert s.num_classes == 24
+        assert s.class_names == [data.names[c] for c in classes]
+        _, turns, _ = s.indices(0, 30)
+        for i in range(30):
+            task = s.batch(i, 1).task(0)
+            drawn = task.support_x[:, 0, 0, 0].long() // 8
+            position = [classes.tolist().index(c) for c in drawn.tolist()]
+            assert (task.support_y // 4).tolist() == position
+            assert sorted((task.support_y % 4).tolist()) == sorted(turns[i].tolist())
+            assert set(task.query_y.tolist()) == set(task.support_y.tolist())
+    with pytest.raises(UserError, match="labels must be"):
+        sampler(labels="global")
+
+
 def test_shapes_and_types():
     episodes = sampler().batch(0, 4)
     assert episodes.support_x.shape == (4, 10, 1, 2, 2)
@@ -91,7 +122,7 @@ def test_seed_and_split_give_other_episodes(change):
 
 def test_values_stay_the_same_from_release_to_release():
     """Results name a seed; it must mean the same episodes for ever."""
-    images, rotations = sampler(rotate=True, n_way=3, k_shot=1, k_query=1).indices(7, 2)
+    images, rotations, _ = sampler(rotate=True, n_way=3, k_shot=1, k_query=1).indices(7, 2)
     assert images.tolist() == GOLDEN_IMAGES
     assert rotations.tolist() == GOLDEN_ROTATIONS
 
@@ -103,7 +134,7 @@ GOLDEN_ROTATIONS = [[3, 3, 2], [3, 2, 3]]
 def test_every_class_image_label_and_rotation_is_equally_likely():
     tasks = 20_000
     s = sampler(n_way=3, k_shot=1, k_query=1, rotate=True)
-    images, rotations = s.indices(0, tasks)
+    images, rotations, _ = s.indices(0, tasks)
 
     def check(values, bins):
         counts = np.bincount(np.ravel(values), minlength=bins)
@@ -130,7 +161,7 @@ def test_order_within_a_set_is_random():
 def test_ragged_classes_use_all_their_images():
     data = ragged()
     s = EpisodeSampler(data, n_way=2, k_shot=1, k_query=3, inputs="raw")
-    images, _ = s.indices(0, 2000)
+    images, _, _ = s.indices(0, 2000)
     assert np.array_equal(np.unique(images), np.arange(25))
     for c in range(4):
         inside = (images >= data.starts[c]) & (images < data.starts[c] + data.counts[c])
@@ -139,7 +170,7 @@ def test_ragged_classes_use_all_their_images():
 
 def test_only_the_given_classes_are_drawn():
     s = sampler(classes=np.array([1, 3, 5, 7, 9]))
-    images, _ = s.indices(0, 100)
+    images, _, _ = s.indices(0, 100)
     assert set(np.unique(images // 8)) == {1, 3, 5, 7, 9}
 
 
@@ -148,7 +179,7 @@ def test_rotation_turns_the_whole_class():
     data = ImageClasses.from_square(np.broadcast_to(image, (6, 4, 1, 2, 2)).copy())
     s = EpisodeSampler(data, n_way=5, k_shot=1, k_query=3, rotate=True, inputs="raw")
     episodes = s.batch(0, 50)
-    _, rotations = s.indices(0, 50)
+    _, rotations, _ = s.indices(0, 50)
     for i in range(50):
         task = episodes.task(i)
         for x, y in ((task.support_x, task.support_y), (task.query_x, task.query_y)):
@@ -199,7 +230,7 @@ def test_tasks_within_a_group_have_classes_of_one_group():
     groups = ["small"] * 2 + ["one"] * 5 + ["two"] * 5
     data = dataclasses.replace(data, groups=groups)
     settings = {"n_way": 4, "k_query": 1, "within_group": True}
-    images, _ = EpisodeSampler(data, **settings).indices(0, 400)
+    images, _, _ = EpisodeSampler(data, **settings).indices(0, 400)
     names = np.array(groups)[images[:, :, 0] // 8]
     assert (names == names[:, :1]).all()
     assert set(names[:, 0]) == {"one", "two"}
@@ -210,6 +241,6 @@ def test_tasks_within_a_group_have_classes_of_one_group():
 
 def test_rotations_count_as_classes():
     s = sampler(n_way=40, rotate=True)
-    images, rotations = s.indices(0, 20)
+    images, rotations, _ = s.indices(0, 20)
     virtual = images[:, :, 0] // 8 * 4 + rotations
     assert all(len(set(row)) == 40 for row in virtual)

@@ -14,8 +14,11 @@ import yaml
 
 import innerloop
 from innerloop import TrainConfig, UserError
+from innerloop.algorithms import ALGORITHMS
+from innerloop.build import build_samplers
 from innerloop.checkpoint import read_tensors
 from innerloop.data.base import ImageClasses
+from innerloop.loading import load_for
 from innerloop.report import SilentReport
 from innerloop.trainer import new_state, progress, set_learning_rate
 
@@ -59,7 +62,8 @@ def folder_state(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     results = json.loads((folder / "results.json").read_text())
     for timed in (*lines, results, counters):
-        del timed["seconds"]
+        for name in ("seconds", "step_seconds", "ms_per_iteration"):
+            timed.pop(name, None)
     return tensors, model, {"lines": lines, "results": results, "counters": counters}
 
 
@@ -124,6 +128,95 @@ def test_interrupted_and_resumed_is_the_same_run(array, tmp_path, number, at):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "maml"])
+def test_every_algorithm_resumes_exactly_and_is_loaded_as_it_was(array, tmp_path, name):
+    """Learnt rates, running averages, a classifier of all classes: all of it is state."""
+    changes = settings(array, algorithm=name, iterations=6, val_every=3, test_tasks=6)
+    changes |= {"head": "random"} if name == "boil" else {}
+    whole = innerloop.train(out=tmp_path / "whole", **changes)
+    stopped = innerloop.train(out=tmp_path / "stopped", report=StopAt(4), **changes).folder
+    innerloop.resume(stopped)
+    assert_same_runs(whole.folder, stopped)
+    loaded, sampler = load_for(stopped)
+    assert type(loaded.algorithm) is ALGORITHMS[name]
+    again = innerloop.evaluate(
+        loaded.algorithm,
+        loaded.params,
+        sampler,
+        tasks=6,
+        inner_steps=loaded.config.eval_inner_steps,
+    )
+    assert again == {key: whole.results[key] for key in again}
+
+
+def test_running_averages_go_a_tenth_of_the_way_unclipped(array, tmp_path):
+    run = innerloop.train(
+        out=tmp_path / "run",
+        **settings(array, algorithm="maml++", iterations=1, val_every=1, clip_norm=1e-6),
+    )
+    start = run.algorithm.init_params()
+    config = TrainConfig.from_file(run.folder / "config.yaml")
+    episodes = build_samplers(config)[1]["train"].batch(0, config.meta_batch_size)
+    grads, _ = run.algorithm.meta_gradient(start, episodes, 0.0)
+    for name in run.algorithm.moving_averages:
+        torch.testing.assert_close(run.params[name], start[name] - 0.1 * grads[name])
+
+
+def test_plain_descent_with_reptile_goes_to_the_mean_of_the_adapted_weights(array, tmp_path):
+    """Its paper's outer step, with a linear schedule that begins at the full rate."""
+    changes = {"meta_optimizer": "sgd", "meta_lr": 1.0, "schedule": "linear", "clip_norm": None}
+    run = innerloop.train(
+        out=tmp_path / "run",
+        **settings(array, algorithm="reptile", iterations=1, val_every=1, **changes),
+    )
+    start = run.algorithm.init_params()
+    config = TrainConfig.from_file(run.folder / "config.yaml")
+    episodes = build_samplers(config)[1]["train"].batch(0, config.meta_batch_size)
+    grads, _ = run.algorithm.meta_gradient(start, episodes)
+    for name, p in start.items():
+        torch.testing.assert_close(run.params[name], p - grads[name])
+
+
+def test_sinusoid_learns_to_adapt_resumes_and_evaluates(tmp_path):
+    changes = {
+        "data": "sinusoid",
+        "iterations": 400,
+        "val_every": 200,
+        "val_tasks": 20,
+        "test_tasks": 50,
+        "meta_lr": 3e-3,
+        "threads": 1,
+    }
+    whole = innerloop.train(out=tmp_path / "whole", **changes)
+    assert whole.results["metric"] == "loss"
+    assert whole.results["loss"] == whole.results["loss_per_step"][-1]
+    assert len(whole.results["losses"]) == 50
+    assert whole.results["loss"] < 0.8 * whole.results["loss_per_step"][0]
+    assert "n_way" not in whole.results["protocol"]
+    lines = (whole.folder / "metrics.jsonl").read_text().splitlines()
+    best = min((json.loads(line) for line in lines), key=lambda line: line["val_loss"])
+    assert whole.results["best_iteration"] == best["iteration"]
+    stopped = innerloop.train(out=tmp_path / "s", report=StopAt(300), **changes).folder
+    innerloop.resume(stopped)
+    assert_same_runs(whole.folder, stopped)
+    loaded, sampler = load_for(stopped, k_shot=5)
+    assert sampler.batch(0, 1).support_x.shape == (1, 5, 1)
+    result = innerloop.evaluate(loaded.algorithm, loaded.params, sampler, tasks=5)
+    assert result["protocol"]["k_shot"] == 5
+    for wrong, message in [
+        ({"n_way": 3, "bn": "support"}, "bn, n_way: not for data sinusoid"),
+        ({"data": "glyphs"}, "cannot be tested on glyphs"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            load_for(stopped, **wrong)
+
+
+def test_a_network_for_images_is_refused_for_waves(tmp_path):
+    with pytest.raises(UserError, match="set model to mlp"):
+        innerloop.train(out=tmp_path / "run", data="sinusoid", model="conv4")
+    assert not (tmp_path / "run").exists()
+
+
 def test_resume_without_any_checkpoint_starts_anew(array, tmp_path):
     whole = innerloop.train(out=tmp_path / "whole", **settings(array)).folder
     (tmp_path / "new").mkdir()
@@ -166,8 +259,8 @@ def test_divergence_stops_with_advice_and_keeps_the_last_checkpoint(array, tmp_p
 
     real, calls = MAML.meta_gradient, []
 
-    def diverge(self, params, episodes):
-        grads, metrics = real(self, params, episodes)
+    def diverge(self, params, episodes, progress):
+        grads, metrics = real(self, params, episodes, progress)
         calls.append(1)
         if len(calls) == 7:
             metrics["loss"] = metrics["loss"] * float("nan")
@@ -227,6 +320,7 @@ def test_schedule_and_progress():
     assert rates[5:] == sorted(rates[5:], reverse=True)
     assert rates[100] == pytest.approx(0.01)
     assert rate(50, schedule="constant") == 1.0
+    assert [rate(i, schedule="linear") for i in (0, 25, 100)] == [1.0, 0.75, 0.0]
     state.iteration, state.seconds = 10, 30.0
     assert progress(TrainConfig(iterations=100, max_seconds=60), state) == 0.5
 
@@ -254,7 +348,7 @@ def test_load_gives_back_what_was_learnt(array, tmp_path):
         named = dict(loaded.model.named_parameters())
         assert all(torch.equal(named[n], loaded.params[n]) for n in loaded.params)
         assert loaded.config.n_way == 3
-        x = torch.rand(6, *loaded.image_shape)
+        x = torch.rand(6, *loaded.input_shape)
         fast = loaded.algorithm.adapt(loaded.params, x, torch.arange(6) % 3)
         assert loaded.algorithm.query_outputs(fast, x, x).shape == (6, 3)
 
@@ -280,9 +374,9 @@ def test_the_best_weights_survive_a_divergence(array, tmp_path, monkeypatch):
 
     real, calls = MAML.meta_gradient, []
 
-    def diverge(self, params, episodes):
+    def diverge(self, params, episodes, progress):
         calls.append(1)
-        grads, metrics = real(self, params, episodes)
+        grads, metrics = real(self, params, episodes, progress)
         return grads, metrics | {"loss": metrics["loss"] / (len(calls) < 6)}
 
     monkeypatch.setattr(MAML, "meta_gradient", diverge)
@@ -317,6 +411,9 @@ def test_default_folders_are_taken_at_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [new_folder(None, TrainConfig()).name for _ in range(3)]
     assert names == [f"glyphs-maml-5way1shot-00{i}" for i in (1, 2, 3)]
+    assert (
+        new_folder(None, TrainConfig.recipe("maml", "sinusoid")).name == "sinusoid-maml-10shot-001"
+    )
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="a file has that name"):
         new_folder("file", TrainConfig())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import inspect
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,22 @@ import torch
 from torch import nn
 
 from innerloop import models
-from innerloop.algorithms import MAML, Algorithm
+from innerloop.algorithms import ALGORITHMS, Algorithm
 from innerloop.config import TrainConfig
 from innerloop.data import NAMES
 from innerloop.data import load as load_data
 from innerloop.data.base import ImageClasses
+from innerloop.data.sinusoid import SinusoidSampler
 from innerloop.data.splits import automatic_split, split_classes
 from innerloop.errors import UserError
-from innerloop.sampler import EpisodeSampler
+from innerloop.functional import mean_squared_error
+from innerloop.sampler import EpisodeSampler, TaskSampler
+
+SINUSOID = "sinusoid"
 
 
 def build_data(config: TrainConfig, *, progress: bool = False) -> ImageClasses:
-    """The data set that `config` names; raises `UserError` as `innerloop.data.load`."""
+    """The images that `config` names; raises `UserError` as `innerloop.data.load`."""
     return load_data(
         config.data,
         omniglot_source=config.omniglot_source,
@@ -33,18 +38,59 @@ def build_data(config: TrainConfig, *, progress: bool = False) -> ImageClasses:
     )
 
 
-def build_samplers(config: TrainConfig, data: ImageClasses) -> dict[str, EpisodeSampler]:
+def check_device(device: str) -> None:
+    """Raise a `UserError` if there is no such device."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {device!r} cannot be used here: {reason}") from error
+
+
+def build_samplers(
+    config: TrainConfig, data: ImageClasses | None = None, *, progress: bool = False
+) -> tuple[TrainConfig, dict[str, TaskSampler]]:
     """Samplers for `"train"`, `"val"` and `"test"`; no `"val"` where the split has none.
 
+    Args:
+        config: the settings.
+        data: the images; None for those that `config` names.
+        progress: show the progress of preparing data.
+
+    Returns:
+        `config`, with `split: auto` replaced by the split that it means so that results
+        name it, and the samplers.
+
     Raises:
-        UserError: unknown split, or too few classes or images for the tasks.
+        UserError: unknown data, split or device, or too few classes or images for the tasks.
     """
+    check_device(config.device)
+    if data is None and config.data == SINUSOID:
+        return config, {
+            part: build_waves(config, part, training=part == "train")
+            for part in ("train", "val", "test")
+        }
+    data = data or build_data(config, progress=progress)
+    config = resolve(config, data)
     parts = split_classes(data, config.split)
-    return {
+    return config, {
         part: build_sampler(config, data, part, classes, training=part == "train")
         for part, classes in parts.items()
         if part != "val" or len(classes)
     }
+
+
+def build_waves(
+    config: TrainConfig, part: str, *, training: bool = False, episode_seed: int | None = None
+) -> SinusoidSampler:
+    """A sampler of sine waves; arguments as for `build_sampler`."""
+    return SinusoidSampler(
+        config.k_shot,
+        config.k_query if training else config.eval_k_query,
+        seed=config.seed if episode_seed is None else episode_seed,
+        split=part,
+        device=config.device,
+    )
 
 
 def build_sampler(
@@ -81,6 +127,7 @@ def build_sampler(
         rotate=config.rotate if training else config.rotate_test,
         within_group=config.within_group,
         inputs=config.inputs,
+        labels=ALGORITHMS[config.algorithm].labels if training else "task",
         device=config.device,
     )
 
@@ -92,13 +139,24 @@ def resolve(config: TrainConfig, data: ImageClasses) -> TrainConfig:
     return dataclasses.replace(config, split=automatic_split(data))
 
 
-def build_model(config: TrainConfig, image_shape: tuple[int, int, int]) -> nn.Module:
-    """The network that `config` names, for images of shape `(C, H, W)`."""
-    channels, height, width = image_shape
+def build_model(config: TrainConfig, input_shape: tuple[int, ...]) -> nn.Module:
+    """The network that `config` names, for inputs of a shape: `(C, H, W)` for images.
+
+    Raises:
+        UserError: that network does not take such inputs.
+    """
+    regression = config.data == SINUSOID
     if config.model == "mlp":
         return models.MLP(
-            channels * height * width, config.n_way, head=config.head, seed=config.seed
+            math.prod(input_shape),
+            1 if regression else config.n_way,
+            hidden=(config.width, config.width),
+            head=config.head,
+            seed=config.seed,
         )
+    if regression:
+        raise UserError(f"model {config.model} takes images; for data sinusoid set model to mlp")
+    channels, height, width = input_shape
     if config.model == "tutorial_conv":
         if (height, width) != (28, 28):
             raise UserError(f"model tutorial_conv takes 28 x 28 images, not {height} x {width}")
@@ -119,34 +177,39 @@ def build_model(config: TrainConfig, image_shape: tuple[int, int, int]) -> nn.Mo
     )
 
 
-def _maml(config: TrainConfig, model: nn.Module) -> Algorithm:
-    return MAML(
-        model,
-        config.inner_lr,
-        config.inner_steps,
-        config.first_order,
-        inner_reduction=config.inner_reduction,
-        inner_max_norm=config.inner_max_norm,
-        bn=config.bn,
-        chunk_size=config.chunk_size,
-    )
-
-
-ALGORITHMS: dict[str, Callable[[TrainConfig, nn.Module], Algorithm]] = {"maml": _maml}
-
-
-def build_algorithm(config: TrainConfig, model: nn.Module) -> Algorithm:
+def build_algorithm(
+    config: TrainConfig, model: nn.Module, num_classes: int | None = None
+) -> Algorithm:
     """The algorithm that `config` names, on `model`.
+
+    Settings go to the arguments of the same names.
+
+    Args:
+        config: the settings.
+        model: the network.
+        num_classes: of the training tasks, for an algorithm that asks for it.
 
     Raises:
         UserError: there is no such device, or settings that do not fit.
     """
-    try:
-        torch.empty(0, device=config.device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device {config.device!r} cannot be used here: {reason}") from error
-    return ALGORITHMS[config.algorithm](config, model.to(config.device))
+    check_device(config.device)
+    algorithm = ALGORITHMS[config.algorithm]
+    settings = {**config.to_dict(), "num_classes": num_classes}
+    if config.data == SINUSOID:
+        settings["loss"] = mean_squared_error
+    taken = {
+        name
+        for cls in algorithm.__mro__
+        if "__init__" in vars(cls)
+        for name in inspect.signature(cls).parameters
+    }
+    options = {name: value for name, value in settings.items() if name in taken - {"model"}}
+    return algorithm(model.to(config.device), **options)
+
+
+def num_classes(train: TaskSampler) -> int | None:
+    """How many classes training tasks are drawn from; None for regression."""
+    return train.num_classes if isinstance(train, EpisodeSampler) else None
 
 
 def absolute_paths(config: TrainConfig) -> TrainConfig:
@@ -155,6 +218,6 @@ def absolute_paths(config: TrainConfig) -> TrainConfig:
     if config.omniglot_source:
         changes["omniglot_source"] = str(Path(config.omniglot_source).expanduser().absolute())
     # A name stays a name, even beside a folder that is called the same.
-    if config.data not in NAMES and Path(config.data).exists():
+    if config.data not in (*NAMES, SINUSOID) and Path(config.data).exists():
         changes["data"] = str(Path(config.data).expanduser().absolute())
     return dataclasses.replace(config, **changes)

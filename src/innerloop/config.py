@@ -24,8 +24,9 @@ class TrainConfig:
     # --- data and tasks
     data: str = "glyphs"
     """What to learn from: `glyphs` (made on the spot), `omniglot`, `random`, `sinusoid` (regression
-    on sine waves), or the PATH of a folder with one folder of images per class, of a folder with train.csv, val.csv and test.csv,
-    or of a .npy array (classes, images, channels, height, width)."""
+    on sine waves), or the PATH of a folder with one folder of images per class, of a folder with
+    train.csv, val.csv and test.csv, or of a .npy array (classes, images, channels, height,
+    width)."""
     omniglot_source: str | None = None
     """Folder with images_background.zip and images_evaluation.zip (or what is in them);
     without it they are downloaded once."""

@@ -1,4 +1,4 @@
-"""Evaluation: accuracy over tasks, with its interval, after each inner step."""
+"""Evaluation: accuracy or loss over tasks, with its interval, after each inner step."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from innerloop.algorithms.base import Algorithm
 from innerloop.episodes import Episodes
 from innerloop.errors import UserError
-from innerloop.functional import Params, accuracy
-from innerloop.sampler import EpisodeSampler
+from innerloop.functional import Params
+from innerloop.sampler import TaskSampler
 
 
 def evaluate(
     algorithm: Algorithm,
     params: Params,
-    sampler: EpisodeSampler,
+    sampler: TaskSampler,
     *,
     tasks: int = 600,
     inner_steps: int | None = None,
@@ -43,11 +43,12 @@ def evaluate(
         on_progress: called with the number of tasks done.
 
     Returns:
-        A dict of plain values: `accuracy` (mean over tasks, 0..1) and `ci95` (half
-        width of its 95% interval, 1.96 standard errors over tasks), both after the
-        last inner step; `accuracy_per_step` and `loss_per_step`, mean before the first
-        and after each inner step (`inner_steps + 1` entries); `accuracies`, one per
-        task; `bn`; `protocol`.
+        A dict of plain values.  `metric` is `"accuracy"` (0..1), or `"loss"` in
+        regression; that name holds its mean over tasks after the last inner step, and
+        `ci95` the half width of its 95% interval, 1.96 standard errors over tasks.
+        `accuracy_per_step` (not in regression), `loss_per_step`: means before the first and after
+        each inner step, as many as the algorithm has; `ci95_per_step` belongs to `metric`.
+        `accuracies` or `losses`: that of every task; `bn`; `protocol`.
 
     Raises:
         UserError: fewer than 2 tasks, or an inner loop that diverges.
@@ -66,37 +67,31 @@ def evaluate(
             chunks.append(batched(sampler.batch(start, min(chunk_size, tasks - start))))
             if on_progress is not None:
                 on_progress(min(start + chunk_size, tasks))
-    accuracies, losses = (torch.cat(parts).cpu().double() for parts in zip(*chunks, strict=True))
-    if not losses.isfinite().all():
+    # Every metric by name, [tasks, steps].
+    judged = {name: torch.cat([c[name] for c in chunks]).cpu().double() for name in chunks[0]}
+    if not judged["loss"].isfinite().all():
         raise UserError(
             "adaptation diverged: a query loss is no longer a finite number. Lower inner_lr or "
             "the number of inner steps, or set inner_max_norm to clip inner gradients"
         )
-    last = accuracies[:, -1]
-    return {
-        "accuracy": last.mean().item(),
-        "ci95": 1.96 * last.std().item() / math.sqrt(tasks),
-        "accuracy_per_step": accuracies.mean(dim=0).tolist(),
-        "loss_per_step": losses.mean(dim=0).tolist(),
+    metric = "accuracy" if "accuracy" in judged else "loss"
+    halves = (1.96 * judged[metric].std(dim=0) / math.sqrt(tasks)).tolist()
+    result = {
+        "metric": metric,
+        metric: judged[metric][:, -1].mean().item(),
+        "ci95": halves[-1],
+        "ci95_per_step": halves,
+        **{f"{name}_per_step": values.mean(dim=0).tolist() for name, values in judged.items()},
         "bn": algorithm.bn,
         "protocol": {
-            "data": sampler.data.name,
-            "split": sampler.split_name,
-            "part": sampler.split,
-            "classes": len(sampler.classes),
-            "n_way": sampler.n_way,
-            "k_shot": sampler.k_shot,
-            "k_query": sampler.k_query,
-            "rotated_classes": sampler.rotate,
-            "within_group": sampler.within_group,
-            "inputs": sampler.inputs,
+            **sampler.protocol(),
             "inner_steps": algorithm.inner_steps if inner_steps is None else inner_steps,
             "tasks": tasks,
-            "seed": sampler.seed,
             "interval": "1.96 standard errors over tasks",
         },
-        "accuracies": last.tolist(),
     }
+    every_task = "accuracies" if metric == "accuracy" else "losses"
+    return {**result, every_task: judged[metric][:, -1].tolist()}
 
 
 def _per_step(
@@ -105,33 +100,32 @@ def _per_step(
     task: Episodes,
     inner_steps: int | None,
     every_step: bool,
-    n_way: int,
-) -> tuple[Tensor, Tensor]:
-    """Query accuracy and loss of one task, `[inner_steps + 1]` each, or `[1]`."""
-    accuracies, losses = [], []
+    n_way: int | None,
+) -> Params:
+    """The metrics of one task by name, `[steps + 1]` each, or `[1]`."""
+    predict = algorithm.predictor(params, task.support_x, task.query_x)
     steps = algorithm.adapt_steps(
         params, task.support_x, task.support_y, inner_steps=inner_steps, n_way=n_way
     )
     if not every_step:
         *_, last = steps
         steps = iter([last])
-    for fast in steps:
-        outputs = algorithm.query_outputs(fast, task.support_x, task.query_x)
-        accuracies.append(accuracy(outputs, task.query_y))
-        losses.append(algorithm.loss(outputs, task.query_y))
-    return torch.stack(accuracies), torch.stack(losses)
+    judged = [algorithm.judge(predict(fast), task.query_y)[1] for fast in steps]
+    return {name: torch.stack([metrics[name] for metrics in judged]) for name in judged[0]}
 
 
-def predictions(
-    algorithm: Algorithm, params: Params, task: Episodes, *, inner_steps: int | None, n_way: int
+def outputs_per_step(
+    algorithm: Algorithm,
+    params: Params,
+    task: Episodes,
+    *,
+    inner_steps: int | None,
+    n_way: int | None,
 ) -> Tensor:
-    """Predicted classes for the queries of one task: `[inner_steps + 1, N*Q]`."""
+    """Outputs for the queries of one task: `[steps + 1, N*Q, ...]`."""
     with torch.no_grad():
-        return torch.stack(
-            [
-                algorithm.query_outputs(fast, task.support_x, task.query_x).argmax(dim=-1)
-                for fast in algorithm.adapt_steps(
-                    params, task.support_x, task.support_y, inner_steps=inner_steps, n_way=n_way
-                )
-            ]
+        predict = algorithm.predictor(params, task.support_x, task.query_x)
+        steps = algorithm.adapt_steps(
+            params, task.support_x, task.support_y, inner_steps=inner_steps, n_way=n_way
         )
+        return torch.stack([predict(fast) for fast in steps])

@@ -9,25 +9,33 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.build import build_algorithm, build_data, build_model, build_sampler, resolve
+from innerloop.build import (
+    SINUSOID,
+    build_algorithm,
+    build_data,
+    build_model,
+    build_sampler,
+    build_waves,
+    resolve,
+)
 from innerloop.checkpoint import fill, read_tensors
 from innerloop.config import TrainConfig
 from innerloop.data.splits import split_classes
 from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.run_folder import CONFIG, MODEL
-from innerloop.sampler import EpisodeSampler
+from innerloop.sampler import TaskSampler
 
 
 class Loaded(NamedTuple):
     """What `load` gives back.
 
     Attributes:
-        model: the network; its own parameters are the trained ones.
+        model: the network; its own parameters are the trained ones, where they were trained.
         algorithm: the algorithm on it, to adapt and predict.
         params: the trained meta-parameters by name.
         config: the settings of the run.
-        image_shape: `(C, H, W)` of the images that it was trained on.
+        input_shape: of the examples that it was trained on, `(C, H, W)` for images.
         data_name: short name of that data.
         train_classes: names of the classes that it was trained on.
     """
@@ -36,7 +44,7 @@ class Loaded(NamedTuple):
     algorithm: Algorithm
     params: Params
     config: TrainConfig
-    image_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     data_name: str
     train_classes: list[str]
 
@@ -60,26 +68,24 @@ def load(path: str | Path) -> Loaded:
         raise UserError(f"{path} is neither a run folder nor a weights file")
     tensors, metadata = read_tensors(file)
     try:
-        settings, shape = metadata["config"], metadata["image_shape"]
-        channels, height, width = (int(n) for n in shape)
+        settings, classes = metadata["config"], metadata["train_classes"]
+        shape = tuple(int(n) for n in metadata["input_shape"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} lacks the description of its network") from error
     # Where it was trained need not be where it is used.
     config = dataclasses.replace(TrainConfig.from_dict(settings, str(file)), device="cpu")
-    model = build_model(config, (channels, height, width))
-    algorithm = build_algorithm(config, model)
+    model = build_model(config, shape)
+    algorithm = build_algorithm(config, model, _num_classes(config, classes))
     params = fill(algorithm.init_params(), tensors, str(file))
     for name, p in model.named_parameters():
-        p.data.copy_(params[name])
-    return Loaded(
-        model,
-        algorithm,
-        params,
-        config,
-        (channels, height, width),
-        metadata.get("data", ""),
-        metadata.get("train_classes", []),
-    )
+        if name in params:
+            p.data.copy_(params[name])
+    return Loaded(model, algorithm, params, config, shape, metadata.get("data", ""), classes)
+
+
+def _num_classes(config: TrainConfig, train_classes: list[str]) -> int | None:
+    """How many classes the run was trained on, turned ones counted."""
+    return len(train_classes) * (4 if config.rotate else 1) or None
 
 
 def load_for(
@@ -89,7 +95,7 @@ def load_for(
     episode_seed: int | None = None,
     progress: bool = False,
     **changes: Any,
-) -> tuple[Loaded, EpisodeSampler]:
+) -> tuple[Loaded, TaskSampler]:
     """Load a run together with a sampler of tasks to test it on.
 
     Args:
@@ -108,15 +114,17 @@ def load_for(
     if changes.get("data", loaded.config.data) != loaded.config.data:
         changes.setdefault("split", "auto")
     config = TrainConfig.from_dict({**loaded.config.to_dict(), **changes, "train_n_way": None})
-    if config.n_way != loaded.config.n_way and config.head != "shared":
+    if SINUSOID in (loaded.config.data, config.data):
+        return _load_for_waves(loaded, config, part, episode_seed, changes)
+    if config.n_way != loaded.config.n_way and not config.any_ways:
         raise UserError(
             f"this network has a head with {loaded.config.n_way} rows and cannot tell "
             f"{config.n_way} classes apart: train with head: shared to change n_way"
         )
     data = build_data(config, progress=progress)
-    if data.image_shape != loaded.image_shape:
+    if data.image_shape != loaded.input_shape:
         raise UserError(
-            f"the network was trained on images of shape {loaded.image_shape} (channels, height, "
+            f"the network was trained on images of shape {loaded.input_shape} (channels, height, "
             f"width), but those of {config.data} have {data.image_shape}"
         )
     config = resolve(config, data)
@@ -130,7 +138,34 @@ def load_for(
                 f"{len(seen)} of the {len(classes)} {part} classes of split {config.split} were "
                 f"trained on: the run's own split is {loaded.config.split}"
             )
-    algorithm = build_algorithm(config, loaded.model)
+    sampler = build_sampler(config, data, part, classes, episode_seed=episode_seed)
+    return _fitted(loaded, config), sampler
+
+
+def _fitted(loaded: Loaded, config: TrainConfig) -> Loaded:
+    """`loaded` with the algorithm and the device that `config` says."""
+    number = _num_classes(loaded.config, loaded.train_classes)
+    algorithm = build_algorithm(config, loaded.model, number)
     params = {name: p.to(config.device) for name, p in loaded.params.items()}
-    fitted = loaded._replace(algorithm=algorithm, params=params, config=config)
-    return fitted, build_sampler(config, data, part, classes, episode_seed=episode_seed)
+    return loaded._replace(algorithm=algorithm, params=params, config=config)
+
+
+def _load_for_waves(
+    loaded: Loaded,
+    config: TrainConfig,
+    part: str,
+    episode_seed: int | None,
+    changes: dict[str, Any],
+) -> tuple[Loaded, TaskSampler]:
+    """`load_for` in regression, where nothing about classes has a meaning."""
+    if config.data != loaded.config.data:
+        raise UserError(
+            f"this network was trained on {loaded.config.data} and cannot be tested on "
+            f"{config.data}: its inputs are of another kind"
+        )
+    wrong = sorted(set(changes) - {"data", "k_shot", "eval_k_query", "eval_inner_steps", "device"})
+    if wrong:
+        raise UserError(
+            f"{', '.join(wrong)}: not for data sinusoid, which has neither classes nor images"
+        )
+    return _fitted(loaded, config), build_waves(config, part, episode_seed=episode_seed)

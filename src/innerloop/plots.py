@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.evaluation import predictions
+from innerloop.data.sinusoid import SinusoidSampler
+from innerloop.episodes import Episodes
+from innerloop.evaluation import outputs_per_step
 from innerloop.files import write_whole
 from innerloop.functional import Params
 from innerloop.run_folder import METRICS, PICTURE, RESULTS
-from innerloop.sampler import EpisodeSampler
+from innerloop.sampler import EpisodeSampler, TaskSampler
 
 # Colours that stay apart for colour-blind eyes (Okabe and Ito); meaning is never colour alone.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
@@ -27,12 +30,12 @@ def plot_run(
     folder: Path,
     algorithm: Algorithm,
     params: Params,
-    sampler: EpisodeSampler,
+    sampler: TaskSampler,
     inner_steps: int,
     *,
     episodes: int = 2,
 ) -> Path:
-    """Draw `run.png`: learning curve, accuracy against inner steps, test episodes.
+    """Draw `run.png`: learning curve, accuracy or loss against inner steps, test episodes.
 
     Args:
         folder: a run folder with `metrics.jsonl` and `results.json`.
@@ -47,16 +50,53 @@ def plot_run(
     """
     lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
     results = json.loads((folder / RESULTS).read_text())
-    ways = sampler.n_way
-    figure = Figure(figsize=(11, 4.2 + episodes * (0.62 * ways + 0.7)), layout="constrained")
-    heights = [4.2] + [0.62 * ways + 0.7] * episodes
-    rows = np.atleast_1d(np.asarray(figure.subfigures(1 + episodes, 1, height_ratios=heights)))
+    if isinstance(sampler, SinusoidSampler):
+        heights = [4.2, 4.0]
+    else:
+        heights = [4.2] + [0.62 * (sampler.n_way or 1) + 0.7] * episodes
+    figure = Figure(figsize=(11, sum(heights)), layout="constrained")
+    rows = np.atleast_1d(np.asarray(figure.subfigures(len(heights), 1, height_ratios=heights)))
     left, right = rows[0].subplots(1, 2)
     _learning_curve(left, lines)
     _steps_curve(right, results)
-    for i, row in enumerate(rows[1:]):
-        _episode(row, algorithm, params, sampler, i, inner_steps)
+    if isinstance(sampler, SinusoidSampler):
+        for i, axes in enumerate(rows[1].subplots(1, 3, sharey=True)):
+            draw_wave(axes, algorithm, params, sampler, i, inner_steps, legend=i == 0)
+    elif isinstance(sampler, EpisodeSampler):
+        for i, row in enumerate(rows[1:]):
+            _episode(row, algorithm, params, sampler, i, inner_steps)
     return save(figure, folder / PICTURE)
+
+
+def draw_wave(
+    axes: Any,
+    algorithm: Algorithm,
+    params: Params,
+    sampler: SinusoidSampler,
+    number: int,
+    inner_steps: int,
+    *,
+    legend: bool = True,
+) -> None:
+    """A sine wave, its support points, and the prediction before, after 1 and after all steps."""
+    task = sampler.batch(number, 1).task(0)
+    amplitude, phase = (float(v[0, 0]) for v in sampler.waves(number, 1))
+    x = torch.linspace(*sampler.span, 200).unsqueeze(1)
+    wave = Episodes(task.support_x, task.support_y, x, torch.zeros_like(x))
+    outputs = outputs_per_step(algorithm, params, wave, inner_steps=inner_steps, n_way=None)
+    grid = x[:, 0].numpy()
+    axes.plot(grid, amplitude * np.sin(grid - phase), color=RED, lw=1.5, label="truth")
+    shown = {0: ("before", GREY, ":"), 1: ("after 1 step", BLUE, "--")}
+    shown[inner_steps] = (f"after {inner_steps} step{'s'[: inner_steps > 1]}", GREEN, "-")
+    for step, (label, color, style) in shown.items():
+        axes.plot(grid, outputs[step, :, 0].cpu().numpy(), style, color=color, label=label)
+    points = (t[:, 0].cpu().numpy() for t in (task.support_x, task.support_y))
+    axes.plot(*points, "^", color="black", ms=6, label="support points")
+    axes.set_title(f"Test task {number}", fontsize=10)
+    axes.set_xlabel("x")
+    if legend:
+        axes.set_ylabel("y")
+        axes.legend(fontsize=7, loc="lower left")
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -75,19 +115,32 @@ def _learning_curve(axes: Any, lines: list[dict[str, Any]]) -> None:
     axes.set_xlabel("outer iteration")
     axes.set_ylabel("training query loss", color=BLUE)
     axes.plot(iterations, [line["loss"] for line in lines], color=BLUE, marker="o", ms=3)
-    if lines and "val_accuracy" in lines[0]:
+    for metric in ("accuracy", "loss"):
+        if not lines or f"val_{metric}" not in lines[0]:
+            continue
         other = axes.twinx()
-        accuracy = np.array([line["val_accuracy"] for line in lines])
+        value = np.array([line[f"val_{metric}"] for line in lines])
         half = np.array([line["val_ci95"] for line in lines])
-        other.plot(iterations, accuracy, color=ORANGE, marker="s", ms=3)
-        other.fill_between(iterations, accuracy - half, accuracy + half, color=ORANGE, alpha=0.2)
-        other.set_ylabel("validation accuracy (95% interval)", color=ORANGE)
-        other.set_ylim(top=1.005)
+        other.plot(iterations, value, color=ORANGE, marker="s", ms=3)
+        other.fill_between(iterations, value - half, value + half, color=ORANGE, alpha=0.2)
+        other.set_ylabel(f"validation {metric} (95% interval)", color=ORANGE)
+        if metric == "accuracy":
+            other.set_ylim(top=1.005)
 
 
 def _steps_curve(axes: Any, results: dict[str, Any]) -> None:
-    accuracy = results["accuracy_per_step"]
     p = results["protocol"]
+    axes.set_xlabel("inner step")
+    if results["metric"] == "loss":
+        loss = np.array(results["loss_per_step"])
+        half = np.array(results["ci95_per_step"])
+        axes.set_title(f"Test: {p['k_shot']}-shot regression, {p['tasks']} tasks")
+        axes.errorbar(range(len(loss)), loss, half, color=GREEN, marker="o", capsize=3)
+        axes.set_ylabel("query loss (95% interval)")
+        axes.set_xticks(range(len(loss)))
+        axes.set_ylim(bottom=0)
+        return
+    accuracy = results["accuracy_per_step"]
     axes.set_title(f"Test: {p['n_way']}-way {p['k_shot']}-shot, {p['tasks']} tasks")
     axes.plot(range(len(accuracy)), accuracy, color=GREEN, marker="o")
     for step, value in enumerate(accuracy):
@@ -109,7 +162,6 @@ def _steps_curve(axes: Any, results: dict[str, Any]) -> None:
         ha="right",
         fontsize=8,
     )
-    axes.set_xlabel("inner step")
     axes.set_ylabel("query accuracy")
     axes.set_xticks(range(len(accuracy)))
     axes.set_ylim(0, 1.1)
@@ -123,13 +175,14 @@ def _episode(
     ways = sampler.n_way
     shown_support, shown_query = min(sampler.k_shot, 3), min(sampler.k_query, 9)
     task = sampler.batch(number, 1).task(0)
-    guesses = predictions(algorithm, params, task, inner_steps=steps, n_way=ways)
-    before, after = guesses[0], guesses[-1]
+    outputs = outputs_per_step(algorithm, params, task, inner_steps=steps, n_way=ways)
+    guesses = outputs.argmax(dim=-1)
+    before, after, steps = guesses[0], guesses[-1], len(guesses) - 1
     wrong_before, wrong_after = (int((g != task.query_y).sum()) for g in (before, after))
     row.suptitle(
         f"Test episode {number}: blue frames: support; under each query the class guessed "
-        f"before → after {steps} inner steps; {wrong_before} → {wrong_after} of "
-        f"{len(task.query_y)} queries wrong",
+        + (f"before → after {steps} inner steps; {wrong_before} → " if steps else "; ")
+        + f"{wrong_after} of {len(task.query_y)} queries wrong",
         fontsize=9,
     )
     grid = row.subplots(ways, shown_support + shown_query)
@@ -148,7 +201,7 @@ def _episode(
             right = after[query] == way
             mark = "✓" if right else "✗"
             axes.set_xlabel(
-                f"{before[query].item()} → {after[query].item()} {mark}",
+                (f"{before[query].item()} → " if steps else "") + f"{after[query].item()} {mark}",
                 fontsize=7,
                 labelpad=1,
                 color=GREEN if right else RED,

@@ -77,9 +77,10 @@ class TerminalReport(SilentReport):
 
     def start(self, config: TrainConfig, folder: Path, iteration: int) -> None:
         where = f"from iteration {iteration} " if iteration else ""
+        ways = "" if config.data == "sinusoid" else f"{config.n_way}-way "
         self.console.print(
-            f"meta-training {config.algorithm} {where}on {config.data}, {config.n_way}-way "
-            f"{config.k_shot}-shot, network {config.model}, into {folder}"
+            f"meta-training {config.algorithm} {where}on {config.data}, "
+            f"{ways}{config.k_shot}-shot, network {config.model}, into {folder}"
         )
 
     @contextlib.contextmanager
@@ -112,8 +113,8 @@ class TerminalReport(SilentReport):
         self._progress.update(self._task, completed=share, info=info)
 
     def validated(self, line: dict[str, Any]) -> None:
-        accuracy = line.get("val_accuracy")
-        shown = f"validation {accuracy:.3f}" if accuracy is not None else ""
+        value = line.get("val_accuracy", line.get("val_loss"))
+        shown = f"validation {value:.3f}" if value is not None else ""
         self._info = shown
         self.console.print(
             f"iteration {line['iteration']:6d}  {line['seconds']:7.1f} s  "
@@ -144,25 +145,35 @@ class TerminalReport(SilentReport):
 
     def finished(self, folder: Path, results: dict[str, Any]) -> None:
         self.console.print(format_result(results))
-        again = "--data omniglot " if results["protocol"]["data"] == "glyphs" else ""
+        data = results["protocol"]["data"]
+        again = "--data omniglot " if data == "glyphs" else ""
+        support = "" if data == "sinusoid" else " --bn support"
         self.console.print(
             f"\nthe run is in {folder}: look at {folder / PICTURE}\nnext, try\n"
-            f"  innerloop evaluate {folder} --tasks 1000 --bn support\n"
+            f"  innerloop evaluate {folder} --tasks 1000{support}\n"
             f"  innerloop evaluate {folder} {again}--inner-steps 10\n"
             + ("" if not again else "  innerloop train --data omniglot")
         )
 
 
 def format_result(results: dict[str, Any]) -> str:
-    """A result of `evaluate` for people: accuracy, interval, protocol, one line a step."""
-    p = results["protocol"]
-    lines = [
-        f"accuracy {100 * results['accuracy']:.2f} ± {100 * results['ci95']:.2f} %  "
-        f"({p['n_way']}-way {p['k_shot']}-shot, {p['tasks']} tasks of {p['classes']} "
-        f"{p['part']} classes of {p['data']}, 95% interval over tasks, "
-        f"batch statistics: {results['bn']})",
-        "  inner step  accuracy    loss",
-    ]
-    rows = zip(results["accuracy_per_step"], results["loss_per_step"], strict=True)
-    lines += [f"  {i:10d}  {100 * a:7.2f}%  {loss:6.3f}" for i, (a, loss) in enumerate(rows)]
-    return "\n".join(lines)
+    """A result of `evaluate` for people: the metric, its interval, protocol, one line a step."""
+    p, losses = results["protocol"], results["loss_per_step"]
+    if results["metric"] == "accuracy":
+        accuracies = [f"{100 * a:7.2f}%" for a in results["accuracy_per_step"]]
+        lines = [
+            f"accuracy {100 * results['accuracy']:.2f} ± {100 * results['ci95']:.2f} %  "
+            f"({p['n_way']}-way {p['k_shot']}-shot, {p['tasks']} tasks of {p['classes']} "
+            f"{p['part']} classes of {p['data']}, 95% interval over tasks, "
+            f"batch statistics: {results['bn']})",
+            "  inner step  accuracy    loss",
+        ]
+    else:
+        accuracies = [" " * 8] * len(losses)
+        lines = [
+            f"loss {results['loss']:.4f} ± {results['ci95']:.4f}  ({p['k_shot']}-shot, "
+            f"{p['tasks']} {p['part']} tasks of {p['data']}, 95% interval over tasks)",
+            "  inner step              loss",
+        ]
+    rows = zip(accuracies, losses, strict=True)
+    return "\n".join(lines + [f"  {i:10d}  {a}  {loss:6.3f}" for i, (a, loss) in enumerate(rows)])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from innerloop import __version__
 from innerloop.algorithms.base import Algorithm
@@ -19,7 +20,7 @@ from innerloop.config import TrainConfig
 from innerloop.errors import UserError
 from innerloop.files import write_whole
 from innerloop.functional import Params
-from innerloop.sampler import EpisodeSampler
+from innerloop.sampler import TaskSampler
 
 CONFIG, METRICS, CHECKPOINT = "config.yaml", "metrics.jsonl", "checkpoint.safetensors"
 MODEL, RESULTS, PICTURE = "model.safetensors", "results.json", "run.png"
@@ -30,17 +31,20 @@ class State:
     """Everything that resuming needs."""
 
     params: Params
-    optimizer: torch.optim.Adam
+    optimizer: torch.optim.Optimizer
     best: Params
     iteration: int = 0
     seconds: float = 0.0
+    # Of those, in outer steps; the rest is validation and writing.
+    step_seconds: float = 0.0
     best_iteration: int = 0
-    best_accuracy: float = -1.0
+    # Validation accuracy, or minus the validation loss.
+    best_score: float = -math.inf
     # Training losses since the last line of metrics.
     losses: list[float] = field(default_factory=list)
 
 
-COUNTERS = ("iteration", "seconds", "best_iteration", "best_accuracy", "losses")
+COUNTERS = ("iteration", "seconds", "step_seconds", "best_iteration", "best_score", "losses")
 
 
 def new_folder(out: str | Path | None, config: TrainConfig) -> Path:
@@ -50,7 +54,8 @@ def new_folder(out: str | Path | None, config: TrainConfig) -> Path:
         UserError: `out` already holds a run, or cannot be made.
     """
     if out is None:
-        stem = f"{Path(config.data).stem}-{config.algorithm}-{config.n_way}way{config.k_shot}shot"
+        ways = "" if config.data == "sinusoid" else f"{config.n_way}way"
+        stem = f"{Path(config.data).stem}-{config.algorithm}-{ways}{config.k_shot}shot"
         for i in itertools.count(1):
             folder = Path("runs") / f"{stem}-{i:03d}"
             # Made at once, so that two runs started together do not share a folder.
@@ -83,33 +88,35 @@ def _making(folder: Path) -> Iterator[None]:
 def new_state(config: TrainConfig, algorithm: Algorithm) -> State:
     """The state before the first iteration."""
     params = algorithm.init_params()
-    return State(params=params, optimizer=make_optimizer(config, params), best=params)
+    learnt = [p for name, p in params.items() if name not in algorithm.moving_averages]
+    return State(params=params, optimizer=make_optimizer(config, learnt), best=params)
 
 
-def make_optimizer(config: TrainConfig, params: Params) -> torch.optim.Adam:
-    """Adam, with the defaults of its paper, on the meta-parameters."""
-    return torch.optim.Adam(params.values(), lr=config.meta_lr)
+def make_optimizer(config: TrainConfig, params: list[Tensor]) -> torch.optim.Optimizer:
+    """Adam with the defaults of its paper, or plain gradient descent."""
+    if config.meta_optimizer == "sgd":
+        return torch.optim.SGD(params, lr=config.meta_lr)
+    return torch.optim.Adam(params, lr=config.meta_lr)
 
 
-def check_same_classes(folder: Path, train: EpisodeSampler) -> None:
+def check_same_classes(folder: Path, train: TaskSampler) -> None:
     """Refuse to go on with a run whose data has changed since."""
     if (folder / MODEL).exists():
         _, metadata = read_tensors(folder / MODEL)
-        names = [train.data.names[int(c)] for c in train.classes]
-        if metadata.get("train_classes") != names:
+        if metadata.get("train_classes") != train.class_names:
             raise UserError(
-                f"{train.data.name} no longer has the training classes that the run in {folder} "
+                f"{train.data_name} no longer has the training classes that the run in {folder} "
                 "began with: bring the data back as it was, or start a new run"
             )
 
 
 def save_state(folder: Path, state: State) -> None:
-    """Write the checkpoint: parameters, best parameters, Adam's moments, counters."""
+    """Write the checkpoint: parameters, best parameters, the optimiser's state, counters."""
     tensors = {f"params/{name}": p for name, p in state.params.items()}
     tensors |= {f"best/{name}": p for name, p in state.best.items()}
     for name, p in state.params.items():
         for key, value in state.optimizer.state.get(p, {}).items():
-            tensors[f"adam/{key}/{name}"] = value
+            tensors[f"optimizer/{key}/{name}"] = value
     counters = {name: getattr(state, name) for name in COUNTERS}
     write_tensors(folder / CHECKPOINT, tensors, counters)
 
@@ -132,11 +139,11 @@ def load_state(folder: Path, config: TrainConfig, algorithm: Algorithm) -> State
             state.params[name].copy_(value)
         for name, p in state.params.items():
             for part in parts:
-                if part.startswith("adam/") and name in parts[part]:
+                if part.startswith("optimizer/") and name in parts[part]:
                     value = parts[part][name]
                     if value.ndim:  # the moments; the step count stays where Adam wants it
                         value = torch.empty_like(p).copy_(value)
-                    state.optimizer.state[p][part.removeprefix("adam/")] = value
+                    state.optimizer.state[p][part.removeprefix("optimizer/")] = value
         for name in COUNTERS:
             setattr(state, name, counters[name])
     if (folder / METRICS).exists():
@@ -155,16 +162,16 @@ def _iteration(line: str) -> float:
         return math.inf
 
 
-def save_model(folder: Path, config: TrainConfig, train: EpisodeSampler, params: Params) -> None:
+def save_model(folder: Path, config: TrainConfig, train: TaskSampler, params: Params) -> None:
     """Write the weights, with all that `innerloop.load` needs to rebuild the network.
 
     The names of the training classes go along, so that nobody tests on them by mistake.
     """
     metadata = {
         "config": config.to_dict(),
-        "image_shape": train.data.image_shape,
-        "data": train.data.name,
-        "train_classes": [train.data.names[int(c)] for c in train.classes],
+        "input_shape": train.input_shape,
+        "data": train.data_name,
+        "train_classes": train.class_names,
         "version": __version__,
     }
     write_tensors(folder / MODEL, params, metadata)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from innerloop.counter import make_key, random_bits
 from innerloop.data.base import ImageClasses
 from innerloop.episodes import Episodes
 from innerloop.errors import UserError
@@ -19,6 +20,42 @@ INPUTS = {
     "unit": "x/255",
     "raw": "x as it is, 0 to 255",
 }
+
+
+class TaskSampler(Protocol):
+    """Where tasks come from, as far as training and evaluation are concerned.
+
+    Attributes:
+        split: name of the part of the data, `"train"`, `"val"` or `"test"`.
+        seed: episodes are a function of it, the part and their number.
+        n_way: N, classes a task; None for regression.
+        data_name: short name of the data.
+        class_names: names of the classes that tasks are made of; none in regression.
+        input_shape: of one example, `(C, H, W)` for images.
+    """
+
+    split: str
+    seed: int
+
+    @property
+    def n_way(self) -> int | None: ...
+
+    @property
+    def data_name(self) -> str: ...
+
+    @property
+    def class_names(self) -> list[str]: ...
+
+    @property
+    def input_shape(self) -> tuple[int, ...]: ...
+
+    def batch(self, start: int, count: int) -> Episodes:
+        """Episodes `start` to `start + count - 1`."""
+        ...
+
+    def protocol(self) -> dict[str, Any]:
+        """What a result needs to say of its tasks, as plain values."""
+        ...
 
 
 class EpisodeSampler:
@@ -47,6 +84,8 @@ class EpisodeSampler:
         within_group: take all classes of a task from one group (alphabet); groups
             with fewer than `n_way` classes are left out.
         inputs: `"ink"`, `"unit"` or `"raw"`, how 0..255 becomes float32.
+        labels: `"task"`, 0..N-1 in every task; or `"class"`, the number of the
+            class (turned ones counted) among all `num_classes` that there are.
         device: where the tensors go.
 
     Raises:
@@ -74,22 +113,61 @@ class EpisodeSampler:
         rotate: bool = False,
         within_group: bool = False,
         inputs: str = "ink",
+        labels: str = "task",
         device: str | torch.device = "cpu",
     ) -> None:
         self.data = data
         self.classes = np.arange(data.num_classes) if classes is None else np.asarray(classes)
         self.n_way, self.k_shot, self.k_query = n_way, k_shot, k_query
         self.seed, self.split, self.rotate, self.inputs = seed, split, rotate, inputs
-        self.within_group, self.split_name = within_group, split_name
+        self.within_group, self.split_name, self.labels = within_group, split_name, labels
         self.device = torch.device(device)
-        digest = hashlib.sha256(f"{seed}/{split}".encode()).digest()
-        self._key = int.from_bytes(digest[:8], "little")
+        self._key = make_key(seed, split)
         self._check()
         pools = self._group_pools() if within_group else [self.classes]
         # Pool p is _pooled[_pool_start[p] : _pool_start[p] + _pool_size[p]].
         self._pooled = np.concatenate(pools)
         self._pool_size = np.array([len(pool) for pool in pools])
         self._pool_start = np.cumsum(self._pool_size) - self._pool_size
+        # Where each class of the data stands in self.classes.
+        self._position = np.zeros(data.num_classes, dtype=np.int64)
+        self._position[self.classes] = np.arange(len(self.classes))
+
+    @property
+    def data_name(self) -> str:
+        """Short name of the data."""
+        return self.data.name
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes to draw from."""
+        return [self.data.names[int(c)] for c in self.classes]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """`(C, H, W)`."""
+        return self.data.image_shape
+
+    @property
+    def num_classes(self) -> int:
+        """Classes to draw from, turned ones counted."""
+        return len(self.classes) * (4 if self.rotate else 1)
+
+    def protocol(self) -> dict[str, Any]:
+        """What a result needs to say of its tasks, as plain values."""
+        return {
+            "data": self.data.name,
+            "split": self.split_name,
+            "part": self.split,
+            "classes": len(self.classes),
+            "n_way": self.n_way,
+            "k_shot": self.k_shot,
+            "k_query": self.k_query,
+            "rotated_classes": self.rotate,
+            "within_group": self.within_group,
+            "inputs": self.inputs,
+            "seed": self.seed,
+        }
 
     def _group_pools(self) -> list[np.ndarray]:
         """The classes of each group that has enough of them for a task."""
@@ -110,12 +188,14 @@ class EpisodeSampler:
                 raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
         if self.inputs not in INPUTS:
             raise UserError(f"inputs must be one of {', '.join(INPUTS)}, not {self.inputs!r}")
+        if self.labels not in ("task", "class"):
+            raise UserError(f"labels must be 'task' or 'class', not {self.labels!r}")
         height, width = self.data.image_shape[1:]
         if self.rotate and height != width:
             raise UserError(
                 f"rotated classes need square images, not {height} x {width}: set rotate to false"
             )
-        available = len(self.classes) * (4 if self.rotate else 1)
+        available = self.num_classes
         if available < self.n_way:
             raise UserError(
                 f"{self.n_way}-way tasks need {self.n_way} classes, but the {self.split} part of "
@@ -142,9 +222,10 @@ class EpisodeSampler:
             `Episodes` with `support_x` `[T, N*K, C, H, W]`, `query_x` `[T, N*Q, C, H, W]`
             as float32, labels as int64.
         """
-        images, rotations = self.indices(start, count)
+        images, rotations, classes = self.indices(start, count)
         n, k, q = self.n_way, self.k_shot, self.k_query
-        labels = np.broadcast_to(np.arange(n)[:, None], images.shape)
+        numbers = classes if self.labels == "class" else np.arange(n)
+        labels = np.broadcast_to(numbers[..., None], images.shape)
         turns = np.broadcast_to(rotations[:, :, None], images.shape)
         parts = []
         for stream, first, last in ((_SUPPORT_ORDER, 0, k), (_QUERY_ORDER, k, k + q)):
@@ -157,12 +238,13 @@ class EpisodeSampler:
             parts += [self._gather(index, turn), torch.from_numpy(y).to(self.device)]
         return Episodes(*parts)
 
-    def indices(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def indices(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which images the episodes are made of, without touching the images.
 
         Returns:
             `images` `[T, N, K+Q]`, indices into `data.images`, the first K for
-            support; `rotations` `[T, N]`, quarter turns 0..3.
+            support; `rotations` `[T, N]`, quarter turns 0..3; `classes` `[T, N]`,
+            0..num_classes-1.
         """
         n, per_class = self.n_way, self.k_shot + self.k_query
         num_turns = 4 if self.rotate else 1
@@ -182,18 +264,11 @@ class EpisodeSampler:
         order = self._random(_IMAGE_ORDER, start, count, n * per_class)
         order = order.reshape(count * n, per_class).argsort(axis=1)
         within = np.take_along_axis(within, order, axis=1).reshape(count, n, per_class)
-        return self.data.starts[chosen][:, :, None] + within, rotations
+        classes = self._position[chosen] * num_turns + rotations
+        return self.data.starts[chosen][:, :, None] + within, rotations, classes
 
     def _random(self, stream: int, start: int, count: int, width: int) -> np.ndarray:
-        """Random `uint64` `[count, width]`: a hash of (key, stream, episode, slot).
-
-        A counter-based generator, so that a thousand episodes cost one pass of
-        vector arithmetic; NumPy's own generators would need one object an episode.
-        """
-        episode = np.arange(start, start + count, dtype=np.uint64)[:, None]
-        slot = np.arange(width, dtype=np.uint64)[None, :]
-        state = _mix(episode + np.uint64(self._key))
-        return _mix(state + (slot << np.uint64(8)) + np.uint64(stream))
+        return random_bits(self._key, stream, start, count, width)
 
     def _gather(self, index: np.ndarray, turns: np.ndarray) -> torch.Tensor:
         """Images `[T, M]` by index, rotated and scaled: float32 `[T, M, C, H, W]`."""
@@ -207,14 +282,6 @@ class EpisodeSampler:
             return x
         x = x.div_(255)
         return 1 - x if self.inputs == "ink" and self.data.dark_ink else x
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele et al. 2014): spreads every bit over all 64."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
 
 
 def _distinct(random: np.ndarray, upper: np.ndarray) -> np.ndarray:

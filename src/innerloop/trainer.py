@@ -23,10 +23,9 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.build import (
     absolute_paths,
     build_algorithm,
-    build_data,
     build_model,
     build_samplers,
-    resolve,
+    num_classes,
 )
 from innerloop.config import TrainConfig
 from innerloop.data.base import ImageClasses
@@ -47,7 +46,7 @@ from innerloop.run_folder import (
     save_model,
     save_state,
 )
-from innerloop.sampler import EpisodeSampler
+from innerloop.sampler import TaskSampler
 
 
 @dataclass(frozen=True)
@@ -131,22 +130,21 @@ def resume(folder: str | Path, *, report: Report | None = None) -> Run:
 
 def _make_ready(
     config: TrainConfig, data: ImageClasses | None, report: Report
-) -> tuple[TrainConfig, Algorithm, dict[str, EpisodeSampler]]:
+) -> tuple[TrainConfig, Algorithm, dict[str, TaskSampler]]:
     """Build what a run works with; `data` None is built too, from `config`."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    if data is None:
-        data = build_data(config, progress=report.shows_progress)
-    config = resolve(config, data)
-    algorithm = build_algorithm(config, build_model(config, data.image_shape))
-    return config, algorithm, build_samplers(config, data)
+    config, samplers = build_samplers(config, data, progress=report.shows_progress)
+    train = samplers["train"]
+    model = build_model(config, train.input_shape)
+    return config, build_algorithm(config, model, num_classes(train)), samplers
 
 
 def _run(
     config: TrainConfig,
     folder: Path,
     algorithm: Algorithm,
-    samplers: dict[str, EpisodeSampler],
+    samplers: dict[str, TaskSampler],
     state: State,
     report: Report,
 ) -> Run:
@@ -168,9 +166,11 @@ def _run(
             on_progress=on_progress,
         )
     results |= {
+        "algorithm": config.algorithm,
         "iterations": state.iteration,
         "best_iteration": state.best_iteration,
         "seconds": round(state.seconds, 1),
+        "ms_per_iteration": round(1000 * state.step_seconds / state.iteration, 2),
         "seed": config.seed,
         "parameters": sum(p.numel() for p in state.best.values()),
         "versions": {
@@ -193,12 +193,12 @@ def meta_train(
     config: TrainConfig,
     folder: Path,
     algorithm: Algorithm,
-    samplers: dict[str, EpisodeSampler],
+    samplers: dict[str, TaskSampler],
     state: State,
     report: Report,
     stop: threading.Event,
 ) -> None:
-    """The loop: episodes, meta-gradient, Adam; validate and checkpoint now and then.
+    """The loop: episodes, meta-gradient, outer step; validate and checkpoint now and then.
 
     Changes `state`.  Ends after `config.iterations`, after `config.max_seconds`,
     or after the iteration in which `stop` is set.
@@ -211,13 +211,17 @@ def meta_train(
         started = time.monotonic() - state.seconds
         stopping = False
         while progress(config, state) < 1 and not stopping:
+            before = time.monotonic()
             set_learning_rate(config, state)
             episodes = samplers["train"].batch(state.iteration * tasks, tasks)
-            grads, metrics = algorithm.meta_gradient(state.params, episodes)
+            grads, metrics = algorithm.meta_gradient(
+                state.params, episodes, progress(config, state)
+            )
             check_finite(state.iteration, metrics["loss"], norm(grads), folder)
-            apply_gradient(config, state, grads)
+            apply_gradient(config, algorithm, state, grads)
             state.iteration += 1
             state.seconds = time.monotonic() - started
+            state.step_seconds += time.monotonic() - before
             state.losses.append(metrics["loss"].item())
             report.step(state.iteration, state.losses[-1], progress(config, state))
 
@@ -241,10 +245,12 @@ def progress(config: TrainConfig, state: State) -> float:
 
 
 def set_learning_rate(config: TrainConfig, state: State) -> None:
-    """`meta_lr`, or with the cosine schedule 5% of warm-up, then down to 1% of it."""
+    """`meta_lr`; linear: down to 0; cosine: 5% of warm-up, then down to 1% of it."""
     share = progress(config, state)
     factor = 1.0
-    if config.schedule == "cosine":
+    if config.schedule == "linear":
+        factor = 1 - share
+    elif config.schedule == "cosine":
         warm_up = min(1.0, share / 0.05 + 0.1)
         factor = warm_up * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
     for group in state.optimizer.param_groups:
@@ -262,21 +268,27 @@ def check_finite(iteration: int, loss: Tensor, gradient_norm: Tensor, folder: Pa
             )
 
 
-def apply_gradient(config: TrainConfig, state: State, grads: Params) -> None:
-    """One step of Adam on the meta-parameters, with the clipping that `config` asks for."""
+def apply_gradient(config: TrainConfig, algorithm: Algorithm, state: State, grads: Params) -> None:
+    """One outer step: the optimiser's on what is learnt, with the clipping asked for.
+
+    Running averages go a tenth of the way to the new value, as batch norm's usually do.
+    """
+    for name in algorithm.moving_averages:
+        state.params[name].sub_(0.1 * grads[name])
+    learnt = [p for name, p in state.params.items() if name not in algorithm.moving_averages]
     for name, p in state.params.items():
         p.grad = grads[name]
     if config.clip_value is not None:
-        torch.nn.utils.clip_grad_value_(state.params.values(), config.clip_value)
+        torch.nn.utils.clip_grad_value_(learnt, config.clip_value)
     if config.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(state.params.values(), config.clip_norm)
+        torch.nn.utils.clip_grad_norm_(learnt, config.clip_norm)
     state.optimizer.step()
     for p in state.params.values():
         p.grad = None
 
 
 def validate(
-    config: TrainConfig, algorithm: Algorithm, sampler: EpisodeSampler | None, state: State
+    config: TrainConfig, algorithm: Algorithm, sampler: TaskSampler | None, state: State
 ) -> dict[str, Any]:
     """One line of metrics; keeps the weights if they are the best so far.
 
@@ -288,7 +300,7 @@ def validate(
         "loss": sum(state.losses) / len(state.losses),
     }
     state.losses.clear()
-    accuracy = math.inf
+    score = math.inf
     if sampler is not None:
         result = evaluate(
             algorithm,
@@ -298,11 +310,12 @@ def validate(
             inner_steps=config.eval_inner_steps,
             every_step=False,
         )
-        accuracy = line["val_accuracy"] = result["accuracy"]
-        line["val_ci95"] = result["ci95"]
-    if accuracy >= state.best_accuracy:
+        metric = result["metric"]
+        line[f"val_{metric}"], line["val_ci95"] = result[metric], result["ci95"]
+        score = result[metric] if metric == "accuracy" else -result[metric]
+    if score >= state.best_score:
         state.best = {name: p.clone() for name, p in state.params.items()}
-        state.best_iteration, state.best_accuracy = state.iteration, accuracy
+        state.best_iteration, state.best_score = state.iteration, score
     return line
 
 

@@ -30,8 +30,9 @@ class Arguments:
     """Number of test tasks."""
     inner_steps: int | None = None
     """Inner steps; by default the run's eval_inner_steps."""
-    bn: Literal["transductive", "support"] | None = None
-    """Batch statistics for queries: of the query set, or of the support set alone."""
+    bn: Literal["transductive", "support", "per_step"] | None = None
+    """Batch statistics for queries: of the query set, of the support set alone, or for maml++ the
+    running ones of each inner step."""
     part: Literal["test", "val", "train"] = "test"
     """Which part of the split."""
     data: str | None = None
@@ -57,7 +58,7 @@ class Arguments:
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the result as JSON on standard output."""
     per_task: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """With --json: keep the accuracy of every single task (`accuracies`)."""
+    """With --json: keep the accuracy (or the loss) of every single task."""
 
 
 def main(argv: list[str]) -> int:
@@ -81,7 +82,7 @@ def main(argv: list[str]) -> int:
             on_progress=on_progress,
         )
     if not arguments.per_task:
-        del result["accuracies"]
+        result = {k: v for k, v in result.items() if k not in ("accuracies", "losses")}
     print(json.dumps(result) if arguments.json else format_result(result))
     return 0
 
