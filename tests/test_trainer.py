@@ -184,7 +184,7 @@ def test_sinusoid_learns_to_adapt_resumes_and_evaluates(tmp_path):
         "val_every": 200,
         "val_tasks": 20,
         "test_tasks": 50,
-        "meta_lr": 3e-3,
+        "meta_lr": 1e-2,
         "threads": 1,
     }
     whole = innerloop.train(out=tmp_path / "whole", **changes)

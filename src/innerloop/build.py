@@ -25,6 +25,8 @@ from innerloop.functional import mean_squared_error
 from innerloop.sampler import EpisodeSampler, TaskSampler
 
 SINUSOID = "sinusoid"
+# Settings that have a meaning for images and their classes alone.
+IMAGES_ONLY = ("split", "within_group", "n_way", "rotate", "rotate_test", "bn")
 
 
 def build_data(config: TrainConfig, *, progress: bool = False) -> ImageClasses:
@@ -66,6 +68,7 @@ def build_samplers(
     """
     check_device(config.device)
     if data is None and config.data == SINUSOID:
+        check_regression(config)
         return config, {
             part: build_waves(config, part, training=part == "train")
             for part in ("train", "val", "test")
@@ -78,6 +81,24 @@ def build_samplers(
         for part, classes in parts.items()
         if part != "val" or len(classes)
     }
+
+
+def check_regression(config: TrainConfig) -> None:
+    """Raise a `UserError` for settings with which a network cannot learn numbers."""
+    if config.algorithm == "protonet":
+        raise UserError(
+            "protonet needs classes, which data sinusoid has not: use another algorithm"
+        )
+    if config.model != "mlp":
+        raise UserError(f"model {config.model} takes images; for data sinusoid set model to mlp")
+    if config.head == "shared":
+        raise UserError("head shared is for classes; for data sinusoid set head to linear")
+    usual = TrainConfig.recipe(config.algorithm, SINUSOID)
+    wrong = [name for name in IMAGES_ONLY if getattr(config, name) != getattr(usual, name)]
+    if wrong:
+        raise UserError(
+            f"{', '.join(wrong)}: not for data sinusoid, which has neither classes nor images"
+        )
 
 
 def build_waves(
@@ -154,8 +175,6 @@ def build_model(config: TrainConfig, input_shape: tuple[int, ...]) -> nn.Module:
             head=config.head,
             seed=config.seed,
         )
-    if regression:
-        raise UserError(f"model {config.model} takes images; for data sinusoid set model to mlp")
     channels, height, width = input_shape
     if config.model == "tutorial_conv":
         if (height, width) != (28, 28):

@@ -74,6 +74,9 @@ def evaluate(
             "adaptation diverged: a query loss is no longer a finite number. Lower inner_lr or "
             "the number of inner steps, or set inner_max_norm to clip inner gradients"
         )
+    # An algorithm without an inner loop takes no steps, however many are asked for.
+    asked = inner_steps is not None and algorithm.inner_steps > 0
+    steps = inner_steps if asked else algorithm.inner_steps
     metric = "accuracy" if "accuracy" in judged else "loss"
     halves = (1.96 * judged[metric].std(dim=0) / math.sqrt(tasks)).tolist()
     result = {
@@ -85,7 +88,7 @@ def evaluate(
         "bn": algorithm.bn,
         "protocol": {
             **sampler.protocol(),
-            "inner_steps": algorithm.inner_steps if inner_steps is None else inner_steps,
+            "inner_steps": steps,
             "tasks": tasks,
             "interval": "1.96 standard errors over tasks",
         },

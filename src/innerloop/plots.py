@@ -81,10 +81,10 @@ def draw_wave(
     """A sine wave, its support points, and the prediction before, after 1 and after all steps."""
     task = sampler.batch(number, 1).task(0)
     amplitude, phase = (float(v[0, 0]) for v in sampler.waves(number, 1))
-    x = torch.linspace(*sampler.span, 200).unsqueeze(1)
+    x = torch.linspace(*sampler.span, 200, device=sampler.device).unsqueeze(1)
     wave = Episodes(task.support_x, task.support_y, x, torch.zeros_like(x))
     outputs = outputs_per_step(algorithm, params, wave, inner_steps=inner_steps, n_way=None)
-    grid = x[:, 0].numpy()
+    grid = x[:, 0].cpu().numpy()
     axes.plot(grid, amplitude * np.sin(grid - phase), color=RED, lw=1.5, label="truth")
     shown = {0: ("before", GREY, ":"), 1: ("after 1 step", BLUE, "--")}
     shown[inner_steps] = (f"after {inner_steps} step{'s'[: inner_steps > 1]}", GREEN, "-")
@@ -114,18 +114,25 @@ def _learning_curve(axes: Any, lines: list[dict[str, Any]]) -> None:
     axes.set_title("Learning")
     axes.set_xlabel("outer iteration")
     axes.set_ylabel("training query loss", color=BLUE)
-    axes.plot(iterations, [line["loss"] for line in lines], color=BLUE, marker="o", ms=3)
+    loss = [line["loss"] for line in lines]
+    axes.plot(iterations, loss, color=BLUE, marker="o", ms=3, label="training")
     for metric in ("accuracy", "loss"):
         if not lines or f"val_{metric}" not in lines[0]:
             continue
-        other = axes.twinx()
+        # Two losses share one axis: they are to be compared.
+        other = axes.twinx() if metric == "accuracy" else axes
         value = np.array([line[f"val_{metric}"] for line in lines])
         half = np.array([line["val_ci95"] for line in lines])
-        other.plot(iterations, value, color=ORANGE, marker="s", ms=3)
+        label = f"validation {metric} (95% interval)"
+        other.plot(iterations, value, color=ORANGE, marker="s", ms=3, label=label)
         other.fill_between(iterations, value - half, value + half, color=ORANGE, alpha=0.2)
-        other.set_ylabel(f"validation {metric} (95% interval)", color=ORANGE)
         if metric == "accuracy":
+            other.set_ylabel(label, color=ORANGE)
             other.set_ylim(top=1.005)
+        else:
+            axes.set_ylabel("query loss")
+            axes.set_ylim(bottom=0)
+            axes.legend(fontsize=8)
 
 
 def _steps_curve(axes: Any, results: dict[str, Any]) -> None:
@@ -180,8 +187,8 @@ def _episode(
     before, after, steps = guesses[0], guesses[-1], len(guesses) - 1
     wrong_before, wrong_after = (int((g != task.query_y).sum()) for g in (before, after))
     row.suptitle(
-        f"Test episode {number}: blue frames: support; under each query the class guessed "
-        + (f"before → after {steps} inner steps; {wrong_before} → " if steps else "; ")
+        f"Test episode {number}: blue frames: support; under each query the class guessed"
+        + (f" before → after {steps} inner steps; {wrong_before} → " if steps else "; ")
         + f"{wrong_after} of {len(task.query_y)} queries wrong",
         fontsize=9,
     )

@@ -21,6 +21,7 @@ from torch import Tensor
 from innerloop import __version__
 from innerloop.algorithms.base import Algorithm
 from innerloop.build import (
+    SINUSOID,
     absolute_paths,
     build_algorithm,
     build_model,
@@ -134,6 +135,8 @@ def _make_ready(
     """Build what a run works with; `data` None is built too, from `config`."""
     if config.threads:
         torch.set_num_threads(config.threads)
+    if data is not None and data.name == SINUSOID:
+        raise UserError("a data set of images cannot be called sinusoid: give it another name")
     config, samplers = build_samplers(config, data, progress=report.shows_progress)
     train = samplers["train"]
     model = build_model(config, train.input_shape)

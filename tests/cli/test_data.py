@@ -110,3 +110,9 @@ def test_the_data_layer_needs_no_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_waves_have_no_images():
+    for command in ("info", "prepare"):
+        with pytest.raises(UserError, match="sinusoid has no images"):
+            main([command, "sinusoid"])

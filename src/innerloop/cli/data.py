@@ -154,6 +154,10 @@ def main(argv: list[str]) -> None:
         prog="innerloop data",
         description=DESCRIPTION,
     )
+    if getattr(command, "what", "") == "sinusoid":
+        raise UserError(
+            "sinusoid has no images: its tasks are sine waves, see innerloop train --data sinusoid"
+        )
     command.run()
 
 
