@@ -12,7 +12,7 @@ from benchmarks.tables import PAGES, filled
 from innerloop.cli import COMMANDS, main
 
 ROOT = Path(__file__).parent.parent
-READMES = ("README.md", "README.zh.md")
+ENGLISH = [page for page in PAGES if "zh" not in page]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -32,13 +32,26 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
 
 
-def test_both_languages_have_the_same_code():
-    assert blocks("README.md", "python") == blocks("README.zh.md", "python")
+def other_language(page: str) -> str:
+    return page.replace("docs/en", "docs/zh").replace("README.md", "README.zh.md")
 
-    def commands(page):
-        return [line.split("#")[0].strip() for b in blocks(page, "sh") for line in b.splitlines()]
 
-    assert commands("README.md") == commands("README.zh.md")
+def commands(page: str) -> list[str]:
+    lines = [line.split("#")[0].strip() for b in blocks(page, "sh") for line in b.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.mark.parametrize("page", ENGLISH)
+def test_both_languages_have_the_same_code(page):
+    assert blocks(page, "python") == blocks(other_language(page), "python")
+    assert commands(page) == commands(other_language(page))
+
+
+@pytest.mark.parametrize("page", [page for page in ENGLISH if page.startswith("docs")])
+def test_the_python_of_the_docs_runs(page, capsys):
+    for code in blocks(page, "python"):
+        exec(compile(code, page, "exec"), {})
+    assert capsys.readouterr().out or not blocks(page, "python")
 
 
 def test_the_readmes_python_runs_and_learns(capsys):
@@ -49,12 +62,13 @@ def test_the_readmes_python_runs_and_learns(capsys):
     assert after > 0.4
 
 
-def test_the_readmes_commands_parse():
+@pytest.mark.parametrize("page", ENGLISH)
+def test_commands_parse(page):
     """Each is parsed to the end; with --help nothing is carried out."""
-    lines = [line for block in blocks("README.md", "sh") for line in block.splitlines()]
-    commands = [shlex.split(x, comments=True) for x in lines if x.startswith("innerloop ")]
-    assert {c[1] for c in commands} == set(COMMANDS)
-    for command in commands:
+    words = [shlex.split(line) for line in commands(page) if line.startswith("innerloop ")]
+    if page == "README.md":
+        assert {command[1] for command in words} == set(COMMANDS)
+    for command in words:
         with pytest.raises(SystemExit) as stop:
             main([*command[1:], "--help"])
         assert stop.value.code == 0, command

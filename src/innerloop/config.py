@@ -19,7 +19,10 @@ from innerloop.errors import UserError
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All settings of one run; the defaults are the `quick` recipe."""
+    """All settings of one run; the defaults are the `quick` recipe, that of MAML.
+
+    `recipe` gives those of another algorithm.
+    """
 
     # --- data and tasks
     data: str = "glyphs"

@@ -119,7 +119,7 @@ def _learning_curve(axes: Any, lines: list[dict[str, Any]]) -> None:
     for metric in ("accuracy", "loss"):
         if not lines or f"val_{metric}" not in lines[0]:
             continue
-        # Two losses share one axis: they are to be compared.
+        # Two losses share one axis, as two scales would hide which is lower.
         other = axes.twinx() if metric == "accuracy" else axes
         value = np.array([line[f"val_{metric}"] for line in lines])
         half = np.array([line["val_ci95"] for line in lines])
@@ -130,7 +130,7 @@ def _learning_curve(axes: Any, lines: list[dict[str, Any]]) -> None:
             other.set_ylabel(label, color=ORANGE)
             other.set_ylim(top=1.005)
         else:
-            axes.set_ylabel("query loss")
+            axes.set_ylabel("query loss", color="black")
             axes.set_ylim(bottom=0)
             axes.legend(fontsize=8)
 

@@ -26,6 +26,8 @@ commands:
 examples:
   innerloop train                              MAML on glyphs, about two minutes, no download
   innerloop train --data omniglot              the same on Omniglot (downloads 14 MB once)
+  innerloop train --algorithm protonet         or anil, reptile, maml++ and others of the family
+  innerloop train --data sinusoid              regression: sine waves from ten points
   innerloop train --preset finn2017-5way-1shot --max-seconds 600
   innerloop evaluate runs/glyphs-maml-5way1shot-001 --tasks 1000
   innerloop data sheet glyphs --out glyphs.png

@@ -15,7 +15,7 @@ from innerloop.errors import UserError
 
 DESCRIPTION = f"""Meta-train a network, choose the best weights on validation tasks, test them.
 
-Settings come from the quick recipe, then --preset or --config, then single options.
+Settings come from the recipe of the algorithm, or from --preset or --config; then single options.
 
 presets: {", ".join(preset_names())}
 
