@@ -277,24 +277,25 @@ ALGORITHM_NAMES: tuple[str, ...] = get_args(get_type_hints(TrainConfig)["algorit
 
 # How the recipe of an algorithm differs from that of MAML; chosen on validation tasks.
 RECIPES: dict[str, dict[str, Any]] = {
-    "anil": {"inner_steps": 3},
-    "boil": {"head": "random", "train_n_way": None, "inner_lr": 0.1},
+    "anil": {"inner_steps": 3, "inner_lr": 0.01},
+    "boil": {"head": "random", "train_n_way": None, "inner_lr": 0.2, "meta_batch_size": 4},
     "reptile": {
+        "inner_lr": 0.1,
         "inner_steps": 5,
-        "eval_inner_steps": 10,
+        "inner_reduction": "mean",
         "k_query": 9,
         "train_n_way": None,
         "meta_batch_size": 5,
     },
-    "meta-sgd": {},
     "maml++": {
-        "inner_steps": 3,
-        "train_n_way": None,
-        "second_order_from": 0.3,
+        "inner_steps": 2,
+        "eval_inner_steps": 2,
+        "meta_batch_size": 1,
+        "second_order_from": 0.4,
     },
-    "imaml": {"inner_steps": 5, "eval_inner_steps": 5},
-    "protonet": {"unit_features": False},
-    "fine-tune": {"k_query": 1, "eval_inner_steps": 20},
+    "imaml": {"inner_steps": 3, "cg_steps": 2, "meta_batch_size": 1},
+    "protonet": {"unit_features": False, "meta_lr": 3e-3},
+    "fine-tune": {"k_query": 1, "meta_batch_size": 3, "eval_inner_steps": 20},
 }
 
 # MAML's sinusoid experiment (Finn et al. 2017, section 5.1, and its code).
@@ -313,11 +314,11 @@ SINUSOID: dict[str, Any] = {
     "inner_steps": 1,
     "eval_inner_steps": 10,
     "inner_reduction": "mean",
-    "iterations": 20_000,
+    "iterations": 5000,
     "meta_batch_size": 25,
-    "meta_lr": 1e-3,
+    "meta_lr": 1e-2,
     "clip_norm": None,
-    "val_every": 2000,
+    "val_every": 500,
     "val_tasks": 200,
 }
 
