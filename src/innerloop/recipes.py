@@ -1,0 +1,52 @@
+"""The settings that suit each algorithm, and sine waves, where those of `TrainConfig` do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# How the recipe of an algorithm differs from that of MAML; chosen on validation tasks.
+RECIPES: dict[str, dict[str, Any]] = {
+    "anil": {"inner_steps": 3, "inner_lr": 0.01},
+    "boil": {"head": "random", "train_n_way": None, "inner_lr": 0.2, "meta_batch_size": 4},
+    "reptile": {
+        "inner_lr": 0.1,
+        "inner_steps": 5,
+        "inner_reduction": "mean",
+        "k_query": 9,
+        "train_n_way": None,
+        "meta_batch_size": 5,
+    },
+    "maml++": {
+        "inner_steps": 2,
+        "eval_inner_steps": 2,
+        "meta_batch_size": 1,
+        "second_order_from": 0.4,
+    },
+    "imaml": {"inner_steps": 3, "cg_steps": 2, "meta_batch_size": 1},
+    "protonet": {"unit_features": False, "meta_lr": 3e-3},
+    "fine-tune": {"k_query": 1, "meta_batch_size": 3, "eval_inner_steps": 20},
+}
+
+# MAML's sinusoid experiment (Finn et al. 2017, section 5.1, and its code).
+SINUSOID: dict[str, Any] = {
+    "split": "none",
+    "k_shot": 10,
+    "k_query": 10,
+    "eval_k_query": 100,
+    "train_n_way": None,
+    "rotate": False,
+    "model": "mlp",
+    "width": 40,
+    "head": "linear",
+    "unit_features": False,
+    "inner_lr": 0.01,
+    "inner_steps": 1,
+    "eval_inner_steps": 10,
+    "inner_reduction": "mean",
+    "iterations": 5000,
+    "meta_batch_size": 25,
+    "meta_lr": 1e-2,
+    "clip_norm": None,
+    "val_every": 500,
+    "val_tasks": 200,
+}
