@@ -25,22 +25,15 @@ from innerloop.report import TerminalReport
 SHOTS = (5, 10, 20)
 NAMES = {"maml": "MAML", "fine-tune": "pre-trained"}
 # For the network that is trained on all tasks; MAML uses the rate that it was trained with.
-RATES = (0.001, 0.003, 0.01, 0.02, 0.05)
+RATES = (0.0003, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1)
 TASKS = 600
 
 
-def test(folder: Path, part: str, **changes: Any) -> dict[str, Any]:
-    loaded, sampler = load_for(folder, part=part, **changes)
-    return innerloop.evaluate(
-        loaded.algorithm, loaded.params, sampler, tasks=TASKS, inner_steps=10, chunk_size=100
-    )
-
-
 def tuned(folder: Path) -> float:
-    """The inner rate with the lowest validation loss after 10 steps; writes it into the run."""
+    """The inner rate with the lowest validation loss after 10 steps."""
     losses = {}
+    loaded, sampler = load_for(folder, part="val")
     for rate in RATES:
-        loaded, sampler = load_for(folder, part="val")
         loaded.algorithm.inner_lr = rate
         try:
             losses[rate] = innerloop.evaluate(

@@ -34,7 +34,8 @@ def test_presets_of_publications_do_not_lean_on_defaults(name):
         *("rotate_test", "first_order", "pool", "unit_features", "clip_value"),
         # What other algorithms take, and what does not change the numbers.
         *("adapted", "second_order_from", "derivative", "inner_batch_size", "learn_inner_lr"),
-        *("per_step_norm", "multi_step_loss_until", "regularization", "cg_steps"),
+        *("per_step_norm", "per_step_statistics", "multi_step_loss_until"),
+        *("regularization", "cg_steps"),
     }
     assert set(TrainConfig().to_dict()) - free <= set(yaml.safe_load(text))
 

@@ -211,6 +211,57 @@ def test_sinusoid_learns_to_adapt_resumes_and_evaluates(tmp_path):
             load_for(stopped, **wrong)
 
 
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "protonet"])
+def test_every_algorithm_takes_waves(tmp_path, name):
+    run = innerloop.train(
+        out=tmp_path / "run",
+        data="sinusoid",
+        algorithm=name,
+        iterations=2,
+        val_every=2,
+        val_tasks=4,
+        test_tasks=4,
+        meta_batch_size=3,
+    )
+    assert run.results["metric"] == "loss"
+    start = run.algorithm.init_params()
+    assert any(not torch.equal(p, start[n]) for n, p in run.params.items())
+    # One step of Reptile on all of a task's points would be the baseline itself.
+    assert run.algorithm.inner_steps > 1 or name in ("maml", "anil", "boil", "meta-sgd")
+
+
+def test_algorithms_are_told_how_far_training_is(array, tmp_path, monkeypatch):
+    from innerloop import MAML
+
+    real, seen = MAML.meta_gradient, []
+
+    def watch(self, params, episodes, progress):
+        seen.append(progress)
+        return real(self, params, episodes, progress)
+
+    monkeypatch.setattr(MAML, "meta_gradient", watch)
+    innerloop.train(out=tmp_path / "run", **settings(array, iterations=4))
+    assert seen == [0, 0.25, 0.5, 0.75]
+
+
+def test_colour_images_and_other_ways_and_shots_for_every_algorithm(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (40, 8, 3, 16, 16), dtype=np.uint8)
+    np.save(tmp_path / "colour.npy", images)
+    changes = settings(tmp_path / "colour.npy", iterations=1, val_every=1, test_tasks=2)
+    for name in ALGORITHMS:
+        head = {"head": "random"} if name == "boil" else {}
+        run = innerloop.train(out=tmp_path / name, **changes | head, algorithm=name)
+        if name == "boil":
+            with pytest.raises(UserError, match="cannot tell 4 classes apart"):
+                load_for(run.folder, n_way=4)
+        more = {"k_shot": 2} if name == "boil" else {"k_shot": 2, "n_way": 4}
+        loaded, sampler = load_for(run.folder, bn="support", **more)
+        result = innerloop.evaluate(loaded.algorithm, loaded.params, sampler, tasks=2)
+        assert result["protocol"]["k_shot"] == 2
+    loaded, sampler = load_for(tmp_path / "maml++", bn="per_step")
+    assert innerloop.evaluate(loaded.algorithm, loaded.params, sampler, tasks=2)["bn"] == "per_step"
+
+
 def test_a_network_for_images_is_refused_for_waves(tmp_path):
     with pytest.raises(UserError, match="set model to mlp"):
         innerloop.train(out=tmp_path / "run", data="sinusoid", model="conv4")

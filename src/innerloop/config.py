@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import yaml
 
 from innerloop.errors import UserError
-from innerloop.recipes import RECIPES, SINUSOID
+from innerloop.recipes import RECIPES, SINUSOID, SINUSOID_RECIPES
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class TrainConfig:
     second_order_from: float = 0.0
     """Drop them only for this first share of the run, 0 to 1 (derivative-order annealing)."""
     derivative: Literal["reverse", "mixed"] = "reverse"
-    """How second derivatives are taken: `mixed` keeps memory flat over the inner steps."""
+    """How second derivatives are taken: `mixed` keeps the graph of one inner step at a time."""
     inner_reduction: Literal["mean", "per_shot"] = "per_shot"
     """Support loss: the mean over examples, or their sum divided by the shots (as in the paper's
     code; n_way times the mean)."""
@@ -114,6 +114,8 @@ class TrainConfig:
     """maml++: learn an inner rate for every layer and step."""
     per_step_norm: bool = True
     """maml++: learn batch norm's scale and shift anew for every inner step."""
+    per_step_statistics: bool = True
+    """maml++: keep running batch statistics for every inner step, for bn `per_step`."""
     multi_step_loss_until: float = 0.15
     """maml++: for this first share of the run the query loss of every inner step counts."""
     inner_batch_size: int | None = 20
@@ -201,12 +203,14 @@ class TrainConfig:
         for name in ("second_order_from", "multi_step_loss_until"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is a share of the run, 0 to 1, not {getattr(self, name)}")
-        if self.train_n_way not in (None, self.n_way) and not self.any_ways:
+        # The baseline trains a classifier of all classes, whatever its tasks' ways.
+        free = self.any_ways or self.algorithm == "fine-tune"
+        if self.train_n_way not in (None, self.n_way) and not free:
             raise UserError(
                 "train_n_way can differ from n_way only with head: shared, because a linear head "
                 "has one row per class; set head to shared or train_n_way to null"
             )
-        if self.head == "shared" and self.model == "tutorial_conv":
+        if self.head != "linear" and self.model == "tutorial_conv":
             raise UserError("model tutorial_conv has a linear head: set head to linear")
 
     @property
@@ -223,7 +227,7 @@ class TrainConfig:
         """The defaults that suit an algorithm and the data."""
         settings = RECIPES.get(algorithm, {})
         if data == "sinusoid":
-            settings = {**settings, **SINUSOID}
+            settings = {**settings, **SINUSOID, **SINUSOID_RECIPES.get(algorithm, {})}
         return cls(**{**settings, "algorithm": algorithm, "data": data})  # type: ignore[arg-type]
 
     @classmethod

@@ -1,7 +1,7 @@
 """The inner loop, as pure functions over dicts of tensors.
 
-There is one inner loop in this package, steps of `inner_step`; training, evaluation
-and everything else that adapts a network go through it.
+Every inner loop of this package, in training, evaluation and use, is made of
+`inner_step`; the mixed mode, which needs the gradient of each step, of its `descend`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
+
+from innerloop.errors import UserError
 
 Params = dict[str, Tensor]
 Loss = Callable[[Params], Tensor]
@@ -129,7 +131,16 @@ def clip_norm(gradient: Params, max_norm: float) -> Params:
 
 
 def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The mean of the squared differences, a scalar."""
+    """The mean of the squared differences, a scalar.
+
+    Raises:
+        UserError: shapes that differ, which would be spread over each other in silence.
+    """
+    if outputs.shape != targets.shape:
+        raise UserError(
+            f"outputs have shape {tuple(outputs.shape)} and targets {tuple(targets.shape)}: give "
+            "the targets the shape of the outputs, for instance [T, K, 1]"
+        )
     return (outputs - targets).square().mean()
 
 

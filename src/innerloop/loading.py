@@ -119,7 +119,7 @@ def load_for(
     if config.n_way != loaded.config.n_way and not config.any_ways:
         raise UserError(
             f"this network has a head with {loaded.config.n_way} rows and cannot tell "
-            f"{config.n_way} classes apart: train with head: shared to change n_way"
+            f"{config.n_way} classes apart: train with that n_way, or with head: shared"
         )
     data = build_data(config, progress=progress)
     if data.image_shape != loaded.input_shape:

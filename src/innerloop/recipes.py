@@ -24,7 +24,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "imaml": {"inner_steps": 3, "cg_steps": 2, "meta_batch_size": 1},
     "protonet": {"unit_features": False, "meta_lr": 3e-3},
-    "fine-tune": {"k_query": 1, "meta_batch_size": 3, "eval_inner_steps": 20},
+    "fine-tune": {
+        "k_query": 1,
+        "meta_batch_size": 3,
+        "inner_steps": 20,
+        "eval_inner_steps": 20,
+    },
 }
 
 # MAML's sinusoid experiment (Finn et al. 2017, section 5.1, and its code).
@@ -49,4 +54,13 @@ SINUSOID: dict[str, Any] = {
     "clip_norm": None,
     "val_every": 500,
     "val_tasks": 200,
+}
+
+# What differs for other algorithms: a single step of Reptile would be ordinary training.
+SINUSOID_RECIPES: dict[str, dict[str, Any]] = {
+    "boil": {"head": "random"},
+    "reptile": {"inner_steps": 5, "inner_batch_size": 10},
+    "maml++": {"inner_steps": 5},
+    "imaml": {"inner_steps": 5},
+    "fine-tune": {"inner_steps": 10},
 }

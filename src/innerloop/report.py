@@ -148,10 +148,11 @@ class TerminalReport(SilentReport):
         data = results["protocol"]["data"]
         again = "--data omniglot " if data == "glyphs" else ""
         support = "" if data == "sinusoid" else " --bn support"
+        steps = "" if results["algorithm"] == "protonet" else "--inner-steps 10"
         self.console.print(
             f"\nthe run is in {folder}: look at {folder / PICTURE}\nnext, try\n"
             f"  innerloop evaluate {folder} --tasks 1000{support}\n"
-            f"  innerloop evaluate {folder} {again}--inner-steps 10\n"
+            + (f"  innerloop evaluate {folder} {again}{steps}\n" if again or steps else "")
             + ("" if not again else "  innerloop train --data omniglot")
         )
 

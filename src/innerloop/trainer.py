@@ -276,17 +276,19 @@ def apply_gradient(config: TrainConfig, algorithm: Algorithm, state: State, grad
 
     Running averages go a tenth of the way to the new value, as batch norm's usually do.
     """
-    for name in algorithm.moving_averages:
-        state.params[name].sub_(0.1 * grads[name])
-    learnt = [p for name, p in state.params.items() if name not in algorithm.moving_averages]
+    learnt = []
     for name, p in state.params.items():
-        p.grad = grads[name]
+        if name in algorithm.moving_averages:
+            p.sub_(0.1 * grads[name])
+        else:
+            p.grad = grads[name]
+            learnt.append(p)
     if config.clip_value is not None:
         torch.nn.utils.clip_grad_value_(learnt, config.clip_value)
     if config.clip_norm is not None:
         torch.nn.utils.clip_grad_norm_(learnt, config.clip_norm)
     state.optimizer.step()
-    for p in state.params.values():
+    for p in learnt:
         p.grad = None
 
 

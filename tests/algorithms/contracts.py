@@ -57,7 +57,6 @@ class Contract:
         naive: network, meta-parameters and episodes to the meta-gradient.
         is_gradient: whether that is the gradient of the mean query loss.
         sums: worked by hand.
-        settings: of a short training run on glyphs.
     """
 
     make: Callable[..., Algorithm]
@@ -65,7 +64,6 @@ class Contract:
     naive: Callable[[nn.Module, Params, Episodes], Params]
     is_gradient: bool
     sums: Callable[[], list[Sum]]
-    settings: dict[str, Any]
 
 
 def line(start: float, cls: type[Algorithm], *options: Any, **more: Any) -> Algorithm:
@@ -210,7 +208,6 @@ CONTRACTS: dict[str, Contract] = {
         naive=naive.maml,
         is_gradient=True,
         sums=maml_sums,
-        settings={},
     ),
     "anil": Contract(
         make=partial(ANIL, inner_lr=LR, inner_steps=STEPS),
@@ -218,7 +215,6 @@ CONTRACTS: dict[str, Contract] = {
         naive=partial(naive.maml, adapted=in_head),
         is_gradient=True,
         sums=anil_sums,
-        settings={},
     ),
     "boil": Contract(
         make=partial(BOIL, inner_lr=LR, inner_steps=STEPS),
@@ -226,7 +222,6 @@ CONTRACTS: dict[str, Contract] = {
         naive=partial(naive.maml, adapted=not_in_head),
         is_gradient=True,
         sums=boil_sums,
-        settings={},
     ),
     "reptile": Contract(
         make=partial(Reptile, inner_lr=LR, inner_steps=STEPS, inner_batch_size=5),
@@ -234,7 +229,6 @@ CONTRACTS: dict[str, Contract] = {
         naive=partial(naive.reptile, batch=5),
         is_gradient=False,
         sums=reptile_sums,
-        settings={},
     ),
     "meta-sgd": Contract(
         make=partial(MetaSGD, inner_lr=LR, inner_steps=STEPS),
@@ -242,7 +236,6 @@ CONTRACTS: dict[str, Contract] = {
         naive=naive.meta_sgd,
         is_gradient=True,
         sums=meta_sgd_sums,
-        settings={},
     ),
     "maml++": Contract(
         make=partial(MAMLPlusPlus, inner_lr=LR, inner_steps=STEPS),
@@ -250,7 +243,6 @@ CONTRACTS: dict[str, Contract] = {
         naive=partial(naive.maml_plus_plus, counts=[0.0] * STEPS + [1.0]),
         is_gradient=True,
         sums=maml_pp_sums,
-        settings={},
     ),
     "imaml": Contract(
         make=partial(IMAML, inner_lr=LR, inner_steps=STEPS, cg_steps=4),
@@ -258,7 +250,6 @@ CONTRACTS: dict[str, Contract] = {
         naive=partial(naive.imaml, strength=2.0, krylov=4),
         is_gradient=False,
         sums=imaml_sums,
-        settings={},
     ),
     "protonet": Contract(
         make=ProtoNet,
@@ -266,7 +257,6 @@ CONTRACTS: dict[str, Contract] = {
         naive=partial(naive.protonet, embed=embed),
         is_gradient=True,
         sums=protonet_sums,
-        settings={},
     ),
     "fine-tune": Contract(
         make=partial(FineTune, num_classes=3),
@@ -277,6 +267,5 @@ CONTRACTS: dict[str, Contract] = {
         ),
         is_gradient=True,
         sums=fine_tune_sums,
-        settings={},
     ),
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from innerloop import MAML, MAMLPlusPlus, UserError
-from innerloop.models import MLP
+from innerloop import MAML, Episodes, MAMLPlusPlus, UserError, evaluate
+from innerloop.models import MLP, BatchNorm
 from tests.algorithms import naive
 from tests.algorithms.networks import Small
 from tests.helpers import random_episodes, relative_error
@@ -119,11 +119,56 @@ def test_per_step_statistics_are_used_where_they_are_asked_for():
 
 
 def test_more_steps_in_use_than_in_training():
+    """They go on with the last rate, the last norms and the last statistics."""
     algorithm = make(bn="per_step")
-    params, episodes = algorithm.init_params(), random_episodes(tasks=1)
+    params, episodes = trained_statistics(algorithm, rounds=3)
+    params["rate@conv.weight"][-1] = 0.0
     task = episodes.task(0)
     steps = list(algorithm.adapt_steps(params, task.support_x, task.support_y, inner_steps=9))
     assert len(steps) == 10
+    last = naive.STEPS
+    for later in steps[last + 1 :]:
+        assert torch.equal(later["conv.weight"], steps[last]["conv.weight"])
+        assert torch.equal(later["mean@norm"], params["mean@norm"][last])
+        assert torch.equal(later["norm.bias"], params["step@norm.bias"][last])
+        assert not torch.equal(later["head.weight"], steps[last]["head.weight"])
+
+
+class Sampler:
+    """Enough of a sampler for `evaluate`."""
+
+    n_way, split, seed = 3, "test", 0
+
+    def __init__(self, episodes):
+        self.episodes = episodes
+
+    def batch(self, start, count):
+        return Episodes(*(t[start : start + count] for t in self.episodes))
+
+    def protocol(self):
+        return {}
+
+
+@pytest.mark.parametrize("bn", ["transductive", "support", "per_step"])
+def test_evaluation_of_many_tasks_is_that_of_each(bn):
+    algorithm = make(bn=bn)
+    params, episodes = trained_statistics(algorithm, rounds=3)
+    result = evaluate(algorithm, params, Sampler(episodes), tasks=4)
+    losses = []
+    for i in range(4):
+        task = episodes.task(i)
+        steps = algorithm.adapt_steps(params, task.support_x, task.support_y)
+        losses.append([algorithm.query_loss(fast, task)[0].item() for fast in steps])
+    assert result["loss_per_step"] == pytest.approx(torch.tensor(losses).mean(0).tolist())
+
+
+def test_norms_that_the_network_does_not_use():
+    model = Small()
+    model.spare = BatchNorm(3).double()
+    algorithm = MAMLPlusPlus(model, naive.LR, naive.STEPS)
+    params, episodes = algorithm.init_params(), random_episodes()
+    grads, _ = algorithm.meta_gradient(params, episodes)
+    assert grads["mean@spare"].abs().max() == grads["variance@spare"].abs().max() == 0
 
 
 def test_statistics_of_every_step_need_norms_and_the_option():
@@ -135,6 +180,8 @@ def test_statistics_of_every_step_need_norms_and_the_option():
         MAML(Small(), bn="per_step")
     with pytest.raises(UserError, match="multi_step_loss_until"):
         make(multi_step_loss_until=1.5)
+    with pytest.raises(UserError, match="nothing is left to adapt"):
+        make(adapted="norm.*")
 
 
 def test_adapting_the_head_alone_keeps_per_step_norms_and_statistics():

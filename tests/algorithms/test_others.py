@@ -6,10 +6,21 @@ import pytest
 import torch
 from torch import nn
 
-from innerloop import ANIL, BOIL, MAML, FineTune, MetaSGD, ProtoNet, Reptile, UserError
-from innerloop.models import MLP, Conv4
+from innerloop import (
+    ANIL,
+    BOIL,
+    MAML,
+    Episodes,
+    FineTune,
+    MetaSGD,
+    ProtoNet,
+    Reptile,
+    SinusoidSampler,
+    UserError,
+)
+from innerloop.models import MLP, BatchNorm, Conv4
 from tests.algorithms.networks import GRUClassifier, Small
-from tests.helpers import random_episodes
+from tests.helpers import NormNet, random_episodes
 
 
 def changed(algorithm, episodes):
@@ -36,15 +47,57 @@ def test_only_what_is_named_is_adapted(make, options, expected):
 
 
 def test_nothing_to_adapt_is_named():
-    with pytest.raises(UserError, match=r"'layers\.7' names none of conv\.weight"):
-        MAML(Small(), adapted="layers.7")
+    for typo in ("layers.7", "head.*, layers.7"):
+        with pytest.raises(UserError, match=r"'layers\.7' is none of .* conv\.weight"):
+            MAML(Small(), adapted=typo)
     with pytest.raises(UserError, match=r"no module called head.*cell\.weight_ih"):
         ANIL(GRUClassifier())
 
 
-def test_boil_refuses_a_shared_head_with_the_way_out():
+@pytest.mark.parametrize("head", ["shared", "linear"])
+def test_boil_refuses_a_head_of_equal_rows_with_the_way_out(head):
     with pytest.raises(UserError, match="head='random'"):
-        BOIL(Conv4(5, head="shared"))
+        BOIL(Conv4(5, head=head))
+
+
+def test_boil_takes_a_frozen_head():
+    model = Conv4(3, width=4, image_size=16, head="random").double()
+    model.head.requires_grad_(False)
+    algorithm = BOIL(model, 0.1)
+    assert not any(name.startswith("head.") for name in algorithm.adapted_names)
+    grads, _ = algorithm.meta_gradient(algorithm.init_params(), random_episodes())
+    assert grads["convs.0.weight"].abs().max() > 0
+
+
+class NormedHead(Small):
+    """A head that looks at several examples at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Sequential(BatchNorm(48), self.head).double()
+
+
+class TiedHead(Small):
+    """A head whose bias is also the body's."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv.bias = self.head.bias
+
+
+@pytest.mark.parametrize("network", [NormedHead, TiedHead])
+@pytest.mark.parametrize("bn", ["transductive", "support"])
+def test_no_short_cut_for_a_head_that_is_not_a_plain_layer(network, bn):
+    """Its features cannot be taken apart from it."""
+    algorithm = ANIL(network(), 0.1, 2, bn=bn, adapted="head.*, conv.bias")
+    assert not algorithm.keeps_body
+    task = random_episodes(tasks=1).task(0)
+    params = algorithm.init_params()
+    fast = algorithm.adapt(params, task.support_x, task.support_y)
+    predict = algorithm.predictor(params, task.support_x, task.query_x)
+    torch.testing.assert_close(
+        predict(fast), algorithm.query_outputs(fast, task.support_x, task.query_x)
+    )
 
 
 def test_the_body_is_computed_once_for_all_inner_steps():
@@ -75,6 +128,14 @@ def test_reptile_takes_mini_batches_in_turn():
     assert [y.tolist() for y in seen] == rows
     with pytest.raises(UserError, match="inner_batch_size"):
         Reptile(Small(), inner_batch_size=0)
+
+
+def test_reptile_at_use_sees_the_whole_support_set():
+    task = random_episodes(tasks=1).task(0)
+    small, whole = Reptile(Small(), 0.1, 2, inner_batch_size=2), Reptile(Small(), 0.1, 2)
+    params = whole.init_params()
+    a, b = (x.adapt(params, task.support_x, task.support_y) for x in (small, whole))
+    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_reptile_with_plain_descent_moves_to_the_mean_of_the_adapted_weights():
@@ -137,3 +198,24 @@ def test_baseline_of_regression_adapts_everything():
     assert algorithm.adapted_names == [name for name, _ in model.named_parameters()]
     with pytest.raises(UserError, match="HeadedModel"):
         FineTune(GRUClassifier(), num_classes=5, adapted="all")
+
+
+def test_baseline_refuses_batch_norm_that_would_mix_tasks():
+    with pytest.raises(UserError, match="replace_batch_norm"):
+        FineTune(NormNet("batch"))
+
+
+def test_protonet_refuses_regression():
+    waves = SinusoidSampler().batch(0, 2)
+    algorithm = ProtoNet(MLP(1, 1))
+    with pytest.raises(UserError, match="cannot learn regression"):
+        algorithm.meta_gradient(algorithm.init_params(), waves)
+
+
+def test_targets_of_another_shape_are_refused():
+    """They would be spread over the outputs: [K, 1] against [K]."""
+    for loss in (nn.functional.mse_loss, nn.MSELoss()):
+        algorithm = MAML(MLP(1, 1), loss=loss)
+        x, y = torch.zeros(2, 5, 1), torch.zeros(2, 5)
+        with pytest.raises(UserError, match=r"\(5, 1\) and targets \(5,\)"):
+            algorithm.meta_gradient(algorithm.init_params(), Episodes(x, y, x, y))

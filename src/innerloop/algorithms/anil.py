@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from innerloop.algorithms.maml import MAML
+from innerloop.errors import UserError
 
 
 class ANIL(MAML):
@@ -41,3 +44,12 @@ class BOIL(MAML):
     """
 
     adapts = "body"
+
+    def __init__(self, model: nn.Module, *arguments, **options) -> None:
+        super().__init__(model, *arguments, **options)
+        rows = getattr(getattr(model, "head", None), "weight", None)
+        if rows is not None and rows.ndim == 2 and len(rows) > 1 and (rows == rows[0]).all():
+            raise UserError(
+                "all rows of the head are the same, so that nothing flows back into the body: "
+                "give the network head='random'"
+            )

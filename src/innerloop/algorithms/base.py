@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from innerloop.episodes import Episodes
 from innerloop.errors import UserError
-from innerloop.functional import Params, accuracy, mean_squared_error
+from innerloop.functional import Params, accuracy, detach, mean_squared_error
 from innerloop.models.layers import (
     FeaturesOf,
     HeadedModel,
@@ -36,7 +36,8 @@ class Algorithm(ABC):
         loss: of outputs and targets, the mean over the examples of one set.
         bn: where batch norm takes the statistics for queries from:
             `"transductive"`, the query set itself, so that a prediction depends on
-            the other queries; or `"support"`, the support set alone.
+            the other queries; or `"support"`, the support set alone.  (`MAMLPlusPlus` has a
+            third.)
         chunk_size: tasks computed at a time, to bound memory; None for all.
 
     Raises:
@@ -66,7 +67,8 @@ class Algorithm(ABC):
             raise UserError(f"chunk_size must be at least 1, not {chunk_size}")
         check_batch_norm(model, own_only=bn != "transductive")
         # PyTorch's own fails where it is differentiated forward over reverse.
-        self.loss = mean_squared_error if loss is F.mse_loss else loss
+        mse = isinstance(loss, nn.MSELoss) and loss.reduction == "mean"
+        self.loss = mean_squared_error if mse or loss is F.mse_loss else loss
         self.model, self.bn, self.chunk_size = model, bn, chunk_size
         # Parameters that hold one row for every class.
         self._shared_rows = {
@@ -149,7 +151,7 @@ class Algorithm(ABC):
             each metric, scalars: `loss` (query loss), for class labels `accuracy`
             (query accuracy, 0..1).
         """
-        means = []
+        params, means = detach(params), []
         for chunk in episodes.chunks(self.chunk_size):
             share = chunk.num_tasks / episodes.num_tasks
             parts = self.chunk_gradient(params, chunk, progress)

@@ -11,7 +11,7 @@ from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.episodes import Episodes
 from innerloop.errors import UserError
 from innerloop.functional import Params
-from innerloop.models.layers import HeadedModel, statistics_by_group
+from innerloop.models.layers import check_batch_norm, statistics_by_group
 
 
 class FineTune(GradientBased):
@@ -51,15 +51,20 @@ class FineTune(GradientBased):
         if adapted is None:
             adapted = "all" if num_classes is None else "head"
         super().__init__(model, inner_lr, inner_steps, adapted=adapted, **options)
-        if num_classes is not None and not isinstance(model, HeadedModel):
-            raise UserError("fine-tuning of classes needs a network that is a HeadedModel")
+        # All tasks go through the network in one batch.
+        check_batch_norm(model, own_only=True)
+        if num_classes is not None and not hasattr(getattr(model, "head", None), "weight"):
+            raise UserError(
+                "fine-tuning of classes needs a network whose last layer is a linear one called "
+                "head: an innerloop.models.HeadedModel"
+            )
         self.num_classes = num_classes
 
     def init_params(self) -> Params:
         params = super().init_params()
         if self.num_classes is None:
             return params
-        row = params["head.weight"]
+        row = self.model.head.weight.detach()
         shape = (self.num_classes, row.shape[1])
         return params | {
             "classifier@weight": row.new_zeros(shape),

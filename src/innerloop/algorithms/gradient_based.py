@@ -69,19 +69,23 @@ class GradientBased(Algorithm):
     def _names(self, adapted: str) -> list[str]:
         """The names of the trainable parameters that `adapted` means."""
         names = [name for name, p in self.model.named_parameters() if p.requires_grad]
-        head = [name for name in names if name.startswith("head.")]
-        if adapted in ("head", "body") and not head:
+        if adapted in ("head", "body") and not hasattr(self.model, "head"):
             raise UserError(
                 f"this network has no module called head, so adapted={adapted!r} has no meaning: "
                 f"name the parameters instead, with wildcards; there are {', '.join(names)}"
             )
         if adapted == "body":
-            chosen = [name for name in names if name not in head]
+            chosen = [name for name in names if not name.startswith("head.")]
         else:
             patterns = {"all": "*", "head": "head.*"}.get(adapted, adapted).split(",")
-            chosen = [n for n in names if any(fnmatchcase(n, p.strip()) for p in patterns)]
-        if not chosen:
-            raise UserError(f"adapted={adapted!r} names none of {', '.join(names)}")
+            matches = {p: [n for n in names if fnmatchcase(n, p.strip())] for p in patterns}
+            for pattern, found in matches.items():
+                if not found:
+                    raise UserError(
+                        f"adapted: {pattern.strip()!r} is none of the trainable parameters "
+                        f"{', '.join(names)}"
+                    )
+            chosen = [name for name in names if any(name in found for found in matches.values())]
         if self._shared_rows and not self._shared_rows & set(chosen):
             raise UserError(
                 f"adapted={adapted!r} leaves out the shared head, whose rows would stay the same "
@@ -92,15 +96,21 @@ class GradientBased(Algorithm):
     @property
     def keeps_body(self) -> bool:
         """Whether the inner loop changes nothing below the last layer."""
-        return isinstance(self.model, HeadedModel) and all(
-            name.startswith("head.") for name in self.adapted_names
-        )
+        return self.plain_head and all(name.startswith("head.") for name in self.adapted_names)
 
     @property
     def features_in_one_batch(self) -> bool:
         """Whether the body's features can be computed for all tasks at once."""
-        plain_head = isinstance(getattr(self.model, "head", None), (SharedHead, nn.Linear))
-        return isinstance(self.model, HeadedModel) and plain_head and keeps_tasks_apart(self.model)
+        return self.plain_head and keeps_tasks_apart(self.model)
+
+    @property
+    def plain_head(self) -> bool:
+        """Whether the network is a body, and a linear layer that shares nothing with it."""
+        if not isinstance(self.model, HeadedModel):
+            return False
+        own = {id(p) for p in self.model.head.parameters()}
+        uses = [p for _, p in self.model.named_parameters(remove_duplicate=False) if id(p) in own]
+        return isinstance(self.model.head, (SharedHead, nn.Linear)) and len(uses) == len(own)
 
     def start(self, params: Params, n_way: int | None, names: list[str] | None = None) -> Params:
         """The weights that the inner loop changes, as they are before its first step."""

@@ -33,7 +33,8 @@ class MAML(GradientBased):
             (derivative-order annealing; Antoniou et al. 2019).
         derivative: how second derivatives are taken: `"reverse"`, through the recorded
             inner loop; or `"mixed"`, step by step from the last to the first, so that
-            memory does not grow with the inner steps.  The numbers are the same.
+            memory grows by the weights of each inner step alone, not by its graph.
+            The numbers are the same.
         options: `adapted`, `inner_reduction`, `inner_max_norm` of `GradientBased`;
             `loss`, `bn`, `chunk_size` of `Algorithm`.
 

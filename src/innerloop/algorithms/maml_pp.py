@@ -74,6 +74,11 @@ class MAMLPlusPlus(MAML):
             owned = {f"{n}.{part}" for n in self._norms for part in ("weight", "bias")}
             self._per_step = [name for name in super().init_params() if name in owned]
             self.adapted_names = [n for n in self.adapted_names if n not in self._per_step]
+            if not self.adapted_names:
+                raise UserError(
+                    "nothing is left to adapt: with per_step_norm the inner loop leaves batch norm "
+                    "alone; adapt more, or set per_step_norm to false"
+                )
         if per_step_statistics:
             self.moving_averages = frozenset(
                 f"{part}@{norm}" for norm in self._norms for part in ("mean", "variance")
@@ -146,12 +151,15 @@ class MAMLPlusPlus(MAML):
         steps: Iterator[Params] = self.inner_loop(
             detach(learnt), task.support_x, task.support_y, n_way=n_way
         )
-        for weights in steps:
+        for step, weights in enumerate(steps):
             with seen_statistics() as seen:
                 self.forward(weights, task.support_x)
             for name, module in self._norms.items():
-                for part, value in zip(("mean", "variance"), seen[module], strict=True):
-                    rows[f"{part}@{name}"].append(value)
+                names = f"mean@{name}", f"variance@{name}"
+                # A norm that the network does not use keeps what it has.
+                values = seen.get(module, [params[n][step] for n in names])
+                for n, value in zip(names, values, strict=True):
+                    rows[n].append(value)
         return subtract(
             {name: params[name] for name in rows},
             {name: torch.stack(values) for name, values in rows.items()},

@@ -10,6 +10,7 @@ from torch import Tensor
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.body import gradient_through_features, keeps_tasks_apart
 from innerloop.episodes import Episodes
+from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.models.layers import HeadedModel
 
@@ -42,6 +43,8 @@ class ProtoNet(Algorithm):
         return params
 
     def count_ways(self, labels: Tensor) -> int:
+        if labels.is_floating_point():
+            raise UserError("prototypes are of classes: ProtoNet cannot learn regression")
         return int(labels.max()) + 1
 
     def embed(self, params: Params, x: Tensor) -> Tensor:

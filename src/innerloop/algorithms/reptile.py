@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -26,8 +29,9 @@ class Reptile(GradientBased):
 
     Args:
         model, inner_lr, inner_steps: see `GradientBased`.
-        inner_batch_size: examples in the mini-batch of an inner step, taken in turn from
-            the task's, which come in random order; None for all.
+        inner_batch_size: examples in the mini-batch of an inner step in training, taken in
+            turn from the task's, which come in random order; None for all.  At use every
+            step sees the whole support set.
         options: `adapted`, `inner_reduction`, `inner_max_norm` of `GradientBased`;
             `loss`, `bn`, `chunk_size` of `Algorithm`.
 
@@ -65,12 +69,18 @@ class Reptile(GradientBased):
             x, y = x[batch], y[batch]
         return super().inner_loss(params, fast, x, y, step, n_way, network)
 
+    def adapt_steps(self, params: Params, *support: Tensor, **options) -> Iterator[Params]:
+        # At use, a few steps on mini-batches could leave out classes.
+        whole = copy.copy(self)
+        whole.inner_batch_size = None
+        return GradientBased.adapt_steps(whole, params, *support, **options)
+
     def task_gradient(
         self, params: Params, task: Episodes, n_way: int | None, progress: float
     ) -> tuple[Params, Params]:
         x = torch.cat([task.support_x, task.query_x])
         y = torch.cat([task.support_y, task.query_y])
-        adapted = self.adapt(params, x, y, n_way=n_way)
+        *_, adapted = self.inner_loop(params, x, y, n_way=n_way)
         grads = zeros_like(params)
         for name in self.adapted_names:
             difference = params[name] - adapted[name]

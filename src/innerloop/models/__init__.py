@@ -1,8 +1,16 @@
 """Networks of the few-shot papers, and the layers that they are made of."""
 
 from innerloop.models.conv4 import Conv4
-from innerloop.models.layers import BatchNorm, SharedHead, replace_batch_norm
+from innerloop.models.layers import BatchNorm, HeadedModel, SharedHead, replace_batch_norm
 from innerloop.models.mlp import MLP
 from innerloop.models.tutorial_conv import TutorialConv
 
-__all__ = ["MLP", "BatchNorm", "Conv4", "SharedHead", "TutorialConv", "replace_batch_norm"]
+__all__ = [
+    "MLP",
+    "BatchNorm",
+    "Conv4",
+    "HeadedModel",
+    "SharedHead",
+    "TutorialConv",
+    "replace_batch_norm",
+]
