@@ -1,8 +1,10 @@
 """Peak memory of a second-order meta-gradient against inner steps: `python -m benchmarks.memory`.
 
-Reverse mode, mixed mode, and a task-by-task loop with `higher`, each measurement in a process of
-its own.  The peak is that of resident memory during the second of two meta-gradients, less what
-was there before the first.  Writes `benchmarks/results/memory.json` and `docs/img/memory.png`.
+Reverse mode, mixed mode, mixed mode with chunks of one task, and a task-by-task loop with
+`higher`, each measurement in a process of its own.  The peak is that of resident memory during the
+second of two meta-gradients, less what was there before the first.  Writes
+`benchmarks/results/memory.json` and `docs/img/memory.png`; with names of ways, only these are
+measured again.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from benchmarks.figures import RESULTS, machine
 from innerloop.models import Conv4
 
 STEPS = (1, 2, 5, 10, 20, 50)
-WAYS = ("reverse", "mixed", "higher")
+WAYS = ("reverse", "mixed", "mixed, task by task", "higher")
 TASKS, N_WAY, K_QUERY = 4, 5, 15
 
 
@@ -53,7 +55,8 @@ class Peak(threading.Thread):
 
 
 def with_innerloop(model: torch.nn.Module, episodes: innerloop.Episodes, steps: int, way: str):
-    maml = innerloop.MAML(model, 0.01, steps, derivative=way)
+    mode, alone = way.split(",")[0], "task by task" in way
+    maml = innerloop.MAML(model, 0.01, steps, derivative=mode, chunk_size=1 if alone else None)
     params = maml.init_params()
     return lambda: maml.meta_gradient(params, episodes)[0]
 
@@ -110,6 +113,7 @@ def draw(runs: dict[str, dict[str, dict[str, float]]]) -> None:
     labels = {
         "reverse": ("all tasks at once, reverse mode", BLUE, "o-"),
         "mixed": ("all tasks at once, mixed mode", GREEN, "s-"),
+        "mixed, task by task": ("task by task, mixed mode", GREEN, "s--"),
         "higher": ("task by task, higher", ORANGE, "^--"),
     }
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -126,6 +130,7 @@ def draw(runs: dict[str, dict[str, dict[str, float]]]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks(STEPS, [str(s) for s in STEPS])
+    axes.set_yticks([50, 100, 200, 500, 1000, 2000], ["50", "100", "200", "500", "1000", "2000"])
     axes.minorticks_off()
     axes.set_xlabel("inner steps")
     axes.set_ylabel("peak memory of a meta-gradient, MB")
@@ -137,21 +142,24 @@ def draw(runs: dict[str, dict[str, dict[str, float]]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("ways", nargs="*", help=f"of {'; '.join(WAYS)}; all by default")
     parser.add_argument("--one", nargs=2, metavar=("WAY", "STEPS"), help="one measurement, as JSON")
     arguments = parser.parse_args()
     if arguments.one:
         way, steps = arguments.one
         print(json.dumps(measure(way, int(steps))))
         return
-    runs: dict[str, dict[str, dict[str, float]]] = {}
-    for way in WAYS:
+    path = RESULTS / "memory.json"
+    runs = json.loads(path.read_text())["runs"] if arguments.ways and path.exists() else {}
+    for way in arguments.ways or WAYS:
         for steps in STEPS:
             command = [sys.executable, "-m", "benchmarks.memory", "--one", way, str(steps)]
             result = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
             print(way, steps, f"{result['bytes'] / 2**20:.0f} MB {result['seconds']:.2f} s")
             runs.setdefault(way, {})[str(steps)] = result
+    runs = {way: runs[way] for way in WAYS if way in runs}
     report = {"command": "python -m benchmarks.memory", "machine": machine(), "runs": runs}
-    (RESULTS / "memory.json").write_text(json.dumps(report, indent=1) + "\n")
+    path.write_text(json.dumps(report, indent=1) + "\n")
     draw(runs)
 
 

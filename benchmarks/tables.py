@@ -53,14 +53,19 @@ WORDS = {
             "at 5- / 20-way. "
             "Memory: peak of the process in training less what it was before, at 5- / 20-way."
         ),
+        "per_step": (
+            "With the running statistics of each inner step (`bn: per_step`), which make each "
+            "prediction independent of the other queries, the same 5-way run reaches {}."
+        ),
         "memory_head": (
-            "| inner steps | reverse mode, MB | mixed mode, MB | `higher`, task by task, MB "
-            "| reverse, s | mixed, s | `higher`, s |"
+            "| inner steps | reverse mode, MB | mixed mode, MB | mixed, task by task, MB "
+            "| `higher`, task by task, MB | reverse, s | mixed, s | mixed, task by task, s "
+            "| `higher`, s |"
         ),
         "memory_note": (
-            "4 tasks, 5-way 1-shot, 15 queries a class, Conv4 with 64 filters, 28 x 28. `higher` "
-            "keeps the graph of one task at a time, the other two those of all four. "
-            "`python -m benchmarks.memory`, two threads of an {processor}."
+            "4 tasks, 5-way 1-shot, 15 queries a class, Conv4 with 64 filters, 28 x 28. *Task by "
+            "task*: the graph of one task at a time (`chunk_size: 1`), otherwise those of all "
+            "four. `python -m benchmarks.memory`, two threads of an {processor}."
         ),
         "sinusoid_head": "| network | K | inner rate | before | after 1 step | after 10 steps |",
         "pre-trained": "pre-trained",
@@ -96,13 +101,17 @@ WORDS = {
             "被适应的参数个数: 内循环所改变的, 分别为 5- / 20-way。"
             "内存: 训练时进程的峰值减去训练前的占用, 分别为 5- / 20-way。"
         ),
+        "per_step": (
+            "用每一步的滑动统计量 (`bn: per_step`, 预测不依赖其他查询样本), "
+            "同一个 5-way 运行达到 {}。"
+        ),
         "memory_head": (
-            "| 内循环步数 | 反向模式, MB | 混合模式, MB | `higher`, 逐个任务, MB "
-            "| 反向, 秒 | 混合, 秒 | `higher`, 秒 |"
+            "| 内循环步数 | 反向模式, MB | 混合模式, MB | 混合, 逐个任务, MB "
+            "| `higher`, 逐个任务, MB | 反向, 秒 | 混合, 秒 | 混合, 逐个任务, 秒 | `higher`, 秒 |"
         ),
         "memory_note": (
             "4 个任务, 5-way 1-shot, 每类 15 个查询样本, 64 个滤波器的 Conv4, 28 x 28。"
-            "`higher` 同一时刻只保留一个任务的计算图, 另外两种保留全部四个任务的。"
+            "逐个任务: 同一时刻只保留一个任务的计算图 (`chunk_size: 1`), 否则保留全部四个任务的。"
             "`python -m benchmarks.memory`, {processor} 的两个线程。"
         ),
         "sinusoid_head": "| 网络 | K | 内循环学习率 | 适应前 | 1 步后 | 10 步后 |",
@@ -192,6 +201,8 @@ def algorithms_table(words: dict[str, str], rows: tuple[str, ...] | None = None)
             both[1] = both[3] = ""
         cells = [name, percent(five), percent(five["support"]), percent(twenty), *both]
         lines.append(f"| {' | '.join(cells)} |")
+        if rows and "per_step" in five:
+            lines += ["", words["per_step"].format(percent(five["per_step"]))]
     if rows:
         return "\n".join([*lines, ""])
     return "\n".join([*lines, "", note(words["algorithms_note"], report), ""])
@@ -212,9 +223,9 @@ def memory_table(words: dict[str, str]) -> str:
     """Peak memory and time of a second-order meta-gradient against inner steps."""
     report = json.loads((RESULTS / "memory.json").read_text())
     runs = report["runs"]
-    lines = [words["memory_head"], "|---" * 7 + "|"]
+    lines = [words["memory_head"], "|---" * (1 + 2 * len(runs)) + "|"]
     for steps in runs["reverse"]:
-        points = [runs[way][steps] for way in ("reverse", "mixed", "higher")]
+        points = [way[steps] for way in runs.values()]
         cells = [f"{r['bytes'] / 2**20:,.0f}" for r in points]
         cells += [f"{r['seconds']:.2f}" for r in points]
         lines.append(f"| {steps} | {' | '.join(cells)} |")

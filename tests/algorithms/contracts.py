@@ -218,7 +218,7 @@ CONTRACTS: dict[str, Contract] = {
     ),
     "boil": Contract(
         make=partial(BOIL, inner_lr=LR, inner_steps=STEPS),
-        foreign=partial(BOIL, inner_lr=LR, inner_steps=STEPS, adapted="cell*,layer.*"),
+        foreign=partial(BOIL, inner_lr=LR, inner_steps=STEPS, adapted="[!o]*"),
         naive=partial(naive.maml, adapted=not_in_head),
         is_gradient=True,
         sums=boil_sums,
