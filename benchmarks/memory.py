@@ -2,7 +2,7 @@
 
 Reverse mode, mixed mode, mixed mode with chunks of one task, and a task-by-task loop with
 `higher`, each measurement in a process of its own.  The peak is that of resident memory during the
-second of two meta-gradients, less what was there before the first.  Writes
+second of two meta-gradients, less what was there before it.  Writes
 `benchmarks/results/memory.json` and `docs/img/memory.png`; with names of ways, only these are
 measured again.
 """
@@ -10,6 +10,7 @@ measured again.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
@@ -94,8 +95,10 @@ def measure(way: str, steps: int) -> dict[str, float]:
         meta_gradient = with_higher(model, episodes, steps)
     else:
         meta_gradient = with_innerloop(model, episodes, steps, way)
-    before = resident()
+    # The first one also loads code of PyTorch's that stays.
     meta_gradient()
+    gc.collect()
+    before = resident()
     peak = Peak()
     peak.start()
     started = time.perf_counter()

@@ -64,7 +64,7 @@ class FineTune(GradientBased):
         params = super().init_params()
         if self.num_classes is None:
             return params
-        row = self.model.head.weight.detach()
+        row = self.model.get_parameter("head.weight").detach()
         shape = (self.num_classes, row.shape[1])
         return params | {
             "classifier@weight": row.new_zeros(shape),
