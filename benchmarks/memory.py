@@ -1,8 +1,8 @@
 """Peak memory of a second-order meta-gradient against inner steps: `python -m benchmarks.memory`.
 
 Reverse mode, mixed mode, mixed mode with chunks of one task, and a task-by-task loop with
-`higher`, each measurement in a process of its own.  The peak is that of resident memory during the
-second of two meta-gradients, less what was there before it.  Writes
+`higher`, each measurement in a process of its own.  The peak is that of resident memory during two
+meta-gradients, less what was there before, when the same code had run on a tiny network.  Writes
 `benchmarks/results/memory.json` and `docs/img/memory.png`; with names of ways, only these are
 measured again.
 """
@@ -10,7 +10,6 @@ measured again.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import subprocess
 import sys
@@ -87,25 +86,27 @@ def measure(way: str, steps: int) -> dict[str, float]:
     """Peak bytes and seconds of one meta-gradient, in this process."""
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
     torch.set_num_threads(2)
-    model = Conv4(N_WAY, head="random")
     data = innerloop.data.random_images()
     sampler = innerloop.EpisodeSampler(data, n_way=N_WAY, k_shot=1, k_query=K_QUERY)
-    episodes = sampler.batch(0, TASKS)
-    if way == "higher":
-        meta_gradient = with_higher(model, episodes, steps)
-    else:
-        meta_gradient = with_innerloop(model, episodes, steps, way)
-    # The first one also loads code of PyTorch's that stays.
-    meta_gradient()
-    gc.collect()
+    # What PyTorch loads when it is first asked for such derivatives is not counted.
+    prepare(way, Conv4(N_WAY, head="random", width=2), sampler.batch(0, 1), 1)()
+    meta_gradient = prepare(way, Conv4(N_WAY, head="random"), sampler.batch(0, TASKS), steps)
     before = resident()
     peak = Peak()
     peak.start()
+    meta_gradient()
     started = time.perf_counter()
     gradient = meta_gradient()
     seconds = time.perf_counter() - started
     norm = sum(g.square().sum() for g in gradient.values()).sqrt().item()
     return {"bytes": peak.stop() - before, "seconds": seconds, "gradient_norm": norm}
+
+
+def prepare(way: str, model: torch.nn.Module, episodes: innerloop.Episodes, steps: int):
+    """A function that computes one meta-gradient."""
+    if way == "higher":
+        return with_higher(model, episodes, steps)
+    return with_innerloop(model, episodes, steps, way)
 
 
 def draw(runs: dict[str, dict[str, dict[str, float]]]) -> None:
