@@ -152,7 +152,11 @@ class TerminalReport(SilentReport):
         self.console.print(
             f"\nthe run is in {folder}: look at {folder / PICTURE}\nnext, try\n"
             f"  innerloop evaluate {folder} --tasks 1000{support}\n"
-            + (f"  innerloop evaluate {folder} {again}{steps}\n" if again or steps else "")
+            + (
+                f"  innerloop evaluate {folder} {again}{steps}".rstrip() + "\n"
+                if again + steps
+                else ""
+            )
             + ("" if not again else "  innerloop train --data omniglot")
         )
 
