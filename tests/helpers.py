@@ -99,8 +99,8 @@ class NormNet(nn.Module):
         self.conv1, self.conv2 = nn.Conv2d(1, 4, 3, 4, 1), nn.Conv2d(4, 4, 3, 1, 1)
         self.norm1, self.norm2 = make(), make()
         self.head = nn.Linear(64, n_way)
-        for p in self.parameters():
-            if p.ndim > 1:
+        for module in (self.conv1, self.conv2, self.head):
+            for p in module.parameters():
                 nn.init.normal_(p, 0.0, 0.3, generator=generator)
 
     def forward(self, x):
