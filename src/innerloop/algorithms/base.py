@@ -101,6 +101,11 @@ class Algorithm(ABC):
         """
 
     @abstractmethod
+    def adaptation(
+        self, params: Params, x: Tensor, y: Tensor, inner_steps: int | None, n_way: int | None
+    ) -> Iterator[Params]:
+        """`adapt_steps` on the support set `x`, `y`, with its N counted where that is needed."""
+
     def adapt_steps(
         self,
         params: Params,
@@ -120,6 +125,8 @@ class Algorithm(ABC):
             n_way: N, for a network with a shared head; None to count the classes in
                 `support_y` (not possible inside `vmap`).
         """
+        n_way = self.count_ways(support_y) if n_way is None else n_way
+        return self.adaptation(params, support_x, support_y, inner_steps, n_way)
 
     def adapt(
         self,

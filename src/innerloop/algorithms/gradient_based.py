@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,32 @@ from innerloop.models.layers import HeadedModel, SharedHead
 
 REDUCTIONS = ("mean", "per_shot")
 Network = Callable[[Params, Tensor], Tensor]
+
+
+class Support(NamedTuple):
+    """The support set of one task, as the inner loop sees it.
+
+    Attributes:
+        x: `[N*K, ...]`, or `[N*K, F]` where `network` takes features.
+        y: `[N*K]`.
+        n_way: as for `adapt_steps`.
+        network: from weights and `x` to outputs; None for the whole network.
+        batch_size: examples in the mini-batch of a step; None for all.
+    """
+
+    x: Tensor
+    y: Tensor
+    n_way: int | None
+    network: Network | None = None
+    batch_size: int | None = None
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The examples of inner step `step`: mini-batches in turn, then from the start again."""
+        size = self.batch_size
+        if size is None or size >= len(self.y):
+            return self.x, self.y
+        rows = torch.arange(step * size, (step + 1) * size, device=self.y.device) % len(self.y)
+        return self.x[rows], self.y[rows]
 
 
 class GradientBased(Algorithm):
@@ -130,52 +157,40 @@ class GradientBased(Algorithm):
         loss = self.loss(outputs, targets)
         return loss * outputs.shape[-1] if self.inner_reduction == "per_shot" else loss
 
-    def inner_loss(
-        self,
-        params: Params,
-        fast: Params,
-        x: Tensor,
-        y: Tensor,
-        step: int,
-        n_way: int | None,
-        network: Network | None = None,
-    ) -> Tensor:
+    def inner_loss(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
         """The loss that inner step `step` descends on, as a function of all that it depends on."""
-        network = network or self.forward
-        return self.support_loss(network({**self.rest(params, n_way, step), **fast}, x), y)
+        network = support.network or self.forward
+        x, y = support.batch(step)
+        weights = {**self.rest(params, support.n_way, step), **fast}
+        return self.support_loss(network(weights, x), y)
 
     def inner_loop(
         self,
         params: Params,
-        x: Tensor,
-        y: Tensor,
+        support: Support,
         *,
         inner_steps: int | None = None,
-        n_way: int | None = None,
         first_order: bool = False,
         names: list[str] | None = None,
-        network: Network | None = None,
     ) -> Iterator[Params]:
         """The inner loop of one task: yields all weights before the first and after each step.
 
         Args:
             params: the meta-parameters.
-            x, y: the support set.
-            inner_steps, n_way: as for `adapt_steps`.
+            support: what is learnt from.
+            inner_steps: None for as many as in training.
             first_order: inner gradients are constants when the result is differentiated.
             names: the parameters that are changed; None for those of `adapted`.
-            network: from weights and `x` to outputs, where `x` is not what the
-                whole network takes; see `head_outputs`.
         """
-        fast = self.start(params, n_way, names)
+        fast = self.start(params, support.n_way, names)
         steps = self.inner_steps if inner_steps is None else inner_steps
         for step in range(steps + 1):
-            yield {**self.rest(params, n_way, step), **fast}
+            yield {**self.rest(params, support.n_way, step), **fast}
             if step == steps:
                 return
 
             def loss(fast: Params, step: int = step) -> Tensor:
-                return self.inner_loss(params, fast, x, y, step, n_way, network)
+                return self.inner_loss(params, fast, support, step)
 
             fast = inner_step(
                 loss,
@@ -185,28 +200,13 @@ class GradientBased(Algorithm):
                 first_order=first_order,
             )
 
-    def adapt_steps(
-        self,
-        params: Params,
-        support_x: Tensor,
-        support_y: Tensor,
-        *,
-        inner_steps: int | None = None,
-        n_way: int | None = None,
+    def adaptation(
+        self, params: Params, x: Tensor, y: Tensor, inner_steps: int | None, n_way: int | None
     ) -> Iterator[Params]:
-        n_way = self.count_ways(support_y) if n_way is None else n_way
-        if not self.keeps_body:
-            return self.inner_loop(
-                params, support_x, support_y, inner_steps=inner_steps, n_way=n_way
-            )
-        return self.inner_loop(
-            params,
-            self.features(params, support_x),
-            support_y,
-            inner_steps=inner_steps,
-            n_way=n_way,
-            network=self.head_outputs,
-        )
+        support = Support(x, y, n_way)
+        if self.keeps_body:
+            support = Support(self.features(params, x), y, n_way, self.head_outputs)
+        return self.inner_loop(params, support, inner_steps=inner_steps)
 
     def head_outputs(self, weights: Params, features: Tensor) -> Tensor:
         """The outputs for `features`, what the last layer sees, with `weights` in it."""

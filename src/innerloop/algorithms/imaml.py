@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from innerloop.algorithms.gradient_based import GradientBased, Network
+from innerloop.algorithms.gradient_based import GradientBased, Support
 from innerloop.episodes import Episodes
 from innerloop.errors import UserError
 from innerloop.functional import Params, add, detach, dot, subtract, zeros_like
@@ -49,19 +49,10 @@ class IMAML(GradientBased):
             raise UserError(f"cg_steps must be at least 1, not {cg_steps}")
         self.regularization, self.cg_steps = regularization, cg_steps
 
-    def inner_loss(
-        self,
-        params: Params,
-        fast: Params,
-        x: Tensor,
-        y: Tensor,
-        step: int,
-        n_way: int | None,
-        network: Network | None = None,
-    ) -> Tensor:
-        away = subtract(fast, self.start(params, n_way, list(fast)))
+    def inner_loss(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
+        away = subtract(fast, self.start(params, support.n_way, list(fast)))
         pull = self.regularization / 2 * dot(away, away)
-        return super().inner_loss(params, fast, x, y, step, n_way, network) + pull
+        return super().inner_loss(params, fast, support, step) + pull
 
     def task_gradient(
         self, params: Params, task: Episodes, n_way: int | None, progress: float
@@ -72,16 +63,15 @@ class IMAML(GradientBased):
         def query_loss(params: Params, fast: Params) -> tuple[Tensor, Params]:
             return self.query_loss({**self.rest(params, n_way, 0), **fast}, task)
 
-        def support_gradient(params: Params, fast: Params) -> tuple[Params, Params]:
-            def loss(params: Params, fast: Params) -> Tensor:
-                outputs = self.forward({**self.rest(params, n_way, 0), **fast}, task.support_x)
-                return self.support_loss(outputs, task.support_y)
-
-            return torch.func.grad(loss, argnums=(0, 1))(params, fast)
+        # Of the support loss alone, without the pull.
+        support = Support(task.support_x, task.support_y, n_way)
+        support_gradient = torch.func.grad(super().inner_loss, argnums=(0, 1))
 
         def hessian_product(v: Params) -> tuple[Params, Params]:
             """∂²L/∂θ∂φ v and H v: forward over reverse."""
-            return torch.func.jvp(lambda f: support_gradient(params, f), (fast,), (v,))[1]
+            return torch.func.jvp(
+                lambda fast: support_gradient(params, fast, support, 0), (fast,), (v,)
+            )[1]
 
         def system(v: Params) -> Params:
             h = hessian_product(v)[1]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms.body import gradient_through_features
-from innerloop.algorithms.gradient_based import GradientBased
+from innerloop.algorithms.gradient_based import GradientBased, Support
 from innerloop.algorithms.mixed_mode import mixed_mode_gradient
 from innerloop.episodes import Episodes
 from innerloop.errors import UserError
@@ -92,9 +92,8 @@ class MAML(GradientBased):
 
         def loss_after_adaptation(params: Params) -> tuple[Tensor, Params]:
             total, metrics = torch.zeros(()), dict[str, Tensor]()
-            steps = self.inner_loop(
-                params, task.support_x, task.support_y, n_way=n_way, first_order=first_order
-            )
+            support = Support(task.support_x, task.support_y, n_way)
+            steps = self.inner_loop(params, support, first_order=first_order)
             for count, weights in zip(counts, steps, strict=True):
                 if count:
                     loss, metrics = self.query_loss(weights, task)
@@ -115,15 +114,8 @@ class MAML(GradientBased):
         head = [name for name in self.adapted_names if name.startswith("head.")]
 
         def loss_after_adaptation(params: Params, task: Episodes) -> tuple[Tensor, Params]:
-            *_, weights = self.inner_loop(
-                params,
-                task.support_x,
-                task.support_y,
-                n_way=n_way,
-                first_order=first_order,
-                names=head,
-                network=self.head_outputs,
-            )
+            support = Support(task.support_x, task.support_y, n_way, self.head_outputs)
+            *_, weights = self.inner_loop(params, support, first_order=first_order, names=head)
             return self.judge(self.head_outputs(weights, task.query_x), task.query_y)
 
         return gradient_through_features(self, params, episodes, loss_after_adaptation)

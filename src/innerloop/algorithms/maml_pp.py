@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
+from innerloop.algorithms.gradient_based import Support
 from innerloop.algorithms.maml import MAML
 from innerloop.episodes import Episodes
 from innerloop.errors import UserError
@@ -148,10 +147,8 @@ class MAMLPlusPlus(MAML):
             return {}
         # One more pass per step: values cannot be carried out of torch.func.grad.
         rows: dict[str, list[Tensor]] = {name: [] for name in self.moving_averages}
-        steps: Iterator[Params] = self.inner_loop(
-            detach(learnt), task.support_x, task.support_y, n_way=n_way
-        )
-        for step, weights in enumerate(steps):
+        support = Support(task.support_x, task.support_y, n_way)
+        for step, weights in enumerate(self.inner_loop(detach(learnt), support)):
             with seen_statistics() as seen:
                 self.forward(weights, task.support_x)
             for name, module in self._norms.items():

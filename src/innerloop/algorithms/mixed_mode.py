@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from innerloop.algorithms.gradient_based import Support
 from innerloop.episodes import Episodes
 from innerloop.functional import Params, add, descend, zeros_like
 
@@ -25,13 +26,13 @@ def mixed_mode_gradient(
     maml: MAML, params: Params, task: Episodes, n_way: int | None, counts: Sequence[float]
 ) -> tuple[Params, Params]:
     """As `MAML.task_gradient`; the query loss after step i counts `counts[i]` times."""
-    x, y = task.support_x, task.support_y
+    support = Support(task.support_x, task.support_y, n_way)
 
     def update(params: Params, fast: Params, gradient: Params, step: int) -> Params:
         return descend(fast, gradient, maml.rates(params, step), maml.inner_max_norm)
 
     def support_loss(params: Params, fast: Params, step: int) -> Tensor:
-        return maml.inner_loss(params, fast, x, y, step, n_way)
+        return maml.inner_loss(params, fast, support, step)
 
     def query_loss(params: Params, fast: Params, step: int) -> tuple[Tensor, Params]:
         loss, metrics = maml.query_loss({**maml.rest(params, n_way, step), **fast}, task)

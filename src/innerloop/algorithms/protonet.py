@@ -57,18 +57,12 @@ class ProtoNet(Algorithm):
         """Logits `[B, N]` of `x` from the prototypes among `params`."""
         return minus_squared_distances(self.embed(params, x), params[PROTOTYPES])
 
-    def adapt_steps(
-        self,
-        params: Params,
-        support_x: Tensor,
-        support_y: Tensor,
-        *,
-        inner_steps: int | None = None,
-        n_way: int | None = None,
+    def adaptation(
+        self, params: Params, x: Tensor, y: Tensor, inner_steps: int | None, n_way: int | None
     ) -> Iterator[Params]:
         """Yields once, whatever `inner_steps`: `params` with the prototypes `[N, F]`."""
-        n_way = self.count_ways(support_y) if n_way is None else n_way
-        yield params | {PROTOTYPES: prototypes(self.embed(params, support_x), support_y, n_way)}
+        assert n_way is not None
+        yield params | {PROTOTYPES: prototypes(self.embed(params, x), y, n_way)}
 
     def task_gradient(
         self, params: Params, task: Episodes, n_way: int | None, progress: float

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from innerloop.algorithms.gradient_based import GradientBased, Network
+from innerloop.algorithms.gradient_based import GradientBased, Support
 from innerloop.episodes import Episodes
 from innerloop.errors import UserError
 from innerloop.functional import Params, zeros_like
@@ -53,34 +50,13 @@ class Reptile(GradientBased):
             raise UserError(f"inner_batch_size must be at least 1, not {inner_batch_size}")
         self.inner_batch_size = inner_batch_size
 
-    def inner_loss(
-        self,
-        params: Params,
-        fast: Params,
-        x: Tensor,
-        y: Tensor,
-        step: int,
-        n_way: int | None,
-        network: Network | None = None,
-    ) -> Tensor:
-        size = self.inner_batch_size
-        if size is not None and size < len(y):
-            batch = torch.arange(step * size, (step + 1) * size, device=y.device) % len(y)
-            x, y = x[batch], y[batch]
-        return super().inner_loss(params, fast, x, y, step, n_way, network)
-
-    def adapt_steps(self, params: Params, *support: Tensor, **options) -> Iterator[Params]:
-        # At use, a few steps on mini-batches could leave out classes.
-        whole = copy.copy(self)
-        whole.inner_batch_size = None
-        return GradientBased.adapt_steps(whole, params, *support, **options)
-
     def task_gradient(
         self, params: Params, task: Episodes, n_way: int | None, progress: float
     ) -> tuple[Params, Params]:
         x = torch.cat([task.support_x, task.query_x])
         y = torch.cat([task.support_y, task.query_y])
-        *_, adapted = self.inner_loop(params, x, y, n_way=n_way)
+        data = Support(x, y, n_way, batch_size=self.inner_batch_size)
+        *_, adapted = self.inner_loop(params, data)
         grads = zeros_like(params)
         for name in self.adapted_names:
             difference = params[name] - adapted[name]
