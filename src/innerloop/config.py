@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
-from innerloop.errors import UserError
+from innerloop.errors import UserError, above_zero, at_least, share_of_training
 from innerloop.recipes import RECIPES, SINUSOID, SINUSOID_RECIPES
 
 
@@ -161,48 +161,15 @@ class TrainConfig:
     """Where to compute: cpu, cuda, mps."""
 
     def __post_init__(self) -> None:
-        for name in [
-            "n_way",
-            "glyph_classes",
-            "k_shot",
-            "k_query",
-            "eval_k_query",
-            "width",
-            "inner_steps",
-            "eval_inner_steps",
-            "iterations",
-            "meta_batch_size",
-            "val_every",
-            "val_tasks",
-            "test_tasks",
-            "cg_steps",
-        ]:
-            least = 2 if name == "n_way" else 1
-            if getattr(self, name) < least:
-                raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        for name, least in (
-            ("threads", 1),
-            ("chunk_size", 1),
-            ("train_n_way", 2),
-            ("inner_batch_size", 1),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"{name} must be at least {least}, not {value}")
-        for name in (
-            "inner_lr",
-            "meta_lr",
-            "max_seconds",
-            "clip_value",
-            "clip_norm",
-            "regularization",
-        ):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"{name} must be greater than 0, not {value}")
-        for name in ("second_order_from", "multi_step_loss_until"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} is a share of the run, 0 to 1, not {getattr(self, name)}")
+        def named(names: str) -> dict[str, Any]:
+            return {name: getattr(self, name) for name in names.split()}
+
+        at_least(2, **named("n_way train_n_way"))
+        at_least(1, **named("glyph_classes k_shot k_query eval_k_query width inner_steps"))
+        at_least(1, **named("eval_inner_steps iterations meta_batch_size val_every val_tasks"))
+        at_least(1, **named("test_tasks cg_steps threads chunk_size inner_batch_size"))
+        above_zero(**named("inner_lr meta_lr max_seconds clip_value clip_norm regularization"))
+        share_of_training(**named("second_order_from multi_step_loss_until"))
         # The baseline trains a classifier of all classes, whatever its tasks' ways.
         free = self.any_ways or self.algorithm == "fine-tune"
         if self.train_n_way not in (None, self.n_way) and not free:

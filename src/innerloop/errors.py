@@ -1,4 +1,8 @@
-"""The one exception for mistakes that a user can mend."""
+"""The one exception for mistakes that a user can mend, and checks that raise it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
@@ -8,3 +12,31 @@ class UserError(ValueError):
     prints the message alone, without a traceback, and exits with status 2.
     From Python it is an ordinary `ValueError`.
     """
+
+
+def at_least(least: int, **values: int | None) -> None:
+    """Raise a `UserError` that names the first value below `least`; None passes."""
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise UserError(f"{name} must be at least {least}, not {value}")
+
+
+def above_zero(**values: float | None) -> None:
+    """Raise a `UserError` that names the first value that is not greater than 0; None passes."""
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise UserError(f"{name} must be greater than 0, not {value}")
+
+
+def share_of_training(**values: float) -> None:
+    """Raise a `UserError` that names the first value outside 0..1."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{name} is a share of training, 0 to 1, not {value}")
+
+
+def one_of(choices: Iterable[str], **values: str) -> None:
+    """Raise a `UserError` that names the first value that is none of `choices`."""
+    for name, value in values.items():
+        if value not in choices:
+            raise UserError(f"{name} must be one of {', '.join(choices)}, not {value!r}")

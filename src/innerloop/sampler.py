@@ -10,7 +10,7 @@ import torch
 from innerloop.counter import make_key, random_bits
 from innerloop.data.base import ImageClasses
 from innerloop.episodes import Episodes
-from innerloop.errors import UserError
+from innerloop.errors import UserError, at_least, one_of
 
 # Each random decision of an episode draws from a stream of its own.
 _CLASSES, _CLASS_ORDER, _POOLS, _IMAGES, _IMAGE_ORDER, _SUPPORT_ORDER, _QUERY_ORDER = range(7)
@@ -183,11 +183,9 @@ class EpisodeSampler:
         return large
 
     def _check(self) -> None:
-        for name, least in (("n_way", 2), ("k_shot", 1), ("k_query", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if self.inputs not in INPUTS:
-            raise UserError(f"inputs must be one of {', '.join(INPUTS)}, not {self.inputs!r}")
+        at_least(2, n_way=self.n_way)
+        at_least(1, k_shot=self.k_shot, k_query=self.k_query)
+        one_of(INPUTS, inputs=self.inputs)
         if self.labels not in ("task", "class"):
             raise UserError(f"labels must be 'task' or 'class', not {self.labels!r}")
         height, width = self.data.image_shape[1:]

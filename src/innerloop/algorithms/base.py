@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from innerloop.episodes import Episodes
-from innerloop.errors import UserError
+from innerloop.errors import at_least, one_of
 from innerloop.functional import Params, accuracy, detach, mean_squared_error
 from innerloop.models.layers import (
     FeaturesOf,
@@ -61,10 +61,8 @@ class Algorithm(ABC):
         bn: str = "transductive",
         chunk_size: int | None = None,
     ) -> None:
-        if bn not in self.bn_modes:
-            raise UserError(f"bn must be one of {', '.join(self.bn_modes)}, not {bn!r}")
-        if chunk_size is not None and chunk_size < 1:
-            raise UserError(f"chunk_size must be at least 1, not {chunk_size}")
+        one_of(self.bn_modes, bn=bn)
+        at_least(1, chunk_size=chunk_size)
         check_batch_norm(model, own_only=bn != "transductive")
         # PyTorch's own fails where it is differentiated forward over reverse.
         mse = isinstance(loss, nn.MSELoss) and loss.reduction == "mean"

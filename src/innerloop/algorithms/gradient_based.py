@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm, of_network
 from innerloop.algorithms.body import features_of_sets, keeps_tasks_apart
-from innerloop.errors import UserError
+from innerloop.errors import UserError, above_zero, at_least, one_of
 from innerloop.functional import Params, Rates, inner_step
 from innerloop.models.layers import HeadedModel, SharedHead
 
@@ -79,16 +79,9 @@ class GradientBased(Algorithm):
         **options,
     ) -> None:
         super().__init__(model, **options)
-        if inner_steps < 1:
-            raise UserError(f"inner_steps must be at least 1, not {inner_steps}")
-        if not inner_lr > 0:
-            raise UserError(f"inner_lr must be greater than 0, not {inner_lr}")
-        if inner_reduction not in REDUCTIONS:
-            raise UserError(
-                f"inner_reduction must be one of {', '.join(REDUCTIONS)}, not {inner_reduction!r}"
-            )
-        if inner_max_norm is not None and not inner_max_norm > 0:
-            raise UserError(f"inner_max_norm must be greater than 0, not {inner_max_norm}")
+        at_least(1, inner_steps=inner_steps)
+        above_zero(inner_lr=inner_lr, inner_max_norm=inner_max_norm)
+        one_of(REDUCTIONS, inner_reduction=inner_reduction)
         self.inner_lr, self.inner_steps = inner_lr, inner_steps
         self.inner_reduction, self.inner_max_norm = inner_reduction, inner_max_norm
         self.adapted_names = self._names(self.adapts if adapted is None else adapted)

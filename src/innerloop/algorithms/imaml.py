@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.gradient_based import GradientBased, Support
 from innerloop.episodes import Episodes
-from innerloop.errors import UserError
+from innerloop.errors import above_zero, at_least
 from innerloop.functional import Params, add, detach, dot, subtract, zeros_like
 
 
@@ -43,10 +43,8 @@ class IMAML(GradientBased):
         **options,
     ) -> None:
         super().__init__(model, inner_lr, inner_steps, **options)
-        if not regularization > 0:
-            raise UserError(f"regularization must be greater than 0, not {regularization}")
-        if cg_steps < 1:
-            raise UserError(f"cg_steps must be at least 1, not {cg_steps}")
+        above_zero(regularization=regularization)
+        at_least(1, cg_steps=cg_steps)
         self.regularization, self.cg_steps = regularization, cg_steps
 
     def inner_loss(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:

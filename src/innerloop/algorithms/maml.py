@@ -10,7 +10,7 @@ from innerloop.algorithms.body import gradient_through_features
 from innerloop.algorithms.gradient_based import GradientBased, Support
 from innerloop.algorithms.mixed_mode import mixed_mode_gradient
 from innerloop.episodes import Episodes
-from innerloop.errors import UserError
+from innerloop.errors import one_of, share_of_training
 from innerloop.functional import Params
 from innerloop.models.layers import SharedHead
 
@@ -64,14 +64,8 @@ class MAML(GradientBased):
         **options,
     ) -> None:
         super().__init__(model, inner_lr, inner_steps, **options)
-        if not 0 <= second_order_from <= 1:
-            raise UserError(
-                f"second_order_from is a share of training, 0 to 1, not {second_order_from}"
-            )
-        if derivative not in DERIVATIVES:
-            raise UserError(
-                f"derivative must be one of {', '.join(DERIVATIVES)}, not {derivative!r}"
-            )
+        share_of_training(second_order_from=second_order_from)
+        one_of(DERIVATIVES, derivative=derivative)
         self.first_order, self.second_order_from = first_order, second_order_from
         self.derivative = derivative
 

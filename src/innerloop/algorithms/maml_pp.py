@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from innerloop.algorithms.gradient_based import Support
 from innerloop.algorithms.maml import MAML
 from innerloop.episodes import Episodes
-from innerloop.errors import UserError
+from innerloop.errors import UserError, share_of_training
 from innerloop.functional import Params, detach, subtract
 from innerloop.models.layers import BatchNorm, Statistics, given_statistics, seen_statistics
 
@@ -57,10 +57,7 @@ class MAMLPlusPlus(MAML):
         **options,
     ) -> None:
         super().__init__(model, inner_lr, inner_steps, first_order, **options)
-        if not 0 <= multi_step_loss_until <= 1:
-            raise UserError(
-                f"multi_step_loss_until is a share of training, 0 to 1, not {multi_step_loss_until}"
-            )
+        share_of_training(multi_step_loss_until=multi_step_loss_until)
         self.learn_inner_lr, self.multi_step_loss_until = learn_inner_lr, multi_step_loss_until
         self._norms = {n: m for n, m in model.named_modules() if isinstance(m, BatchNorm)}
         if self.bn == "per_step" and not (self._norms and per_step_statistics):

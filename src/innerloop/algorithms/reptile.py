@@ -7,7 +7,7 @@ from torch import nn
 
 from innerloop.algorithms.gradient_based import GradientBased, Support
 from innerloop.episodes import Episodes
-from innerloop.errors import UserError
+from innerloop.errors import at_least
 from innerloop.functional import Params, zeros_like
 
 
@@ -46,8 +46,7 @@ class Reptile(GradientBased):
         **options,
     ) -> None:
         super().__init__(model, inner_lr, inner_steps, **options)
-        if inner_batch_size is not None and inner_batch_size < 1:
-            raise UserError(f"inner_batch_size must be at least 1, not {inner_batch_size}")
+        at_least(1, inner_batch_size=inner_batch_size)
         self.inner_batch_size = inner_batch_size
 
     def task_gradient(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from innerloop.data.base import ImageClasses
-from innerloop.errors import UserError
+from innerloop.errors import UserError, at_least
 
 
 def random_images(
@@ -28,9 +28,7 @@ def random_images(
     Raises:
         UserError: a number is too small.
     """
-    for what, value in (("classes", classes), ("per_class", per_class), ("size", size)):
-        if value < 1:
-            raise UserError(f"{what} must be at least 1, not {value}")
+    at_least(1, classes=classes, per_class=per_class, size=size)
     if seed < 0:
         raise UserError(f"seed must not be negative, not {seed}")
     generator = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ import torch
 
 from innerloop.counter import make_key, random_uniform
 from innerloop.episodes import Episodes
-from innerloop.errors import UserError
+from innerloop.errors import UserError, at_least
 
 # Each random decision of an episode draws from a stream of its own.
 _WAVE, _SUPPORT, _QUERY = range(3)
@@ -56,9 +56,7 @@ class SinusoidSampler:
         span: tuple[float, float] = (-5.0, 5.0),
         device: str | torch.device = "cpu",
     ) -> None:
-        for name, value in (("k_shot", k_shot), ("k_query", k_query)):
-            if value < 1:
-                raise UserError(f"{name} must be at least 1, not {value}")
+        at_least(1, k_shot=k_shot, k_query=k_query)
         for name, (low, high) in (("amplitude", amplitude), ("phase", phase), ("span", span)):
             if not low < high:
                 raise UserError(
