@@ -7,6 +7,7 @@ Every inner loop of this package, in training, evaluation and use, is made of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,6 +58,7 @@ def inner_step(
     inner_lr: Rates,
     max_norm: float | None = None,
     first_order: bool = False,
+    of_tasks: bool = False,
 ) -> Params:
     """One step of gradient descent, as a function that can be differentiated.
 
@@ -72,13 +74,55 @@ def inner_step(
             each a number or a tensor that broadcasts against the parameter.
         max_norm: scale the gradient so that its global norm is at most this.
         first_order: treat the gradient as a constant when the result is differentiated.
+        of_tasks: `params` are those of T tasks, `[T, ...]`, and `loss` returns `[T]`, the
+            loss of each task.  This is for plain autograd, not for torch.func's transforms;
+            there is no `max_norm`.
 
     Returns:
         The new weights.
     """
+    if of_tasks:
+        gradient = _gradient_of_tasks(loss, params, create_graph=not first_order)
+        return descend(params, gradient, inner_lr)
     # With detached weights no graph of the gradient is recorded in the first place.
     gradient = torch.func.grad(loss)(detach(params) if first_order else params)
     return descend(params, detach(gradient) if first_order else gradient, inner_lr, max_norm)
+
+
+def _gradient_of_tasks(loss: Loss, params: Params, *, create_graph: bool) -> Params:
+    """Every task's gradient of its own loss: as no other depends on its weights, of the sum."""
+    with torch.enable_grad():
+        leaves = {
+            n: p if create_graph and p.requires_grad else p.detach().requires_grad_()
+            for n, p in params.items()
+        }
+        total = loss(leaves).sum()
+    gradients = torch.autograd.grad(
+        total, list(leaves.values()), create_graph=create_graph, materialize_grads=True
+    )
+    return dict(zip(leaves, gradients, strict=True))
+
+
+def for_tasks(params: Params, tasks: int | None) -> Params:
+    """The same weights for each of T tasks, `[T, ...]`, in the same memory; None: as they are."""
+    if tasks is None:
+        return params
+    return {name: _ForTasks.apply(p, tasks) for name, p in params.items()}
+
+
+class _ForTasks(torch.autograd.Function):
+    """`[...]` to `[T, ...]` without a copy; the derivative is the sum over the tasks."""
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, tasks: int) -> Tensor:
+        return p.expand(tasks, *p.shape)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        # PyTorch's sum is 30 times slower where the axes are not in the order of memory.
+        order = sorted(range(gradient.ndim), key=gradient.stride, reverse=True)
+        total = gradient.permute(order).sum(order.index(0), keepdim=True)
+        return total.permute([order.index(axis) for axis in range(gradient.ndim)])[0], None
 
 
 def descend(
@@ -89,7 +133,8 @@ def descend(
         gradient = clip_norm(gradient, max_norm)
     if isinstance(inner_lr, Mapping):
         return {name: p - inner_lr[name] * gradient[name] for name, p in params.items()}
-    return {name: p - inner_lr * gradient[name] for name, p in params.items()}
+    # One pass over memory, and one for the derivative.
+    return {name: p.add(gradient[name], alpha=-inner_lr) for name, p in params.items()}
 
 
 def add(a: Params, b: Params) -> Params:

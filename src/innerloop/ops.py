@@ -1,15 +1,79 @@
-"""Operations of layers, with fast rules for a task axis."""
+"""Operations of layers, with fast rules for a task axis.
+
+`conv2d` and `batch_norm` take the compiled kernels where these can serve, else PyTorch's
+operators; the numbers are the same up to rounding.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from innerloop import fused, kernels
 
 _pool = torch.ops.aten.max_pool2d_with_indices
 _unpool = torch.ops.aten.max_pool2d_with_indices_backward
 _WINDOW = [2, 2]
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`[B, in]` to `[B, out]`, or `[T, B, in]` to `[T, B, out]` with T weights and biases."""
+    if weight.ndim == 2:
+        return F.linear(x, weight, bias)
+    return torch.baddbmm(bias[:, None], x, weight.mT)
+
+
+def conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
+    """The convolution of `[B, in, H, W]` with `[out, in, KH, KW]`, without a bias.
+
+    Where the kernels serve, also of `[T, B, in, H, W]` with `[T, out, in, KH, KW]`.
+    """
+    if kernels.serve(x, weight.shape[-4]):
+        return fused.conv2d(x, weight, stride, padding)
+    return F.conv2d(x, weight, None, stride, padding)
+
+
+def batch_norm(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    *,
+    pool: bool = False,
+    relu: bool = False,
+    group: int | None = None,
+) -> Tensor:
+    """Batch norm by the batch's own statistics, then 2 x 2 max-pooling, then ReLU.
+
+    Args:
+        x: `[B, C]` or `[B, C, ...]`; where the kernels serve, also `[T, B, C, H, W]`.
+        weight, bias: `[C]`, or `[T, C]`.
+        eps: added to the variance.
+        pool, relu: what comes after the batch norm.
+        group: rows of `x` that are a batch of their own; None for all.
+
+    Returns:
+        `x`'s shape; with `pool`, height and width are halved, rounded down.
+    """
+    groups = 1 if group is None else x.shape[0] // group
+    if x.ndim >= 4 and kernels.serve(x, weight.shape[-1]):
+        if groups == 1:
+            return fused.batch_norm(x, weight, bias, eps, pool=pool, relu=relu)
+        weight, bias = weight.expand(groups, -1), bias.expand(groups, -1)
+        tasks = x.unflatten(0, (groups, -1))
+        return fused.batch_norm(tasks, weight, bias, eps, pool=pool, relu=relu).flatten(0, 1)
+    parts = x.split(len(x) // groups)
+    x = torch.cat([F.batch_norm(p, None, None, weight, bias, True, 0.0, eps) for p in parts])
+    return after_norm(x, pool=pool, relu=relu)
+
+
+def after_norm(x: Tensor, *, pool: bool, relu: bool) -> Tensor:
+    """2 x 2 max-pooling if `pool`, then ReLU if `relu`."""
+    x = max_pool_2x2(x) if pool else x
+    return F.relu(x) if relu else x
 
 
 def max_pool_2x2(x: Tensor) -> Tensor:

@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from innerloop import fused
 from innerloop.episodes import Episodes
 from innerloop.errors import at_least, one_of
 from innerloop.functional import Params, accuracy, detach, mean_squared_error
 from innerloop.models.layers import (
+    Conv2d,
     FeaturesOf,
     HeadedModel,
     SharedHead,
@@ -68,6 +70,9 @@ class Algorithm(ABC):
         mse = isinstance(loss, nn.MSELoss) and loss.reduction == "mean"
         self.loss = mean_squared_error if mse or loss is F.mse_loss else loss
         self.model, self.bn, self.chunk_size = model, bn, chunk_size
+        self._convolutions = {
+            f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Conv2d)
+        }
         # Parameters that hold one row for every class.
         self._shared_rows = {
             f"{name}.{part}".lstrip(".")
@@ -156,7 +161,7 @@ class Algorithm(ABC):
             each metric, scalars: `loss` (query loss), for class labels `accuracy`
             (query accuracy, 0..1).
         """
-        params, means = detach(params), []
+        params, means = self._arranged(detach(params)), []
         for chunk in episodes.chunks(self.chunk_size):
             share = chunk.num_tasks / episodes.num_tasks
             parts = self.chunk_gradient(params, chunk, progress)
@@ -166,6 +171,10 @@ class Algorithm(ABC):
             for parts in zip(*means, strict=True)
         )
         return grads, metrics
+
+    def _arranged(self, params: Params) -> Params:
+        """The same values, the weights of our convolutions in memory as the kernels want them."""
+        return {n: fused.arranged(p) if n in self._convolutions else p for n, p in params.items()}
 
     def chunk_gradient(
         self, params: Params, episodes: Episodes, progress: float
@@ -233,9 +242,15 @@ class Algorithm(ABC):
         """
         return lambda fast: self.query_outputs(fast, support_x, query_x)
 
-    def query_loss(self, params: Params, task: Episodes) -> tuple[Tensor, Params]:
-        """Loss of the fast weights `params` on a task's queries, and metrics."""
-        return self.judge(self.query_outputs(params, task.support_x, task.query_x), task.query_y)
+    def query_loss(
+        self, params: Params, task: Episodes, tasks: int | None = None
+    ) -> tuple[Tensor, Params]:
+        """Loss of the fast weights `params` on a task's queries, and metrics.
+
+        With `tasks`, those of T tasks, `[T]`: everything then has a leading axis of tasks.
+        """
+        judge = self.judge if tasks is None else torch.func.vmap(self.judge)
+        return judge(self.query_outputs(params, task.support_x, task.query_x), task.query_y)
 
     def judge(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Params]:
         """The loss of `outputs`, and the metrics `loss` and, for class labels, `accuracy`."""

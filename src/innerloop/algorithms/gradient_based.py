@@ -9,10 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from innerloop import kernels
 from innerloop.algorithms.base import Algorithm, of_network
 from innerloop.algorithms.body import features_of_sets, keeps_tasks_apart
 from innerloop.errors import UserError, above_zero, at_least, one_of
-from innerloop.functional import Params, Rates, inner_step
+from innerloop.functional import Params, Rates, for_tasks, inner_step
 from innerloop.models.layers import HeadedModel, SharedHead
 
 REDUCTIONS = ("mean", "per_shot")
@@ -28,6 +29,8 @@ class Support(NamedTuple):
         n_way: as for `adapt_steps`.
         network: from weights and `x` to outputs; None for the whole network.
         batch_size: examples in the mini-batch of a step; None for all.
+        tasks: T, where this is the support sets of T tasks side by side: `x` and `y` then
+            have a leading axis of tasks, and so have all weights; None for one task.
     """
 
     x: Tensor
@@ -35,6 +38,7 @@ class Support(NamedTuple):
     n_way: int | None
     network: Network | None = None
     batch_size: int | None = None
+    tasks: int | None = None
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """The examples of inner step `step`: mini-batches in turn, then from the start again."""
@@ -124,6 +128,24 @@ class GradientBased(Algorithm):
         return self.plain_head and keeps_tasks_apart(self.model)
 
     @property
+    def side_by_side(self) -> bool:
+        """Whether the inner loops of all tasks can go through the network together.
+
+        That is, with a leading axis of tasks on images and weights, by plain autograd: where the
+        network is made for it and the compiled kernels serve, faster than vmap.
+        """
+        return (
+            getattr(self.model, "takes_tasks", False)
+            and self.bn == "transductive"
+            and self.inner_max_norm is None
+            and all(
+                kernels.serve(conv.weight, conv.out_channels)
+                for conv in self.model.modules()
+                if isinstance(conv, nn.Conv2d)
+            )
+        )
+
+    @property
     def plain_head(self) -> bool:
         """Whether the network is a body, and a linear layer that shares nothing with it."""
         if not isinstance(self.model, HeadedModel):
@@ -150,12 +172,20 @@ class GradientBased(Algorithm):
         loss = self.loss(outputs, targets)
         return loss * outputs.shape[-1] if self.inner_reduction == "per_shot" else loss
 
+    def weights(self, params: Params, fast: Params, support: Support, step: int) -> Params:
+        """All weights at a step: those that the inner loop changes, `fast`, and the rest."""
+        rest = self.rest(params, support.n_way, step)
+        rest = {name: p for name, p in rest.items() if name not in fast}
+        return {**for_tasks(rest, support.tasks), **fast}
+
     def inner_loss(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
         """The loss that inner step `step` descends on, as a function of all that it depends on."""
         network = support.network or self.forward
         x, y = support.batch(step)
-        weights = {**self.rest(params, support.n_way, step), **fast}
-        return self.support_loss(network(weights, x), y)
+        weights = self.weights(params, fast, support, step)
+        if support.tasks is None:
+            return self.support_loss(network(weights, x), y)
+        return torch.func.vmap(self.support_loss)(network(weights, x), y)
 
     def inner_loop(
         self,
@@ -175,10 +205,10 @@ class GradientBased(Algorithm):
             first_order: inner gradients are constants when the result is differentiated.
             names: the parameters that are changed; None for those of `adapted`.
         """
-        fast = self.start(params, support.n_way, names)
+        fast = for_tasks(self.start(params, support.n_way, names), support.tasks)
         steps = self.inner_steps if inner_steps is None else inner_steps
         for step in range(steps + 1):
-            yield {**self.rest(params, support.n_way, step), **fast}
+            yield self.weights(params, fast, support, step)
             if step == steps:
                 return
 
@@ -191,6 +221,7 @@ class GradientBased(Algorithm):
                 inner_lr=self.rates(params, step),
                 max_norm=self.inner_max_norm,
                 first_order=first_order,
+                of_tasks=support.tasks is not None,
             )
 
     def adaptation(

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.algorithms.body import gradient_through_features
+from innerloop.algorithms.body import gradient_through_features, plain_gradient
 from innerloop.algorithms.gradient_based import GradientBased, Support
 from innerloop.algorithms.mixed_mode import mixed_mode_gradient
 from innerloop.episodes import Episodes
@@ -80,21 +80,35 @@ class MAML(GradientBased):
     def task_gradient(
         self, params: Params, task: Episodes, n_way: int | None, progress: float
     ) -> tuple[Params, Params]:
+        if self.derivative == "mixed" and not self.is_first_order(progress):
+            return mixed_mode_gradient(self, params, task, n_way, self.step_weights(progress))
+
+        def loss(params: Params) -> tuple[Tensor, Params]:
+            return self.loss_after_adaptation(params, task, n_way, progress)
+
+        return torch.func.grad(loss, has_aux=True)(params)
+
+    def loss_after_adaptation(
+        self,
+        params: Params,
+        task: Episodes,
+        n_way: int | None,
+        progress: float,
+        tasks: int | None = None,
+    ) -> tuple[Tensor, Params]:
+        """What is differentiated: the query loss of the fast weights, and metrics.
+
+        With `tasks`, those of T tasks, `[T]`: `task` then has a leading axis of tasks.
+        """
+        support = Support(task.support_x, task.support_y, n_way, tasks=tasks)
         first_order, counts = self.is_first_order(progress), self.step_weights(progress)
-        if self.derivative == "mixed" and not first_order:
-            return mixed_mode_gradient(self, params, task, n_way, counts)
-
-        def loss_after_adaptation(params: Params) -> tuple[Tensor, Params]:
-            total, metrics = torch.zeros(()), dict[str, Tensor]()
-            support = Support(task.support_x, task.support_y, n_way)
-            steps = self.inner_loop(params, support, first_order=first_order)
-            for count, weights in zip(counts, steps, strict=True):
-                if count:
-                    loss, metrics = self.query_loss(weights, task)
-                    total = total + count * loss
-            return total, metrics
-
-        return torch.func.grad(loss_after_adaptation, has_aux=True)(params)
+        total, metrics = torch.zeros(()), dict[str, Tensor]()
+        steps = self.inner_loop(params, support, first_order=first_order)
+        for count, weights in zip(counts, steps, strict=True):
+            if count:
+                loss, metrics = self.query_loss(weights, task, tasks)
+                total = total + count * loss
+        return total, metrics
 
     def chunk_gradient(
         self, params: Params, episodes: Episodes, progress: float
@@ -102,8 +116,31 @@ class MAML(GradientBased):
         head_alone = self.keeps_body or (
             self.inner_steps == 1 and self.first_step_moves_only_the_head
         )
-        if not (head_alone and self.features_in_one_batch):
-            return super().chunk_gradient(params, episodes, progress)
+        if head_alone and self.features_in_one_batch:
+            return self._gradient_of_the_head(params, episodes, progress)
+        reverse = self.derivative == "reverse" or self.is_first_order(progress)
+        if self.side_by_side and reverse:
+            return self._gradient_side_by_side(params, episodes, progress)
+        return super().chunk_gradient(params, episodes, progress)
+
+    def _gradient_side_by_side(
+        self, params: Params, episodes: Episodes, progress: float
+    ) -> tuple[Params, Params]:
+        """The inner loops of all tasks by plain autograd, see `side_by_side`."""
+        n_way = self.count_ways(episodes.support_y)
+
+        def mean_loss(params: Params) -> tuple[Tensor, Params]:
+            losses, metrics = self.loss_after_adaptation(
+                params, episodes, n_way, progress, episodes.num_tasks
+            )
+            return losses.mean(), {name: m.mean() for name, m in metrics.items()}
+
+        return plain_gradient(mean_loss, params)
+
+    def _gradient_of_the_head(
+        self, params: Params, episodes: Episodes, progress: float
+    ) -> tuple[Params, Params]:
+        """Where the inner loop moves the last layer alone, the body sees all tasks in one batch."""
         n_way, first_order = self.count_ways(episodes.support_y), self.is_first_order(progress)
         head = [name for name in self.adapted_names if name.startswith("head.")]
 

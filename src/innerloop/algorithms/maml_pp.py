@@ -167,3 +167,8 @@ class MAMLPlusPlus(MAML):
     @property
     def keeps_body(self) -> bool:
         return False
+
+    @property
+    def side_by_side(self) -> bool:
+        # The running statistics are noted task by task.
+        return super().side_by_side and not self.moving_averages

@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.errors import UserError
-from innerloop.models.layers import BatchNorm, HeadedModel, make_head
-from innerloop.ops import max_pool_2x2
+from innerloop.models.layers import BatchNorm, Conv2d, HeadedModel, make_head
 
 
 class Conv4(HeadedModel):
@@ -40,6 +39,8 @@ class Conv4(HeadedModel):
     Shapes: `[B, C, H, W]` to logits `[B, N]`.
     """
 
+    takes_tasks = True
+
     def __init__(
         self,
         n_way: int = 5,
@@ -61,7 +62,7 @@ class Conv4(HeadedModel):
         self.halvings = 3 if unit_features else 4
         strides = [2 if pool == "stride" and i < self.halvings else 1 for i in range(4)]
         self.convs = nn.ModuleList(
-            nn.Conv2d(c, width, 3, stride=stride, padding=1)
+            Conv2d(c, width, stride=stride)
             for c, stride in zip((channels, width, width, width), strides, strict=True)
         )
         self.norms = nn.ModuleList(BatchNorm(width) for _ in range(4))
@@ -75,12 +76,9 @@ class Conv4(HeadedModel):
     def features(self, x: Tensor) -> Tensor:
         """What the last layer sees: `[B, C, H, W]` to `[B, F]`."""
         for block, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            x = norm(conv(x))
-            if self.pool == "max" and block < self.halvings:
-                x = max_pool_2x2(x)
-            if block < 3 or not self.unit_features:
-                x = F.relu(x)
-        x = x.mean(dim=(-2, -1)) if self.average else x.flatten(1)
+            pool = self.pool == "max" and block < self.halvings
+            x = norm(conv(x), pool=pool, relu=block < 3 or not self.unit_features)
+        x = x.mean(dim=(-2, -1)) if self.average else x.flatten(-3)
         return F.rms_norm(x, x.shape[-1:]) if self.unit_features else x
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.errors import UserError
+from innerloop.ops import after_norm, batch_norm, conv2d, linear
 
 # Mean and variance `[C]` of each batch norm.
 Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
@@ -67,6 +68,25 @@ def seen_statistics() -> Iterator[Statistics]:
         _seen.reset(token)
 
 
+class Conv2d(nn.Conv2d):
+    """A convolution whose bias is left to the layer after it.
+
+    Before a batch norm, which subtracts the mean, a bias makes no difference:
+    `forward` does without, unless told otherwise.
+
+    Args:
+        inputs, outputs: channels.
+        stride, padding: the same along both axes.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, padding: int = 1) -> None:
+        super().__init__(inputs, outputs, 3, stride=stride, padding=padding)
+
+    def forward(self, x: Tensor, *, bias: bool = False) -> Tensor:
+        x = conv2d(x, self.weight, stride=self.stride[0], padding=int(self.padding[0]))
+        return x + self.bias[..., None, :, None, None] if bias and self.bias is not None else x
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation with the statistics of the batch at hand, in training and in use.
 
@@ -85,23 +105,21 @@ class BatchNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(features))
         self.bias = nn.Parameter(torch.zeros(features))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, pool: bool = False, relu: bool = False) -> Tensor:
+        """Normalise `x`; then, in the same pass, 2 x 2 max-pooling if `pool` and ReLU if `relu`."""
         seen, given, groups = _seen.get(), _given.get(), _groups.get()
         if seen is not None:
             variance, mean = torch.var_mean(x, [0, *range(2, x.ndim)])
             seen[self] = mean, variance
         if given is not None:
             mean, variance = given[self]
-            return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
-        if groups is None:
-            return self._normalise(x)
-        rows, first = groups
+            x = F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
+            return after_norm(x, pool=pool, relu=relu)
+        rows, first = groups or (None, None)
         if first == rows:
-            return torch.cat([self._normalise(group) for group in x.split(rows)])
-        return torch.cat([self._normalise_by(group[:first], group) for group in x.split(rows)])
-
-    def _normalise(self, x: Tensor) -> Tensor:
-        return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+            return batch_norm(x, self.weight, self.bias, self.eps, pool=pool, relu=relu, group=rows)
+        x = torch.cat([self._normalise_by(group[:first], group) for group in x.split(rows)])
+        return after_norm(x, pool=pool, relu=relu)
 
     def _normalise_by(self, source: Tensor, x: Tensor) -> Tensor:
         """Normalise `x` with the statistics of `source`."""
@@ -163,6 +181,13 @@ def check_batch_norm(model: nn.Module, *, own_only: bool) -> None:
             raise UserError(f"{label} cannot take its statistics from the support set: {way_out}")
 
 
+class Linear(nn.Linear):
+    """A linear layer that also takes `[T, B, F]` with weights of their own for T tasks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
 class SharedHead(nn.Module):
     """A linear classifier with one learned row that every class starts from.
 
@@ -183,7 +208,7 @@ class SharedHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias)
 
 
 class HeadedModel(nn.Module):
@@ -194,6 +219,10 @@ class HeadedModel(nn.Module):
     """
 
     head: nn.Module
+    # Whether inputs `[T, B, ...]` are taken too, with all parameters `[T, ...]`: T tasks side by
+    # side, each with its own weights.  True of networks whose layers are those of this
+    # file and whose other operations count the axes from the last.
+    takes_tasks = False
 
     def features(self, x: Tensor) -> Tensor:
         """What the last layer sees: `[B, ...]` to `[B, F]`."""
@@ -224,7 +253,7 @@ def make_head(kind: str, features: int, n_way: int, seed: int = 0) -> nn.Module:
         return SharedHead(features)
     if kind not in ("linear", "random"):
         raise UserError(f"head must be 'linear', 'random' or 'shared', not {kind!r}")
-    head = nn.Linear(features, n_way)
+    head = Linear(features, n_way)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     if kind == "random":

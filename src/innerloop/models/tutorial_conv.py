@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.models.conv4 import initialise
-from innerloop.models.layers import BatchNorm, HeadedModel
-from innerloop.ops import max_pool_2x2
+from innerloop.models.layers import BatchNorm, Conv2d, HeadedModel, Linear
 
 
 class TutorialConv(HeadedModel):
@@ -27,15 +26,17 @@ class TutorialConv(HeadedModel):
     Shapes: `[B, C, 28, 28]` to logits `[B, N]`.
     """
 
+    takes_tasks = True
+
     def __init__(
         self, n_way: int = 5, *, channels: int = 1, width: int = 64, seed: int = 0
     ) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
-            nn.Conv2d(c, width, 3, stride=2, padding=2) for c in (channels, *[width] * 3)
+            Conv2d(c, width, stride=2, padding=2) for c in (channels, *[width] * 3)
         )
         self.norms = nn.ModuleList(BatchNorm(width) for _ in range(4))
-        self.head = nn.Linear(width, n_way)
+        self.head = Linear(width, n_way)
         initialise(self, seed)
         nn.init.ones_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -43,6 +44,6 @@ class TutorialConv(HeadedModel):
     def features(self, x: Tensor) -> Tensor:
         """What the last layer sees: `[B, C, 28, 28]` to `[B, width]`."""
         for i in range(3):
-            x = F.relu(max_pool_2x2(self.norms[i](self.convs[i](x))))
-        x = max_pool_2x2(self.norms[3](F.relu(self.convs[3](x))))
-        return x.flatten(1)
+            x = self.norms[i](self.convs[i](x), pool=True, relu=True)
+        x = self.norms[3](F.relu(self.convs[3](x, bias=True)), pool=True)
+        return x.flatten(-3)

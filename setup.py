@@ -1,0 +1,24 @@
+"""The one thing that pyproject.toml cannot say: kernels that may fail to compile."""
+
+import platform
+
+from setuptools import Extension, setup
+
+# One build for each kind of processor; the package takes the best one at hand.
+VARIANTS = {"avx512": ["-mavx512f", "-mavx2", "-mfma"], "generic": ["-mavx2", "-mfma"]}
+ON_X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+setup(
+    ext_modules=[
+        Extension(
+            f"innerloop.kernels._{name}",
+            ["src/innerloop/kernels/kernels.c"],
+            depends=["src/innerloop/kernels/kernels.inc"],
+            # -fopenmp is not for the linker: PyTorch brings the OpenMP library that counts.
+            extra_compile_args=["-O3", "-ffp-contract=fast", "-fopenmp", *flags],
+            optional=True,
+        )
+        for name, flags in VARIANTS.items()
+        if ON_X86
+    ]
+)

@@ -1,0 +1,182 @@
+"""Compiled convolution and batch norm for a CPU, each task with weights of its own.
+
+PyTorch has no such operators: under `vmap` a convolution becomes a grouped one and the
+rest passes over memory many times.  The kernels do a task's work in the cache and take
+several element-wise operations in one pass.  They are plain C without PyTorch's headers,
+compiled when the package is installed where there is a C compiler; everything works
+without them, more slowly.  `INNERLOOP_KERNELS=0` in the environment leaves them out.
+
+All tensors here are packed, with the channels innermost: images `[T, B, H, W, C]`,
+convolution weights `[T, KH, KW, in, out]`, batch-norm vectors `[T, C]`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+from collections.abc import Iterator
+from contextvars import ContextVar
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+# Channels that a vector register of the kernels holds, at its most.
+LANES = 16
+_TYPES = {torch.float32: "float32", torch.float64: "float64"}
+_use: ContextVar[bool] = ContextVar("use", default=os.environ.get("INNERLOOP_KERNELS") != "0")
+
+
+def serve(x: Tensor, *channels: int) -> bool:
+    """Whether there are kernels for `x`, with so many channels of outputs."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype in _TYPES
+        and all(c % LANES == 0 for c in channels)
+        and _use.get()
+        and _library() is not None
+    )
+
+
+@contextlib.contextmanager
+def without() -> Iterator[None]:
+    """Within this context PyTorch's operators do the work."""
+    token = _use.set(False)
+    try:
+        yield
+    finally:
+        _use.reset(token)
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    """The kernels compiled for this processor; None where there are none."""
+    variants = ["avx512"] if torch.backends.cpu.get_cpu_capability() == "AVX512" else []
+    if torch.backends.cpu.get_cpu_capability() != "DEFAULT":
+        variants.append("generic")
+    for variant in variants:
+        for suffix in EXTENSION_SUFFIXES:
+            file = Path(__file__).with_name(f"_{variant}{suffix}")
+            if file.exists():
+                # The threads are those of PyTorch: its OpenMP library, loaded by now for all
+                # to see, is the one that the kernels find.
+                with contextlib.suppress(OSError):
+                    return ctypes.CDLL(str(file))
+    return None
+
+
+class _Conv(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_int)
+        for name in (
+            *("tasks", "images", "height", "width", "inputs"),
+            *("out_height", "out_width", "outputs"),
+            *("kernel_height", "kernel_width", "stride", "padding", "shared", "threads"),
+        )
+    ]
+
+
+class _Norm(ctypes.Structure):
+    _fields_ = [
+        *((n, ctypes.c_int) for n in ("tasks", "images", "height", "width", "channels")),
+        *((n, ctypes.c_int) for n in ("relu", "pool")),
+        ("eps", ctypes.c_double),
+        ("threads", ctypes.c_int),
+    ]
+
+
+def _call(name: str, shape: ctypes.Structure, tensors: tuple[Tensor, ...]) -> None:
+    library = _library()
+    assert library is not None
+    function = getattr(library, f"{name}_{_TYPES[tensors[0].dtype]}")
+    function(ctypes.byref(shape), *(ctypes.c_void_p(t.data_ptr()) for t in tensors))
+
+
+def _conv(
+    x: Tensor,
+    y: Tensor,
+    kernel: tuple[int, int],
+    stride: int,
+    padding: int,
+    weights: int | None = None,
+) -> _Conv:
+    shared = weights is not None and weights < x.shape[0]
+    threads = torch.get_num_threads()
+    return _Conv(*x.shape, *y.shape[2:], *kernel, stride, padding, shared, threads)
+
+
+def conv_forward(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
+    """The convolution `[T, B, H', W', out]` of `x` with `w`, `[1, ...]` if all tasks share it."""
+    kernel = w.shape[1], w.shape[2]
+    size = ((n + 2 * padding - k) // stride + 1 for n, k in zip(x.shape[2:4], kernel, strict=True))
+    y = x.new_empty(*x.shape[:2], *size, w.shape[-1])
+    _call("conv_forward", _conv(x, y, kernel, stride, padding, len(w)), (x, w, y))
+    return y
+
+
+def conv_inputs(dy: Tensor, w: Tensor, size: tuple[int, int], stride: int, padding: int) -> Tensor:
+    """The gradient with respect to inputs of height and width `size` from that of the outputs."""
+    dx = dy.new_empty(*dy.shape[:2], *size, w.shape[-2])
+    shape = _conv(dx, dy, (w.shape[1], w.shape[2]), stride, padding, len(w))
+    _call("conv_inputs", shape, (dy, w, dx))
+    return dx
+
+
+def conv_weights(
+    x: Tensor, dy: Tensor, kernel: tuple[int, int], stride: int, padding: int
+) -> Tensor:
+    """The gradient with respect to the weights from that of the outputs."""
+    dw = x.new_empty(x.shape[0], *kernel, x.shape[-1], dy.shape[-1])
+    _call("conv_weights", _conv(x, dy, kernel, stride, padding), (x, dy, dw))
+    return dw
+
+
+def _norm(x: Tensor, *, relu: bool = False, pool: bool, eps: float = 0.0) -> _Norm:
+    return _Norm(*x.shape, relu, pool, eps, torch.get_num_threads())
+
+
+def norm_forward(
+    x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, relu: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Batch norm, 2 x 2 max-pooling if `pool`, ReLU if `relu`.
+
+    Returns:
+        Outputs; mean and one over the standard deviation of each channel, `[T, C]`; and which
+        pixel of its window each output is, 0 to 3, or 4 for one that the ReLU made zero.
+    """
+    height, width = (n // 2 if pool else n for n in x.shape[2:4])
+    y = x.new_empty(*x.shape[:2], height, width, x.shape[-1])
+    place = torch.empty(y.shape, dtype=torch.uint8)
+    mean, scale = torch.empty_like(gamma), torch.empty_like(gamma)
+    shape = _norm(x, relu=relu, pool=pool, eps=eps)
+    _call("norm_forward", shape, (x, gamma, beta, y, mean, scale, place))
+    return y, mean, scale, place
+
+
+def norm_backward(
+    x: Tensor, gamma: Tensor, mean: Tensor, scale: Tensor, place: Tensor, dy: Tensor, pool: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients with respect to `x`, `gamma` and `beta` from that of the outputs."""
+    out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
+    _call("norm_backward", _norm(x, pool=pool), (x, gamma, mean, scale, place, dy, *out))
+    return out
+
+
+def norm_second(
+    x: Tensor,
+    gamma: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    place: Tensor,
+    dy: Tensor,
+    along: tuple[Tensor, Tensor, Tensor],
+    pool: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients with respect to `x`, `gamma`, `dy` of the scalar product of what
+    `norm_backward` returns with `along`."""
+    out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(dy)
+    _call("norm_second", _norm(x, pool=pool), (x, gamma, mean, scale, place, dy, *along, *out))
+    return out

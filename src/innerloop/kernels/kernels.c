@@ -1,0 +1,63 @@
+/* Convolution and batch norm of many tasks at once, each task with weights of its own.
+ *
+ * Compiled by setup.py for the processors that it may meet; without a compiler
+ * nothing is built, and PyTorch's operators do the work (see __init__.py).
+ * The code is in kernels.inc, once for each type of number.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
+/* Memory of one thread, kept from call to call. */
+static void *workspace(int slot, size_t bytes)
+{
+    static __thread void *memory[4];
+    static __thread size_t sizes[4];
+    if (sizes[slot] < bytes) {
+        free(memory[slot]);
+        sizes[slot] = (bytes + 4095) / 4096 * 4096;
+        memory[slot] = aligned_alloc(64, sizes[slot]);
+        if (!memory[slot])
+            abort();
+    }
+    return memory[slot];
+}
+
+typedef struct {
+    int tasks, images;              /* T, and B images a task */
+    int height, width, in;          /* of the input, channels innermost */
+    int out_height, out_width, out; /* of the output */
+    int kernel_height, kernel_width, stride, padding;
+    int shared;                     /* whether all tasks have the same weights */
+    int threads;
+} Conv;
+
+typedef struct {
+    int tasks, images, height, width, channels;
+    int relu, pool;
+    double eps;
+    int threads;
+} Norm;
+
+enum { BLOCK = 64 }; /* pixels whose channels stay in the nearest cache */
+
+static int at_most(int a, int b) { return a < b ? a : b; }
+
+#define REAL float
+#define SINGLE 1
+#define INT int32_t
+#define NAME(f) f##_float32
+#include "kernels.inc"
+#undef REAL
+#undef INT
+#undef NAME
+#undef SINGLE
+
+#define REAL double
+#define SINGLE 0
+#define INT int64_t
+#define NAME(f) f##_float64
+#include "kernels.inc"

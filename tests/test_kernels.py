@@ -1,0 +1,177 @@
+"""The compiled kernels against PyTorch's operators, on every build that this processor can run."""
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from innerloop import kernels
+
+BUILDS = sorted(Path(kernels.__file__).parent.glob("_*.so"))
+
+
+@pytest.fixture(params=BUILDS, ids=lambda path: path.name.split(".")[0])
+def build(request, monkeypatch):
+    """One build after the other takes the place of the one that would be chosen."""
+    if "avx512" in request.param.name and torch.backends.cpu.get_cpu_capability() != "AVX512":
+        pytest.skip("this processor has no AVX-512")
+    library = ctypes.CDLL(str(request.param))
+    monkeypatch.setattr(kernels, "_library", lambda: library)
+
+
+def test_compiled_where_there_is_a_compiler():
+    ours = platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux"
+    if not (ours and shutil.which("gcc")):
+        pytest.skip("no compiler for which the kernels are written")
+    assert BUILDS
+    assert kernels._library() is not None
+
+
+def close(ours, theirs):
+    scale = theirs.abs().max()
+    torch.testing.assert_close(
+        ours / scale, theirs / scale, rtol=0, atol=1e-13 if ours.dtype == torch.float64 else 1e-5
+    )
+
+
+def packed(*shape, dtype):
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+# tasks, images, height, width, inputs, outputs, kernel, stride, padding
+CONVS = [
+    (3, 5, 28, 28, 1, 64, 3, 2, 1),
+    (2, 3, 15, 11, 32, 48, 3, 1, 1),
+    (2, 7, 5, 5, 64, 64, 3, 2, 2),
+    (1, 2, 6, 7, 16, 16, 5, 1, 0),
+    (5, 1, 9, 8, 3, 80, 1, 2, 0),
+    (1, 40, 4, 4, 16, 32, 3, 2, 1),
+    (1, 1, 60, 50, 16, 16, 3, 1, 1),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", CONVS)
+@pytest.mark.parametrize("shared", [False, True])
+def test_convolution(build, shape, dtype, shared):
+    t, b, h, w, i, o, k, stride, padding = shape
+    x = packed(t, b, h, w, i, dtype=dtype)
+    weights = packed(1 if shared else t, k, k, i, o, dtype=dtype)
+    y = kernels.conv_forward(x, weights, stride, padding)
+    dy = torch.randn(y.shape, dtype=dtype, generator=torch.Generator().manual_seed(1))
+    dw = kernels.conv_weights(x, dy, (k, k), stride, padding)
+    dx = None if i % 16 else kernels.conv_inputs(dy, weights, (h, w), stride, padding)
+    for task in range(t):
+        images = x[task].permute(0, 3, 1, 2).requires_grad_()
+        matrix = weights[0 if shared else task].permute(3, 2, 0, 1).requires_grad_()
+        out = F.conv2d(images, matrix, stride=stride, padding=padding)
+        close(y[task].permute(0, 3, 1, 2), out.detach())
+        to_x, to_w = torch.autograd.grad(out, (images, matrix), dy[task].permute(0, 3, 1, 2))
+        close(dw[task].permute(3, 2, 0, 1), to_w)
+        if dx is not None:
+            close(dx[task].permute(0, 3, 1, 2), to_x)
+
+
+# tasks, images, height, width, channels
+NORMS = [(3, 5, 14, 14, 64), (1, 4, 7, 5, 48), (2, 3, 15, 4, 16), (5, 9, 2, 2, 32)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", NORMS)
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("relu", [False, True])
+def test_norm(build, shape, dtype, pool, relu):
+    t, c = shape[0], shape[-1]
+    x = 3 + packed(*shape, dtype=dtype)
+    gamma, beta = packed(t, c, dtype=dtype), packed(t + 1, c, dtype=dtype)[1:]
+    y, mean, scale, place = kernels.norm_forward(x, gamma, beta, 1e-5, pool, relu)
+    dy = torch.randn(y.shape, dtype=dtype, generator=torch.Generator().manual_seed(1))
+    dx, dgamma, dbeta = kernels.norm_backward(x, gamma, mean, scale, place, dy, pool)
+    for task in range(t):
+        images = x[task].permute(0, 3, 1, 2).requires_grad_()
+        g, b = gamma[task].clone().requires_grad_(), beta[task].clone().requires_grad_()
+        out = F.batch_norm(images, None, None, g, b, True, 0.0, 1e-5)
+        out = F.max_pool2d(out, 2) if pool else out
+        out = F.relu(out) if relu else out
+        close(y[task].permute(0, 3, 1, 2), out.detach())
+        expected = torch.autograd.grad(out, (images, g, b), dy[task].permute(0, 3, 1, 2))
+        close(dx[task].permute(0, 3, 1, 2), expected[0])
+        close(dgamma[task], expected[1])
+        close(dbeta[task], expected[2])
+
+
+def test_statistics_far_from_zero(build):
+    # A mean much larger than the spread, and channels that hardly vary.
+    x = 1000 + packed(2, 30, 20, 20, 16, dtype=torch.float32)
+    x[..., 3] = 1000
+    one, zero = torch.ones(2, 16), torch.zeros(2, 16)
+    _, mean, scale, _ = kernels.norm_forward(x, one, zero, 1e-5, False, False)
+    exact = x.double().flatten(1, 3)
+    torch.testing.assert_close(mean.double(), exact.mean(1), rtol=1e-7, atol=0)
+    expected = (exact.var(1, correction=0) + 1e-5).rsqrt()
+    torch.testing.assert_close(scale.double(), expected, rtol=1e-4, atol=0)
+
+
+def test_a_tie_goes_to_the_first_pixel_as_in_pytorch(build):
+    x = torch.ones(1, 1, 4, 4, 16)
+    _, _, _, place = kernels.norm_forward(
+        x, torch.ones(1, 16), torch.ones(1, 16), 1e-5, True, False
+    )
+    assert (place == 0).all()
+
+
+def test_not_a_number_is_not_hidden(build):
+    x = torch.randn(1, 2, 4, 4, 16, generator=torch.Generator().manual_seed(0))
+    x[0, 0, 1, 2, 5] = float("nan")
+    y, *_ = kernels.norm_forward(x, torch.ones(1, 16), torch.zeros(1, 16), 1e-5, True, True)
+    assert y[..., 5].isnan().all()
+    assert not y[..., 6].isnan().any()
+
+
+def test_left_out_on_request():
+    x = torch.zeros(1, 1, 4, 4)
+    with kernels.without():
+        assert not kernels.serve(x, 16)
+    code = "import torch; from innerloop import kernels; print(kernels.serve(torch.zeros(1), 16))"
+    environment = {**os.environ, "INNERLOOP_KERNELS": "0"}
+    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert out.stdout.split() == [b"False"]
+
+
+def test_serve_only_what_they_can():
+    if kernels._library() is None:
+        pytest.skip("the kernels are not compiled here")
+    assert kernels.serve(torch.zeros(1), 16, 48)
+    assert not kernels.serve(torch.zeros(1), 16, 20)
+    assert not kernels.serve(torch.zeros(1, dtype=torch.bfloat16), 16)
+    assert not kernels.serve(torch.zeros(1, device="meta"), 16)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_number_of_threads_changes_nothing(build, threads):
+    x, w = packed(2, 5, 9, 9, 16, dtype=torch.float32), packed(2, 3, 3, 16, 16, dtype=torch.float32)
+    one, zero = torch.ones(2, 16), torch.zeros(2, 16)
+
+    def everything():
+        y = kernels.conv_forward(x, w, 1, 1)
+        dx, dw = kernels.conv_inputs(y, w, (9, 9), 1, 1), kernels.conv_weights(x, y, (3, 3), 1, 1)
+        z, mean, scale, place = kernels.norm_forward(y, one, zero, 1e-5, True, True)
+        back = kernels.norm_backward(y, one, mean, scale, place, z, True)
+        second = kernels.norm_second(y, one, mean, scale, place, z, (y, one, one), True)
+        return [y, dx, dw, z, mean, scale, *back, *second]
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        expected = everything()
+        torch.set_num_threads(threads)
+        assert all(torch.equal(a, b) for a, b in zip(everything(), expected, strict=True))
+    finally:
+        torch.set_num_threads(before)
