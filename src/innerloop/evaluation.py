@@ -57,14 +57,19 @@ def evaluate(
         raise UserError(f"an interval needs at least 2 tasks, not {tasks}")
 
     chunk_size = chunk_size or algorithm.chunk_size or 8
-    batched = torch.func.vmap(
-        lambda task: _per_step(algorithm, params, task, inner_steps, every_step, sampler.n_way),
-        randomness="different",
-    )
     chunks = []
     with torch.no_grad():
         for start in range(0, tasks, chunk_size):
-            chunks.append(batched(sampler.batch(start, min(chunk_size, tasks - start))))
+            episodes = sampler.batch(start, min(chunk_size, tasks - start))
+            chunks.append(
+                algorithm.judge_steps(
+                    params,
+                    episodes,
+                    inner_steps=inner_steps,
+                    n_way=sampler.n_way,
+                    every_step=every_step,
+                )
+            )
             if on_progress is not None:
                 on_progress(min(start + chunk_size, tasks))
     # Every metric by name, [tasks, steps].
@@ -95,26 +100,6 @@ def evaluate(
     }
     every_task = "accuracies" if metric == "accuracy" else "losses"
     return {**result, every_task: judged[metric][:, -1].tolist()}
-
-
-def _per_step(
-    algorithm: Algorithm,
-    params: Params,
-    task: Episodes,
-    inner_steps: int | None,
-    every_step: bool,
-    n_way: int | None,
-) -> Params:
-    """The metrics of one task by name, `[steps + 1]` each, or `[1]`."""
-    predict = algorithm.predictor(params, task.support_x, task.query_x)
-    steps = algorithm.adapt_steps(
-        params, task.support_x, task.support_y, inner_steps=inner_steps, n_way=n_way
-    )
-    if not every_step:
-        *_, last = steps
-        steps = iter([last])
-    judged = [algorithm.judge(predict(fast), task.query_y)[1] for fast in steps]
-    return {name: torch.stack([metrics[name] for metrics in judged]) for name in judged[0]}
 
 
 def outputs_per_step(

@@ -144,3 +144,24 @@ def test_parameters_keep_their_memory_layout_outside():
     meta_gradient()
     assert {name: p.stride() for name, p in params.items()} == before
     assert all(torch.equal(params[name], values[name]) for name in params)
+
+
+@pytest.mark.parametrize("every_step", [False, True])
+@pytest.mark.parametrize("network", ["strided", "pooled", "shared head", "tutorial"])
+@pytest.mark.parametrize("name", ["MAML", "MAML++", "Meta-SGD", "Reptile", "iMAML", "ANIL"])
+def test_judged_as_in_the_plain_path(name, network, every_step):
+    algorithm, _, params, episodes = gradients(name, network)
+
+    def judged():
+        return algorithm.judge_steps(
+            params, episodes, inner_steps=4, n_way=3, every_step=every_step
+        )
+
+    with torch.no_grad():
+        ours = judged()
+        with kernels.without():
+            plain = judged()
+    assert ours.keys() == plain.keys() == {"loss", "accuracy"}
+    assert ours["loss"].shape == (3, 5 if every_step else 1)
+    for key, value in plain.items():
+        torch.testing.assert_close(ours[key], value, rtol=1e-9, atol=1e-11)

@@ -242,6 +242,32 @@ class Algorithm(ABC):
         """
         return lambda fast: self.query_outputs(fast, support_x, query_x)
 
+    def judge_steps(
+        self,
+        params: Params,
+        episodes: Episodes,
+        *,
+        inner_steps: int | None,
+        n_way: int | None,
+        every_step: bool = True,
+    ) -> Params:
+        """Adapt to T tasks and judge the queries; arguments as for `adapt_steps`.
+
+        Returns:
+            The metrics by name: before the first and after each inner step, `[T, steps + 1]`, or
+            without `every_step` after the last alone, `[T, 1]`.
+        """
+
+        def of_task(task: Episodes) -> Params:
+            predict = self.predictor(params, task.support_x, task.query_x)
+            steps = self.adaptation(params, task.support_x, task.support_y, inner_steps, n_way)
+            judged = judged_each(
+                lambda fast: self.judge(predict(fast), task.query_y)[1], steps, every_step
+            )
+            return {name: torch.stack([m[name] for m in judged]) for name in judged[0]}
+
+        return torch.func.vmap(of_task, randomness="different")(episodes)
+
     def query_loss(
         self, params: Params, task: Episodes, tasks: int | None = None
     ) -> tuple[Tensor, Params]:
@@ -259,6 +285,16 @@ class Algorithm(ABC):
         if not targets.is_floating_point():
             metrics["accuracy"] = accuracy(outputs.detach(), targets)
         return loss, metrics
+
+
+def judged_each(
+    judge: Callable[[Params], Params], steps: Iterator[Params], every_step: bool
+) -> list[Params]:
+    """The metrics of the weights of each step, or of the last alone."""
+    if every_step:
+        return [judge(fast) for fast in steps]
+    *_, last = steps
+    return [judge(last)]
 
 
 def of_network(params: Params) -> Params:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from innerloop import kernels
-from innerloop.algorithms.base import Algorithm, of_network
+from innerloop.algorithms.base import Algorithm, judged_each, of_network
 from innerloop.algorithms.body import features_of_sets, keeps_tasks_apart
+from innerloop.episodes import Episodes
 from innerloop.errors import UserError, above_zero, at_least, one_of
 from innerloop.functional import Params, Rates, for_tasks, inner_step
 from innerloop.models.layers import HeadedModel, SharedHead
@@ -42,11 +43,16 @@ class Support(NamedTuple):
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """The examples of inner step `step`: mini-batches in turn, then from the start again."""
-        size = self.batch_size
-        if size is None or size >= len(self.y):
+        size, all_rows = self.batch_size, self.y.shape[self.axis]
+        if size is None or size >= all_rows:
             return self.x, self.y
-        rows = torch.arange(step * size, (step + 1) * size, device=self.y.device) % len(self.y)
-        return self.x[rows], self.y[rows]
+        rows = torch.arange(step * size, (step + 1) * size, device=self.y.device) % all_rows
+        return self.x.index_select(self.axis, rows), self.y.index_select(self.axis, rows)
+
+    @property
+    def axis(self) -> int:
+        """Which axis of `x` and `y` counts the examples."""
+        return 0 if self.tasks is None else 1
 
 
 class GradientBased(Algorithm):
@@ -231,6 +237,27 @@ class GradientBased(Algorithm):
         if self.keeps_body:
             support = Support(self.features(params, x), y, n_way, self.head_outputs)
         return self.inner_loop(params, support, inner_steps=inner_steps)
+
+    def judge_steps(
+        self,
+        params: Params,
+        episodes: Episodes,
+        *,
+        inner_steps: int | None,
+        n_way: int | None,
+        every_step: bool = True,
+    ) -> Params:
+        if self.keeps_body or not self.side_by_side:
+            return super().judge_steps(
+                params, episodes, inner_steps=inner_steps, n_way=n_way, every_step=every_step
+            )
+        tasks = episodes.num_tasks
+        support = Support(episodes.support_x, episodes.support_y, n_way, tasks=tasks)
+        steps = self.inner_loop(params, support, inner_steps=inner_steps, first_order=True)
+        judged = judged_each(
+            lambda fast: self.query_loss(fast, episodes, tasks)[1], steps, every_step
+        )
+        return {name: torch.stack([m[name] for m in judged], dim=1) for name in judged[0]}
 
     def head_outputs(self, weights: Params, features: Tensor) -> Tensor:
         """The outputs for `features`, what the last layer sees, with `weights` in it."""

@@ -49,7 +49,8 @@ class IMAML(GradientBased):
 
     def inner_loss(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
         away = subtract(fast, self.start(params, support.n_way, list(fast)))
-        pull = self.regularization / 2 * dot(away, away)
+        square = dot if support.tasks is None else torch.func.vmap(dot)
+        pull = self.regularization / 2 * square(away, away)
         return super().inner_loss(params, fast, support, step) + pull
 
     def task_gradient(

@@ -120,10 +120,10 @@ class MAML(GradientBased):
             return self._gradient_of_the_head(params, episodes, progress)
         reverse = self.derivative == "reverse" or self.is_first_order(progress)
         if self.side_by_side and reverse:
-            return self._gradient_side_by_side(params, episodes, progress)
+            return self.gradient_side_by_side(params, episodes, progress)
         return super().chunk_gradient(params, episodes, progress)
 
-    def _gradient_side_by_side(
+    def gradient_side_by_side(
         self, params: Params, episodes: Episodes, progress: float
     ) -> tuple[Params, Params]:
         """The inner loops of all tasks by plain autograd, see `side_by_side`."""

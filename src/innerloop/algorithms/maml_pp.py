@@ -136,17 +136,34 @@ class MAMLPlusPlus(MAML):
         grads, metrics = super().task_gradient(learnt, task, n_way, progress)
         return grads | self._statistics_gradient(params, learnt, task, n_way), metrics
 
+    def gradient_side_by_side(
+        self, params: Params, episodes: Episodes, progress: float
+    ) -> tuple[Params, Params]:
+        learnt = {name: p for name, p in params.items() if name not in self.moving_averages}
+        grads, metrics = super().gradient_side_by_side(learnt, episodes, progress)
+        n_way = self.count_ways(episodes.support_y)
+        noted = self._statistics_gradient(params, learnt, episodes, n_way, episodes.num_tasks)
+        return grads | {name: g.mean(dim=0) for name, g in noted.items()}, metrics
+
     def _statistics_gradient(
-        self, params: Params, learnt: Params, task: Episodes, n_way: int | None
+        self,
+        params: Params,
+        learnt: Params,
+        task: Episodes,
+        n_way: int | None,
+        tasks: int | None = None,
     ) -> Params:
-        """How far the running statistics are from those of this task's support set."""
+        """How far the running statistics are from those of this task's support set.
+
+        With `tasks`, those of T tasks, with a leading axis of tasks.
+        """
         if not self.moving_averages:
             return {}
         # One more pass per step: values cannot be carried out of torch.func.grad.
         rows: dict[str, list[Tensor]] = {name: [] for name in self.moving_averages}
-        support = Support(task.support_x, task.support_y, n_way)
-        for step, weights in enumerate(self.inner_loop(detach(learnt), support)):
-            with seen_statistics() as seen:
+        support = Support(task.support_x, task.support_y, n_way, tasks=tasks)
+        for step, weights in enumerate(self.inner_loop(detach(learnt), support, first_order=True)):
+            with seen_statistics() as seen, torch.no_grad():
                 self.forward(weights, task.support_x)
             for name, module in self._norms.items():
                 names = f"mean@{name}", f"variance@{name}"
@@ -156,7 +173,7 @@ class MAMLPlusPlus(MAML):
                     rows[n].append(value)
         return subtract(
             {name: params[name] for name in rows},
-            {name: torch.stack(values) for name, values in rows.items()},
+            {name: torch.stack(values, dim=-2) for name, values in rows.items()},
         )
 
     @property
@@ -167,8 +184,3 @@ class MAMLPlusPlus(MAML):
     @property
     def keeps_body(self) -> bool:
         return False
-
-    @property
-    def side_by_side(self) -> bool:
-        # The running statistics are noted task by task.
-        return super().side_by_side and not self.moving_averages

@@ -50,16 +50,32 @@ class Reptile(GradientBased):
         self.inner_batch_size = inner_batch_size
 
     def task_gradient(
-        self, params: Params, task: Episodes, n_way: int | None, progress: float
+        self,
+        params: Params,
+        task: Episodes,
+        n_way: int | None,
+        progress: float,
+        tasks: int | None = None,
     ) -> tuple[Params, Params]:
-        x = torch.cat([task.support_x, task.query_x])
-        y = torch.cat([task.support_y, task.query_y])
-        data = Support(x, y, n_way, batch_size=self.inner_batch_size)
-        *_, adapted = self.inner_loop(params, data)
+        axis = 0 if tasks is None else 1
+        x = torch.cat([task.support_x, task.query_x], axis)
+        y = torch.cat([task.support_y, task.query_y], axis)
+        data = Support(x, y, n_way, batch_size=self.inner_batch_size, tasks=tasks)
+        *_, adapted = self.inner_loop(params, data, first_order=True)
         grads = zeros_like(params)
         for name in self.adapted_names:
             difference = params[name] - adapted[name]
             # A shared row moves by what the rows of the classes move on average.
-            shared = difference.shape != params[name].shape
-            grads[name] = difference.mean(dim=0, keepdim=True) if shared else difference
-        return grads, self.query_loss(adapted, task)[1]
+            shared = difference.shape[axis:] != params[name].shape
+            grads[name] = difference.mean(axis, keepdim=True) if shared else difference
+        return grads, self.query_loss(adapted, task, tasks)[1]
+
+    def chunk_gradient(
+        self, params: Params, episodes: Episodes, progress: float
+    ) -> tuple[Params, Params]:
+        if not self.side_by_side:
+            return super().chunk_gradient(params, episodes, progress)
+        n_way, tasks = self.count_ways(episodes.support_y), episodes.num_tasks
+        grads, metrics = self.task_gradient(params, episodes, n_way, progress, tasks)
+        means = {name: g.mean(dim=0) for name, g in grads.items() if name in self.adapted_names}
+        return grads | means, {name: m.mean() for name, m in metrics.items()}

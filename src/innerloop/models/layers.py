@@ -109,7 +109,9 @@ class BatchNorm(nn.Module):
         """Normalise `x`; then, in the same pass, 2 x 2 max-pooling if `pool` and ReLU if `relu`."""
         seen, given, groups = _seen.get(), _given.get(), _groups.get()
         if seen is not None:
-            variance, mean = torch.var_mean(x, [0, *range(2, x.ndim)])
+            # With an axis of tasks, weight and bias have one as well.
+            tasks = self.weight.ndim - 1
+            variance, mean = torch.var_mean(x, [tasks, *range(tasks + 2, x.ndim)])
             seen[self] = mean, variance
         if given is not None:
             mean, variance = given[self]
