@@ -122,7 +122,7 @@ def save_state(folder: Path, state: State) -> None:
 
 
 def load_state(folder: Path, config: TrainConfig, algorithm: Algorithm) -> State:
-    """Read the checkpoint, and cut off metrics that were written after it."""
+    """Read the checkpoint; without one, the state before the first iteration."""
     state = new_state(config, algorithm)
     if (folder / CHECKPOINT).exists():
         tensors, counters = read_tensors(folder / CHECKPOINT)
@@ -146,12 +146,16 @@ def load_state(folder: Path, config: TrainConfig, algorithm: Algorithm) -> State
                     state.optimizer.state[p][part.removeprefix("optimizer/")] = value
         for name in COUNTERS:
             setattr(state, name, counters[name])
+    return state
+
+
+def cut_metrics(folder: Path, state: State) -> None:
+    """Cut off metrics that were written after the checkpoint."""
     if (folder / METRICS).exists():
         lines = (folder / METRICS).read_text("utf-8").splitlines()
         kept = [line for line in lines if _iteration(line) <= state.iteration]
         with write_whole(folder / METRICS) as file:
             file.write("".join(line + "\n" for line in kept).encode())
-    return state
 
 
 def _iteration(line: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import platform
 import signal
 import threading
@@ -30,6 +31,7 @@ from innerloop.build import (
 )
 from innerloop.config import TrainConfig
 from innerloop.data.base import ImageClasses
+from innerloop.distributed import World
 from innerloop.errors import UserError
 from innerloop.evaluation import evaluate
 from innerloop.files import write_whole
@@ -41,6 +43,7 @@ from innerloop.run_folder import (
     RESULTS,
     State,
     check_same_classes,
+    cut_metrics,
     load_state,
     new_folder,
     new_state,
@@ -98,16 +101,21 @@ def train(
     elif data is not None:
         settings["data"] = data
     given_settings = {**config.to_dict(), **settings} if config else settings
-    config = TrainConfig.from_dict(given_settings)
-    config = absolute_paths(config)
-    report = report or SilentReport()
+    asked = absolute_paths(TrainConfig.from_dict(given_settings))
     given = data if isinstance(data, ImageClasses) else None
-    config, algorithm, samplers = _make_ready(config, given, report)
+    with _world(asked, report) as (world, report):
+        config, algorithm, samplers = world.main_first(lambda: _make_ready(asked, given, report))
+        folder = Path(world.from_main(lambda: str(_start_folder(out, config))))
+        state = new_state(config, algorithm)
+        return _run(config, folder, algorithm, samplers, state, report, world)
 
+
+def _start_folder(out: str | Path | None, config: TrainConfig) -> Path:
+    """A new run folder with the config in it."""
     folder = new_folder(out, config)
     with write_whole(folder / CONFIG) as file:
         file.write(yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
-    return _run(config, folder, algorithm, samplers, new_state(config, algorithm), report)
+    return folder
 
 
 def resume(folder: str | Path, *, report: Report | None = None) -> Run:
@@ -122,11 +130,24 @@ def resume(folder: str | Path, *, report: Report | None = None) -> Run:
     folder = Path(folder)
     if not (folder / CONFIG).exists():
         raise UserError(f"{folder} is no run folder: there is no {CONFIG} in it")
-    report = report or SilentReport()
-    config, algorithm, samplers = _make_ready(TrainConfig.from_file(folder / CONFIG), None, report)
-    check_same_classes(folder, samplers["train"])
-    state = load_state(folder, config, algorithm)
-    return _run(config, folder, algorithm, samplers, state, report)
+    asked = TrainConfig.from_file(folder / CONFIG)
+    with _world(asked, report) as (world, report):
+        config, algorithm, samplers = world.main_first(lambda: _make_ready(asked, None, report))
+        check_same_classes(folder, samplers["train"])
+        state = load_state(folder, config, algorithm)
+        if world.is_main:
+            cut_metrics(folder, state)
+        return _run(config, folder, algorithm, samplers, state, report, world)
+
+
+@contextlib.contextmanager
+def _world(config: TrainConfig, report: Report | None) -> Iterator[tuple[World, Report]]:
+    """The processes of the run, of which only the first one reports."""
+    world = World.join(config.device)
+    world.share(config.meta_batch_size)
+    yield world, report if report and world.is_main else SilentReport()
+    # After an error there is nobody to part from.
+    world.leave()
 
 
 def _make_ready(
@@ -150,14 +171,17 @@ def _run(
     samplers: dict[str, TaskSampler],
     state: State,
     report: Report,
+    world: World,
 ) -> Run:
     """Train from `state` to the end, then test; or stop early with a checkpoint."""
     report.start(config, folder, state.iteration)
     with stop_requests() as stop, report.training(config):
-        meta_train(config, folder, algorithm, samplers, state, report, stop)
-    if stop.is_set():
+        stopped = meta_train(config, folder, algorithm, samplers, state, report, stop, world)
+    if stopped:
         report.interrupted(folder, state.iteration)
         return Run(folder, algorithm, state.best, {}, interrupted=True)
+    if not world.is_main:
+        return Run(folder, algorithm, state.best, {})
 
     with report.testing(config.test_tasks) as on_progress:
         results = evaluate(
@@ -200,45 +224,53 @@ def meta_train(
     state: State,
     report: Report,
     stop: threading.Event,
-) -> None:
+    world: World,
+) -> bool:
     """The loop: episodes, meta-gradient, outer step; validate and checkpoint now and then.
 
     Changes `state`.  Ends after `config.iterations`, after `config.max_seconds`,
-    or after the iteration in which `stop` is set.
+    or after the iteration in which `stop` is set, in this process or another.
+
+    Returns:
+        Whether it was stopped.
 
     Raises:
         UserError: the loss or the gradient is no longer a finite number.
     """
     tasks = config.meta_batch_size
-    with open(folder / METRICS, "a", encoding="utf-8") as log:
+    share = world.share(tasks)
+    log_file = folder / METRICS if world.is_main else os.devnull
+    with open(log_file, "a", encoding="utf-8") as log:
         started = time.monotonic() - state.seconds
         stopping = False
         while progress(config, state) < 1 and not stopping:
             before = time.monotonic()
             set_learning_rate(config, state)
-            episodes = samplers["train"].batch(state.iteration * tasks, tasks)
+            episodes = samplers["train"].batch(state.iteration * tasks + share.start, len(share))
             grads, metrics = algorithm.meta_gradient(
                 state.params, episodes, progress(config, state)
+            )
+            # Asked once an iteration, so that none ends the loop without being saved.
+            grads, metrics, state.seconds, stopping = world.mean(
+                len(share) / tasks, grads, metrics, time.monotonic() - started, stop.is_set()
             )
             check_finite(state.iteration, metrics["loss"], norm(grads), folder)
             apply_gradient(config, algorithm, state, grads)
             state.iteration += 1
-            state.seconds = time.monotonic() - started
             state.step_seconds += time.monotonic() - before
             state.losses.append(metrics["loss"].item())
             report.step(state.iteration, state.losses[-1], progress(config, state))
 
             due = state.iteration % config.val_every == 0 or progress(config, state) >= 1
-            # Asked once an iteration, so that none ends the loop without being saved.
-            stopping = stop.is_set()
             if due:
                 line = validate(config, algorithm, samplers.get("val"), state)
                 log.write(json.dumps(line) + "\n")
                 log.flush()
                 report.validated(line)
-            if due or stopping:
+            if (due or stopping) and world.is_main:
                 save_model(folder, config, samplers["train"], state.best)
                 save_state(folder, state)
+    return stopping
 
 
 def progress(config: TrainConfig, state: State) -> float:
@@ -336,7 +368,8 @@ def stop_requests() -> Iterator[threading.Event]:
         return
 
     def request(number: int, frame: object) -> None:
-        if stop.is_set():
+        # torchrun passes a Ctrl-C on as SIGTERM: that is not the second one.
+        if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.set()
 

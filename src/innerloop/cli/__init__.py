@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from innerloop.distributed import LostProcess, is_main
 from innerloop.errors import UserError
 
 COMMANDS = {
@@ -44,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # Under torchrun all processes make the same mistake, which is said once.
+        if is_main() or isinstance(error, LostProcess):
+            print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # The reader of our output, such as `head`, has gone away; so may the rest of it.

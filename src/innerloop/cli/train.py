@@ -62,6 +62,7 @@ def main(argv: list[str]) -> int:
 
     # PyTorch takes seconds to import, which --help should not wait for.
     from innerloop.allocator import keep_memory
+    from innerloop.distributed import is_main
     from innerloop.report import TerminalReport
     from innerloop.trainer import resume, train
 
@@ -73,7 +74,7 @@ def main(argv: list[str]) -> int:
         run = train(arguments.settings, out=arguments.out, report=report)
     if run.interrupted:
         return 130
-    if arguments.json:
+    if arguments.json and is_main():
         print(json.dumps({"run": str(run.folder), **run.results}))
     return 0
 

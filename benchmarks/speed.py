@@ -1,0 +1,271 @@
+"""Time of a meta-gradient beside other libraries: `python -m benchmarks.speed [A B C D]`.
+
+All contestants run in one process, one after the other in every round; before they are
+timed, each one's meta-gradient is compared with ours on the same episodes in double precision.  Writes
+`benchmarks/results/speed.json` and `docs/img/speed.png`; with names of workloads, only these
+are measured again.  `--quick` takes two rounds and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+import innerloop
+from benchmarks.figures import RESULTS, machine, matrix_product_rate
+from benchmarks.peers import PEERS, TASK_BY_TASK, Plain, exact_vmap, installed
+from innerloop import Episodes
+from innerloop.allocator import keep_memory
+from innerloop.models import Conv4, TutorialConv
+
+ROUNDS, LEAST_ROUNDS = 12, 3
+# A contestant that is slow gets fewer rounds, so that all are done within the hour.
+SECONDS_EACH = 45.0
+TOLERANCE = 1e-8
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is computed: `tasks` of N-way K-shot with Q queries a class, `steps` inner steps."""
+
+    make: Callable[[], nn.Module]
+    tasks: int
+    n_way: int
+    k_shot: int
+    k_query: int
+    steps: int
+    lr: float
+    shape: tuple[int, int, int] = (1, 28, 28)
+    # Contestants that are left out, and why.
+    without: tuple[tuple[str, str, str], ...] = ()
+
+    def episodes(self, dtype: torch.dtype) -> Episodes:
+        generator = torch.Generator().manual_seed(0)
+
+        def part(per_class: int):
+            labels = torch.arange(self.n_way).repeat_interleave(per_class)
+            size = (self.tasks, self.n_way * per_class, *self.shape)
+            return torch.rand(size, generator=generator).to(dtype), labels.repeat(self.tasks, 1)
+
+        return Episodes(*part(self.k_shot), *part(self.k_query))
+
+
+WORKLOADS = {
+    "A": Workload(lambda: TutorialConv(5), 8, 5, 1, 15, 5, 0.04),
+    "B": Workload(lambda: Conv4(5, head="random"), 32, 5, 1, 1, 1, 0.4),
+    "C": Workload(lambda: Conv4(20, head="random"), 16, 20, 1, 1, 5, 0.1),
+    "D": Workload(
+        lambda: Conv4(5, channels=3, image_size=84, width=32, pool="max", head="random"),
+        4,
+        5,
+        5,
+        15,
+        5,
+        0.01,
+        (3, 84, 84),
+        (("torch.func vmap", "second", "it takes 18 GB of memory"),),
+    ),
+}
+ORDERS = ("first", "second")
+
+
+def multiply_adds(work: Workload, order: str) -> int:
+    """Multiply-adds of one meta-gradient that no algorithm which computes it can do without.
+
+    A layer's forward pass, the derivative with respect to its weights and that with respect to
+    its inputs cost the same, f; the first layer's inputs have no derivative.  An inner step
+    takes them on the support set, the outer loop on the queries.  The second order takes,
+    for each inner step, the derivative of what the step computed: of the forward pass the
+    two products again, and two for each derivative that was taken.
+    """
+    model, sizes = work.make(), []
+    hooks = [
+        layer.register_forward_hook(lambda m, x, y: sizes.append((m, y[0].numel())))
+        for layer in model.modules()
+        if isinstance(layer, (nn.Conv2d, nn.Linear))
+    ]
+    with torch.no_grad():
+        model(torch.zeros(2, *work.shape))
+    for hook in hooks:
+        hook.remove()
+    costs = [outputs * layer.weight[0].numel() for layer, outputs in sizes]
+    first, others = costs[0], sum(costs[1:])
+    support, queries = work.n_way * work.k_shot, work.n_way * work.k_query
+    step = 2 * first + 3 * others
+    total = work.steps * support * step + queries * step
+    if order == "second":
+        # First layer: from the derivative of its weight gradient to what came from above, and
+        # from that of its outputs to the weights.  Other layers: two, two and two.
+        total += work.steps * support * (2 * first + 6 * others)
+    return work.tasks * total
+
+
+def contestants(
+    work: Workload, order: str, dtype: torch.dtype = torch.float32
+) -> dict[str, Callable[[], dict[str, torch.Tensor]]]:
+    """Functions that compute one meta-gradient, by name; ours first."""
+    ours, episodes, first = work.make().to(dtype), work.episodes(dtype), order == "first"
+    maml = innerloop.MAML(ours, work.lr, work.steps, first_order=first)
+    params = maml.init_params()
+    made = {"innerloop": lambda: maml.meta_gradient(params, episodes)[0]}
+    left_out = [name for name, o, _ in work.without if o == order]
+    for name, (make, does_first, does_second) in PEERS.items():
+        able = (does_first if first else does_second) and installed(name)
+        if name == "tutorial" and not isinstance(ours, TutorialConv):
+            able = False
+        if able and name not in left_out:
+            made[name] = make(Plain(ours).to(dtype), episodes, work.lr, work.steps, first)
+    return made
+
+
+def difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
+    """The length of the difference of two gradients, relative to that of the first."""
+    apart = sum((ours[name] - theirs[name]).square().sum() for name in ours)
+    return (apart / sum(g.square().sum() for g in ours.values())).sqrt().item()
+
+
+def measure(work: Workload, order: str, rounds: int) -> dict[str, Any]:
+    """Seconds of every contestant, interleaved."""
+    # The order in which vmap's gradient is taken is not the exact one everywhere.
+    inexact = [] if exact_vmap(Plain(work.make()), order == "first") else ["torch.func vmap"]
+    found: dict[str, dict[str, Any]] = {}
+    exact = contestants(work, order, torch.float64)
+    ours = exact["innerloop"]()
+    for name, meta_gradient in exact.items():
+        if name in inexact:
+            found[name] = {"inexact": True}
+            continue
+        apart = difference(ours, meta_gradient())
+        if apart > TOLERANCE:
+            raise SystemExit(f"{name} computes another gradient: they differ by {apart:.1e}")
+        found[name] = {"difference": apart}
+    made = contestants(work, order)
+    for name, meta_gradient in made.items():
+        started = time.perf_counter()
+        meta_gradient()
+        once = time.perf_counter() - started
+        fewer = max(LEAST_ROUNDS, int(SECONDS_EACH / once))
+        found[name] |= {"rounds": min(rounds, fewer), "seconds": []}
+    for turn in range(rounds):
+        for name, meta_gradient in made.items():
+            if turn < found[name]["rounds"]:
+                started = time.perf_counter()
+                meta_gradient()
+                found[name]["seconds"].append(time.perf_counter() - started)
+    for row in found.values():
+        row["median"] = sorted(row["seconds"])[len(row["seconds"]) // 2]
+        row["seconds"] = [round(s, 5) for s in row["seconds"]]
+    for name, o, why in work.without:
+        if o == order:
+            found[name] = {"left_out": why}
+    return found
+
+
+def summary(work: Workload, order: str, found: dict[str, Any], gflops: float) -> dict[str, Any]:
+    """The contestants with what is said of them."""
+    floor = 2 * multiply_adds(work, order) / gflops / 1e9
+    mine = found["innerloop"]["median"]
+    others = {n: r["median"] for n, r in found.items() if n != "innerloop" and "median" in r}
+    loops = [others[name] for name in TASK_BY_TASK if name in others]
+    out = {
+        "contestants": found,
+        "gigaflop": round(2 * multiply_adds(work, order) / 1e9, 2),
+        "floor_seconds": floor,
+        "times_the_floor": mine / floor,
+        "faster_than_the_best_other": min(others.values()) / mine,
+        "faster_than_the_best_task_by_task": min(loops) / mine,
+    }
+    if "tutorial" in others:
+        out["faster_than_the_tutorial"] = others["tutorial"] / mine
+    return out
+
+
+def draw(runs: dict[str, Any]) -> None:
+    """Bars: how many times as long as ours the others take."""
+    from matplotlib.figure import Figure
+
+    from innerloop.plots import BLUE, GREEN, GREY, ORANGE, save
+
+    colors = {
+        "innerloop": BLUE,
+        "tutorial": "#b07aa1",
+        "higher": ORANGE,
+        "TorchOpt": "#edc948",
+        "learn2learn": "#76b7b2",
+        "torch.func vmap": GREEN,
+    }
+    figure = Figure(figsize=(8, 6.5), layout="constrained")
+    axes = figure.subplots(4, 2, sharex=True)
+    for row, name in zip(axes, WORKLOADS, strict=True):
+        for place, order in zip(row, ORDERS, strict=True):
+            found = runs[name][order]
+            rows = {n: r for n, r in found["contestants"].items() if "median" in r}
+            mine = rows["innerloop"]["median"]
+            for i, (label, r) in enumerate(rows.items()):
+                times = r["median"] / mine
+                place.barh(i, times, color=colors[label])
+                text = f" {1000 * r['median']:,.0f} ms"
+                if label != "innerloop":
+                    text += f" ({times:.1f}x)"
+                place.text(times, i, text, va="center", fontsize=8)
+            place.axvline(found["floor_seconds"] / mine, color=GREY, ls="--", lw=1)
+            place.set_yticks(range(len(rows)), list(rows), fontsize=8)
+            place.invert_yaxis()
+            place.set_title(f"{name}, {order} order", fontsize=9)
+            place.set_xscale("log")
+            place.set_xlim(0.3, 60)
+            place.spines[["top", "right"]].set_visible(False)
+    for place in axes[-1]:
+        place.set_xticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
+        place.minorticks_off()
+        place.set_xlabel("time of a meta-gradient, innerloop = 1; dashed: arithmetic alone")
+    save(figure, RESULTS.parent.parent / "docs" / "img" / "speed.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("workloads", nargs="*", help=f"of {', '.join(WORKLOADS)}; all by default")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="two rounds, nothing is written")
+    arguments = parser.parse_args()
+    for name in arguments.workloads:
+        if name not in WORKLOADS:
+            parser.error(f"there is no workload {name!r}: choose from {', '.join(WORKLOADS)}")
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
+    torch.set_num_threads(arguments.threads)
+    # For all contestants alike: without it each pays for its memory anew every time.
+    keep_memory()
+    path = RESULTS / "speed.json"
+    runs = json.loads(path.read_text())["runs"] if path.exists() else {}
+    for name in arguments.workloads or WORKLOADS:
+        for order in ORDERS:
+            work = WORKLOADS[name]
+            found = measure(work, order, 2 if arguments.quick else ROUNDS)
+            # The machine's own rate, close to the measurement in time.
+            result = summary(work, order, found, matrix_product_rate())
+            runs.setdefault(name, {})[order] = result
+            print(f"{name}, {order} order: {result['times_the_floor']:.2f} times the floor")
+            for contestant, row in found.items():
+                if "median" in row:
+                    times = row["median"] / found["innerloop"]["median"]
+                    ms = 1000 * row["median"]
+                    print(f"  {contestant:16}{ms:9.1f} ms {times:7.2f}x")
+    if arguments.quick:
+        return
+    report = {"command": "python -m benchmarks.speed", "machine": machine(), "runs": runs}
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    draw(runs)
+
+
+if __name__ == "__main__":
+    main()
