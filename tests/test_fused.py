@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from innerloop import fused, kernels, ops
+from innerloop.fused import layout
 
 pytestmark = pytest.mark.skipif(
     not kernels.serve(torch.zeros(1), 16), reason="the kernels are not compiled here"
@@ -41,6 +42,23 @@ def test_derivatives_of_norm(tasks, pool, relu):
     checked(lambda *inputs: fused.batch_norm(*inputs, 1e-5, pool=pool, relu=relu), x, gamma, beta)
 
 
+@pytest.mark.parametrize("tasks", [(), (2,)])
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("inputs", [1, 16])
+def test_derivatives_of_a_block(tasks, pool, inputs):
+    x, w = rand(*tasks, 3, inputs, 5, 4), rand(*tasks, 16, inputs, 3, 3)
+    gamma, beta = rand(*tasks, 16), rand(*tasks, 16, seed=1)
+
+    def function(x, *rest):
+        how = {"stride": 1, "padding": 1, "pool": pool, "relu": True}
+        return fused.conv_block(x, *rest, 1e-5, **how)
+
+    if inputs == 16:
+        checked(function, x, w, gamma, beta)
+    else:
+        checked(lambda *rest: function(x.detach(), *rest), w, gamma, beta)
+
+
 def test_third_derivatives_are_refused():
     x, one = rand(2, 16, 3, 3), rand(16)
 
@@ -58,6 +76,11 @@ def test_third_derivatives_are_refused():
 
 
 def block(x, w, gamma, beta):
+    how = {"stride": 1, "padding": 1, "pool": True, "relu": True}
+    return ops.conv_block(x, w, gamma, beta, 1e-5, **how)
+
+
+def two_layers(x, w, gamma, beta):
     return ops.batch_norm(ops.conv2d(x, w, padding=1), gamma, beta, 1e-5, pool=True, relu=True)
 
 
@@ -79,8 +102,9 @@ ARGUMENTS = {
 }
 
 
+@pytest.mark.parametrize("block", [block, two_layers])
 @pytest.mark.parametrize("shared", [(), ("x",), ("w",), ("gamma", "beta"), ("w", "gamma", "beta")])
-def test_vmap_of_a_second_derivative(shared):
+def test_vmap_of_a_second_derivative(shared, block):
     tensors = {
         name: rand(*(shape[1:] if name in shared else shape), requires_grad=False)
         for name, shape in ARGUMENTS.items()
@@ -128,6 +152,6 @@ def test_arranged_weights_are_the_same_and_need_no_copy():
     w = rand(32, 16, 3, 3, requires_grad=False)
     arranged = fused.arranged(w)
     assert torch.equal(arranged, w)
-    assert fused._weights(arranged).data_ptr() == arranged.data_ptr()
+    assert layout.weights(arranged).data_ptr() == arranged.data_ptr()
     many = arranged.expand(5, *w.shape)
-    assert fused._weights(many).data_ptr() == arranged.data_ptr()
+    assert layout.weights(many).data_ptr() == arranged.data_ptr()

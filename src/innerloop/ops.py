@@ -70,6 +70,28 @@ def batch_norm(
     return after_norm(x, pool=pool, relu=relu)
 
 
+def conv_block(
+    x: Tensor,
+    kernel: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    *,
+    stride: int,
+    padding: int,
+    pool: bool,
+    relu: bool,
+) -> Tensor:
+    """`conv2d` of `x` with `kernel`, then `batch_norm`, in one go where the kernels serve."""
+    learnt = x.requires_grad and x.shape[-3] % kernels.LANES != 0
+    if kernels.serve(x, kernel.shape[-4]) and not learnt:
+        return fused.conv_block(
+            x, kernel, weight, bias, eps, stride=stride, padding=padding, pool=pool, relu=relu
+        )
+    x = conv2d(x, kernel, stride=stride, padding=padding)
+    return batch_norm(x, weight, bias, eps, pool=pool, relu=relu)
+
+
 def after_norm(x: Tensor, *, pool: bool, relu: bool) -> Tensor:
     """2 x 2 max-pooling if `pool`, then ReLU if `relu`."""
     x = max_pool_2x2(x) if pool else x

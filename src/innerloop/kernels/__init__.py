@@ -74,7 +74,7 @@ class _Conv(ctypes.Structure):
         for name in (
             *("tasks", "images", "height", "width", "inputs"),
             *("out_height", "out_width", "outputs"),
-            *("kernel_height", "kernel_width", "stride", "padding", "shared", "threads"),
+            *("kernel_height", "kernel_width", "stride", "padding", "shared", "add", "threads"),
         )
     ]
 
@@ -88,11 +88,16 @@ class _Norm(ctypes.Structure):
     ]
 
 
-def _call(name: str, shape: ctypes.Structure, tensors: tuple[Tensor, ...]) -> None:
+def _call(name: str, *arguments: ctypes.Structure | Tensor | None) -> None:
     library = _library()
     assert library is not None
-    function = getattr(library, f"{name}_{_TYPES[tensors[0].dtype]}")
-    function(ctypes.byref(shape), *(ctypes.c_void_p(t.data_ptr()) for t in tensors))
+    dtype = next(a.dtype for a in arguments if isinstance(a, Tensor))
+    getattr(library, f"{name}_{_TYPES[dtype]}")(
+        *(
+            ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a and ctypes.byref(a)
+            for a in arguments
+        )
+    )
 
 
 def _conv(
@@ -105,7 +110,7 @@ def _conv(
 ) -> _Conv:
     shared = weights is not None and weights < x.shape[0]
     threads = torch.get_num_threads()
-    return _Conv(*x.shape, *y.shape[2:], *kernel, stride, padding, shared, threads)
+    return _Conv(*x.shape, *y.shape[2:], *kernel, stride, padding, shared, False, threads)
 
 
 def conv_forward(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
@@ -113,7 +118,7 @@ def conv_forward(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
     kernel = w.shape[1], w.shape[2]
     size = ((n + 2 * padding - k) // stride + 1 for n, k in zip(x.shape[2:4], kernel, strict=True))
     y = x.new_empty(*x.shape[:2], *size, w.shape[-1])
-    _call("conv_forward", _conv(x, y, kernel, stride, padding, len(w)), (x, w, y))
+    _call("conv_forward", _conv(x, y, kernel, stride, padding, len(w)), x, w, y)
     return y
 
 
@@ -121,7 +126,7 @@ def conv_inputs(dy: Tensor, w: Tensor, size: tuple[int, int], stride: int, paddi
     """The gradient with respect to inputs of height and width `size` from that of the outputs."""
     dx = dy.new_empty(*dy.shape[:2], *size, w.shape[-2])
     shape = _conv(dx, dy, (w.shape[1], w.shape[2]), stride, padding, len(w))
-    _call("conv_inputs", shape, (dy, w, dx))
+    _call("conv_inputs", shape, dy, w, dx)
     return dx
 
 
@@ -130,7 +135,7 @@ def conv_weights(
 ) -> Tensor:
     """The gradient with respect to the weights from that of the outputs."""
     dw = x.new_empty(x.shape[0], *kernel, x.shape[-1], dy.shape[-1])
-    _call("conv_weights", _conv(x, dy, kernel, stride, padding), (x, dy, dw))
+    _call("conv_weights", _conv(x, dy, kernel, stride, padding), x, dy, dw)
     return dw
 
 
@@ -152,7 +157,7 @@ def norm_forward(
     place = torch.empty(y.shape, dtype=torch.uint8)
     mean, scale = torch.empty_like(gamma), torch.empty_like(gamma)
     shape = _norm(x, relu=relu, pool=pool, eps=eps)
-    _call("norm_forward", shape, (x, gamma, beta, y, mean, scale, place))
+    _call("norm_forward", shape, x, gamma, beta, y, mean, scale, place)
     return y, mean, scale, place
 
 
@@ -161,7 +166,7 @@ def norm_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients with respect to `x`, `gamma` and `beta` from that of the outputs."""
     out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
-    _call("norm_backward", _norm(x, pool=pool), (x, gamma, mean, scale, place, dy, *out))
+    _call("norm_backward", _norm(x, pool=pool), x, gamma, mean, scale, place, dy, *out)
     return out
 
 
@@ -178,5 +183,76 @@ def norm_second(
     """The gradients with respect to `x`, `gamma`, `dy` of the scalar product of what
     `norm_backward` returns with `along`."""
     out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(dy)
-    _call("norm_second", _norm(x, pool=pool), (x, gamma, mean, scale, place, dy, *along, *out))
+    _call("norm_second", _norm(x, pool=pool), x, gamma, mean, scale, place, dy, *along, *out)
+    return out
+
+
+def block_forward(
+    x: Tensor,
+    w: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float,
+    how: tuple[int, int, bool, bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Convolution and `norm_forward`; `how` is stride, padding, pool and relu.
+
+    Returns:
+        The output of the convolution, and what `norm_forward` returns.
+    """
+    stride, padding, pool, relu = how
+    kernel = w.shape[1], w.shape[2]
+    size = [(n + 2 * padding - k) // stride + 1 for n, k in zip(x.shape[2:4], kernel, strict=True)]
+    z = x.new_empty(*x.shape[:2], *size, w.shape[-1])
+    height, width = (n // 2 if pool else n for n in size)
+    y = x.new_empty(*x.shape[:2], height, width, w.shape[-1])
+    place = torch.empty(y.shape, dtype=torch.uint8)
+    mean, scale = torch.empty_like(gamma), torch.empty_like(gamma)
+    conv = _conv(x, z, kernel, stride, padding, len(w))
+    norm = _norm(z, relu=relu, pool=pool, eps=eps)
+    _call("block_forward", conv, norm, x, w, gamma, beta, z, y, mean, scale, place)
+    return z, y, mean, scale, place
+
+
+def block_backward(
+    x: Tensor,
+    w: Tensor,
+    gamma: Tensor,
+    seen: tuple[Tensor, Tensor, Tensor, Tensor],
+    dy: Tensor,
+    how: tuple[int, int, bool, bool],
+    inputs: bool,
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+    """The gradients with respect to `x` (if `inputs`), `w`, `gamma` and `beta` from that of `y`.
+
+    `seen` is the convolution's output, mean, scale and place of `block_forward`.
+    """
+    stride, padding, pool, _ = how
+    conv = _conv(x, seen[0], (w.shape[1], w.shape[2]), stride, padding, len(w))
+    dx = torch.empty_like(x) if inputs else None
+    dw = w.new_empty(x.shape[0], *w.shape[1:])
+    out = dx, dw, torch.empty_like(gamma), torch.empty_like(gamma)
+    _call("block_backward", conv, _norm(seen[0], pool=pool), x, w, gamma, *seen, dy, *out)
+    return out
+
+
+def block_second(
+    x: Tensor,
+    w: Tensor,
+    gamma: Tensor,
+    seen: tuple[Tensor, Tensor, Tensor, Tensor],
+    dy: Tensor,
+    along: tuple[Tensor | None, Tensor, Tensor, Tensor],
+    how: tuple[int, int, bool, bool],
+    inputs: bool,
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+    """The gradients with respect to `x` (if `inputs`), `w`, `gamma`, `dy` of the scalar product of
+    what `block_backward` returns with `along`, whose first part None is zero."""
+    stride, padding, pool, _ = how
+    conv = _conv(x, seen[0], (w.shape[1], w.shape[2]), stride, padding, len(w))
+    to_x = torch.empty_like(x) if inputs else None
+    to_w = w.new_empty(x.shape[0], *w.shape[1:])
+    out = to_x, to_w, torch.empty_like(gamma), torch.empty_like(dy)
+    norm = _norm(seen[0], pool=pool)
+    _call("block_second", conv, norm, x, w, gamma, *seen, dy, *along, *out)
     return out

@@ -14,8 +14,8 @@
 /* Memory of one thread, kept from call to call. */
 static void *workspace(int slot, size_t bytes)
 {
-    static __thread void *memory[4];
-    static __thread size_t sizes[4];
+    static __thread void *memory[8];
+    static __thread size_t sizes[8];
     if (sizes[slot] < bytes) {
         free(memory[slot]);
         sizes[slot] = (bytes + 4095) / 4096 * 4096;
@@ -32,6 +32,7 @@ typedef struct {
     int out_height, out_width, out; /* of the output */
     int kernel_height, kernel_width, stride, padding;
     int shared;                     /* whether all tasks have the same weights */
+    int add;                        /* whether to add to what is there */
     int threads;
 } Conv;
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.errors import UserError
-from innerloop.models.layers import BatchNorm, Conv2d, HeadedModel, make_head
+from innerloop.models.layers import BatchNorm, Conv2d, HeadedModel, conv_block, make_head
 
 
 class Conv4(HeadedModel):
@@ -77,7 +77,8 @@ class Conv4(HeadedModel):
         """What the last layer sees: `[B, C, H, W]` to `[B, F]`."""
         for block, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             pool = self.pool == "max" and block < self.halvings
-            x = norm(conv(x), pool=pool, relu=block < 3 or not self.unit_features)
+            relu = block < 3 or not self.unit_features
+            x = conv_block(x, conv, norm, pool=pool, relu=relu)
         x = x.mean(dim=(-2, -1)) if self.average else x.flatten(-3)
         return F.rms_norm(x, x.shape[-1:]) if self.unit_features else x
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from innerloop import ops
 from innerloop.errors import UserError
 from innerloop.ops import after_norm, batch_norm, conv2d, linear
 
@@ -133,6 +134,27 @@ class BatchNorm(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, eps={self.eps}"
+
+
+def conv_block(
+    x: Tensor, conv: nn.Module, norm: nn.Module, *, pool: bool = False, relu: bool = True
+) -> Tensor:
+    """`norm(conv(x), pool=pool, relu=relu)`; in one go, where the batch gives the statistics."""
+    assert isinstance(conv, Conv2d)
+    assert isinstance(norm, BatchNorm)
+    if any(context.get() is not None for context in (_seen, _given, _groups)):
+        return norm(conv(x), pool=pool, relu=relu)
+    return ops.conv_block(
+        x,
+        conv.weight,
+        norm.weight,
+        norm.bias,
+        norm.eps,
+        stride=conv.stride[0],
+        padding=int(conv.padding[0]),
+        pool=pool,
+        relu=relu,
+    )
 
 
 def replace_batch_norm(model: nn.Module) -> nn.Module:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.models.conv4 import initialise
-from innerloop.models.layers import BatchNorm, Conv2d, HeadedModel, Linear
+from innerloop.models.layers import BatchNorm, Conv2d, HeadedModel, Linear, conv_block
 
 
 class TutorialConv(HeadedModel):
@@ -44,6 +44,6 @@ class TutorialConv(HeadedModel):
     def features(self, x: Tensor) -> Tensor:
         """What the last layer sees: `[B, C, 28, 28]` to `[B, width]`."""
         for i in range(3):
-            x = self.norms[i](self.convs[i](x), pool=True, relu=True)
+            x = conv_block(x, self.convs[i], self.norms[i], pool=True)
         x = self.norms[3](F.relu(self.convs[3](x, bias=True)), pool=True)
         return x.flatten(-3)

@@ -1,0 +1,220 @@
+"""A block, which is a convolution and then a batch norm: the same operations with less traffic.
+
+With the names of norm.py, z = conv(x, w) and y follows from z.  The derivative goes through
+dz; for the second one, vx, vw, a, b stand for dx, dw, dγ, dβ in a scalar product L:
+
+    dx = conv_inputs(dz, w) and dw = conv_weights(x, dz) give ∂L/∂dz = conv(vx, w) + conv(x, vw);
+    from there norm.py's second derivative gives ∂L/∂z, ∂L/∂γ and ∂L/∂dy;
+    ∂L/∂w = conv_weights(vx, dz) + conv_weights(x, ∂L/∂z), and ∂L/∂x likewise.
+
+As there, ∂L/∂dy is also how y changes when x, w, γ, β change by vx, vw, a, b.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, autograd
+
+from innerloop import kernels
+from innerloop.fused.layout import (
+    images,
+    images_back,
+    or_zeros,
+    over_tasks,
+    signed,
+    vectors,
+    vectors_back,
+    weights,
+    weights_back,
+)
+
+# Stride, padding, pool and relu.
+How = tuple[int, int, bool, bool]
+
+
+def conv_block(
+    x: Tensor,
+    weight: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float,
+    *,
+    stride: int,
+    padding: int,
+    pool: bool,
+    relu: bool,
+) -> Tensor:
+    """`conv2d`, then `batch_norm`.  Where the inputs have a derivative, there are 16 i of them."""
+    how = (stride, padding, pool, relu)
+    return _Block.apply(x, weight, gamma, beta, eps, how)[0]
+
+
+@signed
+class _Block(autograd.Function):
+    """The output; and that of the convolution, mean, scale and places, see norm.py."""
+
+    @staticmethod
+    def forward(
+        x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, how: How
+    ) -> tuple[Tensor, ...]:
+        z, y, mean, scale, place = kernels.block_forward(
+            images(x), weights(w), vectors(gamma), vectors(beta), eps, how
+        )
+        return (
+            images_back(y, x),
+            images_back(z, x),
+            vectors_back(mean, gamma),
+            vectors_back(scale, gamma),
+            images_back(place, x),
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        x, w, gamma, _, _, ctx.how = inputs
+        _, *seen = output
+        ctx.mark_non_differentiable(*seen)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, w, gamma, *seen)
+        ctx.save_for_forward(x, w, gamma, *seen)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        if dy is None:
+            return (None,) * 6
+        x, w, gamma, *seen = ctx.saved_tensors
+        inputs = ctx.needs_input_grad[0]
+        found = _BlockBackward.apply(x, w, gamma, dy, *seen, ctx.how, inputs)
+        return (*(found if inputs else (None, *found)), None, None)
+
+    @staticmethod
+    def jvp(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, w, gamma, *seen = ctx.saved_tensors
+        nothing = torch.zeros_like(seen[-1], dtype=x.dtype)
+        direction = _direction(along[0], w, along[1], gamma, along[2], along[3])
+        change = _BlockSecond.apply(x, w, gamma, nothing, *seen, *direction, ctx.how, False)[-1]
+        return change, None, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> Any:
+        return over_tasks(_Block, info, in_dims, (4, 4, 1, 1), arguments)
+
+
+@signed
+class _BlockBackward(autograd.Function):
+    """The derivatives for inputs (if `inputs`), weights, scale and shift, from that of y."""
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        w: Tensor,
+        gamma: Tensor,
+        dy: Tensor,
+        z: Tensor,
+        mean: Tensor,
+        scale: Tensor,
+        place: Tensor,
+        how: How,
+        inputs: bool,
+    ) -> tuple[Tensor, ...]:
+        seen = images(z), vectors(mean), vectors(scale), images(place)
+        dx, dw, dgamma, dbeta = kernels.block_backward(
+            images(x), weights(w), vectors(gamma), seen, images(dy), how, inputs
+        )
+        out = weights_back(dw, x.ndim == 5), vectors_back(dgamma, gamma), vectors_back(dbeta, gamma)
+        return out if dx is None else (images_back(dx, x), *out)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        *tensors, ctx.how, ctx.inputs = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
+        tensors = ctx.saved_tensors
+        w, gamma = tensors[1:3]
+        vx, vw, a, b = along if ctx.inputs else (None, *along)
+        direction = _direction(vx, w, vw, gamma, a, b)
+        # The inputs may depend on what is learnt though their derivative was not asked for.
+        inputs = ctx.needs_input_grad[0]
+        found = _BlockSecond.apply(*tensors, *direction, ctx.how, inputs)
+        return (*(found if inputs else (None, *found)), *[None] * 6)
+
+    @staticmethod
+    def jvp(ctx: Any, *along: Tensor | None) -> tuple[Tensor, ...]:
+        x, w, gamma, _, *seen = tensors = ctx.saved_tensors
+        x_along, w_along, gamma_along, dy_along = along[:4]
+        # Linear in dy; and the matrix of second derivatives is symmetric.
+        direction = _direction(x_along, w, w_along, gamma, gamma_along, None)
+        *change, _ = _BlockSecond.apply(*tensors, *direction, ctx.how, ctx.inputs)
+        change.append(torch.zeros_like(gamma))
+        if dy_along is None:
+            return tuple(change)
+        more = _BlockBackward.apply(x, w, gamma, dy_along, *seen, ctx.how, ctx.inputs)
+        return tuple(a + b for a, b in zip(change, more, strict=True))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> Any:
+        return over_tasks(_BlockBackward, info, in_dims, (4, 4, 1, 4, 4, 1, 1, 4), arguments)
+
+
+@signed
+class _BlockSecond(autograd.Function):
+    """The derivative of `_BlockBackward`, for inputs (if `inputs`), weights, scale and dy."""
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        w: Tensor,
+        gamma: Tensor,
+        dy: Tensor,
+        z: Tensor,
+        mean: Tensor,
+        scale: Tensor,
+        place: Tensor,
+        vw: Tensor,
+        a: Tensor,
+        b: Tensor,
+        vx: Tensor | None,
+        how: How,
+        inputs: bool,
+    ) -> tuple[Tensor, ...]:
+        seen = images(z), vectors(mean), vectors(scale), images(place)
+        along = None if vx is None else images(vx), weights(vw), vectors(a), vectors(b)
+        to_x, to_w, to_gamma, to_dy = kernels.block_second(
+            images(x), weights(w), vectors(gamma), seen, images(dy), along, how, inputs
+        )
+        out = weights_back(to_w, x.ndim == 5), vectors_back(to_gamma, gamma), images_back(to_dy, dy)
+        return out if to_x is None else (images_back(to_x, x), *out)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise NotImplementedError(
+            "there is no third derivative of the compiled blocks: "
+            "set INNERLOOP_KERNELS=0 in the environment"
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> Any:
+        dims: tuple[int, ...] = (4, 4, 1, 4, 4, 1, 1, 4, 4, 1, 1)
+        dims += () if arguments[len(dims)] is None else (4,)
+        return over_tasks(_BlockSecond, info, in_dims, dims, arguments)
+
+
+def _direction(
+    vx: Tensor | None,
+    w: Tensor,
+    vw: Tensor | None,
+    gamma: Tensor,
+    a: Tensor | None,
+    b: Tensor | None,
+) -> tuple[Tensor | None, ...]:
+    """What `_BlockSecond` takes, with zeros where nothing is given."""
+    return or_zeros(vw, w), or_zeros(a, gamma), or_zeros(b, gamma), vx
