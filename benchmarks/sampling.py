@@ -158,9 +158,7 @@ class EpisodeIndices:
             yield images.ravel().tolist()
 
 
-def loader(
-    setting: Setting, data: ImageClasses, classes: np.ndarray, workers: int
-) -> MetaBatches:
+def loader(setting: Setting, data: ImageClasses, classes: np.ndarray, workers: int) -> MetaBatches:
     """A `DataLoader` whose batches are tasks, stacked to a meta-batch."""
     indices = EpisodeIndices(setting, data, classes)
     batches = DataLoader(Images(data.images), batch_sampler=indices, num_workers=workers)

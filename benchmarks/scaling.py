@@ -1,9 +1,10 @@
 """One run by several processes: `python -m benchmarks.scaling`.
 
-Times outer steps of MAML on the network of the MAML paper (5-way 1-shot, second order), by one
-process and by two of one thread each, in turns: with the same meta-batch (strong
-scaling) and with the same share a process (weak scaling).  From the time of a step and the size of the
-gradient it predicts how well many GPUs would be used.  Writes `benchmarks/results/scaling.json`.
+Times outer steps of MAML on the network of the MAML paper (5-way 1-shot, second order), by
+one process and by two of one thread each, in turns: with the same meta-batch (strong scaling)
+and with the same share a process (weak scaling).  From the time of a step and the size of
+the gradient it predicts how well many GPUs would be used.  Writes
+`benchmarks/results/scaling.json`.
 """
 
 from __future__ import annotations

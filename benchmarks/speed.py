@@ -1,9 +1,9 @@
 """Time of a meta-gradient beside other libraries: `python -m benchmarks.speed [A B C D]`.
 
 All contestants run in one process, one after the other in every round; before they are
-timed, each one's meta-gradient is compared with ours on the same episodes in double precision.  Writes
-`benchmarks/results/speed.json` and `docs/img/speed.png`; with names of workloads, only these
-are measured again.  `--quick` takes two rounds and writes nothing.
+timed, each one's meta-gradient is compared with ours on the same episodes, in double
+precision.  Writes `benchmarks/results/speed.json` and `docs/img/speed.png`; with names of
+workloads, only these are measured again.  `--quick` takes two rounds and writes nothing.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def multiply_adds(work: Workload, order: str) -> int:
     for each inner step, the derivative of what the step computed: of the forward pass the
     two products again, and two for each derivative that was taken.
     """
-    model, sizes = work.make(), []
+    # Our own network does not go layer by layer.
+    model, sizes = Plain(work.make()), []
     hooks = [
         layer.register_forward_hook(lambda m, x, y: sizes.append((m, y[0].numel())))
         for layer in model.modules()
