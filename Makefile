@@ -2,11 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train test lint figures clean
+.PHONY: setup train test lint figures bench clean
 
 setup: .venv/ready
 
-.venv/ready: requirements.lock pyproject.toml
+.venv/ready: requirements.lock pyproject.toml setup.py $(wildcard src/innerloop/kernels/kernels.*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "innerloop needs Python 3.11 or newer; name it with: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
@@ -28,6 +28,15 @@ lint: setup
 # Measures again every figure of the README (about an hour on two cores).
 figures: setup
 	$(BIN)/python -m benchmarks.figures
+
+# Measures the speed beside other libraries (about half an hour on two cores).
+bench: setup
+	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.sampling
+	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.time_to_accuracy
+	$(BIN)/python -m benchmarks.tables
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache

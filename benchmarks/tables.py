@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import speed_tables
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = [
@@ -163,13 +165,7 @@ def results_table(words: dict[str, str]) -> str:
         rows.append((words["tutorial_on"], words["test"], training, r, None))
     lines = [words["head"], "|---|---|---|---|---|"]
     lines += [f"| {a} | {b} | {c} | {percent(d)} | {percent(e)} |" for a, b, c, d, e in rows]
-    machine = quick["machine"]
-    note = words["machine"].format(
-        processor=machine["processor"],
-        gflops=machine["matrix_product_gflops"],
-        torch=machine["torch"],
-    )
-    return "\n".join([*lines, "", note, ""])
+    return "\n".join([*lines, "", note(words["machine"], quick), ""])
 
 
 # The rows of the table of all algorithms that belong on an algorithm's own page.
@@ -251,13 +247,15 @@ def sinusoid_table(words: dict[str, str]) -> str:
 def filled(page: str) -> str:
     """The text of a page with its table made anew."""
     text = (ROOT / page).read_text("utf-8")
-    words = WORDS["zh" if "zh" in page else "en"]
+    language = "zh" if "zh" in page else "en"
+    words = WORDS[language]
     tables: dict[str, Callable[[dict[str, str]], str]] = {
         "results": results_table,
         "recipe": recipe_table,
         "algorithms": algorithms_table,
         "memory": memory_table,
         "sinusoid": sinusoid_table,
+        **speed_tables.tables(language),
         **{f"algorithm_{k}": partial(algorithms_table, rows=v) for k, v in PAGE_ROWS.items()},
     }
     return MARK.sub(lambda m: f"{m[1]}\n{tables[m[2]](words)}\n{m[3]}", text)
