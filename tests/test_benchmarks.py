@@ -4,9 +4,9 @@ import warnings
 
 import pytest
 import torch
+from benchmarks import peers, scaling, speed
 from torch import nn
 
-from benchmarks import peers, scaling, speed
 from innerloop.models import Conv4, TutorialConv
 
 WORKS = {
