@@ -15,7 +15,8 @@ import innerloop
 def test_every_public_name_is_there_whatever_was_imported_before():
     """A submodule with the name of a function would hide it as soon as it is imported."""
     for module in pkgutil.walk_packages(innerloop.__path__, "innerloop."):
-        if not module.name.endswith("__main__"):
+        # Compiled kernels are libraries, not modules of Python.
+        if not module.name.endswith("__main__") and ".kernels._" not in module.name:
             importlib.import_module(module.name)
     for name in ("adapt_steps", "evaluate", "load", "resume", "train", "MAML", "Episodes"):
         assert callable(getattr(innerloop, name)), name
@@ -35,3 +36,35 @@ def test_unknown_names_are_attribute_errors():
 def test_import_is_lazy():
     code = "import sys, innerloop; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["train", "--help"],
+        ["evaluate", "--help"],
+        ["data", "--help"],
+        # What is given decides on the recipe that the help shows.
+        ["train", "--preset", "finn2017-5way-1shot", "--help"],
+        ["train", "--algorithm", "protonet", "--data", "sinusoid", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_help_does_not_wait_for_pytorch(arguments):
+    code = f"""
+import atexit, sys
+sys.argv[1:] = {arguments!r}
+
+@atexit.register
+def tell():
+    print("torch" in sys.modules, "matplotlib" in sys.modules, file=sys.stderr)
+
+from innerloop.cli import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout
+    assert done.stderr.splitlines() == ["False False"]

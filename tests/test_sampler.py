@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
@@ -104,6 +105,14 @@ def test_episode_is_a_function_of_its_number_alone(rotate):
     assert equal(sampler(rotate=rotate).batch(0, 12), whole)
 
 
+def test_changing_an_episode_changes_no_other():
+    s = sampler()
+    before = s.batch(0, 4)
+    for tensor in s.batch(0, 4):
+        tensor.zero_()
+    assert equal(s.batch(0, 4), before)
+
+
 def test_global_random_state_is_neither_read_nor_changed():
     np.random.seed(0)  # noqa: NPY002
     torch.manual_seed(0)
@@ -129,6 +138,57 @@ def test_values_stay_the_same_from_release_to_release():
 
 GOLDEN_IMAGES = [[[90, 91], [14, 11], [9, 14]], [[47, 46], [80, 83], [84, 85]]]
 GOLDEN_ROTATIONS = [[3, 3, 2], [3, 2, 3]]
+
+
+def patterned(size=7, channels=1, **attributes) -> ImageClasses:
+    """Ragged classes of images without symmetry, the same on every machine."""
+    counts = 9 + np.arange(30) % 5
+    starts = np.cumsum(counts) - counts
+    pixels = np.arange(counts.sum() * channels * size**2, dtype=np.uint64)
+    images = (pixels * np.uint64(2654435761) >> np.uint64(13)).astype(np.uint8)
+    return ImageClasses(
+        images.reshape(-1, channels, size, size),
+        starts,
+        counts,
+        [f"class {i}" for i in range(30)],
+        [f"group {i % 4}" for i in range(30)],
+        **attributes,
+    )
+
+
+GOLDEN_SETTINGS = {
+    "plain": {},
+    "ink": {"dark_ink": True},
+    "turned": {"dark_ink": True, "rotate": True},
+    "unit, turned, colours": {"inputs": "unit", "rotate": True, "channels": 3, "size": 8},
+    "raw, some classes": {"inputs": "raw", "classes": np.array([3, 20, 1, 17, 4, 29, 8])},
+    "within a group": {"within_group": True, "rotate": True, "n_way": 7, "k_query": 2},
+    "all labels": {"labels": "class", "rotate": True, "n_way": 12, "k_shot": 1, "k_query": 1},
+    "another seed": {"seed": -5, "split": "test", "k_shot": 3, "k_query": 6},
+}
+GOLDEN_DIGESTS = {
+    "plain": "a4d7d1b57c2311d7",
+    "ink": "0d49efbeb852734c",
+    "turned": "eac2fc18ffab7919",
+    "unit, turned, colours": "e26fd3750e251afd",
+    "raw, some classes": "1d8cc6910152aab6",
+    "within a group": "9aee3c94af933c71",
+    "all labels": "095d639c1bdb9708",
+    "another seed": "8c75d009a57a8d78",
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN_SETTINGS)
+def test_every_bit_of_an_episode_stays_the_same(name):
+    settings = {"k_shot": 2, "k_query": 4} | GOLDEN_SETTINGS[name]
+    of_data = {k: settings.pop(k) for k in ("size", "channels", "dark_ink") if k in settings}
+    s = EpisodeSampler(patterned(**of_data), **settings)
+    digest = hashlib.sha256()
+    for start, count in ((0, 8), (8, 8), (250, 20), (10**6, 1), (3, 2)):
+        for tensor in s.batch(start, count):
+            assert tensor.is_contiguous()
+            digest.update(tensor.numpy().tobytes())
+    assert digest.hexdigest()[:16] == GOLDEN_DIGESTS[name]
 
 
 def test_every_class_image_label_and_rotation_is_equally_likely():

@@ -21,6 +21,12 @@ INPUTS = {
     "raw": "x as it is, 0 to 255",
 }
 
+# Meta-batches that are planned at a time, and the most episodes that this may come to.
+AHEAD, MOST_AHEAD = 32, 512
+
+# Image numbers, quarter turns and labels, each [T, N*K + N*Q], support sets first.
+Plan = tuple[np.ndarray, np.ndarray, np.ndarray]
+
 
 class TaskSampler(Protocol):
     """Where tasks come from, as far as training and evaluation are concerned.
@@ -132,6 +138,11 @@ class EpisodeSampler:
         # Where each class of the data stands in self.classes.
         self._position = np.zeros(data.num_classes, dtype=np.int64)
         self._position[self.classes] = np.arange(len(self.classes))
+        # Without the subclass of memory-mapped arrays, which costs time at every use.
+        self._images = np.asarray(data.images)
+        self._scale = self._make_scale()
+        # The first episode of those planned ahead, their number, the plan.
+        self._ahead: tuple[int, int, Plan] = (0, 0, self._plan(0, 0))
 
     @property
     def data_name(self) -> str:
@@ -220,21 +231,48 @@ class EpisodeSampler:
             `Episodes` with `support_x` `[T, N*K, C, H, W]`, `query_x` `[T, N*Q, C, H, W]`
             as float32, labels as int64.
         """
+        plan = self._planned(start, count)
+        cut = self.n_way * self.k_shot
+        # [T, N*K + N*Q] -> support sets of all tasks, then query sets of all tasks.
+        images, turns, labels = (np.concatenate((a[:, :cut], a[:, cut:]), axis=None) for a in plan)
+        x = self._to_device(torch.from_numpy(self._fetch(images, turns)))
+        y = self._to_device(torch.from_numpy(labels))
+        parts = []
+        for first, last in ((0, count * cut), (count * cut, len(labels))):
+            scaled = self._scaled(x[first:last])
+            parts += [scaled.view(count, -1, *self.input_shape), y[first:last].view(count, -1)]
+        return Episodes(*parts)
+
+    def _planned(self, start: int, count: int) -> Plan:
+        """The plan of some episodes.
+
+        Many episodes are planned in little more time than one, so some meta-batches are planned
+        ahead.
+        """
+        first, ahead, plan = self._ahead
+        if not first <= start <= start + count <= first + ahead:
+            first, ahead = start, max(count, min(AHEAD * count, MOST_AHEAD))
+            plan = self._plan(first, ahead)
+            self._ahead = first, ahead, plan
+        images, turns, labels = (a[start - first : start - first + count] for a in plan)
+        return images, turns, labels
+
+    def _plan(self, start: int, count: int) -> Plan:
+        """Which images make up the support and the query sets, in which order."""
         images, rotations, classes = self.indices(start, count)
-        n, k, q = self.n_way, self.k_shot, self.k_query
-        numbers = classes if self.labels == "class" else np.arange(n)
+        k, q = self.k_shot, self.k_query
+        numbers = classes if self.labels == "class" else np.arange(self.n_way)
         labels = np.broadcast_to(numbers[..., None], images.shape)
         turns = np.broadcast_to(rotations[:, :, None], images.shape)
-        parts = []
+        sets = []
         for stream, first, last in ((_SUPPORT_ORDER, 0, k), (_QUERY_ORDER, k, k + q)):
+            size = self.n_way * (last - first)
+            order = self._random(stream, start, count, size).argsort(axis=1)
             # [T, N, k] -> [T, N*k], each task in an order of its own.
-            index, turn, y = (
-                a[:, :, first:last].reshape(count, -1) for a in (images, turns, labels)
-            )
-            order = self._random(stream, start, count, index.shape[1]).argsort(axis=1)
-            index, turn, y = (np.take_along_axis(a, order, axis=1) for a in (index, turn, y))
-            parts += [self._gather(index, turn), torch.from_numpy(y).to(self.device)]
-        return Episodes(*parts)
+            parts = (a[:, :, first:last].reshape(count, size) for a in (images, turns, labels))
+            sets.append([_reorder(a, order) for a in parts])
+        images, turns, labels = (np.concatenate(pair, axis=1) for pair in zip(*sets, strict=True))
+        return images, turns, labels
 
     def indices(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Which images the episodes are made of, without touching the images.
@@ -252,7 +290,7 @@ class EpisodeSampler:
         virtual = _distinct(self._random(_CLASSES, start, count, n), upper)
         # _distinct gives a random set in a biased order: shuffle it.
         order = self._random(_CLASS_ORDER, start, count, n).argsort(axis=1)
-        virtual = np.take_along_axis(virtual, order, axis=1)
+        virtual = _reorder(virtual, order)
         chosen = self._pooled[self._pool_start[pool] + virtual // num_turns]
         rotations = virtual % num_turns
 
@@ -261,25 +299,59 @@ class EpisodeSampler:
         within = _distinct(random.reshape(count * n, per_class), upper)
         order = self._random(_IMAGE_ORDER, start, count, n * per_class)
         order = order.reshape(count * n, per_class).argsort(axis=1)
-        within = np.take_along_axis(within, order, axis=1).reshape(count, n, per_class)
+        within = _reorder(within, order).reshape(count, n, per_class)
         classes = self._position[chosen] * num_turns + rotations
         return self.data.starts[chosen][:, :, None] + within, rotations, classes
 
     def _random(self, stream: int, start: int, count: int, width: int) -> np.ndarray:
         return random_bits(self._key, stream, start, count, width)
 
-    def _gather(self, index: np.ndarray, turns: np.ndarray) -> torch.Tensor:
-        """Images `[T, M]` by index, rotated and scaled: float32 `[T, M, C, H, W]`."""
-        images = self.data.images[index]
+    def _fetch(self, index: np.ndarray, turns: np.ndarray) -> np.ndarray:
+        """Images `[M]` by index, turned: `uint8` `[M, C, H, W]`."""
+        images = self._images.take(index, axis=0)
         if self.rotate:
             for quarter in (1, 2, 3):
                 turned = turns == quarter
-                images[turned] = np.rot90(images[turned], quarter, axes=(-2, -1))
-        x = torch.from_numpy(images).to(self.device).to(torch.float32)
+                view = np.rot90(images[turned], quarter, axes=(-2, -1))
+                # NumPy is slow at turning and putting back in one pass.
+                images[turned] = np.ascontiguousarray(view)
+        return images
+
+    def _scaled(self, images: torch.Tensor) -> torch.Tensor:
+        """Bytes as float32, in the range that `inputs` names."""
+        x = images.to(torch.float32)
+        if self._scale is not None:
+            # zero + x / unit in a single pass over memory.
+            zero, unit = self._scale
+            rows = x.view(-1, len(unit))
+            torch.addcdiv(zero, rows, unit, out=rows)
+        return x
+
+    def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Send a new tensor on its way, without waiting for what the device still does."""
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
+    def _make_scale(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Vectors z and u such that a row of pixels x becomes z + x / u; None for x as it is."""
         if self.inputs == "raw":
-            return x
-        x = x.div_(255)
-        return 1 - x if self.inputs == "ink" and self.data.dark_ink else x
+            return None
+        inverted = self.inputs == "ink" and self.data.dark_ink
+        height, width = self.data.image_shape[1:]
+        # Long rows are fast, but both vectors should stay in the innermost cache.
+        length = height * width if height * width <= 2048 else width
+        zero, unit = (1.0, -255.0) if inverted else (0.0, 255.0)
+        return (
+            torch.full((length,), zero, device=self.device),
+            torch.full((length,), unit, device=self.device),
+        )
+
+
+def _reorder(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Each row of `rows` in the order that the same row of `order` says; both `[rows, k]`."""
+    count, k = order.shape
+    return rows.take(order + k * np.arange(count)[:, None])
 
 
 def _distinct(random: np.ndarray, upper: np.ndarray) -> np.ndarray:
@@ -293,10 +365,11 @@ def _distinct(random: np.ndarray, upper: np.ndarray) -> np.ndarray:
         `int64` `[rows, k]`; each row a uniformly random set, its order not uniform.
     """
     rows, k = random.shape
-    chosen = np.full((rows, k), -1, dtype=np.int64)
+    # [k, rows], so that each step works on memory in one piece.
+    top = np.ascontiguousarray(upper.T - k + np.arange(k)[:, None])
+    draws = (random.T % (top + 1).astype(np.uint64)).astype(np.int64)
+    chosen = np.empty((k, rows), dtype=np.int64)
     for j in range(k):
-        top = upper[:, 0] - k + j
-        draw = (random[:, j] % (top + 1).astype(np.uint64)).astype(np.int64)
-        taken = (chosen[:, :j] == draw[:, None]).any(axis=1)
-        chosen[:, j] = np.where(taken, top, draw)
-    return chosen
+        taken = (chosen[:j] == draws[j]).any(axis=0)
+        chosen[j] = np.where(taken, top[j], draws[j])
+    return chosen.T
