@@ -175,3 +175,55 @@ def test_the_number_of_threads_changes_nothing(build, threads):
         assert all(torch.equal(a, b) for a, b in zip(everything(), expected, strict=True))
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])  # tasks apart, and all tasks at once
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_block_is_its_parts(build, threads, pool, shared):
+    tasks, eps, how = 3, 1e-5, (1, 1, pool, True)
+    # Large enough for a task's images to be taken a few at a time.
+    x = packed(tasks, 5, 30, 30, 16, dtype=torch.float64)
+    w = packed(1 if shared else tasks, 3, 3, 16, 64, dtype=torch.float64)
+    gamma, beta = packed(tasks, 64, dtype=torch.float64), torch.zeros(tasks, 64).double()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        z, y, mean, scale, place = kernels.block_forward(x, w, gamma, beta, eps, how)
+        seen = z, mean, scale, place
+        dy = packed(*y.shape, dtype=torch.float64)
+        dx, dw, dgamma, dbeta = kernels.block_backward(x, w, gamma, seen, dy, how, True)
+        along = packed(*x.shape, dtype=torch.float64).flip(1), dw.flip(1), beta + 1, gamma
+        second = kernels.block_second(x, w, gamma, seen, dy, along, how, True)
+        first_layer = kernels.block_second(x, w, gamma, seen, dy, (None, *along[1:]), how, False)
+    finally:
+        torch.set_num_threads(before)
+
+    conv = kernels.conv_forward
+    weights, inputs = kernels.conv_weights, kernels.conv_inputs
+    close(z, conv(x, w, 1, 1))
+    for ours, part in zip(
+        (y, mean, scale, place), kernels.norm_forward(z, gamma, beta, eps, pool, True), strict=True
+    ):
+        close(ours.double(), part.double())
+    dz, *vectors = kernels.norm_backward(z, gamma, mean, scale, place, dy, pool)
+    close(dgamma, vectors[0])
+    close(dbeta, vectors[1])
+    close(dw, weights(x, dz, (3, 3), 1, 1))
+    close(dx, inputs(dz, w, (30, 30), 1, 1))
+    vx, vw, a, b = along
+    for result, direct in ((second, conv(vx, w, 1, 1)), (first_layer, torch.zeros_like(z))):
+        to_dz = direct + conv(x, vw, 1, 1)
+        to_z, to_gamma, to_dy = kernels.norm_second(
+            z, gamma, mean, scale, place, dy, (to_dz, a, b), pool
+        )
+        to_w = weights(x, to_z, (3, 3), 1, 1)
+        if result is second:
+            to_w = to_w + weights(vx, dz, (3, 3), 1, 1)
+            to_x = inputs(dz, vw, (30, 30), 1, 1) + inputs(to_z, w, (30, 30), 1, 1)
+            close(result[0], to_x)
+        else:
+            assert result[0] is None
+        close(result[1], to_w)
+        close(result[2], to_gamma)
+        close(result[3], to_dy)

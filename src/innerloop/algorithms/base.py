@@ -275,16 +275,29 @@ class Algorithm(ABC):
 
         With `tasks`, those of T tasks, `[T]`: everything then has a leading axis of tasks.
         """
-        judge = self.judge if tasks is None else torch.func.vmap(self.judge)
-        return judge(self.query_outputs(params, task.support_x, task.query_x), task.query_y)
+        outputs = self.query_outputs(params, task.support_x, task.query_x)
+        return self.judge(outputs, task.query_y, tasks)
 
-    def judge(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Params]:
-        """The loss of `outputs`, and the metrics `loss` and, for class labels, `accuracy`."""
-        loss = self.loss(outputs, targets)
+    def judge(
+        self, outputs: Tensor, targets: Tensor, tasks: int | None = None
+    ) -> tuple[Tensor, Params]:
+        """The loss of `outputs`, and the metrics `loss` and, for class labels, `accuracy`.
+
+        With `tasks`, those of T tasks, `[T]`: everything then has a leading axis of tasks.
+        """
+        loss = self.loss(outputs, targets) if tasks is None else self.losses(outputs, targets)
         metrics = {"loss": loss.detach()}
         if not targets.is_floating_point():
             metrics["accuracy"] = accuracy(outputs.detach(), targets)
         return loss, metrics
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The losses of T tasks, `[T]`, from outputs `[T, B, ...]` and targets `[T, B, ...]`."""
+        if self.loss is F.cross_entropy and not targets.is_floating_point():
+            # Without vmap, for which PyTorch takes this loss apart.
+            each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+            return each.view(targets.shape).mean(dim=1)
+        return torch.func.vmap(self.loss)(outputs, targets)
 
 
 def judged_each(

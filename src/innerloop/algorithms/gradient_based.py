@@ -173,9 +173,9 @@ class GradientBased(Algorithm):
         """The inner learning rates of a step."""
         return self.inner_lr
 
-    def support_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """What the inner loop descends on; a scalar."""
-        loss = self.loss(outputs, targets)
+    def support_loss(self, outputs: Tensor, targets: Tensor, tasks: int | None = None) -> Tensor:
+        """What the inner loop descends on; a scalar, or `[T]` with `tasks`, as for `judge`."""
+        loss = self.loss(outputs, targets) if tasks is None else self.losses(outputs, targets)
         return loss * outputs.shape[-1] if self.inner_reduction == "per_shot" else loss
 
     def weights(self, params: Params, fast: Params, support: Support, step: int) -> Params:
@@ -189,9 +189,7 @@ class GradientBased(Algorithm):
         network = support.network or self.forward
         x, y = support.batch(step)
         weights = self.weights(params, fast, support, step)
-        if support.tasks is None:
-            return self.support_loss(network(weights, x), y)
-        return torch.func.vmap(self.support_loss)(network(weights, x), y)
+        return self.support_loss(network(weights, x), y, support.tasks)
 
     def inner_loop(
         self,
