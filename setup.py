@@ -1,6 +1,7 @@
 """The one thing that pyproject.toml cannot say: kernels that may fail to compile."""
 
 import platform
+from glob import glob
 
 from setuptools import Extension, setup
 
@@ -13,7 +14,7 @@ setup(
         Extension(
             f"innerloop.kernels._{name}",
             ["src/innerloop/kernels/kernels.c"],
-            depends=["src/innerloop/kernels/kernels.inc"],
+            depends=sorted(glob("src/innerloop/kernels/*.inc")),
             # -fopenmp is not for the linker: PyTorch brings the OpenMP library that counts.
             extra_compile_args=["-O3", "-ffp-contract=fast", "-fopenmp", *flags],
             optional=True,

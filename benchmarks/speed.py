@@ -227,7 +227,9 @@ def draw(runs: dict[str, Any]) -> None:
     for place in axes[-1]:
         place.set_xticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
         place.minorticks_off()
-        place.set_xlabel("time of a meta-gradient, innerloop = 1; dashed: arithmetic alone")
+    figure.supxlabel(
+        "time of a meta-gradient, innerloop = 1; dashed: the arithmetic alone", fontsize=9
+    )
     save(figure, RESULTS.parent.parent / "docs" / "img" / "speed.png")
 
 

@@ -24,16 +24,21 @@ WORDS = {
             "matrix product. Two threads of an {processor} ({gflops} GFLOP/s), PyTorch {torch}. "
             "*: not quite the same gradient, see above."
         ),
-        "best": "best library task by task",
         "scaling_head": "| processes | tasks a step | ms a step | all-reduce alone, ms | |",
         "one": "",
         "strong": "{speed_up:.2f} times as fast",
         "weak": "{efficiency:.0%} of the rate a process",
         "prediction_head": "| ms that a GPU computes a step | {} |",
         "gpus": "{} GPUs",
-        "sampling_head": "| episodes | how | episodes a second | ours is faster by |",
-        "startup_head": "| command | seconds |",
-        "accuracy_head": "| accuracy | {} |",
+        "episodes": "episodes",
+        "turned": ", turned",
+        "over_cache": "times the cache (/ turned)",
+        "share_head": "| preset | sampling, ms | whole step, ms | share |",
+        "startup_head": "| command | seconds | loads |",
+        "accuracy_head": "| seconds until validation accuracy | {} | ms a step | at the end |",
+        "quick": "`quick` recipe",
+        "finn2017": "`finn2017` preset",
+        "tutorial": "the tutorial's loop",
         "never": "not in {:.0f} s",
     },
     "zh": {
@@ -49,16 +54,21 @@ WORDS = {
             "除以本机的矩阵乘法速度。{processor} 的两个线程 ({gflops} GFLOP/s), PyTorch {torch}。"
             "*: 并非完全相同的梯度, 见上文。"
         ),
-        "best": "最快的逐任务库",
         "scaling_head": "| 进程数 | 每步任务数 | 每步毫秒 | 仅 all-reduce, 毫秒 | |",
         "one": "",
         "strong": "快 {speed_up:.2f} 倍",
         "weak": "每个进程保持 {efficiency:.0%} 的速度",
         "prediction_head": "| 每个 GPU 每步的计算毫秒数 | {} |",
         "gpus": "{} 个 GPU",
-        "sampling_head": "| 情景 (episode) | 方法 | 每秒情景数 | 我们快多少倍 |",
-        "startup_head": "| 命令 | 秒 |",
-        "accuracy_head": "| 准确率 | {} |",
+        "episodes": "情景 (episode)",
+        "turned": ", 旋转",
+        "over_cache": "缓存的倍数 (/ 旋转)",
+        "share_head": "| 预设 | 抽样, 毫秒 | 整步, 毫秒 | 占比 |",
+        "startup_head": "| 命令 | 秒 | 载入 |",
+        "accuracy_head": "| 验证准确率达到所需秒数 | {} | 每步毫秒 | 结束时 |",
+        "quick": "`quick` 配方",
+        "finn2017": "`finn2017` 预设",
+        "tutorial": "教程的循环",
         "never": "{:.0f} 秒内未达到",
     },
 }
@@ -135,8 +145,58 @@ def scaling_prediction(words: dict[str, str]) -> str:
     return table(head, rows)
 
 
+def sampling(words: dict[str, str]) -> str:
+    runs = {name: run for name, run in read("sampling")["runs"].items() if name != "steps"}
+    names = list(next(iter(runs.values()))["contestants"])
+    shown = [name.replace(", turned classes", words["turned"]) for name in names]
+    head = f"| {words['episodes']} | {' | '.join(shown)} | {words['over_cache']} |"
+    rows = []
+    for setting, run in runs.items():
+        cells = [f"{run['contestants'][name]['episodes_per_second']:,}" for name in names]
+        ratio = f"{run['times_the_tutorial']:.1f} / {run['times_the_tutorial_turned']:.1f}"
+        rows.append(f"| {' | '.join([setting, *cells, ratio])} |")
+    return table(head, rows)
+
+
+def sampling_share(words: dict[str, str]) -> str:
+    rows = [
+        f"| `{preset}` | {row['sampling_ms']:.2f} | {row['step_ms']:.1f} | {row['share']:.1%} |"
+        for preset, row in read("sampling")["runs"]["steps"].items()
+    ]
+    return table(words["share_head"], rows)
+
+
+def startup(words: dict[str, str]) -> str:
+    rows = [
+        f"| `{command}` | {row['median']:.2f} | {', '.join(row['imports'])} |"
+        for command, row in read("startup")["runs"].items()
+    ]
+    return table(words["startup_head"], rows)
+
+
+def time_to_accuracy(words: dict[str, str]) -> str:
+    runs = read("time_to_accuracy")["runs"]
+    rows = []
+    for name, run in runs.items():
+        reached = run["seconds_to"].values()
+        never = words["never"].format(run["limit_seconds"])
+        cells = [never if seconds is None else f"{seconds:.1f}" for seconds in reached]
+        cells += [f"{run['ms_per_iteration']:.0f}", f"{run['points'][-1]['accuracy']:.3f}"]
+        rows.append(f"| {' | '.join([words[name], *cells])} |")
+    levels = " | ".join(next(iter(runs.values()))["seconds_to"])
+    return table(words["accuracy_head"].format(levels), rows)
+
+
 def tables(language: str) -> dict[str, Callable[[Any], str]]:
     """By the name of the table; what is given is not looked at."""
     words = WORDS[language]
-    made = {"speed": speed, "scaling": scaling, "scaling_prediction": scaling_prediction}
-    return {name: lambda _, make=make: make(words) for name, make in made.items()}
+    made = (
+        speed,
+        scaling,
+        scaling_prediction,
+        sampling,
+        sampling_share,
+        startup,
+        time_to_accuracy,
+    )
+    return {make.__name__: lambda _, make=make: make(words) for make in made}

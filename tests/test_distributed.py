@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import innerloop
 from innerloop import UserError
 from innerloop.checkpoint import read_tensors
 from innerloop.distributed import World
@@ -19,6 +19,8 @@ from innerloop.distributed import World
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32" or not torch.distributed.is_available(), reason="needs gloo"
 )
+
+NOT_OURS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 @pytest.fixture(scope="module")
@@ -29,86 +31,91 @@ def array(tmp_path_factory):
     return path
 
 
-def arguments(array, out, **changes):
-    settings = {
-        "data": array,
+def settings(array, **changes):
+    return {
+        "data": str(array),
         "split": "random",
-        "n-way": 3,
-        "train-n-way": "None",
-        "k-query": 3,
-        "eval-k-query": 3,
+        "n_way": 3,
+        "train_n_way": None,
+        "k_query": 3,
+        "eval_k_query": 3,
         "width": 8,
         # Adam would make as much of the rounding of a gradient of zero as of any other.
-        "meta-optimizer": "sgd",
-        "meta-lr": 0.1,
+        "meta_optimizer": "sgd",
+        "meta_lr": 0.05,
         "schedule": "constant",
-        "meta-batch-size": 5,
+        # Shares of two and three tasks.
+        "meta_batch_size": 5,
         "iterations": 6,
-        "val-every": 3,
-        "val-tasks": 4,
-        "test-tasks": 4,
+        "val_every": 3,
+        "val_tasks": 4,
+        "test_tasks": 4,
         "threads": 1,
-        "out": out,
         **changes,
     }
-    return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
 
 
-def environment(tmp_path):
-    kept = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    return {**kept, "INNERLOOP_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+def options(settings, out):
+    given = {**settings, "out": out}.items()
+    return [part for name, value in given for part in (f"--{name.replace('_', '-')}", str(value))]
 
 
-def command(processes, *arguments):
-    run = ["-m", "innerloop", "train", *arguments]
-    if processes == 1:
-        return [sys.executable, *run]
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return [sys.executable, *launch, *run]
-
-
-def train(processes, tmp_path, *arguments):
-    return subprocess.run(
-        command(processes, *arguments),
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def torchrun(*program):
+    """The arguments of `Popen` for two processes of a program."""
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    kept = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
+    return {
+        "args": [sys.executable, "-m", *launch, *map(str, program)],
+        "env": {**kept, "OMP_NUM_THREADS": "1"},
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
 
 
 def params_of(folder):
     tensors, counters = read_tensors(folder / "checkpoint.safetensors")
-    return {n: t for n, t in tensors.items() if n.startswith("params/")}, counters
+    return {n: t for n, t in tensors.items() if n.startswith("params/")}, counters["iteration"]
 
 
-def assert_close(a, b):
-    assert a.keys() == b.keys()
-    for name in a:
-        torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=1e-5)
+def assert_same_training(folder, other):
+    (ours, iteration), (expected, last) = params_of(folder), params_of(other)
+    assert iteration == last
+    assert ours.keys() == expected.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], expected[name], rtol=0, atol=1e-5)
+
+
+def resume_until(folder, iterations):
+    """Take a run up in this process alone, until another last iteration than it was to have."""
+    config = innerloop.TrainConfig.from_file(folder / "config.yaml").to_dict()
+    (folder / "config.yaml").write_text(json.dumps({**config, "iterations": iterations}))
+    return innerloop.resume(folder)
 
 
 def test_two_processes_learn_what_one_learns_and_resume_as_one(array, tmp_path):
-    one = train(1, tmp_path, *arguments(array, tmp_path / "one"))
-    assert one.returncode == 0, one.stderr
-    # Shares of two and three tasks.
-    two = train(2, tmp_path, "--json", *arguments(array, tmp_path / "two"))
+    wanted = settings(array)
+    one = innerloop.train(out=tmp_path / "one", **wanted)
+    two = subprocess.run(
+        **torchrun("-m", "innerloop", "train", "--json", *options(wanted, tmp_path / "two")),
+        timeout=120,
+    )
     assert two.returncode == 0, two.stderr
-    ours, expected = params_of(tmp_path / "two"), params_of(tmp_path / "one")
-    assert_close(ours[0], expected[0])
-    assert ours[1]["iteration"] == expected[1]["iteration"] == 6
+    assert_same_training(tmp_path / "two", tmp_path / "one")
+    # Training has to move the weights further than they may differ.
+    start = one.algorithm.init_params()
+    assert all((p - start[n]).abs().max() > 1e-4 for n, p in one.params.items() if p.ndim == 4)
     # Said and written once.
-    assert json.loads(two.stdout)["iterations"] == 6
-    lines = (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["iteration"] for line in lines] == [3, 6]
-    # Taken up by one process, where two left off.
-    config = tmp_path / "two" / "config.yaml"
-    config.write_text(re.sub("iterations: 6", "iterations: 9", config.read_text()))
-    again = train(1, tmp_path, "--resume", str(tmp_path / "two"))
-    assert again.returncode == 0, again.stderr
-    whole = train(1, tmp_path, *arguments(array, tmp_path / "nine", iterations=9))
-    assert whole.returncode == 0, whole.stderr
-    assert_close(params_of(tmp_path / "two")[0], params_of(tmp_path / "nine")[0])
+    assert json.loads(two.stdout)["accuracy"] == one.results["accuracy"]
+    assert two.stderr.count("meta-training maml") == 1
+    for name in ("one", "two"):
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["iteration"] for line in lines] == [3, 6]
+        assert len(list((tmp_path / name).iterdir())) == 6
+    # One process goes on where two left off.
+    resume_until(tmp_path / "two", 9)
+    innerloop.train(out=tmp_path / "nine", **settings(array, iterations=9))
+    assert_same_training(tmp_path / "two", tmp_path / "nine")
 
 
 def wait_for(condition, process):
@@ -126,56 +133,166 @@ def children(pid):
     return sorted(int(word) for word in out.stdout.split())
 
 
-@pytest.mark.parametrize("how", ["lost", "stopped"])
-def test_a_lost_process_ends_the_run_and_a_stop_request_saves_it(array, tmp_path, how):
-    folder = tmp_path / how
-    settings = arguments(array, folder, iterations=100000, **{"val-every": 2})
+@pytest.mark.parametrize("end", ["rank 0 dies", "SIGTERM", "SIGINT"])
+def test_a_run_that_ends_early_can_be_resumed(array, tmp_path, end):
+    folder, wanted = tmp_path / "run", settings(array, meta_lr=0.01, val_every=20)
     process = subprocess.Popen(
-        command(2, *settings),
-        env=environment(tmp_path),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        **torchrun(*("-m", "innerloop", "train"), *options({**wanted, "iterations": 10**6}, folder))
     )
-    wait_for((folder / "checkpoint.safetensors").exists, process)
-    if how == "lost":
-        os.kill(children(process.pid)[-1], signal.SIGKILL)
-    else:
-        process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    try:
+        wait_for((folder / "checkpoint.safetensors").exists, process)
+        if end.startswith("rank"):
+            os.kill(children(process.pid)[0], signal.SIGKILL)
+        else:
+            process.send_signal(getattr(signal, end))
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode != 0
-    if how == "lost":
-        assert "another process of this run has ended" in errors
+    _, iteration = params_of(folder)
+    if end.startswith("rank"):
+        assert errors.count("error: another process of this run has ended") == 1
         assert "--resume" in errors
-    _, counters = params_of(folder)
-    # What is there is whole, and another number of processes goes on from it.
-    config = folder / "config.yaml"
-    last = counters["iteration"] + 2
-    config.write_text(config.read_text().replace("iterations: 100000", f"iterations: {last}"))
-    again = train(1, tmp_path, "--resume", str(folder))
-    assert again.returncode == 0, again.stderr
-    assert params_of(folder)[1]["iteration"] == last
+        assert iteration % 20 == 0
+    else:
+        # Saved where it was stopped, not at the last validation, and said once.
+        assert errors.count("stopped after iteration") == 1
+        assert f"stopped after iteration {iteration};" in errors
+    assert not (folder / "results.json").exists()
+    resume_until(folder, iteration + 2)
+    innerloop.train(out=tmp_path / "whole", **{**wanted, "iterations": iteration + 2})
+    assert_same_training(folder, tmp_path / "whole")
+
+
+SLOW_MAIN = """
+import os, sys, time
+from innerloop.cli import main
+if os.environ["RANK"] == "0":
+    time.sleep(1)
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"meta-batch-size": 1}, "cannot be shared out"), ({"split": "nonsense"}, "split")],
+    [({"meta_batch_size": 1}, "cannot be shared out"), ({"iterations": "few"}, "'few'")],
 )
-def test_a_mistake_is_said_once(array, tmp_path, changes, message):
-    result = train(2, tmp_path, *arguments(array, tmp_path / "run", **changes))
+def test_a_mistake_is_said_once_even_if_rank_0_is_late(array, tmp_path, changes, message):
+    """torchrun ends the slower process as soon as the other one has gone."""
+    (tmp_path / "slow.py").write_text(SLOW_MAIN)
+    wanted = options(settings(array, **changes), tmp_path / "run")
+    result = subprocess.run(**torchrun(tmp_path / "slow.py", "train", *wanted), timeout=60)
     assert result.returncode != 0
-    said = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(said) == 1
-    assert message in said[0]
+    assert result.stderr.count(message) == 1
+    assert "innerloop/cli" not in result.stderr  # in a traceback of ours
+    assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_in_use_is_refused_by_all(array, tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.yaml").write_text("")
-    result = train(2, tmp_path, *arguments(array, tmp_path / "run"))
-    assert result.returncode != 0
-    assert result.stderr.count("error: ") == 1
-    assert "already holds a run" in result.stderr
+IN_EACH_PROCESS = """
+import json, os, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+import torch
+import torch.distributed as dist
+import innerloop
+from innerloop import trainer
+from innerloop.distributed import World
+
+folder, settings, rank = Path(sys.argv[1]), json.loads(sys.argv[2]), int(os.environ["RANK"])
+written = []
+
+def watch(event, what):
+    if event == "open" and what[2] & (os.O_WRONLY | os.O_RDWR) and str(folder) in str(what[0]):
+        written.append(str(what[0]))
+
+sys.addaudithook(watch)
+
+def mistake_of(call):
+    try:
+        call()
+    except innerloop.UserError as error:
+        return str(error)
+
+def prepare():
+    if rank == 0:
+        time.sleep(0.3)
+        found["prepared"] = True
+        (folder / "cache").mkdir()
+    return (folder / "cache").exists()
+
+def fail_in_rank_1():
+    if rank == 1:
+        raise innerloop.UserError("the data is not here")
+
+def fail():
+    raise innerloop.UserError(f"said by {rank}")
+
+found = {}
+world = World.join()
+world.use("cpu")
+found["main first"] = world.main_first(prepare)
+found["mistake of 1"] = mistake_of(lambda: world.main_first(fail_in_rank_1))
+found["mistake of all"] = mistake_of(lambda: world.main_first(fail))
+found["mistake of main"] = mistake_of(lambda: world.from_main(fail))
+found["from main"] = world.from_main(lambda: rank)
+found["no device"] = mistake_of(lambda: world.use("mps"))
+gradient, metrics = {"w": torch.full((2, 3), 1.0 + rank), "b": torch.tensor(2.0)}, {}
+metrics["loss"] = torch.tensor(4.0 * rank)
+share = (0.4, 0.6)[rank]
+gradient, metrics, *rest = world.mean(share, gradient, metrics, 10.0 + rank, rank == 1)
+found["mean"] = [gradient["w"].tolist(), gradient["b"].item(), metrics["loss"].item(), *rest]
+world.leave()
+
+reduced = []
+real = dist.all_reduce
+dist.all_reduce = lambda *a, **k: (reduced.append(1), real(*a, **k))
+# The clock of rank 1 runs twice as fast.
+trainer.time = SimpleNamespace(monotonic=lambda: (1 + rank) * time.monotonic())
+found["runs"] = []
+for name, changes in (("timed", {"max_seconds": 0.5, "iterations": 10**6}), ("second", {})):
+    reduced.clear()
+    run = innerloop.train(out=folder / name, **{**settings, **changes, "schedule": "cosine"})
+    found["runs"].append({
+        "folder": str(run.folder),
+        "iterations": run.results["iterations"],
+        "reduces": len(reduced),
+        "params": {name: p.double().sum().item() for name, p in run.params.items()},
+        "accuracies": run.results["accuracies"],
+    })
+found["in use"] = mistake_of(lambda: innerloop.train(out=folder / "second", **settings))
+found["written"] = len(written)
+(folder / f"{rank}.json").write_text(json.dumps(found))
+"""
+
+
+def test_from_python_all_processes_agree(array, tmp_path):
+    """On mistakes, on the mean, on time and on results; in one run after another."""
+    (tmp_path / "program.py").write_text(IN_EACH_PROCESS)
+    wanted = json.dumps(settings(array))
+    result = subprocess.run(
+        **torchrun(tmp_path / "program.py", tmp_path, wanted),
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    main, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert main.pop("prepared")
+    # Of the same run, each file was written by one process alone.
+    assert main.pop("written") > 0
+    assert other.pop("written") == 0
+    assert main == other
+    assert main["main first"] is True
+    assert main["mistake of 1"] == "process 1: the data is not here"
+    assert main["mistake of all"] == main["mistake of main"] == "said by 0"
+    assert main["from main"] == 0
+    assert "use cpu or cuda" in main["no device"]
+    w, b, loss, seconds, stop = main["mean"]
+    np.testing.assert_allclose(w, np.full((2, 3), 0.4 * 1 + 0.6 * 2), rtol=1e-6)
+    assert (b, loss) == (pytest.approx(2.0), pytest.approx(0.6 * 4))
+    assert (seconds, stop) == (10.0, True)
+    timed, second = main["runs"]
+    assert second["iterations"] == 6
+    assert all(run["reduces"] == run["iterations"] for run in (timed, second))
+    assert "already holds a run" in main["in use"]
 
 
 @pytest.mark.parametrize(("tasks", "size"), [(5, 2), (8, 3), (4, 4)])
@@ -190,7 +307,18 @@ def test_more_processes_than_tasks():
         World(0, 4).share(3)
 
 
-def test_one_process_does_not_communicate():
+def test_one_process_does_not_communicate(array, tmp_path):
     world, gradient = World(), {"w": torch.ones(2)}
     assert world.mean(1.0, gradient, {}, 2.5, True) == (gradient, {}, 2.5, True)
     assert world.from_main(lambda: 3) == world.main_first(lambda: 3) == 3
+    world.use("cpu")
+    world.leave()
+    assert not torch.distributed.is_initialized()
+
+
+def test_processes_that_do_not_know_of_each_other(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match=r"RANK, MASTER_ADDR, MASTER_PORT not set.*torchrun"):
+        World.join()

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from innerloop.errors import UserError
 
@@ -20,8 +22,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A process that has died is noticed at once; this is for one that hangs.
-PATIENCE = timedelta(minutes=30)
+# A process that has died is noticed at once; these are for one that hangs.  Preparing data, for
+# which the others wait, may take far longer than a step.
+PATIENCE_WITH_DATA, PATIENCE_WITH_STEP = timedelta(minutes=30), timedelta(minutes=5)
+# Seconds in which rank 0 reports a mistake, and torchrun ends the other processes.
+TIME_TO_SPEAK = 20.0
 
 
 class LostProcess(UserError):
@@ -31,6 +36,35 @@ class LostProcess(UserError):
 def is_main() -> bool:
     """Whether this process speaks for the run: rank 0 under `torchrun`, or the only one."""
     return os.environ.get("RANK", "0") == "0"
+
+
+@contextlib.contextmanager
+def only_main_prints() -> Iterator[None]:
+    """Silence what other processes than rank 0 print meanwhile."""
+    with contextlib.ExitStack() as stack:
+        if not is_main():
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+        yield
+
+
+@contextlib.contextmanager
+def main_speaks() -> Iterator[None]:
+    """Let rank 0 report a mistake of all processes before any other of them ends.
+
+    As soon as one process ends, `torchrun` ends the rest: rank 0 too, if it is slower.
+    """
+    try:
+        yield
+    except (UserError, SystemExit) as error:
+        # Each process has its own to say of a lost one; --help is an exit, but no mistake.
+        if not (is_main() or isinstance(error, LostProcess) or getattr(error, "code", 2) == 0):
+            time.sleep(TIME_TO_SPEAK)
+            if isinstance(error, UserError):
+                # Nobody has ended this process: rank 0 has not met this mistake.
+                print(f"error: process {os.environ['RANK']}: {error}", file=sys.stderr)
+        raise
 
 
 class World:
@@ -43,37 +77,55 @@ class World:
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
+        # What gradients travel in; set by `use`.
+        self._group: Any = None
 
     @classmethod
-    def join(cls, device: str) -> World:
+    def join(cls) -> World:
         """Meet the other processes that `torchrun` started, if it did.
 
-        Args:
-            device: as in the config; of several GPUs each process takes one.
-
         Raises:
-            UserError: fewer GPUs than processes.
+            UserError: the environment speaks of several processes, but not how to meet them.
             LostProcess: the others do not answer.
         """
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls()
-        import torch
+        missing = [n for n in ("RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]
+        if missing:
+            raise UserError(
+                f"WORLD_SIZE is {size}, but {', '.join(missing)} not set: start the processes "
+                "by torchrun, or unset WORLD_SIZE for a single one"
+            )
         import torch.distributed as dist
 
-        if device == "cuda":
-            place = int(os.environ.get("LOCAL_RANK", "0"))
-            if place >= torch.cuda.device_count():
-                raise UserError(
-                    f"there are {torch.cuda.device_count()} GPUs here: start as many processes, "
-                    "or train with --device cpu"
-                )
-            torch.cuda.set_device(place)
+        # Once in the life of a process: who closes this and opens it again can meet the
+        # addresses of the first time.
         if not dist.is_initialized():
             with _talking():
-                backend = "nccl" if device == "cuda" else "gloo"
-                dist.init_process_group(backend, timeout=PATIENCE)
+                dist.init_process_group("gloo", timeout=PATIENCE_WITH_DATA)
         return cls(dist.get_rank(), size)
+
+    def use(self, device: str) -> None:
+        """Choose how gradients travel, and a GPU for each process.
+
+        Args:
+            device: as in the config; on `"cuda"` each process takes one of several GPUs.
+
+        Raises:
+            UserError: fewer GPUs than processes, or a device whose numbers cannot be sent.
+            LostProcess: the others do not answer.
+        """
+        if self.size == 1:
+            return
+        import torch.distributed as dist
+
+        self.main_first(lambda: _take(device))
+        nccl = device == "cuda" and dist.is_nccl_available()
+        with _talking():
+            self._group = dist.new_group(
+                backend="nccl" if nccl else "gloo", timeout=PATIENCE_WITH_STEP
+            )
 
     @property
     def is_main(self) -> bool:
@@ -112,16 +164,29 @@ class World:
         return made[0]
 
     def main_first(self, make: Callable[[], T]) -> T:
-        """`make()` in every process: rank 0 first, so that the others find its caches."""
+        """`make()` in every process: rank 0 first, so that the others find its caches.
+
+        A `UserError` that any process meets is raised in all.
+        """
         if self.size == 1:
             return make()
+        import torch.distributed as dist
+
         made: list[T] = []
-
-        def first() -> None:
-            made.append(make())
-
-        self.from_main(first)
-        return made[0] if made else make()
+        for turn in (self.is_main, not self.is_main):
+            mistake = None
+            if turn:
+                try:
+                    made.append(make())
+                except UserError as error:
+                    mistake = str(error)
+            mistakes: list = [None] * self.size
+            with _talking():
+                dist.all_gather_object(mistakes, mistake)
+            for rank, found in enumerate(mistakes):
+                if found is not None:
+                    raise UserError(found if rank == 0 else f"process {rank}: {found}")
+        return made[0]
 
     def mean(
         self, share: float, gradient: Params, metrics: Params, seconds: float, stop: bool
@@ -150,7 +215,7 @@ class World:
         control = [seconds if self.is_main else 0.0, float(stop)]
         flat = torch.cat([*parts, parts[0].new_tensor(control)])
         with _talking():
-            dist.all_reduce(flat)
+            dist.all_reduce(flat, group=self._group)
         sums = flat.split([p.numel() for p in parts] + [2])
         means = [
             {name: total.view(t.shape) for (name, t), total in zip(part.items(), of, strict=True)}
@@ -163,11 +228,30 @@ class World:
         return means[0], means[1], clock, stops > 0
 
     def leave(self) -> None:
-        """Part from the others, at the end of a run."""
+        """Part from the others, at the end of a run, when all have come so far."""
         if self.size > 1:
             import torch.distributed as dist
 
-            dist.destroy_process_group()
+            with _talking():
+                # Where a run is stopped, torchrun ends all as soon as one has gone.
+                dist.barrier()
+            dist.destroy_process_group(self._group)
+
+
+def _take(device: str) -> None:
+    """Take the GPU of this process, where each is to have one of its own."""
+    import torch
+
+    if device == "cuda":
+        place, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if place >= there:
+            raise UserError(
+                f"there are {there} GPUs for process {place + 1} of this machine: start no more "
+                "processes than GPUs, or train with device cpu"
+            )
+        torch.cuda.set_device(place)
+    elif not device.startswith(("cpu", "cuda:")):
+        raise UserError(f"several processes cannot share a run on {device}: use cpu or cuda")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +45,8 @@ class State:
     losses: list[float] = field(default_factory=list)
 
 
+# The tensors and the counters of a checkpoint.
+Saved = tuple[dict[str, Tensor], dict[str, Any]]
 COUNTERS = ("iteration", "seconds", "step_seconds", "best_iteration", "best_score", "losses")
 
 
@@ -99,7 +102,18 @@ def make_optimizer(config: TrainConfig, params: list[Tensor]) -> torch.optim.Opt
     return torch.optim.Adam(params, lr=config.meta_lr)
 
 
-def check_same_classes(folder: Path, train: TaskSampler) -> None:
+def read_config(folder: Path) -> TrainConfig:
+    """The settings that a run began with.
+
+    Raises:
+        UserError: `folder` is no run folder.
+    """
+    if not (folder / CONFIG).exists():
+        raise UserError(f"{folder} is no run folder: there is no {CONFIG} in it")
+    return TrainConfig.from_file(folder / CONFIG)
+
+
+def _check_same_classes(folder: Path, train: TaskSampler) -> None:
     """Refuse to go on with a run whose data has changed since."""
     if (folder / MODEL).exists():
         _, metadata = read_tensors(folder / MODEL)
@@ -121,32 +135,41 @@ def save_state(folder: Path, state: State) -> None:
     write_tensors(folder / CHECKPOINT, tensors, counters)
 
 
-def load_state(folder: Path, config: TrainConfig, algorithm: Algorithm) -> State:
-    """Read the checkpoint; without one, the state before the first iteration."""
-    state = new_state(config, algorithm)
-    if (folder / CHECKPOINT).exists():
-        tensors, counters = read_tensors(folder / CHECKPOINT)
-        missing = [name for name in COUNTERS if name not in counters]
-        if missing or not any(name.startswith("best/") for name in tensors):
-            raise UserError(f"{folder / CHECKPOINT} is no checkpoint: it lacks what resuming needs")
-        parts: dict[str, Params] = {}
-        for key, tensor in tensors.items():
-            part, name = key.rsplit("/", 1)
-            parts.setdefault(part, {})[name] = tensor
-        source = str(folder / CHECKPOINT)
-        state.best = fill(state.params, parts["best"], source)
-        for name, value in fill(state.params, parts["params"], source).items():
-            state.params[name].copy_(value)
-        for name, p in state.params.items():
-            for part in parts:
-                if part.startswith("optimizer/") and name in parts[part]:
-                    value = parts[part][name]
-                    if value.ndim:  # the moments; the step count stays where Adam wants it
-                        value = torch.empty_like(p).copy_(value)
-                    state.optimizer.state[p][part.removeprefix("optimizer/")] = value
-        for name in COUNTERS:
-            setattr(state, name, counters[name])
-    return state
+def read_state(folder: Path, train: TaskSampler) -> Saved | None:
+    """What `save_state` wrote; None where the first checkpoint was yet to come.
+
+    Raises:
+        UserError: a damaged checkpoint, or `train` has other classes than the run began with.
+    """
+    _check_same_classes(folder, train)
+    if not (folder / CHECKPOINT).exists():
+        return None
+    tensors, counters = read_tensors(folder / CHECKPOINT)
+    missing = [name for name in COUNTERS if name not in counters]
+    if missing or not any(name.startswith("best/") for name in tensors):
+        raise UserError(f"{folder / CHECKPOINT} is no checkpoint: it lacks what resuming needs")
+    return tensors, counters
+
+
+def restore(state: State, saved: Saved, source: str) -> None:
+    """Bring a new state to where a checkpoint was written; `source` names it in errors."""
+    tensors, counters = saved
+    parts: dict[str, Params] = {}
+    for key, tensor in tensors.items():
+        part, name = key.rsplit("/", 1)
+        parts.setdefault(part, {})[name] = tensor
+    state.best = fill(state.params, parts["best"], source)
+    for name, value in fill(state.params, parts["params"], source).items():
+        state.params[name].copy_(value)
+    for name, p in state.params.items():
+        for part in parts:
+            if part.startswith("optimizer/") and name in parts[part]:
+                value = parts[part][name]
+                if value.ndim:  # the moments; the step count stays where Adam wants it
+                    value = torch.empty_like(p).copy_(value)
+                state.optimizer.state[p][part.removeprefix("optimizer/")] = value
+    for name in COUNTERS:
+        setattr(state, name, counters[name])
 
 
 def cut_metrics(folder: Path, state: State) -> None:

@@ -31,22 +31,24 @@ from innerloop.build import (
 )
 from innerloop.config import TrainConfig
 from innerloop.data.base import ImageClasses
-from innerloop.distributed import World
+from innerloop.distributed import LostProcess, World
 from innerloop.errors import UserError
 from innerloop.evaluation import evaluate
 from innerloop.files import write_whole
 from innerloop.functional import Params, norm
 from innerloop.report import Report, SilentReport
 from innerloop.run_folder import (
+    CHECKPOINT,
     CONFIG,
     METRICS,
     RESULTS,
     State,
-    check_same_classes,
     cut_metrics,
-    load_state,
     new_folder,
     new_state,
+    read_config,
+    read_state,
+    restore,
     save_model,
     save_state,
 )
@@ -103,8 +105,8 @@ def train(
     given_settings = {**config.to_dict(), **settings} if config else settings
     asked = absolute_paths(TrainConfig.from_dict(given_settings))
     given = data if isinstance(data, ImageClasses) else None
-    with _world(asked, report) as (world, report):
-        config, algorithm, samplers = world.main_first(lambda: _make_ready(asked, given, report))
+    with _world(report) as (world, report):
+        config, algorithm, samplers = _make_ready(asked, given, report, world)
         folder = Path(world.from_main(lambda: str(_start_folder(out, config))))
         state = new_state(config, algorithm)
         return _run(config, folder, algorithm, samplers, state, report, world)
@@ -128,32 +130,39 @@ def resume(folder: str | Path, *, report: Report | None = None) -> Run:
         UserError: `folder` is no run folder, or its checkpoint is damaged.
     """
     folder = Path(folder)
-    if not (folder / CONFIG).exists():
-        raise UserError(f"{folder} is no run folder: there is no {CONFIG} in it")
-    asked = TrainConfig.from_file(folder / CONFIG)
-    with _world(asked, report) as (world, report):
-        config, algorithm, samplers = world.main_first(lambda: _make_ready(asked, None, report))
-        check_same_classes(folder, samplers["train"])
-        state = load_state(folder, config, algorithm)
-        if world.is_main:
-            cut_metrics(folder, state)
+    with _world(report) as (world, report):
+        # Rank 0 reads, and tells the others: the folder may be on its machine alone.
+        asked = world.from_main(lambda: read_config(folder))
+        config, algorithm, samplers = _make_ready(asked, None, report, world)
+        saved = world.from_main(lambda: read_state(folder, samplers["train"]))
+        state = new_state(config, algorithm)
+        if saved is not None:
+            restore(state, saved, str(folder / CHECKPOINT))
+        world.from_main(lambda: cut_metrics(folder, state))
         return _run(config, folder, algorithm, samplers, state, report, world)
 
 
 @contextlib.contextmanager
-def _world(config: TrainConfig, report: Report | None) -> Iterator[tuple[World, Report]]:
+def _world(report: Report | None) -> Iterator[tuple[World, Report]]:
     """The processes of the run, of which only the first one reports."""
-    world = World.join(config.device)
-    world.share(config.meta_batch_size)
+    world = World.join()
     yield world, report if report and world.is_main else SilentReport()
     # After an error there is nobody to part from.
     world.leave()
 
 
 def _make_ready(
-    config: TrainConfig, data: ImageClasses | None, report: Report
+    config: TrainConfig, data: ImageClasses | None, report: Report, world: World
 ) -> tuple[TrainConfig, Algorithm, dict[str, TaskSampler]]:
     """Build what a run works with; `data` None is built too, from `config`."""
+    world.share(config.meta_batch_size)
+    world.use(config.device)
+    return world.main_first(lambda: _build(config, data, report))
+
+
+def _build(
+    config: TrainConfig, data: ImageClasses | None, report: Report
+) -> tuple[TrainConfig, Algorithm, dict[str, TaskSampler]]:
     if config.threads:
         torch.set_num_threads(config.threads)
     if data is not None and data.name == SINUSOID:
@@ -180,9 +189,8 @@ def _run(
     if stopped:
         report.interrupted(folder, state.iteration)
         return Run(folder, algorithm, state.best, {}, interrupted=True)
-    if not world.is_main:
-        return Run(folder, algorithm, state.best, {})
 
+    # Every process tests, as every process validates: none has to wait for the result.
     with report.testing(config.test_tasks) as on_progress:
         results = evaluate(
             algorithm,
@@ -206,6 +214,8 @@ def _run(
             "python": platform.python_version(),
         },
     }
+    if not world.is_main:
+        return Run(folder, algorithm, state.best, results)
     with write_whole(folder / RESULTS) as file:
         file.write(json.dumps(results, indent=1).encode())
     # Plotting is slow to import, and of no use to a run that does not get here.
@@ -368,7 +378,7 @@ def stop_requests() -> Iterator[threading.Event]:
         return
 
     def request(number: int, frame: object) -> None:
-        # torchrun passes a Ctrl-C on as SIGTERM: that is not the second one.
+        # When one process has stopped, torchrun sends the others SIGTERM: no second Ctrl-C.
         if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.set()
@@ -376,6 +386,10 @@ def stop_requests() -> Iterator[threading.Event]:
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
+    except LostProcess:
+        # torchrun is about to end this process too, which has yet to say why.
+        before.pop(signal.SIGTERM)
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

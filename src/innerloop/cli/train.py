@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from innerloop.config import ALGORITHM_NAMES, TrainConfig, preset_names
+from innerloop.distributed import is_main, main_speaks, only_main_prints
 from innerloop.errors import UserError
 
 DESCRIPTION = f"""Meta-train a network, choose the best weights on validation tasks, test them.
@@ -48,13 +49,20 @@ class Arguments:
 
 def main(argv: list[str]) -> int:
     """Parse `argv`, train, report; returns the exit status."""
-    arguments = tyro.cli(
-        Arguments,
-        args=argv,
-        default=Arguments(settings=_base(argv)),
-        prog="innerloop train",
-        description=DESCRIPTION,
-    )
+    with main_speaks():
+        return _main(argv)
+
+
+def _main(argv: list[str]) -> int:
+    base = _base(argv)
+    with only_main_prints():
+        arguments = tyro.cli(
+            Arguments,
+            args=argv,
+            default=Arguments(settings=base),
+            prog="innerloop train",
+            description=DESCRIPTION,
+        )
     given = (arguments.out, arguments.preset, arguments.config)
     others = arguments.settings != TrainConfig() or any(value is not None for value in given)
     if arguments.resume is not None and others:
@@ -62,7 +70,6 @@ def main(argv: list[str]) -> int:
 
     # PyTorch takes seconds to import, which --help should not wait for.
     from innerloop.allocator import keep_memory
-    from innerloop.distributed import is_main
     from innerloop.report import TerminalReport
     from innerloop.trainer import resume, train
 

@@ -2,7 +2,8 @@
  *
  * Compiled by setup.py for the processors that it may meet; without a compiler
  * nothing is built, and PyTorch's operators do the work (see __init__.py).
- * The code is in kernels.inc, once for each type of number.
+ * The code is in the .inc files, compiled once for each type of number; their macros mean
+ * the same both times.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -51,7 +52,10 @@ static int at_most(int a, int b) { return a < b ? a : b; }
 #define SINGLE 1
 #define INT int32_t
 #define NAME(f) f##_float32
-#include "kernels.inc"
+#include "product.inc"
+#include "convolution.inc"
+#include "norm.inc"
+#include "block.inc"
 #undef REAL
 #undef INT
 #undef NAME
@@ -61,4 +65,7 @@ static int at_most(int a, int b) { return a < b ? a : b; }
 #define SINGLE 0
 #define INT int64_t
 #define NAME(f) f##_float64
-#include "kernels.inc"
+#include "product.inc"
+#include "convolution.inc"
+#include "norm.inc"
+#include "block.inc"
