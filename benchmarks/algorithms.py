@@ -11,8 +11,6 @@ import argparse
 import json
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from typing import Any
 import torch
 
 import innerloop
-from benchmarks.figures import RESULTS, machine, shorten, test
+from benchmarks.figures import RESULTS, in_own_process, shorten, test, write_report
 from benchmarks.memory import resident
 from innerloop.allocator import keep_memory
 from innerloop.report import TerminalReport
@@ -110,24 +108,18 @@ def main() -> None:
             parser.error(f"there is no row {row!r}: choose from {', '.join(ROWS)}")
     torch.set_num_threads(2)
     path = RESULTS / "algorithms.json"
+    source = arguments.omniglot_source
+    options = ["--omniglot-source", source] if source else []
     runs = json.loads(path.read_text())["runs"] if arguments.rows and path.exists() else {}
     for row in arguments.rows or ROWS:
         for setting in SETTINGS:
-            command = [sys.executable, "-m", "benchmarks.algorithms", "--one", row, setting]
-            if arguments.omniglot_source:
-                command += ["--omniglot-source", arguments.omniglot_source]
-            result = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+            result = in_own_process("benchmarks.algorithms", row, setting, *options)
             shorten(result)
             runs.setdefault(row, {})[setting] = result
             print(row, setting, f"{100 * result['accuracy']:.2f} ± {100 * result['ci95']:.2f}")
-            report = {
-                "command": "python -m benchmarks.algorithms",
-                "seconds": SECONDS,
-                "machine": machine(),
-                "runs": {name: runs[name] for name in ROWS if name in runs},
-            }
             # After every run, so that none is lost.
-            path.write_text(json.dumps(report, indent=1) + "\n")
+            done = {name: runs[name] for name in ROWS if name in runs}
+            write_report("algorithms", done, "python -m benchmarks.algorithms", seconds=SECONDS)
 
 
 if __name__ == "__main__":

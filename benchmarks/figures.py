@@ -12,6 +12,8 @@ import argparse
 import json
 import os
 import platform
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -203,12 +205,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             figures = FIGURES[name](Path(folder), common)
         shorten(figures)
-        report = {
-            "command": f"python -m benchmarks.figures {name}",
-            "machine": machine(),
-            "runs": figures,
-        }
-        (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
+        write_report(name, figures, f"python -m benchmarks.figures {name}")
 
 
 def shorten(value: Any) -> None:
@@ -218,6 +215,25 @@ def shorten(value: Any) -> None:
             value["accuracies"] = [round(a, 4) for a in value["accuracies"]]
         for part in value.values():
             shorten(part)
+
+
+def write_report(name: str, runs: Any, command: str, **more: Any) -> None:
+    """Write `benchmarks/results/NAME.json`.
+
+    Args:
+        name: of the file.
+        runs: what was measured.
+        command: what measures it again.
+        more: what else belongs to all runs.
+    """
+    report = {"command": command, **more, "machine": machine(), "runs": runs}
+    (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def in_own_process(module: str, *arguments: str) -> Any:
+    """What `python -m MODULE --one ARGUMENTS` prints as JSON: its peak memory is its own."""
+    command = [sys.executable, "-m", module, "--one", *arguments]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
 def machine() -> dict[str, Any]:

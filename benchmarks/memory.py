@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -22,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 import innerloop
-from benchmarks.figures import RESULTS, machine
+from benchmarks.figures import RESULTS, in_own_process, write_report
 from innerloop.models import Conv4
 
 STEPS = (1, 2, 5, 10, 20, 50)
@@ -157,13 +155,11 @@ def main() -> None:
     runs = json.loads(path.read_text())["runs"] if arguments.ways and path.exists() else {}
     for way in arguments.ways or WAYS:
         for steps in STEPS:
-            command = [sys.executable, "-m", "benchmarks.memory", "--one", way, str(steps)]
-            result = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+            result = in_own_process("benchmarks.memory", way, str(steps))
             print(way, steps, f"{result['bytes'] / 2**20:.0f} MB {result['seconds']:.2f} s")
             runs.setdefault(way, {})[str(steps)] = result
     runs = {way: runs[way] for way in WAYS if way in runs}
-    report = {"command": "python -m benchmarks.memory", "machine": machine(), "runs": runs}
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    write_report("memory", runs, "python -m benchmarks.memory")
     draw(runs)
 
 

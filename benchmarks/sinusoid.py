@@ -8,7 +8,6 @@ the paper's picture, `docs/img/sinusoid.png`.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from matplotlib.figure import Figure
 
 import innerloop
-from benchmarks.figures import RESULTS, machine, shorten
+from benchmarks.figures import RESULTS, shorten, write_report
 from innerloop.loading import load_for
 from innerloop.plots import draw_wave, save
 from innerloop.report import TerminalReport
@@ -88,8 +87,7 @@ def main() -> None:
                 draw_wave(axes, loaded.algorithm, loaded.params, sampler, 1, 10, legend=column == 0)
                 axes.set_title(f"{label}, K = {shots}", fontsize=10)
     shorten(runs)
-    report = {"command": "python -m benchmarks.sinusoid", "machine": machine(), "runs": runs}
-    (RESULTS / "sinusoid.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_report("sinusoid", runs, "python -m benchmarks.sinusoid")
     save(figure, RESULTS.parent.parent / "docs" / "img" / "sinusoid.png")
 
 
