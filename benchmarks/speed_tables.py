@@ -1,4 +1,7 @@
-"""The tables of docs/*/speed.md and docs/*/distributed.md; `benchmarks.tables` writes them."""
+"""The tables of docs/*/speed.md and docs/*/distributed.md; `benchmarks.tables` writes them.
+
+README's short one, `speed_short`, is here as well.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,20 @@ WORDS = {
             "the multiply-adds that cannot be done without, at this machine's rate for a "
             "matrix product. Two threads of an {processor} ({gflops} GFLOP/s), PyTorch {torch}. "
             "*: not quite the same gradient, see above."
+        ),
+        "short_head": (
+            "| first / second order | ms | fastest other way | fastest library | "
+            "the tutorial's loop |"
+        ),
+        "A": "5-way 1-shot, tutorial's network, 8 tasks, 15 queries, 5 steps",
+        "B": "5-way 1-shot, Conv4, 32 tasks, 1 query, 1 step",
+        "C": "20-way 1-shot, Conv4, 16 tasks, 1 query, 5 steps",
+        "D": "5-way 5-shot, 84 x 84 colour, Conv4, 4 tasks, 15 queries, 5 steps",
+        "short_note": (
+            "Milliseconds of one meta-gradient, and how many times as long others take: whichever "
+            "is fastest of all, of the libraries that go task by task, and the tutorial's "
+            "loop (first order only). Two threads of an {processor} ({gflops} GFLOP/s), "
+            "PyTorch {torch}."
         ),
         "scaling_head": "| processes | tasks a step | ms a step | all-reduce alone, ms | |",
         "one": "",
@@ -54,6 +71,15 @@ WORDS = {
             "除以本机的矩阵乘法速度。{processor} 的两个线程 ({gflops} GFLOP/s), PyTorch {torch}。"
             "*: 并非完全相同的梯度, 见上文。"
         ),
+        "short_head": "| 一阶 / 二阶 | 毫秒 | 最快的其他写法 | 最快的库 | 教程的循环 |",
+        "A": "5-way 1-shot, 教程的网络, 8 个任务, 15 个查询, 5 步",
+        "B": "5-way 1-shot, Conv4, 32 个任务, 1 个查询, 1 步",
+        "C": "20-way 1-shot, Conv4, 16 个任务, 1 个查询, 5 步",
+        "D": "5-way 5-shot, 84 x 84 彩色, Conv4, 4 个任务, 15 个查询, 5 步",
+        "short_note": (
+            "一次元梯度的毫秒数, 以及其他写法用时是它的多少倍: 其中最快的, 逐任务计算的库中最快的, "
+            "以及教程的循环 (只有一阶)。{processor} 的两个线程 ({gflops} GFLOP/s), PyTorch {torch}。"
+        ),
         "scaling_head": "| 进程数 | 每步任务数 | 每步毫秒 | 仅 all-reduce, 毫秒 | |",
         "one": "",
         "strong": "快 {speed_up:.2f} 倍",
@@ -83,9 +109,11 @@ def table(head: str, rows: list[str], note: str = "") -> str:
     return "\n".join([*lines, "", *([note, ""] if note else [])])
 
 
-def machine_note(text: str, report: dict[str, Any]) -> str:
+def note(text: str, report: dict[str, Any]) -> str:
+    """The sentence below a table, with the machine that it was measured on."""
     machine = report["machine"]
     return text.format(
+        seconds=report.get("seconds"),
         processor=machine["processor"],
         gflops=machine["matrix_product_gflops"],
         torch=machine["torch"],
@@ -118,7 +146,25 @@ def speed(words: dict[str, str]) -> str:
                     cells.append("")
             shown = " | ".join([workload, words[order], *cells, f"{result['times_the_floor']:.2f}"])
             rows.append(f"| {shown} |")
-    return table(head, rows, machine_note(words["note"], report))
+    return table(head, rows, note(words["note"], report))
+
+
+def speed_short(words: dict[str, str]) -> str:
+    """Ours beside the fastest of the others, first and second order in one cell."""
+    report = read("speed")
+    others = (
+        "faster_than_the_best_other",
+        "faster_than_the_best_task_by_task",
+        "faster_than_the_tutorial",
+    )
+    rows = []
+    for workload, orders in report["runs"].items():
+        mine = [result["contestants"]["innerloop"]["median"] for result in orders.values()]
+        cells = [words[workload], " / ".join(f"{1000 * seconds:,.0f}" for seconds in mine)]
+        for key in others:
+            cells.append(" / ".join(f"{r[key]:.1f}x" for r in orders.values() if key in r))
+        rows.append(f"| {' | '.join(cells)} |")
+    return table(words["short_head"], rows, note(words["short_note"], report))
 
 
 def scaling(words: dict[str, str]) -> str:
@@ -192,6 +238,7 @@ def tables(language: str) -> dict[str, Callable[[Any], str]]:
     words = WORDS[language]
     made = (
         speed,
+        speed_short,
         scaling,
         scaling_prediction,
         sampling,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import speed_tables
+from benchmarks.speed_tables import note
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -202,17 +203,6 @@ def algorithms_table(words: dict[str, str], rows: tuple[str, ...] | None = None)
     if rows:
         return "\n".join([*lines, ""])
     return "\n".join([*lines, "", note(words["algorithms_note"], report), ""])
-
-
-def note(text: str, report: dict[str, Any]) -> str:
-    """The sentence below a table, with the machine that it was measured on."""
-    machine = report["machine"]
-    return text.format(
-        seconds=report.get("seconds"),
-        processor=machine["processor"],
-        gflops=machine["matrix_product_gflops"],
-        torch=machine["torch"],
-    )
 
 
 def memory_table(words: dict[str, str]) -> str:

@@ -1,10 +1,12 @@
-"""The benchmarks compare like with like, and count the arithmetic rightly."""
+"""The benchmarks compare like with like, count the arithmetic rightly, and show what they find."""
 
+import json
 import warnings
 
 import pytest
 import torch
-from benchmarks import peers, scaling, speed
+from benchmarks import figures, peers, scaling, speed, speed_tables
+from PIL import Image
 from torch import nn
 
 from innerloop.models import Conv4, TutorialConv
@@ -32,6 +34,15 @@ def test_all_contestants_compute_the_same_gradient(work, order):
             assert speed.difference(gradients["innerloop"], gradient) < 1e-9, name
 
 
+@pytest.mark.parametrize(("dtype", "apart"), [(torch.float64, 1e-7), (torch.float32, 1e-2)])
+def test_another_gradient_is_not_timed(dtype, apart):
+    ours = {"w": torch.ones(3, dtype=dtype)}
+    assert speed.agreed("other", ours, ours) == 0
+    for factor in (1 + apart, float("nan")):
+        with pytest.raises(SystemExit, match="other computes another gradient"):
+            speed.agreed("other", ours, {"w": factor * ours["w"]})
+
+
 def test_difference_is_relative():
     a, b = {"w": torch.tensor([3.0, 4.0])}, {"w": torch.tensor([3.0, 4.5])}
     assert speed.difference(a, b) == pytest.approx(0.1)
@@ -46,6 +57,50 @@ def test_multiply_adds_by_hand():
     assert speed.multiply_adds(work, "first") == 2 * step * images
     more = 2 * 2 * 3 * (2 * first + 6 * others)
     assert speed.multiply_adds(work, "second") == 2 * step * images + more
+
+
+def test_a_measurement_becomes_a_report_a_table_and_a_picture(tmp_path, monkeypatch):
+    work = WORKS["strided"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = {order: speed.measure(work, order, 2) for order in speed.ORDERS}
+    for row in (row for rows in found.values() for row in rows.values()):
+        assert len(row["seconds"]) == row["rounds"] == 2
+        assert row["median"] == pytest.approx(sum(row["seconds"]) / 2, abs=1e-5)
+        assert row["difference"] < 1e-8
+        assert row["difference_float32"] < 1e-3
+    # What is said of it is of these times.
+    for row, seconds in zip(found["first"].values(), (0.01, 0.025, 0.02), strict=False):
+        row["median"] = seconds
+    found["second"]["TorchOpt"] = {"left_out": "it takes 18 GB of memory"}
+    runs = {"B": {order: speed.summary(work, order, found[order], 100.0) for order in found}}
+    first = runs["B"]["first"]
+    assert first["faster_than_the_best_task_by_task"] == pytest.approx(2.5)
+    floor = 2 * speed.multiply_adds(work, "first") / 100e9
+    assert first["times_the_floor"] == pytest.approx(0.01 / floor)
+
+    for module in (figures, speed_tables):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    figures.write_report("speed", runs, "python -m benchmarks.speed", seconds=3)
+    report = json.loads((tmp_path / "speed.json").read_text())
+    assert list(report) == ["command", "seconds", "machine", "runs"]
+    assert report["runs"] == runs
+    for language in ("en", "zh"):
+        tables = speed_tables.tables(language)
+        for name in ("speed", "speed_short"):
+            head, line, *rows = tables[name](None).splitlines()
+            assert {row.count("|") for row in rows if row.startswith("|")} == {head.count("|")}
+            assert line.count("|") == head.count("|")
+            assert any("2.5x" in row for row in rows)
+            assert any(str(report["machine"]["torch"]) in row for row in rows)
+    speed.draw(runs, tmp_path / "speed.png")
+    assert Image.open(tmp_path / "speed.png").width > 500
+
+
+def test_a_measurement_in_a_process_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "echo.py").write_text("import json, sys; print(json.dumps(sys.argv[1:]))")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert figures.in_own_process("echo", "A", "5") == ["--one", "A", "5"]
 
 
 def test_plain_network_is_the_same_function():
