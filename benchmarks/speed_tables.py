@@ -78,7 +78,8 @@ WORDS = {
         "D": "5-way 5-shot, 84 x 84 彩色, Conv4, 4 个任务, 15 个查询, 5 步",
         "short_note": (
             "一次元梯度的毫秒数, 以及其他写法用时是它的多少倍: 其中最快的, 逐任务计算的库中最快的, "
-            "以及教程的循环 (只有一阶)。{processor} 的两个线程 ({gflops} GFLOP/s), PyTorch {torch}。"
+            "以及教程的循环 (只有一阶)。"
+            "{processor} 的两个线程 ({gflops} GFLOP/s), PyTorch {torch}。"
         ),
         "scaling_head": "| 进程数 | 每步任务数 | 每步毫秒 | 仅 all-reduce, 毫秒 | |",
         "one": "",

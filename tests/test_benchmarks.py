@@ -34,11 +34,10 @@ def test_all_contestants_compute_the_same_gradient(work, order):
             assert speed.difference(gradients["innerloop"], gradient) < 1e-9, name
 
 
-@pytest.mark.parametrize(("dtype", "apart"), [(torch.float64, 1e-7), (torch.float32, 1e-2)])
-def test_another_gradient_is_not_timed(dtype, apart):
-    ours = {"w": torch.ones(3, dtype=dtype)}
+def test_another_gradient_is_not_timed():
+    ours = {"w": torch.ones(3, dtype=torch.float64)}
     assert speed.agreed("other", ours, ours) == 0
-    for factor in (1 + apart, float("nan")):
+    for factor in (1 + 1e-7, float("nan")):
         with pytest.raises(SystemExit, match="other computes another gradient"):
             speed.agreed("other", ours, {"w": factor * ours["w"]})
 
@@ -68,7 +67,6 @@ def test_a_measurement_becomes_a_report_a_table_and_a_picture(tmp_path, monkeypa
         assert len(row["seconds"]) == row["rounds"] == 2
         assert row["median"] == pytest.approx(sum(row["seconds"]) / 2, abs=1e-5)
         assert row["difference"] < 1e-8
-        assert row["difference_float32"] < 1e-3
     # What is said of it is of these times.
     for row, seconds in zip(found["first"].values(), (0.01, 0.025, 0.02), strict=False):
         row["median"] = seconds
@@ -81,6 +79,8 @@ def test_a_measurement_becomes_a_report_a_table_and_a_picture(tmp_path, monkeypa
 
     for module in (figures, speed_tables):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
+    machine = {"processor": "Some CPU", "matrix_product_gflops": 100, "torch": "2.99"}
+    monkeypatch.setattr(figures, "machine", lambda: machine)
     figures.write_report("speed", runs, "python -m benchmarks.speed", seconds=3)
     report = json.loads((tmp_path / "speed.json").read_text())
     assert list(report) == ["command", "seconds", "machine", "runs"]
@@ -92,9 +92,10 @@ def test_a_measurement_becomes_a_report_a_table_and_a_picture(tmp_path, monkeypa
             assert {row.count("|") for row in rows if row.startswith("|")} == {head.count("|")}
             assert line.count("|") == head.count("|")
             assert any("2.5x" in row for row in rows)
-            assert any(str(report["machine"]["torch"]) in row for row in rows)
+            assert any("Some CPU" in row and "2.99" in row for row in rows)
     speed.draw(runs, tmp_path / "speed.png")
-    assert Image.open(tmp_path / "speed.png").width > 500
+    with Image.open(tmp_path / "speed.png") as picture:
+        assert picture.width > 500
 
 
 def test_a_measurement_in_a_process_of_its_own(tmp_path, monkeypatch):
