@@ -35,7 +35,8 @@ def worker(tasks: int) -> dict[str, float] | None:
     """Median seconds of a step and of its all-reduce alone, from rank 0."""
     torch.set_num_threads(1)
     keep_memory()
-    world = World.join("cpu")
+    world = World.join()
+    world.use("cpu")
     data = innerloop.data.random_images(classes=200)
     sampler = innerloop.EpisodeSampler(data, n_way=5, k_shot=1, k_query=1)
     maml = innerloop.MAML(Conv4(5, head="random"))
