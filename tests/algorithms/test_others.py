@@ -115,9 +115,9 @@ def test_reptile_takes_mini_batches_in_turn():
     seen = []
 
     class Watching(Reptile):
-        def support_loss(self, outputs, targets):
+        def support_loss(self, outputs, targets, tasks=None):
             seen.append(targets)
-            return super().support_loss(outputs, targets)
+            return super().support_loss(outputs, targets, tasks)
 
     episodes = random_episodes(tasks=1)
     algorithm = Watching(Small(), 0.1, 4, inner_batch_size=5)
