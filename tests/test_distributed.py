@@ -15,6 +15,7 @@ import innerloop
 from innerloop import UserError
 from innerloop.checkpoint import read_tensors
 from innerloop.distributed import World
+from innerloop.run_folder import checkpoints
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32" or not torch.distributed.is_available(), reason="needs gloo"
@@ -74,7 +75,7 @@ def torchrun(*program):
 
 
 def params_of(folder):
-    tensors, counters = read_tensors(folder / "checkpoint.safetensors")
+    tensors, counters = read_tensors(checkpoints(folder)[0])
     return {n: t for n, t in tensors.items() if n.startswith("params/")}, counters["iteration"]
 
 
@@ -140,7 +141,7 @@ def test_a_run_that_ends_early_can_be_resumed(array, tmp_path, end):
         **torchrun(*("-m", "innerloop", "train"), *options({**wanted, "iterations": 10**6}, folder))
     )
     try:
-        wait_for((folder / "checkpoint.safetensors").exists, process)
+        wait_for(lambda: bool(checkpoints(folder)), process)
         if end.startswith("rank"):
             os.kill(children(process.pid)[0], signal.SIGKILL)
         else:

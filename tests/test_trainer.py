@@ -16,10 +16,12 @@ import innerloop
 from innerloop import TrainConfig, UserError
 from innerloop.algorithms import ALGORITHMS
 from innerloop.build import build_samplers
-from innerloop.checkpoint import read_tensors
+from innerloop.checkpoint import read_tensors, write_tensors
 from innerloop.data.base import ImageClasses
+from innerloop.files import held
 from innerloop.loading import load_for
 from innerloop.report import SilentReport
+from innerloop.run_folder import checkpoints
 from innerloop.trainer import new_state, progress, set_learning_rate
 
 
@@ -57,7 +59,7 @@ def settings(array, **changes):
 
 def folder_state(folder):
     """All that must not depend on interruptions; seconds are left out."""
-    tensors, counters = read_tensors(folder / "checkpoint.safetensors")
+    tensors, counters = read_tensors(checkpoints(folder)[0])
     model, _ = read_tensors(folder / "model.safetensors")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     results = json.loads((folder / "results.json").read_text())
@@ -90,7 +92,7 @@ def test_a_run_leaves_everything_behind(array, tmp_path):
     assert {f.name for f in run.folder.iterdir()} == {
         "config.yaml",
         "metrics.jsonl",
-        "checkpoint.safetensors",
+        "checkpoints",
         "model.safetensors",
         "results.json",
         "run.png",
@@ -300,10 +302,10 @@ def test_same_seed_same_run_other_seed_other_run(array, tmp_path):
 
 def test_a_folder_in_use_is_refused_and_untouched(array, tmp_path):
     folder = innerloop.train(out=tmp_path / "run", **settings(array, iterations=2)).folder
-    before = {f.name: f.read_bytes() for f in folder.iterdir()}
+    before = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
     with pytest.raises(UserError, match=r"already holds a run.*--resume"):
         innerloop.train(out=folder, **settings(array))
-    assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
+    assert {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()} == before
 
 
 def test_divergence_stops_with_advice_and_keeps_the_last_checkpoint(array, tmp_path, monkeypatch):
@@ -321,7 +323,7 @@ def test_divergence_stops_with_advice_and_keeps_the_last_checkpoint(array, tmp_p
     monkeypatch.setattr(MAML, "meta_gradient", diverge)
     with pytest.raises(UserError, match=r"loss of iteration 6 is nan.*meta_lr"):
         innerloop.train(out=tmp_path / "run", **settings(array))
-    tensors, counters = read_tensors(tmp_path / "run" / "checkpoint.safetensors")
+    tensors, counters = read_tensors(checkpoints(tmp_path / "run")[0])
     assert counters["iteration"] == 4
     assert all(t.isfinite().all() for t in tensors.values())
 
@@ -384,12 +386,129 @@ def test_resume_of_what_is_no_run(tmp_path):
         innerloop.load(tmp_path)
 
 
-def test_a_damaged_checkpoint_is_named(array, tmp_path):
+class Warnings(SilentReport):
+    """Keeps the warnings."""
+
+    def __init__(self):
+        self.messages = []
+
+    def warning(self, message):
+        self.messages.append(message)
+
+
+def damage(path, how):
+    data = path.read_bytes()
+    if how == "cut":
+        path.write_bytes(data[:-100])
+    elif how == "flipped":  # a single bit in the middle of the weights
+        middle = len(data) // 2
+        path.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+    elif how == "empty":
+        path.write_bytes(b"")
+    else:
+        _, counters = read_tensors(path)
+        write_tensors(path, {"best/a": torch.zeros(1)}, counters | {"iteration": "many"})
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "empty", "foreign"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(array, tmp_path, how):
+    whole = innerloop.train(out=tmp_path / "whole", **settings(array)).folder
+    folder = innerloop.train(out=tmp_path / "s", report=StopAt(8), **settings(array)).folder
+    assert [path.name for path in checkpoints(folder)] == [
+        f"iteration-0000{n}.safetensors" for n in ("09", "08", "04")
+    ]
+    damage(checkpoints(folder)[0], how)
+    report = Warnings()
+    innerloop.resume(folder, report=report)
+    (message,) = report.messages
+    assert "iteration-000009.safetensors" in message
+    assert "going on from the one before it" in message
+    assert_same_runs(whole, folder)
+    # Nothing is thrown away.
+    assert (folder / "checkpoints" / "iteration-000009.safetensors.damaged").exists()
+
+
+def test_when_all_checkpoints_are_damaged_nothing_is_begun_anew(array, tmp_path):
     folder = innerloop.train(out=tmp_path / "s", report=StopAt(5), **settings(array)).folder
-    path = folder / "checkpoint.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"checkpoint\.safetensors is damaged"):
+    for path in checkpoints(folder):
+        damage(path, "cut")
+    metrics = (folder / "metrics.jsonl").read_bytes()
+    with pytest.raises(UserError, match=r"every checkpoint in .* is damaged"):
         innerloop.resume(folder)
+    assert (folder / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_the_last_few_checkpoints_are_kept_until_the_run_has_ended(array, tmp_path):
+    changes = settings(array, iterations=24)
+    folder = innerloop.train(out=tmp_path / "s", report=StopAt(17), **changes).folder
+    assert [path.name[10:16] for path in checkpoints(folder)] == ["000018", "000016", "000012"]
+    innerloop.resume(folder)
+    assert [path.name[10:16] for path in checkpoints(folder)] == ["000024"]
+
+
+def test_between_far_validations_checkpoints_follow_the_clock(array, tmp_path, monkeypatch):
+    monkeypatch.setattr("innerloop.trainer.SAVE_AFTER", 0.0)
+    changes = settings(array, val_every=12)
+    whole = innerloop.train(out=tmp_path / "whole", **changes).folder
+    folder = innerloop.train(out=tmp_path / "s", report=StopAt(6), **changes).folder
+    assert [path.name[10:16] for path in checkpoints(folder)] == ["000007", "000006", "000005"]
+    innerloop.resume(folder)
+    assert_same_runs(whole, folder)
+
+
+def test_a_folder_that_another_process_works_in_is_refused(array, tmp_path):
+    pytest.importorskip("fcntl")
+    folder = innerloop.train(out=tmp_path / "s", report=StopAt(5), **settings(array)).folder
+    with held(folder), pytest.raises(UserError, match="another process is working in"):
+        innerloop.resume(folder)
+    assert not innerloop.resume(folder).interrupted
+
+
+def test_what_a_killed_process_left_half_written_is_removed(array, tmp_path):
+    folder = innerloop.train(out=tmp_path / "s", report=StopAt(5), **settings(array)).folder
+    left = [folder / ".model.safetensors.0123456789abcdef"]
+    left += [folder / "checkpoints" / ".iteration-000008.safetensors.0123456789abcdef"]
+    for path in (*left, folder / ".my.notes"):
+        path.write_bytes(b"half")
+    innerloop.resume(folder)
+    assert not any(path.exists() for path in left)
+    assert (folder / ".my.notes").exists()
+
+
+def test_a_clock_that_goes_backwards_does_not_take_the_run_back(array, tmp_path, monkeypatch):
+    times = iter(range(10**6, 0, -1))
+    monkeypatch.setattr("innerloop.trainer.time.monotonic", lambda: float(next(times)))
+    monkeypatch.setattr("time.time", lambda: float(next(times)))
+    folder = innerloop.train(out=tmp_path / "s", report=StopAt(5), **settings(array)).folder
+    innerloop.resume(folder)
+    monkeypatch.undo()
+    assert_same_runs(innerloop.train(out=tmp_path / "w", **settings(array)).folder, folder)
+    lines = [json.loads(x) for x in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["seconds"] >= 0 for line in lines)
+
+
+def test_weights_that_are_no_numbers_never_become_a_checkpoint(array, tmp_path):
+    """Plain descent with an absurd rate: loss and gradient are finite, the weights are not."""
+    changes = {"meta_optimizer": "sgd", "meta_lr": 1e38, "clip_norm": None, "val_every": 1}
+    changes |= {"schedule": "constant"}
+    with pytest.raises(UserError, match=r"(not|no longer a) finite.*Lower (meta|inner)_lr"):
+        innerloop.train(out=tmp_path / "run", **settings(array, **changes))
+    for path in checkpoints(tmp_path / "run"):
+        assert all(t.isfinite().all() for t in read_tensors(path)[0].values())
+
+
+def test_divergence_names_the_gradient(array, tmp_path, monkeypatch):
+    from innerloop import MAML
+
+    real = MAML.meta_gradient
+
+    def diverge(self, params, episodes, progress):
+        grads, metrics = real(self, params, episodes, progress)
+        return grads | {"convs.1.weight": grads["convs.1.weight"] * float("inf")}, metrics
+
+    monkeypatch.setattr(MAML, "meta_gradient", diverge)
+    with pytest.raises(UserError, match=r"meta-gradient of convs\.1\.weight in iteration 0 is not"):
+        innerloop.train(out=tmp_path / "run", **settings(array))
 
 
 def test_load_gives_back_what_was_learnt(array, tmp_path):

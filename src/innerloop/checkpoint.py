@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,16 @@ from torch import Tensor
 from innerloop.errors import UserError
 from innerloop.files import write_whole
 
-FORMAT = "innerloop-1"
+# Raised when what is in the files changes its meaning.
+VERSION = 2
+FORMAT = f"innerloop-{VERSION}"
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write tensors with a JSON description to a safetensors file, whole or not at all.
+
+    Any program that reads safetensors reads the tensors.  The file's own metadata holds
+    `format` (with its version), `innerloop` (the description) and `sha256` of all the rest.
 
     Args:
         path: the file.
@@ -29,7 +35,9 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
         UserError: the file cannot be written.
     """
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    data = to_bytes(plain, {"format": FORMAT, "innerloop": json.dumps(metadata)})
+    description = json.dumps(metadata)
+    header = {"format": FORMAT, "innerloop": description, "sha256": _digest(plain, description)}
+    data = to_bytes(plain, header)
     with write_whole(path) as file:
         file.write(data)
 
@@ -41,37 +49,65 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         `(tensors, metadata)`.
 
     Raises:
-        UserError: the file is missing, damaged, or of another kind.
+        UserError: the file is missing, damaged, of another kind or of another version.
     """
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise UserError(
-                    f"{path} was not written by innerloop: it is safetensors, but without "
-                    "innerloop's description of model and settings"
-                )
+            _check_format(path, header.get("format", ""))
             # The open file has keys(), but cannot be iterated itself.
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, json.loads(header["innerloop"])
+        description = header["innerloop"]
+        if _digest(tensors, description) != header["sha256"]:
+            raise UserError(f"{path} is damaged: what is in it does not have its checksum")
+        metadata = json.loads(description)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is damaged or not a safetensors file ({error})") from error
+    if not isinstance(metadata, dict):
+        raise UserError(f"{path} is damaged: its description is no list of names and values")
+    return tensors, metadata
+
+
+def _check_format(path: str | Path, found: str) -> None:
+    name, _, version = found.partition("-")
+    if name != "innerloop":
+        raise UserError(
+            f"{path} was not written by innerloop: it is safetensors, but without "
+            "innerloop's description of model and settings"
+        )
+    if found != FORMAT:
+        raise UserError(
+            f"{path} has version {version!r} of innerloop's format, and this innerloop reads "
+            f"version {VERSION}: use the one that wrote it"
+        )
+
+
+def _digest(tensors: dict[str, Tensor], description: str) -> str:
+    """SHA-256 of the description and of every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(description.encode())
+    for name in sorted(tensors):
+        t = tensors[name]
+        digest.update(f"\n{name} {t.dtype} {tuple(t.shape)}\n".encode())
+        digest.update(t.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def fill(template: dict[str, Tensor], tensors: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     """`tensors` with the names, types, devices and memory layouts of `template`.
 
     Raises:
-        UserError: a name is missing or too many, or a shape differs; it names `source`.
+        UserError: a name is missing or too many, or a shape or kind differs; it names `source`.
     """
     if template.keys() != tensors.keys():
         odd = sorted(template.keys() ^ tensors.keys())
         raise UserError(f"{source} does not fit the network: {', '.join(odd)}")
     for name, t in template.items():
+        if not tensors[name].is_floating_point():
+            raise UserError(f"{source} does not fit the network: {name} holds no real numbers")
         if t.shape != tensors[name].shape:
             raise UserError(
                 f"{source} does not fit the network: {name} has shape "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,8 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open `path` for writing so that it ends up complete or untouched.
 
     The bytes go to a temporary file beside `path`, reach the disk (fsync) and
-    take the name in one step.  When the body raises, `path` is as it was.
+    take the name in one step.  When the body raises, `path` is as it was.  When the
+    process is killed, so it is too; what it leaves, `remove_unfinished` removes.
 
     Args:
         path: where the finished file goes; its folder is made if need be.
@@ -48,6 +50,7 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}. "
@@ -57,6 +60,73 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         # After a success the name is gone already.
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def append_line(path: str | os.PathLike[str], line: str) -> None:
+    """Add a line to a text file, and wait until it is on the disk.
+
+    Raises:
+        UserError: the file cannot be written (full disk, no permission).  A part of the
+            line may be there then.
+    """
+    try:
+        with open(path, "ab", buffering=0) as file:
+            data = memoryview(line.encode() + b"\n")
+            while data:  # without a buffer, a write may take only some of the bytes
+                data = data[file.write(data) :]
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}. Free some space or make it writable."
+        ) from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what `write_whole` left in a folder where its process was killed meanwhile."""
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{16}", path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a new name in a folder to the disk, where the system can do that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from working in a folder meanwhile.
+
+    The operating system lifts the lock when this process ends, however it ends.
+    Where there are no such locks (Windows, some network file systems), nobody is kept out.
+
+    Raises:
+        UserError: another process holds the folder.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is working in {folder}: wait until it has ended, or stop it"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -38,6 +38,9 @@ class SilentReport:
         """The time of testing; yields what to call with the number of tasks done."""
         yield None
 
+    def warning(self, message: str) -> None:
+        """Something is not as it should be, and the run goes on all the same."""
+
     def interrupted(self, folder: Path, iteration: int) -> None:
         """The run stopped early on request."""
 
@@ -136,6 +139,9 @@ class TerminalReport(SilentReport):
         ) as bar:
             task = bar.add_task("testing", total=tasks)
             yield lambda done: bar.update(task, completed=done)
+
+    def warning(self, message: str) -> None:
+        self.console.print(f"warning: {message}")
 
     def interrupted(self, folder: Path, iteration: int) -> None:
         self.console.print(

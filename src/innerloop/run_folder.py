@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,10 @@ from innerloop.files import write_whole
 from innerloop.functional import Params
 from innerloop.sampler import TaskSampler
 
-CONFIG, METRICS, CHECKPOINT = "config.yaml", "metrics.jsonl", "checkpoint.safetensors"
+CONFIG, METRICS, CHECKPOINTS = "config.yaml", "metrics.jsonl", "checkpoints"
 MODEL, RESULTS, PICTURE = "model.safetensors", "results.json", "run.png"
+# How many of the latest checkpoints are kept while a run goes on.
+KEPT = 3
 
 
 @dataclass
@@ -47,7 +51,15 @@ class State:
 
 # The tensors and the counters of a checkpoint.
 Saved = tuple[dict[str, Tensor], dict[str, Any]]
-COUNTERS = ("iteration", "seconds", "step_seconds", "best_iteration", "best_score", "losses")
+# With their types, because a file can hold anything.
+COUNTERS = {
+    "iteration": int,
+    "seconds": float,
+    "step_seconds": float,
+    "best_iteration": int,
+    "best_score": float,
+    "losses": list,
+}
 
 
 def new_folder(out: str | Path | None, config: TrainConfig) -> Path:
@@ -66,14 +78,19 @@ def new_folder(out: str | Path | None, config: TrainConfig) -> Path:
                 folder.mkdir(parents=True)
                 return folder
     out = Path(str(out))
+    refuse_used(out)
+    with _making(out):
+        out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def refuse_used(out: Path) -> None:
+    """Raise a `UserError` if there is a run in that folder."""
     if any((out / name).exists() for name in (CONFIG, MODEL, RESULTS)):
         raise UserError(
             f"{out} already holds a run: choose another --out, or go on with it by "
             f"innerloop train --resume {out}"
         )
-    with _making(out):
-        out.mkdir(parents=True, exist_ok=True)
-    return out
 
 
 @contextlib.contextmanager
@@ -95,6 +112,13 @@ def new_state(config: TrainConfig, algorithm: Algorithm) -> State:
     return State(params=params, optimizer=make_optimizer(config, learnt), best=params)
 
 
+# What each optimiser keeps of every parameter, from the first step on.
+OPTIMIZER_STATE: dict[type, tuple[str, ...]] = {
+    torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),
+    torch.optim.SGD: (),
+}
+
+
 def make_optimizer(config: TrainConfig, params: list[Tensor]) -> torch.optim.Optimizer:
     """Adam with the defaults of its paper, or plain gradient descent."""
     if config.meta_optimizer == "sgd":
@@ -113,42 +137,94 @@ def read_config(folder: Path) -> TrainConfig:
     return TrainConfig.from_file(folder / CONFIG)
 
 
-def _check_same_classes(folder: Path, train: TaskSampler) -> None:
-    """Refuse to go on with a run whose data has changed since."""
-    if (folder / MODEL).exists():
-        _, metadata = read_tensors(folder / MODEL)
-        if metadata.get("train_classes") != train.class_names:
-            raise UserError(
-                f"{train.data_name} no longer has the training classes that the run in {folder} "
-                "began with: bring the data back as it was, or start a new run"
-            )
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, the newest first."""
+    found = {}
+    for path in (folder / CHECKPOINTS).glob("*.safetensors"):
+        if match := re.fullmatch(r"iteration-(\d{1,18})\.safetensors", path.name):
+            found[int(match[1])] = path
+    # By their iterations: the clock of a machine can be wrong.
+    return [found[iteration] for iteration in sorted(found, reverse=True)]
 
 
-def save_state(folder: Path, state: State) -> None:
-    """Write the checkpoint: parameters, best parameters, the optimiser's state, counters."""
+def save_state(folder: Path, train: TaskSampler, state: State) -> None:
+    """Write a checkpoint: parameters, best parameters, the optimiser's state, counters.
+
+    The last few are kept, for the case that one is damaged.
+    """
     tensors = {f"params/{name}": p for name, p in state.params.items()}
     tensors |= {f"best/{name}": p for name, p in state.best.items()}
     for name, p in state.params.items():
         for key, value in state.optimizer.state.get(p, {}).items():
             tensors[f"optimizer/{key}/{name}"] = value
-    counters = {name: getattr(state, name) for name in COUNTERS}
-    write_tensors(folder / CHECKPOINT, tensors, counters)
+    metadata = {name: getattr(state, name) for name in COUNTERS}
+    metadata |= {"version": __version__, "train_classes": _digest(train)}
+    path = folder / CHECKPOINTS / f"iteration-{state.iteration:06d}.safetensors"
+    write_tensors(path, tensors, metadata)
+    keep_checkpoints(folder, KEPT)
 
 
-def read_state(folder: Path, train: TaskSampler) -> Saved | None:
-    """What `save_state` wrote; None where the first checkpoint was yet to come.
+def keep_checkpoints(folder: Path, number: int) -> None:
+    """Remove all but the newest checkpoints."""
+    for path in checkpoints(folder)[number:]:
+        # One too many does no harm.
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _digest(train: TaskSampler) -> str:
+    """Tells whether the training classes are still those that the run began with."""
+    return hashlib.sha256(json.dumps(train.class_names).encode()).hexdigest()
+
+
+def read_state(folder: Path, train: TaskSampler, warn: Callable[[str], None]) -> Saved | None:
+    """What `save_state` wrote last; None where the first checkpoint was yet to come.
+
+    A damaged checkpoint is set aside, under another name, and the one before it used.
+
+    Args:
+        folder: the run folder.
+        train: the sampler of training tasks.
+        warn: told of every damaged checkpoint.
 
     Raises:
-        UserError: a damaged checkpoint, or `train` has other classes than the run began with.
+        UserError: no checkpoint is whole, or `train` has other classes than the run began with.
     """
-    _check_same_classes(folder, train)
-    if not (folder / CHECKPOINT).exists():
-        return None
-    tensors, counters = read_tensors(folder / CHECKPOINT)
-    missing = [name for name in COUNTERS if name not in counters]
-    if missing or not any(name.startswith("best/") for name in tensors):
-        raise UserError(f"{folder / CHECKPOINT} is no checkpoint: it lacks what resuming needs")
-    return tensors, counters
+    paths = checkpoints(folder)
+    for path in paths:
+        try:
+            tensors, metadata = read_tensors(path)
+            _check_counters(path, metadata)
+        except UserError as error:
+            aside = path.with_name(path.name + ".damaged")
+            with contextlib.suppress(OSError):
+                path.replace(aside)
+            warn(f"{error}. It is kept as {aside.name}; going on from the one before it")
+            continue
+        if metadata.get("train_classes") != _digest(train):
+            raise UserError(
+                f"{train.data_name} no longer has the training classes that the run in {folder} "
+                "began with: bring the data back as it was, or start a new run"
+            )
+        return tensors, metadata
+    if paths:
+        raise UserError(
+            f"every checkpoint in {folder / CHECKPOINTS} is damaged: start a new run, or the "
+            f"same from its beginning by innerloop train --config {folder / CONFIG}"
+        )
+    return None
+
+
+def _check_counters(path: Path, metadata: dict[str, Any]) -> None:
+    for name, kind in COUNTERS.items():
+        value: Any = metadata.get(name)
+        good = type(value) is kind
+        if good and kind is list:
+            good = all(type(loss) is float for loss in value)
+        elif good and name != "best_score":
+            good = 0 <= value < math.inf
+        if not good:
+            raise UserError(f"{path} is no checkpoint: it lacks what resuming needs ({name})")
 
 
 def restore(state: State, saved: Saved, source: str) -> None:
@@ -156,37 +232,43 @@ def restore(state: State, saved: Saved, source: str) -> None:
     tensors, counters = saved
     parts: dict[str, Params] = {}
     for key, tensor in tensors.items():
-        part, name = key.rsplit("/", 1)
+        part, _, name = key.rpartition("/")
         parts.setdefault(part, {})[name] = tensor
-    state.best = fill(state.params, parts["best"], source)
-    for name, value in fill(state.params, parts["params"], source).items():
+    state.best = fill(state.params, parts.pop("best", {}), source)
+    for name, value in fill(state.params, parts.pop("params", {}), source).items():
         state.params[name].copy_(value)
-    for name, p in state.params.items():
-        for part in parts:
-            if part.startswith("optimizer/") and name in parts[part]:
-                value = parts[part][name]
-                if value.ndim:  # the moments; the step count stays where Adam wants it
-                    value = torch.empty_like(p).copy_(value)
-                state.optimizer.state[p][part.removeprefix("optimizer/")] = value
     for name in COUNTERS:
         setattr(state, name, counters[name])
+    learnt = {id(p) for group in state.optimizer.param_groups for p in group["params"]}
+    template = {name: p for name, p in state.params.items() if id(p) in learnt}
+    known = {f"optimizer/{key}" for key in OPTIMIZER_STATE[type(state.optimizer)]}
+    if parts.keys() != (known if state.iteration else set()):
+        raise UserError(f"{source} does not fit the optimiser: it holds {', '.join(parts)}")
+    for part, values in parts.items():
+        key = part.removeprefix("optimizer/")
+        # The count of steps has no shape, and stays where the optimiser wants it: on the CPU.
+        like = {name: torch.zeros(()) for name in template} if key == "step" else template
+        for name, value in fill(like, values, source).items():
+            state.optimizer.state[template[name]][key] = value
 
 
 def cut_metrics(folder: Path, state: State) -> None:
     """Cut off metrics that were written after the checkpoint."""
     if (folder / METRICS).exists():
-        lines = (folder / METRICS).read_text("utf-8").splitlines()
+        lines = (folder / METRICS).read_bytes().splitlines(keepends=True)
         kept = [line for line in lines if _iteration(line) <= state.iteration]
         with write_whole(folder / METRICS) as file:
-            file.write("".join(line + "\n" for line in kept).encode())
+            file.write(b"".join(kept))
 
 
-def _iteration(line: str) -> float:
+def _iteration(line: bytes) -> float:
     """The iteration of a line of metrics; infinity for a line that was cut off."""
     try:
-        return json.loads(line)["iteration"]
-    except (ValueError, KeyError):
+        iteration = json.loads(line)["iteration"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return math.inf
+    whole = isinstance(iteration, int) and line.endswith(b"\n")
+    return iteration if whole else math.inf
 
 
 def save_model(folder: Path, config: TrainConfig, train: TaskSampler, params: Params) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import platform
 import signal
 import threading
@@ -34,25 +33,30 @@ from innerloop.data.base import ImageClasses
 from innerloop.distributed import LostProcess, World
 from innerloop.errors import UserError
 from innerloop.evaluation import evaluate
-from innerloop.files import write_whole
+from innerloop.files import append_line, held, remove_unfinished, write_whole
 from innerloop.functional import Params, norm
 from innerloop.report import Report, SilentReport
 from innerloop.run_folder import (
-    CHECKPOINT,
+    CHECKPOINTS,
     CONFIG,
     METRICS,
     RESULTS,
     State,
     cut_metrics,
+    keep_checkpoints,
     new_folder,
     new_state,
     read_config,
     read_state,
+    refuse_used,
     restore,
     save_model,
     save_state,
 )
 from innerloop.sampler import TaskSampler
+
+# Seconds between two checkpoints at most: validations may be far apart.
+SAVE_AFTER = 300.0
 
 
 @dataclass(frozen=True)
@@ -105,16 +109,25 @@ def train(
     given_settings = {**config.to_dict(), **settings} if config else settings
     asked = absolute_paths(TrainConfig.from_dict(given_settings))
     given = data if isinstance(data, ImageClasses) else None
-    with _world(report) as (world, report):
+    with _world(report) as (world, report, until_done):
+        if out is not None:
+            # Said before data is prepared, which may take long.
+            world.from_main(lambda: refuse_used(Path(out)))
         config, algorithm, samplers = _make_ready(asked, given, report, world)
-        folder = Path(world.from_main(lambda: str(_start_folder(out, config))))
+        folder = Path(world.from_main(lambda: str(_start_folder(out, config, until_done))))
         state = new_state(config, algorithm)
         return _run(config, folder, algorithm, samplers, state, report, world)
 
 
-def _start_folder(out: str | Path | None, config: TrainConfig) -> Path:
-    """A new run folder with the config in it."""
+def _start_folder(
+    out: str | Path | None, config: TrainConfig, until_done: contextlib.ExitStack
+) -> Path:
+    """A new run folder with the config in it, held by this process."""
     folder = new_folder(out, config)
+    until_done.enter_context(held(folder))
+    # Another process may have been faster.
+    refuse_used(folder)
+    remove_unfinished(folder)
     with write_whole(folder / CONFIG) as file:
         file.write(yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
     return folder
@@ -127,28 +140,39 @@ def resume(folder: str | Path, *, report: Report | None = None) -> Run:
     (on the same machine and number of threads, without `max_seconds`).
 
     Raises:
-        UserError: `folder` is no run folder, or its checkpoint is damaged.
+        UserError: `folder` is no run folder, all its checkpoints are damaged, or another
+            process is working in it.
     """
     folder = Path(folder)
-    with _world(report) as (world, report):
+    with _world(report) as (world, report, until_done):
         # Rank 0 reads, and tells the others: the folder may be on its machine alone.
-        asked = world.from_main(lambda: read_config(folder))
+        asked = world.from_main(lambda: _take_up(folder, until_done))
         config, algorithm, samplers = _make_ready(asked, None, report, world)
-        saved = world.from_main(lambda: read_state(folder, samplers["train"]))
+        saved = world.from_main(lambda: read_state(folder, samplers["train"], report.warning))
         state = new_state(config, algorithm)
         if saved is not None:
-            restore(state, saved, str(folder / CHECKPOINT))
+            restore(state, saved, f"the checkpoint in {folder}")
         world.from_main(lambda: cut_metrics(folder, state))
         return _run(config, folder, algorithm, samplers, state, report, world)
 
 
+def _take_up(folder: Path, until_done: contextlib.ExitStack) -> TrainConfig:
+    """The config of a run folder, which is held by this process from now on."""
+    config = read_config(folder)
+    until_done.enter_context(held(folder))
+    for place in (folder, folder / CHECKPOINTS):
+        remove_unfinished(place)
+    return config
+
+
 @contextlib.contextmanager
-def _world(report: Report | None) -> Iterator[tuple[World, Report]]:
-    """The processes of the run, of which only the first one reports."""
+def _world(report: Report | None) -> Iterator[tuple[World, Report, contextlib.ExitStack]]:
+    """The processes of the run, of which only the first one reports, and what ends with it."""
     world = World.join()
-    yield world, report if report and world.is_main else SilentReport()
-    # After an error there is nobody to part from.
-    world.leave()
+    with contextlib.ExitStack() as until_done:
+        yield world, report if report and world.is_main else SilentReport(), until_done
+        # After an error there is nobody to part from.
+        world.leave()
 
 
 def _make_ready(
@@ -222,6 +246,8 @@ def _run(
     from innerloop.plots import plot_run
 
     plot_run(folder, algorithm, state.best, samplers["test"], config.eval_inner_steps)
+    # Nothing can go wrong with this run any more.
+    keep_checkpoints(folder, 1)
     report.finished(folder, results)
     return Run(folder, algorithm, state.best, results)
 
@@ -249,37 +275,41 @@ def meta_train(
     """
     tasks = config.meta_batch_size
     share = world.share(tasks)
-    log_file = folder / METRICS if world.is_main else os.devnull
-    with open(log_file, "a", encoding="utf-8") as log:
-        started = time.monotonic() - state.seconds
-        stopping = False
-        while progress(config, state) < 1 and not stopping:
-            before = time.monotonic()
-            set_learning_rate(config, state)
-            episodes = samplers["train"].batch(state.iteration * tasks + share.start, len(share))
-            grads, metrics = algorithm.meta_gradient(
-                state.params, episodes, progress(config, state)
-            )
-            # Asked once an iteration, so that none ends the loop without being saved.
-            grads, metrics, state.seconds, stopping = world.mean(
-                len(share) / tasks, grads, metrics, time.monotonic() - started, stop.is_set()
-            )
-            check_finite(state.iteration, metrics["loss"], norm(grads), folder)
-            apply_gradient(config, algorithm, state, grads)
-            state.iteration += 1
-            state.step_seconds += time.monotonic() - before
-            state.losses.append(metrics["loss"].item())
-            report.step(state.iteration, state.losses[-1], progress(config, state))
+    saved = time.monotonic()
+    started = saved - state.seconds
+    stopping = False
+    while progress(config, state) < 1 and not stopping:
+        before = time.monotonic()
+        set_learning_rate(config, state)
+        episodes = samplers["train"].batch(state.iteration * tasks + share.start, len(share))
+        grads, metrics = algorithm.meta_gradient(state.params, episodes, progress(config, state))
+        # No machine's clock may take a run back.
+        seconds = max(state.seconds, time.monotonic() - started)
+        # Asked once an iteration, so that none ends the loop without being saved.
+        grads, metrics, state.seconds, stopping = world.mean(
+            len(share) / tasks, grads, metrics, seconds, stop.is_set()
+        )
+        check_finite(state.iteration, metrics["loss"], grads, folder)
+        apply_gradient(config, algorithm, state, grads)
+        state.iteration += 1
+        state.step_seconds += max(0.0, time.monotonic() - before)
+        state.losses.append(metrics["loss"].item())
+        report.step(state.iteration, state.losses[-1], progress(config, state))
 
-            due = state.iteration % config.val_every == 0 or progress(config, state) >= 1
-            if due:
-                line = validate(config, algorithm, samplers.get("val"), state)
-                log.write(json.dumps(line) + "\n")
-                log.flush()
-                report.validated(line)
-            if (due or stopping) and world.is_main:
+        due = state.iteration % config.val_every == 0 or progress(config, state) >= 1
+        saving = due or stopping or time.monotonic() - saved > SAVE_AFTER
+        if saving:
+            check_weights(state, folder)
+        if due:
+            line = validate(config, algorithm, samplers.get("val"), state)
+            report.validated(line)
+            if world.is_main:
+                append_line(folder / METRICS, json.dumps(line))
                 save_model(folder, config, samplers["train"], state.best)
-                save_state(folder, state)
+        if saving:
+            if world.is_main:
+                save_state(folder, samplers["train"], state)
+            saved = time.monotonic()
     return stopping
 
 
@@ -302,15 +332,33 @@ def set_learning_rate(config: TrainConfig, state: State) -> None:
         group["lr"] = config.meta_lr * factor
 
 
-def check_finite(iteration: int, loss: Tensor, gradient_norm: Tensor, folder: Path) -> None:
+def check_finite(iteration: int, loss: Tensor, gradient: Params, folder: Path) -> None:
     """Raise a `UserError` when training has diverged; the last checkpoint stays as it is."""
-    for name, value in (("loss", loss), ("meta-gradient", gradient_norm)):
-        if not math.isfinite(value.item()):
-            raise UserError(
-                f"training diverged: the {name} of iteration {iteration} is {value.item()}. "
-                "Lower meta_lr or inner_lr, or set inner_max_norm to clip inner gradients. "
-                f"What was reached before is in {folder}"
-            )
+    if not math.isfinite(loss.item()):
+        raise _diverged(f"the loss of iteration {iteration} is {loss.item()}", folder)
+    # Asked of one number, because each answer of a GPU is a wait.
+    if not math.isfinite(norm(gradient).item()):
+        name = _not_finite(gradient)
+        what = f"the meta-gradient of {name}" if name else "the norm of the meta-gradient"
+        raise _diverged(f"{what} in iteration {iteration} is not finite", folder)
+
+
+def check_weights(state: State, folder: Path) -> None:
+    """Raise a `UserError` before weights that are no numbers become a checkpoint."""
+    if name := _not_finite(state.params):
+        raise _diverged(f"{name} after iteration {state.iteration} is not finite", folder)
+
+
+def _not_finite(tensors: Params) -> str | None:
+    """The name of the first tensor with an entry that is no finite number."""
+    return next((name for name, t in tensors.items() if not bool(t.isfinite().all())), None)
+
+
+def _diverged(what: str, folder: Path) -> UserError:
+    return UserError(
+        f"training diverged: {what}. Lower meta_lr or inner_lr, or set inner_max_norm to clip "
+        f"inner gradients. What was reached before is in {folder}"
+    )
 
 
 def apply_gradient(config: TrainConfig, algorithm: Algorithm, state: State, grads: Params) -> None:
@@ -349,14 +397,17 @@ def validate(
     state.losses.clear()
     score = math.inf
     if sampler is not None:
-        result = evaluate(
-            algorithm,
-            state.params,
-            sampler,
-            tasks=config.val_tasks,
-            inner_steps=config.eval_inner_steps,
-            every_step=False,
-        )
+        try:
+            result = evaluate(
+                algorithm,
+                state.params,
+                sampler,
+                tasks=config.val_tasks,
+                inner_steps=config.eval_inner_steps,
+                every_step=False,
+            )
+        except UserError as error:
+            raise UserError(f"in validation after iteration {state.iteration}: {error}") from error
         metric = result["metric"]
         line[f"val_{metric}"], line["val_ci95"] = result[metric], result["ci95"]
         score = result[metric] if metric == "accuracy" else -result[metric]
@@ -368,7 +419,7 @@ def validate(
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """Within this context Ctrl-C and SIGTERM set the event instead of breaking off.
+    """Within this context Ctrl-C, SIGTERM and SIGHUP set the event instead of breaking off.
 
     A second Ctrl-C breaks off at once.
     """
@@ -383,7 +434,12 @@ def stop_requests() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stop.set()
 
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    # A terminal that goes away; nohup has it ignored, which is to stay so.
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN:
+        numbers.append(hang_up)
+    before = {number: signal.signal(number, request) for number in numbers}
     try:
         yield stop
     except LostProcess:
