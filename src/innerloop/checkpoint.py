@@ -17,14 +17,15 @@ from innerloop.files import write_whole
 
 # Raised when what is in the files changes its meaning.
 VERSION = 2
-FORMAT = f"innerloop-{VERSION}"
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors with a JSON description to a safetensors file, whole or not at all.
+    """Write tensors with a description to a safetensors file, whole or not at all.
 
-    Any program that reads safetensors reads the tensors.  The file's own metadata holds
-    `format` (with its version), `innerloop` (the description) and `sha256` of all the rest.
+    Any program that reads safetensors reads the tensors.  The description is JSON in the
+    file's own metadata, under the one name `innerloop`: `version` of this format, `sha256` of
+    tensors and metadata, and the `metadata`.  (safetensors writes several names in random
+    order, and the same content is to be the same bytes.)
 
     Args:
         path: the file.
@@ -35,9 +36,8 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
         UserError: the file cannot be written.
     """
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    description = json.dumps(metadata)
-    header = {"format": FORMAT, "innerloop": description, "sha256": _digest(plain, description)}
-    data = to_bytes(plain, header)
+    header = {"version": VERSION, "sha256": _digest(plain, metadata), "metadata": metadata}
+    data = to_bytes(plain, {"innerloop": json.dumps(header)})
     with write_whole(path) as file:
         file.write(data)
 
@@ -53,42 +53,40 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            _check_format(path, header.get("format", ""))
+            header = _header(path, file.metadata() or {})
             # The open file has keys(), but cannot be iterated itself.
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        description = header["innerloop"]
-        if _digest(tensors, description) != header["sha256"]:
+        metadata = header["metadata"]
+        if not isinstance(metadata, dict) or _digest(tensors, metadata) != header["sha256"]:
             raise UserError(f"{path} is damaged: what is in it does not have its checksum")
-        metadata = json.loads(description)
+        return tensors, metadata
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is damaged or not a safetensors file ({error})") from error
-    if not isinstance(metadata, dict):
-        raise UserError(f"{path} is damaged: its description is no list of names and values")
-    return tensors, metadata
 
 
-def _check_format(path: str | Path, found: str) -> None:
-    name, _, version = found.partition("-")
-    if name != "innerloop":
+def _header(path: str | Path, found: dict[str, str]) -> dict[str, Any]:
+    """The description of the file, if it is one of ours."""
+    header = json.loads(found.get("innerloop", "0"))
+    if not isinstance(header, dict):
         raise UserError(
             f"{path} was not written by innerloop: it is safetensors, but without "
             "innerloop's description of model and settings"
         )
-    if found != FORMAT:
+    if header.get("version") != VERSION:
         raise UserError(
-            f"{path} has version {version!r} of innerloop's format, and this innerloop reads "
-            f"version {VERSION}: use the one that wrote it"
+            f"{path} has version {header.get('version')!r} of innerloop's format, and this "
+            f"innerloop reads version {VERSION}: use the one that wrote it"
         )
+    return header
 
 
-def _digest(tensors: dict[str, Tensor], description: str) -> str:
-    """SHA-256 of the description and of every tensor's name, type, shape and bytes."""
-    digest = hashlib.sha256(description.encode())
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
+    """SHA-256 of the metadata and of every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(json.dumps(metadata).encode())
     for name in sorted(tensors):
         t = tensors[name]
         digest.update(f"\n{name} {t.dtype} {tuple(t.shape)}\n".encode())
