@@ -33,8 +33,8 @@ from benchmarks.figures import write_report
 from innerloop.checkpoint import read_tensors
 from innerloop.config import ALGORITHM_NAMES
 
+# What a process server imports once for all processes.
 PRELOADED = [
-    "benchmarks.kills",
     "innerloop.cli.train",
     "innerloop.trainer",
     "innerloop.plots",

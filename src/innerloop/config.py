@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+
+# Short, whatever the value is: YAML's references can make a small file mean an endless one.
+from reprlib import repr
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
-from innerloop.errors import UserError, above_zero, at_least, share_of_training
+from innerloop.errors import UserError, above_zero, at_least, at_most, share_of_training
 from innerloop.recipes import RECIPES, SINUSOID, SINUSOID_RECIPES
+
+# Of a file of settings; ours have 2,000.
+MAX_CHARACTERS = 100_000
 
 
 @dataclass(frozen=True)
@@ -164,6 +171,13 @@ class TrainConfig:
         def named(names: str) -> dict[str, Any]:
             return {name: getattr(self, name) for name in names.split()}
 
+        for name, value in self.to_dict().items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{name} must be a finite number, not {value}")
+            if isinstance(value, int) and abs(value) >= 2**31:
+                raise UserError(f"{name} must be less than {2**31:,}, not {repr(value)}")
+        at_most(10_000, **named("inner_steps eval_inner_steps threads"))
+        at_least(0, **named("seed"))
         at_least(2, **named("n_way train_n_way"))
         at_least(1, **named("glyph_classes k_shot k_query eval_k_query width inner_steps"))
         at_least(1, **named("eval_inner_steps iterations meta_batch_size val_every val_tasks"))
@@ -225,10 +239,17 @@ class TrainConfig:
             UserError: the file cannot be read, is no YAML, or has a bad setting.
         """
         try:
-            settings = yaml.safe_load(Path(path).read_text("utf-8"))
+            with open(path, encoding="utf-8") as file:
+                text = file.read(MAX_CHARACTERS + 1)
+            if len(text) > MAX_CHARACTERS:
+                raise UserError(f"{path} is too large for a file of settings")
+            settings = yaml.safe_load(text)
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            # ValueError: no UTF-8, a date that there is not, a number of thousands of digits.
+            if isinstance(error, UserError):
+                raise
             raise UserError(f"{path} is not valid YAML: {error}") from error
         return cls.from_dict(settings, str(path))
 
@@ -260,7 +281,7 @@ def _coerce(name: str, value: Any, kind: Any, source: str) -> Any:
     if get_origin(kind) is Literal:
         if value in choices:
             return value
-        raise UserError(f"{source}: {name} must be one of {', '.join(choices)}, not {value!r}")
+        raise UserError(f"{source}: {name} must be one of {', '.join(choices)}, not {repr(value)}")
     if choices:  # X | None
         if value is None:
             return None
@@ -271,10 +292,10 @@ def _coerce(name: str, value: Any, kind: Any, source: str) -> Any:
         # YAML reads 1e-3 (without a point) as text.
         try:
             value, good = float(value), True
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             good = False
     else:
         good = isinstance(value, kind)
     if not good:
-        raise UserError(f"{source}: {name} must be of type {kind.__name__}, not {value!r}")
+        raise UserError(f"{source}: {name} must be of type {kind.__name__}, not {repr(value)}")
     return value

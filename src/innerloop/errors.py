@@ -21,6 +21,13 @@ def at_least(least: int, **values: int | None) -> None:
             raise UserError(f"{name} must be at least {least}, not {value}")
 
 
+def at_most(most: int, **values: int | None) -> None:
+    """Raise a `UserError` that names the first value above `most`; None passes."""
+    for name, value in values.items():
+        if value is not None and value > most:
+            raise UserError(f"{name} must be at most {most:,}, not {value:,}")
+
+
 def above_zero(**values: float | None) -> None:
     """Raise a `UserError` that names the first value that is not greater than 0; None passes."""
     for name, value in values.items():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.build import (
@@ -20,6 +22,7 @@ from innerloop.build import (
 )
 from innerloop.checkpoint import fill, read_tensors
 from innerloop.config import TrainConfig
+from innerloop.data.archive import MAX_SIDE
 from innerloop.data.splits import split_classes
 from innerloop.errors import UserError
 from innerloop.functional import Params
@@ -67,20 +70,53 @@ def load(path: str | Path) -> Loaded:
             )
         raise UserError(f"{path} is neither a run folder nor a weights file")
     tensors, metadata = read_tensors(file)
-    try:
-        settings, classes = metadata["config"], metadata["train_classes"]
-        shape = tuple(int(n) for n in metadata["input_shape"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{file} lacks the description of its network") from error
+    settings, shape, data_name, classes = _description(file, metadata)
     # Where it was trained need not be where it is used.
     config = dataclasses.replace(TrainConfig.from_dict(settings, str(file)), device="cpu")
+    _check_size(file, config, shape, tensors)
     model = build_model(config, shape)
     algorithm = build_algorithm(config, model, _num_classes(config, classes))
     params = fill(algorithm.init_params(), tensors, str(file))
     for name, p in model.named_parameters():
         if name in params:
             p.data.copy_(params[name])
-    return Loaded(model, algorithm, params, config, shape, metadata.get("data", ""), classes)
+    return Loaded(model, algorithm, params, config, shape, data_name, classes)
+
+
+def _description(
+    file: Path, metadata: dict[str, Any]
+) -> tuple[dict[str, Any], tuple[int, ...], str, list[str]]:
+    """Settings, input shape, name of the data and training classes, as `save_model` wrote them."""
+    names = ("config", "input_shape", "data", "train_classes")
+    settings, shape, data_name, classes = (metadata.get(name) for name in names)
+    if not (
+        isinstance(settings, dict)
+        and isinstance(shape, list)
+        and len(shape) in (1, 3)
+        and all(type(n) is int and 0 < n <= MAX_SIDE for n in shape)
+        and isinstance(data_name, str)
+        and isinstance(classes, list)
+        and all(isinstance(name, str) for name in classes)
+    ):
+        raise UserError(f"{file} lacks the description of its network")
+    return settings, tuple(shape), data_name, classes
+
+
+def _check_size(
+    file: Path, config: TrainConfig, shape: tuple[int, ...], tensors: dict[str, Tensor]
+) -> None:
+    """Raise a `UserError` for a small file whose settings describe a network beyond all memory."""
+    try:
+        with torch.device("meta"):  # shapes alone
+            described = sum(p.numel() for p in build_model(config, shape).parameters())
+    except (RuntimeError, TypeError):  # more than can be counted
+        described = sys.maxsize
+    held = sum(t.numel() for t in tensors.values())
+    # An algorithm without a head leaves out that of the network, and it may be the larger part.
+    if described > 10 * held + 1_000_000:
+        raise UserError(
+            f"{file} describes a network of {described:,} parameters, but holds {held:,} numbers"
+        )
 
 
 def _num_classes(config: TrainConfig, train_classes: list[str]) -> int | None:

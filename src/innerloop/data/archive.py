@@ -91,7 +91,7 @@ def _from_zip(path: Path, archive: zipfile.ZipFile) -> Drawings:
                 f"{path}: refusing the archive, its entry {entry.filename!r} points outside it"
             )
         key = _key(name)
-        if entry.is_dir() or key is None:
+        if key is None:
             continue
         _check_bytes(path, name, entry.file_size)
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tokenize
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -117,8 +116,9 @@ def load_npy(path: str | Path) -> np.ndarray:
         return np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (ValueError, OSError, EOFError, tokenize.TokenError) as error:
-        # TokenError is what numpy lets through for a damaged header.
+    except Exception as error:
+        # numpy lets through what a damaged header leads to: ValueError, OverflowError,
+        # TokenError, MemoryError and more.
         raise UserError(
             f"{path} is not a usable .npy file of numbers ({error}); "
             "write it with numpy.save(path, array) from a plain numeric array"

@@ -155,7 +155,15 @@ def _prepared(home: Path, fingerprint: str) -> ImageClasses | None:
             dark_ink=index["dark_ink"],
             splits={"csv": split} if split else {},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ):
         # Not there, or damaged from outside (UserError is a ValueError): as it is
         # ours, preparing it again mends it.
         return None

@@ -131,7 +131,7 @@ def _from_tables(path: Path, tables: list[str]) -> Layout:
 
 
 def _check_present(path: Path, row_of: dict[Path, str]) -> None:
-    missing = [file for file in row_of if not file.is_file()]
+    missing = [file for file in row_of if not _is_file(file)]
     if missing:
         first = missing[0]
         more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
@@ -139,6 +139,13 @@ def _check_present(path: Path, row_of: dict[Path, str]) -> None:
             f"{first.relative_to(path)} ({row_of[first]}){more} is not there; "
             f"all {len(row_of):,} pictures of the csv files must be in {path / 'images'}"
         )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False  # a name that no file can have: too long, or with a zero in it
 
 
 def _rows(table: Path) -> list[tuple[int, tuple[str, str]]]:

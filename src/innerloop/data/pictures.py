@@ -14,6 +14,9 @@ from innerloop.errors import UserError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
+# About 270 MB once decoded; a small file can claim to hold any number.
+MAX_PIXELS = 89_000_000
+
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height.
 _GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -106,6 +109,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """Open a picture; whatever goes wrong with it in the body is an error that names it."""
     try:
         with Image.open(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise UserError(
+                    f"{path} claims {picture.width} x {picture.height} pixels, more than "
+                    f"{MAX_PIXELS:,}: scale it down or remove it"
+                )
             yield picture
     except UserError:
         raise
