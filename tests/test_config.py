@@ -93,7 +93,7 @@ def test_numbers_as_people_write_them(tmp_path):
         ("n_way: true", "n_way must be of type int"),
         ("rotate: 1", "rotate must be of type bool"),
         ("meta_lr: fast", "meta_lr must be of type float"),
-        ("meta_lr: .nan", "meta_lr must be greater than 0"),
+        ("meta_lr: .nan", "meta_lr must be a finite number"),
         ("bn: running", "bn must be one of transductive, support"),
         ("n_way: 1", "n_way must be at least 2"),
         ("iterations: 0", "iterations must be at least 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -43,7 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        status = _dispatch(arguments)
+        # Where the rest of the output cannot be written, this is the time to say so.
+        sys.stdout.flush()
+        return status
     except UserError as error:
         # Under torchrun all processes make the same mistake, which is said once.
         if is_main() or isinstance(error, LostProcess):
@@ -51,11 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         # The reader of our output, such as `head`, has gone away; so may the rest of it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
     except OSError as error:
         # A full disk or a missing permission where no more can be said about it.
         print(f"error: {error}", file=sys.stderr)
+        _drop_output()
         return 2
     except (MemoryError, RuntimeError) as error:
         # PyTorch has no exception of its own for the CPU's memory.
@@ -70,6 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _drop_output() -> None:
+    """Forget what standard output could not take, which the end of the process would try again."""
+    with contextlib.suppress(OSError, ValueError):  # a test's output has no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(arguments: list[str]) -> int:
