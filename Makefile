@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train test lint figures bench clean
+.PHONY: setup train test lint figures bench trials dist audit licences clean
 
 setup: .venv/ready
 
@@ -37,6 +37,27 @@ bench: setup
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.time_to_accuracy
 	$(BIN)/python -m benchmarks.tables
+
+# Kills runs, feeds damaged files, trains for an hour (about three hours on two cores).
+trials: setup
+	$(BIN)/python -m benchmarks.kills
+	$(BIN)/python -m benchmarks.fuzz
+	$(BIN)/python -m benchmarks.determinism
+	$(BIN)/python -m benchmarks.long_run
+	$(BIN)/python -m benchmarks.tables
+
+# A source distribution, and a wheel built from it.
+dist: setup
+	$(BIN)/python -m build --no-isolation
+
+# Known weaknesses of the pinned packages; needs a connection to the Python package index.
+audit:
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.lock
+
+licences: setup
+	$(BIN)/python -m benchmarks.licences > docs/licences.md
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import speed_tables
+from benchmarks import speed_tables, trial_tables
 from benchmarks.speed_tables import note
 
 ROOT = Path(__file__).parent.parent
@@ -246,6 +246,7 @@ def filled(page: str) -> str:
         "memory": memory_table,
         "sinusoid": sinusoid_table,
         **speed_tables.tables(language),
+        **trial_tables.tables(language),
         **{f"algorithm_{k}": partial(algorithms_table, rows=v) for k, v in PAGE_ROWS.items()},
     }
     return MARK.sub(lambda m: f"{m[1]}\n{tables[m[2]](words)}\n{m[3]}", text)

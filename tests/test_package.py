@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +69,14 @@ sys.exit(main())
     assert done.returncode == 0
     assert done.stdout
     assert done.stderr.splitlines() == ["False False"]
+
+
+def test_the_page_of_licences_knows_every_dependency():
+    from benchmarks import licences
+
+    page = (Path(__file__).parent.parent / "docs" / "licences.md").read_text("utf-8")
+    named = {line.split(" | ")[0].strip("| ") for line in page.splitlines()}
+    assert set(licences.requirements("innerloop")) <= named, "run make licences"
+    found = licences.found()
+    assert found["pillow"][0] >= {"innerloop", "matplotlib"}
+    assert all(licence != "not stated" for _, licence in found.values())
