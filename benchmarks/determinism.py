@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from benchmarks.figures import write_report
 from innerloop.checkpoint import read_tensors
@@ -36,7 +39,7 @@ USUAL = ["--threads", "2", "--meta-batch-size", "4", "--val-tasks", "20", "--tes
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--iterations", type=int, default=50)
+    parser.add_argument("--iterations", type=int, default=20)
     options = parser.parse_args()
     report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -54,12 +57,20 @@ def compare(folder: Path, algorithm: str, iterations: int) -> dict[str, Any]:
     first, accuracy = run(folder / "first", usual, {}, 1)
     found: dict[str, Any] = {"accuracy": accuracy}
     for name, (more, environment, processes) in CIRCUMSTANCES.items():
-        weights, accuracy = run(
-            folder / name.replace(" ", "-"), usual + more, environment, processes
-        )
-        distance = max(float((weights[key] - first[key]).abs().max()) for key in first)
-        found[name] = {"largest difference": distance, "accuracy": accuracy}
+        out = folder / name.replace(" ", "-")
+        weights, accuracy = run(out, usual + more, environment, processes)
+        found[name] = {
+            "the same bits": all(torch.equal(weights[key], first[key]) for key in first),
+            "relative distance": distance(weights, first),
+            "accuracy": accuracy,
+        }
     return found
+
+
+def distance(weights: dict[str, torch.Tensor], first: dict[str, torch.Tensor]) -> float:
+    """Norm of the difference over the norm."""
+    difference = sum(float((weights[key] - first[key]).square().sum()) for key in first)
+    return math.sqrt(difference / sum(float(t.square().sum()) for t in first.values()))
 
 
 def run(

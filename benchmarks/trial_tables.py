@@ -43,8 +43,8 @@ WORDS: dict[str, dict[str, Any]] = {
         "long_run": (
             "{minutes:.0f} minutes of training ({iterations:,} outer steps, with validation): "
             "{first:.0f} MB is the median of the first half, {second:.0f} MB of the second, "
-            "{largest:.0f} MB the most; a line through all readings grows by {growth:+.1f} MB "
-            "an hour."
+            "{largest:.0f} MB the most; a line through the readings of the second half "
+            "grows by {growth:+.1f} MB an hour."
         ),
     },
     "zh": {
@@ -81,7 +81,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "long_run": (
             "训练 {minutes:.0f} 分钟（{iterations:,} 次外层更新，含验证）：前半段内存中位数 "
             "{first:.0f} MB，后半段 {second:.0f} MB，最高 {largest:.0f} MB；"
-            "对全部读数作直线拟合，每小时变化 {growth:+.1f} MB。"
+            "对后半段读数作直线拟合，每小时变化 {growth:+.1f} MB。"
         ),
     },
 }
@@ -141,7 +141,7 @@ def long_run(words: dict[str, Any]) -> str:
             first=megabytes["median of the first half"],
             second=megabytes["median of the second half"],
             largest=megabytes["largest"],
-            growth=megabytes["growth in an hour"],
+            growth=megabytes["growth in an hour, second half"],
         )
         + "\n"
     )
