@@ -96,7 +96,8 @@ def draw(report: dict) -> None:
     axes.set_ylim(bottom=0)
     axes.set_title(
         f"{report['iterations']:,} outer steps: "
-        f"{report['megabytes']['growth in an hour, second half']:+.1f} MB an hour",
+        f"{report['megabytes']['growth in an hour, second half']:+.1f} MB an hour "
+        "in the second half",
         fontsize=10,
     )
     axes.grid(alpha=0.3)
