@@ -40,13 +40,16 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--iterations", type=int, default=20)
+    usual = ["maml", "protonet"]
+    parser.add_argument("--algorithms", nargs="+", choices=ALGORITHM_NAMES, default=usual)
     options = parser.parse_args()
     report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in ALGORITHM_NAMES:
+        for name in options.algorithms:
             report[name] = compare(Path(folder) / name, name, options.iterations)
             print(name, json.dumps(report[name], indent=1), flush=True)
     command = f"python -m benchmarks.determinism --iterations {options.iterations}"
+    command += f" --algorithms {' '.join(options.algorithms)}"
     write_report("determinism", report, command, iterations=options.iterations)
 
 
