@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.episodes import Episodes
-from innerloop.functional import Params
+from innerloop.functional import Params, detach
 from innerloop.models.layers import statistics_by_group
 
 # Meta-parameters and one task whose inputs are features, to the query loss and metrics.
@@ -49,7 +49,8 @@ def plain_gradient(
     with torch.enable_grad():
         value, metrics = loss(leaves)
     gradients = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
-    return dict(zip(leaves, gradients, strict=True)), metrics
+    # PyTorch 2.6 asks for gradients of the zeros that it fills in for unused parameters.
+    return detach(dict(zip(leaves, gradients, strict=True))), metrics
 
 
 def features_of_sets(
