@@ -25,7 +25,10 @@ WORDS: dict[str, dict[str, Any]] = {
             "checkpoints": "checkpoints and metrics",
             "commands": "the command line",
         },
-        "fuzz_note": "{total} inputs in all. What is not refused was still valid, or was mended.",
+        "fuzz_note": (
+            "{total} inputs in all. What is not refused was still valid, or was mended; of the "
+            "command line it is the exit status that counts, which was 0 or 2."
+        ),
         "determinism_head": "| algorithm | {} |",
         "circumstances": {
             "a second time": "a second time",
@@ -64,7 +67,10 @@ WORDS: dict[str, dict[str, Any]] = {
             "checkpoints": "检查点与训练指标",
             "commands": "命令行",
         },
-        "fuzz_note": "共 {total} 个输入。未被拒绝的，要么改动后依然合法，要么已被修复。",
+        "fuzz_note": (
+            "共 {total} 个输入。未被拒绝的，要么改动后依然合法，要么已被修复；"
+            "命令行看的是退出状态，全部为 0 或 2。"
+        ),
         "determinism_head": "| 算法 | {} |",
         "circumstances": {
             "a second time": "再跑一次",
@@ -133,18 +139,15 @@ def long_run(words: dict[str, Any]) -> str:
     """The hour of training, in a sentence."""
     run = read("long_run")["runs"]
     megabytes = run["megabytes"]
-    return (
-        "\n"
-        + words["long_run"].format(
-            minutes=run["seconds"] / 60,
-            iterations=run["iterations"],
-            first=megabytes["median of the first half"],
-            second=megabytes["median of the second half"],
-            largest=megabytes["largest"],
-            growth=megabytes["growth in an hour, second half"],
-        )
-        + "\n"
+    sentence = words["long_run"].format(
+        minutes=run["seconds"] / 60,
+        iterations=run["iterations"],
+        first=megabytes["median of the first half"],
+        second=megabytes["median of the second half"],
+        largest=megabytes["largest"],
+        growth=megabytes["growth in an hour, second half"],
     )
+    return sentence + "\n"
 
 
 def tables(language: str) -> dict[str, Callable[[Any], str]]:
