@@ -187,7 +187,11 @@ def test_ctrl_c_twice_ends_at_once_and_loses_nothing(trial, tmp_path, at):
 
 def test_a_terminal_that_goes_away_is_a_request_to_stop(trial, tmp_path):
     config = innerloop.TrainConfig.from_file(trial.config)
-    run = innerloop.train(config, out=tmp_path / "run", report=Press(3, signal.SIGHUP))
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # even if the tests run under nohup
+    try:
+        run = innerloop.train(config, out=tmp_path / "run", report=Press(3, signal.SIGHUP))
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert run.interrupted
     innerloop.resume(run.folder)
     assert list(differences(trial.whole, run.folder)) == []
