@@ -486,7 +486,7 @@ def _forged(
     tensor = copy.pop(name)
     kinds = [
         lambda t: t.to(torch.int64),
-        lambda t: t.to(torch.complex64),
+        lambda t: t.to(torch.bool),
         lambda t: t.to(torch.float64),
         lambda t: t * float("nan"),
         lambda t: t[None],
