@@ -25,13 +25,14 @@ if TYPE_CHECKING:
         ProtoNet,
         Reptile,
     )
+    from innerloop.classifier import FewShotClassifier
     from innerloop.config import TrainConfig
     from innerloop.data.sinusoid import SinusoidSampler
     from innerloop.episodes import Episodes
     from innerloop.errors import UserError
     from innerloop.evaluation import evaluate
     from innerloop.functional import adapt_steps
-    from innerloop.loading import load
+    from innerloop.loading import load, pretrained_names
     from innerloop.sampler import EpisodeSampler
     from innerloop.trainer import resume, train
 
@@ -43,6 +44,7 @@ _HOME = {
     "Algorithm": "algorithms",
     "EpisodeSampler": "sampler",
     "Episodes": "episodes",
+    "FewShotClassifier": "classifier",
     "FineTune": "algorithms",
     "MAMLPlusPlus": "algorithms",
     "MetaSGD": "algorithms",
@@ -54,6 +56,7 @@ _HOME = {
     "adapt_steps": "functional",
     "evaluate": "evaluation",
     "load": "loading",
+    "pretrained_names": "loading",
     "resume": "trainer",
     "train": "trainer",
 }
@@ -66,6 +69,7 @@ __all__ = [
     "Algorithm",
     "EpisodeSampler",
     "Episodes",
+    "FewShotClassifier",
     "FineTune",
     "MAMLPlusPlus",
     "MetaSGD",
@@ -80,6 +84,7 @@ __all__ = [
     "evaluate",
     "load",
     "models",
+    "pretrained_names",
     "resume",
     "train",
 ]

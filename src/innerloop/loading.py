@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,8 @@ from innerloop.functional import Params
 from innerloop.run_folder import CONFIG, MODEL
 from innerloop.sampler import TaskSampler
 
+PRETRAINED = Path(__file__).parent / "pretrained"
+
 
 class Loaded(NamedTuple):
     """What `load` gives back.
@@ -41,6 +44,8 @@ class Loaded(NamedTuple):
         input_shape: of the examples that it was trained on, `(C, H, W)` for images.
         data_name: short name of that data.
         train_classes: names of the classes that it was trained on.
+        temperature: divides the logits so that probabilities can be trusted, as fitted on
+            validation tasks; 1 where that was not done.
     """
 
     model: nn.Module
@@ -50,45 +55,67 @@ class Loaded(NamedTuple):
     input_shape: tuple[int, ...]
     data_name: str
     train_classes: list[str]
+    temperature: float = 1.0
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes it was trained on, turned ones counted; None in regression."""
+        return num_trained(self.config, self.train_classes)
+
+
+def num_trained(config: TrainConfig, train_classes: list[str]) -> int | None:
+    """See `Loaded.num_classes`."""
+    return len(train_classes) * (4 if config.rotate else 1) or None
+
+
+def pretrained_names() -> list[str]:
+    """Names of the weights that come with the package; each has a card beside it."""
+    return sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))
 
 
 def load(path: str | Path) -> Loaded:
     """Load what a run has learnt.
 
     Args:
-        path: a run folder, or a `model.safetensors` of one.
+        path: a run folder, a `model.safetensors` of one, or one of `pretrained_names`.
 
     Raises:
         UserError: there is no such file, it is damaged, or not of this package.
     """
-    path = Path(path)
+    name, path = str(path), Path(path)
+    if name in pretrained_names() and not path.exists():
+        path = PRETRAINED / f"{name}.safetensors"
     file = path / MODEL if path.is_dir() else path
     if not file.exists():
         if path.is_dir() and (path / CONFIG).exists():
             raise UserError(
                 f"the run in {path} has no weights yet: go on with innerloop train --resume {path}"
             )
-        raise UserError(f"{path} is neither a run folder nor a weights file")
+        raise UserError(
+            f"{path} is neither a run folder nor a weights file, nor one of the weights that come "
+            f"with the package: {', '.join(pretrained_names())}"
+        )
     tensors, metadata = read_tensors(file)
-    settings, shape, data_name, classes = _description(file, metadata)
+    settings, shape, data_name, classes, temperature = _description(file, metadata)
     # Where it was trained need not be where it is used.
     config = dataclasses.replace(TrainConfig.from_dict(settings, str(file)), device="cpu")
     _check_size(file, config, shape, tensors)
     model = build_model(config, shape)
-    algorithm = build_algorithm(config, model, _num_classes(config, classes))
+    algorithm = build_algorithm(config, model, num_trained(config, classes))
     params = fill(algorithm.init_params(), tensors, str(file))
     for name, p in model.named_parameters():
         if name in params:
             p.data.copy_(params[name])
-    return Loaded(model, algorithm, params, config, shape, data_name, classes)
+    return Loaded(model, algorithm, params, config, shape, data_name, classes, temperature)
 
 
 def _description(
     file: Path, metadata: dict[str, Any]
-) -> tuple[dict[str, Any], tuple[int, ...], str, list[str]]:
-    """Settings, input shape, name of the data and training classes, as `save_model` wrote them."""
+) -> tuple[dict[str, Any], tuple[int, ...], str, list[str], float]:
+    """Settings, input shape, name of the data, training classes, temperature."""
     names = ("config", "input_shape", "data", "train_classes")
     settings, shape, data_name, classes = (metadata.get(name) for name in names)
+    temperature = metadata.get("temperature", 1.0)
     if not (
         isinstance(settings, dict)
         and isinstance(shape, list)
@@ -97,9 +124,11 @@ def _description(
         and isinstance(data_name, str)
         and isinstance(classes, list)
         and all(isinstance(name, str) for name in classes)
+        and type(temperature) is float
+        and 0 < temperature < math.inf
     ):
         raise UserError(f"{file} lacks the description of its network")
-    return settings, tuple(shape), data_name, classes
+    return settings, tuple(shape), data_name, classes, temperature
 
 
 def _check_size(
@@ -117,11 +146,6 @@ def _check_size(
         raise UserError(
             f"{file} describes a network of {described:,} parameters, but holds {held:,} numbers"
         )
-
-
-def _num_classes(config: TrainConfig, train_classes: list[str]) -> int | None:
-    """How many classes the run was trained on, turned ones counted."""
-    return len(train_classes) * (4 if config.rotate else 1) or None
 
 
 def load_for(
@@ -180,8 +204,7 @@ def load_for(
 
 def _fitted(loaded: Loaded, config: TrainConfig) -> Loaded:
     """`loaded` with the algorithm and the device that `config` says."""
-    number = _num_classes(loaded.config, loaded.train_classes)
-    algorithm = build_algorithm(config, loaded.model, number)
+    algorithm = build_algorithm(config, loaded.model, loaded.num_classes)
     params = {name: p.to(config.device) for name, p in loaded.params.items()}
     return loaded._replace(algorithm=algorithm, params=params, config=config)
 

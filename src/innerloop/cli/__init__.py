@@ -14,6 +14,7 @@ from innerloop.errors import UserError
 COMMANDS = {
     "train": "meta-train a network and test it",
     "evaluate": "test a trained network",
+    "adapt": "teach a trained network new classes from a few pictures, and classify others",
     "data": "prepare data sets, look at them",
 }
 
@@ -32,6 +33,7 @@ examples:
   innerloop train --data sinusoid              regression: sine waves from ten points
   innerloop train --preset finn2017-5way-1shot --max-seconds 600
   innerloop evaluate runs/glyphs-maml-5way1shot-001 --tasks 1000
+  innerloop adapt omniglot-conv4 --support symbols/ --query unknown.png
   innerloop data sheet glyphs --out glyphs.png
 
 `innerloop COMMAND --help` says more of each."""

@@ -1,0 +1,63 @@
+"""How far probabilities can be trusted, and one number that mends them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from innerloop.errors import UserError, at_least
+
+
+def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """Mean distance between what is claimed and what is right.
+
+    Predictions are put into bins by the probability of the predicted class; the error is
+    the mean over predictions of |accuracy - mean probability| of their bin.
+
+    Guo, Pleiss, Sun, Weinberger 2017, "On Calibration of Modern Neural Networks", Eq. 3.
+
+    Args:
+        probabilities: `[B, N]`, rows that sum to one.
+        labels: `[B]`, 0..N-1.
+        bins: of equal width, at least 1.
+
+    Returns:
+        0 (what is claimed comes true) to 1.
+
+    Raises:
+        UserError: `bins` is too small, or there are no predictions.
+    """
+    at_least(1, bins=bins)
+    if len(labels) == 0:
+        raise UserError("an error needs at least one prediction")
+    confidence, predicted = probabilities.double().max(dim=1)
+    right = (predicted == labels).double()
+    which = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    gaps = torch.zeros(bins, dtype=torch.float64).index_add(0, which, right - confidence)
+    return (gaps.abs().sum() / len(labels)).item()
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature T for which softmax(logits / T) has the lowest cross-entropy.
+
+    T does not change which class is predicted.  Guo et al. 2017, section 4.2.
+
+    Args:
+        logits: `[B, N]`, of validation tasks, not of those that are judged afterwards.
+        labels: `[B]`, 0..N-1.
+
+    Returns:
+        0.05..20.
+    """
+    from scipy.optimize import minimize_scalar
+
+    logits = logits.double()
+
+    def loss(log_temperature: float) -> float:
+        return F.cross_entropy(logits / math.exp(log_temperature), labels).item()
+
+    found = minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded")
+    return math.exp(found.x)

@@ -1,0 +1,266 @@
+"""A classifier for one's own few images, in the manner of scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    assert_all_finite,
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+)
+from torch import Tensor
+
+from innerloop.build import SINUSOID, build_algorithm
+from innerloop.data.pictures import border_brightness
+from innerloop.errors import UserError, at_least, one_of
+from innerloop.loading import Loaded, load
+
+LANCZOS = Image.Resampling.LANCZOS
+INKS = ("auto", "dark", "light")
+# Queries predicted at a time.
+BATCH = 256
+
+
+class FewShotClassifier(ClassifierMixin, BaseEstimator):
+    """Learns to tell classes apart from a few images of each, by a meta-learnt network.
+
+    `fit` adapts the network to the support set, a matter of milliseconds, and can be called again
+    with other classes.  Everything follows scikit-learn: `clone`, `Pipeline` and
+    cross-validation work.
+
+    Args:
+        model: a name of `pretrained_names`, a run folder or a weights file.
+        inner_steps: steps of gradient descent; None for as many as the run was tested with.
+        bn: where batch norm takes the statistics for queries from. With `"support"`, what is
+            predicted for an image does not depend on what else is predicted with it; with
+            `"transductive"` it does, and is a little better for a balanced set of queries.
+        ink: `"dark"` strokes on light paper, `"light"` ones on dark, or `"auto"`: whichever the
+            edges of the support images speak for.  Only for networks that were trained on ink.
+        temperature: divides the logits: above 1, probabilities are less extreme. None for the
+            one that comes with the weights, fitted on validation tasks.
+
+    Attributes:
+        classes_: the classes, sorted.
+        ink_: `"dark"` or `"light"`; None for networks that take pixels as they are.
+        temperature_: the temperature in use.
+        support_loss_: loss on the support set before the first and after each inner step.
+        n_features_in_: for flattened images alone, how many numbers each has.
+
+    Images: `[n, H, W]`, `[n, C, H, W]` or flattened `[n, C*H*W]`; integers 0..255 or real
+    numbers 0..1.  Other sizes are scaled to that of the network.
+
+    Example:
+        >>> import numpy as np, innerloop
+        >>> images = np.stack([np.eye(28), np.eye(28)[::-1]])
+        >>> innerloop.FewShotClassifier().fit(images, ["down", "up"]).predict(images).tolist()
+        ['down', 'up']
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "omniglot-conv4",
+        *,
+        inner_steps: int | None = None,
+        bn: str = "support",
+        ink: str = "auto",
+        temperature: float | None = None,
+    ) -> None:
+        self.model = model
+        self.inner_steps = inner_steps
+        self.bn = bn
+        self.ink = ink
+        self.temperature = temperature
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, **options: Any) -> FewShotClassifier:
+        """A classifier with weights that come with the package, of a run folder, or of a file.
+
+        Raises:
+            UserError: there are no such weights, or they are damaged.
+        """
+        load(model)
+        return cls(model, **options)
+
+    def fit(self, X: Any, y: Any) -> FewShotClassifier:
+        """Adapt to a support set.
+
+        Args:
+            X: images, see the class.
+            y: `[n]`, a label for each: numbers or text.  At least two classes; at least one
+                image of each, not necessarily equally many.
+
+        Raises:
+            UserError: images or labels that do not fit, or more classes than the network can
+                tell apart.
+            ValueError: what scikit-learn finds wrong with them.
+        """
+        one_of(INKS, ink=self.ink)
+        at_least(1, inner_steps=self.inner_steps)
+        if self.temperature is not None and not 0 < self.temperature < np.inf:
+            raise UserError(f"temperature must be greater than 0, not {self.temperature}")
+        loaded = load(self.model)
+        X, y = self._checked(X), column_or_1d(y, warn=True)
+        if y.dtype.kind == "f":
+            assert_all_finite(y, input_name="y")
+        check_consistent_length(X, y)
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        self._check_classes(loaded)
+        if X.ndim == 2:
+            self.n_features_in_ = X.shape[1]
+        elif hasattr(self, "n_features_in_"):
+            del self.n_features_in_  # of an earlier fit
+        images = _images(X, loaded.input_shape)
+        self.ink_ = self._find_ink(images) if loaded.config.inputs == "ink" else None
+        self.temperature_ = self.temperature or loaded.temperature
+
+        self._algorithm = build_algorithm(
+            replace(loaded.config, bn=self.bn),  # type: ignore[arg-type]
+            loaded.model,
+            loaded.num_classes,
+        )
+        self._input_shape, self._inputs = loaded.input_shape, loaded.config.inputs
+        self._params, self._support_x = loaded.params, self._pixels(images)
+        targets = torch.from_numpy(labels.astype(np.int64))
+        steps = self.inner_steps or loaded.config.eval_inner_steps
+        with torch.no_grad():
+            self._fast = list(
+                self._algorithm.adapt_steps(
+                    self._params,
+                    self._support_x,
+                    targets,
+                    inner_steps=steps,
+                    n_way=len(self.classes_),
+                )
+            )
+        self.support_loss_ = [
+            F.cross_entropy(logits, targets).item() for logits in self._logits(self._support_x)
+        ]
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class of each image, `[n]`."""
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probability of each class, `[n, N]`, columns as in `classes_`."""
+        *_, last = self.staged_predict_proba(X)
+        return last
+
+    def staged_predict_proba(self, X: Any) -> Iterator[np.ndarray]:
+        """`predict_proba` before the first and after each inner step."""
+        check_is_fitted(self)
+        X = self._checked(X)
+        expected = getattr(self, "n_features_in_", None)
+        if expected is not None and (X.ndim != 2 or X.shape[1] != expected):
+            found = X.shape[1] if X.ndim == 2 else f"shape {X.shape[1:]}"
+            raise UserError(
+                f"X has {found} features, but FewShotClassifier is expecting {expected} features "
+                "as input, as in fit"
+            )
+        logits = self._logits(self._pixels(_images(X, self._input_shape)))
+        for step in logits:
+            yield (step.double() / self.temperature_).softmax(dim=1).numpy()
+
+    def _logits(self, x: Tensor) -> list[Tensor]:
+        """`[B, N]` for every inner step."""
+        # With transductive statistics, all queries belong together.
+        chunks = x.split(BATCH) if self.bn == "support" else [x]
+        with torch.no_grad():
+            parts = []
+            for chunk in chunks:
+                predict = self._algorithm.predictor(self._params, self._support_x, chunk)
+                parts.append([predict(fast) for fast in self._fast])
+        return [torch.cat(step) for step in zip(*parts, strict=True)]
+
+    def _checked(self, X: Any) -> np.ndarray:
+        return check_array(X, ensure_2d=True, allow_nd=True, dtype="numeric", input_name="X")
+
+    def _check_classes(self, loaded: Loaded) -> None:
+        n = len(self.classes_)
+        if loaded.config.data == SINUSOID:
+            raise UserError(f"{self.model} was trained for regression: it knows no classes")
+        if n < 2:
+            raise UserError(
+                f"the number of classes has to be greater than one; got {n} class: give images of "
+                "at least two"
+            )
+        if not loaded.config.any_ways and n != loaded.config.n_way:
+            raise UserError(
+                f"{self.model} has a head with {loaded.config.n_way} rows and cannot tell {n} "
+                "classes apart: use one with head shared, or a ProtoNet"
+            )
+
+    def _find_ink(self, images: np.ndarray) -> str:
+        if self.ink != "auto":
+            return self.ink
+        return "dark" if border_brightness(images) > 127.5 else "light"
+
+    def _pixels(self, images: np.ndarray) -> Tensor:
+        """What the network takes, `[n, C, H, W]`, from bytes of that shape."""
+        x = torch.from_numpy(images).float()
+        if self._inputs == "raw":
+            return x
+        return 1 - x / 255 if self.ink_ == "dark" else x / 255
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        # Noise in place of images is not learnt.
+        tags.classifier_tags.poor_score = True
+        return tags
+
+
+def _images(X: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Bytes `[n, C, H, W]` of the network's size, from images as `FewShotClassifier` takes them."""
+    channels, height, width = shape
+    X = _bytes(X)
+    if X.ndim == 2:
+        side = round((X.shape[1] / channels) ** 0.5)
+        if X.shape[1] == channels * height * width:
+            X = X.reshape(len(X), *shape)
+        elif X.shape[1] == channels * side * side:
+            X = X.reshape(len(X), channels, side, side)
+        else:
+            raise UserError(
+                f"flattened images of {X.shape[1]} numbers are not square: give them as "
+                "[n, height, width] or [n, channels, height, width]"
+            )
+    elif X.ndim == 3:
+        X = X[:, None]
+    if X.ndim != 4 or X.shape[1] != channels:
+        kinds = {1: "grey images [n, height, width]", 3: "colour images [n, 3, height, width]"}
+        raise UserError(f"this network takes {kinds[channels]}, not an array of shape {X.shape}")
+    if X.shape[2:] == (height, width):
+        return np.ascontiguousarray(X)
+    resized = [
+        [np.asarray(Image.fromarray(c).resize((width, height), LANCZOS)) for c in x] for x in X
+    ]
+    return np.array(resized, dtype=np.uint8)
+
+
+def _bytes(X: np.ndarray) -> np.ndarray:
+    """0..255, from integers of that range or real numbers 0..1."""
+    if X.dtype == bool:
+        return X.astype(np.uint8) * np.uint8(255)
+    whole = np.issubdtype(X.dtype, np.integer)
+    most = 255 if whole else 1
+    if X.size and not (X.min() >= 0 and X.max() <= most):
+        raise UserError(
+            f"pixels must be integers 0 to 255 or real numbers 0 to 1; these are of type {X.dtype} "
+            f"and reach from {X.min():g} to {X.max():g}: scale them"
+        )
+    return X.astype(np.uint8) if whole else (X * 255).round().astype(np.uint8)

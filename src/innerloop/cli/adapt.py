@@ -1,0 +1,179 @@
+"""`innerloop adapt`."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+
+from innerloop.errors import UserError
+
+DESCRIPTION = """Teach a trained network new classes from a few pictures of each; classify others.
+
+The support folder has one folder of pictures for each class; its name is the class's.
+
+examples:
+  innerloop adapt omniglot-conv4 --support symbols/ --query unknown.png
+  innerloop adapt omniglot-conv4 --support symbols/ --query scans/ more/1.jpg --json
+  innerloop adapt runs/first --support parts/ --query new/ --csv --picture parts.png
+  innerloop adapt omniglot-protonet --support symbols/ --query photo.jpg --grey"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What to learn from and what to tell."""
+
+    model: tyro.conf.Positional[str]
+    """A run folder, a weights file, or weights that come with the package: omniglot-conv4,
+    omniglot-protonet, glyphs-conv4."""
+    support: Path
+    """Folder with one folder of pictures for each class."""
+    query: tuple[Path, ...]
+    """Pictures, or folders of pictures, to classify."""
+    inner_steps: int | None = None
+    """Steps of gradient descent; by default as many as the network was tested with."""
+    bn: Literal["support", "transductive"] = "support"
+    """Batch statistics for queries: of the support set, or of all queries together."""
+    ink: Literal["auto", "dark", "light"] = "auto"
+    """Whether strokes are dark on light paper, or light on dark."""
+    grey: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Turn coloured pictures into grey ones, for a network that takes grey."""
+    picture: Path = Path("adapt.png")
+    """The PNG file to draw: support set, queries, probabilities."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print JSON."""
+    csv: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print a table of comma-separated values."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse `argv`, adapt, classify, print and draw; returns the exit status."""
+    arguments = tyro.cli(Arguments, args=argv, prog="innerloop adapt", description=DESCRIPTION)
+    if arguments.json and arguments.csv:
+        raise UserError("give --json or --csv, not both")
+    if arguments.picture.suffix.lower() != ".png":
+        raise UserError(f"the picture is a PNG file, so {arguments.picture} must end in .png")
+    support = _support_files(arguments.support)
+    queries = _query_files(arguments.query)
+
+    # PyTorch takes seconds to import, which --help should not wait for.
+    from innerloop.classifier import FewShotClassifier
+    from innerloop.loading import load
+    from innerloop.plots import plot_adaptation
+
+    shape = load(arguments.model).input_shape
+    if len(shape) != 3:
+        raise UserError(f"{arguments.model} was trained for regression: it takes no pictures")
+    names = [name for name, files in support.items() for _ in files]
+    support_x = _read([file for files in support.values() for file in files], shape, arguments)
+    query_x = _read(queries, shape, arguments)
+    classifier = FewShotClassifier(
+        arguments.model, inner_steps=arguments.inner_steps, bn=arguments.bn, ink=arguments.ink
+    ).fit(support_x, names)
+    probabilities = classifier.predict_proba(query_x)
+    classes = classifier.classes_.tolist()
+    picture = plot_adaptation(
+        arguments.picture,
+        classes,
+        support_x,
+        names,
+        query_x,
+        probabilities,
+        list(map(str, queries)),
+    )
+    results = [
+        {
+            "file": str(file),
+            "class": classes[int(row.argmax())],
+            "probabilities": {c: float(p) for c, p in zip(classes, row, strict=True)},
+        }
+        for file, row in zip(queries, probabilities, strict=True)
+    ]
+    report = {
+        "model": arguments.model,
+        "support": {name: len(files) for name, files in support.items()},
+        "ink": classifier.ink_,
+        "support_loss": classifier.support_loss_,
+        "queries": results,
+        "picture": str(picture),
+    }
+    _print(report, classes, arguments)
+    return 0
+
+
+def _support_files(folder: Path) -> dict[str, list[Path]]:
+    """Pictures by class."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder: it should hold one folder of pictures a class")
+    loose = _pictures(folder)
+    if loose:
+        raise UserError(
+            f"{loose[0]} lies loose in {folder}: move it into a folder named after its class"
+        )
+    inner = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    found = {f.name: _pictures(f) for f in inner}
+    empty = [name for name, files in found.items() if not files]
+    if empty:
+        raise UserError(f"{folder / empty[0]} holds no pictures")
+    if len(found) < 2:
+        raise UserError(
+            f"{folder} has {len(found)} folders of pictures: at least two classes are needed to "
+            "tell them apart"
+        )
+    return found
+
+
+def _query_files(places: tuple[Path, ...]) -> list[Path]:
+    """The pictures to classify, in the order given, those of a folder by name."""
+    files: list[Path] = []
+    for place in places:
+        inside = _pictures(place) if place.is_dir() else [place]
+        if not inside:
+            raise UserError(f"{place} holds no pictures")
+        files += inside
+    return files
+
+
+def _pictures(folder: Path) -> list[Path]:
+    from innerloop.data.pictures import is_picture
+
+    return sorted(file for file in folder.iterdir() if file.is_file() and is_picture(file.name))
+
+
+def _read(files: list[Path], shape: tuple[int, ...], arguments: Arguments) -> np.ndarray:
+    """Pictures as bytes `[n, C, H, W]` of the network's size."""
+    from innerloop.data.pictures import is_grey, read_picture
+
+    channels, height, width = shape
+    for file in files:
+        if channels == 1 and not arguments.grey and not is_grey(file):
+            raise UserError(
+                f"{file} has colour, and {arguments.model} takes grey pictures: let --grey turn "
+                "them grey, or train on colour"
+            )
+    return np.stack([read_picture(file, channels, (width, height)) for file in files])
+
+
+def _print(report: dict[str, Any], classes: list[str], arguments: Arguments) -> None:
+    queries = report["queries"]
+    if arguments.json:
+        print(json.dumps(report))
+    elif arguments.csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["file", "class", *classes])
+        for each in queries:
+            shown = [f"{p:.4f}" for p in each["probabilities"].values()]
+            writer.writerow([each["file"], each["class"], *shown])
+    else:
+        width = max(len(each["file"]) for each in queries)
+        for each in queries:
+            ranked = sorted(each["probabilities"].items(), key=lambda item: -item[1])
+            (best, p), (second, q) = ranked[:2]
+            print(f"{each['file']:<{width}}  {best}  {p:.0%}   (then {second}, {q:.0%})")
+        print(f"the picture is {report['picture']}")
