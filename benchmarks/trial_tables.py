@@ -1,4 +1,4 @@
-"""The tables of docs/*/runs.md; `benchmarks.tables` writes them."""
+"""The tables of docs/*/runs.md and docs/*/demo.md; `benchmarks.tables` writes them."""
 
 from __future__ import annotations
 
@@ -49,6 +49,13 @@ WORDS: dict[str, dict[str, Any]] = {
             "{largest:.0f} MB the most; a line through the readings of the second half "
             "grows by {growth:+.1f} MB an hour."
         ),
+        "demo_head": (
+            "| clients | answers | errors | a second | half within | 99% within | memory, MB |"
+        ),
+        "demo_note": (
+            "Five classes, one drawing each, five inner steps; each client asks again when it has "
+            "its answer. Server and clients share two threads of an {processor}; PyTorch {torch}."
+        ),
     },
     "zh": {
         "kills_head": "| 被杀时刻 | 被杀次数 | 续跑的运行 | 结果不同的运行 |",
@@ -88,6 +95,11 @@ WORDS: dict[str, dict[str, Any]] = {
             "训练 {minutes:.0f} 分钟（{iterations:,} 次外层更新，含验证）：前半段内存中位数 "
             "{first:.0f} MB，后半段 {second:.0f} MB，最高 {largest:.0f} MB；"
             "对后半段读数作直线拟合，每小时变化 {growth:+.1f} MB。"
+        ),
+        "demo_head": "| 客户端 | 回答 | 错误 | 每秒 | 半数不超过 | 99% 不超过 | 内存（MB） |",
+        "demo_note": (
+            "五个类别、每类一个样本、内循环五步；每个客户端得到回答后立即再问。服务器与客户端共用 "
+            "{processor} 的两个线程；PyTorch {torch}。"
         ),
     },
 }
@@ -150,10 +162,22 @@ def long_run(words: dict[str, Any]) -> str:
     return sentence + "\n"
 
 
+def demo_load(words: dict[str, Any]) -> str:
+    """The server of the page under load."""
+    report = read("demo_load")
+    rows = [
+        f"| {r['clients']} | {r['requests']:,} | {r['errors']} | {r['requests_per_second']:.0f} | "
+        f"{r['p50_ms']:.0f} ms | {r['p99_ms']:.0f} ms | {r['memory_mb'][0]:.0f} → "
+        f"{r['memory_mb'][1]:.0f} |"
+        for r in report["runs"]
+    ]
+    return table(words["demo_head"], rows, note(words["demo_note"], report))
+
+
 def tables(language: str) -> dict[str, Callable[[Any], str]]:
     """By the names that the pages use."""
     words = WORDS[language]
     return {
         make.__name__: lambda _, make=make: make(words)
-        for make in (kills, fuzz, determinism, long_run)
+        for make in (kills, fuzz, determinism, long_run, demo_load)
     }

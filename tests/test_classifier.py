@@ -117,6 +117,27 @@ def test_in_a_pipeline_in_cross_validation_and_cloned(episode):
     assert cross_val_score(FewShotClassifier(), query, truth, cv=2).mean() > 0.85
 
 
+def test_a_loaded_network_serves_as_its_name_does(episode):
+    support, labels, query, _ = episode
+    loaded = innerloop.load("omniglot-conv4")
+    expected = FewShotClassifier("omniglot-conv4").fit(support, labels).predict_proba(query)
+    for classifier in (FewShotClassifier(loaded), clone(FewShotClassifier(loaded))):
+        np.testing.assert_array_equal(
+            classifier.fit(support, labels).predict_proba(query), expected
+        )
+
+
+def test_untrained_is_the_same_network_before_meta_training(episode):
+    support, labels, query, truth = episode
+    loaded = innerloop.load("omniglot-conv4")
+    before = {name: p.clone() for name, p in loaded.params.items()}
+    untrained = FewShotClassifier(loaded.untrained()).fit(support, labels)
+    trained = FewShotClassifier(loaded).fit(support, labels)
+    assert untrained.score(query, truth) < trained.score(query, truth)
+    assert untrained.temperature_ == 1
+    assert all(torch.equal(p, before[name]) for name, p in loaded.params.items())
+
+
 def test_temperature_changes_probabilities_but_not_classes(episode):
     support, labels, query, _ = episode
     cold, hot = (FewShotClassifier(temperature=t).fit(support, labels) for t in (0.5, 5.0))

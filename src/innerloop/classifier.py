@@ -41,7 +41,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     cross-validation work.
 
     Args:
-        model: a name of `pretrained_names`, a run folder or a weights file.
+        model: a name of `pretrained_names`, a run folder, a weights file, or what `load` gave.
         inner_steps: steps of gradient descent; None for as many as the run was tested with.
         bn: where batch norm takes the statistics for queries from. With `"support"`, what is
             predicted for an image does not depend on what else is predicted with it; with
@@ -70,7 +70,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        model: str | Path = "omniglot-conv4",
+        model: str | Path | Loaded = "omniglot-conv4",
         *,
         inner_steps: int | None = None,
         bn: str = "support",
@@ -110,7 +110,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         at_least(1, inner_steps=self.inner_steps)
         if self.temperature is not None and not 0 < self.temperature < np.inf:
             raise UserError(f"temperature must be greater than 0, not {self.temperature}")
-        loaded = load(self.model)
+        loaded = self.model if isinstance(self.model, Loaded) else load(self.model)
         X, y = self._checked(X), column_or_1d(y, warn=True)
         if y.dtype.kind == "f":
             assert_all_finite(y, input_name="y")
@@ -191,8 +191,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_classes(self, loaded: Loaded) -> None:
         n = len(self.classes_)
+        name = "the network" if isinstance(self.model, Loaded) else self.model
         if loaded.config.data == SINUSOID:
-            raise UserError(f"{self.model} was trained for regression: it knows no classes")
+            raise UserError(f"{name} was trained for regression: it knows no classes")
         if n < 2:
             raise UserError(
                 f"the number of classes has to be greater than one; got {n} class: give images of "
@@ -200,7 +201,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             )
         if not loaded.config.any_ways and n != loaded.config.n_way:
             raise UserError(
-                f"{self.model} has a head with {loaded.config.n_way} rows and cannot tell {n} "
+                f"{name} has a head with {loaded.config.n_way} rows and cannot tell {n} "
                 "classes apart: use one with head shared, or a ProtoNet"
             )
 

@@ -62,6 +62,14 @@ class Loaded(NamedTuple):
         """How many classes it was trained on, turned ones counted; None in regression."""
         return num_trained(self.config, self.train_classes)
 
+    def untrained(self) -> Loaded:
+        """The same network as it was before meta-training, to see what that bought."""
+        model = build_model(self.config, self.input_shape)
+        algorithm = build_algorithm(self.config, model, self.num_classes)
+        return self._replace(
+            model=model, algorithm=algorithm, params=algorithm.init_params(), temperature=1.0
+        )
+
 
 def num_trained(config: TrainConfig, train_classes: list[str]) -> int | None:
     """See `Loaded.num_classes`."""

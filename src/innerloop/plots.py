@@ -64,7 +64,7 @@ def plot_run(
             draw_wave(axes, algorithm, params, sampler, i, inner_steps, legend=i == 0)
     elif isinstance(sampler, EpisodeSampler):
         for i, row in enumerate(rows[1:]):
-            _episode(row, algorithm, params, sampler, i, inner_steps)
+            draw_episode(row, algorithm, params, sampler, i, inner_steps)
     return save(figure, folder / PICTURE)
 
 
@@ -252,7 +252,7 @@ def _steps_curve(axes: Any, results: dict[str, Any]) -> None:
     axes.margins(x=0.08)
 
 
-def _episode(
+def draw_episode(
     row: Any, algorithm: Algorithm, params: Params, sampler: EpisodeSampler, number: int, steps: int
 ) -> None:
     """Support images and a few queries of each class, predictions before and after."""

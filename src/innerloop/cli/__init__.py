@@ -15,7 +15,11 @@ COMMANDS = {
     "train": "meta-train a network and test it",
     "evaluate": "test a trained network",
     "adapt": "teach a trained network new classes from a few pictures, and classify others",
+    "demo": "a page to draw symbols on, and to watch a network learn them",
+    "plot": "compare runs in a picture",
+    "runs": "list runs with their protocol and result",
     "data": "prepare data sets, look at them",
+    "completion": "let the shell complete commands and options",
 }
 
 HELP = """\
@@ -34,6 +38,9 @@ examples:
   innerloop train --preset finn2017-5way-1shot --max-seconds 600
   innerloop evaluate runs/glyphs-maml-5way1shot-001 --tasks 1000
   innerloop adapt omniglot-conv4 --support symbols/ --query unknown.png
+  innerloop demo                               draw symbols, and watch a network learn them
+  innerloop runs                               what there is below runs/
+  innerloop plot runs/first runs/second        both in one picture
   innerloop data sheet glyphs --out glyphs.png
 
 `innerloop COMMAND --help` says more of each."""
@@ -87,7 +94,7 @@ def _drop_output() -> None:
 
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        lines = (f"  {name:<10}{text}" for name, text in COMMANDS.items())
+        lines = (f"  {name:<12}{text}" for name, text in COMMANDS.items())
         print(HELP.format(commands="\n".join(lines)), flush=True)
         return 0
     if arguments[0] == "--version":

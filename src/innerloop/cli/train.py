@@ -43,6 +43,8 @@ class Arguments:
     """A new folder for the run; by default the next free one below runs/."""
     resume: Path | None = None
     """Go on with the interrupted run in this folder; takes no other settings."""
+    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also write numbers for TensorBoard into the run folder."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the results as JSON on standard output."""
 
@@ -70,11 +72,14 @@ def _main(argv: list[str]) -> int:
 
     # PyTorch takes seconds to import, which --help should not wait for.
     from innerloop.allocator import keep_memory
-    from innerloop.report import TerminalReport
+    from innerloop.report import Report, TerminalReport
+    from innerloop.tensorboard import TensorBoardReport
     from innerloop.trainer import resume, train
 
     keep_memory()
-    report = TerminalReport()
+    report: Report = TerminalReport()
+    if arguments.tensorboard and is_main():
+        report = TensorBoardReport(report)
     if arguments.resume is not None:
         run = resume(arguments.resume, report=report)
     else:

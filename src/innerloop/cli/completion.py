@@ -1,0 +1,63 @@
+"""`innerloop completion`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import tyro
+
+from innerloop.errors import UserError
+
+DESCRIPTION = """Print what makes a shell complete innerloop's commands and options.
+
+examples:
+  innerloop completion bash >> ~/.bash_completion
+  innerloop completion zsh > ~/.zfunc/_innerloop        (with fpath+=~/.zfunc before compinit)"""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """For which shell."""
+
+    shell: tyro.conf.Positional[Literal["bash", "zsh"]]
+    """bash or zsh."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse `argv`, print the shell's program; returns the exit status."""
+    arguments = tyro.cli(Arguments, args=argv, prog="innerloop completion", description=DESCRIPTION)
+    print(completion(arguments.shell))
+    return 0
+
+
+def completion(shell: str) -> str:
+    """The program that completes for `shell`, as tyro writes it for all commands together."""
+    from innerloop.cli import COMMANDS
+
+    # The commands are parsed apart, to start fast; only here they stand in one parser.
+    parts: list[Any] = []
+    for name in COMMANDS:
+        module = importlib.import_module(f"innerloop.cli.{name}")
+        arguments = getattr(module, "Arguments", None) or module.Command
+        parts.append(Annotated[arguments, tyro.conf.subcommand(name)])
+    commands: Any = Union[tuple(parts)]  # noqa: UP007
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "completion"
+        with contextlib.suppress(SystemExit):
+            tyro.cli(
+                commands,
+                prog="innerloop",
+                args=["--tyro-write-completion", shell, str(file)],
+            )
+        if not file.exists():
+            raise UserError(f"the installed tyro cannot complete for {shell}: update it")
+        lines = file.read_text().splitlines()
+    # tyro 1.0 takes the second line of an option's help for a further option.
+    return "\n".join(
+        line.replace(r"\n", " ") if line.startswith("COMPLETION_SPEC") else line for line in lines
+    )

@@ -1,0 +1,44 @@
+"""`innerloop plot`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import tyro
+
+from innerloop.errors import UserError
+
+DESCRIPTION = """Compare runs in one picture: learning curves, accuracy after inner steps, episodes.
+
+examples:
+  innerloop plot runs/first
+  innerloop plot runs/first runs/second --out both.png
+  innerloop plot runs/* --episodes 0"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Which runs, and where to draw them."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, at most eight; those that are still at work have a learning curve alone."""
+    out: Path = Path("comparison.png")
+    """The PNG file to draw."""
+    episodes: int = 1
+    """How many test episodes to show of each run."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse `argv`, draw; returns the exit status."""
+    arguments = tyro.cli(Arguments, args=argv, prog="innerloop plot", description=DESCRIPTION)
+    if not arguments.runs:
+        raise UserError("name the runs to draw; innerloop runs lists what there is")
+    if arguments.out.suffix.lower() != ".png":
+        raise UserError(f"the picture is a PNG file, so {arguments.out} must end in .png")
+
+    from innerloop.comparison import plot_runs
+
+    plot_runs(list(arguments.runs), arguments.out, episodes=arguments.episodes)
+    print(f"the picture is {arguments.out}")
+    return 0

@@ -1,0 +1,245 @@
+"""Answers to questions, by `FewShotClassifier` and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from innerloop.build import build_data
+from innerloop.classifier import FewShotClassifier
+from innerloop.config import TrainConfig
+from innerloop.data.base import ImageClasses
+from innerloop.data.glyphs import glyphs
+from innerloop.demo.questions import (
+    MAX_SIDE,
+    Answer,
+    EpisodeReply,
+    EpisodeRequest,
+    ModelCard,
+    Question,
+    Step,
+)
+from innerloop.errors import UserError
+from innerloop.loading import PRETRAINED, Loaded, load, pretrained_names
+from innerloop.sampler import EpisodeSampler
+
+LABELS = "ABCDEFGHIJ"
+
+
+class Entry(NamedTuple):
+    """A network that the page offers: what it says about itself, how Python gets it."""
+
+    card: ModelCard
+    loaded: Loaded
+    code: str
+
+
+def offered(runs: list[str]) -> dict[str, Entry]:
+    """The networks of `runs`, those that come with the package, and an untrained one, by name.
+
+    Raises:
+        UserError: one cannot be loaded, or does not take grey pictures of ink.
+    """
+    entries = {}
+    for name in [*runs, *pretrained_names()]:
+        loaded = load(name)
+        if loaded.config.inputs != "ink" or loaded.input_shape[0] != 1:
+            raise UserError(f"{name} does not take drawings: the page is for grey pictures of ink")
+        entries[name] = Entry(_card(name, loaded), loaded, repr(name))
+    first = "omniglot-conv4"
+    untrained = _card("untrained", entries[first].loaded).model_copy(
+        update={"trained": False, "accuracy": None, "ci95": None}
+    )
+    entries["untrained"] = Entry(
+        untrained, entries[first].loaded.untrained(), f'innerloop.load("{first}").untrained()'
+    )
+    return entries
+
+
+def _card(name: str, loaded: Loaded) -> ModelCard:
+    file = PRETRAINED / f"{name}.json"
+    test = {}
+    if name in pretrained_names():
+        test = json.loads(file.read_text())["tests"]["5-way 1-shot"]["support"]
+    return ModelCard(
+        name=name,
+        algorithm=loaded.config.algorithm,
+        data=loaded.config.data,
+        trained=True,
+        accuracy=test.get("accuracy"),
+        ci95=test.get("ci95"),
+    )
+
+
+def answer(question: Question, entries: dict[str, Entry]) -> Answer:
+    """Adapt to the support set and say what is believed about the query.
+
+    Raises:
+        UserError: there is no such network, or a picture that is none.
+    """
+    entry = _entry(question, entries)
+    classifier = FewShotClassifier(entry.loaded, inner_steps=question.inner_steps, ink="dark")
+    size = entry.loaded.input_shape[1:]
+    support, query = _pictures(question, size)
+    labels = [i for i, pictures in enumerate(support) for _ in pictures]
+    classifier.fit(np.stack([x for pictures in support for x in pictures]), labels)
+    steps = [
+        Step(support_loss=loss, probabilities=p[0].tolist())
+        for loss, p in zip(
+            classifier.support_loss_, classifier.staged_predict_proba(query[None]), strict=True
+        )
+    ]
+    return Answer(steps=steps, seen=_base64(query))
+
+
+CODE = '''\
+"""The drawing of the page, told apart in Python."""
+
+import base64
+import io
+
+import innerloop
+import numpy as np
+from PIL import Image
+
+
+def picture(text):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+
+
+support = {{
+{support}
+}}
+query = picture("{query}")
+
+images = np.stack([picture(text) for texts in support.values() for text in texts])
+labels = [name for name, texts in support.items() for _ in texts]
+classifier = innerloop.FewShotClassifier({model}, inner_steps={inner_steps}, ink="dark")
+classifier.fit(images, labels)
+for step, p in enumerate(classifier.staged_predict_proba(query[None])):
+    print(step, dict(zip(support, p[0].round(3).tolist())))
+'''
+
+
+def code(question: Question, entries: dict[str, Entry]) -> str:
+    """A Python program that does the same as `answer`.
+
+    Raises:
+        UserError: as `answer`.
+    """
+    entry = _entry(question, entries)
+    support, query = _pictures(question, entry.loaded.input_shape[1:])
+    lines = [
+        f'    "{LABELS[i]}": [' + ", ".join(f'"{_base64(x)}"' for x in pictures) + "],"
+        for i, pictures in enumerate(support)
+    ]
+    return CODE.format(
+        support="\n".join(lines),
+        query=_base64(query),
+        model=entry.code,
+        inner_steps=question.inner_steps,
+    )
+
+
+def episode_source(
+    name: str, omniglot_source: str | None, entries: dict[str, Entry]
+) -> tuple[ImageClasses, np.ndarray]:
+    """Data set `name`, and the rows of its classes that none of the networks was trained on.
+
+    Raises:
+        UserError: the data cannot be had, is not grey, or fewer than ten such classes are left.
+    """
+    if name == "glyphs":
+        # Training draws the alphabets of seed 0; these are others.
+        data = glyphs(400, seed=1, progress=True)
+        return data, np.arange(data.num_classes)
+    data = build_data(TrainConfig(data=name, omniglot_source=omniglot_source), progress=True)
+    if data.image_shape[0] != 1 or not data.dark_ink:
+        raise UserError(
+            f"the pictures of {name} are not dark strokes on light paper, as drawn here"
+        )
+    trained = {
+        c
+        for e in entries.values()
+        if e.loaded.data_name == data.name
+        for c in e.loaded.train_classes
+    }
+    unseen = np.array([i for i, c in enumerate(data.names) if c not in trained], dtype=np.int64)
+    if len(unseen) < 10:
+        raise UserError(
+            f"{name} has {len(unseen)} classes that no network of the page was trained on; ten are "
+            "needed"
+        )
+    return data, unseen
+
+
+def episode(wanted: EpisodeRequest, data: ImageClasses, classes: np.ndarray) -> EpisodeReply:
+    """An episode of `data`, which is the same for the same seed."""
+    sampler = EpisodeSampler(
+        data,
+        classes,
+        split="test",
+        n_way=wanted.ways,
+        k_shot=wanted.shots,
+        k_query=1,
+        seed=wanted.seed,
+    )
+    task = sampler.batch(0, 1).task(0)
+    right = wanted.seed % wanted.ways
+    (query,) = task.query_x[task.query_y == right]
+    return EpisodeReply(
+        data=data.name,
+        support=[
+            [_base64(_dark(x)) for x in task.support_x[task.support_y == i]]
+            for i in range(wanted.ways)
+        ],
+        query=_base64(_dark(query)),
+        answer=right,
+    )
+
+
+def _dark(ink: Tensor) -> np.ndarray:
+    """Ink `[1, H, W]`, 0 to 1, as bytes of dark strokes on light paper."""
+    return ((1 - ink[0]) * 255).round().byte().numpy()
+
+
+def _entry(question: Question, entries: dict[str, Entry]) -> Entry:
+    if question.model not in entries:
+        raise UserError(f"there is no model {question.model!r}: choose from {', '.join(entries)}")
+    return entries[question.model]
+
+
+def _pictures(
+    question: Question, size: tuple[int, ...]
+) -> tuple[list[list[np.ndarray]], np.ndarray]:
+    """Bytes `[H, W]` of the network's size: support pictures by class, and the query."""
+    support = [[_picture(text, size) for text in texts] for texts in question.support]
+    return support, _picture(question.query, size)
+
+
+def _picture(text: str, size: tuple[int, ...]) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as picture:
+            if max(picture.size) > MAX_SIDE:
+                raise UserError(f"a picture has more than {MAX_SIDE} pixels a side: scale it down")
+            paper = Image.new("RGBA", picture.size, "white")
+            grey = Image.alpha_composite(paper, picture.convert("RGBA")).convert("L")
+    except UserError:
+        raise
+    except Exception as error:
+        # Pillow's decoders raise whatever damaged bytes lead to.
+        raise UserError(f"a picture is no PNG file in base64 ({error})") from error
+    return np.asarray(grey.resize((size[1], size[0]), Image.Resampling.LANCZOS))
+
+
+def _base64(pixels: np.ndarray) -> str:
+    """Grey bytes `[H, W]` as a PNG file in base64."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
