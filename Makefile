@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train test lint figures bench trials dist audit licences clean
+.PHONY: setup train test lint docs figures bench trials dist audit licences clean
 
 setup: .venv/ready
 
@@ -24,6 +24,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation as a site in both languages, in build/site.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Measures again every figure of the README (about an hour on two cores).
 figures: setup

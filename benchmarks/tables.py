@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks import speed_tables, trial_tables
 from benchmarks.speed_tables import note
+from innerloop.report import format_result
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -234,6 +235,12 @@ def sinusoid_table(words: dict[str, str]) -> str:
     return "\n".join([*lines, "", text, ""])
 
 
+def first_run(_: dict[str, str]) -> str:
+    """What the default run prints at its end."""
+    result = json.loads((RESULTS / "glyphs.json").read_text())["runs"]["default"]
+    return f"```text\n{format_result({**result, 'metric': 'accuracy'})}\n```\n"
+
+
 def filled(page: str) -> str:
     """The text of a page with its table made anew."""
     text = (ROOT / page).read_text("utf-8")
@@ -241,6 +248,7 @@ def filled(page: str) -> str:
     words = WORDS[language]
     tables: dict[str, Callable[[dict[str, str]], str]] = {
         "results": results_table,
+        "first_run": first_run,
         "recipe": recipe_table,
         "algorithms": algorithms_table,
         "memory": memory_table,

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from benchmarks.pages import run, tutorial_pages
 from benchmarks.tables import PAGES, filled
 
 from innerloop.cli import COMMANDS, main
@@ -47,11 +48,43 @@ def test_both_languages_have_the_same_code(page):
     assert commands(page) == commands(other_language(page))
 
 
-@pytest.mark.parametrize("page", [page for page in ENGLISH if page.startswith("docs")])
+@pytest.mark.parametrize(
+    "page", [page for page in ENGLISH if page.startswith("docs") and "/tutorial/" not in page]
+)
 def test_the_python_of_the_docs_runs(page, capsys):
     for code in blocks(page, "python"):
         exec(compile(code, page, "exec"), {})
     assert capsys.readouterr().out or not blocks(page, "python")
+
+
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+
+
+@pytest.mark.parametrize("page", tutorial_pages("en"), ids=lambda page: page.stem)
+def test_the_tutorial_runs_and_prints_what_it_says(page, tmp_path):
+    """Block after block; the last digits may be those of another machine."""
+    for block, out in run(page, tmp_path):
+        said = block[2] or ""
+        assert NUMBER.sub("#", out) == NUMBER.sub("#", said), block[1]
+        numbers = [[float(n) for n in NUMBER.findall(text)] for text in (out, said)]
+        assert numbers[0] == pytest.approx(numbers[1], rel=0.05, abs=0.05), block[1]
+    shown = set(re.findall(r"img/tutorial/([\w-]+\.png)", page.read_text("utf-8")))
+    assert {file.name for file in tmp_path.glob("*.png")} == shown
+
+
+@pytest.mark.parametrize("page", tutorial_pages(), ids=lambda page: f"{page.parts[-3]}-{page.stem}")
+def test_both_languages_print_the_same(page):
+    other = Path(str(page).replace("docs/en", "docs/zh"))
+    assert blocks(str(page), "text") == blocks(str(other), "text")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_example_stands_on_its_page(language):
+    page = (ROOT / f"docs/{language}/tutorial/from-scratch.md").read_text("utf-8")
+    source = (ROOT / "examples/maml_from_scratch.py").read_text("utf-8")
+    code = source.split('"""', 2)[2].split('if __name__ == "__main__"')[0]
+    for line in code.splitlines():
+        assert line in page or re.match(r"# \d\. ", line), line
 
 
 def test_the_readmes_python_runs_and_learns(capsys):

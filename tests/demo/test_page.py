@@ -53,7 +53,13 @@ def chromium() -> Iterator[webdriver.Chrome]:
             pytest.fail("there is no chromium and chromedriver")
         pytest.skip("no chromium and chromedriver (Debian: chromium, chromium-driver)")
     options = webdriver.ChromeOptions()
-    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "lang=en-US"):
+    for argument in (
+        "headless=new",
+        "no-sandbox",
+        "disable-dev-shm-usage",
+        "lang=en-US",
+        "hide-scrollbars",
+    ):
         options.add_argument(f"--{argument}")
     options.binary_location = browser
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -65,10 +66,11 @@ def test_its_meta_gradient_is_that_of_the_library(scratch, second_order):
 
 def test_it_learns(scratch, capsys):
     """Accuracy on symbols that it has never seen, from one drawing of each."""
-    untrained, trained = scratch["main"](iterations=60)
-    assert untrained < 0.5
-    assert trained > 0.6
-    assert "new symbols" in capsys.readouterr().out
+    scratch["main"](iterations=50)
+    last = capsys.readouterr().out.splitlines()[-1]
+    untrained, trained = map(float, re.findall(r"0\.\d+", last))
+    assert untrained < 0.85
+    assert trained > 0.93
 
 
 def test_it_needs_torch_alone():
