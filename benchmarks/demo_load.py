@@ -9,16 +9,18 @@ the answer and asks again.  The clients share the machine with the server.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import base64
+import http.client
 import io
+import itertools
 import json
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
-import httpx2
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -38,7 +40,7 @@ def drawing(random: np.random.Generator) -> str:
 def question(random: np.random.Generator) -> bytes:
     """Five classes of one drawing each and a query."""
     body = {
-        "model": "omniglot-conv4",
+        "model": "omniglot-5steps",
         "support": [[drawing(random)] for _ in range(5)],
         "query": drawing(random),
         "inner_steps": 5,
@@ -52,32 +54,42 @@ def resident_mb(process: subprocess.Popen) -> float:
     return pages * 4096 / 1e6
 
 
-async def client(number: int, address: str, until: float, waits: list[float], errors: list) -> None:
+def client(number: int, port: int, until: float, waits: list[float], errors: list[object]) -> None:
     """Ask until the time is over."""
     questions = [question(np.random.default_rng([number, i])) for i in range(8)]
-    headers = {"Content-Type": "application/json"}
-    async with httpx2.AsyncClient(base_url=address, headers=headers, timeout=60) as session:
-        asked = 0
-        while time.perf_counter() < until:
-            start = time.perf_counter()
-            try:
-                reply = await session.post("/api/predict", content=questions[asked % 8])
-                if reply.status_code != 200:
-                    errors.append(reply.status_code)
-            except httpx2.HTTPError as error:
-                errors.append(repr(error))
-            waits.append(time.perf_counter() - start)
-            asked += 1
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.connect()
+    # As browsers do; else 40 ms are spent waiting between the header and the body.
+    connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for i in itertools.count():
+        if time.perf_counter() >= until:
+            return
+        start = time.perf_counter()
+        try:
+            headers = {"Content-Type": "application/json"}
+            connection.request("POST", "/api/predict", questions[i % 8], headers)
+            reply = connection.getresponse()
+            reply.read()
+            if reply.status != 200:
+                errors.append(reply.status)
+        except (OSError, http.client.HTTPException) as error:
+            errors.append(error)
+        waits.append(time.perf_counter() - start)
 
 
-async def load(address: str, clients: int, seconds: float) -> dict:
+def load(port: int, clients: int, seconds: float) -> dict[str, float]:
     """What that many clients see."""
     waits: list[float] = []
-    errors: list = []
+    errors: list[object] = []
     start = time.perf_counter()
-    await asyncio.gather(
-        *(client(i, address, start + seconds, waits, errors) for i in range(clients))
-    )
+    threads = [
+        threading.Thread(target=client, args=(i, port, start + seconds, waits, errors))
+        for i in range(clients)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     passed = time.perf_counter() - start
     ms = np.array(waits) * 1000
     return {
@@ -100,11 +112,12 @@ def main() -> None:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         address = next(word for line in process.stderr for word in line.split() if "http" in word)
-        asyncio.run(load(address, 1, 3))  # warm-up
+        port = int(address.rstrip("/").rsplit(":", 1)[1])
+        load(port, 1, 3)  # warm-up
         rows = []
         for clients in arguments.clients:
             before = resident_mb(process)
-            row = asyncio.run(load(address, clients, arguments.seconds))
+            row = load(port, clients, arguments.seconds)
             after = resident_mb(process)
             rows.append(row | {"memory_mb": [round(before, 1), round(after, 1)]})
             print(json.dumps(rows[-1]), flush=True)

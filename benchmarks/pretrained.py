@@ -32,6 +32,16 @@ RECIPES: dict[str, dict[str, Any]] = {
         "max_seconds": 3600.0,
         "val_every": 500,
     },
+    # Five smaller inner steps, which one can watch.
+    "omniglot-5steps": {
+        "data": "omniglot",
+        "inner_steps": 5,
+        "eval_inner_steps": 5,
+        "inner_lr": 0.004,
+        "iterations": 100_000_000,
+        "max_seconds": 3000.0,
+        "val_every": 250,
+    },
     "omniglot-protonet": {
         "algorithm": "protonet",
         "data": "omniglot",

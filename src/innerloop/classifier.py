@@ -136,15 +136,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         targets = torch.from_numpy(labels.astype(np.int64))
         steps = self.inner_steps or loaded.config.eval_inner_steps
         with torch.no_grad():
-            self._fast = list(
-                self._algorithm.adapt_steps(
-                    self._params,
-                    self._support_x,
-                    targets,
-                    inner_steps=steps,
-                    n_way=len(self.classes_),
-                )
+            # A batch of one task, which goes a faster way than a task by itself.
+            adapted = self._algorithm.adapt_tasks(
+                self._params,
+                self._support_x[None],
+                targets[None],
+                inner_steps=steps,
+                n_way=len(self.classes_),
             )
+            self._fast = [{name: p[0] for name, p in fast.items()} for fast in adapted]
         self.support_loss_ = [
             F.cross_entropy(logits, targets).item() for logits in self._logits(self._support_x)
         ]
@@ -178,7 +178,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _logits(self, x: Tensor) -> list[Tensor]:
         """`[B, N]` for every inner step."""
         # With transductive statistics, all queries belong together.
-        chunks = x.split(BATCH) if self.bn == "support" else [x]
+        chunks = x.split(BATCH) if self.bn == "support" and len(x) > BATCH else [x]
         with torch.no_grad():
             parts = []
             for chunk in chunks:

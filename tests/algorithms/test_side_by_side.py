@@ -1,5 +1,7 @@
 """The compiled kernels give the numbers of the plain path, for every algorithm."""
 
+import contextlib
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -99,6 +101,28 @@ def test_equal_to_the_plain_path(name, network):
     assert metrics.keys() == expected.keys()
     for key, value in expected.items():
         torch.testing.assert_close(metrics[key], value, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_tasks_adapt_together_as_each_by_itself(name, compiled):
+    with contextlib.nullcontext() if compiled else kernels.without():
+        algorithm, _, params, episodes = gradients(name, "strided")
+        with torch.no_grad():
+            steps = list(
+                algorithm.adapt_tasks(
+                    params, episodes.support_x, episodes.support_y, inner_steps=2, n_way=3
+                )
+            )
+            for t in range(episodes.num_tasks):
+                task = episodes.task(t)
+                alone = algorithm.adapt_steps(
+                    params, task.support_x, task.support_y, inner_steps=2, n_way=3
+                )
+                for together, expected in zip(steps, alone, strict=True):
+                    assert together.keys() == expected.keys()
+                    for n, p in expected.items():
+                        torch.testing.assert_close(together[n][t], p, rtol=1e-8, atol=1e-11)
 
 
 @pytest.mark.parametrize("network", ["strided", "pooled", "tutorial"])

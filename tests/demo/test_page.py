@@ -257,13 +257,13 @@ def test_a_link_that_is_none_says_so(page, address, link):
 
 def test_the_networks_differ(page):
     seen = {}
-    for card in ("omniglot-conv4", "omniglot-protonet", "glyphs-conv4", "untrained"):
+    for card in ("omniglot-5steps", "omniglot-conv4", "omniglot-protonet", "untrained"):
         before = page.probabilities()
         Select(page.find("#model")).select_by_value(card)
-        if card != "omniglot-conv4":
+        if card != "omniglot-5steps":
             page.wait(lambda before=before: page.probabilities() != before)
         seen[card] = page.probabilities()
-    assert seen["untrained"][2] < seen["omniglot-conv4"][2]
+    assert seen["untrained"][2] < seen["omniglot-5steps"][2]
     Select(page.find("#model")).select_by_value("omniglot-protonet")
     page.wait(lambda: not page.find("#step").is_enabled())
     assert "without inner steps" in page.text("#step-name")

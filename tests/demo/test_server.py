@@ -301,7 +301,7 @@ def test_runs_that_take_no_drawings_are_refused(tmp_path):
 
 
 def test_untrained_is_the_same_network_with_other_weights(entries):
-    loaded, untrained = (entries[n].loaded for n in ("omniglot-conv4", "untrained"))
+    loaded, untrained = (entries[n].loaded for n in ("omniglot-5steps", "untrained"))
     assert loaded.params.keys() == untrained.params.keys()
     name = "convs.0.weight"
     assert not torch.equal(loaded.params[name], untrained.params[name])

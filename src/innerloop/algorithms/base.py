@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -227,7 +227,7 @@ class Algorithm(ABC):
         Returns:
             `[N*Q, N]`.
         """
-        if self.bn != "support":
+        if self.bn != "support" or query_x is support_x:  # its statistics are its own
             return self.forward(params, query_x)
         support, queries = support_x.shape[0], query_x.shape[0]
         with statistics_by_group(support + queries, first=support):
@@ -268,6 +268,32 @@ class Algorithm(ABC):
 
         return torch.func.vmap(of_task, randomness="different")(episodes)
 
+    def adapt_tasks(
+        self,
+        params: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        *,
+        inner_steps: int | None = None,
+        n_way: int | None = None,
+    ) -> Iterable[Params]:
+        """`adapt_steps` of T tasks together, for use: it cannot be differentiated.
+
+        Args:
+            params: as in `adapt_steps`, as are `inner_steps` and `n_way`, which cannot be counted.
+            support_x: `[T, N*K, ...]`.
+            support_y: `[T, N*K]`.
+
+        Returns:
+            The fast weights of all tasks, each with an axis `[T, ...]`, before the first and after
+            each inner step.
+        """
+
+        def of_task(x: Tensor, y: Tensor) -> list[Params]:
+            return list(self.adaptation(params, x, y, inner_steps, n_way))
+
+        return torch.func.vmap(of_task, randomness="different")(support_x, support_y)
+
     def query_loss(
         self, params: Params, task: Episodes, tasks: int | None = None
     ) -> tuple[Tensor, Params]:
@@ -301,7 +327,7 @@ class Algorithm(ABC):
 
 
 def judged_each(
-    judge: Callable[[Params], Params], steps: Iterator[Params], every_step: bool
+    judge: Callable[[Params], Params], steps: Iterable[Params], every_step: bool
 ) -> list[Params]:
     """The metrics of the weights of each step, or of the last alone."""
     if every_step:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -140,9 +140,13 @@ class GradientBased(Algorithm):
         That is, with a leading axis of tasks on images and weights, by plain autograd: where the
         network is made for it and the compiled kernels serve, faster than vmap.
         """
+        return self.bn == "transductive" and self.loops_side_by_side
+
+    @property
+    def loops_side_by_side(self) -> bool:
+        """The same of the inner loops alone, which do not ask for statistics of queries."""
         return (
             getattr(self.model, "takes_tasks", False)
-            and self.bn == "transductive"
             and self.inner_max_norm is None
             and all(
                 kernels.serve(conv.weight, conv.out_channels)
@@ -236,6 +240,22 @@ class GradientBased(Algorithm):
             support = Support(self.features(params, x), y, n_way, self.head_outputs)
         return self.inner_loop(params, support, inner_steps=inner_steps)
 
+    def adapt_tasks(
+        self,
+        params: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        *,
+        inner_steps: int | None = None,
+        n_way: int | None = None,
+    ) -> Iterable[Params]:
+        if self.keeps_body or not self.loops_side_by_side:
+            return super().adapt_tasks(
+                params, support_x, support_y, inner_steps=inner_steps, n_way=n_way
+            )
+        support = Support(support_x, support_y, n_way, tasks=len(support_x))
+        return self.inner_loop(params, support, inner_steps=inner_steps, first_order=True)
+
     def judge_steps(
         self,
         params: Params,
@@ -249,11 +269,11 @@ class GradientBased(Algorithm):
             return super().judge_steps(
                 params, episodes, inner_steps=inner_steps, n_way=n_way, every_step=every_step
             )
-        tasks = episodes.num_tasks
-        support = Support(episodes.support_x, episodes.support_y, n_way, tasks=tasks)
-        steps = self.inner_loop(params, support, inner_steps=inner_steps, first_order=True)
+        steps = self.adapt_tasks(
+            params, episodes.support_x, episodes.support_y, inner_steps=inner_steps, n_way=n_way
+        )
         judged = judged_each(
-            lambda fast: self.query_loss(fast, episodes, tasks)[1], steps, every_step
+            lambda fast: self.query_loss(fast, episodes, episodes.num_tasks)[1], steps, every_step
         )
         return {name: torch.stack([m[name] for m in judged], dim=1) for name in judged[0]}
 

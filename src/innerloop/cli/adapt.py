@@ -31,7 +31,7 @@ class Arguments:
 
     model: tyro.conf.Positional[str]
     """A run folder, a weights file, or weights that come with the package: omniglot-conv4,
-    omniglot-protonet, glyphs-conv4."""
+    omniglot-5steps, omniglot-protonet, glyphs-conv4."""
     support: Path
     """Folder with one folder of pictures for each class."""
     query: tuple[Path, ...]

@@ -30,6 +30,8 @@ from innerloop.loading import PRETRAINED, Loaded, load, pretrained_names
 from innerloop.sampler import EpisodeSampler
 
 LABELS = "ABCDEFGHIJ"
+# Opens the page: its beliefs grow step by step.
+FIRST = "omniglot-5steps"
 
 
 class Entry(NamedTuple):
@@ -47,17 +49,16 @@ def offered(runs: list[str]) -> dict[str, Entry]:
         UserError: one cannot be loaded, or does not take grey pictures of ink.
     """
     entries = {}
-    for name in [*runs, *pretrained_names()]:
+    for name in [*runs, FIRST, *(name for name in pretrained_names() if name != FIRST)]:
         loaded = load(name)
         if loaded.config.inputs != "ink" or loaded.input_shape[0] != 1:
             raise UserError(f"{name} does not take drawings: the page is for grey pictures of ink")
         entries[name] = Entry(_card(name, loaded), loaded, repr(name))
-    first = "omniglot-conv4"
-    untrained = _card("untrained", entries[first].loaded).model_copy(
+    untrained = _card("untrained", entries[FIRST].loaded).model_copy(
         update={"trained": False, "accuracy": None, "ci95": None}
     )
     entries["untrained"] = Entry(
-        untrained, entries[first].loaded.untrained(), f'innerloop.load("{first}").untrained()'
+        untrained, entries[FIRST].loaded.untrained(), f'innerloop.load("{FIRST}").untrained()'
     )
     return entries
 
@@ -71,6 +72,7 @@ def _card(name: str, loaded: Loaded) -> ModelCard:
         name=name,
         algorithm=loaded.config.algorithm,
         data=loaded.config.data,
+        inner_steps=loaded.algorithm.inner_steps,
         trained=True,
         accuracy=test.get("accuracy"),
         ci95=test.get("ci95"),

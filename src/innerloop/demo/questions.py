@@ -68,6 +68,7 @@ class ModelCard(_Message):
     name: str
     algorithm: str
     data: str = Field(description="What it was trained on.")
+    inner_steps: int = Field(description="In training; 0 for an algorithm that takes none.")
     trained: bool
     accuracy: float | None = Field(description="5-way 1-shot, of queries of unseen characters.")
     ci95: float | None

@@ -98,8 +98,6 @@ def serve(
         ready: called once requests are taken.
         started: given the server, whose `should_exit` ends it from another thread.
     """
-    # One request at a time is computed, and its tensors are too small to be worth sharing out.
-    torch.set_num_threads(1)
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -148,8 +146,16 @@ class _Api:
 
     async def _compute(self, function: Callable[..., Any], *arguments: Any) -> Any:
         with anyio.move_on_after(ANSWER_SECONDS):
-            return await to_thread.run_sync(function, *arguments, limiter=self.one_at_a_time)
+            return await to_thread.run_sync(
+                _in_one_thread, function, *arguments, limiter=self.one_at_a_time
+            )
         raise HTTPException(503, "too many requests at a time: try again")
+
+
+def _in_one_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    # Tensors are too small to be worth sharing out; each thread has a setting of its own.
+    torch.set_num_threads(1)
+    return function(*arguments)
 
 
 def _parse(part: type[Part], values: Any) -> Part:

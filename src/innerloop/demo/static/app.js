@@ -23,7 +23,7 @@ const drawn = (strokes) => ({ picture: null, strokes: strokes.map((stroke) => [.
 let models = [];
 // What a link holds.
 let state = {
-  model: "omniglot-conv4",
+  model: "omniglot-5steps",
   support: SUPPORT.map((strokes) => [drawn(strokes)]),
   query: drawn(QUERY),
   answer: null, // the right class, where the query came from a data set
@@ -344,7 +344,9 @@ const dataName = (name) => (["omniglot", "glyphs"].includes(name) ? say(name) : 
 
 function showModels() {
   find("model").replaceChildren(...models.map((card) => {
-    const algorithm = NAMES[card.algorithm] ?? card.algorithm;
+    const steps = card.inner_steps === 1 ? "steps1" : "stepsMany";
+    const name = NAMES[card.algorithm] ?? card.algorithm;
+    const algorithm = card.inner_steps ? say(steps, name, card.inner_steps) : name;
     const text = card.trained ? say("trainedOn", algorithm, dataName(card.data)) : say("untrainedName", algorithm);
     return element("option", { value: card.name }, card.trained && card.accuracy === null ? `${card.name}: ${text}` : text);
   }));
