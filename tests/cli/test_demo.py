@@ -13,6 +13,7 @@ import urllib.request
 import pytest
 
 from innerloop.cli import main
+from innerloop.cli.demo import _listen
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -30,6 +31,12 @@ def test_serves_until_it_is_stopped(number):
         rest = process.stderr.read()
     assert "Traceback" not in rest
     assert process.returncode in (0, -signal.SIGTERM)
+
+
+def test_answers_leave_without_delay():
+    """asyncio sets TCP_NODELAY on connections of sockets that name their protocol alone."""
+    with _listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_a_port_in_use_is_named(capsys):
