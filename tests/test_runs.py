@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,22 @@ innerloop.train(data={str(runs / "noise.npy")!r}, out="run", report=TensorBoardR
     assert seen["training/query loss"] == list(range(1, 9))
     assert seen["validation/accuracy"] == [2, 4, 6, 8]
     assert seen["test/accuracy against inner steps"] == [0, 1, 2, 3]
+
+
+def test_a_run_resumed_within_the_second_is_read_last(tmp_path):
+    """The files are read by name, which begins with the second: then comes the process number."""
+    from innerloop.config import TrainConfig
+    from innerloop.report import SilentReport
+    from innerloop.tensorboard import TensorBoardReport
+
+    folder = tmp_path / "tensorboard"
+    folder.mkdir()
+    earlier = folder / f"events.out.tfevents.{int(time.time()):010d}.zzz.9.0"
+    earlier.touch()
+    report = TensorBoardReport(SilentReport())
+    report.start(TrainConfig(), tmp_path, 4)
+    report.writer.close()
+    assert max(folder.iterdir()) != earlier
 
 
 def test_without_tensorboard_the_way_out_is_named(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class TensorBoardReport(SilentReport):
         # Slow to import, and not installed everywhere.
         from torch.utils.tensorboard import SummaryWriter
 
+        _await_a_later_name(folder / FOLDER)
         # A resumed run repeats the steps after its last checkpoint: what was written of them goes.
         purge = iteration + 1 if iteration else None
         self.writer = SummaryWriter(str(folder / FOLDER), purge_step=purge)
@@ -81,3 +83,14 @@ class TensorBoardReport(SilentReport):
                 self.writer.add_scalar(f"test/{metric} against inner steps", value, step)
         self.writer.close()
         self.shown.finished(folder, results)
+
+
+def _await_a_later_name(folder: Path) -> None:
+    """Waits, for less than a second, until a new file of events sorts behind those of the folder.
+
+    TensorBoard reads the files in the order of their names, which begin with the second of their
+    start: of two begun in the same second, the resumed one could be read first.
+    """
+    now = time.time()
+    if any(file.name.split(".")[3] == f"{int(now):010d}" for file in folder.glob("events.out.*")):
+        time.sleep(int(now) + 1 - now)
