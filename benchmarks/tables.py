@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import speed_tables, trial_tables
+from benchmarks import bug_tables, reproduction_tables, speed_tables, trial_tables
 from benchmarks.speed_tables import note
 from innerloop.report import format_result
 
@@ -255,6 +255,8 @@ def filled(page: str) -> str:
         "sinusoid": sinusoid_table,
         **speed_tables.tables(language),
         **trial_tables.tables(language),
+        **bug_tables.tables(language),
+        **reproduction_tables.tables(language),
         **{f"algorithm_{k}": partial(algorithms_table, rows=v) for k, v in PAGE_ROWS.items()},
     }
     return MARK.sub(lambda m: f"{m[1]}\n{tables[m[2]](words)}\n{m[3]}", text)

@@ -1,0 +1,196 @@
+"""Reproduce the papers' figures: `python -m benchmarks.reproduce ROW [--seeds 0 1 2]`.
+
+A row is a training by `configs/ROW.yaml`, once per seed, and tests in the settings of its
+protocol with either way of batch normalisation.  A training that was interrupted goes on where it
+was; one that is finished is only tested.  With `--minutes M` it stops after that time, what was
+best on validation so far is tested, and the result says how far it came.  Writes
+`benchmarks/results/reproduce/ROW-SEED.json` with the accuracy of every single test task.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import innerloop
+from benchmarks.figures import machine, shorten
+from innerloop.allocator import keep_memory
+from innerloop.config import TrainConfig
+from innerloop.loading import load_for
+from innerloop.report import TerminalReport
+from innerloop.run_folder import CONFIG, METRICS, RESULTS
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / "configs"
+FOUND = ROOT / "benchmarks" / "results" / "reproduce"
+
+Changes = dict[str, Any]
+
+
+def omniglot_settings(queries: int | None = None) -> dict[str, Changes]:
+    """The field's four settings; as many queries as support images of a class, or so many."""
+    return {
+        f"{n}-way {k}-shot": {"n_way": n, "k_shot": k, "eval_k_query": queries or k}
+        for n, k in ((5, 1), (5, 5), (20, 1), (20, 5))
+    }
+
+
+class Row(NamedTuple):
+    """What is tested, and what papers say of the same.
+
+    Attributes:
+        tests: by name of the setting, what is different from the config.
+        tasks: number of test tasks.
+        papers: figures in percent, by paper and setting.
+    """
+
+    tests: dict[str, Changes]
+    tasks: int
+    papers: dict[str, dict[str, str]]
+
+
+def figures(*values: str) -> dict[str, str]:
+    """A paper's figures in the order of the four settings."""
+    return {name: v for name, v in zip(omniglot_settings(), values, strict=True) if v}
+
+
+MAML = figures("98.7 ± 0.4", "99.9 ± 0.1", "95.8 ± 0.3", "98.9 ± 0.2")
+FIRST_ORDER = figures("98.3 ± 0.5", "99.2 ± 0.2", "89.4 ± 0.5", "97.9 ± 0.1")
+MAML_PP = figures("99.47", "99.93", "97.65 ± 0.05", "99.33 ± 0.03")
+
+
+def papers_own(paper: str, said: dict[str, str], name: str) -> dict[str, Row]:
+    """A paper's own settings: a training for each of the four, tested in that one."""
+    return {
+        f"{name}-{setting.replace('-', '').replace(' ', '-')}": Row(
+            {setting: changes}, 1000, {paper: {setting: said[setting]}}
+        )
+        for setting, changes in omniglot_settings().items()
+    }
+
+
+ROWS: dict[str, Row] = {
+    "ours": Row(
+        omniglot_settings(), 1000, {"MAML (Finn et al. 2017)": MAML, "MAML++ (2019)": MAML_PP}
+    ),
+    "glyphs": Row(
+        {
+            name: {**changes, "data": "omniglot", "split": "finn2017"}
+            for name, changes in omniglot_settings().items()
+        },
+        1000,
+        {},
+    ),
+    "protonet": Row(
+        omniglot_settings(queries=5),
+        1000,
+        {"ProtoNet (Snell et al. 2017)": figures("98.8", "99.7", "96.0", "98.9")},
+    ),
+    "lake2015": Row({"20-way 1-shot": {"n_way": 20, "k_shot": 1, "within_group": True}}, 1000, {}),
+    **papers_own("MAML (Finn et al. 2017)", MAML, "maml"),
+    **papers_own("first-order MAML (Nichol et al. 2018)", FIRST_ORDER, "fomaml"),
+}
+
+
+def trained(
+    row: str, seed: int, folder: Path, source: str | None, minutes: float | None
+) -> dict[str, Any]:
+    """How far the run in `folder` is; trains, or goes on, where that is needed and allowed."""
+    alarm = threading.Timer(60 * (minutes or 0), os.kill, (os.getpid(), signal.SIGINT))
+    alarm.daemon = True
+    if minutes is not None and not (folder / RESULTS).exists():
+        alarm.start()
+    if not (folder / CONFIG).exists():
+        config = TrainConfig.from_file(CONFIGS / f"{row}.yaml")
+        innerloop.train(
+            config, out=folder, report=TerminalReport(), seed=seed, omniglot_source=source
+        )
+    elif not (folder / RESULTS).exists():
+        innerloop.resume(folder, report=TerminalReport())
+    alarm.cancel()
+    if (folder / RESULTS).exists():
+        results: dict[str, Any] = json.loads((folder / RESULTS).read_text("utf-8"))
+        return results
+    if minutes is None or not (folder / METRICS).exists():
+        raise SystemExit(f"the training in {folder} was stopped: the same command goes on with it")
+    return so_far(folder / METRICS)
+
+
+def so_far(metrics: Path) -> dict[str, Any]:
+    """What a run that was stopped had reached at its last validation."""
+    lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+    # The last of equals, as in training.
+    best = max(lines, key=lambda line: (line["val_accuracy"], line["iteration"]))
+    return {
+        "iterations": lines[-1]["iteration"],
+        "best_iteration": best["iteration"],
+        "seconds": lines[-1]["seconds"],
+    }
+
+
+def tested(row: Row, folder: Path, source: str | None) -> dict[str, Any]:
+    """Every setting, with queries judged together and by the statistics of the support set."""
+    found: dict[str, Any] = {}
+    for setting, changes in row.tests.items():
+        found[setting] = {}
+        for bn in ("transductive", "support"):
+            run, sampler = load_for(folder, bn=bn, omniglot_source=source, **changes)
+            found[setting][bn] = innerloop.evaluate(
+                run.algorithm,
+                run.params,
+                sampler,
+                tasks=row.tasks,
+                inner_steps=run.config.eval_inner_steps,
+                every_step=False,
+            )
+            share = found[setting][bn]
+            print(f"{setting}, {bn}: {100 * share['accuracy']:.2f} ± {100 * share['ci95']:.2f}")
+    shorten(found)
+    return found
+
+
+def reproduce(
+    name: str, seed: int, runs: Path, source: str | None, minutes: float | None = None
+) -> None:
+    """One training and its tests."""
+    folder = runs / f"{name}-{seed}"
+    results = trained(name, seed, folder, source, minutes)
+    config = TrainConfig.from_file(folder / CONFIG)
+    report = {
+        "command": f"python -m benchmarks.reproduce {name} --seeds {seed}",
+        "machine": machine(),
+        "seed": seed,
+        "iterations": results["iterations"],
+        "planned_iterations": config.iterations,
+        "best_iteration": results["best_iteration"],
+        "seconds": results["seconds"],
+        "settings": {**config.to_dict(), "omniglot_source": None},
+        "tests": tested(ROWS[name], folder, source),
+    }
+    FOUND.mkdir(exist_ok=True)
+    (FOUND / f"{name}-{seed}.json").write_text(json.dumps(report) + "\n", "utf-8")
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("rows", nargs="+", choices=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"))
+    parser.add_argument("--minutes", type=float, help="stop each training after so long, and test")
+    parser.add_argument("--omniglot-source", default=os.environ.get("INNERLOOP_OMNIGLOT"))
+    arguments = parser.parse_args()
+    keep_memory()
+    for name in arguments.rows:
+        for seed in arguments.seeds:
+            source = arguments.omniglot_source
+            reproduce(name, seed, arguments.runs, source, arguments.minutes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""The tables of docs/*/reproduce.md; `benchmarks.tables` writes them."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.reproduce import FOUND, ROWS, omniglot_settings
+from benchmarks.speed_tables import note, read, table
+
+WORDS: dict[str, dict[str, Any]] = {
+    "en": {
+        "head": "| | {} | outer steps | hours |",
+        "rows": {
+            "ours": "MAML, our recipe, `finn2017`",
+            "glyphs": "the same, trained on glyphs alone, tested as above",
+            "protonet": "ProtoNet, `vinyals2016`",
+            "lake2015": "MAML, our recipe, `lake2015`, 20 characters of one alphabet",
+            "maml": "MAML, the paper's settings, `finn2017`",
+            "fomaml": "first-order MAML, the paper's settings, `finn2017`",
+        },
+        "transductive": "{}, transductive",
+        "support": "{}, support statistics",
+        "seeds": "{} seeds",
+        "of": "{:,} of {:,}",
+        "note": (
+            "Accuracy in %, {tasks:,} test tasks for each seed, 95% interval over tasks; in "
+            "brackets the lowest and the highest mean of a seed. Hours of one seed on one thread "
+            "of an {processor} that did other work too; PyTorch {torch}. In italics what the "
+            "papers say."
+        ),
+        "suspects_head": "| settings | changed | transductive | support statistics |",
+        "suspects_note": (
+            "20-way 1-shot under `finn2017`: accuracy in % on {tasks} test tasks, 95% interval "
+            "over tasks, after {iterations:,} outer steps of {batch} tasks, one seed; "
+            "PyTorch {torch}."
+        ),
+        "suspect_tests_head": "| the first of these, tested otherwise | accuracy |",
+    },
+    "zh": {
+        "head": "| | {} | 外循环步数 | 小时 |",
+        "rows": {
+            "ours": "MAML，我们的配方，`finn2017`",
+            "glyphs": "同上，只在 glyphs 上训练，测试不变",
+            "protonet": "ProtoNet，`vinyals2016`",
+            "lake2015": "MAML，我们的配方，`lake2015`，20 个字符出自同一字母表",
+            "maml": "MAML，论文的设置，`finn2017`",
+            "fomaml": "一阶 MAML，论文的设置，`finn2017`",
+        },
+        "transductive": "{}，直推式",
+        "support": "{}，仅支持集统计量",
+        "seeds": "{} 个种子",
+        "of": "{:,} / {:,}",
+        "note": (
+            "准确率（%），每个种子 {tasks:,} 个测试任务，95% 置信区间按任务计算；括号内是各种子均值"
+            "中最低与最高者。小时数为一个种子在 {processor} 单线程上所用，机器同时还做别的事；"
+            "PyTorch {torch}。斜体为论文所报告的数字。"
+        ),
+        "suspects_head": "| 设置 | 改动 | 直推式 | 仅支持集统计量 |",
+        "suspects_note": (
+            "`finn2017` 协议，20-way 1-shot：{tasks} 个测试任务上的准确率（%），95% 置信区间按任务"
+            "计算；{iterations:,} 个外循环步，每步 {batch} 个任务，单一种子；PyTorch {torch}。"
+        ),
+        "suspect_tests_head": "| 上表第一行，换一种测法 | 准确率 |",
+    },
+}
+
+
+def _seeds(row: str) -> list[dict[str, Any]]:
+    """The reports of a row, one for each seed."""
+    return [json.loads(file.read_text("utf-8")) for file in sorted(FOUND.glob(f"{row}-*.json"))]
+
+
+def _pooled(reports: list[dict[str, Any]], setting: str, bn: str) -> str:
+    """Mean over the tasks of all seeds with its interval, and the range over seeds."""
+    if setting not in reports[0]["tests"]:
+        return ""
+    tests = [report["tests"][setting][bn] for report in reports]
+    every = [a for test in tests for a in test["accuracies"]]
+    half = 1.96 * statistics.stdev(every) / math.sqrt(len(every))
+    cell = f"{100 * statistics.fmean(every):.2f} ± {100 * half:.2f}"
+    if len(tests) > 1:
+        means = [100 * test["accuracy"] for test in tests]
+        cell += f" ({min(means):.2f}–{max(means):.2f})"
+    return cell
+
+
+def reproduce(words: dict[str, Any]) -> str:
+    """Our figures beside the papers'."""
+    settings = list(omniglot_settings())
+    rows, report = [], None
+    for name, row in ROWS.items():
+        reports = _seeds(name)
+        if not reports:
+            continue
+        report = reports[0]
+        steps = report["iterations"], report["planned_iterations"]
+        ran = words["of"].format(*steps) if steps[0] < steps[1] else f"{steps[0]:,}"
+        hours = statistics.fmean(r["seconds"] for r in reports) / 3600
+        label = words["rows"][name.split("-")[0]]
+        if len(reports) > 1:
+            label += f" ({words['seeds'].format(len(reports))})"
+        for bn, end in (("transductive", f"{ran} | {hours:.1f}"), ("support", " | ")):
+            cells = " | ".join(_pooled(reports, setting, bn) for setting in settings)
+            rows.append(f"| {words[bn].format(label)} | {cells} | {end} |")
+        for paper, said in row.papers.items():
+            cells = " | ".join(f"*{said[s]}*" if s in said else "" for s in settings)
+            rows.append(f"| *{paper}* | {cells} | | |")
+    assert report is not None
+    text = words["note"].replace("{tasks:,}", f"{ROWS['ours'].tasks:,}")
+    return table(words["head"].format(" | ".join(settings)), rows, note(text, report))
+
+
+def _percent(result: dict[str, Any]) -> str:
+    return f"{100 * result['accuracy']:.2f} ± {100 * result['ci95']:.2f}"
+
+
+def suspects(words: dict[str, Any]) -> str:
+    """The paper's settings, one thing changed at a time."""
+    report = read("suspects")
+    rows = []
+    for name, r in report["runs"].items():
+        changed = ", ".join(f"`{k}: {json.dumps(v)}`" for k, v in r["changes"].items())
+        rows.append(f"| {name} | {changed} | {_percent(r)} | {_percent(r['support'])} |")
+    budget = report["budget"]
+    text = words["suspects_note"].replace("{tasks}", str(budget["test_tasks"]))
+    text = text.replace("{iterations:,}", f"{budget['iterations']:,}")
+    text = text.replace("{batch}", str(budget["meta_batch_size"]))
+    return table(words["suspects_head"], rows, note(text, report))
+
+
+def suspect_tests(words: dict[str, Any]) -> str:
+    """The paper's settings, tested otherwise."""
+    base = next(iter(read("suspects")["runs"].values()))
+    rows = [
+        f"| {name} | {_percent(r)} |"
+        for name, r in base.items()
+        if isinstance(r, dict) and "accuracies" in r
+    ]
+    return table(words["suspect_tests_head"], rows)
+
+
+def tables(language: str) -> dict[str, Callable[[Any], str]]:
+    """By the names that the pages use."""
+    words = WORDS[language]
+    return {
+        make.__name__: lambda _, make=make: make(words)
+        for make in (reproduce, suspects, suspect_tests)
+    }

@@ -1,0 +1,108 @@
+"""Why do re-implementations miss MAML's 20-way figure?  `python -m benchmarks.suspects [NAME ...]`
+
+Starts from the paper's settings (preset finn2017-20way-1shot) cut down to a few minutes, changes
+one thing at a time, and tests all arms on the same tasks.  The budget is far from the paper's
+60,000 outer steps of 16 tasks: what is compared is the arms with each other.  A training that
+was interrupted goes on where it was.  Writes `benchmarks/results/suspects.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import innerloop
+from benchmarks.figures import RESULTS, shorten, test, write_report
+from innerloop.allocator import keep_memory
+from innerloop.config import TrainConfig
+from innerloop.report import TerminalReport
+from innerloop.run_folder import CONFIG
+from innerloop.run_folder import RESULTS as FINISHED
+
+BUDGET: dict[str, Any] = {
+    "iterations": 1500,
+    "meta_batch_size": 4,
+    "val_every": 500,
+    "val_tasks": 100,
+    "test_tasks": 600,
+}
+# What each arm changes in the paper's settings.
+ARMS: dict[str, dict[str, Any]] = {
+    "as in the paper": {},
+    "inner loss a mean": {"inner_reduction": "mean"},
+    "first order": {"first_order": True},
+    "one inner step": {"inner_steps": 1},
+    "random head": {"head": "random"},
+    "max-pooling, no strides": {"pool": "max"},
+    "no turned classes in training": {"rotate": False},
+    "no clipping": {"clip_value": None},
+    "inner loss a mean, alpha 0.4": {"inner_reduction": "mean", "inner_lr": 0.4},
+    "ours": {
+        "pool": "max",
+        "head": "shared",
+        "unit_features": True,
+        "inner_lr": 0.02,
+        "inner_steps": 1,
+        "eval_inner_steps": 3,
+        "meta_lr": 1e-2,
+        "schedule": "cosine",
+        "clip_value": None,
+        "clip_norm": 10.0,
+    },
+}
+# How the arm "as in the paper" is tested otherwise.
+TESTS: dict[str, dict[str, Any]] = {
+    "support": {"bn": "support"},
+    "not turned": {"rotate_test": False},
+    "10 inner steps": {"eval_inner_steps": 10},
+    "5 queries a class": {"eval_k_query": 5},
+}
+
+
+def measure(name: str, folder: Path, source: str | None) -> dict[str, Any]:
+    """One arm."""
+    config = dataclasses.replace(
+        TrainConfig.preset("finn2017-20way-1shot"), **{**BUDGET, **ARMS[name]}
+    )
+    if not (folder / CONFIG).exists():
+        innerloop.train(config, out=folder, report=TerminalReport(), omniglot_source=source)
+    elif not (folder / FINISHED).exists():
+        innerloop.resume(folder, report=TerminalReport())
+    if not (folder / FINISHED).exists():
+        raise SystemExit(f"the training in {folder} was stopped: the same command goes on with it")
+    result: dict[str, Any] = json.loads((folder / FINISHED).read_text("utf-8"))
+    tests = TESTS if name == "as in the paper" else {"support": TESTS["support"]}
+    for other, changes in tests.items():
+        result[other] = test(folder, omniglot_source=source, **changes)
+    return result
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(ARMS)}; all by default")
+    parser.add_argument("--runs", type=Path, default=Path("runs/suspects"))
+    parser.add_argument("--omniglot-source", default=os.environ.get("INNERLOOP_OMNIGLOT"))
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        if name not in ARMS:
+            parser.error(f"there is no arm {name!r}: choose from {', '.join(ARMS)}")
+    keep_memory()
+    path = RESULTS / "suspects.json"
+    runs = json.loads(path.read_text())["runs"] if path.exists() else {}
+    for name in arguments.names or ARMS:
+        folder = arguments.runs / name.replace(" ", "-").replace(",", "")
+        result = measure(name, folder, arguments.omniglot_source)
+        shorten(result)
+        runs[name] = {"changes": ARMS[name], **result}
+        # After every arm, so that none is lost.
+        done = {arm: runs[arm] for arm in ARMS if arm in runs}
+        write_report("suspects", done, "python -m benchmarks.suspects", budget=BUDGET)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The configs of the reproduced figures, and the results that are said to be theirs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from benchmarks.reproduce import CONFIGS, FOUND, ROWS, so_far
+
+from innerloop.config import TrainConfig
+
+FILES = sorted(CONFIGS.glob("*.yaml"))
+
+
+def test_every_row_has_its_config_and_every_config_its_row():
+    assert {file.stem for file in FILES} == set(ROWS)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_first_line_is_the_command(file):
+    TrainConfig.from_file(file)
+    first = file.read_text("utf-8").splitlines()[0]
+    assert first.startswith(f"# python -m benchmarks.reproduce {file.stem}")
+
+
+@pytest.mark.parametrize("file", sorted(FOUND.glob("*.json")), ids=lambda file: file.stem)
+def test_results_are_those_of_the_config(file: Path):
+    report = json.loads(file.read_text("utf-8"))
+    row = file.stem.rsplit("-", 1)[0]
+    config = TrainConfig.from_file(CONFIGS / f"{row}.yaml").to_dict()
+    used = {**report["settings"], "seed": config["seed"]}
+    assert {k: v for k, v in used.items() if v != config[k]} == {}
+    assert set(report["tests"]) == set(ROWS[row].tests)
+    for tests in report["tests"].values():
+        for test in tests.values():
+            assert len(test["accuracies"]) == ROWS[row].tasks
+
+
+@pytest.mark.parametrize("setting", ["5way-1shot", "5way-5shot", "20way-1shot", "20way-5shot"])
+def test_the_papers_own_settings_are_those_of_the_presets(setting):
+    preset = TrainConfig.preset(f"finn2017-{setting}")
+    assert TrainConfig.from_file(CONFIGS / f"maml-{setting}.yaml") == preset
+    first_order = TrainConfig.from_file(CONFIGS / f"fomaml-{setting}.yaml")
+    assert first_order == dataclasses.replace(preset, first_order=True)
+
+
+def test_a_run_that_was_stopped_says_how_far_it_came(tmp_path):
+    lines = [
+        {"iteration": 10, "seconds": 1.0, "val_accuracy": 0.5},
+        {"iteration": 20, "seconds": 2.0, "val_accuracy": 0.7},
+        {"iteration": 30, "seconds": 3.0, "val_accuracy": 0.7},
+        {"iteration": 40, "seconds": 4.0, "val_accuracy": 0.6},
+    ]
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    assert so_far(metrics) == {"iterations": 40, "best_iteration": 30, "seconds": 4.0}
+
+
+def test_stopped_after_some_minutes_a_row_is_tested_all_the_same(tmp_path):
+    """In a process of its own: the alarm is a signal to the whole process."""
+    code = """
+import sys
+from benchmarks import reproduce
+from innerloop.config import TrainConfig
+small = {"data": "glyphs", "split": "auto", "glyph_classes": 300, "width": 16, "n_way": 5,
+         "val_every": 5, "val_tasks": 4, "iterations": 10**6, "meta_batch_size": 1}
+TrainConfig.from_file = classmethod(
+    lambda cls, path, real=TrainConfig.from_file.__func__: TrainConfig.from_dict(
+        {**real(cls, path).to_dict(), **small} if path.name == "ours.yaml" else
+        real(cls, path).to_dict()))
+from pathlib import Path
+reproduce.FOUND = Path(sys.argv[1]) / "found"
+row = reproduce.ROWS["ours"]
+reproduce.ROWS["ours"] = row._replace(tests={"5-way 1-shot": row.tests["5-way 1-shot"]}, tasks=4)
+reproduce.reproduce("ours", 0, Path(sys.argv[1]), None, minutes=0.1)
+"""
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=root, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "found" / "ours-0.json").read_text("utf-8"))
+    assert 0 < report["best_iteration"] <= report["iterations"] < report["planned_iterations"]
+    assert len(report["tests"]["5-way 1-shot"]["support"]["accuracies"]) == 4
