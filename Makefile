@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train test lint docs figures bench trials dist audit licences clean
+.PHONY: setup train test lint pages docs figures bench trials dist audit licences clean
 
 setup: .venv/ready
 
@@ -24,6 +24,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The tutorial's pages run anew, with output and pictures, and as notebooks.
+pages: setup
+	$(BIN)/python -m benchmarks.pages
+	$(BIN)/python -m benchmarks.notebooks
 
 # The documentation as a site in both languages, in build/site.
 docs: setup

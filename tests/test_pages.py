@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from benchmarks.pages import run, tutorial_pages
 from benchmarks.tables import PAGES, filled
 
+import innerloop
 from innerloop.cli import COMMANDS, main
 
 ROOT = Path(__file__).parent.parent
@@ -105,3 +107,23 @@ def test_commands_parse(page):
         with pytest.raises(SystemExit) as stop:
             main([*command[1:], "--help"])
         assert stop.value.code == 0, command
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_reference_has_every_public_name(language):
+    """What stands there without a docstring would be an empty entry."""
+    listed = set(
+        re.findall(
+            r"^::: innerloop\.(\S+)$",
+            (ROOT / f"docs/{language}/api.md").read_text("utf-8"),
+            re.MULTILINE,
+        )
+    )
+    public = {name for name in innerloop.__all__ if name not in ("__version__", "data", "models")}
+    public |= {f"{m}.{name}" for m in ("data", "models") for name in getattr(innerloop, m).__all__}
+    assert listed == public
+    for name in public:
+        found = innerloop
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert (inspect.getdoc(found) or "").strip(), name

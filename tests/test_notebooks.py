@@ -1,0 +1,45 @@
+"""The notebooks are the tutorial's pages, whose code other tests run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from benchmarks.notebooks import CHAPTERS, LANGUAGES, NOTEBOOKS, notebook
+from benchmarks.pages import BLOCK, ROOT
+
+BOTH = pytest.mark.parametrize("language", LANGUAGES)
+
+
+@BOTH
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_notebooks_are_those_of_the_pages(chapter, language):
+    file = NOTEBOOKS / language / f"{chapter}.ipynb"
+    assert file.read_text("utf-8") == notebook(chapter, language), (
+        "run python -m benchmarks.notebooks"
+    )
+
+
+@BOTH
+def test_there_are_no_others(language):
+    assert {file.stem for file in (NOTEBOOKS / language).iterdir()} == set(CHAPTERS)
+
+
+@BOTH
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_code_output_and_links(chapter, language):
+    page = (ROOT / f"docs/{language}/tutorial/{chapter}.md").read_text("utf-8")
+    blocks = list(BLOCK.finditer(page))
+    file = NOTEBOOKS / language / f"{chapter}.ipynb"
+    book = nbformat.read(file, as_version=4)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert [cell.source + "\n" for cell in code] == [block[1] for block in blocks]
+    said = ["".join(output.text for output in cell.outputs) for cell in code]
+    assert said == [block[2] or "" for block in blocks]
+    for cell in book.cells:
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\(([^)#]+)", cell.source):
+                if not target.startswith("http"):
+                    assert (file.parent / Path(target)).exists(), target
