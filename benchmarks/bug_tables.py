@@ -175,7 +175,7 @@ def _difference(result: dict[str, Any]) -> str:
 def arms(words: dict[str, Any], names: tuple[str, ...]) -> str:
     """Arms side by side; each is compared with its own base."""
     report = read("bugs")
-    times = report["more"]["milliseconds"]
+    times = report["more"].get("milliseconds", {})
     timed, rows = all(name in times for name in names), []
     for name in names:
         r = report["runs"][name]
