@@ -18,7 +18,7 @@ from nbformat import NotebookNode, v4
 from benchmarks.pages import BLOCK, ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
-CHAPTERS = ("from-scratch", "why-it-works", "questions")
+CHAPTERS = ("from-scratch", "why-it-works", "data", "questions")
 LANGUAGES = ("en", "zh")
 FIRST = {
     "en": (
