@@ -50,8 +50,8 @@ WORDS: dict[str, dict[str, Any]] = {
         "note": (
             "{iterations} outer steps of {tasks} tasks, 5-way 1-shot, Omniglot, split `tutorial`; "
             "accuracy in % on {test_tasks} test tasks, 95% interval over tasks; differences are "
-            "paired, task by task. One thread of an {processor} that did other work too, "
-            "PyTorch {torch} (`python -m benchmarks.bugs`)."
+            "paired, task by task. Times are those of one thread of an {processor} that did other "
+            "work too, PyTorch {torch} (`python -m benchmarks.bugs`)."
         ),
         "points": "{} points",
         "diverges": "no learning at all: {}",
@@ -115,7 +115,7 @@ WORDS: dict[str, dict[str, Any]] = {
             "{iterations} 个外循环步，每步 {tasks} 个任务，5-way 1-shot，Omniglot，`tutorial` "
             "划分；"
             "{test_tasks} 个测试任务上的准确率（%），95% 置信区间按任务计算；差值逐任务配对。"
-            "{processor} 的一个线程，机器同时还做别的事，PyTorch {torch}"
+            "时间取自 {processor} 的一个线程，机器同时还做别的事，PyTorch {torch}"
             "（`python -m benchmarks.bugs`）。"
         ),
         "points": "{} 个百分点",
