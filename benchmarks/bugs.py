@@ -24,6 +24,7 @@ from torch.func import grad, vjp, vmap
 import innerloop
 from benchmarks.figures import RESULTS, write_report
 from innerloop.allocator import keep_memory
+from innerloop.functional import dot
 
 Params = dict[str, Tensor]
 
@@ -194,7 +195,6 @@ def implicit_gradient(arm: Arm, weights: Params, sx, sy, qx, qy) -> tuple[Params
     g, loss = torch.func.grad_and_value(lambda w: F.cross_entropy(network(w, qx), qy))(fast)
     curvature = vjp(grad(lambda w: F.cross_entropy(network(w, sx), sy)), fast)[1]
     share = 1 / PULL if arm.system == "I + H/pull" else PULL
-    dot = lambda a, b: torch.stack([(a[n] * b[n]).sum() for n in a]).sum()  # noqa: E731
     v = {n: torch.zeros_like(t) for n, t in g.items()}
     rest, way, square = g, g, dot(g, g)
     for _ in range(CG_STEPS):
