@@ -16,7 +16,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "head": "| | {} | outer steps | hours |",
         "rows": {
             "ours": "MAML, our recipe, `finn2017`",
-            "glyphs": "the same, trained on glyphs alone, tested as above",
+            "glyphs": "MAML, our recipe, trained on glyphs alone, tested under `finn2017`",
             "protonet": "ProtoNet, `vinyals2016`",
             "lake2015": "MAML, our recipe, `lake2015`, 20 characters of one alphabet",
             "maml": "MAML, the paper's settings, `finn2017`",
@@ -44,7 +44,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "head": "| | {} | 外循环步数 | 小时 |",
         "rows": {
             "ours": "MAML，我们的配方，`finn2017`",
-            "glyphs": "同上，只在 glyphs 上训练，测试不变",
+            "glyphs": "MAML，我们的配方，只在 glyphs 上训练，按 `finn2017` 测试",
             "protonet": "ProtoNet，`vinyals2016`",
             "lake2015": "MAML，我们的配方，`lake2015`，20 个字符出自同一字母表",
             "maml": "MAML，论文的设置，`finn2017`",
