@@ -13,18 +13,35 @@ OTHER_LANGUAGE = re.compile(r"^\[(?:中文|English)\]\([^)]*\)\n", re.MULTILINE)
 OUTSIDE = re.compile(r"\[([^\]]*)\]\((?:\.\./){2,}(?:README|src|benchmarks|examples)[^)]*\)")
 
 
+# A browser would show the end of a line within a Chinese sentence as a space.
+CHINESE = "[\\u3000-\\u303f\\u3400-\\u9fff\\uff00-\\uffef]"
+LINE_END = re.compile(rf"^ *```.*?^ *```|(?<={CHINESE})\n *(?={CHINESE})", re.DOTALL | re.MULTILINE)
+
+
 def on_page_markdown(markdown: str, **_: object) -> str:
     """The text of a page as the site shows it."""
-    return OUTSIDE.sub(r"\1", OTHER_LANGUAGE.sub("", markdown, count=1))
+    text = OUTSIDE.sub(r"\1", OTHER_LANGUAGE.sub("", markdown, count=1))
+    return LINE_END.sub(lambda m: m[0] if "```" in m[0] else "", text)
 
 
 # What the extension arithmatex makes of $...$ and $$...$$.
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
 
+# A prime as a superscript: small and far up where the font has no glyph for that place.
+PRIME = re.compile(r"<msup><mi>([^<]*)</mi><mi>&#x02032;</mi></msup>")
+LOWER_PRIME = re.compile(r"<msubsup><mi>([^<]*)</mi>(<mrow>.*?</mrow>)<mi>&#x02032;</mi></msubsup>")
+PRIMED = r'<mrow><mi>\1</mi><mo lspace="0" rspace="0">&#x02032;</mo></mrow>'
+
+
+def mathml(match: re.Match[str]) -> str:
+    """A formula; one with a line of its own scrolls by itself where the screen is narrow."""
+    formula = convert(html.unescape(match[3]), display="block" if match[2] == "[" else "inline")
+    formula = PRIME.sub(PRIMED, formula)
+    formula = LOWER_PRIME.sub(rf"<msub>{PRIMED}\2</msub>", formula)
+    return f'<div class="formula">{formula}</div>' if match[2] == "[" else formula
+
+
 def on_page_content(content: str, **_: object) -> str:
     """The same with formulas in MathML, which browsers draw without any script."""
-    return FORMULA.sub(
-        lambda m: convert(html.unescape(m[3]), display="block" if m[2] == "[" else "inline"),
-        content,
-    )
+    return FORMULA.sub(mathml, content)

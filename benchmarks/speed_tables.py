@@ -64,33 +64,33 @@ WORDS = {
         "workload": "任务",
         "order": "阶",
         "floor": "下限的倍数",
-        "left_out": "未测: {}",
+        "left_out": "未测：{}",
         "18 GB": "需要 18 GB 内存",
         "note": (
-            "一次元梯度的毫秒数 (中位数), 以及它是我们用时的多少倍。下限: 必不可少的乘加运算次数"
-            "除以本机的矩阵乘法速度。{processor} 的两个线程 ({gflops} GFLOP/s), PyTorch {torch}。"
-            "*: 并非完全相同的梯度, 见上文。"
+            "一次元梯度的毫秒数（中位数），以及它是我们用时的多少倍。下限：必不可少的乘加运算次数"
+            "除以本机的矩阵乘法速度。{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
+            "*：并非完全相同的梯度，见上文。"
         ),
         "short_head": "| 一阶 / 二阶 | 毫秒 | 最快的其他写法 | 最快的库 | 教程的循环 |",
-        "A": "5-way 1-shot, 教程的网络, 8 个任务, 15 个查询, 5 步",
-        "B": "5-way 1-shot, Conv4, 32 个任务, 1 个查询, 1 步",
-        "C": "20-way 1-shot, Conv4, 16 个任务, 1 个查询, 5 步",
-        "D": "5-way 5-shot, 84 x 84 彩色, Conv4, 4 个任务, 15 个查询, 5 步",
+        "A": "5-way 1-shot，教程的网络，8 个任务，15 个查询，5 步",
+        "B": "5-way 1-shot，Conv4，32 个任务，1 个查询，1 步",
+        "C": "20-way 1-shot，Conv4，16 个任务，1 个查询，5 步",
+        "D": "5-way 5-shot，84 x 84 彩色，Conv4，4 个任务，15 个查询，5 步",
         "short_note": (
-            "一次元梯度的毫秒数, 以及其他写法用时是它的多少倍: 其中最快的, 逐任务计算的库中最快的, "
-            "以及教程的循环 (只有一阶)。"
-            "{processor} 的两个线程 ({gflops} GFLOP/s), PyTorch {torch}。"
+            "一次元梯度的毫秒数，以及其他写法用时是它的多少倍：其中最快的，逐任务计算的库中最快的，"
+            "以及教程的循环（只有一阶）。"
+            "{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
         ),
-        "scaling_head": "| 进程数 | 每步任务数 | 每步毫秒 | 仅 all-reduce, 毫秒 | |",
+        "scaling_head": "| 进程数 | 每步任务数 | 每步毫秒 | 仅 all-reduce，毫秒 | |",
         "one": "",
         "strong": "快 {speed_up:.2f} 倍",
         "weak": "每个进程保持 {efficiency:.0%} 的速度",
         "prediction_head": "| 每个 GPU 每步的计算毫秒数 | {} |",
         "gpus": "{} 个 GPU",
-        "episodes": "情景 (episode)",
-        "turned": ", 旋转",
-        "over_cache": "缓存的倍数 (/ 旋转)",
-        "share_head": "| 预设 | 抽样, 毫秒 | 整步, 毫秒 | 占比 |",
+        "episodes": "情景（episode）",
+        "turned": "，旋转",
+        "over_cache": "缓存的倍数（/ 旋转）",
+        "share_head": "| 预设 | 抽样，毫秒 | 整步，毫秒 | 占比 |",
         "startup_head": "| 命令 | 秒 | 载入 |",
         "accuracy_head": "| 验证准确率达到所需秒数 | {} | 每步毫秒 | 结束时 |",
         "quick": "`quick` 配方",

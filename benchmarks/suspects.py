@@ -24,7 +24,7 @@ from innerloop.run_folder import CONFIG
 from innerloop.run_folder import RESULTS as FINISHED
 
 BUDGET: dict[str, Any] = {
-    "iterations": 1500,
+    "iterations": 1000,
     "meta_batch_size": 4,
     "val_every": 500,
     "val_tasks": 100,

@@ -80,49 +80,50 @@ WORDS = {
     },
     "zh": {
         "recipe_head": "| 配方 | 不同的设置 | 迭代次数 | 验证准确率 |",
-        "head": "| 训练数据 | 测试数据 | 训练量 | 直推式 (transductive) | 仅支持集 (support) |",
-        "omniglot": "Omniglot, 1,100 个字符",
-        "glyphs": "仅 glyphs, 不用任何真实图像",
-        "test": "Omniglot, 423 个字符",
+        "head": "| 训练数据 | 测试数据 | 训练量 | 直推式（transductive）| 仅支持集（support）|",
+        "omniglot": "Omniglot，1,100 个字符",
+        "glyphs": "仅 glyphs，不用任何真实图像",
+        "test": "Omniglot，423 个字符",
         "glyph_test": "{} 个未见过的 glyphs",
         "seconds": "{} 秒",
-        "default": "默认运行, {} 秒",
-        "tutorial": "`tutorial` 预设, {} 次迭代, 种子 {}",
-        "tutorial_on": "Omniglot, 1,200 个字符",
+        "default": "默认运行，{} 秒",
+        "tutorial": "`tutorial` 预设，{} 次迭代，种子 {}",
+        "tutorial_on": "Omniglot，1,200 个字符",
         "machine": (
-            "在 {processor} 的两个线程上测得 (float32 矩阵乘法 {gflops} GFLOP/s), PyTorch {torch}。"
-            "5-way 1-shot, 每类 15 个查询样本, 测试时不旋转, 未注明时种子为 0。"
+            "在 {processor} 的两个线程上测得（float32 矩阵乘法 {gflops} GFLOP/s），"
+            "PyTorch {torch}。"
+            "5-way 1-shot，每类 15 个查询样本，测试时不旋转，未注明时种子为 0。"
         ),
         "algorithms_head": (
-            "| 算法 | 5-way 1-shot, 直推式 (transductive) | 5-way, 仅支持集 (support) "
-            "| 20-way 1-shot, 直推式 | 外循环步数, 5- / 20-way | 每步毫秒 "
-            "| 被适应的参数个数 | 训练内存, MB |"
+            "| 算法 | 5-way 1-shot，直推式（transductive）| 5-way，仅支持集（support）"
+            "| 20-way 1-shot，直推式 | 外循环步数，5- / 20-way | 每步毫秒 "
+            "| 被适应的参数个数 | 训练内存，MB |"
         ),
         "algorithms_note": (
-            "`tutorial` 划分的 423 个测试字符上的准确率 (%), 600 个任务, 95% 置信区间按任务计算, "
-            "测试类别不旋转, 单一种子; 5-way 每类 15 个查询样本, 20-way 每类 5 个。"
-            "每行训练 {seconds} 秒, {processor} 的两个线程 ({gflops} GFLOP/s), PyTorch {torch}。"
-            "被适应的参数个数: 内循环所改变的, 分别为 5- / 20-way。"
-            "内存: 训练时进程的峰值减去训练前的占用, 分别为 5- / 20-way。"
+            "`tutorial` 划分的 423 个测试字符上的准确率（%），600 个任务，95% 置信区间按任务计算，"
+            "测试类别不旋转，单一种子；5-way 每类 15 个查询样本，20-way 每类 5 个。"
+            "每行训练 {seconds} 秒，{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
+            "被适应的参数个数：内循环所改变的，分别为 5- / 20-way。"
+            "内存：训练时进程的峰值减去训练前的占用，分别为 5- / 20-way。"
         ),
         "per_step": (
-            "用每一步的滑动统计量 (`bn: per_step`, 预测不依赖其他查询样本), "
+            "用每一步的滑动统计量（`bn: per_step`，预测不依赖其他查询样本），"
             "同一个 5-way 运行达到 {}。"
         ),
         "memory_head": (
-            "| 内循环步数 | 反向模式, MB | 混合模式, MB | 混合, 逐个任务, MB "
-            "| `higher`, 逐个任务, MB | 反向, 秒 | 混合, 秒 | 混合, 逐个任务, 秒 | `higher`, 秒 |"
+            "| 内循环步数 | 反向模式，MB | 混合模式，MB | 混合，逐个任务，MB "
+            "| `higher`，逐个任务，MB | 反向，秒 | 混合，秒 | 混合，逐个任务，秒 | `higher`，秒 |"
         ),
         "memory_note": (
-            "4 个任务, 5-way 1-shot, 每类 15 个查询样本, 64 个滤波器的 Conv4, 28 x 28。"
-            "逐个任务: 同一时刻只保留一个任务的计算图 (`chunk_size: 1`), 否则保留全部四个任务的。"
-            "`python -m benchmarks.memory`, {processor} 的两个线程。"
+            "4 个任务，5-way 1-shot，每类 15 个查询样本，64 个滤波器的 Conv4，28 x 28。"
+            "逐个任务：同一时刻只保留一个任务的计算图（`chunk_size: 1`），否则保留全部四个任务的。"
+            "`python -m benchmarks.memory`，{processor} 的两个线程。"
         ),
         "sinusoid_head": "| 网络 | K | 内循环学习率 | 适应前 | 1 步后 | 10 步后 |",
         "pre-trained": "预训练",
         "sinusoid_note": (
-            "{tasks} 个测试任务上的均方误差, 每个任务 100 个查询点, 95% 置信区间按任务计算; "
-            "{iterations} 个外循环步, 单一种子 (`python -m benchmarks.sinusoid`)。"
+            "{tasks} 个测试任务上的均方误差，每个任务 100 个查询点，95% 置信区间按任务计算；"
+            "{iterations} 个外循环步，单一种子（`python -m benchmarks.sinusoid`）。"
         ),
     },
 }
