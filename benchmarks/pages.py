@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import re
 import sys
@@ -38,6 +39,24 @@ def run(page: Path, folder: Path) -> Iterator[tuple[re.Match[str], str]]:
         with contextlib.chdir(folder), contextlib.redirect_stdout(out):
             exec(compile(block[1], str(page), "exec"), names)
         yield block, out.getvalue()
+
+
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+
+
+def same_output(out: str, said: str) -> bool:
+    """Whether `out` is what a page says; the last digits may be those of another machine."""
+    if NUMBER.sub("#", out) != NUMBER.sub("#", said):
+        return False
+    numbers = ([float(n) for n in NUMBER.findall(text)] for text in (out, said))
+    return all(
+        math.isclose(a, b, rel_tol=0.05, abs_tol=0.05) for a, b in zip(*numbers, strict=True)
+    )
+
+
+def pictures(page: Path) -> set[str]:
+    """The names of the pictures that a page shows."""
+    return set(re.findall(r"img/tutorial/([\w-]+\.png)", page.read_text("utf-8")))
 
 
 def written(page: Path, folder: Path) -> str:

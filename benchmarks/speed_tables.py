@@ -25,7 +25,7 @@ WORDS = {
             "Milliseconds of one meta-gradient, median, and how many times as long as ours. Floor: "
             "the multiply-adds that cannot be done without, at this machine's rate for a "
             "matrix product. Two threads of an {processor} ({gflops} GFLOP/s), PyTorch {torch}. "
-            "*: not quite the same gradient, see above."
+            "*: not quite the same gradient, see below."
         ),
         "short_head": (
             "| first / second order | ms | fastest other way | fastest library | "
@@ -69,7 +69,7 @@ WORDS = {
         "note": (
             "一次元梯度的毫秒数（中位数），以及它是我们用时的多少倍。下限：必不可少的乘加运算次数"
             "除以本机的矩阵乘法速度。{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
-            "*：并非完全相同的梯度，见上文。"
+            "*：并非完全相同的梯度，见下文。"
         ),
         "short_head": "| 一阶 / 二阶 | 毫秒 | 最快的其他写法 | 最快的库 | 教程的循环 |",
         "A": "5-way 1-shot，教程的网络，8 个任务，15 个查询，5 步",
@@ -87,10 +87,10 @@ WORDS = {
         "weak": "每个进程保持 {efficiency:.0%} 的速度",
         "prediction_head": "| 每个 GPU 每步的计算毫秒数 | {} |",
         "gpus": "{} 个 GPU",
-        "episodes": "情景（episode）",
+        "episodes": "任务（episode）",
         "turned": "，旋转",
         "over_cache": "缓存的倍数（/ 旋转）",
-        "share_head": "| 预设 | 抽样，毫秒 | 整步，毫秒 | 占比 |",
+        "share_head": "| 预设 | 采样，毫秒 | 整步，毫秒 | 占比 |",
         "startup_head": "| 命令 | 秒 | 载入 |",
         "accuracy_head": "| 验证准确率达到所需秒数 | {} | 每步毫秒 | 结束时 |",
         "quick": "`quick` 配方",

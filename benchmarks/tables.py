@@ -115,7 +115,7 @@ WORDS = {
             "| `higher`，逐个任务，MB | 反向，秒 | 混合，秒 | 混合，逐个任务，秒 | `higher`，秒 |"
         ),
         "memory_note": (
-            "4 个任务，5-way 1-shot，每类 15 个查询样本，64 个滤波器的 Conv4，28 x 28。"
+            "4 个任务，5-way 1-shot，每类 15 个查询样本，64 个卷积核的 Conv4，28 x 28。"
             "逐个任务：同一时刻只保留一个任务的计算图（`chunk_size: 1`），否则保留全部四个任务的。"
             "`python -m benchmarks.memory`，{processor} 的两个线程。"
         ),

@@ -1,4 +1,4 @@
-"""The notebooks are the tutorial's pages, whose code other tests run."""
+"""The notebooks are the tutorial's pages, and run in a Jupyter kernel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from benchmarks.notebooks import CHAPTERS, LANGUAGES, NOTEBOOKS, notebook
-from benchmarks.pages import BLOCK, ROOT
+from benchmarks.pages import BLOCK, ROOT, pictures, same_output
+from nbclient import NotebookClient
 
 BOTH = pytest.mark.parametrize("language", LANGUAGES)
 
@@ -43,3 +44,25 @@ def test_code_output_and_links(chapter, language):
             for target in re.findall(r"\]\(([^)#]+)", cell.source):
                 if not target.startswith("http"):
                     assert (file.parent / Path(target)).exists(), target
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_they_run_in_jupyter_and_print_what_they_say(chapter, tmp_path):
+    """The code is the same in both languages."""
+    said, done = (
+        nbformat.read(NOTEBOOKS / "en" / f"{chapter}.ipynb", as_version=4) for _ in range(2)
+    )
+    client = NotebookClient(done, timeout=600, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    for cell, was in zip(done.cells, said.cells, strict=True):
+        if cell.cell_type == "code":
+            kinds = {output.output_type for output in cell.outputs}
+            assert "error" not in kinds
+            out = "".join(o.text for o in cell.outputs if o.get("name") == "stdout")
+            assert same_output(out, "".join(o.text for o in was.outputs)), f"{cell.source}\n{out}"
+    shown = [
+        o for c in done.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})
+    ]
+    page = ROOT / f"docs/en/tutorial/{chapter}.md"
+    assert {file.name for file in tmp_path.glob("*.png")} == pictures(page)
+    assert len(shown) >= len(pictures(page))
