@@ -3,7 +3,8 @@
 Our sampler, turned classes or not; a cache as the tutorial makes it, ten meta-batches ahead; and a
 PyTorch `DataLoader` that fetches image by image, without and with worker processes.  All end
 with a meta-batch of float32 tensors, and take turns, a few meta-batches each; the one with
-workers comes last.  Then the time of sampling beside that of the training step that it feeds.
+workers comes last.  What the memory allows at all is said by copying a meta-batch that is ready.
+Then the time of sampling beside that of the training step that it feeds.
 Writes `benchmarks/results/sampling.json`; with names of settings, only these are measured again.
 """
 
@@ -38,6 +39,7 @@ ROUNDS = 10
 # plans for 32.
 META_BATCHES = 64
 TUTORIAL, WORKERS = "the tutorial's cache", "DataLoader, 2 workers"
+COPY = "a mere copy"
 # Training steps that sampling feeds.
 STEPS = ("tutorial", "finn2017-5way-1shot", "finn2017-20way-1shot", "quick")
 
@@ -182,6 +184,17 @@ def loader(setting: Setting, data: ImageClasses, classes: np.ndarray, workers: i
     return meta_batches
 
 
+def copied(setting: Setting, data: ImageClasses, classes: np.ndarray) -> MetaBatches:
+    """The same meta-batch over and over: nothing is drawn, only memory is written."""
+    (ready,) = ours(setting, data, classes, rotate=False)(1)
+
+    def meta_batches(count: int) -> Iterator[tuple[Tensor, ...]]:
+        for _ in range(count):
+            yield tuple(part.clone() for part in ready)
+
+    return meta_batches
+
+
 def contestants(
     setting: Setting, data: ImageClasses, classes: np.ndarray
 ) -> dict[str, MetaBatches]:
@@ -189,6 +202,7 @@ def contestants(
         "innerloop": ours(setting, data, classes, rotate=False),
         "innerloop, turned classes": ours(setting, data, classes, rotate=True),
         TUTORIAL: tutorial(setting, data, classes),
+        COPY: copied(setting, data, classes),
         "DataLoader, no workers": loader(setting, data, classes, 0),
         WORKERS: loader(setting, data, classes, 2),
     }

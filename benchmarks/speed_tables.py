@@ -31,10 +31,10 @@ WORDS = {
             "| first / second order | ms | fastest other way | fastest library | "
             "the tutorial's loop |"
         ),
-        "A": "5-way 1-shot, tutorial's network, 8 tasks, 15 queries, 5 steps",
-        "B": "5-way 1-shot, Conv4, 32 tasks, 1 query, 1 step",
-        "C": "20-way 1-shot, Conv4, 16 tasks, 1 query, 5 steps",
-        "D": "5-way 5-shot, 84 x 84 colour, Conv4, 4 tasks, 15 queries, 5 steps",
+        "A": "A: 5-way 1-shot, tutorial's network, 8 tasks, 15 queries, 5 steps",
+        "B": "B: 5-way 1-shot, Conv4, 32 tasks, 1 query, 1 step",
+        "C": "C: 20-way 1-shot, Conv4, 16 tasks, 1 query, 5 steps",
+        "D": "D: 5-way 5-shot, 84 x 84 colour, Conv4, 4 tasks, 15 queries, 5 steps",
         "short_note": (
             "Milliseconds of one meta-gradient, and how many times as long others take: whichever "
             "is fastest of all, of the libraries that go task by task, and the tutorial's "
@@ -48,7 +48,7 @@ WORDS = {
         "prediction_head": "| ms that a GPU computes a step | {} |",
         "gpus": "{} GPUs",
         "episodes": "episodes",
-        "turned": ", turned",
+        "innerloop, turned classes": "innerloop, turned",
         "over_cache": "times the cache (/ turned)",
         "share_head": "| preset | sampling, ms | whole step, ms | share |",
         "startup_head": "| command | seconds | loads |",
@@ -72,10 +72,10 @@ WORDS = {
             "*：并非完全相同的梯度，见下文。"
         ),
         "short_head": "| 一阶 / 二阶 | 毫秒 | 最快的其他写法 | 最快的库 | 教程的循环 |",
-        "A": "5-way 1-shot，教程的网络，8 个任务，15 个查询，5 步",
-        "B": "5-way 1-shot，Conv4，32 个任务，1 个查询，1 步",
-        "C": "20-way 1-shot，Conv4，16 个任务，1 个查询，5 步",
-        "D": "5-way 5-shot，84 x 84 彩色，Conv4，4 个任务，15 个查询，5 步",
+        "A": "A: 5-way 1-shot，教程的网络，8 个任务，15 个查询，5 步",
+        "B": "B: 5-way 1-shot，Conv4，32 个任务，1 个查询，1 步",
+        "C": "C: 20-way 1-shot，Conv4，16 个任务，1 个查询，5 步",
+        "D": "D: 5-way 5-shot，84 x 84 彩色，Conv4，4 个任务，15 个查询，5 步",
         "short_note": (
             "一次元梯度的毫秒数，以及其他写法用时是它的多少倍：其中最快的，逐任务计算的库中最快的，"
             "以及教程的循环（只有一阶）。"
@@ -88,7 +88,11 @@ WORDS = {
         "prediction_head": "| 每个 GPU 每步的计算毫秒数 | {} |",
         "gpus": "{} 个 GPU",
         "episodes": "任务（episode）",
-        "turned": "，旋转",
+        "innerloop, turned classes": "innerloop，旋转",
+        "the tutorial's cache": "教程代码的缓存",
+        "a mere copy": "单纯的复制",
+        "DataLoader, no workers": "DataLoader，不开子进程",
+        "DataLoader, 2 workers": "DataLoader，2 个子进程",
         "over_cache": "缓存的倍数（/ 旋转）",
         "share_head": "| 预设 | 采样，毫秒 | 整步，毫秒 | 占比 |",
         "startup_head": "| 命令 | 秒 | 载入 |",
@@ -195,7 +199,7 @@ def scaling_prediction(words: dict[str, str]) -> str:
 def sampling(words: dict[str, str]) -> str:
     runs = {name: run for name, run in read("sampling")["runs"].items() if name != "steps"}
     names = list(next(iter(runs.values()))["contestants"])
-    shown = [name.replace(", turned classes", words["turned"]) for name in names]
+    shown = [words.get(name, name) for name in names]
     head = f"| {words['episodes']} | {' | '.join(shown)} | {words['over_cache']} |"
     rows = []
     for setting, run in runs.items():

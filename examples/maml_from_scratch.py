@@ -17,7 +17,7 @@ META_LR, TASKS, ITERATIONS = 2e-3, 8, 200  # the outer loop learns the initial w
 
 # 1. Tasks ---------------------------------------------------------------------------------------
 # A symbol is a curve through the plane, given by four control points.  Each drawing of it moves
-# the points a little, as no hand draws twice the same.
+# the points a little, as no hand draws the same thing twice.
 
 
 def invent(symbols):

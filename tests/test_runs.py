@@ -134,7 +134,7 @@ def test_plot_explains_mistakes(inside, tmp_path, capsys):
     shutil.copy("stopped/config.yaml", new)
     for words, message in [
         (["wave", "one [a]"], "by loss"),
-        (["nowhere"], "no run folder"),
+        (["nowhere"], "there is no folder nowhere"),
         (["one [a]"] * 9, "too many"),
         ([str(new)], "nothing to draw"),
         (["one [a]", "--out", "x.jpg"], "must end in .png"),

@@ -279,6 +279,12 @@ def test_impossible_tasks_are_refused_with_the_reason(changes, message):
         sampler(**changes)
 
 
+@pytest.mark.parametrize(("start", "count"), [(0, 0), (0, -1), (-1, 2)])
+def test_a_batch_has_episodes(start, count):
+    with pytest.raises(UserError, match="at least one episode"):
+        sampler().batch(start, count)
+
+
 def test_rotation_needs_square_images():
     data = ImageClasses.from_square(np.zeros((5, 2, 1, 2, 3), np.uint8))
     with pytest.raises(UserError, match="square"):

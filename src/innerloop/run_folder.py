@@ -132,6 +132,8 @@ def read_config(folder: Path) -> TrainConfig:
     Raises:
         UserError: `folder` is no run folder.
     """
+    if not folder.exists():
+        raise UserError(f"there is no folder {folder}; innerloop runs lists the runs")
     if not (folder / CONFIG).exists():
         raise UserError(f"{folder} is no run folder: there is no {CONFIG} in it")
     return TrainConfig.from_file(folder / CONFIG)

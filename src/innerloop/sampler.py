@@ -230,7 +230,14 @@ class EpisodeSampler:
         Returns:
             `Episodes` with `support_x` `[T, N*K, C, H, W]`, `query_x` `[T, N*Q, C, H, W]`
             as float32, labels as int64.
+
+        Raises:
+            UserError: `start` is below 0, or `count` below 1.
         """
+        if start < 0 or count < 1:
+            raise UserError(
+                f"a batch has at least one episode, from 0 on: not {count} from {start}"
+            )
         plan = self._planned(start, count)
         cut = self.n_way * self.k_shot
         # [T, N*K + N*Q] -> support sets of all tasks, then query sets of all tasks.

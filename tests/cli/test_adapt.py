@@ -98,7 +98,7 @@ def test_colour_for_a_grey_network_is_refused_unless_turned_grey(folders, capsys
     ("change", "message"),
     [
         ("missing", "is no folder"),
-        ("one class", "has 1 folders of pictures"),
+        ("one class", "two or more; it has 1"),
         ("empty class", "holds no pictures"),
         ("loose", "lies loose"),
         ("unreadable", "cannot be read as a picture"),

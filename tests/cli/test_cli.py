@@ -128,7 +128,7 @@ def test_config_file_and_single_options(run, tmp_path, capsys):
         (["train", "--preset", "slow"], "no preset 'slow'"),
         (["train", "--preset", "quick", "--config", "x"], "--preset or --config, not both"),
         (["train", "--config", "nowhere.yaml"], "cannot read nowhere.yaml"),
-        (["train", "--resume", "nowhere"], "no run folder"),
+        (["train", "--resume", "nowhere"], "there is no folder nowhere"),
         (["train", "--resume", "nowhere", "--seed", "3"], "leave out other settings"),
         (["train", "--resume", "nowhere", "--out", "there"], "leave out other settings"),
         (["train", "--resume", "nowhere", "--preset", "quick"], "leave out other settings"),

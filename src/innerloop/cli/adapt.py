@@ -123,8 +123,7 @@ def _support_files(folder: Path) -> dict[str, list[Path]]:
         raise UserError(f"{folder / empty[0]} holds no pictures")
     if len(found) < 2:
         raise UserError(
-            f"{folder} has {len(found)} folders of pictures: at least two classes are needed to "
-            "tell them apart"
+            f"{folder} needs a folder of pictures for each class, two or more; it has {len(found)}"
         )
     return found
 
