@@ -35,7 +35,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "as in the paper": {},
     "inner loss a mean": {"inner_reduction": "mean"},
     "first order": {"first_order": True},
-    "one inner step": {"inner_steps": 1},
+    "one inner step": {"inner_steps": 1, "eval_inner_steps": 1},
     "random head": {"head": "random"},
     "max-pooling, no strides": {"pool": "max"},
     "no turned classes in training": {"rotate": False},
