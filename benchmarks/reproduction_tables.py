@@ -39,6 +39,7 @@ WORDS: dict[str, dict[str, Any]] = {
             "PyTorch {torch}."
         ),
         "suspect_tests_head": "| the first of these, tested otherwise | accuracy |",
+        "names": {"support": "support statistics"},
     },
     "zh": {
         "head": "| | {} | 外循环步数 | 小时 |",
@@ -66,6 +67,23 @@ WORDS: dict[str, dict[str, Any]] = {
             "计算；{iterations:,} 个外循环步，每步 {batch} 个任务，单一种子；PyTorch {torch}。"
         ),
         "suspect_tests_head": "| 上表第一行，换一种测法 | 准确率 |",
+        "names": {
+            "as in the paper": "与论文相同",
+            "another seed": "换一个种子",
+            "inner loss a mean": "内循环损失取平均",
+            "first order": "一阶",
+            "one inner step": "一个内循环步",
+            "random head": "随机初始化的分类头",
+            "max-pooling, no strides": "最大池化，不用步长",
+            "no turned classes in training": "训练时没有旋转的类别",
+            "no clipping": "不裁剪梯度",
+            "inner loss a mean, alpha 0.4": "内循环损失取平均，α 为 0.4",
+            "ours": "我们的配方",
+            "support": "仅支持集统计量",
+            "not turned": "测试类别不旋转",
+            "10 inner steps": "10 个内循环步",
+            "5 queries a class": "每类 5 个查询样本",
+        },
     },
 }
 
@@ -125,7 +143,8 @@ def suspects(words: dict[str, Any]) -> str:
     rows = []
     for name, r in report["runs"].items():
         changed = ", ".join(f"`{k}: {json.dumps(v)}`" for k, v in r["changes"].items())
-        rows.append(f"| {name} | {changed} | {_percent(r)} | {_percent(r['support'])} |")
+        cells = [words["names"].get(name, name), changed, _percent(r), _percent(r["support"])]
+        rows.append(f"| {' | '.join(cells)} |")
     budget = report["budget"]
     text = words["suspects_note"].replace("{tasks}", str(budget["test_tasks"]))
     text = text.replace("{iterations:,}", f"{budget['iterations']:,}")
@@ -137,7 +156,7 @@ def suspect_tests(words: dict[str, Any]) -> str:
     """The paper's settings, tested otherwise."""
     base = next(iter(read("suspects")["runs"].values()))
     rows = [
-        f"| {name} | {_percent(r)} |"
+        f"| {words['names'].get(name, name)} | {_percent(r)} |"
         for name, r in base.items()
         if isinstance(r, dict) and "accuracies" in r
     ]

@@ -253,6 +253,9 @@ def main() -> None:
     parser.add_argument("workloads", nargs="*", help=f"of {', '.join(WORKLOADS)}; all by default")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="two rounds, nothing is written")
+    parser.add_argument(
+        "--result", default="speed", help="name of the result file: another for another machine"
+    )
     arguments = parser.parse_args()
     for name in arguments.workloads:
         if name not in WORKLOADS:
@@ -261,7 +264,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     # For all contestants alike: without it each pays for its memory anew every time.
     keep_memory()
-    path = RESULTS / "speed.json"
+    path = RESULTS / f"{arguments.result}.json"
     runs = json.loads(path.read_text())["runs"] if path.exists() else {}
     for name in arguments.workloads or WORKLOADS:
         for order in ORDERS:
@@ -279,8 +282,12 @@ def main() -> None:
     if arguments.quick:
         return
     runs = {name: runs[name] for name in WORKLOADS if name in runs}
-    write_report("speed", runs, "python -m benchmarks.speed")
-    draw(runs, RESULTS.parent.parent / "docs" / "img" / "speed.png")
+    command = "python -m benchmarks.speed"
+    if arguments.result != "speed":
+        command += f" --result {arguments.result}"
+    write_report(arguments.result, runs, command)
+    if arguments.result == "speed":
+        draw(runs, RESULTS.parent.parent / "docs" / "img" / "speed.png")
 
 
 if __name__ == "__main__":

@@ -125,9 +125,9 @@ def note(text: str, report: dict[str, Any]) -> str:
     )
 
 
-def speed(words: dict[str, str]) -> str:
+def speed(words: dict[str, str], result: str = "speed") -> str:
     """All contestants on all workloads."""
-    report = read("speed")
+    report = read(result)
     runs = report["runs"]
     names = list(
         dict.fromkeys(n for w in runs.values() for o in w.values() for n in o["contestants"])
@@ -152,6 +152,11 @@ def speed(words: dict[str, str]) -> str:
             shown = " | ".join([workload, words[order], *cells, f"{result['times_the_floor']:.2f}"])
             rows.append(f"| {shown} |")
     return table(head, rows, note(words["note"], report))
+
+
+def speed_avx2(words: dict[str, str]) -> str:
+    """The same on a machine whose processor has no AVX-512."""
+    return speed(words, "speed-avx2")
 
 
 def speed_short(words: dict[str, str]) -> str:
@@ -243,6 +248,7 @@ def tables(language: str) -> dict[str, Callable[[Any], str]]:
     words = WORDS[language]
     made = (
         speed,
+        speed_avx2,
         speed_short,
         scaling,
         scaling_prediction,

@@ -33,6 +33,8 @@ BUDGET: dict[str, Any] = {
 # What each arm changes in the paper's settings.
 ARMS: dict[str, dict[str, Any]] = {
     "as in the paper": {},
+    # How large chance is.  Its test tasks are others, too.
+    "another seed": {"seed": 1},
     "inner loss a mean": {"inner_reduction": "mean"},
     "first order": {"first_order": True},
     "one inner step": {"inner_steps": 1, "eval_inner_steps": 1},
