@@ -95,11 +95,12 @@ def main() -> None:
             parser.error(f"there is no arm {name!r}: choose from {', '.join(ARMS)}")
     keep_memory()
     path = RESULTS / "suspects.json"
-    runs = json.loads(path.read_text())["runs"] if path.exists() else {}
     for name in arguments.names or ARMS:
         folder = arguments.runs / name.replace(" ", "-").replace(",", "")
         result = measure(name, folder, arguments.omniglot_source)
         shorten(result)
+        # Read again each time: arms may run beside each other.
+        runs = json.loads(path.read_text())["runs"] if path.exists() else {}
         runs[name] = {"changes": ARMS[name], **result}
         # After every arm, so that none is lost.
         done = {arm: runs[arm] for arm in ARMS if arm in runs}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -227,3 +228,24 @@ def test_a_block_is_its_parts(build, threads, pool, shared):
         close(result[1], to_w)
         close(result[2], to_gamma)
         close(result[3], to_dy)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 7, 7), (1, 16, 16)])
+@pytest.mark.parametrize(("zero", "unit"), [(1.0, -255.0), (0.0, 255.0), (0.0, 1.0)])
+def test_gather(build, shape, zero, unit):
+    """Every byte, every turn, to the last bit what PyTorch's operators make of it."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (6, *shape), dtype=np.uint8)
+    images.flat[:256] = np.arange(256)
+    index, turns = random.integers(0, 6, 40), random.integers(0, 4, 40)
+    turned = np.stack([np.rot90(images[i], t, (1, 2)) for i, t in zip(index, turns, strict=True)])
+    expected = torch.from_numpy(turned).float() / unit + zero
+    assert torch.equal(kernels.gather(images, index, turns, zero, unit), expected)
+
+
+def test_gather_where_nothing_is_square(build):
+    images = np.arange(2 * 5 * 9, dtype=np.uint8).reshape(2, 1, 5, 9)
+    index, turns = np.array([1, 0, 1]), np.array([0, 2, 2])
+    turned = np.stack([images[1], images[0, :, ::-1, ::-1], images[1, :, ::-1, ::-1]])
+    found = kernels.gather(images, index, turns, 0.0, 1.0)
+    assert torch.equal(found, torch.from_numpy(turned).float())

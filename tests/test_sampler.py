@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from innerloop import Episodes, EpisodeSampler, UserError
+from innerloop import Episodes, EpisodeSampler, UserError, kernels
 from innerloop.data.base import ImageClasses
 
 
@@ -277,6 +277,16 @@ def test_inputs():
 def test_impossible_tasks_are_refused_with_the_reason(changes, message):
     with pytest.raises(UserError, match=message):
         sampler(**changes)
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+@pytest.mark.parametrize("inputs", ["ink", "unit", "raw"])
+def test_pixels_without_kernels_are_the_same(rotate, inputs):
+    one = sampler(rotate=rotate, inputs=inputs)
+    with kernels.without():
+        plain = one.batch(3, 2)
+    assert equal(one.batch(3, 2), plain)
+    assert plain.support_x.dtype == torch.float32
 
 
 @pytest.mark.parametrize(("start", "count"), [(0, 0), (0, -1), (-1, 2)])

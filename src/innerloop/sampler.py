@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from innerloop import kernels
 from innerloop.counter import make_key, random_bits
 from innerloop.data.base import ImageClasses
 from innerloop.episodes import Episodes
@@ -139,8 +140,11 @@ class EpisodeSampler:
         self._position = np.zeros(data.num_classes, dtype=np.int64)
         self._position[self.classes] = np.arange(len(self.classes))
         # Without the subclass of memory-mapped arrays, which costs time at every use.
-        self._images = np.asarray(data.images)
-        self._scale = self._make_scale()
+        self._images = np.ascontiguousarray(np.asarray(data.images))
+        # A byte b becomes zero + b / unit.
+        self._zero, self._unit = (0.0, 1.0 if inputs == "raw" else 255.0)
+        if inputs == "ink" and data.dark_ink:
+            self._zero, self._unit = 1.0, -255.0
         # The first episode of those planned ahead, their number, the plan.
         self._ahead: tuple[int, int, Plan] = (0, 0, self._plan(0, 0))
 
@@ -242,12 +246,10 @@ class EpisodeSampler:
         cut = self.n_way * self.k_shot
         # [T, N*K + N*Q] -> support sets of all tasks, then query sets of all tasks.
         images, turns, labels = (np.concatenate((a[:, :cut], a[:, cut:]), axis=None) for a in plan)
-        x = self._to_device(torch.from_numpy(self._fetch(images, turns)))
-        y = self._to_device(torch.from_numpy(labels))
+        x, y = self._pixels(images, turns), self._to_device(torch.from_numpy(labels))
         parts = []
-        for first, last in ((0, count * cut), (count * cut, len(labels))):
-            scaled = self._scaled(x[first:last])
-            parts += [scaled.view(count, -1, *self.input_shape), y[first:last].view(count, -1)]
+        for part in (slice(0, count * cut), slice(count * cut, None)):
+            parts += [x[part].view(count, -1, *self.input_shape), y[part].view(count, -1)]
         return Episodes(*parts)
 
     def _planned(self, start: int, count: int) -> Plan:
@@ -313,46 +315,24 @@ class EpisodeSampler:
     def _random(self, stream: int, start: int, count: int, width: int) -> np.ndarray:
         return random_bits(self._key, stream, start, count, width)
 
-    def _fetch(self, index: np.ndarray, turns: np.ndarray) -> np.ndarray:
-        """Images `[M]` by index, turned: `uint8` `[M, C, H, W]`."""
+    def _pixels(self, index: np.ndarray, turns: np.ndarray) -> torch.Tensor:
+        """Images `[M]` by index, turned and scaled: float32 `[M, C, H, W]`."""
+        if self.device.type == "cpu" and kernels.ready():
+            return kernels.gather(self._images, index, turns, self._zero, self._unit)
         images = self._images.take(index, axis=0)
         if self.rotate:
             for quarter in (1, 2, 3):
                 turned = turns == quarter
-                view = np.rot90(images[turned], quarter, axes=(-2, -1))
-                # NumPy is slow at turning and putting back in one pass.
-                images[turned] = np.ascontiguousarray(view)
-        return images
-
-    def _scaled(self, images: torch.Tensor) -> torch.Tensor:
-        """Bytes as float32, in the range that `inputs` names."""
-        x = images.to(torch.float32)
-        if self._scale is not None:
-            # zero + x / unit in a single pass over memory.
-            zero, unit = self._scale
-            rows = x.view(-1, len(unit))
-            torch.addcdiv(zero, rows, unit, out=rows)
-        return x
+                images[turned] = np.rot90(images[turned], quarter, axes=(-2, -1))
+        # Bytes travel to the device: a quarter of the traffic.
+        x = self._to_device(torch.from_numpy(images)).to(torch.float32)
+        return x.div_(self._unit).add_(self._zero)
 
     def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         """Send a new tensor on its way, without waiting for what the device still does."""
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
-
-    def _make_scale(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Vectors z and u such that a row of pixels x becomes z + x / u; None for x as it is."""
-        if self.inputs == "raw":
-            return None
-        inverted = self.inputs == "ink" and self.data.dark_ink
-        height, width = self.data.image_shape[1:]
-        # Long rows are fast, but both vectors should stay in the innermost cache.
-        length = height * width if height * width <= 2048 else width
-        zero, unit = (1.0, -255.0) if inverted else (0.0, 255.0)
-        return (
-            torch.full((length,), zero, device=self.device),
-            torch.full((length,), unit, device=self.device),
-        )
 
 
 def _reorder(rows: np.ndarray, order: np.ndarray) -> np.ndarray:

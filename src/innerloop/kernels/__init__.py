@@ -6,7 +6,9 @@ several element-wise operations in one pass.  They are plain C without PyTorch's
 compiled when the package is installed where there is a C compiler; everything works
 without them, more slowly.  `INNERLOOP_KERNELS=0` in the environment leaves them out.
 
-All tensors here are packed, with the channels innermost: images `[T, B, H, W, C]`,
+One more gathers the images of a meta-batch: by number, turned and scaled in one pass.
+
+All tensors here but these images are packed, with the channels innermost: images `[T, B, H, W, C]`,
 convolution weights `[T, KH, KW, in, out]`, batch-norm vectors `[T, C]`.
 """
 
@@ -21,6 +23,7 @@ from contextvars import ContextVar
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,9 +39,13 @@ def serve(x: Tensor, *channels: int) -> bool:
         x.device.type == "cpu"
         and x.dtype in _TYPES
         and all(c % LANES == 0 for c in channels)
-        and _use.get()
-        and _library() is not None
+        and ready()
     )
+
+
+def ready() -> bool:
+    """Whether there are kernels for this processor, and they are wanted."""
+    return _use.get() and _library() is not None
 
 
 @contextlib.contextmanager
@@ -88,6 +95,15 @@ class _Norm(ctypes.Structure):
     ]
 
 
+class _Gather(ctypes.Structure):
+    _fields_ = [
+        ("count", ctypes.c_long),
+        *((name, ctypes.c_int) for name in ("channels", "height", "width")),
+        *((name, ctypes.c_float) for name in ("zero", "unit")),
+        ("threads", ctypes.c_int),
+    ]
+
+
 def _call(name: str, *arguments: ctypes.Structure | Tensor | None) -> None:
     library = _library()
     assert library is not None
@@ -98,6 +114,32 @@ def _call(name: str, *arguments: ctypes.Structure | Tensor | None) -> None:
             for a in arguments
         )
     )
+
+
+def gather(
+    images: np.ndarray, index: np.ndarray, turns: np.ndarray, zero: float, unit: float
+) -> Tensor:
+    """Pictures by number, turned by quarters, as numbers `zero + byte / unit`.
+
+    Args:
+        images: `uint8` `[M, C, H, W]` in one piece; square where anything is turned.
+        index: `int64` `[K]`, which pictures; these are not checked.
+        turns: `int64` `[K]`, quarter turns 0 to 3 of each, as `numpy.rot90` counts them.
+
+    Returns:
+        float32 `[K, C, H, W]`.
+    """
+    library = _library()
+    assert library is not None
+    x = torch.empty(len(index), *images.shape[1:])
+    shape = _Gather(len(index), *images.shape[1:], zero, unit, torch.get_num_threads())
+    arrays = (images, np.ascontiguousarray(index), np.ascontiguousarray(turns))
+    library.gather_float32(
+        ctypes.byref(shape),
+        *(ctypes.c_void_p(array.ctypes.data) for array in arrays),
+        ctypes.c_void_p(x.data_ptr()),
+    )
+    return x
 
 
 def _conv(

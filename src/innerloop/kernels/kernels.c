@@ -1,4 +1,5 @@
-/* Convolution and batch norm of many tasks at once, each task with weights of its own.
+/* Convolution and batch norm of many tasks at once, each task with weights of its own; and the
+ * pictures that they begin with.
  *
  * Compiled by setup.py for the processors that it may meet; without a compiler
  * nothing is built, and PyTorch's operators do the work (see __init__.py).
@@ -44,6 +45,13 @@ typedef struct {
     int threads;
 } Norm;
 
+typedef struct {
+    long count;
+    int channels, height, width;
+    float zero, unit;
+    int threads;
+} Gather;
+
 /* Bytes of a vector: what a register holds.  (GCC keeps wider ones in memory, at a sixth of the
  * speed.) */
 #ifdef __AVX512F__
@@ -55,6 +63,8 @@ typedef struct {
 enum { BLOCK = 64 }; /* pixels whose channels stay in the nearest cache */
 
 static int at_most(int a, int b) { return a < b ? a : b; }
+
+#include "gather.inc"
 
 #define REAL float
 #define SINGLE 1
