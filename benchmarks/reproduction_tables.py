@@ -26,6 +26,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "support": "{}, support statistics",
         "seeds": "{} seeds",
         "of": "{:,} of {:,}",
+        "or": " or an ",
         "note": (
             "Accuracy in %, {tasks:,} test tasks for each seed, 95% interval over tasks; in "
             "brackets the lowest and the highest mean of a seed. Hours of one seed on one thread "
@@ -55,6 +56,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "support": "{}，仅支持集统计量",
         "seeds": "{} 个种子",
         "of": "{:,} / {:,}",
+        "or": " 或 ",
         "note": (
             "准确率（%），每个种子 {tasks:,} 个测试任务，95% 置信区间按任务计算；"
             "括号内是不同种子的均值中最低与最高者。"
@@ -110,12 +112,15 @@ def _pooled(reports: list[dict[str, Any]], setting: str, bn: str) -> str:
 def reproduce(words: dict[str, Any]) -> str:
     """Our figures beside the papers'."""
     settings = list(omniglot_settings())
-    rows, report = [], None
+    rows: list[str] = []
+    processors: set[str] = set()
+    report = None
     for name, row in ROWS.items():
         reports = _seeds(name)
         if not reports:
             continue
         report = reports[0]
+        processors |= {r["machine"]["processor"] for r in reports}
         steps = report["iterations"], report["planned_iterations"]
         ran = words["of"].format(*steps) if steps[0] < steps[1] else f"{steps[0]:,}"
         hours = statistics.fmean(r["seconds"] for r in reports) / 3600
@@ -130,6 +135,7 @@ def reproduce(words: dict[str, Any]) -> str:
             rows.append(f"| *{paper}* | {cells} | | |")
     assert report is not None
     text = words["note"].replace("{tasks:,}", f"{ROWS['ours'].tasks:,}")
+    text = text.replace("{processor}", words["or"].join(sorted(processors)))
     return table(words["head"].format(" | ".join(settings)), rows, note(text, report))
 
 
