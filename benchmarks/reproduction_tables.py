@@ -36,8 +36,8 @@ WORDS: dict[str, dict[str, Any]] = {
         "suspects_head": "| settings | changed | transductive | support statistics |",
         "suspects_note": (
             "20-way 1-shot under `finn2017`: accuracy in % on {tasks} test tasks, 95% interval "
-            "over tasks, after {iterations:,} outer steps of {batch} tasks, one seed; "
-            "PyTorch {torch}."
+            "over tasks, after {iterations:,} outer steps of {batch} tasks; one seed, and the "
+            "same test tasks, but in the row of another seed; PyTorch {torch}."
         ),
         "suspect_tests_head": "| the first of these, tested otherwise | accuracy |",
         "names": {"support": "support statistics"},
@@ -66,7 +66,9 @@ WORDS: dict[str, dict[str, Any]] = {
         "suspects_head": "| 设置 | 改动 | 直推式 | 仅支持集统计量 |",
         "suspects_note": (
             "`finn2017` 协议，20-way 1-shot：{tasks} 个测试任务上的准确率（%），95% 置信区间按任务"
-            "计算；{iterations:,} 个外循环步，每步 {batch} 个任务，单一种子；PyTorch {torch}。"
+            "计算；{iterations:,} 个外循环步，每步 {batch} 个任务；"
+            "除“换一个种子”一行外，种子与测试任务都相同；"
+            "PyTorch {torch}。"
         ),
         "suspect_tests_head": "| 上表第一行，换一种测法 | 准确率 |",
         "names": {
@@ -75,6 +77,7 @@ WORDS: dict[str, dict[str, Any]] = {
             "inner loss a mean": "内循环损失取平均",
             "first order": "一阶",
             "one inner step": "一个内循环步",
+            "one inner step, five in validation and test": "一个内循环步，验证与测试走五步",
             "random head": "随机初始化的分类头",
             "max-pooling, no strides": "最大池化，不用步长",
             "no turned classes in training": "训练时没有旋转的类别",

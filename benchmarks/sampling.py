@@ -3,7 +3,7 @@
 Our sampler, turned classes or not; a cache as the tutorial makes it, ten meta-batches ahead; and a
 PyTorch `DataLoader` that fetches image by image, without and with worker processes.  All end
 with a meta-batch of float32 tensors, and take turns, a few meta-batches each; the one with
-workers comes last.  What the memory allows at all is said by copying a meta-batch that is ready.
+workers comes last.  For scale, a meta-batch that is ready is copied: four bytes a pixel both ways.
 Then the time of sampling beside that of the training step that it feeds.
 Writes `benchmarks/results/sampling.json`; with names of settings, only these are measured again.
 """

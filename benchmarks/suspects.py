@@ -38,6 +38,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "inner loss a mean": {"inner_reduction": "mean"},
     "first order": {"first_order": True},
     "one inner step": {"inner_steps": 1, "eval_inner_steps": 1},
+    "one inner step, five in validation and test": {"inner_steps": 1},
     "random head": {"head": "random"},
     "max-pooling, no strides": {"pool": "max"},
     "no turned classes in training": {"rotate": False},

@@ -51,6 +51,14 @@ def test_both_languages_have_the_same_code(page):
     assert commands(page) == commands(other_language(page))
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if "zh" in page])
+def test_chinese_prose_has_chinese_punctuation(page):
+    text = (ROOT / page).read_text("utf-8")
+    prose = re.sub(r"^ *```.*?^ *```|`[^`\n]*`", "", text, flags=re.DOTALL | re.MULTILINE)
+    assert re.findall(r"[\u4e00-\u9fff][,;:?!](?:\s|$).*", prose) == []
+    assert re.findall(r"^#+[^# \n].*", prose, re.MULTILINE) == []
+
+
 @pytest.mark.parametrize(
     "page", [page for page in ENGLISH if page.startswith("docs") and "/tutorial/" not in page]
 )

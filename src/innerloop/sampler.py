@@ -140,7 +140,7 @@ class EpisodeSampler:
         self._position = np.zeros(data.num_classes, dtype=np.int64)
         self._position[self.classes] = np.arange(len(self.classes))
         # Without the subclass of memory-mapped arrays, which costs time at every use.
-        self._images = np.ascontiguousarray(np.asarray(data.images))
+        self._images = np.ascontiguousarray(data.images)
         # A byte b becomes zero + b / unit.
         self._zero, self._unit = (0.0, 1.0 if inputs == "raw" else 255.0)
         if inputs == "ink" and data.dark_ink:

@@ -123,8 +123,8 @@ def gather(
 
     Args:
         images: `uint8` `[M, C, H, W]` in one piece; square where anything is turned.
-        index: `int64` `[K]`, which pictures; these are not checked.
-        turns: `int64` `[K]`, quarter turns 0 to 3 of each, as `numpy.rot90` counts them.
+        index: integers `[K]`, which pictures; `ImageClasses` has checked that they are there.
+        turns: integers `[K]`, quarter turns 0 to 3 of each, as `numpy.rot90` counts them.
 
     Returns:
         float32 `[K, C, H, W]`.
@@ -133,7 +133,8 @@ def gather(
     assert library is not None
     x = torch.empty(len(index), *images.shape[1:])
     shape = _Gather(len(index), *images.shape[1:], zero, unit, torch.get_num_threads())
-    arrays = (images, np.ascontiguousarray(index), np.ascontiguousarray(turns))
+    # Not through _call: PyTorch makes no tensor of a memory-mapped array that is read-only.
+    arrays = (images, *(np.ascontiguousarray(a, dtype=np.int64) for a in (index, turns)))
     library.gather_float32(
         ctypes.byref(shape),
         *(ctypes.c_void_p(array.ctypes.data) for array in arrays),

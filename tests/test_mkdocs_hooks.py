@@ -1,0 +1,34 @@
+"""What the site does to the text of a page."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).parent.parent / "mkdocs_hooks.py"
+
+
+@pytest.fixture(scope="module")
+def hooks():
+    specification = importlib.util.spec_from_file_location("mkdocs_hooks", FILE)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_lines_of_chinese_are_joined_and_code_is_not(hooks):
+    text = "前半句，\n  后半句。\n\n下一段\n```text\n甲\n乙\n```\nplain\ntext\n"
+    joined = "前半句，后半句。\n\n下一段\n```text\n甲\n乙\n```\nplain\ntext\n"
+    assert hooks.on_page_markdown(text) == joined
+
+
+@pytest.mark.parametrize("formula", ["\\theta'", "\\theta'_{\\text{head}}"])
+def test_primes_are_no_superscripts(hooks, formula):
+    shown = hooks.on_page_content(rf'<span class="arithmatex">\({formula}\)</span>')
+    assert "&#x02032;</mo>" in shown
+    assert "sup>" not in shown
+
+
+def test_a_formula_on_a_line_of_its_own_scrolls(hooks):
+    shown = hooks.on_page_content(r'<div class="arithmatex">\[a = b\]</div>')
+    assert shown.startswith('<div class="formula"><math')
