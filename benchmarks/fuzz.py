@@ -152,25 +152,19 @@ def zip_archives(home: Path) -> Read:
     pictures = [_picture(seed, "1", "PNG", (105, 105)) for seed in range(4)]
     names = [f"images_background/Greek/character0{i}/0394_0{i}.png" for i in range(4)]
     seed, path = _zip(zip(names, pictures, strict=True)), home / "images_background.zip"
+    kinds = ("../../{}", "/etc/{}", "a\\..\\..\\{}", "C:{}", "{}\x00", "{}/", "{}" * 50)
 
     def read(draw: random.Random) -> None:
         data = mutated(draw, [seed])
         if draw.random() < 0.5:
-            # A sound archive of unsound entries.
-            kinds = (
-                "../../{}",
-                "/etc/{}",
-                "a\\..\\..\\{}",
-                "C:{}",
-                "{}\x00",
-                "{}/",
-                "{}" * 50,
-                "{}",
-            )
-            data = _zip(
-                (draw.choice(kinds).replace("{}", name), mutated(draw, [picture]))
-                for name, picture in zip(names, pictures, strict=True)
-            )
+            # A sound archive in which an entry here and there is unsound.
+            entries = []
+            for name, picture in zip(names, pictures, strict=True):
+                kind = draw.choice(kinds) if draw.random() < 0.2 else "{}"
+                changed = draw.random() < 0.2
+                data = _sound_png(mutated(draw, [picture])) if changed else picture
+                entries.append((kind.replace("{}", name), data))
+            data = _zip(entries)
         path.write_bytes(data)
         with open_drawings(path) as drawings:
             for key in drawings.crcs:
@@ -459,7 +453,9 @@ def _zip(entries: Any) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in entries:
-            archive.writestr(name, data)
+            # A date of its own: by today's, the inputs would be others at every run.
+            entry = zipfile.ZipInfo(name, date_time=(2015, 12, 11, 0, 0, 0))
+            archive.writestr(entry, data, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 import tracemalloc
 import zlib
 
@@ -62,6 +63,13 @@ def test_changes_are_a_function_of_the_seed():
     seeds = [b"some valid input 123", b"another"]
     assert fuzz.mutated(random.Random(3), seeds) == fuzz.mutated(random.Random(3), seeds)
     assert len({fuzz.mutated(random.Random(i), seeds) for i in range(100)}) > 60
+
+
+def test_archives_are_the_same_on_any_day(monkeypatch):
+    """Their entries once had the day's date: on some days every changed archive was refused."""
+    first = fuzz._zip([("a", b"1")])
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    assert fuzz._zip([("a", b"1")]) == first
 
 
 def test_a_picture_that_would_fill_the_memory_is_refused_unread(tmp_path):
