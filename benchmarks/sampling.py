@@ -35,8 +35,7 @@ from innerloop.run_folder import new_state
 from innerloop.trainer import apply_gradient
 
 ROUNDS = 10
-# Of each contestant in a round: the tutorial's cache is filled for every ten of them, our sampler
-# plans for 32.
+# Of each contestant in a round: the tutorial's cache is filled for every ten of them.
 META_BATCHES = 64
 TUTORIAL, WORKERS = "the tutorial's cache", "DataLoader, 2 workers"
 COPY = "a mere copy"

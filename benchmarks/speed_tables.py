@@ -216,7 +216,7 @@ def sampling(words: dict[str, str]) -> str:
 
 def sampling_share(words: dict[str, str]) -> str:
     rows = [
-        f"| `{preset}` | {row['sampling_ms']:.2f} | {row['step_ms']:.1f} | {row['share']:.1%} |"
+        f"| `{preset}` | {row['sampling_ms']:.2f} | {row['step_ms']:.1f} | {row['share']:.2%} |"
         for preset, row in read("sampling")["runs"]["steps"].items()
     ]
     return table(words["share_head"], rows)

@@ -279,14 +279,24 @@ def test_impossible_tasks_are_refused_with_the_reason(changes, message):
         sampler(**changes)
 
 
-@pytest.mark.parametrize("rotate", [False, True])
-@pytest.mark.parametrize("inputs", ["ink", "unit", "raw"])
-def test_pixels_without_kernels_are_the_same(rotate, inputs):
-    one = sampler(rotate=rotate, inputs=inputs)
-    with kernels.without():
-        plain = one.batch(3, 2)
-    assert equal(one.batch(3, 2), plain)
-    assert plain.support_x.dtype == torch.float32
+def test_only_the_choice_of_images_is_compiled_for_another_device(monkeypatch):
+    """There PyTorch's operators make numbers of them; here the processor stands for the device."""
+    one = sampler(rotate=True, inputs="ink")
+    expected = one.batch(3, 2)
+    monkeypatch.setattr(one, "device", torch.device("meta"))
+    monkeypatch.setattr(one, "_to_device", lambda tensor: tensor)
+    monkeypatch.setattr(one, "_plan", None)
+    if not kernels.ready():
+        pytest.skip("there are no kernels for this processor")
+    assert equal(one.batch(3, 2), expected)
+
+
+def test_classes_that_there_are_not_are_refused():
+    """Compiled code would read elsewhere."""
+    with pytest.raises(IndexError):
+        EpisodeSampler(numbered(), [0, 1, 2, 3, 12], k_query=3)
+    last = EpisodeSampler(numbered(), [0, 1, 2, 3, -1], k_query=3)
+    assert last.class_names[-1] == numbered().names[11]
 
 
 @pytest.mark.parametrize(("start", "count"), [(0, 0), (0, -1), (-1, 2)])

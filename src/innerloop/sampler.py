@@ -22,9 +22,6 @@ INPUTS = {
     "raw": "x as it is, 0 to 255",
 }
 
-# Meta-batches that are planned at a time, and the most episodes that this may come to.
-AHEAD, MOST_AHEAD = 32, 512
-
 # Image numbers, quarter turns and labels, each [T, N*K + N*Q], support sets first.
 Plan = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -124,12 +121,14 @@ class EpisodeSampler:
         device: str | torch.device = "cpu",
     ) -> None:
         self.data = data
-        self.classes = np.arange(data.num_classes) if classes is None else np.asarray(classes)
+        # The indices of those that are asked for: none but classes that there are.
+        self.classes = np.arange(data.num_classes)[slice(None) if classes is None else classes]
         self.n_way, self.k_shot, self.k_query = n_way, k_shot, k_query
         self.seed, self.split, self.rotate, self.inputs = seed, split, rotate, inputs
         self.within_group, self.split_name, self.labels = within_group, split_name, labels
         self.device = torch.device(device)
         self._key = make_key(seed, split)
+        self._num_turns = 4 if rotate else 1
         self._check()
         pools = self._group_pools() if within_group else [self.classes]
         # Pool p is _pooled[_pool_start[p] : _pool_start[p] + _pool_size[p]].
@@ -145,8 +144,28 @@ class EpisodeSampler:
         self._zero, self._unit = (0.0, 1.0 if inputs == "raw" else 255.0)
         if inputs == "ink" and data.dark_ink:
             self._zero, self._unit = 1.0, -255.0
-        # The first episode of those planned ahead, their number, the plan.
-        self._ahead: tuple[int, int, Plan] = (0, 0, self._plan(0, 0))
+        self._compiled = kernels.EpisodeSource(
+            {
+                "images": self._images,
+                "pooled": self._pooled,
+                "pool_start": self._pool_start,
+                "pool_size": self._pool_size,
+                "starts": data.starts,
+                "counts": data.counts,
+                "position": self._position,
+            },
+            {
+                "key": self._key,
+                "pools": len(pools),
+                "n_way": n_way,
+                "k_shot": k_shot,
+                "k_query": k_query,
+                "turns": self._num_turns,
+                "by_class": labels == "class",
+                "zero": self._zero,
+                "unit": self._unit,
+            },
+        )
 
     @property
     def data_name(self) -> str:
@@ -166,7 +185,7 @@ class EpisodeSampler:
     @property
     def num_classes(self) -> int:
         """Classes to draw from, turned ones counted."""
-        return len(self.classes) * (4 if self.rotate else 1)
+        return len(self.classes) * self._num_turns
 
     def protocol(self) -> dict[str, Any]:
         """What a result needs to say of its tasks, as plain values."""
@@ -242,32 +261,25 @@ class EpisodeSampler:
             raise UserError(
                 f"a batch has at least one episode, from 0 on: not {count} from {start}"
             )
-        plan = self._planned(start, count)
+        if self.device.type == "cpu" and kernels.ready():
+            return Episodes(*self._compiled.make(start, count))
+        plan = self._compiled.plan if kernels.ready() else self._plan
         cut = self.n_way * self.k_shot
         # [T, N*K + N*Q] -> support sets of all tasks, then query sets of all tasks.
-        images, turns, labels = (np.concatenate((a[:, :cut], a[:, cut:]), axis=None) for a in plan)
+        images, turns, labels = (
+            np.concatenate((a[:, :cut], a[:, cut:]), axis=None) for a in plan(start, count)
+        )
         x, y = self._pixels(images, turns), self._to_device(torch.from_numpy(labels))
         parts = []
         for part in (slice(0, count * cut), slice(count * cut, None)):
             parts += [x[part].view(count, -1, *self.input_shape), y[part].view(count, -1)]
         return Episodes(*parts)
 
-    def _planned(self, start: int, count: int) -> Plan:
-        """The plan of some episodes.
-
-        Many episodes are planned in little more time than one, so some meta-batches are planned
-        ahead.
-        """
-        first, ahead, plan = self._ahead
-        if not first <= start <= start + count <= first + ahead:
-            first, ahead = start, max(count, min(AHEAD * count, MOST_AHEAD))
-            plan = self._plan(first, ahead)
-            self._ahead = first, ahead, plan
-        images, turns, labels = (a[start - first : start - first + count] for a in plan)
-        return images, turns, labels
-
     def _plan(self, start: int, count: int) -> Plan:
-        """Which images make up the support and the query sets, in which order."""
+        """Which images make up the support and the query sets, in which order.
+
+        `kernels/episodes.inc` does the same, compiled.
+        """
         images, rotations, classes = self.indices(start, count)
         k, q = self.k_shot, self.k_query
         numbers = classes if self.labels == "class" else np.arange(self.n_way)
@@ -292,7 +304,7 @@ class EpisodeSampler:
             0..num_classes-1.
         """
         n, per_class = self.n_way, self.k_shot + self.k_query
-        num_turns = 4 if self.rotate else 1
+        num_turns = self._num_turns
         pool = self._random(_POOLS, start, count, 1) % np.uint64(len(self._pool_size))
         pool = pool.astype(np.int64)
         upper = self._pool_size[pool] * num_turns
@@ -317,8 +329,6 @@ class EpisodeSampler:
 
     def _pixels(self, index: np.ndarray, turns: np.ndarray) -> torch.Tensor:
         """Images `[M]` by index, turned and scaled: float32 `[M, C, H, W]`."""
-        if self.device.type == "cpu" and kernels.ready():
-            return kernels.gather(self._images, index, turns, self._zero, self._unit)
         images = self._images.take(index, axis=0)
         if self.rotate:
             for quarter in (1, 2, 3):

@@ -6,7 +6,7 @@ several element-wise operations in one pass.  They are plain C without PyTorch's
 compiled when the package is installed where there is a C compiler; everything works
 without them, more slowly.  `INNERLOOP_KERNELS=0` in the environment leaves them out.
 
-One more gathers the images of a meta-batch: by number, turned and scaled in one pass.
+Two more draw the episodes of a meta-batch, and fetch their images, turned and scaled in one pass.
 
 All tensors here but these images are packed, with the channels innermost: images `[T, B, H, W, C]`,
 convolution weights `[T, KH, KW, in, out]`, batch-norm vectors `[T, C]`.
@@ -95,12 +95,25 @@ class _Norm(ctypes.Structure):
     ]
 
 
-class _Gather(ctypes.Structure):
+class _Source(ctypes.Structure):
     _fields_ = [
-        ("count", ctypes.c_long),
-        *((name, ctypes.c_int) for name in ("channels", "height", "width")),
+        ("key", ctypes.c_uint64),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                *("pooled", "pool_start", "pool_size"),
+                *("starts", "counts", "position", "images"),
+            )
+        ),
+        ("pools", ctypes.c_long),
+        *(
+            (name, ctypes.c_int)
+            for name in (
+                *("n_way", "k_shot", "k_query", "turns", "by_class"),
+                *("channels", "height", "width"),
+            )
+        ),
         *((name, ctypes.c_float) for name in ("zero", "unit")),
-        ("threads", ctypes.c_int),
     ]
 
 
@@ -116,31 +129,65 @@ def _call(name: str, *arguments: ctypes.Structure | Tensor | None) -> None:
     )
 
 
-def gather(
-    images: np.ndarray, index: np.ndarray, turns: np.ndarray, zero: float, unit: float
-) -> Tensor:
-    """Pictures by number, turned by quarters, as numbers `zero + byte / unit`.
+class EpisodeSource:
+    """Draws the episodes of an `EpisodeSampler`, and fetches their images.
 
     Args:
-        images: `uint8` `[M, C, H, W]` in one piece; square where anything is turned.
-        index: integers `[K]`, which pictures; `ImageClasses` has checked that they are there.
-        turns: integers `[K]`, quarter turns 0 to 3 of each, as `numpy.rot90` counts them.
-
-    Returns:
-        float32 `[K, C, H, W]`.
+        arrays: by the names that they have in `kernels.c`: `images` `uint8` `[M, C, H, W]`, the
+            others `int64`, with one number a class.  Nothing is checked here: a number that
+            is not that of an image reads elsewhere.
+        settings: the numbers, by name.
     """
-    library = _library()
-    assert library is not None
-    x = torch.empty(len(index), *images.shape[1:])
-    shape = _Gather(len(index), *images.shape[1:], zero, unit, torch.get_num_threads())
-    # Not through _call: PyTorch makes no tensor of a memory-mapped array that is read-only.
-    arrays = (images, *(np.ascontiguousarray(a, dtype=np.int64) for a in (index, turns)))
-    library.gather_float32(
-        ctypes.byref(shape),
-        *(ctypes.c_void_p(array.ctypes.data) for array in arrays),
-        ctypes.c_void_p(x.data_ptr()),
-    )
-    return x
+
+    def __init__(self, arrays: dict[str, np.ndarray], settings: dict[str, float]) -> None:
+        dtypes = {"images": np.uint8}
+        self._arrays = {
+            name: np.ascontiguousarray(array, dtype=dtypes.get(name, np.int64))
+            for name, array in arrays.items()
+        }
+        addresses = {name: array.ctypes.data for name, array in self._arrays.items()}
+        channels, height, width = arrays["images"].shape[1:]
+        self._source = _Source(
+            **addresses, **settings, channels=channels, height=height, width=width
+        )
+        n, k, q = (self._source.n_way, self._source.k_shot, self._source.k_query)
+        self._sizes = n * k, n * q
+        self._shape = channels, height, width
+
+    def plan(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What is in `count` episodes from `start` on.
+
+        Returns:
+            Numbers of images, quarter turns as `numpy.rot90` counts them, and labels; each
+            `int64` `[count, N*K + N*Q]`, the support set first.
+        """
+        index, turns, labels = np.empty((3, count, sum(self._sizes)), dtype=np.int64)
+        addresses = [array.ctypes.data for array in (index, turns, labels)]
+        self._run("plan_episodes", start, count, addresses)
+        return index, turns, labels
+
+    def make(self, start: int, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The images, float32 `[count, N*K, C, H, W]`, and labels `[count, N*K]` of the support
+        sets, and those of the query sets."""
+        support, query = self._sizes
+        out = (
+            torch.empty(count, support, *self._shape),
+            torch.empty(count, support, dtype=torch.int64),
+            torch.empty(count, query, *self._shape),
+            torch.empty(count, query, dtype=torch.int64),
+        )
+        self._run("make_episodes", start, count, [tensor.data_ptr() for tensor in out])
+        return out
+
+    def _run(self, name: str, start: int, count: int, out: list[int]) -> None:
+        # Not through _call: PyTorch makes no tensor of a memory-mapped array that is read-only.
+        getattr(_library(), name)(
+            ctypes.byref(self._source),
+            ctypes.c_uint64(start),
+            ctypes.c_long(count),
+            torch.get_num_threads(),
+            *map(ctypes.c_void_p, out),
+        )
 
 
 def _conv(

@@ -1,5 +1,5 @@
 /* Convolution and batch norm of many tasks at once, each task with weights of its own; and the
- * pictures that they begin with.
+ * episodes that they begin with.
  *
  * Compiled by setup.py for the processors that it may meet; without a compiler
  * nothing is built, and PyTorch's operators do the work (see __init__.py).
@@ -45,12 +45,19 @@ typedef struct {
     int threads;
 } Norm;
 
+/* Where episodes come from; the arrays and their meaning are those of EpisodeSampler. */
 typedef struct {
-    long count;
+    uint64_t key;
+    const int64_t *pooled, *pool_start, *pool_size; /* classes to draw from, pool by pool */
+    const int64_t *starts, *counts, *position;      /* of each class of the data */
+    const uint8_t *images;                          /* [M, C, H, W] */
+    long pools;
+    int n_way, k_shot, k_query;
+    int turns;    /* 4 where turned classes count as further ones, otherwise 1 */
+    int by_class; /* whether labels are numbers among all classes */
     int channels, height, width;
-    float zero, unit;
-    int threads;
-} Gather;
+    float zero, unit; /* a byte b becomes zero + b / unit */
+} Source;
 
 /* Bytes of a vector: what a register holds.  (GCC keeps wider ones in memory, at a sixth of the
  * speed.) */
@@ -64,8 +71,6 @@ enum { BLOCK = 64 }; /* pixels whose channels stay in the nearest cache */
 
 static int at_most(int a, int b) { return a < b ? a : b; }
 
-#include "gather.inc"
-
 #define REAL float
 #define SINGLE 1
 #define INT int32_t
@@ -74,6 +79,7 @@ static int at_most(int a, int b) { return a < b ? a : b; }
 #include "convolution.inc"
 #include "norm.inc"
 #include "block.inc"
+#include "episodes.inc"
 #undef REAL
 #undef INT
 #undef NAME
