@@ -32,6 +32,12 @@ def omniglot_source() -> Path:
     return source
 
 
+@pytest.fixture
+def omniglot_by_default(omniglot_source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`innerloop.data.omniglot()` finds the archives, here and in processes that are started."""
+    monkeypatch.setenv("INNERLOOP_OMNIGLOT", str(omniglot_source))
+
+
 @pytest.fixture(scope="session")
 def omniglot_data(omniglot_source: Path) -> ImageClasses:
     """Omniglot, prepared once for all tests."""

@@ -73,8 +73,10 @@ def test_the_python_of_the_docs_runs(page, capsys):
     [page for page in tutorial_pages("en") if page.stem not in CHAPTERS],
     ids=lambda page: page.stem,
 )
-def test_the_tutorial_runs_and_prints_what_it_says(page, tmp_path):
+def test_the_tutorial_runs_and_prints_what_it_says(page, tmp_path, request):
     """The pages that are no notebooks as well; those run in test_notebooks.py."""
+    if "omniglot()" in page.read_text("utf-8"):
+        request.getfixturevalue("omniglot_by_default")
     for block, out in run(page, tmp_path):
         assert same_output(out, block[2] or ""), f"{block[1]}\n{out}"
     assert {file.name for file in tmp_path.glob("*.png")} == pictures(page)
