@@ -127,6 +127,7 @@ def test_wrong_use_gets_one_clear_line(change, message, folders, tmp_path, capsy
         (support / "a" / "1.png").write_bytes(b"no picture")
     elif change == "no query":
         query = tmp_path / "nothing.png"
+        (support / "a" / "1.png").write_bytes(b"not read before it is known what to classify")
     elif change == "empty query":
         query = tmp_path / "empty"
         query.mkdir()

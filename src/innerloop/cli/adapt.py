@@ -132,6 +132,8 @@ def _query_files(places: tuple[Path, ...]) -> list[Path]:
     """The pictures to classify, in the order given, those of a folder by name."""
     files: list[Path] = []
     for place in places:
+        if not place.exists():
+            raise UserError(f"{place} does not exist")
         inside = _pictures(place) if place.is_dir() else [place]
         if not inside:
             raise UserError(f"{place} holds no pictures")

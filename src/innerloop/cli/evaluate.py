@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from innerloop.errors import UserError
+from innerloop.errors import UserError, at_least
 
 DESCRIPTION = """Test a trained network on tasks that it has not seen.
 
@@ -70,6 +70,7 @@ def main(argv: list[str]) -> int:
     from innerloop.loading import load_for
     from innerloop.report import TerminalReport, format_result
 
+    at_least(2, tasks=arguments.tasks)  # Before it says that it is testing.
     keep_memory()
     loaded, sampler = load_for(arguments.run, part=arguments.part, **_changes(arguments))
     with TerminalReport().testing(arguments.tasks) as on_progress:
