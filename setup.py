@@ -17,6 +17,8 @@ setup(
             depends=sorted(glob("src/innerloop/kernels/*.inc")),
             # -fopenmp is not for the linker: PyTorch brings the OpenMP library that counts.
             extra_compile_args=["-O3", "-ffp-contract=fast", "-fopenmp", *flags],
+            # Without names for debuggers, which would be two thirds of the wheel.
+            extra_link_args=["-s"],
             optional=True,
         )
         for name, flags in VARIANTS.items()

@@ -83,7 +83,7 @@ ORDERS = ("first", "second")
 
 
 def multiply_adds(work: Workload, order: str) -> int:
-    """Multiply-adds of one meta-gradient that no algorithm which computes it can do without.
+    """Multiply-adds of the layers in one meta-gradient, as layers are usually counted.
 
     A layer's forward pass, the derivative with respect to its weights and that with respect to
     its inputs cost the same, f; the first layer's inputs have no derivative.  An inner step
@@ -92,7 +92,8 @@ def multiply_adds(work: Workload, order: str) -> int:
     two products again, and two for each derivative that was taken.
 
     Where the head starts with equal rows, as in A, the first step's derivatives of the body happen
-    to be zero.  They are counted all the same: after the first outer step they are not.
+    to be zero.  They are counted all the same: after the first outer step they are not.  So are
+    products with the zeros of the padding, of which our engine leaves many out.
     """
     # Our own network does not go layer by layer.
     model, sizes = Plain(work.make()), []

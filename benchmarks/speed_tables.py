@@ -23,7 +23,7 @@ WORDS = {
         "18 GB": "it takes 18 GB of memory",
         "note": (
             "Milliseconds of one meta-gradient, median, and how many times as long as ours. Floor: "
-            "the multiply-adds that cannot be done without, at this machine's rate for a "
+            "the multiply-adds of the layers at this machine's rate for a "
             "matrix product. Two threads of an {processor} ({gflops} GFLOP/s), PyTorch {torch}. "
             "*: not quite the same gradient, see below."
         ),
@@ -67,7 +67,7 @@ WORDS = {
         "left_out": "未测：{}",
         "18 GB": "需要 18 GB 内存",
         "note": (
-            "一次元梯度的毫秒数（中位数），以及它是我们用时的多少倍。下限：必不可少的乘加运算次数"
+            "一次元梯度的毫秒数（中位数），以及它是我们用时的多少倍。下限：各层的乘加运算次数"
             "除以本机的矩阵乘法速度。{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
             "*：并非完全相同的梯度，见下文。"
         ),

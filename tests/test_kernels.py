@@ -56,6 +56,12 @@ CONVS = [
     (5, 1, 9, 8, 3, 80, 1, 2, 0),
     (1, 40, 4, 4, 16, 32, 3, 2, 1),
     (1, 1, 60, 50, 16, 16, 3, 1, 1),
+    # Much of these is padding.
+    (2, 90, 1, 1, 16, 32, 3, 2, 2),
+    (3, 5, 7, 7, 64, 64, 3, 2, 2),
+    (2, 3, 3, 2, 32, 16, 3, 1, 2),
+    (1, 3, 7, 5, 16, 48, 2, 3, 3),
+    (4, 2, 2, 2, 16, 16, 5, 1, 4),
 ]
 
 
@@ -157,13 +163,14 @@ def test_serve_only_what_they_can():
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_the_number_of_threads_changes_nothing(build, threads):
+@pytest.mark.parametrize("how", [(1, 1), (3, 4)])  # stride and padding: little of it, and much
+def test_the_number_of_threads_changes_nothing(build, threads, how):
     x, w = packed(2, 5, 9, 9, 16, dtype=torch.float32), packed(2, 3, 3, 16, 16, dtype=torch.float32)
     one, zero = torch.ones(2, 16), torch.zeros(2, 16)
 
     def everything():
-        y = kernels.conv_forward(x, w, 1, 1)
-        dx, dw = kernels.conv_inputs(y, w, (9, 9), 1, 1), kernels.conv_weights(x, y, (3, 3), 1, 1)
+        y = kernels.conv_forward(x, w, *how)
+        dx, dw = kernels.conv_inputs(y, w, (9, 9), *how), kernels.conv_weights(x, y, (3, 3), *how)
         z, mean, scale, place = kernels.norm_forward(y, one, zero, 1e-5, True, True)
         back = kernels.norm_backward(y, one, mean, scale, place, z, True)
         second = kernels.norm_second(y, one, mean, scale, place, z, (y, one, one), True)
@@ -182,10 +189,11 @@ def test_the_number_of_threads_changes_nothing(build, threads):
 @pytest.mark.parametrize("threads", [1, 2, 8])  # tasks apart, and all tasks at once
 @pytest.mark.parametrize("pool", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_block_is_its_parts(build, threads, pool, shared):
-    tasks, eps, how = 3, 1e-5, (1, 1, pool, True)
-    # Large enough for a task's images to be taken a few at a time.
-    x = packed(tasks, 5, 30, 30, 16, dtype=torch.float64)
+@pytest.mark.parametrize(("size", "stride", "padding"), [(30, 1, 1), (7, 2, 2)])
+def test_a_block_is_its_parts(build, threads, pool, shared, size, stride, padding):
+    tasks, eps, how = 3, 1e-5, (stride, padding, pool, True)
+    # Large enough for a task's images to be taken a few at a time; or mostly padding.
+    x = packed(tasks, 5, size, size, 16, dtype=torch.float64)
     w = packed(1 if shared else tasks, 3, 3, 16, 64, dtype=torch.float64)
     gamma, beta = packed(tasks, 64, dtype=torch.float64), torch.zeros(tasks, 64).double()
     before = torch.get_num_threads()
@@ -203,7 +211,7 @@ def test_a_block_is_its_parts(build, threads, pool, shared):
 
     conv = kernels.conv_forward
     weights, inputs = kernels.conv_weights, kernels.conv_inputs
-    close(z, conv(x, w, 1, 1))
+    close(z, conv(x, w, stride, padding))
     for ours, part in zip(
         (y, mean, scale, place), kernels.norm_forward(z, gamma, beta, eps, pool, True), strict=True
     ):
@@ -211,18 +219,23 @@ def test_a_block_is_its_parts(build, threads, pool, shared):
     dz, *vectors = kernels.norm_backward(z, gamma, mean, scale, place, dy, pool)
     close(dgamma, vectors[0])
     close(dbeta, vectors[1])
-    close(dw, weights(x, dz, (3, 3), 1, 1))
-    close(dx, inputs(dz, w, (30, 30), 1, 1))
+    close(dw, weights(x, dz, (3, 3), stride, padding))
+    close(dx, inputs(dz, w, (size, size), stride, padding))
     vx, vw, a, b = along
-    for result, direct in ((second, conv(vx, w, 1, 1)), (first_layer, torch.zeros_like(z))):
-        to_dz = direct + conv(x, vw, 1, 1)
+    for result, direct in (
+        (second, conv(vx, w, stride, padding)),
+        (first_layer, torch.zeros_like(z)),
+    ):
+        to_dz = direct + conv(x, vw, stride, padding)
         to_z, to_gamma, to_dy = kernels.norm_second(
             z, gamma, mean, scale, place, dy, (to_dz, a, b), pool
         )
-        to_w = weights(x, to_z, (3, 3), 1, 1)
+        to_w = weights(x, to_z, (3, 3), stride, padding)
         if result is second:
-            to_w = to_w + weights(vx, dz, (3, 3), 1, 1)
-            to_x = inputs(dz, vw, (30, 30), 1, 1) + inputs(to_z, w, (30, 30), 1, 1)
+            to_w = to_w + weights(vx, dz, (3, 3), stride, padding)
+            to_x = inputs(dz, vw, (size, size), stride, padding) + inputs(
+                to_z, w, (size, size), stride, padding
+            )
             close(result[0], to_x)
         else:
             assert result[0] is None

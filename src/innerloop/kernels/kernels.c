@@ -76,6 +76,7 @@ static int at_most(int a, int b) { return a < b ? a : b; }
 #define INT int32_t
 #define NAME(f) f##_float32
 #include "product.inc"
+#include "taps.inc"
 #include "convolution.inc"
 #include "norm.inc"
 #include "block.inc"
@@ -90,6 +91,7 @@ static int at_most(int a, int b) { return a < b ? a : b; }
 #define INT int64_t
 #define NAME(f) f##_float64
 #include "product.inc"
+#include "taps.inc"
 #include "convolution.inc"
 #include "norm.inc"
 #include "block.inc"
