@@ -163,14 +163,22 @@ def test_serve_only_what_they_can():
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("how", [(1, 1), (3, 4)])  # stride and padding: little of it, and much
-def test_the_number_of_threads_changes_nothing(build, threads, how):
-    x, w = packed(2, 5, 9, 9, 16, dtype=torch.float32), packed(2, 3, 3, 16, 16, dtype=torch.float32)
-    one, zero = torch.ones(2, 16), torch.zeros(2, 16)
+@pytest.mark.parametrize(
+    ("shape", "how"),
+    [
+        ((2, 5, 9, 9, 16), (1, 1)),
+        ((2, 5, 9, 9, 16), (3, 4)),  # Stride and padding: much of it.
+        ((1, 110, 3, 3, 16), (2, 1)),  # Groups of images that do not come out even.
+    ],
+)
+def test_the_number_of_threads_changes_nothing(build, threads, shape, how):
+    tasks, _, *size, channels = shape
+    x, w = packed(*shape, dtype=torch.float32), packed(tasks, 3, 3, 16, 16, dtype=torch.float32)
+    one, zero = torch.ones(tasks, channels), torch.zeros(tasks, channels)
 
     def everything():
         y = kernels.conv_forward(x, w, *how)
-        dx, dw = kernels.conv_inputs(y, w, (9, 9), *how), kernels.conv_weights(x, y, (3, 3), *how)
+        dx, dw = kernels.conv_inputs(y, w, size, *how), kernels.conv_weights(x, y, (3, 3), *how)
         z, mean, scale, place = kernels.norm_forward(y, one, zero, 1e-5, True, True)
         back = kernels.norm_backward(y, one, mean, scale, place, z, True)
         second = kernels.norm_second(y, one, mean, scale, place, z, (y, one, one), True)
