@@ -255,16 +255,29 @@ def processor() -> str:
     return next((x.split(":")[1].strip() for x in lines if "model name" in x), platform.machine())
 
 
-def matrix_product_rate() -> float:
+def graphics(device: str) -> dict[str, str]:
+    """The GPU's name, as an entry of a report; nothing for a CPU."""
+    return {} if device == "cpu" else {"gpu": torch.cuda.get_device_name(device)}
+
+
+def matrix_product_rate(device: str = "cpu") -> float:
     """GFLOP/s of a float32 matrix product, the yardstick for times on other machines."""
-    a = torch.rand(2048, 2048)
+    size = 2048 if device == "cpu" else 8192
+    a = torch.rand(size, size, device=device)
+
+    def wait() -> None:
+        if device != "cpu":
+            torch.cuda.synchronize()
+
     a @ a
+    wait()
     times = []
     for _ in range(10):
         start = time.perf_counter()
         a @ a
+        wait()
         times.append(time.perf_counter() - start)
-    return 2 * 2048**3 / sorted(times)[5] / 1e9
+    return 2 * size**3 / sorted(times)[5] / 1e9
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ All contestants run in one process, one after the other in every round; before t
 timed, each one's meta-gradient is compared with ours on the same episodes, in double
 precision.  Writes `benchmarks/results/speed.json` and `docs/img/speed.png`; with names of
 workloads, only these are measured again.  `--quick` takes two rounds and writes nothing.
+With `--device cuda` everything is measured on a GPU, ours from recordings as in training, and
+goes to `speed-gpu.json`.
 """
 
 from __future__ import annotations
@@ -22,11 +24,22 @@ import torch
 from torch import nn
 
 import innerloop
-from benchmarks.figures import RESULTS, matrix_product_rate, write_report
+from benchmarks.figures import RESULTS, graphics, matrix_product_rate, write_report
 from benchmarks.peers import PEERS, TASK_BY_TASK, Plain, exact_vmap, installed
 from innerloop import Episodes
 from innerloop.allocator import keep_memory
+from innerloop.functional import Params
 from innerloop.models import Conv4, TutorialConv
+from innerloop.precision import PRECISIONS, products
+from innerloop.recorded import RecordedMetaGradient
+
+MetaGradient = Callable[[], Params]
+# On a GPU, by precision.
+OURS = {
+    "float32": "innerloop",
+    "tf32": "innerloop, TF32",
+    "bf16": "innerloop, bf16",
+}
 
 ROUNDS, LEAST_ROUNDS = 12, 3
 # A contestant that is slow gets fewer rounds, so that all are done within the hour.
@@ -52,7 +65,7 @@ class Workload:
     # Contestants that are left out, and why.
     without: tuple[tuple[str, str, str], ...] = ()
 
-    def episodes(self, dtype: torch.dtype) -> Episodes:
+    def episodes(self, dtype: torch.dtype, device: str = "cpu") -> Episodes:
         generator = torch.Generator().manual_seed(0)
 
         def part(per_class: int):
@@ -60,7 +73,7 @@ class Workload:
             size = (self.tasks, self.n_way * per_class, *self.shape)
             return torch.rand(size, generator=generator).to(dtype), labels.repeat(self.tasks, 1)
 
-        return Episodes(*part(self.k_shot), *part(self.k_query))
+        return Episodes(*part(self.k_shot), *part(self.k_query)).to(device)
 
 
 WORKLOADS = {
@@ -119,21 +132,56 @@ def multiply_adds(work: Workload, order: str) -> int:
 
 
 def contestants(
-    work: Workload, order: str, dtype: torch.dtype = torch.float32
-) -> dict[str, Callable[[], dict[str, torch.Tensor]]]:
+    work: Workload, order: str, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> dict[str, MetaGradient]:
     """Functions that compute one meta-gradient, by name; ours first."""
-    ours, episodes, first = work.make().to(dtype), work.episodes(dtype), order == "first"
+    ours, first = work.make().to(device, dtype), order == "first"
+    episodes = work.episodes(dtype, device)
     maml = innerloop.MAML(ours, work.lr, work.steps, first_order=first)
     params = maml.init_params()
-    made = {"innerloop": lambda: maml.meta_gradient(params, episodes)[0]}
+    made: dict[str, MetaGradient] = {}
+    if device == "cpu":
+        made["innerloop"] = lambda: maml.meta_gradient(params, episodes)[0]
+    else:
+        for precision in PRECISIONS if dtype == torch.float32 else ("float32",):
+            made[OURS[precision]] = recorded(maml, params, episodes, precision)
+        made["innerloop, not recorded"] = in_precision(
+            "float32", lambda: maml.meta_gradient(params, episodes)[0]
+        )
     left_out = [name for name, o, _ in work.without if o == order]
     for name, (make, does_first, does_second) in PEERS.items():
         able = (does_first if first else does_second) and installed(name)
         if name == "tutorial" and not isinstance(ours, TutorialConv):
             able = False
         if able and name not in left_out:
-            made[name] = make(Plain(ours).to(dtype), episodes, work.lr, work.steps, first)
+            plain = Plain(ours).to(device, dtype)
+            made[name] = make(plain, episodes, work.lr, work.steps, first)
     return made
+
+
+def recorded(
+    maml: innerloop.MAML, params: Params, episodes: Episodes, precision: str
+) -> MetaGradient:
+    """As training computes it on a GPU."""
+    meta_gradient = RecordedMetaGradient(maml, print)
+    return in_precision(precision, lambda: meta_gradient(params, episodes, 1.0)[0])
+
+
+def in_precision(precision: str, meta_gradient: MetaGradient) -> MetaGradient:
+    def within() -> Params:
+        with products(precision, "cuda"):
+            return meta_gradient()
+
+    return within
+
+
+def seconds(meta_gradient: MetaGradient, device: str) -> float:
+    """What one call takes, until the device has done it."""
+    started = time.perf_counter()
+    meta_gradient()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
 
 
 def difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
@@ -150,31 +198,33 @@ def agreed(name: str, ours: dict[str, torch.Tensor], theirs: dict[str, torch.Ten
     return apart
 
 
-def measure(work: Workload, order: str, rounds: int) -> dict[str, Any]:
+def measure(work: Workload, order: str, rounds: int, device: str = "cpu") -> dict[str, Any]:
     """Seconds of every contestant, interleaved."""
     # The order in which vmap's gradient is taken is not the exact one everywhere.
     inexact = [] if exact_vmap(Plain(work.make()), order == "first") else ["torch.func vmap"]
     found: dict[str, dict[str, Any]] = {}
-    exact = contestants(work, order, torch.float64)
+    exact = contestants(work, order, torch.float64, device)
     ours = exact["innerloop"]()
     for name, meta_gradient in exact.items():
         if name in inexact:
             found[name] = {"inexact": True}
         else:
             found[name] = {"difference": agreed(name, ours, meta_gradient())}
-    made = contestants(work, order)
+    made = contestants(work, order, device=device)
     for name, meta_gradient in made.items():
-        started = time.perf_counter()
-        meta_gradient()
-        once = time.perf_counter() - started
+        once = seconds(meta_gradient, device)
+        if device != "cpu":
+            # Libraries are set up in the first call, steps recorded in the second.
+            once = min(once, *(seconds(meta_gradient, device) for _ in range(2)))
+            if name in exact:
+                ours_here = meta_gradient()
+                found[name]["single_precision_difference"] = difference(ours, ours_here)
         fewer = max(LEAST_ROUNDS, int(SECONDS_EACH / once))
-        found[name] |= {"rounds": min(rounds, fewer), "seconds": []}
+        found.setdefault(name, {}).update(rounds=min(rounds, fewer), seconds=[])
     for turn in range(rounds):
         for name, meta_gradient in made.items():
             if turn < found[name]["rounds"]:
-                started = time.perf_counter()
-                meta_gradient()
-                found[name]["seconds"].append(time.perf_counter() - started)
+                found[name]["seconds"].append(seconds(meta_gradient, device))
     for row in found.values():
         row["median"] = median(row["seconds"])
         row["seconds"] = [round(s, 5) for s in row["seconds"]]
@@ -188,7 +238,7 @@ def summary(work: Workload, order: str, found: dict[str, Any], gflops: float) ->
     """The contestants with what is said of them."""
     floor = 2 * multiply_adds(work, order) / gflops / 1e9
     mine = found["innerloop"]["median"]
-    others = {n: r["median"] for n, r in found.items() if n != "innerloop" and "median" in r}
+    others = {n: r["median"] for n, r in found.items() if "innerloop" not in n and "median" in r}
     loops = [others[name] for name in TASK_BY_TASK if name in others]
     out = {
         "contestants": found,
@@ -257,7 +307,11 @@ def main() -> None:
     parser.add_argument(
         "--result", default="speed", help="name of the result file: another for another machine"
     )
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     arguments = parser.parse_args()
+    device = arguments.device
+    if device == "cuda" and arguments.result == "speed":
+        arguments.result = "speed-gpu"
     for name in arguments.workloads:
         if name not in WORKLOADS:
             parser.error(f"there is no workload {name!r}: choose from {', '.join(WORKLOADS)}")
@@ -270,23 +324,25 @@ def main() -> None:
     for name in arguments.workloads or WORKLOADS:
         for order in ORDERS:
             work = WORKLOADS[name]
-            found = measure(work, order, 2 if arguments.quick else ROUNDS)
+            found = measure(work, order, 2 if arguments.quick else ROUNDS, device)
             # The machine's own rate, close to the measurement in time.
-            result = summary(work, order, found, matrix_product_rate())
+            result = summary(work, order, found, matrix_product_rate(device))
             runs.setdefault(name, {})[order] = result
             print(f"{name}, {order} order: {result['times_the_floor']:.2f} times the floor")
             for contestant, row in found.items():
                 if "median" in row:
                     times = row["median"] / found["innerloop"]["median"]
                     ms = 1000 * row["median"]
-                    print(f"  {contestant:16}{ms:9.1f} ms {times:7.2f}x")
+                    print(f"  {contestant:24}{ms:9.2f} ms {times:7.2f}x")
     if arguments.quick:
         return
     runs = {name: runs[name] for name in WORKLOADS if name in runs}
     command = "python -m benchmarks.speed"
-    if arguments.result != "speed":
+    if device != "cpu":
+        command += f" --device {device}"
+    elif arguments.result != "speed":
         command += f" --result {arguments.result}"
-    write_report(arguments.result, runs, command)
+    write_report(arguments.result, runs, command, **graphics(device))
     if arguments.result == "speed":
         draw(runs, RESULTS.parent.parent / "docs" / "img" / "speed.png")
 

@@ -12,6 +12,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(params=["compiled", "as on a GPU"], autouse=True)
+def device(request, monkeypatch):
+    if request.param != "compiled":
+        monkeypatch.setattr(kernels, "_on_gpu", lambda x: True)
+
+
 def rand(*shape, seed=0, requires_grad=True):
     generator = torch.Generator().manual_seed(seed + sum(shape))
     t = torch.randn(*shape, dtype=torch.float64, generator=generator)

@@ -19,9 +19,15 @@ from innerloop.data.base import ImageClasses
 BUILDS = sorted(Path(kernels.__file__).parent.glob("_*.so"))
 
 
-@pytest.fixture(params=BUILDS, ids=lambda path: path.name.split(".")[0])
+@pytest.fixture(params=[*BUILDS, Path("gpu.py")], ids=lambda path: path.name.split(".")[0])
 def build(request, monkeypatch):
-    """One build after the other takes the place of the one that would be chosen."""
+    """One build after the other takes the place of the one that would be chosen.
+
+    The last are the operations for a GPU, which a CPU can do as well.
+    """
+    if request.param.suffix == ".py":
+        monkeypatch.setattr(kernels, "_on_gpu", lambda x: True)
+        return
     if "avx512" in request.param.name and torch.backends.cpu.get_cpu_capability() != "AVX512":
         pytest.skip("this processor has no AVX-512")
     library = ctypes.CDLL(str(request.param))

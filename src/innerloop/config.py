@@ -166,6 +166,8 @@ class TrainConfig:
     """CPU threads; PyTorch's choice by default."""
     device: str = "cpu"
     """Where to compute: cpu, cuda, mps."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """On cuda: how exactly factors are multiplied; tf32 and bf16 are faster and less exact."""
 
     def __post_init__(self) -> None:
         def named(names: str) -> dict[str, Any]:

@@ -121,9 +121,9 @@ OPTIMIZER_STATE: dict[type, tuple[str, ...]] = {
 
 def make_optimizer(config: TrainConfig, params: list[Tensor]) -> torch.optim.Optimizer:
     """Adam with the defaults of its paper, or plain gradient descent."""
-    if config.meta_optimizer == "sgd":
-        return torch.optim.SGD(params, lr=config.meta_lr)
-    return torch.optim.Adam(params, lr=config.meta_lr)
+    kind = torch.optim.SGD if config.meta_optimizer == "sgd" else torch.optim.Adam
+    # One launch for all parameters.
+    return kind(params, lr=config.meta_lr, fused=params[0].is_cuda)
 
 
 def read_config(folder: Path) -> TrainConfig:
@@ -248,8 +248,13 @@ def restore(state: State, saved: Saved, source: str) -> None:
         raise UserError(f"{source} does not fit the optimiser: it holds {', '.join(parts)}")
     for part, values in parts.items():
         key = part.removeprefix("optimizer/")
-        # The count of steps has no shape, and stays where the optimiser wants it: on the CPU.
-        like = {name: torch.zeros(()) for name in template} if key == "step" else template
+        like = template
+        if key == "step":
+            # It has no shape, and is where the optimiser wants it.
+            like = {
+                name: torch.zeros((), device=p.device if p.is_cuda else "cpu")
+                for name, p in template.items()
+            }
         for name, value in fill(like, values, source).items():
             state.optimizer.state[template[name]][key] = value
 

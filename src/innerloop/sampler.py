@@ -10,6 +10,7 @@ import torch
 from innerloop import kernels
 from innerloop.counter import make_key, random_bits
 from innerloop.data.base import ImageClasses
+from innerloop.data.on_device import DeviceImages
 from innerloop.episodes import Episodes
 from innerloop.errors import UserError, at_least, one_of
 
@@ -144,6 +145,9 @@ class EpisodeSampler:
         self._zero, self._unit = (0.0, 1.0 if inputs == "raw" else 255.0)
         if inputs == "ink" and data.dark_ink:
             self._zero, self._unit = 1.0, -255.0
+        self._on_device = None
+        if DeviceImages.fit(data, self.device):
+            self._on_device = DeviceImages(data, self.device, self._zero, self._unit)
         self._compiled = kernels.EpisodeSource(
             {
                 "images": self._images,
@@ -265,15 +269,19 @@ class EpisodeSampler:
             return Episodes(*self._compiled.make(start, count))
         plan = self._compiled.plan if kernels.ready() else self._plan
         cut = self.n_way * self.k_shot
-        # [T, N*K + N*Q] -> support sets of all tasks, then query sets of all tasks.
-        images, turns, labels = (
-            np.concatenate((a[:, :cut], a[:, cut:]), axis=None) for a in plan(start, count)
-        )
-        x, y = self._pixels(images, turns), self._to_device(torch.from_numpy(labels))
-        parts = []
+        # [3, T, N*K + N*Q] -> support sets of all tasks, then query sets of all tasks.
+        planned = np.stack(plan(start, count))
+        parts = (planned[:, :, :cut], planned[:, :, cut:])
+        planned = np.concatenate([part.reshape(3, -1) for part in parts], axis=1)
+        there = self._to_device(torch.from_numpy(planned))
+        if self._on_device is None:
+            x = self._pixels(*planned[:2])
+        else:
+            x = self._on_device.fetch(there[0], there[1] if self.rotate else None)
+        sets = []
         for part in (slice(0, count * cut), slice(count * cut, None)):
-            parts += [x[part].view(count, -1, *self.input_shape), y[part].view(count, -1)]
-        return Episodes(*parts)
+            sets += [x[part].view(count, -1, *self.input_shape), there[2, part].view(count, -1)]
+        return Episodes(*sets)
 
     def _plan(self, start: int, count: int) -> Plan:
         """Which images make up the support and the query sets, in which order.

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from innerloop import __version__
 from innerloop.algorithms.base import Algorithm
@@ -34,7 +35,9 @@ from innerloop.distributed import LostProcess, World
 from innerloop.errors import UserError
 from innerloop.evaluation import evaluate
 from innerloop.files import append_line, held, remove_unfinished, write_whole
-from innerloop.functional import Params, norm
+from innerloop.functional import Params
+from innerloop.precision import products
+from innerloop.recorded import RecordedMetaGradient
 from innerloop.report import Report, SilentReport
 from innerloop.run_folder import (
     CHECKPOINTS,
@@ -57,6 +60,9 @@ from innerloop.sampler import TaskSampler
 
 # Seconds between two checkpoints at most: validations may be far apart.
 SAVE_AFTER = 300.0
+# Iterations between two questions of how it goes.  Each answer of a GPU is a wait, in which
+# the processor does not prepare what is next.
+ASK_AFTER = {"cuda": 50}
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,7 @@ def train(
     asked = absolute_paths(TrainConfig.from_dict(given_settings))
     given = data if isinstance(data, ImageClasses) else None
     with _world(report) as (world, report, until_done):
+        until_done.enter_context(products(asked.precision, asked.device))
         if out is not None:
             # Said before data is prepared, which may take long.
             world.from_main(lambda: refuse_used(Path(out)))
@@ -147,6 +154,7 @@ def resume(folder: str | Path, *, report: Report | None = None) -> Run:
     with _world(report) as (world, report, until_done):
         # Rank 0 reads, and tells the others: the folder may be on its machine alone.
         asked = world.from_main(lambda: _take_up(folder, until_done))
+        until_done.enter_context(products(asked.precision, asked.device))
         config, algorithm, samplers = _make_ready(asked, None, report, world)
         saved = world.from_main(lambda: read_state(folder, samplers["train"], report.warning))
         state = new_state(config, algorithm)
@@ -275,6 +283,10 @@ def meta_train(
     """
     tasks = config.meta_batch_size
     share = world.share(tasks)
+    meta_gradient = RecordedMetaGradient(algorithm, report.warning)
+    ask_after = ASK_AFTER.get(torch.device(config.device).type, 1)
+    # What is known of the latest iterations once the device is asked: loss and length of gradient.
+    waiting: list[Tensor] = []
     saved = time.monotonic()
     started = saved - state.seconds
     stopping = False
@@ -282,22 +294,26 @@ def meta_train(
         before = time.monotonic()
         set_learning_rate(config, state)
         episodes = samplers["train"].batch(state.iteration * tasks + share.start, len(share))
-        grads, metrics = algorithm.meta_gradient(state.params, episodes, progress(config, state))
+        grads, metrics = meta_gradient(state.params, episodes, progress(config, state))
         # No machine's clock may take a run back.
         seconds = max(state.seconds, time.monotonic() - started)
         # Asked once an iteration, so that none ends the loop without being saved.
         grads, metrics, state.seconds, stopping = world.mean(
             len(share) / tasks, grads, metrics, seconds, stop.is_set()
         )
-        check_finite(state.iteration, metrics["loss"], grads, folder)
+        waiting.append(torch.stack([metrics["loss"], get_total_norm(grads.values())]))
         apply_gradient(config, algorithm, state, grads)
         state.iteration += 1
-        state.step_seconds += max(0.0, time.monotonic() - before)
-        state.losses.append(metrics["loss"].item())
-        report.step(state.iteration, state.losses[-1], progress(config, state))
 
         due = state.iteration % config.val_every == 0 or progress(config, state) >= 1
         saving = due or stopping or time.monotonic() - saved > SAVE_AFTER
+        if saving or len(waiting) >= ask_after:
+            found = torch.stack(waiting).tolist()
+            waiting.clear()
+            check_finite(found, state.iteration - len(found), grads, folder)
+            state.losses.extend(loss for loss, _ in found)
+            report.step(state.iteration, state.losses[-1], progress(config, state))
+        state.step_seconds += max(0.0, time.monotonic() - before)
         if saving:
             check_weights(state, folder)
         if due:
@@ -332,15 +348,23 @@ def set_learning_rate(config: TrainConfig, state: State) -> None:
         group["lr"] = config.meta_lr * factor
 
 
-def check_finite(iteration: int, loss: Tensor, gradient: Params, folder: Path) -> None:
-    """Raise a `UserError` when training has diverged; the last checkpoint stays as it is."""
-    if not math.isfinite(loss.item()):
-        raise _diverged(f"the loss of iteration {iteration} is {loss.item()}", folder)
-    # Asked of one number, because each answer of a GPU is a wait.
-    if not math.isfinite(norm(gradient).item()):
-        name = _not_finite(gradient)
-        what = f"the meta-gradient of {name}" if name else "the norm of the meta-gradient"
-        raise _diverged(f"{what} in iteration {iteration} is not finite", folder)
+def check_finite(
+    found: list[tuple[float, float]], first: int, gradient: Params, folder: Path
+) -> None:
+    """Raise a `UserError` when training has diverged; the last checkpoint stays as it is.
+
+    Args:
+        found: loss and length of the meta-gradient of each iteration from `first` on.
+        gradient: the meta-gradient of the last of them.
+    """
+    for iteration, (loss, length) in enumerate(found, first):
+        if not math.isfinite(loss):
+            raise _diverged(f"the loss of iteration {iteration} is {loss}", folder)
+        if not math.isfinite(length):
+            last = iteration == first + len(found) - 1
+            name = _not_finite(gradient) if last else None
+            what = f"the meta-gradient of {name}" if name else "the norm of the meta-gradient"
+            raise _diverged(f"{what} in iteration {iteration} is not finite", folder)
 
 
 def check_weights(state: State, folder: Path) -> None:

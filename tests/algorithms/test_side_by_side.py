@@ -1,4 +1,4 @@
-"""The compiled kernels give the numbers of the plain path, for every algorithm."""
+"""The kernels give the numbers of the plain path, for every algorithm."""
 
 import contextlib
 
@@ -15,6 +15,12 @@ from tests.helpers import loop_meta_gradient, random_episodes
 pytestmark = pytest.mark.skipif(
     not kernels.serve(torch.zeros(1), 16), reason="the kernels are not compiled here"
 )
+
+
+@pytest.fixture(params=["compiled", "as on a GPU"], autouse=True)
+def device(request, monkeypatch):
+    if request.param != "compiled":
+        monkeypatch.setattr(kernels, "_on_gpu", lambda x: True)
 
 
 class Mixed(HeadedModel):

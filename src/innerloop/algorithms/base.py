@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -176,6 +176,14 @@ class Algorithm(ABC):
         """The same values, the weights of our convolutions in memory as the kernels want them."""
         return {n: fused.arranged(p) if n in self._convolutions else p for n, p in params.items()}
 
+    def phase(self, progress: float) -> Hashable:
+        """What of `progress` the meta-gradient depends on: equal phases, the same computation.
+
+        On a GPU a step is recorded once in each phase.  The default is `progress` itself, which
+        is never wrong and never recorded.
+        """
+        return progress
+
     def chunk_gradient(
         self, params: Params, episodes: Episodes, progress: float
     ) -> tuple[Params, Params]:
@@ -207,7 +215,13 @@ class Algorithm(ABC):
 
     def count_ways(self, labels: Tensor) -> int | None:
         """N, for labels 0..N-1 that all occur; None where no shared head asks for it."""
-        return int(labels.max()) + 1 if self._shared_rows else None
+        return self._classes_of(labels) if self._shared_rows else None
+
+    def _classes_of(self, labels: Tensor) -> int:
+        # A recording (innerloop/recorded.py) cannot ask the GPU.  It is of the step before.
+        if not (labels.is_cuda and torch.cuda.is_current_stream_capturing()):
+            self._classes = int(labels.max()) + 1
+        return self._classes
 
     def fast_weights(self, params: Params, n_way: int | None) -> Params:
         """What the inner loop starts from: the network's, a shared head copied once a class."""

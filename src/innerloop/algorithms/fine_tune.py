@@ -71,6 +71,9 @@ class FineTune(GradientBased):
             "classifier@bias": row.new_zeros(shape[0]),
         }
 
+    def phase(self, progress: float) -> None:
+        """Nothing here depends on it."""
+
     def task_gradient(
         self, params: Params, task: Episodes, n_way: int | None, progress: float
     ) -> tuple[Params, Params]:

@@ -53,6 +53,9 @@ class IMAML(GradientBased):
         pull = self.regularization / 2 * square(away, away)
         return super().inner_loss(params, fast, support, step) + pull
 
+    def phase(self, progress: float) -> None:
+        """Nothing here depends on it."""
+
     def task_gradient(
         self, params: Params, task: Episodes, n_way: int | None, progress: float
     ) -> tuple[Params, Params]:

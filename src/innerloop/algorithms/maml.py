@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -76,6 +78,9 @@ class MAML(GradientBased):
     def step_weights(self, progress: float) -> list[float]:
         """How much the query loss before the first and after each inner step counts."""
         return [0.0] * self.inner_steps + [1.0]
+
+    def phase(self, progress: float) -> Hashable:
+        return self.is_first_order(progress), *self.step_weights(progress)
 
     def task_gradient(
         self, params: Params, task: Episodes, n_way: int | None, progress: float

@@ -45,7 +45,10 @@ class ProtoNet(Algorithm):
     def count_ways(self, labels: Tensor) -> int:
         if labels.is_floating_point():
             raise UserError("prototypes are of classes: ProtoNet cannot learn regression")
-        return int(labels.max()) + 1
+        return self._classes_of(labels)
+
+    def phase(self, progress: float) -> None:
+        """Nothing here depends on it."""
 
     def embed(self, params: Params, x: Tensor) -> Tensor:
         """Features `[B, F]` of `x`."""

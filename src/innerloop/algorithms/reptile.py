@@ -49,6 +49,9 @@ class Reptile(GradientBased):
         at_least(1, inner_batch_size=inner_batch_size)
         self.inner_batch_size = inner_batch_size
 
+    def phase(self, progress: float) -> None:
+        """Nothing here depends on it."""
+
     def task_gradient(
         self,
         params: Params,

@@ -1,10 +1,12 @@
-"""Compiled convolution and batch norm for a CPU, each task with weights of its own.
+"""Convolution and batch norm, each task with weights of its own: compiled for a CPU.
 
 PyTorch has no such operators: under `vmap` a convolution becomes a grouped one and the
 rest passes over memory many times.  The kernels do a task's work in the cache and take
 several element-wise operations in one pass.  They are plain C without PyTorch's headers,
 compiled when the package is installed where there is a C compiler; everything works
 without them, more slowly.  `INNERLOOP_KERNELS=0` in the environment leaves them out.
+
+On a GPU the functions of the same names in gpu.py do the work, with PyTorch's operators.
 
 Two more draw the episodes of a meta-batch, and fetch their images, turned and scaled in one pass.
 
@@ -18,14 +20,17 @@ import contextlib
 import ctypes
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from innerloop.kernels import gpu
 
 # Channels that a vector register of the kernels holds, at its most.
 LANES = 16
@@ -35,12 +40,13 @@ _use: ContextVar[bool] = ContextVar("use", default=os.environ.get("INNERLOOP_KER
 
 def serve(x: Tensor, *channels: int) -> bool:
     """Whether there are kernels for `x`, with so many channels of outputs."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype in _TYPES
-        and all(c % LANES == 0 for c in channels)
-        and ready()
-    )
+    if x.dtype not in _TYPES or any(c % LANES for c in channels):
+        return False
+    return _use.get() if _on_gpu(x) else x.device.type == "cpu" and ready()
+
+
+def _on_gpu(x: Tensor) -> bool:
+    return x.device.type == "cuda"
 
 
 def ready() -> bool:
@@ -190,6 +196,17 @@ class EpisodeSource:
         )
 
 
+def _by_device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Hand tensors on a GPU to the function of the same name in gpu.py."""
+    there = getattr(gpu, function.__name__)
+
+    @functools.wraps(function)
+    def on_either(x: Tensor, *rest: Any) -> Any:
+        return there(x, *rest) if _on_gpu(x) else function(x, *rest)
+
+    return on_either
+
+
 def _conv(
     x: Tensor,
     y: Tensor,
@@ -203,6 +220,7 @@ def _conv(
     return _Conv(*x.shape, *y.shape[2:], *kernel, stride, padding, shared, False, threads)
 
 
+@_by_device
 def conv_forward(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
     """The convolution `[T, B, H', W', out]` of `x` with `w`, `[1, ...]` if all tasks share it."""
     kernel = w.shape[1], w.shape[2]
@@ -212,6 +230,7 @@ def conv_forward(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
     return y
 
 
+@_by_device
 def conv_inputs(dy: Tensor, w: Tensor, size: tuple[int, int], stride: int, padding: int) -> Tensor:
     """The gradient with respect to inputs of height and width `size` from that of the outputs."""
     dx = dy.new_empty(*dy.shape[:2], *size, w.shape[-2])
@@ -220,6 +239,7 @@ def conv_inputs(dy: Tensor, w: Tensor, size: tuple[int, int], stride: int, paddi
     return dx
 
 
+@_by_device
 def conv_weights(
     x: Tensor, dy: Tensor, kernel: tuple[int, int], stride: int, padding: int
 ) -> Tensor:
@@ -233,6 +253,7 @@ def _norm(x: Tensor, *, relu: bool = False, pool: bool, eps: float = 0.0) -> _No
     return _Norm(*x.shape, relu, pool, eps, torch.get_num_threads())
 
 
+@_by_device
 def norm_forward(
     x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -251,6 +272,7 @@ def norm_forward(
     return y, mean, scale, place
 
 
+@_by_device
 def norm_backward(
     x: Tensor, gamma: Tensor, mean: Tensor, scale: Tensor, place: Tensor, dy: Tensor, pool: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -260,6 +282,7 @@ def norm_backward(
     return out
 
 
+@_by_device
 def norm_second(
     x: Tensor,
     gamma: Tensor,
@@ -277,6 +300,7 @@ def norm_second(
     return out
 
 
+@_by_device
 def block_forward(
     x: Tensor,
     w: Tensor,
@@ -304,6 +328,7 @@ def block_forward(
     return z, y, mean, scale, place
 
 
+@_by_device
 def block_backward(
     x: Tensor,
     w: Tensor,
@@ -326,6 +351,7 @@ def block_backward(
     return out
 
 
+@_by_device
 def block_second(
     x: Tensor,
     w: Tensor,
