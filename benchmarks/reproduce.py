@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import innerloop
-from benchmarks.figures import machine, shorten
+from benchmarks.figures import graphics, machine, shorten
 from innerloop.allocator import keep_memory
 from innerloop.config import TrainConfig
 from innerloop.loading import load_for
+from innerloop.precision import PRECISIONS
 from innerloop.report import TerminalReport
 from innerloop.run_folder import CONFIG, METRICS, RESULTS
 
@@ -30,6 +31,7 @@ CONFIGS = ROOT / "configs"
 FOUND = ROOT / "benchmarks" / "results" / "reproduce"
 
 Changes = dict[str, Any]
+ON_CPU = {"device": "cpu", "precision": "float32"}
 
 
 def omniglot_settings(queries: int | None = None) -> dict[str, Changes]:
@@ -98,7 +100,12 @@ ROWS: dict[str, Row] = {
 
 
 def trained(
-    row: str, seed: int, folder: Path, source: str | None, minutes: float | None
+    row: str,
+    seed: int,
+    folder: Path,
+    source: str | None,
+    minutes: float | None,
+    device: dict[str, str],
 ) -> dict[str, Any]:
     """How far the run in `folder` is; trains, or goes on, where that is needed and allowed."""
     alarm = threading.Timer(60 * (minutes or 0), os.kill, (os.getpid(), signal.SIGINT))
@@ -108,7 +115,12 @@ def trained(
     if not (folder / CONFIG).exists():
         config = TrainConfig.from_file(CONFIGS / f"{row}.yaml")
         innerloop.train(
-            config, out=folder, report=TerminalReport(), seed=seed, omniglot_source=source
+            config,
+            out=folder,
+            report=TerminalReport(),
+            seed=seed,
+            omniglot_source=source,
+            **device,
         )
     elif not (folder / RESULTS).exists():
         innerloop.resume(folder, report=TerminalReport())
@@ -133,13 +145,13 @@ def so_far(metrics: Path) -> dict[str, Any]:
     }
 
 
-def tested(row: Row, folder: Path, source: str | None) -> dict[str, Any]:
+def tested(row: Row, folder: Path, source: str | None, device: str) -> dict[str, Any]:
     """Every setting, with queries judged together and by the statistics of the support set."""
     found: dict[str, Any] = {}
     for setting, changes in row.tests.items():
         found[setting] = {}
         for bn in ("transductive", "support"):
-            run, sampler = load_for(folder, bn=bn, omniglot_source=source, **changes)
+            run, sampler = load_for(folder, bn=bn, omniglot_source=source, device=device, **changes)
             found[setting][bn] = innerloop.evaluate(
                 run.algorithm,
                 run.params,
@@ -155,22 +167,27 @@ def tested(row: Row, folder: Path, source: str | None) -> dict[str, Any]:
 
 
 def reproduce(
-    name: str, seed: int, runs: Path, source: str | None, minutes: float | None = None
+    name: str,
+    seed: int,
+    runs: Path,
+    source: str | None,
+    minutes: float | None = None,
+    device: dict[str, str] = ON_CPU,
 ) -> None:
-    """One training and its tests."""
+    """One training and its tests; `device` holds the settings device and precision."""
     folder = runs / f"{name}-{seed}"
-    results = trained(name, seed, folder, source, minutes)
+    results = trained(name, seed, folder, source, minutes, device)
     config = TrainConfig.from_file(folder / CONFIG)
     report = {
         "command": f"python -m benchmarks.reproduce {name} --seeds {seed}",
-        "machine": machine(),
+        "machine": {**machine(), **graphics(device["device"])},
         "seed": seed,
         "iterations": results["iterations"],
         "planned_iterations": config.iterations,
         "best_iteration": results["best_iteration"],
         "seconds": results["seconds"],
         "settings": {**config.to_dict(), "omniglot_source": None},
-        "tests": tested(ROWS[name], folder, source),
+        "tests": tested(ROWS[name], folder, source, device["device"]),
     }
     FOUND.mkdir(exist_ok=True)
     (FOUND / f"{name}-{seed}.json").write_text(json.dumps(report) + "\n", "utf-8")
@@ -183,13 +200,16 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"))
     parser.add_argument("--minutes", type=float, help="stop each training after so long, and test")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--precision", default="float32", choices=PRECISIONS)
     parser.add_argument("--omniglot-source", default=os.environ.get("INNERLOOP_OMNIGLOT"))
     arguments = parser.parse_args()
     keep_memory()
     for name in arguments.rows:
         for seed in arguments.seeds:
             source = arguments.omniglot_source
-            reproduce(name, seed, arguments.runs, source, arguments.minutes)
+            device = {"device": arguments.device, "precision": arguments.precision}
+            reproduce(name, seed, arguments.runs, source, arguments.minutes, device)
 
 
 if __name__ == "__main__":

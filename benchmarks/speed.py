@@ -62,7 +62,7 @@ class Workload:
     steps: int
     lr: float
     shape: tuple[int, int, int] = (1, 28, 28)
-    # Contestants that are left out, and why.
+    # Contestants that are left out on a CPU, and why.
     without: tuple[tuple[str, str, str], ...] = ()
 
     def episodes(self, dtype: torch.dtype, device: str = "cpu") -> Episodes:
@@ -148,7 +148,7 @@ def contestants(
         made["innerloop, not recorded"] = in_precision(
             "float32", lambda: maml.meta_gradient(params, episodes)[0]
         )
-    left_out = [name for name, o, _ in work.without if o == order]
+    left_out = [name for name, o, _ in work.without if o == order and device == "cpu"]
     for name, (make, does_first, does_second) in PEERS.items():
         able = (does_first if first else does_second) and installed(name)
         if name == "tutorial" and not isinstance(ours, TutorialConv):
@@ -229,7 +229,7 @@ def measure(work: Workload, order: str, rounds: int, device: str = "cpu") -> dic
         row["median"] = median(row["seconds"])
         row["seconds"] = [round(s, 5) for s in row["seconds"]]
     for name, o, why in work.without:
-        if o == order:
+        if o == order and device == "cpu":
             found[name] = {"left_out": why}
     return found
 

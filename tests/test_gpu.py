@@ -147,6 +147,8 @@ def settings(tmp_path):
         "width": 16,
         "n_way": 3,
         "train_n_way": None,
+        "k_query": 3,
+        "eval_k_query": 3,
     }
 
 

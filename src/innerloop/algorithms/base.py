@@ -162,6 +162,8 @@ class Algorithm(ABC):
             (query accuracy, 0..1).
         """
         params, means = self._arranged(detach(params)), []
+        if self.chunk_size is None or episodes.num_tasks <= self.chunk_size:
+            return self.chunk_gradient(params, episodes, progress)
         for chunk in episodes.chunks(self.chunk_size):
             share = chunk.num_tasks / episodes.num_tasks
             parts = self.chunk_gradient(params, chunk, progress)

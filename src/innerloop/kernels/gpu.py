@@ -1,15 +1,21 @@
-"""The operations of `kernels` in PyTorch's operators, for a GPU.
+"""The operations of `kernels` for a GPU: matrix products, and the rest in Triton.
 
 A convolution is one matrix product for each task, of the patches of its images with its weights.
 That keeps a GPU busy where PyTorch's grouped convolution does not, and its derivatives are
-products too.  Shapes and meaning are those of the functions of the same name in `kernels`; the
-derivatives of batch norm are worked out in `fused/norm.py`, those of a block in `fused/block.py`.
+products too.  Where there is no Triton, PyTorch's operators do the rest, with more traffic.
+
+Shapes and meaning are those of the functions of the same name in `kernels`; the derivatives of
+batch norm are worked out in `fused/norm.py`, those of a block in `fused/block.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,47 +38,107 @@ def half_products() -> Iterator[None]:
         _half = before
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """`[T, m, k]` times `[T, k, n]`."""
-    if _half and a.dtype == torch.float32:
-        return torch.bmm(a.bfloat16(), b.bfloat16()).float()
-    return torch.bmm(a, b)
+@functools.cache
+def _tiles() -> ModuleType | None:
+    """The operations in Triton, where that is installed."""
+    try:
+        return importlib.import_module("innerloop.kernels.tiles")
+    except ImportError:
+        return None
+
+
+def _triton(x: Tensor, entries: int = 0) -> Any:
+    """The operations in Triton where they can serve: they count with 32 bits."""
+    return _tiles() if x.is_cuda and max(x.numel(), entries) < 2**31 else None
+
+
+def _product(a: Tensor, b: Tensor, add: Tensor | None = None) -> Tensor:
+    """`[T, m, k]` times `[T, k, n]`, plus `add` `[T, m, n]`."""
+    if _half and b.dtype != torch.float64:
+        product = torch.bmm(a.bfloat16(), b.bfloat16()).float()
+        return product if add is None else add + product
+    return torch.bmm(a, b) if add is None else torch.baddbmm(add, a, b)
+
+
+# A convolution and its derivatives, in two halves each: patches, `[T, B, H', W', KH * KW * C]`,
+# are what each output pixel sees.  Tasks that share their weights are one long batch.
 
 
 def _patches(x: Tensor, kernel: tuple[int, int], stride: int, padding: int) -> Tensor:
-    """What each output pixel sees: a view `[T, B, H', W', KH, KW, C]` of padded `x`."""
+    if tiles := _triton(x, x.numel() * kernel[0] * kernel[1]):
+        half = _half and x.dtype == torch.float32
+        return tiles.patches(x, kernel, stride, padding, torch.bfloat16 if half else x.dtype)
     x = F.pad(x, (0, 0, padding, padding, padding, padding))
     patches = x.unfold(2, kernel[0], stride).unfold(3, kernel[1], stride)
-    return patches.permute(0, 1, 2, 3, 5, 6, 4)
+    return patches.permute(0, 1, 2, 3, 5, 6, 4).flatten(4)
+
+
+def _outputs(patches: Tensor, w: Tensor, add: Tensor | None = None) -> Tensor:
+    rows = patches.reshape(len(w), -1, patches.shape[-1])
+    add = None if add is None else add.reshape(len(w), -1, w.shape[-1])
+    return _product(rows, w.flatten(1, 3), add).view(*patches.shape[:4], -1)
+
+
+def _to_weights(
+    patches: Tensor, dy: Tensor, kernel: tuple[int, int], add: Tensor | None = None
+) -> Tensor:
+    tasks, rows = len(dy), dy[0, ..., 0].numel()
+    entries, outputs = patches.shape[-1], dy.shape[-1]
+    # Long sums for a small result would leave most of the GPU idle: they are taken in parts.
+    results, parts = tasks * -(-entries // 64) * -(-outputs // 64), 1
+    while results * parts < 256 and rows % (2 * parts) == 0 and rows // (2 * parts) >= 256:
+        parts *= 2
+    a = patches.reshape(tasks * parts, -1, entries).mT
+    b = dy.reshape(tasks * parts, -1, outputs)
+    if parts > 1:
+        dw = _product(a, b).view(tasks, parts, entries, outputs).sum(dim=1)
+        dw = dw if add is None else dw + add.flatten(1, 3)
+    else:
+        dw = _product(a, b, None if add is None else add.flatten(1, 3))
+    return dw.view(tasks, *kernel, -1, outputs)
+
+
+def _to_patches(dy: Tensor, w: Tensor, add: Tensor | None = None) -> Tensor:
+    entries = w[0, ..., 0].numel()
+    add = None if add is None else add.reshape(len(w), -1, entries)
+    rows = dy.reshape(len(w), -1, dy.shape[-1])
+    return _product(rows, w.flatten(1, 3).mT, add).view(*dy.shape[:4], entries)
+
+
+def _fold(
+    patches: Tensor, size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: int
+) -> Tensor:
+    """Sums, for each pixel of the inputs, of its places in the patches."""
+    tasks, images, height, width = patches.shape[:4]
+    channels = patches.shape[-1] // (kernel[0] * kernel[1])
+    shape = tasks, images, *size, channels
+    if tiles := _triton(patches, tasks * images * size[0] * size[1] * channels):
+        return tiles.fold(patches, shape, kernel, stride, padding)
+    # PyTorch's fold wants [B, C * KH * KW, H' * W'].
+    columns = patches.view(tasks * images, height * width, -1, channels).permute(0, 3, 2, 1)
+    x = F.fold(columns.flatten(1, 2), size, kernel, padding=padding, stride=stride)
+    return x.view(tasks, images, channels, *size).permute(0, 1, 3, 4, 2).contiguous()
 
 
 def conv_forward(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
-    patches = _patches(x, (w.shape[1], w.shape[2]), stride, padding)
-    # Tasks that share their weights are one long batch.
-    rows = patches.reshape(len(w), -1, w[0, ..., 0].numel())
-    return _product(rows, w.flatten(1, 3)).view(*patches.shape[:4], -1)
+    return _outputs(_patches(x, (w.shape[1], w.shape[2]), stride, padding), w)
 
 
 def conv_weights(
     x: Tensor, dy: Tensor, kernel: tuple[int, int], stride: int, padding: int
 ) -> Tensor:
-    patches = _patches(x, kernel, stride, padding).flatten(4).flatten(1, 3)
-    return _product(patches.mT, dy.flatten(1, 3)).view(len(x), *kernel, x.shape[-1], -1)
+    return _to_weights(_patches(x, kernel, stride, padding), dy, kernel)
 
 
 def conv_inputs(dy: Tensor, w: Tensor, size: tuple[int, int], stride: int, padding: int) -> Tensor:
-    tasks, images, height, width, outputs = dy.shape
-    kernel, inputs = (w.shape[1], w.shape[2]), w.shape[3]
-    patches = _product(dy.reshape(len(w), -1, outputs), w.flatten(1, 3).mT)
-    # PyTorch's fold wants [B, C * KH * KW, H' * W'].
-    columns = patches.view(tasks * images, height * width, -1, inputs).permute(0, 3, 2, 1)
-    x = F.fold(columns.flatten(1, 2), size, kernel, padding=padding, stride=stride)
-    return x.view(tasks, images, inputs, *size).permute(0, 1, 3, 4, 2).contiguous()
+    return _fold(_to_patches(dy, w), size, (w.shape[1], w.shape[2]), stride, padding)
 
 
 def norm_forward(
     x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    if tiles := _triton(x):
+        return tiles.norm_forward(x, gamma, beta, eps, pool, relu)
     variance, mean = torch.var_mean(x, _PIXELS, correction=0)
     scale = (variance + eps).rsqrt()
     y = torch.addcmul(_each(beta), x - _each(mean), _each(gamma * scale))
@@ -89,6 +155,8 @@ def norm_forward(
 def norm_backward(
     x: Tensor, gamma: Tensor, mean: Tensor, scale: Tensor, place: Tensor, dy: Tensor, pool: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
+    if tiles := _triton(x):
+        return tiles.norm_backward(x, gamma, mean, scale, place, dy, pool)
     g, x_hat = _to_pixels(dy, place, pool, x), (x - _each(mean)) * _each(scale)
     dbeta, dgamma = g.sum(_PIXELS), (g * x_hat).sum(_PIXELS)
     pixels = x[0, ..., 0].numel()
@@ -105,6 +173,22 @@ def norm_second(
     along: tuple[Tensor, Tensor, Tensor],
     pool: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    return _norm_second(x, gamma, mean, scale, place, dy, along, pool)[:3]
+
+
+def _norm_second(
+    x: Tensor,
+    gamma: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    place: Tensor,
+    dy: Tensor,
+    along: tuple[Tensor, Tensor, Tensor],
+    pool: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Also what `norm_backward` has for the inputs, which is nearly done on the way."""
+    if tiles := _triton(x):
+        return tiles.norm_second(x, gamma, mean, scale, place, dy, along, pool)
     v, a, b = along
     g, x_hat = _to_pixels(dy, place, pool, x), (x - _each(mean)) * _each(scale)
     mg, mv, mgx, mvx, mvg = (t.mean(_PIXELS) for t in (g, v, g * x_hat, v * x_hat, v * g))
@@ -117,7 +201,7 @@ def norm_second(
     )
     to_y = torch.addcmul(_each(b), x_hat, _each(a)) + _each(factor) * of_v
     pixels = x[0, ..., 0].numel()
-    return to_x, scale * pixels * q, _at_places(to_y, place, pool)
+    return to_x, scale * pixels * q, _at_places(to_y, place, pool), _each(factor) * of_g
 
 
 def _each(of_channels: Tensor) -> Tensor:
@@ -204,16 +288,17 @@ def block_second(
     kernel, size = (w.shape[1], w.shape[2]), (x.shape[2], x.shape[3])
     z, mean, scale, place = seen
     vx, vw, a, b = along
-    v = conv_forward(x, vw, stride, padding)
+    of_x, of_vx = _patches(x, kernel, stride, padding), None
+    v = _outputs(of_x, vw)
     if vx is not None:
-        v = v + conv_forward(vx, w, stride, padding)
-    dz, _, _ = norm_backward(z, gamma, mean, scale, place, dy, pool)
-    to_z, to_gamma, to_dy = norm_second(z, gamma, mean, scale, place, dy, (v, a, b), pool)
-    to_w = conv_weights(x, to_z, kernel, stride, padding)
-    if vx is not None:
-        to_w = to_w + conv_weights(vx, dz, kernel, stride, padding)
+        of_vx = _patches(vx, kernel, stride, padding)
+        v = _outputs(of_vx, w, add=v)
+    to_z, to_gamma, to_dy, dz = _norm_second(z, gamma, mean, scale, place, dy, (v, a, b), pool)
+    to_w = _to_weights(of_x, to_z, kernel)
+    if of_vx is not None:
+        to_w = _to_weights(of_vx, dz, kernel, add=to_w)
     to_x = None
     if inputs:
-        to_x = conv_inputs(to_z, w, size, stride, padding)
-        to_x = to_x + conv_inputs(dz, vw, size, stride, padding)
+        taps = _to_patches(dz, vw, add=_to_patches(to_z, w))
+        to_x = _fold(taps, size, kernel, stride, padding)
     return to_x, to_w, to_gamma, to_dy
