@@ -321,6 +321,11 @@ def main() -> None:
     keep_memory()
     path = RESULTS / f"{arguments.result}.json"
     runs = json.loads(path.read_text())["runs"] if path.exists() else {}
+    command = "python -m benchmarks.speed"
+    if device != "cpu":
+        command += f" --device {device}"
+    elif arguments.result != "speed":
+        command += f" --result {arguments.result}"
     for name in arguments.workloads or WORKLOADS:
         for order in ORDERS:
             work = WORKLOADS[name]
@@ -334,15 +339,11 @@ def main() -> None:
                     times = row["median"] / found["innerloop"]["median"]
                     ms = 1000 * row["median"]
                     print(f"  {contestant:24}{ms:9.2f} ms {times:7.2f}x")
+        runs = {name: runs[name] for name in WORKLOADS if name in runs}
+        if not arguments.quick:
+            write_report(arguments.result, runs, command, **graphics(device))
     if arguments.quick:
         return
-    runs = {name: runs[name] for name in WORKLOADS if name in runs}
-    command = "python -m benchmarks.speed"
-    if device != "cpu":
-        command += f" --device {device}"
-    elif arguments.result != "speed":
-        command += f" --result {arguments.result}"
-    write_report(arguments.result, runs, command, **graphics(device))
     if arguments.result == "speed":
         draw(runs, RESULTS.parent.parent / "docs" / "img" / "speed.png")
 

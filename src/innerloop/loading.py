@@ -212,7 +212,8 @@ def load_for(
 
 def _fitted(loaded: Loaded, config: TrainConfig) -> Loaded:
     """`loaded` with the algorithm and the device that `config` says."""
-    algorithm = build_algorithm(config, loaded.model, loaded.num_classes)
+    model = loaded.model.to(config.device)
+    algorithm = build_algorithm(config, model, loaded.num_classes)
     params = {name: p.to(config.device) for name, p in loaded.params.items()}
     return loaded._replace(algorithm=algorithm, params=params, config=config)
 

@@ -163,7 +163,9 @@ class Algorithm(ABC):
         """
         params, means = self._arranged(detach(params)), []
         if self.chunk_size is None or episodes.num_tasks <= self.chunk_size:
-            return self.chunk_gradient(params, episodes, progress)
+            grads, metrics = self.chunk_gradient(params, episodes, progress)
+            # In memory as the parameters are, which PyTorch's optimisers on a GPU insist on.
+            return {name: g.contiguous() for name, g in grads.items()}, metrics
         for chunk in episodes.chunks(self.chunk_size):
             share = chunk.num_tasks / episodes.num_tasks
             parts = self.chunk_gradient(params, chunk, progress)

@@ -209,8 +209,8 @@ def _moments(
 
 @triton.jit
 def _normalise(
-    x, gamma, beta, means, squares, y, place, mean_out, scale_out, eps,
-    POOL: tl.constexpr, RELU: tl.constexpr, pixels, rows, parts, part_rows,
+    x, gamma, beta, means, squares, y, place, mean_out, scale_out,
+    EPS: tl.constexpr, POOL: tl.constexpr, RELU: tl.constexpr, pixels, rows, parts, part_rows,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     PARTS: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
@@ -225,7 +225,7 @@ def _normalise(
     mean = tl.sum(mean_of * count, 0) / pixels
     away = mean_of - mean[None, :]
     variance = tl.sum(square_of + count * away * away, 0) / pixels
-    scale = 1.0 / tl.sqrt(variance + eps)
+    scale = 1.0 / tl.sqrt(variance + EPS)
     if block == 0:
         tl.store(mean_out + task * C + c, mean)
         tl.store(scale_out + task * C + c, scale)
