@@ -29,9 +29,9 @@ WORDS: dict[str, dict[str, Any]] = {
         "or": " or an ",
         "note": (
             "Accuracy in %, {tasks:,} test tasks for each seed, 95% interval over tasks; in "
-            "brackets the lowest and the highest mean of a seed. Hours of one seed on one thread "
-            "of an {processor} that did other work too; PyTorch {torch}. In italics what the "
-            "papers say."
+            "brackets the lowest and the highest mean of a seed. Hours of one seed, where no GPU "
+            "is named on one thread of an {processor} that did other work too; PyTorch {torch}. "
+            "In italics what the papers say."
         ),
         "suspects_head": "| settings | changed | transductive | support statistics |",
         "suspects_note": (
@@ -60,7 +60,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "note": (
             "准确率（%），每个种子 {tasks:,} 个测试任务，95% 置信区间按任务计算；"
             "括号内是不同种子的均值中最低与最高者。"
-            "小时数为一个种子在 {processor} 单线程上所用，机器同时还做别的事；"
+            "小时数为一个种子所用；未注明 GPU 的，在 {processor} 的单线程上，机器同时还做别的事；"
             "PyTorch {torch}。斜体为论文所报告的数字。"
         ),
         "suspects_head": "| 设置 | 改动 | 直推式 | 仅支持集统计量 |",
@@ -117,20 +117,25 @@ def reproduce(words: dict[str, Any]) -> str:
     settings = list(omniglot_settings())
     rows: list[str] = []
     processors: set[str] = set()
+    versions: set[str] = set()
     report = None
     for name, row in ROWS.items():
         reports = _seeds(name)
         if not reports:
             continue
         report = reports[0]
-        processors |= {r["machine"]["processor"] for r in reports}
+        versions |= {r["machine"]["torch"] for r in reports}
+        processors |= {r["machine"]["processor"] for r in reports if "gpu" not in r["machine"]}
         steps = report["iterations"], report["planned_iterations"]
         ran = words["of"].format(*steps) if steps[0] < steps[1] else f"{steps[0]:,}"
         hours = statistics.fmean(r["seconds"] for r in reports) / 3600
+        took = f"{hours:.1f}" if hours >= 0.1 else f"{hours:.2f}"
+        if "gpu" in report["machine"]:
+            took += f" ({report['machine']['gpu']})"
         label = words["rows"][name.split("-")[0]]
         if len(reports) > 1:
             label += f" ({words['seeds'].format(len(reports))})"
-        for bn, end in (("transductive", f"{ran} | {hours:.1f}"), ("support", " | ")):
+        for bn, end in (("transductive", f"{ran} | {took}"), ("support", " | ")):
             cells = " | ".join(_pooled(reports, setting, bn) for setting in settings)
             rows.append(f"| {words[bn].format(label)} | {cells} | {end} |")
         for paper, said in row.papers.items():
@@ -139,6 +144,7 @@ def reproduce(words: dict[str, Any]) -> str:
     assert report is not None
     text = words["note"].replace("{tasks:,}", f"{ROWS['ours'].tasks:,}")
     text = text.replace("{processor}", words["or"].join(sorted(processors)))
+    text = text.replace("{torch}", ", ".join(sorted(versions)))
     return table(words["head"].format(" | ".join(settings)), rows, note(text, report))
 
 
