@@ -22,7 +22,7 @@ from innerloop.files import held
 from innerloop.loading import load_for
 from innerloop.report import SilentReport
 from innerloop.run_folder import checkpoints
-from innerloop.trainer import new_state, progress, set_learning_rate
+from innerloop.trainer import ASK_AFTER, new_state, progress, set_learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -509,6 +509,53 @@ def test_divergence_names_the_gradient(array, tmp_path, monkeypatch):
     monkeypatch.setattr(MAML, "meta_gradient", diverge)
     with pytest.raises(UserError, match=r"meta-gradient of convs\.1\.weight in iteration 0 is not"):
         innerloop.train(out=tmp_path / "run", **settings(array))
+
+
+def test_losses_that_are_asked_for_late(array, tmp_path, monkeypatch):
+    """As on a GPU; nothing else may depend on when they are asked for."""
+    steps = []
+
+    class Told(SilentReport):
+        def step(self, iteration, loss, share):
+            steps.append(iteration)
+
+    expected = innerloop.train(out=tmp_path / "at once", **settings(array))
+    monkeypatch.setitem(ASK_AFTER, "cpu", 3)
+    run = innerloop.train(out=tmp_path / "late", report=Told(), **settings(array))
+    assert all(torch.equal(p, run.params[n]) for n, p in expected.params.items())
+    lines = [
+        [json.loads(line)["loss"] for line in (r.folder / "metrics.jsonl").read_text().splitlines()]
+        for r in (expected, run)
+    ]
+    assert lines[0] == lines[1]
+    # After three, and before each validation, which comes after every fourth.
+    assert steps == [3, 4, 7, 8, 11, 12]
+
+
+def test_divergence_is_said_late_but_before_anything_is_saved(array, tmp_path, monkeypatch):
+    from innerloop import MAML
+
+    monkeypatch.setitem(ASK_AFTER, "cpu", 50)
+    real, calls = MAML.meta_gradient, []
+
+    def diverge(self, params, episodes, progress):
+        calls.append(1)
+        grads, metrics = real(self, params, episodes, progress)
+        if len(calls) == 6:
+            metrics["loss"] = metrics["loss"] * float("nan")
+        return grads, metrics
+
+    monkeypatch.setattr(MAML, "meta_gradient", diverge)
+    with pytest.raises(UserError, match="the loss of iteration 5 is nan"):
+        innerloop.train(out=tmp_path / "run", **settings(array))
+    assert len(calls) == 8
+    assert [p.name for p in checkpoints(tmp_path / "run")] == ["iteration-000004.safetensors"]
+
+
+def test_a_precision_that_there_is_on_a_gpu_alone(array, tmp_path):
+    with pytest.raises(UserError, match="precision tf32 needs device cuda"):
+        innerloop.train(out=tmp_path / "run", **settings(array, precision="tf32"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_load_gives_back_what_was_learnt(array, tmp_path):

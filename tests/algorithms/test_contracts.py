@@ -51,6 +51,19 @@ def test_equals_a_naive_loop_over_tasks(name):
     assert set(metrics) == {"loss", "accuracy"}
 
 
+@names
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_gradients_are_in_memory_as_the_parameters_are(name, chunk_size):
+    """PyTorch's optimisers on a GPU insist on it, and elsewhere it saves a copy."""
+    algorithm = CONTRACTS[name].make(Conv4(3, width=16, image_size=16, head="random"))
+    algorithm.chunk_size = chunk_size
+    params = algorithm.init_params()
+    grads, _ = algorithm.meta_gradient(params, random_episodes(dtype=torch.float32))
+    for n, p in params.items():
+        assert grads[n].stride() == p.stride(), n
+        assert grads[n].dtype == p.dtype
+
+
 # PyTorch computes a GRU without gradients one task at a time.
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 @names
