@@ -232,7 +232,7 @@ def scaling_prediction(words: dict[str, str]) -> str:
         " | ".join(words["gpus"].format(f"{int(n):,}") for n in counts)
     )
     rows = [
-        f"| {1000 * float(step):.0f} | {' | '.join(f'{e:.0%}' for e in of.values())} |"
+        f"| {1000 * float(step):.3g} | {' | '.join(f'{e:.0%}' for e in of.values())} |"
         for step, of in steps.items()
     ]
     return table(head, rows)

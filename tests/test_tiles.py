@@ -34,8 +34,8 @@ def _operators(monkeypatch):
     monkeypatch.setattr(gpu, "_tiles", lambda: None)
 
 
-def rand(*shape, dtype):
-    generator = torch.Generator().manual_seed(sum(shape))
+def rand(*shape, dtype, seed=0):
+    generator = torch.Generator().manual_seed(seed + sum(shape))
     return torch.randn(*shape, dtype=dtype, generator=generator).to(DEVICE)
 
 
@@ -44,7 +44,7 @@ def close(ours, theirs):
         assert a.shape == b.shape
         assert a.dtype == b.dtype
         off = 1e-13 if a.dtype == torch.float64 else 1e-5
-        scale = b.double().abs().max()
+        scale = b.double().abs().max().clamp(min=1e-6)
         torch.testing.assert_close(a.double() / scale, b.double() / scale, rtol=0, atol=off)
 
 
@@ -74,9 +74,9 @@ def test_norm(shape, dtype, pool, relu):
     gamma, beta = rand(shape[0], shape[-1], dtype=dtype), rand(shape[0], shape[-1], dtype=dtype)
     y, mean, scale, place = found = gpu.norm_forward(x, gamma, beta, 1e-5, pool, relu)
     close(tiles.norm_forward(x, gamma, beta, 1e-5, pool, relu), found)
-    given = x, gamma, mean, scale, place, rand(*y.shape, dtype=dtype)
+    given = x, gamma, mean, scale, place, rand(*y.shape, dtype=dtype, seed=1)
     close(tiles.norm_backward(*given, pool), gpu.norm_backward(*given, pool))
-    along = rand(*shape, dtype=dtype), beta, gamma
+    along = rand(*shape, dtype=dtype, seed=2), beta, gamma
     close(tiles.norm_second(*given, along, pool), gpu._norm_second(*given, along, pool))
 
 
@@ -87,7 +87,7 @@ def test_statistics_far_from_zero():
     one = torch.ones(2, 16, device=DEVICE)
     _, mean, scale, _ = tiles.norm_forward(x, one, 0 * one, 1e-5, False, False)
     exact = x.double().flatten(1, 3)
-    torch.testing.assert_close(mean.double(), exact.mean(1), rtol=1e-7, atol=0)
+    torch.testing.assert_close(mean.double(), exact.mean(1), rtol=1e-6, atol=0)
     expected = (exact.var(1, correction=0) + 1e-5).rsqrt()
     torch.testing.assert_close(scale.double(), expected, rtol=1e-4, atol=0)
 
