@@ -179,18 +179,26 @@ def reproduce(
     results = trained(name, seed, folder, source, minutes, device)
     config = TrainConfig.from_file(folder / CONFIG)
     report = {
-        "command": f"python -m benchmarks.reproduce {name} --seeds {seed}",
-        "machine": {**machine(), **graphics(device["device"])},
+        "command": command(name, seed, minutes, config),
+        "machine": {**machine(), **graphics(config.device)},
         "seed": seed,
         "iterations": results["iterations"],
         "planned_iterations": config.iterations,
         "best_iteration": results["best_iteration"],
         "seconds": results["seconds"],
         "settings": {**config.to_dict(), "omniglot_source": None},
-        "tests": tested(ROWS[name], folder, source, device["device"]),
+        "tests": tested(ROWS[name], folder, source, config.device),
     }
     FOUND.mkdir(exist_ok=True)
     (FOUND / f"{name}-{seed}.json").write_text(json.dumps(report) + "\n", "utf-8")
+
+
+def command(name: str, seed: int, minutes: float | None, config: TrainConfig) -> str:
+    """What was typed; a run that goes on keeps its device and precision."""
+    said = f"python -m benchmarks.reproduce {name} --seeds {seed}"
+    if config.device != "cpu":
+        said += f" --device {config.device} --precision {config.precision}"
+    return said if minutes is None else f"{said} --minutes {minutes:.3g}"
 
 
 def main() -> None:

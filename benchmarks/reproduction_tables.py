@@ -131,7 +131,7 @@ def reproduce(words: dict[str, Any]) -> str:
         hours = statistics.fmean(r["seconds"] for r in reports) / 3600
         took = f"{hours:.1f}" if hours >= 0.1 else f"{hours:.2f}"
         if "gpu" in report["machine"]:
-            took += f" ({report['machine']['gpu']})"
+            took += f" ({report['machine']['gpu']}, {report['settings']['precision']})"
         label = words["rows"][name.split("-")[0]]
         if len(reports) > 1:
             label += f" ({words['seeds'].format(len(reports))})"

@@ -101,6 +101,7 @@ def test_what_waits_for_the_gpu_is_not_recorded():
         assert loss == turned.support_x.sum().item()
     assert len(warnings) == 1
     assert "waits for the GPU" in warnings[0]
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
     assert torch.ones(2, device="cuda").sum().item() == 2
 
 

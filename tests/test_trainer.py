@@ -528,8 +528,7 @@ def test_losses_that_are_asked_for_late(array, tmp_path, monkeypatch):
         for r in (expected, run)
     ]
     assert lines[0] == lines[1]
-    # After three, and before each validation, which comes after every fourth.
-    assert steps == [3, 4, 7, 8, 11, 12]
+    assert steps == list(range(1, 13))
 
 
 def test_divergence_is_said_late_but_before_anything_is_saved(array, tmp_path, monkeypatch):
@@ -635,3 +634,39 @@ def test_default_folders_are_taken_at_once(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="a file has that name"):
         new_folder("file", TrainConfig())
+
+
+@pytest.mark.parametrize("clipping", [{"clip_norm": 1.0}, {"clip_value": 1.0, "clip_norm": None}])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_divergence_names_the_gradient_whatever_is_clipped(
+    array, tmp_path, monkeypatch, clipping, value
+):
+    from innerloop import MAML
+
+    real = MAML.meta_gradient
+
+    def diverge(self, params, episodes, progress):
+        grads, metrics = real(self, params, episodes, progress)
+        return grads | {"convs.2.weight": grads["convs.2.weight"] * value}, metrics
+
+    monkeypatch.setattr(MAML, "meta_gradient", diverge)
+    with pytest.raises(UserError, match=r"meta-gradient of convs\.2\.weight in iteration 0 is not"):
+        innerloop.train(out=tmp_path / "run", **settings(array, **clipping))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_run_cannot_be_used_on_a_device_that_is_not_there(array, tmp_path):
+    innerloop.train(out=tmp_path / "run", **settings(array, iterations=1))
+    with pytest.raises(UserError, match="device 'cuda' cannot be used here"):
+        load_for(tmp_path / "run", device="cuda")
+    with pytest.raises(UserError, match="device 'gpu' cannot be used here"):
+        innerloop.train(out=tmp_path / "other", **settings(array, device="gpu"))
+
+
+def test_weights_trained_in_another_precision_can_be_trained_on(array, tmp_path):
+    run = innerloop.train(out=tmp_path / "run", **settings(array, iterations=1))
+    tensors, metadata = read_tensors(run.folder / "model.safetensors")
+    metadata["config"] |= {"device": "cuda", "precision": "tf32"}
+    write_tensors(run.folder / "model.safetensors", tensors, metadata)
+    config = innerloop.load(run.folder).config
+    assert (config.device, config.precision) == ("cpu", "float32")

@@ -134,8 +134,9 @@ def build_sampler(
         episode_seed: draw other episodes; None for `config.seed`.
 
     Raises:
-        UserError: too few classes or images for the tasks.
+        UserError: too few classes or images for the tasks, or no such device.
     """
+    check_device(config.device)
     return EpisodeSampler(
         data,
         classes,

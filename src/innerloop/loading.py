@@ -106,7 +106,8 @@ def load(path: str | Path) -> Loaded:
     tensors, metadata = read_tensors(file)
     settings, shape, data_name, classes, temperature = _description(file, metadata)
     # Where it was trained need not be where it is used.
-    config = dataclasses.replace(TrainConfig.from_dict(settings, str(file)), device="cpu")
+    config = TrainConfig.from_dict(settings, str(file))
+    config = dataclasses.replace(config, device="cpu", precision="float32")
     _check_size(file, config, shape, tensors)
     model = build_model(config, shape)
     algorithm = build_algorithm(config, model, num_trained(config, classes))
@@ -212,8 +213,7 @@ def load_for(
 
 def _fitted(loaded: Loaded, config: TrainConfig) -> Loaded:
     """`loaded` with the algorithm and the device that `config` says."""
-    model = loaded.model.to(config.device)
-    algorithm = build_algorithm(config, model, loaded.num_classes)
+    algorithm = build_algorithm(config, loaded.model, loaded.num_classes)
     params = {name: p.to(config.device) for name, p in loaded.params.items()}
     return loaded._replace(algorithm=algorithm, params=params, config=config)
 

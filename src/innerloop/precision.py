@@ -19,15 +19,16 @@ def products(precision: str, device: str | torch.device) -> Iterator[None]:
     """Within this context products on a GPU are of this precision.
 
     Args:
-        precision: `"float32"`; `"tf32"`, factors rounded to 10 bits after the point; `"bf16"`, in
-            the convolutions of our layers to 7 bits.  Sums are float32 in all cases.
+        precision: `"float32"`; `"tf32"`, factors rounded to 10 bits after the point; `"bf16"`,
+            factors and results of the convolutions of our layers rounded to 7 bits.  Sums are
+            float32 in all cases.
         device: where products are computed.
 
     Raises:
         UserError: another precision, or one that there is on a GPU alone.
     """
     one_of(PRECISIONS, precision=precision)
-    if torch.device(device).type != "cuda":
+    if not str(device).startswith("cuda"):
         if precision != "float32":
             raise UserError(f"precision {precision} needs device cuda; elsewhere it is float32")
         yield

@@ -20,6 +20,7 @@ class RecordedMetaGradient:
 
     The first meta-gradient of its kind is computed as ever, the second one recorded; a change of
     shapes, of weights (others, not other values) or of `Algorithm.phase` makes it another kind.
+    What else in Python it depends on is as it was when recorded, the number of ways as well.
     An algorithm or network that cannot be recorded, because it waits for the GPU on the way, is
     computed as ever always.
 
@@ -40,32 +41,38 @@ class RecordedMetaGradient:
         """As `Algorithm.meta_gradient`; the results are overwritten by the next call."""
         if not (self._able and episodes.support_x.is_cuda):
             return self._algorithm.meta_gradient(params, episodes, progress)
+        shapes = ((t.shape, t.dtype, t.device) for t in episodes)
         weights = (p.data_ptr() for p in params.values())
-        kind = (self._algorithm.phase(progress), *weights, *(t.shape for t in episodes))
-        if kind != self._kind:
-            self._kind, self._graph = kind, None
-            return self._algorithm.meta_gradient(params, episodes, progress)
-        if self._graph is None and not self._record(params, episodes, progress):
-            return self._algorithm.meta_gradient(params, episodes, progress)
-        assert self._graph is not None
-        for place, given in zip(self._episodes, episodes, strict=True):
-            place.copy_(given)
-        self._graph.replay()
-        return self._found
+        kind = (self._algorithm.phase(progress), *shapes, *weights)
+        with torch.cuda.device_of(episodes.support_x):
+            if kind != self._kind:
+                # From the same memory as the recording, so that nothing is compiled anew for it.
+                self._episodes = Episodes(*(t.clone() for t in episodes))
+                self._kind, self._graph = kind, None
+                return self._algorithm.meta_gradient(params, self._episodes, progress)
+            for place, given in zip(self._episodes, episodes, strict=True):
+                place.copy_(given)
+            if self._graph is None and not self._record(params, progress):
+                return self._algorithm.meta_gradient(params, self._episodes, progress)
+            assert self._graph is not None
+            self._graph.replay()
+            return self._found
 
-    def _record(self, params: Params, episodes: Episodes, progress: float) -> bool:
+    def _record(self, params: Params, progress: float) -> bool:
         """Whether it could be recorded; nothing is computed yet."""
-        self._episodes = Episodes(*(torch.empty_like(t) for t in episodes))
-        graph = torch.cuda.CUDAGraph()
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
             # Other threads may do what they like meanwhile.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._found = self._algorithm.meta_gradient(params, self._episodes, progress)
         except RuntimeError as error:
+            # Where the end of the recording fails as well, its stream would stay the current one.
+            torch.cuda.set_stream(stream)
             self._able = False
+            reason = str(error.__context__ or error).splitlines()[0]
             self._warn(
-                "this network or algorithm waits for the GPU in every step, so that steps cannot "
-                f"be recorded and take longer ({str(error).splitlines()[0]})"
+                "steps cannot be recorded on the GPU, so that they take longer; usually because "
+                f"the network or the algorithm waits for the GPU in every step ({reason})"
             )
             return False
         self._graph = graph

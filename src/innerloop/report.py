@@ -28,7 +28,7 @@ class SilentReport:
         yield
 
     def step(self, iteration: int, loss: float, share: float) -> None:
-        """After each outer step; `share` of the run is done, 0 to 1."""
+        """For each outer step, on a GPU some time after it; `share` of the run is done, 0 to 1."""
 
     def validated(self, line: dict[str, Any]) -> None:
         """After each validation, with its line of metrics."""

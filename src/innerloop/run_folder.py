@@ -123,7 +123,7 @@ def make_optimizer(config: TrainConfig, params: list[Tensor]) -> torch.optim.Opt
     """Adam with the defaults of its paper, or plain gradient descent."""
     kind = torch.optim.SGD if config.meta_optimizer == "sgd" else torch.optim.Adam
     # One launch for all parameters.
-    return kind(params, lr=config.meta_lr, fused=params[0].is_cuda)
+    return kind(params, lr=config.meta_lr, fused=True if params[0].is_cuda else None)
 
 
 def read_config(folder: Path) -> TrainConfig:

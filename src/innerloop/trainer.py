@@ -301,18 +301,19 @@ def meta_train(
         grads, metrics, state.seconds, stopping = world.mean(
             len(share) / tasks, grads, metrics, seconds, stop.is_set()
         )
-        waiting.append(torch.stack([metrics["loss"], get_total_norm(grads.values())]))
-        apply_gradient(config, algorithm, state, grads)
         state.iteration += 1
-
+        waiting.append(torch.stack([metrics["loss"], get_total_norm(grads.values())]))
         due = state.iteration % config.val_every == 0 or progress(config, state) >= 1
         saving = due or stopping or time.monotonic() - saved > SAVE_AFTER
         if saving or len(waiting) >= ask_after:
             found = torch.stack(waiting).tolist()
             waiting.clear()
-            check_finite(found, state.iteration - len(found), grads, folder)
-            state.losses.extend(loss for loss, _ in found)
-            report.step(state.iteration, state.losses[-1], progress(config, state))
+            first = state.iteration - len(found)
+            check_finite(found, first, grads, folder)
+            for iteration, (loss, _) in enumerate(found, first + 1):
+                state.losses.append(loss)
+                report.step(iteration, loss, progress(config, state))
+        apply_gradient(config, algorithm, state, grads)
         state.step_seconds += max(0.0, time.monotonic() - before)
         if saving:
             check_weights(state, folder)

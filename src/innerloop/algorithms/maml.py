@@ -80,6 +80,7 @@ class MAML(GradientBased):
         return [0.0] * self.inner_steps + [1.0]
 
     def phase(self, progress: float) -> Hashable:
+        """A subclass that depends on `progress` in another way says so here."""
         return self.is_first_order(progress), *self.step_weights(progress)
 
     def task_gradient(

@@ -24,6 +24,7 @@ class DeviceImages:
     """
 
     def __init__(self, data: ImageClasses, device: torch.device, zero: float, unit: float) -> None:
+        device = _numbered(device)
         # The number stands for the array as long as the data is there, which this object holds.
         key = id(data.images), device
         copy = _copies.get(key)
@@ -43,6 +44,7 @@ class DeviceImages:
         """Whether there is room: at most a quarter of the memory that is free."""
         if device.type != "cuda":
             return False
+        device = _numbered(device)
         free, _ = torch.cuda.mem_get_info(device)
         return (id(data.images), device) in _copies or 4 * data.images.nbytes <= free
 
@@ -58,3 +60,8 @@ class DeviceImages:
             places = self._places.index_select(0, turns)[:, None].expand(-1, x.shape[1], -1)
             x = x.flatten(2).gather(2, places).view_as(x)
         return x.to(torch.float32).div_(self._unit).add_(self._zero)
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """`cuda` as the GPU that it means now."""
+    return torch.empty(0, device=device).device

@@ -202,7 +202,11 @@ def _by_device(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def on_either(x: Tensor, *rest: Any) -> Any:
-        return there(x, *rest) if _on_gpu(x) else function(x, *rest)
+        if not _on_gpu(x):
+            return function(x, *rest)
+        # Triton launches on the current GPU, whichever the tensors are on.
+        with torch.cuda.device_of(x):
+            return there(x, *rest)
 
     return on_either
 

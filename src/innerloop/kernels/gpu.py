@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import warnings
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -29,7 +30,7 @@ _half = False
 
 @contextlib.contextmanager
 def half_products() -> Iterator[None]:
-    """Within this context the factors of products are rounded to bfloat16."""
+    """Within this context factors and results of products are rounded to bfloat16."""
     global _half
     before, _half = _half, True
     try:
@@ -39,17 +40,27 @@ def half_products() -> Iterator[None]:
 
 
 @functools.cache
-def _tiles() -> ModuleType | None:
-    """The operations in Triton, where that is installed."""
+def _tiles(device: torch.device) -> ModuleType | None:
+    """The operations in Triton, where that is installed and works."""
     try:
-        return importlib.import_module("innerloop.kernels.tiles")
+        tiles = importlib.import_module("innerloop.kernels.tiles")
     except ImportError:
         return None
+    try:
+        tiles.patches(torch.ones(1, 1, 1, 1, 1, device=device), (1, 1), 1, 0, torch.float32)
+    except Exception as error:  # No C compiler, an old GPU: Triton has an exception for each.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        warnings.warn(
+            f"Triton does not work here ({reason}): PyTorch's operators do its part, more slowly",
+            stacklevel=2,
+        )
+        return None
+    return tiles
 
 
 def _triton(x: Tensor, entries: int = 0) -> Any:
     """The operations in Triton where they can serve: they count with 32 bits."""
-    return _tiles() if x.is_cuda and max(x.numel(), entries) < 2**31 else None
+    return _tiles(x.device) if x.is_cuda and max(x.numel(), entries) < 2**31 else None
 
 
 def _product(a: Tensor, b: Tensor, add: Tensor | None = None) -> Tensor:

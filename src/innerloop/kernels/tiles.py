@@ -40,7 +40,7 @@ def fold(
     taps: Tensor, shape: tuple[int, ...], kernel: tuple[int, int], stride: int, padding: int
 ) -> Tensor:
     """Sums, for each pixel of `shape`, of its places in patches `[T, B, H', W', KH * KW * C]`."""
-    x = taps.new_empty(shape, dtype=torch.float32 if taps.dtype == torch.bfloat16 else taps.dtype)
+    x = taps.new_empty(shape)
     size = *shape[2:], *taps.shape[2:4], *kernel, stride, padding
     _fold[_blocks(x)](taps, x, x.numel(), *size, _BLOCK)
     return x
