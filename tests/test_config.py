@@ -30,7 +30,7 @@ def test_presets_of_publications_do_not_lean_on_defaults(name):
     text = (resources.files("innerloop") / "presets" / f"{name}.yaml").read_text("utf-8")
     free = {
         *("omniglot_source", "image_size", "glyph_classes", "max_seconds", "seed", "threads"),
-        *("chunk_size", "device", "within_group", "inner_max_norm", "bn", "val_tasks"),
+        *("chunk_size", "device", "precision", "within_group", "inner_max_norm", "bn", "val_tasks"),
         *("rotate_test", "first_order", "pool", "unit_features", "clip_value"),
         # What other algorithms take, and what does not change the numbers.
         *("adapted", "second_order_from", "derivative", "inner_batch_size", "learn_inner_lr"),

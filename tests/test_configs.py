@@ -32,7 +32,9 @@ def test_results_are_those_of_the_config(file: Path):
     report = json.loads(file.read_text("utf-8"))
     row = file.stem.rsplit("-", 1)[0]
     config = TrainConfig.from_file(CONFIGS / f"{row}.yaml").to_dict()
-    used = {**report["settings"], "seed": config["seed"]}
+    # Where it was computed, and how exactly there, is said with the result.
+    free = {name: config[name] for name in ("seed", "device", "precision")}
+    used = {**report["settings"], **free}
     assert {k: v for k, v in used.items() if v != config[k]} == {}
     assert set(report["tests"]) == set(ROWS[row].tests)
     for tests in report["tests"].values():

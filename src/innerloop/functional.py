@@ -162,6 +162,11 @@ def dot(a: Params, b: Params) -> Tensor:
     return torch.stack([(a[name] * b[name]).sum() for name in a]).sum()
 
 
+def norm(params: Params) -> Tensor:
+    """The Euclidean norm over all entries of all tensors, a scalar."""
+    return dot(params, params).sqrt()
+
+
 def clip_norm(gradient: Params, max_norm: float) -> Params:
     """Scale `gradient` so that its norm is at most `max_norm`; NaN stays NaN."""
     # The smallest float keeps a zero gradient at zero instead of 0/0.
