@@ -6,7 +6,7 @@ several element-wise operations in one pass.  They are plain C without PyTorch's
 compiled when the package is installed where there is a C compiler; everything works
 without them, more slowly.  `INNERLOOP_KERNELS=0` in the environment leaves them out.
 
-On a GPU the functions of the same names in gpu.py do the work, with PyTorch's operators.
+On a GPU the functions of the same names in gpu.py do the work.
 
 Two more draw the episodes of a meta-batch, and fetch their images, turned and scaled in one pass.
 
