@@ -29,9 +29,7 @@ from innerloop.fused.layout import (
     weights,
     weights_back,
 )
-
-# Stride, padding, pool and relu.
-How = tuple[int, int, bool, bool]
+from innerloop.kernels import How
 
 
 def conv_block(

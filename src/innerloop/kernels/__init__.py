@@ -20,7 +20,7 @@ import contextlib
 import ctypes
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -35,6 +35,8 @@ from innerloop.kernels import gpu
 # Channels that a vector register of the kernels holds, at its most.
 LANES = 16
 _TYPES = {torch.float32: "float32", torch.float64: "float64"}
+# Stride, padding, pool and relu of a block.
+How = tuple[int, int, bool, bool]
 _use: ContextVar[bool] = ContextVar("use", default=os.environ.get("INNERLOOP_KERNELS") != "0")
 
 
@@ -212,25 +214,29 @@ def _by_device(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _conv(
-    x: Tensor,
-    y: Tensor,
+    x: Sequence[int],
+    y: Sequence[int],
     kernel: tuple[int, int],
     stride: int,
     padding: int,
     weights: int | None = None,
 ) -> _Conv:
-    shared = weights is not None and weights < x.shape[0]
-    threads = torch.get_num_threads()
-    return _Conv(*x.shape, *y.shape[2:], *kernel, stride, padding, shared, False, threads)
+    """A convolution from shape `x` to shape `y`, with weights for so many tasks."""
+    shared = weights is not None and weights < x[0]
+    return _Conv(*x, *y[2:], *kernel, stride, padding, shared, False, torch.get_num_threads())
+
+
+def _out_size(x: Tensor, kernel: tuple[int, int], stride: int, padding: int) -> list[int]:
+    sizes = zip(x.shape[2:4], kernel, strict=True)
+    return [(n + 2 * padding - k) // stride + 1 for n, k in sizes]
 
 
 @_by_device
 def conv_forward(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
     """The convolution `[T, B, H', W', out]` of `x` with `w`, `[1, ...]` if all tasks share it."""
     kernel = w.shape[1], w.shape[2]
-    size = ((n + 2 * padding - k) // stride + 1 for n, k in zip(x.shape[2:4], kernel, strict=True))
-    y = x.new_empty(*x.shape[:2], *size, w.shape[-1])
-    _call("conv_forward", _conv(x, y, kernel, stride, padding, len(w)), x, w, y)
+    y = x.new_empty(*x.shape[:2], *_out_size(x, kernel, stride, padding), w.shape[-1])
+    _call("conv_forward", _conv(x.shape, y.shape, kernel, stride, padding, len(w)), x, w, y)
     return y
 
 
@@ -238,7 +244,7 @@ def conv_forward(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
 def conv_inputs(dy: Tensor, w: Tensor, size: tuple[int, int], stride: int, padding: int) -> Tensor:
     """The gradient with respect to inputs of height and width `size` from that of the outputs."""
     dx = dy.new_empty(*dy.shape[:2], *size, w.shape[-2])
-    shape = _conv(dx, dy, (w.shape[1], w.shape[2]), stride, padding, len(w))
+    shape = _conv(dx.shape, dy.shape, (w.shape[1], w.shape[2]), stride, padding, len(w))
     _call("conv_inputs", shape, dy, w, dx)
     return dx
 
@@ -249,12 +255,12 @@ def conv_weights(
 ) -> Tensor:
     """The gradient with respect to the weights from that of the outputs."""
     dw = x.new_empty(x.shape[0], *kernel, x.shape[-1], dy.shape[-1])
-    _call("conv_weights", _conv(x, dy, kernel, stride, padding), x, dy, dw)
+    _call("conv_weights", _conv(x.shape, dy.shape, kernel, stride, padding), x, dy, dw)
     return dw
 
 
-def _norm(x: Tensor, *, relu: bool = False, pool: bool, eps: float = 0.0) -> _Norm:
-    return _Norm(*x.shape, relu, pool, eps, torch.get_num_threads())
+def _norm(x: Sequence[int], *, relu: bool = False, pool: bool, eps: float = 0.0) -> _Norm:
+    return _Norm(*x, relu, pool, eps, torch.get_num_threads())
 
 
 @_by_device
@@ -271,7 +277,7 @@ def norm_forward(
     y = x.new_empty(*x.shape[:2], height, width, x.shape[-1])
     place = torch.empty(y.shape, dtype=torch.uint8)
     mean, scale = torch.empty_like(gamma), torch.empty_like(gamma)
-    shape = _norm(x, relu=relu, pool=pool, eps=eps)
+    shape = _norm(x.shape, relu=relu, pool=pool, eps=eps)
     _call("norm_forward", shape, x, gamma, beta, y, mean, scale, place)
     return y, mean, scale, place
 
@@ -282,7 +288,7 @@ def norm_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients with respect to `x`, `gamma` and `beta` from that of the outputs."""
     out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
-    _call("norm_backward", _norm(x, pool=pool), x, gamma, mean, scale, place, dy, *out)
+    _call("norm_backward", _norm(x.shape, pool=pool), x, gamma, mean, scale, place, dy, *out)
     return out
 
 
@@ -300,34 +306,35 @@ def norm_second(
     """The gradients with respect to `x`, `gamma`, `dy` of the scalar product of what
     `norm_backward` returns with `along`."""
     out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(dy)
-    _call("norm_second", _norm(x, pool=pool), x, gamma, mean, scale, place, dy, *along, *out)
+    _call("norm_second", _norm(x.shape, pool=pool), x, gamma, mean, scale, place, dy, *along, *out)
     return out
+
+
+def _block(x: Tensor, w: Tensor, how: How, eps: float = 0.0) -> tuple[_Conv, _Norm, list[int]]:
+    """The shapes of both parts, and that of the convolution's output."""
+    stride, padding, pool, relu = how
+    kernel = w.shape[1], w.shape[2]
+    z = [*x.shape[:2], *_out_size(x, kernel, stride, padding), w.shape[-1]]
+    conv = _conv(x.shape, z, kernel, stride, padding, len(w))
+    return conv, _norm(z, relu=relu, pool=pool, eps=eps), z
 
 
 @_by_device
 def block_forward(
-    x: Tensor,
-    w: Tensor,
-    gamma: Tensor,
-    beta: Tensor,
-    eps: float,
-    how: tuple[int, int, bool, bool],
+    x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, how: How
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Convolution and `norm_forward`; `how` is stride, padding, pool and relu.
 
     Returns:
-        The output of the convolution, and what `norm_forward` returns.
+        The output of the convolution, or what pooling has chosen of it where the other functions
+        make the rest anew (see block.inc); and what `norm_forward` returns.
     """
-    stride, padding, pool, relu = how
-    kernel = w.shape[1], w.shape[2]
-    size = [(n + 2 * padding - k) // stride + 1 for n, k in zip(x.shape[2:4], kernel, strict=True)]
-    z = x.new_empty(*x.shape[:2], *size, w.shape[-1])
-    height, width = (n // 2 if pool else n for n in size)
-    y = x.new_empty(*x.shape[:2], height, width, w.shape[-1])
+    conv, norm, shape = _block(x, w, how, eps)
+    height, width = (n // 2 if norm.pool else n for n in shape[2:4])
+    y = x.new_empty(*shape[:2], height, width, shape[-1])
     place = torch.empty(y.shape, dtype=torch.uint8)
+    z = torch.empty_like(y) if norm.pool and x.shape[-1] % LANES else x.new_empty(shape)
     mean, scale = torch.empty_like(gamma), torch.empty_like(gamma)
-    conv = _conv(x, z, kernel, stride, padding, len(w))
-    norm = _norm(z, relu=relu, pool=pool, eps=eps)
     _call("block_forward", conv, norm, x, w, gamma, beta, z, y, mean, scale, place)
     return z, y, mean, scale, place
 
@@ -339,19 +346,18 @@ def block_backward(
     gamma: Tensor,
     seen: tuple[Tensor, Tensor, Tensor, Tensor],
     dy: Tensor,
-    how: tuple[int, int, bool, bool],
+    how: How,
     inputs: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     """The gradients with respect to `x` (if `inputs`), `w`, `gamma` and `beta` from that of `y`.
 
-    `seen` is the convolution's output, mean, scale and place of `block_forward`.
+    `seen` is the first, mean, scale and place of what `block_forward` returns.
     """
-    stride, padding, pool, _ = how
-    conv = _conv(x, seen[0], (w.shape[1], w.shape[2]), stride, padding, len(w))
+    conv, norm, _ = _block(x, w, how)
     dx = torch.empty_like(x) if inputs else None
     dw = w.new_empty(x.shape[0], *w.shape[1:])
     out = dx, dw, torch.empty_like(gamma), torch.empty_like(gamma)
-    _call("block_backward", conv, _norm(seen[0], pool=pool), x, w, gamma, *seen, dy, *out)
+    _call("block_backward", conv, norm, x, w, gamma, *seen, dy, *out)
     return out
 
 
@@ -363,16 +369,14 @@ def block_second(
     seen: tuple[Tensor, Tensor, Tensor, Tensor],
     dy: Tensor,
     along: tuple[Tensor | None, Tensor, Tensor, Tensor],
-    how: tuple[int, int, bool, bool],
+    how: How,
     inputs: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     """The gradients with respect to `x` (if `inputs`), `w`, `gamma`, `dy` of the scalar product of
     what `block_backward` returns with `along`, whose first part None is zero."""
-    stride, padding, pool, _ = how
-    conv = _conv(x, seen[0], (w.shape[1], w.shape[2]), stride, padding, len(w))
+    conv, norm, _ = _block(x, w, how)
     to_x = torch.empty_like(x) if inputs else None
     to_w = w.new_empty(x.shape[0], *w.shape[1:])
     out = to_x, to_w, torch.empty_like(gamma), torch.empty_like(dy)
-    norm = _norm(seen[0], pool=pool)
     _call("block_second", conv, norm, x, w, gamma, *seen, dy, *along, *out)
     return out
