@@ -15,15 +15,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, autograd
+from torch import Tensor
 
 from innerloop import kernels
 from innerloop.fused.layout import (
+    Operation,
     images,
     images_back,
     or_zeros,
     over_tasks,
-    signed,
     vectors,
     vectors_back,
     weights,
@@ -49,8 +49,7 @@ def conv_block(
     return _Block.apply(x, weight, gamma, beta, eps, how)[0]
 
 
-@signed
-class _Block(autograd.Function):
+class _Block(Operation):
     """The output; and that of the convolution, mean, scale and places, see norm.py."""
 
     @staticmethod
@@ -99,8 +98,7 @@ class _Block(autograd.Function):
         return over_tasks(_Block, info, in_dims, (4, 4, 1, 1), arguments)
 
 
-@signed
-class _BlockBackward(autograd.Function):
+class _BlockBackward(Operation):
     """The derivatives for inputs (if `inputs`), weights, scale and shift, from that of y."""
 
     @staticmethod
@@ -159,8 +157,7 @@ class _BlockBackward(autograd.Function):
         return over_tasks(_BlockBackward, info, in_dims, (4, 4, 1, 4, 4, 1, 1, 4), arguments)
 
 
-@signed
-class _BlockSecond(autograd.Function):
+class _BlockSecond(Operation):
     """The derivative of `_BlockBackward`, for inputs (if `inputs`), weights, scale and dy."""
 
     @staticmethod

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, autograd
+from torch import Tensor
 
 from innerloop import kernels
-from innerloop.fused.layout import images, images_back, over_tasks, signed, weights, weights_back
+from innerloop.fused.layout import Operation, images, images_back, over_tasks, weights, weights_back
 
 
 def conv2d(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
@@ -24,8 +24,7 @@ def sharing_weights(function: Any, info: Any, in_dims: tuple, x: Tensor, w: Tens
     return over_tasks(function, info, in_dims, (4, 4), (x, w, *rest))
 
 
-@signed
-class _Conv(autograd.Function):
+class _Conv(Operation):
     """Inputs and weights to outputs."""
 
     @staticmethod
@@ -63,8 +62,7 @@ class _Conv(autograd.Function):
         return sharing_weights(_Conv, info, in_dims, x, w, stride, padding)
 
 
-@signed
-class _ConvInputs(autograd.Function):
+class _ConvInputs(Operation):
     """The derivative with respect to the inputs, from that of the outputs and the weights."""
 
     @staticmethod
@@ -110,8 +108,7 @@ class _ConvInputs(autograd.Function):
         return sharing_weights(_ConvInputs, info, in_dims, dy, w, *rest)
 
 
-@signed
-class _ConvWeights(autograd.Function):
+class _ConvWeights(Operation):
     """The derivative with respect to the weights, from the inputs and that of the outputs."""
 
     @staticmethod

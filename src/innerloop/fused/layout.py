@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, autograd
 
 
 def arranged(weight: Tensor) -> Tensor:
@@ -79,10 +79,29 @@ def over_tasks(function: Any, info: Any, in_dims: tuple, dims: tuple[int, ...], 
     return out, 0 if isinstance(out, Tensor) else (0,) * len(out)
 
 
-def signed(function: Any) -> Any:
-    """Write down the signature of `forward`, which PyTorch otherwise works out at every call."""
-    function.forward.__signature__ = inspect.signature(function.forward)
-    return function
+class Operation(autograd.Function):
+    """A function of tensors, no argument of which has a default.
+
+    At every call PyTorch looks for defaults, which takes as long as a small kernel.  Plain autograd
+    here goes past that, to where PyTorch's `apply` comes to in the end.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # Under transforms it still looks, but at what is written down.
+        forward: Any = cls.forward
+        forward.__signature__ = inspect.signature(forward)
+
+    @classmethod
+    def apply(cls, *arguments: Any) -> Any:
+        if _in_transform():
+            return super().apply(*arguments)
+        beyond: Any = super(autograd.Function, cls)
+        return beyond.apply(*arguments)
+
+
+# Not public; a PyTorch without it gets the longer way.
+_in_transform = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
 def or_zeros(t: Tensor | None, like: Tensor) -> Tensor:

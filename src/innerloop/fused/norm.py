@@ -23,15 +23,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, autograd
+from torch import Tensor
 
 from innerloop import kernels
 from innerloop.fused.layout import (
+    Operation,
     images,
     images_back,
     or_zeros,
     over_tasks,
-    signed,
     vectors,
     vectors_back,
 )
@@ -51,8 +51,7 @@ def batch_norm(
     return _Norm.apply(x, weight, bias, eps, pool, relu)[0]
 
 
-@signed
-class _Norm(autograd.Function):
+class _Norm(Operation):
     """Outputs; and mean, one over the standard deviation, and places of the chosen pixels."""
 
     @staticmethod
@@ -101,8 +100,7 @@ class _Norm(autograd.Function):
         return over_tasks(_Norm, info, in_dims, (4, 1, 1), arguments)
 
 
-@signed
-class _NormBackward(autograd.Function):
+class _NormBackward(Operation):
     """The derivatives with respect to inputs, weight and bias, from that of the outputs.
 
     Mean, standard deviation and places are given to save work; that they depend on the inputs is
@@ -162,8 +160,7 @@ class _NormBackward(autograd.Function):
         return over_tasks(_NormBackward, info, in_dims, (4, 1, 4, 1, 1, 4), arguments)
 
 
-@signed
-class _NormSecond(autograd.Function):
+class _NormSecond(Operation):
     """The derivative of `_NormBackward`, for inputs, weight and `dy`; itself without one."""
 
     @staticmethod

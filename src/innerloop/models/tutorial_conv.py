@@ -43,7 +43,8 @@ class TutorialConv(HeadedModel):
 
     def features(self, x: Tensor) -> Tensor:
         """What the last layer sees: `[B, C, 28, 28]` to `[B, width]`."""
-        for i in range(3):
-            x = conv_block(x, self.convs[i], self.norms[i], pool=True)
-        x = self.norms[3](F.relu(self.convs[3](x, bias=True)), pool=True)
+        *blocks, (conv, norm) = zip(self.convs, self.norms, strict=True)
+        for block in blocks:
+            x = conv_block(x, *block, pool=True)
+        x = norm(F.relu(conv(x, bias=True)), pool=True)
         return x.flatten(-3)
