@@ -161,3 +161,32 @@ def test_arranged_weights_are_the_same_and_need_no_copy():
     assert layout.weights(arranged).data_ptr() == arranged.data_ptr()
     many = arranged.expand(5, *w.shape)
     assert layout.weights(many).data_ptr() == arranged.data_ptr()
+
+
+def test_operations_go_past_the_search_for_defaults_or_not_to_the_same_end(monkeypatch):
+    x, w = rand(2, 16, 5, 4), rand(16, 16, 3, 3)
+
+    def gradients():
+        return torch.autograd.grad(fused.conv2d(x, w, 1, 1).square().sum(), [x, w])
+
+    direct = gradients()
+    monkeypatch.setattr(layout, "_in_transform", lambda: True)  # as without the private function
+    assert all(torch.equal(a, b) for a, b in zip(gradients(), direct, strict=True))
+
+
+def test_what_has_left_a_transform_is_a_tensor_like_others():
+    x, w = rand(2, 16, 5, 4, requires_grad=False), rand(16, 16, 3, 3, requires_grad=False)
+    left = []
+
+    def leaky(x):
+        left.append(x)
+        return x.sum()
+
+    torch.func.grad(leaky)(x)
+    assert torch.equal(fused.conv2d(left[0], w, 1, 1), fused.conv2d(x, w, 1, 1))
+    y, pullback = torch.func.vjp(lambda x, w: fused.conv2d(x, w, 1, 1).square(), x, w)
+    direct = torch.autograd.functional.vjp(
+        lambda x, w: fused.conv2d(x, w, 1, 1).square(), (x, w), torch.ones_like(y)
+    )[1]
+    for ours, theirs in zip(pullback(torch.ones_like(y)), direct, strict=True):
+        assert torch.equal(ours, theirs)

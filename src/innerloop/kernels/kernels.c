@@ -16,8 +16,8 @@
 /* Memory of one thread, kept from call to call. */
 static void *workspace(int slot, size_t bytes)
 {
-    static __thread void *memory[8];
-    static __thread size_t sizes[8];
+    static __thread void *memory[9];
+    static __thread size_t sizes[9];
     if (sizes[slot] < bytes) {
         free(memory[slot]);
         sizes[slot] = (bytes + 4095) / 4096 * 4096;
