@@ -2,8 +2,9 @@
 
 A row is a training by `configs/ROW.yaml`, once per seed, and tests in the settings of its
 protocol with either way of batch normalisation.  A training that was interrupted goes on where it
-was; one that is finished is only tested.  With `--minutes M` it stops after that time, what was
-best on validation so far is tested, and the result says how far it came.  Writes
+was; one that is finished is only tested.  With `--minutes M` it stops after that time, though not
+before its first validation, what was best on validation so far is tested, and the result says how
+far it came.  Writes
 `benchmarks/results/reproduce/ROW-SEED.json` with the accuracy of every single test task.
 """
 
@@ -13,7 +14,7 @@ import argparse
 import json
 import os
 import signal
-import threading
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,10 +94,34 @@ ROWS: dict[str, Row] = {
         1000,
         {"ProtoNet (Snell et al. 2017)": figures("98.8", "99.7", "96.0", "98.9")},
     ),
+    "anil": Row(
+        omniglot_settings(),
+        1000,
+        {"ANIL (Raghu et al. 2020)": figures("", "", "96.2 ± 0.5", "98.0 ± 0.3")},
+    ),
     "lake2015": Row({"20-way 1-shot": {"n_way": 20, "k_shot": 1, "within_group": True}}, 1000, {}),
     **papers_own("MAML (Finn et al. 2017)", MAML, "maml"),
     **papers_own("first-order MAML (Nichol et al. 2018)", FIRST_ORDER, "fomaml"),
 }
+
+
+class StopAfter(TerminalReport):
+    """Ends training after so many minutes, as Ctrl-C does, but not before the first validation."""
+
+    def __init__(self, minutes: float) -> None:
+        super().__init__()
+        self.minutes, self.stopped = minutes, False
+
+    def start(self, config: TrainConfig, folder: Path, iteration: int) -> None:
+        super().start(config, folder, iteration)
+        self.metrics, self.end = folder / METRICS, time.monotonic() + 60 * self.minutes
+
+    def step(self, iteration: int, loss: float, share: float) -> None:
+        super().step(iteration, loss, share)
+        # A second signal would mean that the first one takes too long.
+        if time.monotonic() >= self.end and self.metrics.exists() and not self.stopped:
+            self.stopped = True
+            signal.raise_signal(signal.SIGINT)
 
 
 def trained(
@@ -108,23 +133,19 @@ def trained(
     device: dict[str, str],
 ) -> dict[str, Any]:
     """How far the run in `folder` is; trains, or goes on, where that is needed and allowed."""
-    alarm = threading.Timer(60 * (minutes or 0), os.kill, (os.getpid(), signal.SIGINT))
-    alarm.daemon = True
-    if minutes is not None and not (folder / RESULTS).exists():
-        alarm.start()
+    report = TerminalReport() if minutes is None else StopAfter(minutes)
     if not (folder / CONFIG).exists():
         config = TrainConfig.from_file(CONFIGS / f"{row}.yaml")
         innerloop.train(
             config,
             out=folder,
-            report=TerminalReport(),
+            report=report,
             seed=seed,
             omniglot_source=source,
             **device,
         )
     elif not (folder / RESULTS).exists():
-        innerloop.resume(folder, report=TerminalReport())
-    alarm.cancel()
+        innerloop.resume(folder, report=report)
     if (folder / RESULTS).exists():
         results: dict[str, Any] = json.loads((folder / RESULTS).read_text("utf-8"))
         return results
