@@ -305,13 +305,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="two rounds, nothing is written")
     parser.add_argument(
-        "--result", default="speed", help="name of the result file: another for another machine"
+        "--result", help="name of the result file, where it is not speed or, with cuda, speed-gpu"
     )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     arguments = parser.parse_args()
     device = arguments.device
-    if device == "cuda" and arguments.result == "speed":
-        arguments.result = "speed-gpu"
+    usual = "speed" if device == "cpu" else "speed-gpu"
+    arguments.result = arguments.result or usual
     for name in arguments.workloads:
         if name not in WORKLOADS:
             parser.error(f"there is no workload {name!r}: choose from {', '.join(WORKLOADS)}")
@@ -324,7 +324,7 @@ def main() -> None:
     command = "python -m benchmarks.speed"
     if device != "cpu":
         command += f" --device {device}"
-    elif arguments.result != "speed":
+    if arguments.result != usual:
         command += f" --result {arguments.result}"
     for name in arguments.workloads or WORKLOADS:
         for order in ORDERS:
