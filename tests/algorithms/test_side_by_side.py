@@ -63,6 +63,11 @@ ALGORITHMS = {
     "chunks": lambda m: MAML(m, 0.05, 2, chunk_size=2),
     "ANIL": lambda m: ANIL(m, 0.05, 2),
     "BOIL": lambda m: BOIL(m, 0.05, 2),
+    # No second derivative asks for what changes a convolution's weights, which all tasks share.
+    "norms and head, mixed mode": lambda m: MAML(
+        m, 0.05, 2, adapted="norm*,head*", derivative="mixed"
+    ),
+    "norms and head, support": lambda m: MAML(m, 0.05, 2, adapted="norm*,head*", bn="support"),
     "Meta-SGD": lambda m: MetaSGD(m, 0.05, 2),
     "MAML++": lambda m: MAMLPlusPlus(m, 0.05, 2),
     "MAML++ without statistics": lambda m: MAMLPlusPlus(

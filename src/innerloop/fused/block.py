@@ -178,7 +178,8 @@ class _BlockSecond(Operation):
         inputs: bool,
     ) -> tuple[Tensor, ...]:
         seen = images(z), vectors(mean), vectors(scale), images(place)
-        along = None if vx is None else images(vx), weights(vw), vectors(a), vectors(b)
+        direction = weights(vw, once=False), vectors(a), vectors(b)
+        along = None if vx is None else images(vx), *direction
         to_x, to_w, to_gamma, to_dy = kernels.block_second(
             images(x), weights(w), vectors(gamma), seen, images(dy), along, how, inputs
         )

@@ -26,10 +26,10 @@ def images_back(x: Tensor, like: Tensor) -> Tensor:
     return x if like.ndim == 5 else x[0]
 
 
-def weights(w: Tensor) -> Tensor:
+def weights(w: Tensor, *, once: bool = True) -> Tensor:
+    """What is the same for all tasks is there `once`; otherwise for each of them."""
     w = with_tasks(w, 4)
-    # The same for all tasks, and only once in memory.
-    w = w[:1] if w.stride(0) == 0 else w
+    w = w[:1] if once and w.stride(0) == 0 else w
     return w.permute(0, 3, 4, 2, 1).contiguous()
 
 
