@@ -59,10 +59,8 @@ def test_derivatives_of_a_block(tasks, pool, inputs):
         how = {"stride": 1, "padding": 1, "pool": pool, "relu": True}
         return fused.conv_block(x, *rest, 1e-5, **how)
 
-    if inputs == 16:
-        checked(function, x, w, gamma, beta)
-    else:
-        checked(lambda *rest: function(x.detach(), *rest), w, gamma, beta)
+    checked(function, x, w, gamma, beta)
+    checked(lambda *rest: function(x.detach(), *rest), w, gamma, beta)
 
 
 def test_third_derivatives_are_refused():
@@ -108,12 +106,14 @@ ARGUMENTS = {
 }
 
 
+@pytest.mark.parametrize("inputs", [1, 16])
 @pytest.mark.parametrize("block", [block, two_layers])
 @pytest.mark.parametrize("shared", [(), ("x",), ("w",), ("gamma", "beta"), ("w", "gamma", "beta")])
-def test_vmap_of_a_second_derivative(shared, block):
+def test_vmap_of_a_second_derivative(shared, block, inputs):
+    shapes = {**ARGUMENTS, "x": (T, 4, inputs, 5, 5), "w": (T, 16, inputs, 3, 3)}
     tensors = {
         name: rand(*(shape[1:] if name in shared else shape), requires_grad=False)
-        for name, shape in ARGUMENTS.items()
+        for name, shape in shapes.items()
     }
     dims = tuple(None if name in shared else 0 for name in ARGUMENTS)
 
@@ -133,8 +133,32 @@ def test_vmap_of_a_second_derivative(shared, block):
             torch.testing.assert_close(a[task], b, rtol=1e-9, atol=1e-12)
 
 
-def test_vmap_in_vmap():
-    x, w = rand(2, 3, 2, 16, 4, 4, requires_grad=False), rand(3, 16, 16, 3, 3, requires_grad=False)
+@pytest.mark.parametrize("inputs", [1, 16])
+def test_the_derivative_of_a_vmap_reaches_its_inputs(inputs):
+    """There they do not look as if they had one."""
+    x, w = rand(T, 4, inputs, 5, 5, requires_grad=False), rand(*ARGUMENTS["w"][:2], inputs, 3, 3)
+    one = torch.ones(T, 16, dtype=torch.float64)
+
+    def total(block, x, w):
+        return torch.func.vmap(lambda *a: loss(block, *a))(x, w, one, one).sum()
+
+    def second(block, x, w):
+        def along_w(w):
+            return torch.func.grad(lambda x: total(block, x, w))(x)
+
+        return torch.func.jvp(along_w, (w,), (w.cos(),))[1]
+
+    for derivative in (
+        lambda b: torch.func.grad(lambda x: total(b, x, w.detach()))(x),
+        lambda b: second(b, x, w.detach()),
+    ):
+        torch.testing.assert_close(derivative(block), derivative(plain_block))
+
+
+@pytest.mark.parametrize("inputs", [1, 16])
+def test_vmap_in_vmap(inputs):
+    x = rand(2, 3, 2, inputs, 4, 4, requires_grad=False)
+    w = rand(3, 16, inputs, 3, 3, requires_grad=False)
     one = torch.ones(16, dtype=torch.float64)
     inner = torch.func.vmap(lambda x, w: block(x, w, one, one))
     ours = torch.func.vmap(inner, in_dims=(0, None))(x, w)
@@ -184,9 +208,16 @@ def test_what_has_left_a_transform_is_a_tensor_like_others():
 
     torch.func.grad(leaky)(x)
     assert torch.equal(fused.conv2d(left[0], w, 1, 1), fused.conv2d(x, w, 1, 1))
-    y, pullback = torch.func.vjp(lambda x, w: fused.conv2d(x, w, 1, 1).square(), x, w)
-    direct = torch.autograd.functional.vjp(
-        lambda x, w: fused.conv2d(x, w, 1, 1).square(), (x, w), torch.ones_like(y)
-    )[1]
-    for ours, theirs in zip(pullback(torch.ones_like(y)), direct, strict=True):
-        assert torch.equal(ours, theirs)
+    xs, ws, ones = x.expand(3, *x.shape), w.expand(3, *w.shape), torch.ones(3, 16).double()
+    many = torch.func.vmap(lambda x, w, g: block(x, w, g, g))
+    for function, arguments in (
+        (lambda x, w: fused.conv2d(x, w, 1, 1), (x, w)),
+        (lambda x, w, g: block(x, w, g, g), (xs, ws, ones)),
+        (lambda x, g: fused.batch_norm(x, g, g, 1e-5, pool=False, relu=True), (xs, ones)),
+        (many, (xs, ws, ones)),
+    ):
+        # The function that vjp returns is called when the transform is over.
+        y, pullback = torch.func.vjp(function, *arguments)
+        _, direct = torch.autograd.functional.vjp(function, arguments, torch.ones_like(y))
+        for ours, theirs in zip(pullback(torch.ones_like(y)), direct, strict=True):
+            torch.testing.assert_close(ours, theirs)

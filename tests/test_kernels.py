@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from innerloop import EpisodeSampler, kernels
+from innerloop import EpisodeSampler, kernels, ops
 from innerloop.data.base import ImageClasses
 
 BUILDS = sorted(Path(kernels.__file__).parent.glob("_*.so"))
@@ -198,6 +198,20 @@ def test_the_number_of_threads_changes_nothing(build, threads, shape, how):
         assert all(torch.equal(a, b) for a, b in zip(everything(), expected, strict=True))
     finally:
         torch.set_num_threads(before)
+
+
+def test_sizes_of_nothing_are_left_to_pytorch_or_refused(build):
+    w, one = torch.zeros(16, 16, 3, 3), torch.ones(16)
+    how = {"stride": 1, "padding": 1, "pool": True, "relu": True}
+    nothing = torch.zeros(0, 16, 8, 8)
+    assert ops.conv2d(nothing, w, padding=1).shape == (0, 16, 8, 8)
+    assert ops.conv_block(nothing, w, one, one, 1e-5, **how).shape == (0, 16, 4, 4)
+    if kernels._on_gpu(nothing):
+        return  # PyTorch's operators say what they say
+    with pytest.raises(RuntimeError, match="too small for a kernel of"):
+        ops.conv2d(torch.zeros(2, 16, 2, 2), w)
+    with pytest.raises(RuntimeError, match="nothing is left"):
+        ops.conv_block(torch.zeros(2, 16, 1, 1), w, one, one, 1e-5, **how)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8])  # tasks apart, and all tasks at once

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop import kernels
@@ -31,6 +32,9 @@ from innerloop.fused.layout import (
 )
 from innerloop.kernels import How
 
+# What `kernels.block_forward` keeps, mean, scale and places.
+Seen = tuple[Tensor, Tensor, Tensor, Tensor]
+
 
 def conv_block(
     x: Tensor,
@@ -44,13 +48,13 @@ def conv_block(
     pool: bool,
     relu: bool,
 ) -> Tensor:
-    """`conv2d`, then `batch_norm`.  Where the inputs have a derivative, there are 16 i of them."""
+    """`conv2d`, then `batch_norm`."""
     how = (stride, padding, pool, relu)
     return _Block.apply(x, weight, gamma, beta, eps, how)[0]
 
 
 class _Block(Operation):
-    """The output; and that of the convolution, mean, scale and places, see norm.py."""
+    """The output; and what `kernels.block_forward` keeps for the derivatives, see norm.py."""
 
     @staticmethod
     def forward(
@@ -115,9 +119,15 @@ class _BlockBackward(Operation):
         inputs: bool,
     ) -> tuple[Tensor, ...]:
         seen = images(z), vectors(mean), vectors(scale), images(place)
+        arrays = images(x), weights(w), seen
+        channels = x.shape[-3]
+        wide = inputs and channels % kernels.LANES
+        wide_x, wide_w, seen = _widened(*arrays, how) if wide else arrays
         dx, dw, dgamma, dbeta = kernels.block_backward(
-            images(x), weights(w), vectors(gamma), seen, images(dy), how, inputs
+            wide_x, wide_w, vectors(gamma), seen, images(dy), how, inputs
         )
+        if dx is not None and wide:
+            dx, dw = dx[..., :channels].contiguous(), dw[..., :channels, :].contiguous()
         out = weights_back(dw, x.ndim == 5), vectors_back(dgamma, gamma), vectors_back(dbeta, gamma)
         return out if dx is None else (images_back(dx, x), *out)
 
@@ -178,11 +188,21 @@ class _BlockSecond(Operation):
         inputs: bool,
     ) -> tuple[Tensor, ...]:
         seen = images(z), vectors(mean), vectors(scale), images(place)
-        direction = weights(vw, once=False), vectors(a), vectors(b)
-        along = None if vx is None else images(vx), *direction
+        arrays = images(x), weights(w), seen
+        wide_vx, wide_vw = None if vx is None else images(vx), weights(vw, once=False)
+        channels = x.shape[-3]
+        wide = inputs and channels % kernels.LANES
+        wide_x, wide_w, seen = _widened(*arrays, how) if wide else arrays
+        if wide:
+            wide_vx = None if wide_vx is None else _wide_images(wide_vx)
+            wide_vw = _wide_weights(wide_vw)
+        along = wide_vx, wide_vw, vectors(a), vectors(b)
         to_x, to_w, to_gamma, to_dy = kernels.block_second(
-            images(x), weights(w), vectors(gamma), seen, images(dy), along, how, inputs
+            wide_x, wide_w, vectors(gamma), seen, images(dy), along, how, inputs
         )
+        if to_x is not None and wide:
+            to_x = to_x[..., :channels].contiguous()
+            to_w = to_w[..., :channels, :].contiguous()
         out = weights_back(to_w, x.ndim == 5), vectors_back(to_gamma, gamma), images_back(to_dy, dy)
         return out if to_x is None else (images_back(to_x, x), *out)
 
@@ -202,6 +222,22 @@ class _BlockSecond(Operation):
         dims: tuple[int, ...] = (4, 4, 1, 4, 4, 1, 1, 4, 4, 1, 1)
         dims += () if arguments[len(dims)] is None else (4,)
         return over_tasks(_BlockSecond, info, in_dims, dims, arguments)
+
+
+def _wide_images(x: Tensor) -> Tensor:
+    """Images with channels of zeros, up to as many as a kernel takes whose output they are."""
+    return F.pad(x, (0, -x.shape[-1] % kernels.LANES))
+
+
+def _wide_weights(w: Tensor) -> Tensor:
+    return F.pad(w, (0, 0, 0, -w.shape[-2] % kernels.LANES))
+
+
+def _widened(x: Tensor, w: Tensor, seen: Seen, how: How) -> tuple[Tensor, Tensor, Seen]:
+    """For derivatives with respect to pictures, which are hardly ever asked for."""
+    x, w = _wide_images(x), _wide_weights(w)
+    _, mean, scale, place = seen
+    return x, w, (kernels.conv_forward(x, w, how[0], how[1]), mean, scale, place)
 
 
 def _direction(

@@ -54,7 +54,7 @@ def over_tasks(function: Any, info: Any, in_dims: tuple, dims: tuple[int, ...], 
     """The rule for vmap: the new axis becomes the task axis, or is merged with it.
 
     Args:
-        function: an operation of this file.
+        function: an operation of this package.
         info, in_dims: from vmap.
         dims: of the leading arguments, which are tensors, how many axes one task has.
         arguments: of the operation.
@@ -97,11 +97,17 @@ class Operation(autograd.Function):
         if _in_transform():
             return super().apply(*arguments)
         beyond: Any = super(autograd.Function, cls)
-        return beyond.apply(*arguments)
+        return beyond.apply(*_unwrapped(arguments))
 
 
-# Not public; a PyTorch without it gets the longer way.
+# Not public; a PyTorch without them gets the longer way.
 _in_transform = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+_unwrapped: Any
+try:
+    # What is left of a transform's tensors when it is over, as in the function that vjp returns.
+    from torch._functorch.utils import unwrap_dead_wrappers as _unwrapped
+except ImportError:
+    _in_transform = lambda: True  # noqa: E731
 
 
 def or_zeros(t: Tensor | None, like: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ _use: ContextVar[bool] = ContextVar("use", default=os.environ.get("INNERLOOP_KER
 
 def serve(x: Tensor, *channels: int) -> bool:
     """Whether there are kernels for `x`, with so many channels of outputs."""
-    if x.dtype not in _TYPES or any(c % LANES for c in channels):
+    if x.dtype not in _TYPES or any(c % LANES for c in channels) or not x.numel():
         return False
     return _use.get() if _on_gpu(x) else x.device.type == "cpu" and ready()
 
@@ -228,7 +228,12 @@ def _conv(
 
 def _out_size(x: Tensor, kernel: tuple[int, int], stride: int, padding: int) -> list[int]:
     sizes = zip(x.shape[2:4], kernel, strict=True)
-    return [(n + 2 * padding - k) // stride + 1 for n, k in sizes]
+    found = [(n + 2 * padding - k) // stride + 1 for n, k in sizes]
+    if min(found) < 1:
+        raise RuntimeError(
+            f"images of {tuple(x.shape[2:4])} are too small for a kernel of {kernel}"
+        )
+    return found
 
 
 @_by_device
@@ -331,9 +336,11 @@ def block_forward(
     """
     conv, norm, shape = _block(x, w, how, eps)
     height, width = (n // 2 if norm.pool else n for n in shape[2:4])
+    if min(height, width) < 1:
+        raise RuntimeError(f"nothing is left of {tuple(shape[2:4])} pixels after 2 x 2 pooling")
     y = x.new_empty(*shape[:2], height, width, shape[-1])
     place = torch.empty(y.shape, dtype=torch.uint8)
-    z = torch.empty_like(y) if norm.pool and x.shape[-1] % LANES else x.new_empty(shape)
+    z = torch.empty_like(y) if norm.pool and x.shape[-1] < LANES else x.new_empty(shape)
     mean, scale = torch.empty_like(gamma), torch.empty_like(gamma)
     _call("block_forward", conv, norm, x, w, gamma, beta, z, y, mean, scale, place)
     return z, y, mean, scale, place
