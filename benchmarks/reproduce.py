@@ -4,8 +4,8 @@ A row is a training by `configs/ROW.yaml`, once per seed, and tests in the setti
 protocol with either way of batch normalisation.  A training that was interrupted goes on where it
 was; one that is finished is only tested.  With `--minutes M` it stops after that time, though not
 before its first validation, what was best on validation so far is tested, and the result says how
-far it came.  Writes
-`benchmarks/results/reproduce/ROW-SEED.json` with the accuracy of every single test task.
+far it came.  Writes `benchmarks/results/reproduce/ROW-SEED.json` with the accuracy of every single
+test task.
 """
 
 from __future__ import annotations

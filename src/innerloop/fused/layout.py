@@ -94,7 +94,7 @@ class Operation(autograd.Function):
 
     @classmethod
     def apply(cls, *arguments: Any) -> Any:
-        if _in_transform():
+        if _unwrapped is None or _in_transform():
             return super().apply(*arguments)
         beyond: Any = super(autograd.Function, cls)
         return beyond.apply(*_unwrapped(arguments))
@@ -107,7 +107,7 @@ try:
     # What is left of a transform's tensors when it is over, as in the function that vjp returns.
     from torch._functorch.utils import unwrap_dead_wrappers as _unwrapped
 except ImportError:
-    _in_transform = lambda: True  # noqa: E731
+    _unwrapped = None
 
 
 def or_zeros(t: Tensor | None, like: Tensor) -> Tensor:
