@@ -10,7 +10,7 @@ import torch
 from innerloop import kernels
 from innerloop.counter import make_key, random_bits
 from innerloop.data.base import ImageClasses
-from innerloop.data.on_device import DeviceImages
+from innerloop.data.on_device import DeviceImages, scaled
 from innerloop.episodes import Episodes
 from innerloop.errors import UserError, at_least, one_of
 
@@ -343,8 +343,7 @@ class EpisodeSampler:
                 turned = turns == quarter
                 images[turned] = np.rot90(images[turned], quarter, axes=(-2, -1))
         # Bytes travel to the device: a quarter of the traffic.
-        x = self._to_device(torch.from_numpy(images)).to(torch.float32)
-        return x.div_(self._unit).add_(self._zero)
+        return scaled(self._to_device(torch.from_numpy(images)), self._zero, self._unit)
 
     def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         """Send a new tensor on its way, without waiting for what the device still does."""

@@ -30,9 +30,7 @@ class DeviceImages:
         copy = _copies.get(key)
         if copy is None:
             copy = _copies[key] = torch.from_numpy(np.array(data.images)).to(device)
-        self._data, self._images, self._zero = data, copy, zero
-        # A tensor: by a number a GPU does not divide, it multiplies with one over it.
-        self._unit = torch.tensor(unit, device=device)
+        self._data, self._images, self._scale = data, copy, (zero, unit)
         # Where each pixel of a turned image comes from.
         side = np.arange(np.prod(data.image_shape[1:])).reshape(data.image_shape[1:])
         square = side.shape[0] == side.shape[1]
@@ -59,7 +57,14 @@ class DeviceImages:
         if turns is not None:
             places = self._places.index_select(0, turns)[:, None].expand(-1, x.shape[1], -1)
             x = x.flatten(2).gather(2, places).view_as(x)
-        return x.to(torch.float32).div_(self._unit).add_(self._zero)
+        return scaled(x, *self._scale)
+
+
+def scaled(images: Tensor, zero: float, unit: float) -> Tensor:
+    """Bytes b as float32, `zero + b / unit`: the same on every device."""
+    x = images.to(torch.float32)
+    # A tensor: by a number a GPU does not divide, it multiplies with one over it.
+    return x.div_(x.new_full((), unit)).add_(zero)
 
 
 def _numbered(device: torch.device) -> torch.device:
