@@ -278,6 +278,47 @@ def test_a_block_is_its_parts(build, threads, pool, shared, channels, size, stri
         close(result[3], to_dy)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("channels", [16, 3])
+@pytest.mark.parametrize("pool", [False, True])
+def test_a_block_is_what_pytorch_makes_of_it(build, dtype, channels, pool):
+    """All derivatives to the second order beside PyTorch's own in double precision."""
+    tasks, sizes = 2, [(5, channels, 30, 30), (32, channels, 3, 3), (32,), (32,)]
+    given = [packed(tasks, *size, dtype=torch.float64) for size in sizes]
+    along = [packed(tasks + 1, *size, dtype=torch.float64)[1:] for size in sizes]
+
+    def ours(*given):
+        how = {"stride": 1, "padding": 1, "pool": pool, "relu": True}
+        return ops.conv_block(*given, 1e-5, **how)
+
+    def pytorch(*given):
+        def one(x, w, gamma, beta):
+            x = F.conv2d(x, w, padding=1)
+            x = F.batch_norm(x, None, None, gamma, beta, True, 0.0, 1e-5)
+            return F.relu(F.max_pool2d(x, 2) if pool else x)
+
+        return torch.stack([one(*task) for task in zip(*given, strict=True)])
+
+    def derivatives(block, dtype, first):
+        """With respect to all inputs from number `first` on."""
+        inputs = [t.to(dtype) for t in given]
+        learnt = [t.requires_grad_() for t in inputs[first:]]
+        y = block(*inputs)
+        rate = torch.linspace(-1, 1, y[0].numel(), dtype=dtype).view(y.shape[1:])
+        once = torch.autograd.grad((y**2 * rate).sum(), learnt, create_graph=True)
+        change = sum((g * d.to(dtype)).sum() for g, d in zip(once, along[first:], strict=True))
+        return [y, *once, *torch.autograd.grad(change, learnt)]
+
+    for first in (0, 1):
+        expected = derivatives(pytorch, torch.float64, first)
+        for found, result in zip(derivatives(ours, dtype, first), expected, strict=True):
+            close(found, result.to(dtype))
+    # Forwards, too.
+    directions = tuple(d.to(dtype) for d in along)
+    change = torch.func.jvp(ours, tuple(t.to(dtype) for t in given), directions)[1]
+    close(change, torch.func.jvp(pytorch, tuple(given), tuple(along))[1].to(dtype))
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 7, 7), (1, 16, 16), (2, 1, 1)])
 @pytest.mark.parametrize("inputs", ["ink", "unit", "raw"])

@@ -83,8 +83,7 @@ def conv_block(
     relu: bool,
 ) -> Tensor:
     """`conv2d` of `x` with `kernel`, then `batch_norm`, in one go where the kernels serve."""
-    learnt = x.requires_grad and x.shape[-3] % kernels.LANES != 0
-    if kernels.serve(x, kernel.shape[-4]) and not learnt:
+    if kernels.serve(x, kernel.shape[-4]):
         return fused.conv_block(
             x, kernel, weight, bias, eps, stride=stride, padding=padding, pool=pool, relu=relu
         )

@@ -126,8 +126,8 @@ class _BlockBackward(Operation):
         dx, dw, dgamma, dbeta = kernels.block_backward(
             wide_x, wide_w, vectors(gamma), seen, images(dy), how, inputs
         )
-        if dx is not None and wide:
-            dx, dw = dx[..., :channels].contiguous(), dw[..., :channels, :].contiguous()
+        if wide:
+            dx, dw = _cut(dx, dw, channels)
         out = weights_back(dw, x.ndim == 5), vectors_back(dgamma, gamma), vectors_back(dbeta, gamma)
         return out if dx is None else (images_back(dx, x), *out)
 
@@ -200,9 +200,8 @@ class _BlockSecond(Operation):
         to_x, to_w, to_gamma, to_dy = kernels.block_second(
             wide_x, wide_w, vectors(gamma), seen, images(dy), along, how, inputs
         )
-        if to_x is not None and wide:
-            to_x = to_x[..., :channels].contiguous()
-            to_w = to_w[..., :channels, :].contiguous()
+        if wide:
+            to_x, to_w = _cut(to_x, to_w, channels)
         out = weights_back(to_w, x.ndim == 5), vectors_back(to_gamma, gamma), images_back(to_dy, dy)
         return out if to_x is None else (images_back(to_x, x), *out)
 
@@ -231,6 +230,11 @@ def _wide_images(x: Tensor) -> Tensor:
 
 def _wide_weights(w: Tensor) -> Tensor:
     return F.pad(w, (0, 0, 0, -w.shape[-2] % kernels.LANES))
+
+
+def _cut(x: Tensor, w: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """Without the channels of zeros."""
+    return x[..., :channels].contiguous(), w[..., :channels, :].contiguous()
 
 
 def _widened(x: Tensor, w: Tensor, seen: Seen, how: How) -> tuple[Tensor, Tensor, Seen]:
