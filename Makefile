@@ -44,6 +44,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.time_to_accuracy
 	$(BIN)/python -m benchmarks.tables
 

@@ -107,7 +107,9 @@ WORDS: dict[str, dict[str, Any]] = {
 
 def _seeds(row: str) -> list[dict[str, Any]]:
     """The reports of a row, one for each seed."""
-    return [json.loads(file.read_text("utf-8")) for file in sorted(FOUND.glob(f"{row}-*.json"))]
+    return [
+        json.loads(file.read_text("utf-8")) for file in sorted(FOUND.glob(f"{row}-[0-9]*.json"))
+    ]
 
 
 def _pooled(reports: list[dict[str, Any]], setting: str, bn: str) -> str:

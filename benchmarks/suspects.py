@@ -30,6 +30,8 @@ BUDGET: dict[str, Any] = {
     "val_tasks": 100,
     "test_tasks": 600,
 }
+# The paper's code keeps scale and shift of batch norm out of the inner loop.
+WITHOUT_NORMS = "convs.*,head.*"
 # What each arm changes in the paper's settings.
 ARMS: dict[str, dict[str, Any]] = {
     "as in the paper": {},
@@ -37,6 +39,15 @@ ARMS: dict[str, dict[str, Any]] = {
     "another seed": {"seed": 1},
     "inner loss a mean": {"inner_reduction": "mean"},
     "first order": {"first_order": True},
+    # Why first order does so badly.
+    "first order, norms not adapted": {"first_order": True, "adapted": WITHOUT_NORMS},
+    "first order, random head": {"first_order": True, "head": "random"},
+    "first order, random head, norms not adapted": {
+        "first_order": True,
+        "head": "random",
+        "adapted": WITHOUT_NORMS,
+    },
+    "norms not adapted": {"adapted": WITHOUT_NORMS},
     "one inner step": {"inner_steps": 1, "eval_inner_steps": 1},
     "one inner step, five in validation and test": {"inner_steps": 1},
     "random head": {"head": "random"},

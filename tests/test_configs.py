@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks import reproduction_tables
 from benchmarks.reproduce import CONFIGS, FOUND, ROWS, so_far
 
 from innerloop.config import TrainConfig
@@ -48,6 +49,15 @@ def test_the_papers_own_settings_are_those_of_the_presets(setting):
     assert TrainConfig.from_file(CONFIGS / f"maml-{setting}.yaml") == preset
     first_order = TrainConfig.from_file(CONFIGS / f"fomaml-{setting}.yaml")
     assert first_order == dataclasses.replace(preset, first_order=True)
+
+
+def test_a_row_takes_no_results_of_rows_whose_names_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduction_tables, "FOUND", tmp_path)
+    for name in ("ours-0", "ours-12", "ours-first-order-0"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"name": name}), "utf-8")
+    names = [report["name"] for report in reproduction_tables._seeds("ours")]
+    assert names == ["ours-0", "ours-12"]
+    assert len(reproduction_tables._seeds("ours-first-order")) == 1
 
 
 def test_a_run_that_was_stopped_says_how_far_it_came(tmp_path):

@@ -301,7 +301,7 @@ def test_a_block_is_what_pytorch_makes_of_it(build, dtype, channels, pool):
 
     def derivatives(block, dtype, first):
         """With respect to all inputs from number `first` on."""
-        inputs = [t.to(dtype) for t in given]
+        inputs = [t.to(dtype, copy=True) for t in given]
         learnt = [t.requires_grad_() for t in inputs[first:]]
         y = block(*inputs)
         rate = torch.linspace(-1, 1, y[0].numel(), dtype=dtype).view(y.shape[1:])
