@@ -88,6 +88,8 @@ WORDS: dict[str, dict[str, Any]] = {
             "another seed": "换一个种子",
             "inner loss a mean": "内循环损失取平均",
             "first order": "一阶",
+            "first order, norms not adapted": "一阶，内循环不改归一化的参数",
+            "first order, random head": "一阶，随机初始化的分类头",
             "one inner step": "一个内循环步",
             "one inner step, five in validation and test": "一个内循环步，验证与测试走五步",
             "random head": "随机初始化的分类头",

@@ -26,8 +26,8 @@ WORDS = {
         "note": (
             "Milliseconds of one meta-gradient, median, and how many times as long as ours. Floor: "
             "the multiply-adds of the layers at the best rate of a matrix product that was seen "
-            "beside the measurements. Two threads of an {processor} ({gflops} GFLOP/s), PyTorch {torch}. "
-            "*: not quite the same gradient, see below."
+            "beside the measurements. Two threads of an {processor} ({gflops} GFLOP/s), PyTorch "
+            "{torch}. *: not quite the same gradient, see below."
         ),
         "note_gpu": (
             "Milliseconds of one meta-gradient, median, and how many times as long as ours. Floor: "
@@ -49,8 +49,8 @@ WORDS = {
         "short_note": (
             "Milliseconds of one meta-gradient, and how many times as long others take: whichever "
             "is fastest of all, of the libraries that go task by task, and the tutorial's "
-            "loop (first order only). *: not quite the same gradient. Two threads of an {processor} ({gflops} GFLOP/s), "
-            "PyTorch {torch}."
+            "loop (first order only). *: not quite the same gradient. Two threads of an "
+            "{processor} ({gflops} GFLOP/s), PyTorch {torch}."
         ),
         "scaling_head": "| processes | tasks a step | ms a step | all-reduce alone, ms | |",
         "one": "",
@@ -79,7 +79,8 @@ WORDS = {
         "18 GB": "需要 18 GB 内存",
         "note": (
             "一次元梯度的毫秒数（中位数），以及它是我们用时的多少倍。下限：各层的乘加运算次数"
-            "除以测量期间见到的最快的矩阵乘法速度。{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
+            "除以测量期间见到的最快的矩阵乘法速度。"
+            "{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
             "*：并非完全相同的梯度，见下文。"
         ),
         "note_gpu": (

@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,14 @@ ARMS: dict[str, dict[str, Any]] = {
     # Why first order does so badly.
     "first order, norms not adapted": {"first_order": True, "adapted": WITHOUT_NORMS},
     "first order, random head": {"first_order": True, "head": "random"},
-    "first order, random head, norms not adapted": {
+    "first order, longer": {"first_order": True, "iterations": 4000},
+    "first order, as the paper's code starts, longer": {
         "first_order": True,
-        "head": "random",
+        "init": "finn2017",
         "adapted": WITHOUT_NORMS,
+        "iterations": 4000,
     },
-    "norms not adapted": {"adapted": WITHOUT_NORMS},
+    "as the paper's code starts": {"init": "finn2017", "adapted": WITHOUT_NORMS},
     "one inner step": {"inner_steps": 1, "eval_inner_steps": 1},
     "one inner step, five in validation and test": {"inner_steps": 1},
     "random head": {"head": "random"},
@@ -108,7 +111,7 @@ def main() -> None:
     keep_memory()
     path = RESULTS / "suspects.json"
     for name in arguments.names or ARMS:
-        folder = arguments.runs / name.replace(" ", "-").replace(",", "")
+        folder = arguments.runs / re.sub("[^a-z0-9]+", "-", name)
         result = measure(name, folder, arguments.omniglot_source)
         shorten(result)
         # Read again each time: arms may run beside each other.

@@ -193,6 +193,7 @@ def build_model(config: TrainConfig, input_shape: tuple[int, ...]) -> nn.Module:
         pool=config.pool,
         head=config.head,
         unit_features=config.unit_features,
+        init=config.init,
         seed=config.seed,
     )
 

@@ -80,6 +80,9 @@ class TrainConfig:
     random rows, `shared` one row that all classes start from."""
     unit_features: bool = True
     """conv4: scale feature vectors to unit mean square."""
+    init: Literal["kaiming", "finn2017"] = "kaiming"
+    """conv4: how weights start: convolutions Kaiming-normal; or, as in the code of the MAML paper,
+    Xavier-uniform, and the rows of a linear head N(0, 1)."""
 
     # --- algorithm (inner loop)
     algorithm: Literal[
@@ -195,6 +198,11 @@ class TrainConfig:
             )
         if self.head != "linear" and self.model == "tutorial_conv":
             raise UserError("model tutorial_conv has a linear head: set head to linear")
+        if self.init == "finn2017" and (self.model, self.head) != ("conv4", "linear"):
+            raise UserError(
+                "init finn2017 is for model conv4 with a linear head, not for "
+                f"{self.model} with head {self.head}: set init to kaiming, or the other two"
+            )
 
     @property
     def any_ways(self) -> bool:

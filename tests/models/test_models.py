@@ -36,6 +36,19 @@ def test_conv4_shapes(options, size, features):
     assert model(x).shape == (4, 7)
 
 
+@torch.no_grad()
+def test_conv4_can_start_as_in_the_papers_code():
+    model, ours = Conv4(20, init="finn2017"), Conv4(20)
+    for conv in model.convs:
+        bound = (6 / (9 * (conv.weight.shape[0] + conv.weight.shape[1]))) ** 0.5
+        assert 0.95 * bound < conv.weight.abs().max() <= bound
+        assert conv.bias.abs().max() == 0
+    assert model.head.weight.std() == pytest.approx(1, abs=0.05)
+    assert model.head.bias.abs().max() == ours.head.weight.abs().max() == 0
+    with pytest.raises(UserError, match="linear head"):
+        Conv4(5, init="finn2017", head="shared")
+
+
 def test_conv4_has_the_papers_number_of_parameters():
     # Four convolutions, four scales and shifts, one linear layer.
     count = sum(p.numel() for p in Conv4(5).parameters())

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.errors import UserError
+from innerloop.errors import UserError, one_of
 from innerloop.models.layers import BatchNorm, Conv2d, HeadedModel, conv_block, make_head
 
 
@@ -31,6 +31,8 @@ class Conv4(HeadedModel):
         pool: `"stride"` or `"max"`.
         head: `"linear"`, `"random"` or `"shared"`, see `innerloop.models.layers`.
         unit_features: see above.
+        init: `"kaiming"`, see `initialise`; or `"finn2017"`, as in the code of Finn et al. 2017:
+            convolutions Xavier-uniform, and the rows of a linear head N(0, 1).
         seed: of the initial weights.
 
     Raises:
@@ -51,9 +53,13 @@ class Conv4(HeadedModel):
         pool: str = "stride",
         head: str = "linear",
         unit_features: bool = False,
+        init: str = "kaiming",
         seed: int = 0,
     ) -> None:
         super().__init__()
+        one_of(("kaiming", "finn2017"), init=init)
+        if init == "finn2017" and head != "linear":
+            raise UserError(f"init 'finn2017' is for a linear head, not for head {head!r}")
         if pool not in ("stride", "max"):
             raise UserError(f"pool must be 'stride' or 'max', not {pool!r}")
         if image_size < 16:
@@ -72,6 +78,11 @@ class Conv4(HeadedModel):
         side = -(-image_size // parts) if pool == "stride" else image_size // parts
         self.head = make_head(head, width if self.average else width * side * side, n_way, seed)
         initialise(self, seed)
+        if init == "finn2017":
+            generator = torch.Generator().manual_seed(seed)
+            for conv in self.convs:
+                nn.init.xavier_uniform_(conv.get_parameter("weight"), generator=generator)
+            nn.init.normal_(self.head.get_parameter("weight"), generator=generator)
 
     def features(self, x: Tensor) -> Tensor:
         """What the last layer sees: `[B, C, H, W]` to `[B, F]`."""
