@@ -42,7 +42,8 @@ WORDS: dict[str, dict[str, Any]] = {
         "suspects_head": "| settings | changed | transductive | support statistics |",
         "suspects_note": (
             "20-way 1-shot under `finn2017`: accuracy in % on {tasks} test tasks, 95% interval "
-            "over tasks, after {iterations:,} outer steps of {batch} tasks; one seed, and the "
+            "over tasks, after {iterations:,} outer steps of {batch} tasks unless another number "
+            "is named, by the weights that were best on validation; one seed, and the "
             "same test tasks, but in the row of another seed; PyTorch {torch}."
         ),
         "suspect_tests_head": "| the first of these, tested otherwise | accuracy |",
@@ -78,7 +79,8 @@ WORDS: dict[str, dict[str, Any]] = {
         "suspects_head": "| 设置 | 改动 | 直推式 | 仅支持集统计量 |",
         "suspects_note": (
             "`finn2017` 协议，20-way 1-shot：{tasks} 个测试任务上的准确率（%），95% 置信区间按任务"
-            "计算；{iterations:,} 个外循环步，每步 {batch} 个任务；"
+            "计算；{iterations:,} 个外循环步（另有说明者除外），每步 {batch} 个任务，"
+            "取验证成绩最好的权重；"
             "除“换一个种子”一行外，种子与测试任务都相同；"
             "PyTorch {torch}。"
         ),
@@ -90,6 +92,9 @@ WORDS: dict[str, dict[str, Any]] = {
             "first order": "一阶",
             "first order, norms not adapted": "一阶，内循环不改归一化的参数",
             "first order, random head": "一阶，随机初始化的分类头",
+            "first order, longer": "一阶，训练更久",
+            "first order, as the paper's code starts, longer": "一阶，像论文代码那样开始，训练更久",
+            "as the paper's code starts": "像论文代码那样开始",
             "one inner step": "一个内循环步",
             "one inner step, five in validation and test": "一个内循环步，验证与测试走五步",
             "random head": "随机初始化的分类头",
