@@ -100,21 +100,21 @@ ROWS: dict[str, Row] = {
         {"ANIL (Raghu et al. 2020)": figures("", "", "96.2 ± 0.5", "98.0 ± 0.3")},
     ),
     "ours-first-order": Row(
-        omniglot_settings(), 1000, {"first-order MAML (Nichol et al. 2018)": FIRST_ORDER}
+        omniglot_settings(), 600, {"first-order MAML (Nichol et al. 2018)": FIRST_ORDER}
     ),
     "meta-sgd": Row(
         omniglot_settings(),
-        1000,
+        600,
         {
             "Meta-SGD (Li et al. 2017)": figures(
                 "99.53 ± 0.26", "99.93 ± 0.09", "95.93 ± 0.38", "98.97 ± 0.19"
             )
         },
     ),
-    "maml++": Row(omniglot_settings(), 1000, {"MAML++ (2019)": MAML_PP}),
+    "maml++": Row(omniglot_settings(), 600, {"MAML++ (2019)": MAML_PP}),
     "imaml": Row(
         omniglot_settings(),
-        1000,
+        600,
         {
             "iMAML, Hessian-free (Rajeswaran et al. 2019)": figures(
                 "99.50 ± 0.26", "99.74 ± 0.11", "96.18 ± 0.36", "99.14 ± 0.1"
@@ -123,7 +123,7 @@ ROWS: dict[str, Row] = {
     ),
     "reptile": Row(
         omniglot_settings(),
-        1000,
+        600,
         {
             "Reptile (Nichol et al. 2018)": figures(
                 "97.68 ± 0.04", "99.48 ± 0.06", "89.43 ± 0.14", "97.12 ± 0.32"

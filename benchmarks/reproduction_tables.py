@@ -164,7 +164,8 @@ def reproduce(words: dict[str, Any]) -> str:
             cells = " | ".join(f"*{said[s]}*" if s in said else "" for s in settings)
             rows.append(f"| *{paper}* | {cells} | | |")
     assert report is not None
-    text = words["note"].replace("{tasks:,}", f"{ROWS['ours'].tasks:,}")
+    tasks = sorted({row.tasks for row in ROWS.values()})
+    text = words["note"].replace("{tasks:,}", "–".join(f"{n:,}" for n in tasks))
     text = text.replace("{processor}", words["or"].join(sorted(processors)))
     text = text.replace("{torch}", ", ".join(sorted(versions)))
     return table(words["head"].format(" | ".join(settings)), rows, note(text, report))
