@@ -219,10 +219,14 @@ def speed_short(words: dict[str, str]) -> str:
         mine = [result["contestants"]["innerloop"]["median"] for result in orders.values()]
         cells = [words[workload], " / ".join(f"{1000 * seconds:,.0f}" for seconds in mine)]
         for key in others:
-            found = [(r, f"{r[key]:.1f}x") for r in orders.values() if key in r]
-            if key == "faster_than_the_best_other":
-                found = [(r, f"{times}*" if fastest_is_inexact(r) else times) for r, times in found]
-            cells.append(" / ".join(times for _, times in found))
+            marks = key == "faster_than_the_best_other"
+            cells.append(
+                " / ".join(
+                    f"{r[key]:.1f}x{'*' if marks and fastest_is_inexact(r) else ''}"
+                    for r in orders.values()
+                    if key in r
+                )
+            )
         rows.append(f"| {' | '.join(cells)} |")
     return table(words["short_head"], rows, note(words["short_note"], report))
 
