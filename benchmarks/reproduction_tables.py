@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -26,12 +27,15 @@ WORDS: dict[str, dict[str, Any]] = {
             "reptile": "Reptile, our recipe, `finn2017`",
             "lake2015": "MAML, our recipe, `lake2015`, 20 characters of one alphabet",
             "maml": "MAML, the paper's settings, `finn2017`",
-            "fomaml": "first-order MAML, the paper's settings, `finn2017`",
+            "fomaml": "first-order MAML, settings and start of the MAML paper, `finn2017`",
+            "fomaml-zeros": "first-order MAML, the same but for our start",
         },
         "transductive": "{}, transductive",
         "support": "{}, support statistics",
         "seeds": "{} seeds",
-        "of": "{:,} of {:,}",
+        "of": "{} of {:,}",
+        "of_each": "outer steps",
+        "hours_of_each": "hours",
         "or": " or an ",
         "note": (
             "Accuracy in %, {tasks:,} test tasks for each seed, 95% interval over tasks; in "
@@ -63,12 +67,15 @@ WORDS: dict[str, dict[str, Any]] = {
             "reptile": "Reptile，我们的配方，`finn2017`",
             "lake2015": "MAML，我们的配方，`lake2015`，20 个字符出自同一字母表",
             "maml": "MAML，论文的设置，`finn2017`",
-            "fomaml": "一阶 MAML，论文的设置，`finn2017`",
+            "fomaml": "一阶 MAML，MAML 论文的设置与初始化，`finn2017`",
+            "fomaml-zeros": "一阶 MAML，其余相同，但用我们的初始化",
         },
         "transductive": "{}，直推式",
         "support": "{}，仅支持集统计量",
         "seeds": "{} 个种子",
-        "of": "{:,} / {:,}",
+        "of": "{} / {:,}",
+        "of_each": "外循环步数",
+        "hours_of_each": "小时",
         "or": " 或 ",
         "note": (
             "准确率（%），每个种子 {tasks:,} 个测试任务，95% 置信区间按任务计算；"
@@ -93,6 +100,9 @@ WORDS: dict[str, dict[str, Any]] = {
             "first order, norms not adapted": "一阶，内循环不改归一化的参数",
             "first order, random head": "一阶，随机初始化的分类头",
             "first order, longer": "一阶，训练更久",
+            "first order, norms not adapted, longer": "一阶，内循环不改归一化的参数，训练更久",
+            "first order, Xavier convolutions, longer": "一阶，卷积用 Xavier，训练更久",
+            "first order, head of N(0, 1), longer": "一阶，分类头取自 N(0, 1)，训练更久",
             "first order, as the paper's code starts, longer": "一阶，像论文代码那样开始，训练更久",
             "as the paper's code starts": "像论文代码那样开始",
             "one inner step": "一个内循环步",
@@ -133,42 +143,90 @@ def _pooled(reports: list[dict[str, Any]], setting: str, bn: str) -> str:
     return cell
 
 
+def _group(row: str) -> str:
+    """The row without its setting: a paper's own settings are a training for each."""
+    return re.sub(r"-\d+way-\dshot$", "", row)
+
+
+def _steps(words: dict[str, Any], reports: list[dict[str, Any]]) -> str:
+    """How many outer steps the seeds made, and of how many."""
+    made = [report["iterations"] for report in reports]
+    planned = reports[0]["planned_iterations"]
+    said = "–".join(f"{n:,}" for n in sorted({min(made), max(made)}))
+    return said if min(made) == planned else words["of"].format(said, planned)
+
+
+def _hours(reports: list[dict[str, Any]]) -> str:
+    """Hours of one seed, for each kind of machine that the seeds were trained on."""
+    by_machine: dict[str, list[float]] = {}
+    for r in reports:
+        gpu = r["machine"].get("gpu")
+        place = f" ({gpu}, {r['settings']['precision']})" if gpu else ""
+        by_machine.setdefault(place, []).append(r["seconds"] / 3600)
+    hours = {place: statistics.fmean(each) for place, each in by_machine.items()}
+    return ", ".join((f"{n:.1f}" if n >= 0.1 else f"{n:.2f}") + place for place, n in hours.items())
+
+
+def _several_seeds(words: dict[str, Any], reports: list[dict[str, Any]]) -> str:
+    return words["seeds"].format(len(reports)) if len(reports) > 1 else ""
+
+
+def _of_group(words: dict[str, Any], group: str, names: list[str]) -> list[str]:
+    """The lines of a row, or of the rows that are one paper's own settings."""
+    settings = list(omniglot_settings())
+    of_setting = {
+        setting: reports
+        for name in names
+        if (reports := _seeds(name))
+        for setting in ROWS[name].tests
+    }
+    if not of_setting:
+        return []
+    alike = len(names) == 1
+    any_reports = next(iter(of_setting.values()))
+    seeds = _several_seeds(words, any_reports) if alike else ""
+    label = words["rows"][group] + (f" ({seeds})" if seeds else "")
+    end = f"{_steps(words, any_reports)} | {_hours(any_reports)}" if alike else " | "
+    lines = []
+    for bn in ("transductive", "support"):
+        cells = [_pooled(of_setting[s], s, bn) if s in of_setting else "" for s in settings]
+        lines.append(f"| {words[bn].format(label)} | {' | '.join(cells)} | {end} |")
+        end = " | "
+    if not alike:
+        for title, say in (
+            (
+                "of_each",
+                lambda r: ", ".join(filter(None, (_steps(words, r), _several_seeds(words, r)))),
+            ),
+            ("hours_of_each", _hours),
+        ):
+            cells = [say(of_setting[s]) if s in of_setting else "" for s in settings]
+            lines.append(f"| {words[title]} | {' | '.join(cells)} | | |")
+    papers: dict[str, dict[str, str]] = {}
+    for name in names:
+        for paper, said in ROWS[name].papers.items():
+            papers.setdefault(paper, {}).update(said)
+    for paper, said in papers.items():
+        cells = [f"*{said[s]}*" if s in said else "" for s in settings]
+        lines.append(f"| *{paper}* | {' | '.join(cells)} | | |")
+    return lines
+
+
 def reproduce(words: dict[str, Any]) -> str:
     """Our figures beside the papers'."""
-    settings = list(omniglot_settings())
-    rows: list[str] = []
-    processors: set[str] = set()
-    versions: set[str] = set()
-    report = None
-    for name, row in ROWS.items():
-        reports = _seeds(name)
-        if not reports:
-            continue
-        report = reports[0]
-        versions |= {r["machine"]["torch"] for r in reports}
-        processors |= {r["machine"]["processor"] for r in reports if "gpu" not in r["machine"]}
-        steps = report["iterations"], report["planned_iterations"]
-        ran = words["of"].format(*steps) if steps[0] < steps[1] else f"{steps[0]:,}"
-        hours = statistics.fmean(r["seconds"] for r in reports) / 3600
-        took = f"{hours:.1f}" if hours >= 0.1 else f"{hours:.2f}"
-        if "gpu" in report["machine"]:
-            took += f" ({report['machine']['gpu']}, {report['settings']['precision']})"
-        # The four rows of a paper's own settings share a label.
-        label = words["rows"].get(name) or words["rows"][name.split("-")[0]]
-        if len(reports) > 1:
-            label += f" ({words['seeds'].format(len(reports))})"
-        for bn, end in (("transductive", f"{ran} | {took}"), ("support", " | ")):
-            cells = " | ".join(_pooled(reports, setting, bn) for setting in settings)
-            rows.append(f"| {words[bn].format(label)} | {cells} | {end} |")
-        for paper, said in row.papers.items():
-            cells = " | ".join(f"*{said[s]}*" if s in said else "" for s in settings)
-            rows.append(f"| *{paper}* | {cells} | | |")
-    assert report is not None
+    groups: dict[str, list[str]] = {}
+    for name in ROWS:
+        groups.setdefault(_group(name), []).append(name)
+    rows = [line for group, names in groups.items() for line in _of_group(words, group, names)]
+    reports = [report for name in ROWS for report in _seeds(name)]
+    processors = {r["machine"]["processor"] for r in reports if "gpu" not in r["machine"]}
+    versions = {r["machine"]["torch"] for r in reports}
     tasks = sorted({row.tasks for row in ROWS.values()})
     text = words["note"].replace("{tasks:,}", "–".join(f"{n:,}" for n in tasks))
     text = text.replace("{processor}", words["or"].join(sorted(processors)))
     text = text.replace("{torch}", ", ".join(sorted(versions)))
-    return table(words["head"].format(" | ".join(settings)), rows, note(text, report))
+    head = words["head"].format(" | ".join(omniglot_settings()))
+    return table(head, rows, note(text, reports[0]))
 
 
 def _percent(result: dict[str, Any]) -> str:

@@ -33,6 +33,8 @@ BUDGET: dict[str, Any] = {
 }
 # The paper's code keeps scale and shift of batch norm out of the inner loop.
 WITHOUT_NORMS = "convs.*,head.*"
+PAPERS_START = {"init": "xavier", "head": "normal"}
+LONGER_FIRST_ORDER = {"first_order": True, "adapted": WITHOUT_NORMS, "iterations": 4000}
 # What each arm changes in the paper's settings.
 ARMS: dict[str, dict[str, Any]] = {
     "as in the paper": {},
@@ -44,13 +46,12 @@ ARMS: dict[str, dict[str, Any]] = {
     "first order, norms not adapted": {"first_order": True, "adapted": WITHOUT_NORMS},
     "first order, random head": {"first_order": True, "head": "random"},
     "first order, longer": {"first_order": True, "iterations": 4000},
-    "first order, as the paper's code starts, longer": {
-        "first_order": True,
-        "init": "finn2017",
-        "adapted": WITHOUT_NORMS,
-        "iterations": 4000,
-    },
-    "as the paper's code starts": {"init": "finn2017", "adapted": WITHOUT_NORMS},
+    "first order, norms not adapted, longer": LONGER_FIRST_ORDER,
+    "first order, as the paper's code starts, longer": {**LONGER_FIRST_ORDER, **PAPERS_START},
+    # Which part of it first order needs.
+    "first order, Xavier convolutions, longer": {**LONGER_FIRST_ORDER, "init": "xavier"},
+    "first order, head of N(0, 1), longer": {**LONGER_FIRST_ORDER, "head": "normal"},
+    "as the paper's code starts": {"adapted": WITHOUT_NORMS, **PAPERS_START},
     "one inner step": {"inner_steps": 1, "eval_inner_steps": 1},
     "one inner step, five in validation and test": {"inner_steps": 1},
     "random head": {"head": "random"},
@@ -111,7 +112,7 @@ def main() -> None:
     keep_memory()
     path = RESULTS / "suspects.json"
     for name in arguments.names or ARMS:
-        folder = arguments.runs / re.sub("[^a-z0-9]+", "-", name)
+        folder = arguments.runs / re.sub("[^a-z0-9]+", "-", name.lower())
         result = measure(name, folder, arguments.omniglot_source)
         shorten(result)
         # Read again each time: arms may run beside each other.

@@ -100,7 +100,10 @@ def test_numbers_as_people_write_them(tmp_path):
         ("meta_lr: -1", "meta_lr must be greater than 0"),
         ("head: linear", "train_n_way can differ"),
         ("model: tutorial_conv", "set head to linear"),
-        ("init: finn2017", "init finn2017 is for model conv4 with a linear head"),
+        (
+            "model: mlp\nhead: linear\ntrain_n_way: null\ninit: xavier",
+            "init xavier is for model conv4",
+        ),
         ("- a\n- b", "must hold `name: value` lines"),
         ("{", "not valid YAML"),
         ("!!python/object/apply:os.system ['true']", "not valid YAML"),

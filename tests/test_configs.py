@@ -48,7 +48,15 @@ def test_the_papers_own_settings_are_those_of_the_presets(setting):
     preset = TrainConfig.preset(f"finn2017-{setting}")
     assert TrainConfig.from_file(CONFIGS / f"maml-{setting}.yaml") == preset
     first_order = TrainConfig.from_file(CONFIGS / f"fomaml-{setting}.yaml")
-    assert first_order == dataclasses.replace(preset, first_order=True)
+    papers_start = {"init": "xavier", "head": "normal", "adapted": "convs.*,head.*"}
+    assert first_order == dataclasses.replace(preset, first_order=True, **papers_start)
+
+
+@pytest.mark.parametrize("setting", ["5way-1shot", "20way-1shot"])
+def test_first_order_from_zeros_differs_in_the_order_alone(setting):
+    preset = TrainConfig.preset(f"finn2017-{setting}")
+    zeros = TrainConfig.from_file(CONFIGS / f"fomaml-zeros-{setting}.yaml")
+    assert zeros == dataclasses.replace(preset, first_order=True)
 
 
 def test_a_row_takes_no_results_of_rows_whose_names_go_on(tmp_path, monkeypatch):

@@ -75,14 +75,15 @@ class TrainConfig:
     """Filters of each convolution, units of each hidden layer."""
     pool: Literal["stride", "max"] = "max"
     """conv4: halve the image by strided convolutions or by max-pooling."""
-    head: Literal["linear", "random", "shared"] = "shared"
-    """Last layer: `linear` has one learned row per class, zero at first, `random` the same with
-    random rows, `shared` one row that all classes start from."""
+    head: Literal["linear", "random", "normal", "shared"] = "shared"
+    """Last layer: `linear` has one learned row per class, zero at first; `random` the same with
+    random rows of length about 1, `normal` with numbers drawn from N(0, 1), as in the code of the
+    MAML paper; `shared` one row that all classes start from."""
     unit_features: bool = True
     """conv4: scale feature vectors to unit mean square."""
-    init: Literal["kaiming", "finn2017"] = "kaiming"
-    """conv4: how weights start: convolutions Kaiming-normal; or, as in the code of the MAML paper,
-    Xavier-uniform, and the rows of a linear head N(0, 1)."""
+    init: Literal["kaiming", "xavier"] = "kaiming"
+    """conv4: how convolutions start: Kaiming-normal; or, as in the code of the MAML paper,
+    Xavier-uniform."""
 
     # --- algorithm (inner loop)
     algorithm: Literal[
@@ -198,10 +199,9 @@ class TrainConfig:
             )
         if self.head != "linear" and self.model == "tutorial_conv":
             raise UserError("model tutorial_conv has a linear head: set head to linear")
-        if self.init == "finn2017" and (self.model, self.head) != ("conv4", "linear"):
+        if self.init != "kaiming" and self.model != "conv4":
             raise UserError(
-                "init finn2017 is for model conv4 with a linear head, not for "
-                f"{self.model} with head {self.head}: set init to kaiming, or the other two"
+                f"init {self.init} is for model conv4, not for {self.model}: set init to kaiming"
             )
 
     @property

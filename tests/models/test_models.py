@@ -38,15 +38,15 @@ def test_conv4_shapes(options, size, features):
 
 @torch.no_grad()
 def test_conv4_can_start_as_in_the_papers_code():
-    model, ours = Conv4(20, init="finn2017"), Conv4(20)
+    model, ours = Conv4(20, init="xavier", head="normal"), Conv4(20)
     for conv in model.convs:
         bound = (6 / (9 * (conv.weight.shape[0] + conv.weight.shape[1]))) ** 0.5
         assert 0.95 * bound < conv.weight.abs().max() <= bound
         assert conv.bias.abs().max() == 0
     assert model.head.weight.std() == pytest.approx(1, abs=0.05)
     assert model.head.bias.abs().max() == ours.head.weight.abs().max() == 0
-    with pytest.raises(UserError, match="linear head"):
-        Conv4(5, init="finn2017", head="shared")
+    with pytest.raises(UserError, match="init must be one of kaiming, xavier"):
+        Conv4(5, init="orthogonal")
 
 
 def test_conv4_has_the_papers_number_of_parameters():
@@ -203,5 +203,5 @@ def test_heads():
     assert random.weight.norm(dim=1).mean().item() == pytest.approx(1, abs=0.2)
     assert torch.equal(random.weight, make_head("random", 64, 5).weight)
     assert not torch.equal(random.weight, make_head("random", 64, 5, seed=1).weight)
-    with pytest.raises(UserError, match="head must be 'linear', 'random' or 'shared'"):
+    with pytest.raises(UserError, match="head must be 'linear', 'random', 'normal' or 'shared'"):
         make_head("zero", 64, 5)

@@ -29,10 +29,11 @@ class Conv4(HeadedModel):
         image_size: H = W of the images, at least 16.
         width: filters of each convolution.
         pool: `"stride"` or `"max"`.
-        head: `"linear"`, `"random"` or `"shared"`, see `innerloop.models.layers`.
+        head: `"linear"`, `"random"`, `"normal"` or `"shared"`, see `make_head` in
+            `innerloop.models.layers`.
         unit_features: see above.
-        init: `"kaiming"`, see `initialise`; or `"finn2017"`, as in the code of Finn et al. 2017:
-            convolutions Xavier-uniform, and the rows of a linear head N(0, 1).
+        init: of the convolutions, see `initialise`: `"kaiming"`; or `"xavier"`, as in the code of
+            Finn et al. 2017, whose head is `"normal"`.
         seed: of the initial weights.
 
     Raises:
@@ -57,9 +58,6 @@ class Conv4(HeadedModel):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        one_of(("kaiming", "finn2017"), init=init)
-        if init == "finn2017" and head != "linear":
-            raise UserError(f"init 'finn2017' is for a linear head, not for head {head!r}")
         if pool not in ("stride", "max"):
             raise UserError(f"pool must be 'stride' or 'max', not {pool!r}")
         if image_size < 16:
@@ -77,12 +75,7 @@ class Conv4(HeadedModel):
         parts = 2**self.halvings
         side = -(-image_size // parts) if pool == "stride" else image_size // parts
         self.head = make_head(head, width if self.average else width * side * side, n_way, seed)
-        initialise(self, seed)
-        if init == "finn2017":
-            generator = torch.Generator().manual_seed(seed)
-            for conv in self.convs:
-                nn.init.xavier_uniform_(conv.get_parameter("weight"), generator=generator)
-            nn.init.normal_(self.head.get_parameter("weight"), generator=generator)
+        initialise(self, seed, init)
 
     def features(self, x: Tensor) -> Tensor:
         """What the last layer sees: `[B, C, H, W]` to `[B, F]`."""
@@ -94,11 +87,15 @@ class Conv4(HeadedModel):
         return F.rms_norm(x, x.shape[-1:]) if self.unit_features else x
 
 
-def initialise(model: nn.Module, seed: int) -> None:
-    """Kaiming-normal convolutions with zero bias, from `seed` alone, in place."""
+def initialise(model: nn.Module, seed: int, init: str = "kaiming") -> None:
+    """Convolutions Kaiming-normal or `"xavier"`-uniform, zero bias, from `seed` alone, in place."""
+    one_of(("kaiming", "xavier"), init=init)
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+            if init == "xavier":
+                nn.init.xavier_uniform_(module.weight, generator=generator)
+            else:
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

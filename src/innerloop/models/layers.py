@@ -268,19 +268,18 @@ class FeaturesOf(nn.Module):
 
 
 def make_head(kind: str, features: int, n_way: int, seed: int = 0) -> nn.Module:
-    """The last layer: `"linear"` or `"random"` (one row a class), or `"shared"` (one for all).
+    """The last layer: `"linear"`, `"random"`, `"normal"`: a row a class; `"shared"`: one for all.
 
     A linear and a shared head start at zero, so the untrained network guesses with equal
-    probabilities; a random one at rows of length about 1, drawn from `seed`.
+    probabilities; a random one at rows of length about 1, a normal one at N(0, 1) in every place,
+    as in the code of Finn et al. 2017, both drawn from `seed`.
     """
     if kind == "shared":
         return SharedHead(features)
-    if kind not in ("linear", "random"):
-        raise UserError(f"head must be 'linear', 'random' or 'shared', not {kind!r}")
+    deviation = {"linear": 0.0, "random": features**-0.5, "normal": 1.0}.get(kind)
+    if deviation is None:
+        raise UserError(f"head must be 'linear', 'random', 'normal' or 'shared', not {kind!r}")
     head = Linear(features, n_way)
-    nn.init.zeros_(head.weight)
+    nn.init.normal_(head.weight, std=deviation, generator=torch.Generator().manual_seed(seed))
     nn.init.zeros_(head.bias)
-    if kind == "random":
-        generator = torch.Generator().manual_seed(seed)
-        nn.init.normal_(head.weight, std=features**-0.5, generator=generator)
     return head

@@ -18,7 +18,8 @@ class MLP(HeadedModel):
         inputs: size of one example; inputs of any shape are flattened to it.
         outputs: N classes, or the number of regression outputs.
         hidden: widths of the hidden layers.
-        head: `"linear"`, `"random"` or `"shared"`, see `innerloop.models.layers`.
+        head: `"linear"`, `"random"`, `"normal"` or `"shared"`, see `make_head` in
+            `innerloop.models.layers`.
         seed: of the initial weights.
 
     Shapes: `[B, ...]` to `[B, outputs]`.
