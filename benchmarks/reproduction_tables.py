@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
 import statistics
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.reproduce import FOUND, ROWS, omniglot_settings
 from benchmarks.speed_tables import note, read, table
@@ -42,6 +43,11 @@ WORDS: dict[str, dict[str, Any]] = {
             "brackets the lowest and the highest mean of a seed. Hours of one seed, where no GPU "
             "is named on one thread of an {processor} that did other work too; PyTorch {torch}. "
             "In italics what the papers say."
+        ),
+        "short_note": (
+            "Accuracy in %, transductive, {tasks:,} test tasks for each seed, 95% interval over "
+            "tasks; in brackets the lowest and the highest mean of a seed. In italics what the "
+            "papers say. † stopped before the planned number of outer steps."
         ),
         "suspects_head": "| settings | changed | transductive | support statistics |",
         "suspects_note": (
@@ -83,6 +89,11 @@ WORDS: dict[str, dict[str, Any]] = {
             "小时数为一个种子所用；未注明 GPU 的，在 {processor} 的单线程上，机器同时还做别的事；"
             "PyTorch {torch}。斜体为论文所报告的数字。"
         ),
+        "short_note": (
+            "准确率（%），直推式，每个种子 {tasks:,} 个测试任务，95% 置信区间按任务计算；"
+            "括号内是不同种子的均值中最低与最高者。斜体为论文所报告的数字。"
+            "† 未跑满计划的外循环步数。"
+        ),
         "suspects_head": "| 设置 | 改动 | 直推式 | 仅支持集统计量 |",
         "suspects_note": (
             "`finn2017` 协议，20-way 1-shot：{tasks} 个测试任务上的准确率（%），95% 置信区间按任务"
@@ -96,11 +107,16 @@ WORDS: dict[str, dict[str, Any]] = {
             "as in the paper": "与论文相同",
             "another seed": "换一个种子",
             "inner loss a mean": "内循环损失取平均",
+            "norms not adapted": "内循环不改归一化的参数",
             "first order": "一阶",
             "first order, norms not adapted": "一阶，内循环不改归一化的参数",
             "first order, random head": "一阶，随机初始化的分类头",
             "first order, longer": "一阶，训练更久",
+            "first order, longer, another seed": "一阶，训练更久，换一个种子",
             "first order, norms not adapted, longer": "一阶，内循环不改归一化的参数，训练更久",
+            "first order, norms not adapted, longer, another seed": (
+                "一阶，内循环不改归一化的参数，训练更久，换一个种子"
+            ),
             "first order, Xavier convolutions, longer": "一阶，卷积用 Xavier，训练更久",
             "first order, head of N(0, 1), longer": "一阶，分类头取自 N(0, 1)，训练更久",
             "first order, as the paper's code starts, longer": "一阶，像论文代码那样开始，训练更久",
@@ -131,8 +147,6 @@ def _seeds(row: str) -> list[dict[str, Any]]:
 
 def _pooled(reports: list[dict[str, Any]], setting: str, bn: str) -> str:
     """Mean over the tasks of all seeds with its interval, and the range over seeds."""
-    if setting not in reports[0]["tests"]:
-        return ""
     tests = [report["tests"][setting][bn] for report in reports]
     every = [a for test in tests for a in test["accuracies"]]
     half = 1.96 * statistics.stdev(every) / math.sqrt(len(every))
@@ -141,11 +155,6 @@ def _pooled(reports: list[dict[str, Any]], setting: str, bn: str) -> str:
         means = [100 * test["accuracy"] for test in tests]
         cell += f" ({min(means):.2f}–{max(means):.2f})"
     return cell
-
-
-def _group(row: str) -> str:
-    """The row without its setting: a paper's own settings are a training for each."""
-    return re.sub(r"-\d+way-\dshot$", "", row)
 
 
 def _steps(words: dict[str, Any], reports: list[dict[str, Any]]) -> str:
@@ -171,62 +180,107 @@ def _several_seeds(words: dict[str, Any], reports: list[dict[str, Any]]) -> str:
     return words["seeds"].format(len(reports)) if len(reports) > 1 else ""
 
 
-def _of_group(words: dict[str, Any], group: str, names: list[str]) -> list[str]:
-    """The lines of a row, or of the rows that are one paper's own settings."""
-    settings = list(omniglot_settings())
-    of_setting = {
-        setting: reports
-        for name in names
-        if (reports := _seeds(name))
-        for setting in ROWS[name].tests
-    }
-    if not of_setting:
-        return []
-    alike = len(names) == 1
-    any_reports = next(iter(of_setting.values()))
-    seeds = _several_seeds(words, any_reports) if alike else ""
-    label = words["rows"][group] + (f" ({seeds})" if seeds else "")
-    end = f"{_steps(words, any_reports)} | {_hours(any_reports)}" if alike else " | "
-    lines = []
-    for bn in ("transductive", "support"):
-        cells = [_pooled(of_setting[s], s, bn) if s in of_setting else "" for s in settings]
-        lines.append(f"| {words[bn].format(label)} | {' | '.join(cells)} | {end} |")
-        end = " | "
-    if not alike:
-        for title, say in (
-            (
-                "of_each",
-                lambda r: ", ".join(filter(None, (_steps(words, r), _several_seeds(words, r)))),
-            ),
-            ("hours_of_each", _hours),
-        ):
-            cells = [say(of_setting[s]) if s in of_setting else "" for s in settings]
-            lines.append(f"| {words[title]} | {' | '.join(cells)} | | |")
-    papers: dict[str, dict[str, str]] = {}
-    for name in names:
-        for paper, said in ROWS[name].papers.items():
-            papers.setdefault(paper, {}).update(said)
-    for paper, said in papers.items():
-        cells = [f"*{said[s]}*" if s in said else "" for s in settings]
-        lines.append(f"| *{paper}* | {' | '.join(cells)} | | |")
-    return lines
+def _steps_and_seeds(words: dict[str, Any], reports: list[dict[str, Any]]) -> str:
+    return ", ".join(filter(None, (_steps(words, reports), _several_seeds(words, reports))))
+
+
+class Group(NamedTuple):
+    """A row, or the rows that are one paper's own settings, a training for each.
+
+    Attributes:
+        label: as the page says it, with the number of seeds where there are several.
+        alone: one row, whose network is tested in all settings.
+        reports: of the seeds, by setting.
+        papers: figures in percent, by paper and setting.
+    """
+
+    label: str
+    alone: bool
+    reports: dict[str, list[dict[str, Any]]]
+    papers: dict[str, dict[str, str]]
+
+    def line(self, label: str, cell: Callable[[list[dict[str, Any]], str], str], end: str) -> str:
+        """A line of the table, with what `cell` says of the reports and the setting."""
+        cells = [
+            cell(self.reports[setting], setting) if setting in self.reports else ""
+            for setting in omniglot_settings()
+        ]
+        return f"| {label} | {' | '.join(cells)} |{end}"
+
+    def lines_of_papers(self, end: str) -> list[str]:
+        """A line for each paper."""
+        lines = []
+        for paper, said in self.papers.items():
+            cells = [f"*{said[s]}*" if s in said else "" for s in omniglot_settings()]
+            lines.append(f"| *{paper}* | {' | '.join(cells)} |{end}")
+        return lines
+
+
+def _groups(words: dict[str, Any]) -> list[Group]:
+    """What has been measured, in the order of `ROWS`."""
+    names: dict[str, list[str]] = {}
+    for name in ROWS:
+        # The rows of a paper's own settings differ in the setting alone.
+        names.setdefault(re.sub(r"-\d+way-\dshot$", "", name), []).append(name)
+    groups = []
+    for title, rows in names.items():
+        by_row = {row: reports for row in rows if (reports := _seeds(row))}
+        if not by_row:
+            continue
+        label = words["rows"][title]
+        if len(rows) == 1 and (seeds := _several_seeds(words, by_row[rows[0]])):
+            label += f" ({seeds})"
+        papers: dict[str, dict[str, str]] = {}
+        for row in rows:
+            for paper, said in ROWS[row].papers.items():
+                papers.setdefault(paper, {}).update(said)
+        of_setting = {s: reports for row, reports in by_row.items() for s in ROWS[row].tests}
+        groups.append(Group(label, len(rows) == 1, of_setting, papers))
+    return groups
 
 
 def reproduce(words: dict[str, Any]) -> str:
     """Our figures beside the papers'."""
-    groups: dict[str, list[str]] = {}
-    for name in ROWS:
-        groups.setdefault(_group(name), []).append(name)
-    rows = [line for group, names in groups.items() for line in _of_group(words, group, names)]
+    rows = []
+    for group in _groups(words):
+        any_reports = next(iter(group.reports.values()))
+        steps, hours = _steps(words, any_reports), _hours(any_reports)
+        end = f" {steps} | {hours} |" if group.alone else "  |  |"
+        for bn in ("transductive", "support"):
+            pooled = functools.partial(_pooled, bn=bn)
+            rows.append(group.line(words[bn].format(group.label), pooled, end))
+            end = "  |  |"
+        if not group.alone:
+            rows.append(group.line(words["of_each"], lambda r, _: _steps_and_seeds(words, r), end))
+            rows.append(group.line(words["hours_of_each"], lambda r, _: _hours(r), end))
+        rows += group.lines_of_papers(end)
+    head = words["head"].format(" | ".join(omniglot_settings()))
+    return table(head, rows, _note(words, words["note"]))
+
+
+def reproduce_short(words: dict[str, Any]) -> str:
+    """The same in short: transductive, without steps and hours."""
+
+    def cell(reports: list[dict[str, Any]], setting: str) -> str:
+        stopped = any(r["iterations"] < r["planned_iterations"] for r in reports)
+        return _pooled(reports, setting, "transductive") + ("†" if stopped else "")
+
+    rows = []
+    for group in _groups(words):
+        rows += [group.line(group.label, cell, ""), *group.lines_of_papers("")]
+    head = f"| | {' | '.join(omniglot_settings())} |"
+    return table(head, rows, _note(words, words["short_note"]))
+
+
+def _note(words: dict[str, Any], text: str) -> str:
     reports = [report for name in ROWS for report in _seeds(name)]
     processors = {r["machine"]["processor"] for r in reports if "gpu" not in r["machine"]}
     versions = {r["machine"]["torch"] for r in reports}
     tasks = sorted({row.tasks for row in ROWS.values()})
-    text = words["note"].replace("{tasks:,}", "–".join(f"{n:,}" for n in tasks))
+    text = text.replace("{tasks:,}", "–".join(f"{n:,}" for n in tasks))
     text = text.replace("{processor}", words["or"].join(sorted(processors)))
     text = text.replace("{torch}", ", ".join(sorted(versions)))
-    head = words["head"].format(" | ".join(omniglot_settings()))
-    return table(head, rows, note(text, reports[0]))
+    return note(text, reports[0])
 
 
 def _percent(result: dict[str, Any]) -> str:
@@ -264,5 +318,5 @@ def tables(language: str) -> dict[str, Callable[[Any], str]]:
     words = WORDS[language]
     return {
         make.__name__: lambda _, make=make: make(words)
-        for make in (reproduce, suspects, suspect_tests)
+        for make in (reproduce, reproduce_short, suspects, suspect_tests)
     }

@@ -41,12 +41,15 @@ ARMS: dict[str, dict[str, Any]] = {
     # How large chance is.  Its test tasks are others, too.
     "another seed": {"seed": 1},
     "inner loss a mean": {"inner_reduction": "mean"},
+    "norms not adapted": {"adapted": WITHOUT_NORMS},
     "first order": {"first_order": True},
     # Why first order does so badly.
     "first order, norms not adapted": {"first_order": True, "adapted": WITHOUT_NORMS},
     "first order, random head": {"first_order": True, "head": "random"},
     "first order, longer": {"first_order": True, "iterations": 4000},
+    "first order, longer, another seed": {"first_order": True, "iterations": 4000, "seed": 1},
     "first order, norms not adapted, longer": LONGER_FIRST_ORDER,
+    "first order, norms not adapted, longer, another seed": {**LONGER_FIRST_ORDER, "seed": 1},
     "first order, as the paper's code starts, longer": {**LONGER_FIRST_ORDER, **PAPERS_START},
     # Which part of it first order needs.
     "first order, Xavier convolutions, longer": {**LONGER_FIRST_ORDER, "init": "xavier"},

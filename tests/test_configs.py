@@ -68,6 +68,46 @@ def test_a_row_takes_no_results_of_rows_whose_names_go_on(tmp_path, monkeypatch)
     assert len(reproduction_tables._seeds("ours-first-order")) == 1
 
 
+def _report(iterations: int, accuracies: list[float], setting: str, gpu: bool) -> str:
+    test = {"accuracy": sum(accuracies) / len(accuracies), "accuracies": accuracies}
+    machine = {"processor": "Z80", "matrix_product_gflops": 1, "torch": "2", "threads": 1}
+    report = {
+        "machine": {**machine, "gpu": "a GPU"} if gpu else machine,
+        "iterations": iterations,
+        "planned_iterations": 60_000,
+        "seconds": 720.0,
+        "settings": {"precision": "tf32"},
+        "tests": {setting: {"transductive": test, "support": test}},
+    }
+    return json.dumps(report)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_table_says_how_far_each_training_came(language, tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduction_tables, "FOUND", tmp_path)
+    for name, *of_report in (
+        ("maml-5way-1shot-0", 60_000, [1.0, 0.8], "5-way 1-shot", True),
+        ("maml-5way-1shot-1", 2_500, [0.6, 0.8], "5-way 1-shot", False),
+        ("maml-20way-5shot-0", 60_000, [0.5, 0.7], "20-way 5-shot", True),
+    ):
+        (tmp_path / f"{name}.json").write_text(_report(*of_report), "utf-8")
+    words = reproduction_tables.WORDS[language]
+    lines = reproduction_tables.reproduce(words).splitlines()
+    own = words["transductive"].format(words["rows"]["maml"])
+    half = 1.96 * 100 * (0.08 / 3) ** 0.5 / 2  # of 1.0, 0.8, 0.6 and 0.8
+    pooled = f"80.00 ± {half:.2f} (70.00–90.00)"
+    assert lines[2].startswith(f"| {own} | {pooled} |  |  | 60.00 ± ")
+    steps, seeds = words["of"].format("2,500–60,000", 60_000), words["seeds"].format(2)
+    assert lines[4] == f"| {words['of_each']} | {steps}, {seeds} |  |  | 60,000 |  |  |"
+    assert "| 0.2 (a GPU, tf32), 0.2 |  |  | 0.2 (a GPU, tf32) |" in lines[5]
+    # The paper said more than was measured.
+    assert "*98.7 ± 0.4* | *99.9 ± 0.1* | *95.8 ± 0.3* |" in lines[6]
+    # In short, what was stopped has a mark.
+    short = reproduction_tables.reproduce_short(words).splitlines()
+    assert short[2].startswith(f"| {words['rows']['maml']} | {pooled}† |  |  | 60.00 ± ")
+    assert "†" not in short[2].split("60.00 ± ")[1]
+
+
 def test_a_run_that_was_stopped_says_how_far_it_came(tmp_path):
     lines = [
         {"iteration": 10, "seconds": 1.0, "val_accuracy": 0.5},
