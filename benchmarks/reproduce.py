@@ -4,8 +4,8 @@ A row is a training by `configs/ROW.yaml`, once per seed, and tests in the setti
 protocol with either way of batch normalisation.  A training that was interrupted goes on where it
 was; one that is finished is only tested.  With `--minutes M` it stops after that time, though not
 before its first validation, what was best on validation so far is tested, and the result says how
-far it came.  Writes `benchmarks/results/reproduce/ROW-SEED.json` with the accuracy of every single
-test task.
+far it came.  Writes `benchmarks/results/reproduce/ROW-SEED.json` with the accuracy of every
+validation and of every single test task.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ ROWS: dict[str, Row] = {
     "lake2015": Row({"20-way 1-shot": {"n_way": 20, "k_shot": 1, "within_group": True}}, 1000, {}),
     **papers_own("MAML (Finn et al. 2017)", MAML, "maml"),
     **papers_own(NICHOL, FIRST_ORDER, "fomaml"),
-    # Run for the two settings of one shot alone, to see what the start is worth.
-    **papers_own(NICHOL, {s: v for s, v in FIRST_ORDER.items() if "1-shot" in s}, "fomaml-zeros"),
+    # For the two settings of one shot alone, to see what adapted norms cost.
+    **papers_own(NICHOL, {s: v for s, v in FIRST_ORDER.items() if "1-shot" in s}, "fomaml-norms"),
 }
 
 
@@ -186,15 +186,28 @@ def trained(
     return so_far(folder / METRICS)
 
 
+def lines_of(metrics: Path) -> list[dict[str, Any]]:
+    """The validations of a run."""
+    return [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+
+
 def so_far(metrics: Path) -> dict[str, Any]:
     """What a run that was stopped had reached at its last validation."""
-    lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+    lines = lines_of(metrics)
     # The last of equals, as in training.
     best = max(lines, key=lambda line: (line["val_accuracy"], line["iteration"]))
     return {
         "iterations": lines[-1]["iteration"],
         "best_iteration": best["iteration"],
         "seconds": lines[-1]["seconds"],
+    }
+
+
+def course(lines: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """How validation went, so that what is said of it can be looked up."""
+    return {
+        "iteration": [line["iteration"] for line in lines],
+        "accuracy": [round(line["val_accuracy"], 4) for line in lines],
     }
 
 
@@ -240,6 +253,7 @@ def reproduce(
         "planned_iterations": config.iterations,
         "best_iteration": results["best_iteration"],
         "seconds": results["seconds"],
+        "validation": course(lines_of(folder / METRICS)),
         "settings": {**config.to_dict(), "omniglot_source": None},
         "tests": tested(ROWS[name], folder, source, config.device),
     }

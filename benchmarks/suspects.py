@@ -89,17 +89,23 @@ def measure(name: str, folder: Path, source: str | None) -> dict[str, Any]:
     config = dataclasses.replace(
         TrainConfig.preset("finn2017-20way-1shot"), **{**BUDGET, **ARMS[name]}
     )
+    result = finished(config, folder, source)
+    tests = TESTS if name == "as in the paper" else {"support": TESTS["support"]}
+    for other, changes in tests.items():
+        result[other] = test(folder, omniglot_source=source, **changes)
+    return result
+
+
+def finished(config: TrainConfig, folder: Path, source: str | None) -> dict[str, Any]:
+    """The results of the run in `folder`, which is trained, or goes on, where that is needed."""
     if not (folder / CONFIG).exists():
         innerloop.train(config, out=folder, report=TerminalReport(), omniglot_source=source)
     elif not (folder / FINISHED).exists():
         innerloop.resume(folder, report=TerminalReport())
     if not (folder / FINISHED).exists():
         raise SystemExit(f"the training in {folder} was stopped: the same command goes on with it")
-    result: dict[str, Any] = json.loads((folder / FINISHED).read_text("utf-8"))
-    tests = TESTS if name == "as in the paper" else {"support": TESTS["support"]}
-    for other, changes in tests.items():
-        result[other] = test(folder, omniglot_source=source, **changes)
-    return result
+    results: dict[str, Any] = json.loads((folder / FINISHED).read_text("utf-8"))
+    return results
 
 
 def main() -> None:

@@ -53,10 +53,10 @@ def test_the_papers_own_settings_are_those_of_the_presets(setting):
 
 
 @pytest.mark.parametrize("setting", ["5way-1shot", "20way-1shot"])
-def test_first_order_from_zeros_differs_in_the_order_alone(setting):
+def test_first_order_with_norms_differs_in_the_order_alone(setting):
     preset = TrainConfig.preset(f"finn2017-{setting}")
-    zeros = TrainConfig.from_file(CONFIGS / f"fomaml-zeros-{setting}.yaml")
-    assert zeros == dataclasses.replace(preset, first_order=True)
+    norms = TrainConfig.from_file(CONFIGS / f"fomaml-norms-{setting}.yaml")
+    assert norms == dataclasses.replace(preset, first_order=True)
 
 
 def test_a_row_takes_no_results_of_rows_whose_names_go_on(tmp_path, monkeypatch):
@@ -146,4 +146,6 @@ reproduce.reproduce("ours", 0, Path(sys.argv[1]), None, minutes=0.0)
     report = json.loads((tmp_path / "found" / "ours-0.json").read_text("utf-8"))
     # No sooner than at the first validation, which there has to be for a test.
     assert report["best_iteration"] == report["iterations"] == 5 < report["planned_iterations"]
+    assert report["validation"]["iteration"] == [5]
+    assert 0 <= report["validation"]["accuracy"][0] <= 1
     assert len(report["tests"]["5-way 1-shot"]["support"]["accuracies"]) == 4
