@@ -1,8 +1,8 @@
 """Make the weights that come with the package: `python -m benchmarks.pretrained NAME [--run RUN]`.
 
-Trains by the recipe below (or takes a finished run of it), writes
-`src/innerloop/pretrained/NAME.safetensors`, fits a temperature on meta-validation tasks, tests what
-was written, and writes the card `NAME.md` and the figures `NAME.json`.
+Trains by the recipe below (or takes a finished run of it), halves the bytes of the weights, fits a
+temperature on meta-validation tasks, tests, and writes `src/innerloop/pretrained/NAME.safetensors`
+with its card `NAME.md` and the figures `NAME.json`.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def publish(name: str, run: Path) -> None:
     metadata["config"]["omniglot_source"] = None
     # Half of the bytes; they are read as float32 again, and tested so.
     tensors = {n: t.half() for n, t in tensors.items()}
-    weights = PRETRAINED / f"{name}.safetensors"
+    weights = run / "published.safetensors"
     write_tensors(weights, tensors, metadata)
     logits, labels = outputs(weights, "val", VALIDATION)
     temperature = fit_temperature(logits, labels)
@@ -126,7 +126,7 @@ def publish(name: str, run: Path) -> None:
         for setting, ways, shots, queries in SETTINGS
     }
     metadata["temperature"] = temperature
-    write_tensors(weights, tensors, metadata)
+    write_tensors(PRETRAINED / f"{name}.safetensors", tensors, metadata)
     results = json.loads((run / "results.json").read_text("utf-8"))
     figures = {
         "command": f"python -m benchmarks.pretrained {name}",
@@ -177,6 +177,7 @@ def check_recipe(name: str, config: dict[str, Any]) -> None:
 
 def tasks_for(weights: Path, part: str, omniglot: bool, **changes: Any) -> tuple[Any, Any]:
     """The weights and their tasks; those of Omniglot for weights that were trained on glyphs."""
+    changes["rotate_test"] = False
     if omniglot and part == "test":
         changes |= {"data": "omniglot", "split": "tutorial"}
     return load_for(weights, part=part, **changes)
@@ -184,14 +185,16 @@ def tasks_for(weights: Path, part: str, omniglot: bool, **changes: Any) -> tuple
 
 def outputs(weights: Path, part: str, tasks: int, omniglot: bool = False) -> tuple[Any, Any]:
     """Logits and labels of all queries, 5-way 1-shot with support statistics."""
-    loaded, sampler = tasks_for(weights, part, omniglot, bn="support")
+    _, ways, shots, queries = SETTINGS[0]
+    changes = {"bn": "support", "n_way": ways, "k_shot": shots, "eval_k_query": queries}
+    loaded, sampler = tasks_for(weights, part, omniglot, **changes)
     steps = loaded.config.eval_inner_steps
     logits, labels = [], []
     with torch.no_grad():
         for i in range(tasks):
             task = sampler.batch(i, 1).task(0)
             fast = loaded.algorithm.adapt(
-                loaded.params, task.support_x, task.support_y, inner_steps=steps, n_way=5
+                loaded.params, task.support_x, task.support_y, inner_steps=steps, n_way=ways
             )
             predict = loaded.algorithm.predictor(loaded.params, task.support_x, task.query_x)
             logits.append(predict(fast))

@@ -262,7 +262,7 @@ def reproduce(
 
 
 def command(name: str, seed: int, minutes: float | None, config: TrainConfig) -> str:
-    """What leads to the same; a run that goes on keeps its device and precision."""
+    """What was typed, the last time; a run that goes on keeps its device and precision."""
     said = f"python -m benchmarks.reproduce {name} --seeds {seed}"
     if config.device != "cpu":
         said += f" --device {config.device} --precision {config.precision}"

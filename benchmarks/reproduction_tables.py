@@ -47,14 +47,14 @@ WORDS: dict[str, dict[str, Any]] = {
         "short_note": (
             "Accuracy in %, transductive, {tasks:,} test tasks for each seed, 95% interval over "
             "tasks; in brackets the lowest and the highest mean of a seed. In italics what the "
-            "papers say. † stopped before the planned number of outer steps."
+            "papers say. † not every seed made the planned number of outer steps."
         ),
         "suspects_head": "| settings | changed | transductive | support statistics |",
         "suspects_note": (
             "20-way 1-shot under `finn2017`: accuracy in % on {tasks} test tasks, 95% interval "
             "over tasks, after {iterations:,} outer steps of {batch} tasks unless another number "
             "is named, by the weights that were best on validation; one seed, and the "
-            "same test tasks, but in the row of another seed; PyTorch {torch}."
+            "same test tasks, but in the rows of another seed; PyTorch {torch}."
         ),
         "suspect_tests_head": "| the first of these, tested otherwise | accuracy |",
         "test_steps_head": (
@@ -103,14 +103,14 @@ WORDS: dict[str, dict[str, Any]] = {
         "short_note": (
             "准确率（%），直推式，每个种子 {tasks:,} 个测试任务，95% 置信区间按任务计算；"
             "括号内是不同种子的均值中最低与最高者。斜体为论文所报告的数字。"
-            "† 未跑满计划的外循环步数。"
+            "† 并非每个种子都跑满了计划的外循环步数。"
         ),
         "suspects_head": "| 设置 | 改动 | 直推式 | 仅支持集统计量 |",
         "suspects_note": (
             "`finn2017` 协议，20-way 1-shot：{tasks} 个测试任务上的准确率（%），95% 置信区间按任务"
             "计算；{iterations:,} 个外循环步（另有说明者除外），每步 {batch} 个任务，"
             "取验证成绩最好的权重；"
-            "除“换一个种子”一行外，种子与测试任务都相同；"
+            "除“换一个种子”各行外，种子与测试任务都相同；"
             "PyTorch {torch}。"
         ),
         "suspect_tests_head": "| 上表第一行，换一种测法 | 准确率 |",

@@ -38,7 +38,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "as the paper's code starts": {"adapted": WITHOUT_NORMS, **PAPERS_START},
 }
 TASKS, STEPS, MOVES = 1000, 3, 100
-# A task that goes so badly has been spoilt by the later steps: after one, none does.
+# A task with a lower accuracy has gone wrong.
 SPOILT = 0.7
 
 
@@ -77,11 +77,12 @@ def main() -> None:
             parser.error(f"there is no arm {name!r}: choose from {', '.join(ARMS)}")
     keep_memory()
     path = RESULTS / "test_steps.json"
-    runs = json.loads(path.read_text())["runs"] if path.exists() else {}
     for name in arguments.names or ARMS:
         folder = arguments.runs / re.sub("[^a-z0-9]+", "-", name.lower())
         result = measure(name, folder, arguments.omniglot_source)
         shorten(result)
+        # Read again each time: arms may run beside each other.
+        runs = json.loads(path.read_text())["runs"] if path.exists() else {}
         runs[name] = {"changes": ARMS[name], **result}
         # After every arm, so that none is lost.
         done = {arm: runs[arm] for arm in ARMS if arm in runs}

@@ -49,6 +49,15 @@ def test_conv4_can_start_as_in_the_papers_code():
         Conv4(5, init="orthogonal")
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("head", ["random", "normal"])
+def test_a_head_is_not_drawn_from_the_numbers_of_a_convolution(head):
+    model = Conv4(20, head=head, seed=3)
+    first = model.convs[0].weight.flatten()
+    both = torch.stack([first, model.head.weight.flatten()[: len(first)]])
+    assert torch.corrcoef(both)[0, 1].abs() < 0.2
+
+
 def test_conv4_has_the_papers_number_of_parameters():
     # Four convolutions, four scales and shifts, one linear layer.
     count = sum(p.numel() for p in Conv4(5).parameters())

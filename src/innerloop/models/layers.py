@@ -267,6 +267,10 @@ class FeaturesOf(nn.Module):
         return self.model.features(x)
 
 
+# What makes the seed of a head another one than that of the layers before it.
+HEAD_SEED = 0x5EEDAD
+
+
 def make_head(kind: str, features: int, n_way: int, seed: int = 0) -> nn.Module:
     """The last layer: `"linear"`, `"random"`, `"normal"`: a row a class; `"shared"`: one for all.
 
@@ -280,6 +284,9 @@ def make_head(kind: str, features: int, n_way: int, seed: int = 0) -> nn.Module:
     if deviation is None:
         raise UserError(f"head must be 'linear', 'random', 'normal' or 'shared', not {kind!r}")
     head = Linear(features, n_way)
-    nn.init.normal_(head.weight, std=deviation, generator=torch.Generator().manual_seed(seed))
+    # Not the numbers that the layers before are drawn from.
+    generator = torch.Generator().manual_seed(seed ^ HEAD_SEED)
+    # A deviation of zero makes zeros.
+    nn.init.normal_(head.weight, std=deviation, generator=generator)
     nn.init.zeros_(head.bias)
     return head
