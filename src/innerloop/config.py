@@ -194,7 +194,7 @@ class TrainConfig:
         free = self.any_ways or self.algorithm == "fine-tune"
         if self.train_n_way not in (None, self.n_way) and not free:
             raise UserError(
-                "train_n_way can differ from n_way only with head: shared, because a linear head "
+                "train_n_way can differ from n_way only with head: shared, because any other head "
                 "has one row per class; set head to shared or train_n_way to null"
             )
         if self.head != "linear" and self.model == "tutorial_conv":
