@@ -9,6 +9,7 @@ another; nothing else should run meanwhile.  Omniglot is taken from
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,6 +27,7 @@ import torch
 import innerloop
 from innerloop.allocator import keep_memory
 from innerloop.config import TrainConfig
+from innerloop.errors import UserError
 from innerloop.loading import load_for
 from innerloop.report import TerminalReport
 
@@ -253,6 +255,15 @@ def processor() -> str:
     except OSError:
         return platform.processor()
     return next((x.split(":")[1].strip() for x in lines if "model name" in x), platform.machine())
+
+
+@contextlib.contextmanager
+def no_traceback(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """A user's mistake ends the command with its message alone."""
+    try:
+        yield
+    except UserError as error:
+        parser.error(str(error))
 
 
 def graphics(device: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import innerloop
-from benchmarks.figures import graphics, machine, shorten
+from benchmarks.figures import graphics, machine, no_traceback, shorten
 from innerloop.allocator import keep_memory
 from innerloop.config import TrainConfig
 from innerloop.loading import load_for
@@ -281,11 +281,12 @@ def main() -> None:
     parser.add_argument("--omniglot-source", default=os.environ.get("INNERLOOP_OMNIGLOT"))
     arguments = parser.parse_args()
     keep_memory()
-    for name in arguments.rows:
-        for seed in arguments.seeds:
-            source = arguments.omniglot_source
-            device = {"device": arguments.device, "precision": arguments.precision}
-            reproduce(name, seed, arguments.runs, source, arguments.minutes, device)
+    source = arguments.omniglot_source
+    device = {"device": arguments.device, "precision": arguments.precision}
+    with no_traceback(parser):
+        for name in arguments.rows:
+            for seed in arguments.seeds:
+                reproduce(name, seed, arguments.runs, source, arguments.minutes, device)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import innerloop
-from benchmarks.figures import RESULTS, shorten, test, write_report
+from benchmarks.figures import RESULTS, no_traceback, shorten, test, write_report
 from innerloop.allocator import keep_memory
 from innerloop.config import TrainConfig
 from innerloop.report import TerminalReport
@@ -122,7 +122,8 @@ def main() -> None:
     path = RESULTS / "suspects.json"
     for name in arguments.names or ARMS:
         folder = arguments.runs / re.sub("[^a-z0-9]+", "-", name.lower())
-        result = measure(name, folder, arguments.omniglot_source)
+        with no_traceback(parser):
+            result = measure(name, folder, arguments.omniglot_source)
         shorten(result)
         # Read again each time: arms may run beside each other.
         runs = json.loads(path.read_text())["runs"] if path.exists() else {}

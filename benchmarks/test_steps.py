@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 import innerloop
-from benchmarks.figures import RESULTS, shorten, write_report
+from benchmarks.figures import RESULTS, no_traceback, shorten, write_report
 from benchmarks.suspects import PAPERS_START, WITHOUT_NORMS, finished
 from innerloop.allocator import keep_memory
 from innerloop.config import TrainConfig
@@ -79,7 +79,8 @@ def main() -> None:
     path = RESULTS / "test_steps.json"
     for name in arguments.names or ARMS:
         folder = arguments.runs / re.sub("[^a-z0-9]+", "-", name.lower())
-        result = measure(name, folder, arguments.omniglot_source)
+        with no_traceback(parser):
+            result = measure(name, folder, arguments.omniglot_source)
         shorten(result)
         # Read again each time: arms may run beside each other.
         runs = json.loads(path.read_text())["runs"] if path.exists() else {}

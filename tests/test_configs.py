@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import reproduction_tables
-from benchmarks.reproduce import CONFIGS, FOUND, ROWS, so_far
+from benchmarks.reproduce import CONFIGS, FOUND, ROWS, main, so_far
 
 from innerloop.config import TrainConfig
 
@@ -106,6 +106,16 @@ def test_the_table_says_how_far_each_training_came(language, tmp_path, monkeypat
     short = reproduction_tables.reproduce_short(words).splitlines()
     assert short[2].startswith(f"| {words['rows']['maml']} | {pooled}† |  |  | 60.00 ± ")
     assert "†" not in short[2].split("60.00 ± ")[1]
+
+
+def test_a_device_that_is_not_there_is_named_without_a_traceback(tmp_path, monkeypatch, capsys):
+    words = ["reproduce", "ours", "--device", "abacus", "--runs", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "device 'abacus' cannot be used here" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_that_was_stopped_says_how_far_it_came(tmp_path):
