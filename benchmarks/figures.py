@@ -29,7 +29,9 @@ from innerloop.allocator import keep_memory
 from innerloop.config import TrainConfig
 from innerloop.errors import UserError
 from innerloop.loading import load_for
-from innerloop.report import TerminalReport
+from innerloop.report import Report, TerminalReport
+from innerloop.run_folder import CONFIG
+from innerloop.run_folder import RESULTS as FINISHED
 
 RESULTS = Path(__file__).parent / "results"
 TASKS = 600
@@ -44,6 +46,28 @@ def run(out: Path, config: TrainConfig, **settings: Any) -> dict[str, Any]:
         if name not in ("omniglot_source", "threads")
     }
     return result
+
+
+def trained_in(
+    folder: Path, config: TrainConfig, report: Report, **settings: Any
+) -> dict[str, Any] | None:
+    """The results of the run in `folder`, which is trained, or goes on, where that is needed.
+
+    None of a run that was stopped.
+    """
+    if not (folder / CONFIG).exists():
+        innerloop.train(config, out=folder, report=report, **settings)
+    elif not (folder / FINISHED).exists():
+        innerloop.resume(folder, report=report)
+    if not (folder / FINISHED).exists():
+        return None
+    results: dict[str, Any] = json.loads((folder / FINISHED).read_text("utf-8"))
+    return results
+
+
+def was_stopped(folder: Path) -> SystemExit:
+    """What ends a command whose training was stopped."""
+    return SystemExit(f"the training in {folder} was stopped: the same command goes on with it")
 
 
 def test(folder: Path, **changes: Any) -> dict[str, Any]:

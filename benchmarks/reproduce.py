@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import innerloop
-from benchmarks.figures import graphics, machine, no_traceback, shorten
+from benchmarks.figures import graphics, machine, no_traceback, shorten, trained_in, was_stopped
 from innerloop.allocator import keep_memory
 from innerloop.config import TrainConfig
 from innerloop.loading import load_for
 from innerloop.precision import PRECISIONS
 from innerloop.report import TerminalReport
-from innerloop.run_folder import CONFIG, METRICS, RESULTS
+from innerloop.run_folder import CONFIG, METRICS
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
@@ -166,23 +166,12 @@ def trained(
 ) -> dict[str, Any]:
     """How far the run in `folder` is; trains, or goes on, where that is needed and allowed."""
     report = TerminalReport() if minutes is None else StopAfter(minutes)
-    if not (folder / CONFIG).exists():
-        config = TrainConfig.from_file(CONFIGS / f"{row}.yaml")
-        innerloop.train(
-            config,
-            out=folder,
-            report=report,
-            seed=seed,
-            omniglot_source=source,
-            **device,
-        )
-    elif not (folder / RESULTS).exists():
-        innerloop.resume(folder, report=report)
-    if (folder / RESULTS).exists():
-        results: dict[str, Any] = json.loads((folder / RESULTS).read_text("utf-8"))
+    config = TrainConfig.from_file(CONFIGS / f"{row}.yaml")
+    results = trained_in(folder, config, report, seed=seed, omniglot_source=source, **device)
+    if results is not None:
         return results
     if minutes is None or not (folder / METRICS).exists():
-        raise SystemExit(f"the training in {folder} was stopped: the same command goes on with it")
+        raise was_stopped(folder)
     return so_far(folder / METRICS)
 
 

@@ -263,11 +263,10 @@ def _groups(words: dict[str, Any]) -> list[Group]:
 
 def reproduce(words: dict[str, Any]) -> str:
     """Our figures beside the papers'."""
-    rows = []
-    for group in _groups(words):
-        any_reports = next(iter(group.reports.values()))
-        steps, hours = _steps(words, any_reports), _hours(any_reports)
-        end = f" {steps} | {hours} |" if group.alone else "  |  |"
+    rows, groups = [], _groups(words)
+    for group in groups:
+        reports = next(iter(group.reports.values()))
+        end = f" {_steps(words, reports)} | {_hours(reports)} |" if group.alone else "  |  |"
         for bn in ("transductive", "support"):
             pooled = functools.partial(_pooled, bn=bn)
             rows.append(group.line(words[bn].format(group.label), pooled, end))
@@ -277,7 +276,7 @@ def reproduce(words: dict[str, Any]) -> str:
             rows.append(group.line(words["hours_of_each"], lambda r, _: _hours(r), end))
         rows += group.lines_of_papers(end)
     head = words["head"].format(" | ".join(omniglot_settings()))
-    return table(head, rows, _note(words, words["note"]))
+    return table(head, rows, _note(words, words["note"], groups))
 
 
 def reproduce_short(words: dict[str, Any]) -> str:
@@ -287,15 +286,15 @@ def reproduce_short(words: dict[str, Any]) -> str:
         stopped = any(r["iterations"] < r["planned_iterations"] for r in reports)
         return _pooled(reports, setting, "transductive") + ("†" if stopped else "")
 
-    rows = []
-    for group in _groups(words):
+    rows, groups = [], _groups(words)
+    for group in groups:
         rows += [group.line(group.label, cell, ""), *group.lines_of_papers("")]
     head = f"| | {' | '.join(omniglot_settings())} |"
-    return table(head, rows, _note(words, words["short_note"]))
+    return table(head, rows, _note(words, words["short_note"], groups))
 
 
-def _note(words: dict[str, Any], text: str) -> str:
-    reports = [report for name in ROWS for report in _seeds(name)]
+def _note(words: dict[str, Any], text: str, groups: list[Group]) -> str:
+    reports = [r for group in groups for of_row in group.reports.values() for r in of_row]
     processors = {r["machine"]["processor"] for r in reports if "gpu" not in r["machine"]}
     versions = {r["machine"]["torch"] for r in reports}
     tasks = sorted({row.tasks for row in ROWS.values()})
@@ -309,19 +308,28 @@ def _percent(result: dict[str, Any]) -> str:
     return f"{100 * result['accuracy']:.2f} ± {100 * result['ci95']:.2f}"
 
 
+def _arm(words: dict[str, Any], name: str, result: dict[str, Any]) -> list[str]:
+    """The first cells of an arm: its name, and what it changes."""
+    changed = ", ".join(f"`{k}: {json.dumps(v)}`" for k, v in result["changes"].items())
+    return [words["names"].get(name, name), changed]
+
+
+def _note_of_arms(text: str, report: dict[str, Any]) -> str:
+    budget = report["budget"]
+    text = text.replace("{tasks}", str(budget["test_tasks"]))
+    text = text.replace("{iterations:,}", f"{budget['iterations']:,}")
+    text = text.replace("{batch}", str(budget["meta_batch_size"]))
+    return note(text, report)
+
+
 def suspects(words: dict[str, Any]) -> str:
     """The paper's settings, one thing changed at a time."""
     report = read("suspects")
     rows = []
     for name, r in report["runs"].items():
-        changed = ", ".join(f"`{k}: {json.dumps(v)}`" for k, v in r["changes"].items())
-        cells = [words["names"].get(name, name), changed, _percent(r), _percent(r["support"])]
+        cells = [*_arm(words, name, r), _percent(r), _percent(r["support"])]
         rows.append(f"| {' | '.join(cells)} |")
-    budget = report["budget"]
-    text = words["suspects_note"].replace("{tasks}", str(budget["test_tasks"]))
-    text = text.replace("{iterations:,}", f"{budget['iterations']:,}")
-    text = text.replace("{batch}", str(budget["meta_batch_size"]))
-    return table(words["suspects_head"], rows, note(text, report))
+    return table(words["suspects_head"], rows, _note_of_arms(words["suspects_note"], report))
 
 
 def suspect_tests(words: dict[str, Any]) -> str:
@@ -340,15 +348,11 @@ def test_steps(words: dict[str, Any]) -> str:
     report = read("test_steps")
     rows = []
     for name, r in report["runs"].items():
-        changed = ", ".join(f"`{k}: {json.dumps(v)}`" for k, v in r["changes"].items())
         after = [f"{100 * a:.2f}" for a in r["accuracy_per_step"][1:-1]] + [_percent(r)]
         moves = [f"{r['moves'][part]:.3g}" for part in ("convs", "head")]
-        cells = [words["names"].get(name, name), changed, *after, str(r["spoilt"]), *moves]
+        cells = [*_arm(words, name, r), *after, str(r["spoilt"]), *moves]
         rows.append(f"| {' | '.join(cells)} |")
-    budget = report["budget"]
-    text = words["test_steps_note"].replace("{iterations:,}", f"{budget['iterations']:,}")
-    text = text.replace("{batch}", str(budget["meta_batch_size"]))
-    return table(words["test_steps_head"], rows, note(text, report))
+    return table(words["test_steps_head"], rows, _note_of_arms(words["test_steps_note"], report))
 
 
 def tables(language: str) -> dict[str, Callable[[Any], str]]:

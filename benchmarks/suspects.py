@@ -8,21 +8,11 @@ was interrupted goes on where it was.  Writes `benchmarks/results/suspects.json`
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import json
-import os
-import re
 from pathlib import Path
 from typing import Any
 
-import innerloop
-from benchmarks.figures import RESULTS, no_traceback, shorten, test, write_report
-from innerloop.allocator import keep_memory
-from innerloop.config import TrainConfig
-from innerloop.report import TerminalReport
-from innerloop.run_folder import CONFIG
-from innerloop.run_folder import RESULTS as FINISHED
+from benchmarks.arms import Experiment
+from benchmarks.figures import test
 
 BUDGET: dict[str, Any] = {
     "iterations": 1000,
@@ -84,54 +74,13 @@ TESTS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(name: str, folder: Path, source: str | None) -> dict[str, Any]:
-    """One arm."""
-    config = dataclasses.replace(
-        TrainConfig.preset("finn2017-20way-1shot"), **{**BUDGET, **ARMS[name]}
-    )
-    result = finished(config, folder, source)
+def measure(name: str, folder: Path, results: dict[str, Any], source: str | None) -> dict[str, Any]:
+    """The results of one arm, and its other tests."""
     tests = TESTS if name == "as in the paper" else {"support": TESTS["support"]}
-    for other, changes in tests.items():
-        result[other] = test(folder, omniglot_source=source, **changes)
-    return result
-
-
-def finished(config: TrainConfig, folder: Path, source: str | None) -> dict[str, Any]:
-    """The results of the run in `folder`, which is trained, or goes on, where that is needed."""
-    if not (folder / CONFIG).exists():
-        innerloop.train(config, out=folder, report=TerminalReport(), omniglot_source=source)
-    elif not (folder / FINISHED).exists():
-        innerloop.resume(folder, report=TerminalReport())
-    if not (folder / FINISHED).exists():
-        raise SystemExit(f"the training in {folder} was stopped: the same command goes on with it")
-    results: dict[str, Any] = json.loads((folder / FINISHED).read_text("utf-8"))
-    return results
-
-
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help=f"of {', '.join(ARMS)}; all by default")
-    parser.add_argument("--runs", type=Path, default=Path("runs/suspects"))
-    parser.add_argument("--omniglot-source", default=os.environ.get("INNERLOOP_OMNIGLOT"))
-    arguments = parser.parse_args()
-    for name in arguments.names:
-        if name not in ARMS:
-            parser.error(f"there is no arm {name!r}: choose from {', '.join(ARMS)}")
-    keep_memory()
-    path = RESULTS / "suspects.json"
-    for name in arguments.names or ARMS:
-        folder = arguments.runs / re.sub("[^a-z0-9]+", "-", name.lower())
-        with no_traceback(parser):
-            result = measure(name, folder, arguments.omniglot_source)
-        shorten(result)
-        # Read again each time: arms may run beside each other.
-        runs = json.loads(path.read_text())["runs"] if path.exists() else {}
-        runs[name] = {"changes": ARMS[name], **result}
-        # After every arm, so that none is lost.
-        done = {arm: runs[arm] for arm in ARMS if arm in runs}
-        write_report("suspects", done, "python -m benchmarks.suspects", budget=BUDGET)
+    others = {other: test(folder, omniglot_source=source, **tests[other]) for other in tests}
+    return {**results, **others}
 
 
 if __name__ == "__main__":
-    main()
+    suspects = Experiment("suspects", "finn2017-20way-1shot", BUDGET, ARMS, measure)
+    suspects.main(__doc__.splitlines()[0])
