@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 setup: .venv/ready
 
-.venv/ready: requirements.lock pyproject.toml setup.py $(wildcard src/innerloop/kernels/*.c src/innerloop/kernels/*.inc)
+.venv/ready: requirements.lock pyproject.toml setup.py $(wildcard src/innerloop/ops/cpu/*.c src/innerloop/ops/cpu/*.inc)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "innerloop needs Python 3.11 or newer; name it with: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
@@ -27,8 +27,8 @@ lint: setup
 
 # The tutorial's pages run anew, with output and pictures, and as notebooks.
 pages: setup
-	$(BIN)/python -m benchmarks.pages
-	$(BIN)/python -m benchmarks.notebooks
+	$(BIN)/python -m tools.pages
+	$(BIN)/python -m tools.notebooks
 
 # The documentation as a site in both languages, in build/site.
 docs: setup
@@ -46,15 +46,15 @@ bench: setup
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.time_to_accuracy
-	$(BIN)/python -m benchmarks.tables
+	$(BIN)/python -m tools.tables
 
 # Kills runs, feeds damaged files, trains for an hour (about three hours on two cores).
 trials: setup
-	$(BIN)/python -m benchmarks.kills
-	$(BIN)/python -m benchmarks.fuzz
-	$(BIN)/python -m benchmarks.determinism
-	$(BIN)/python -m benchmarks.long_run
-	$(BIN)/python -m benchmarks.tables
+	$(BIN)/python -m trials.kills
+	$(BIN)/python -m trials.fuzz
+	$(BIN)/python -m trials.determinism
+	$(BIN)/python -m trials.long_run
+	$(BIN)/python -m tools.tables
 
 # A source distribution, and a wheel built from it.
 dist: setup
@@ -67,7 +67,7 @@ audit:
 	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.lock
 
 licences: setup
-	$(BIN)/python -m benchmarks.licences > docs/licences.md
+	$(BIN)/python -m tools.licences > docs/licences.md
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache

@@ -10,7 +10,9 @@ from latex2mathml.converter import convert
 # The first line of a page leads to the other language, for which the site has a switch.
 OTHER_LANGUAGE = re.compile(r"^\[(?:中文|English)\]\([^)]*\)\n", re.MULTILINE)
 # Links to files that are not part of the site become plain text.
-OUTSIDE = re.compile(r"\[([^\]]*)\]\((?:\.\./){2,}(?:README|src|benchmarks|examples)[^)]*\)")
+OUTSIDE = re.compile(
+    r"\[([^\]]*)\]\((?:\.\./){2,}(?:README|src|benchmarks|trials|tools|research|examples)[^)]*\)"
+)
 
 
 # A browser would show the end of a line within a Chinese sentence as a space.

@@ -12,9 +12,9 @@ ON_X86 = platform.machine().lower() in ("x86_64", "amd64")
 setup(
     ext_modules=[
         Extension(
-            f"innerloop.kernels._{name}",
-            ["src/innerloop/kernels/kernels.c"],
-            depends=sorted(glob("src/innerloop/kernels/*.inc")),
+            f"innerloop.ops.cpu._{name}",
+            ["src/innerloop/ops/cpu/kernels.c"],
+            depends=sorted(glob("src/innerloop/ops/cpu/*.inc")),
             # -fopenmp is not for the linker: PyTorch brings the OpenMP library that counts.
             extra_compile_args=["-O3", "-ffp-contract=fast", "-fopenmp", *flags],
             # Without names for debuggers, which would be two thirds of the wheel.

@@ -20,8 +20,8 @@ import torch
 import innerloop
 from benchmarks.figures import RESULTS, in_own_process, shorten, test, write_report
 from benchmarks.memory import resident
-from innerloop.allocator import keep_memory
-from innerloop.report import TerminalReport
+from innerloop.ops.allocator import keep_memory
+from innerloop.training.report import TerminalReport
 
 SECONDS = 60
 # Every run's own; what a row adds.
@@ -65,7 +65,7 @@ class PeakReport(TerminalReport):
         self.highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def adapted(run: innerloop.trainer.Run, n_way: int) -> int:
+def adapted(run: innerloop.training.trainer.Run, n_way: int) -> int:
     """How many numbers the inner loop changes."""
     names = getattr(run.algorithm, "adapted_names", [])
     weights = run.algorithm.fast_weights(run.params, n_way)

@@ -23,8 +23,8 @@ from torch.func import grad, vjp, vmap
 
 import innerloop
 from benchmarks.figures import RESULTS, write_report
-from innerloop.allocator import keep_memory
 from innerloop.functional import dot
+from innerloop.ops.allocator import keep_memory
 
 Params = dict[str, Tensor]
 

@@ -25,13 +25,13 @@ from unittest import mock
 import torch
 
 import innerloop
-from innerloop.allocator import keep_memory
 from innerloop.config import TrainConfig
 from innerloop.errors import UserError
-from innerloop.loading import load_for
-from innerloop.report import Report, TerminalReport
-from innerloop.run_folder import CONFIG
-from innerloop.run_folder import RESULTS as FINISHED
+from innerloop.ops.allocator import keep_memory
+from innerloop.runs.folder import CONFIG
+from innerloop.runs.folder import RESULTS as FINISHED
+from innerloop.runs.loading import load_for
+from innerloop.training.report import Report, TerminalReport
 
 RESULTS = Path(__file__).parent / "results"
 TASKS = 600

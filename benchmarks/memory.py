@@ -110,7 +110,7 @@ def prepare(way: str, model: torch.nn.Module, episodes: innerloop.Episodes, step
 def draw(runs: dict[str, dict[str, dict[str, float]]]) -> None:
     from matplotlib.figure import Figure
 
-    from innerloop.plots import BLUE, GREEN, ORANGE, save
+    from innerloop.plots.figures import BLUE, GREEN, ORANGE, save
 
     labels = {
         "reverse": ("all tasks at once, reverse mode", BLUE, "o-"),

@@ -20,9 +20,9 @@ import innerloop
 from benchmarks.figures import machine
 from benchmarks.reproduce import CONFIGS
 from innerloop.calibration import expected_calibration_error, fit_temperature
-from innerloop.checkpoint import read_tensors, write_tensors
-from innerloop.loading import PRETRAINED, load_for
-from innerloop.report import TerminalReport
+from innerloop.runs.checkpoint import read_tensors, write_tensors
+from innerloop.runs.loading import PRETRAINED, load_for
+from innerloop.training.report import TerminalReport
 
 # Tasks to fit the temperature on, and to test on.
 VALIDATION, TEST = 200, 600

@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 
 import innerloop
 from benchmarks.figures import graphics, machine, no_traceback, shorten, trained_in, was_stopped
-from innerloop.allocator import keep_memory
 from innerloop.config import TrainConfig
-from innerloop.loading import load_for
-from innerloop.precision import PRECISIONS
-from innerloop.report import TerminalReport
-from innerloop.run_folder import CONFIG, METRICS
+from innerloop.ops.allocator import keep_memory
+from innerloop.ops.precision import PRECISIONS
+from innerloop.runs.folder import CONFIG, METRICS
+from innerloop.runs.loading import load_for
+from innerloop.training.report import TerminalReport
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"

@@ -26,13 +26,13 @@ from torch.utils.data import DataLoader, Dataset
 import innerloop
 from benchmarks.figures import RESULTS, machine
 from innerloop import EpisodeSampler
-from innerloop.allocator import keep_memory
 from innerloop.build import build_algorithm, build_model, build_samplers
 from innerloop.config import TrainConfig
 from innerloop.data.base import ImageClasses
 from innerloop.data.splits import split_classes
-from innerloop.run_folder import new_state
-from innerloop.trainer import apply_gradient
+from innerloop.ops.allocator import keep_memory
+from innerloop.runs.folder import new_state
+from innerloop.training.trainer import apply_gradient
 
 ROUNDS = 10
 # Of each contestant in a round: the tutorial's cache is filled for every ten of them.

@@ -22,9 +22,9 @@ import torch
 
 import innerloop
 from benchmarks.figures import RESULTS, machine
-from innerloop.allocator import keep_memory
-from innerloop.distributed import World
 from innerloop.models import Conv4
+from innerloop.ops.allocator import keep_memory
+from innerloop.training.distributed import World
 
 ROUNDS, STEPS = 3, 12
 TASKS = 32

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 import innerloop
 from benchmarks.figures import RESULTS, shorten, write_report
-from innerloop.loading import load_for
-from innerloop.plots import draw_wave, save
-from innerloop.report import TerminalReport
+from innerloop.plots.figures import draw_wave, save
+from innerloop.runs.loading import load_for
+from innerloop.training.report import TerminalReport
 
 SHOTS = (5, 10, 20)
 NAMES = {"maml": "MAML", "fine-tune": "pre-trained"}

@@ -27,11 +27,11 @@ import innerloop
 from benchmarks.figures import RESULTS, graphics, matrix_product_rate, write_report
 from benchmarks.peers import PEERS, TASK_BY_TASK, Plain, exact_vmap, installed
 from innerloop import Episodes
-from innerloop.allocator import keep_memory
 from innerloop.functional import Params
 from innerloop.models import Conv4, TutorialConv
-from innerloop.precision import PRECISIONS, products
-from innerloop.recorded import RecordedMetaGradient
+from innerloop.ops.allocator import keep_memory
+from innerloop.ops.precision import PRECISIONS, products
+from innerloop.training.recorded import RecordedMetaGradient
 
 MetaGradient = Callable[[], Params]
 # On a GPU, by precision.
@@ -273,7 +273,7 @@ def draw(runs: dict[str, Any], path: Path) -> None:
     """Bars: how many times as long as ours the others take."""
     from matplotlib.figure import Figure
 
-    from innerloop.plots import BLUE, GREEN, GREY, ORANGE, save
+    from innerloop.plots.figures import BLUE, GREEN, GREY, ORANGE, save
 
     colors = {
         "innerloop": BLUE,

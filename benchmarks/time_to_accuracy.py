@@ -26,12 +26,12 @@ from benchmarks.figures import RESULTS, machine
 from benchmarks.peers import Plain
 from benchmarks.peers import tutorial as tutorials_gradient
 from innerloop import Episodes
-from innerloop.allocator import keep_memory
 from innerloop.build import build_algorithm, build_model, build_samplers
 from innerloop.config import TrainConfig
 from innerloop.models import TutorialConv
-from innerloop.run_folder import new_state
-from innerloop.trainer import apply_gradient, progress, set_learning_rate
+from innerloop.ops.allocator import keep_memory
+from innerloop.runs.folder import new_state
+from innerloop.training.trainer import apply_gradient, progress, set_learning_rate
 
 LEVELS = (0.80, 0.90, 0.95, 0.98)
 TASKS = 200
@@ -179,7 +179,7 @@ def draw(runs: dict[str, Any]) -> None:
     """Accuracy against seconds of training."""
     from matplotlib.figure import Figure
 
-    from innerloop.plots import BLUE, GREEN, GREY, ORANGE, save
+    from innerloop.plots.figures import BLUE, GREEN, GREY, ORANGE, save
 
     styles = {
         "quick": ("innerloop, quick recipe", BLUE, "o-"),

@@ -5,8 +5,9 @@ import warnings
 
 import pytest
 import torch
-from benchmarks import figures, peers, scaling, speed, speed_tables
+from benchmarks import figures, peers, scaling, speed
 from PIL import Image
+from tools import speed_tables
 from torch import nn
 
 from innerloop.models import Conv4, TutorialConv

@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from benchmarks.kills import Trial
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from trials.kills import Trial
 
 import innerloop
 from innerloop import FewShotClassifier, UserError

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks import reproduction_tables
 from benchmarks.reproduce import CONFIGS, FOUND, ROWS, main, so_far
+from tools import reproduction_tables
 
 from innerloop.config import TrainConfig
 

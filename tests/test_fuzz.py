@@ -1,4 +1,4 @@
-"""Damaged and hostile input is read or refused; `benchmarks.fuzz` tries far more of it."""
+"""Damaged and hostile input is read or refused; `trials.fuzz` tries far more of it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import zlib
 
 import pytest
 import yaml
-from benchmarks import fuzz
+from trials import fuzz
 
-from innerloop.checkpoint import read_tensors, write_tensors
 from innerloop.config import TrainConfig
 from innerloop.data import folder, pictures
 from innerloop.errors import UserError
-from innerloop.loading import load
+from innerloop.runs.checkpoint import read_tensors, write_tensors
+from innerloop.runs.loading import load
 
 
 @pytest.mark.parametrize("name", fuzz.READERS)

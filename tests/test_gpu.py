@@ -7,8 +7,8 @@ import torch
 import innerloop
 from innerloop import ANIL, IMAML, MAML, MAMLPlusPlus, MetaSGD, ProtoNet, Reptile
 from innerloop.models import Conv4
-from innerloop.precision import products
-from innerloop.recorded import RecordedMetaGradient
+from innerloop.ops.precision import products
+from innerloop.training.recorded import RecordedMetaGradient
 from tests.helpers import random_episodes
 
 pytestmark = [
@@ -165,7 +165,7 @@ def test_training(tmp_path, settings, algorithm, meta_optimizer):
 def test_resume_is_exact(tmp_path, settings, monkeypatch):
     whole = innerloop.train(out=tmp_path / "whole", **settings)
 
-    class Interrupts(innerloop.report.SilentReport):
+    class Interrupts(innerloop.training.report.SilentReport):
         def validated(self, line):
             if line["iteration"] == 8:
                 raise KeyboardInterrupt

@@ -6,10 +6,10 @@ import random
 
 import pytest
 import torch
-from benchmarks.kills import Count, Trial, differences
+from trials.kills import Count, Trial, differences
 
 from innerloop.algorithms import ALGORITHMS
-from innerloop.checkpoint import read_tensors, write_tensors
+from innerloop.runs.checkpoint import read_tensors, write_tensors
 
 
 def test_killed_before_every_single_file_operation(tmp_path):

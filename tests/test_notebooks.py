@@ -7,9 +7,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from benchmarks.notebooks import CHAPTERS, LANGUAGES, NOTEBOOKS, notebook
-from benchmarks.pages import BLOCK, ROOT, pictures, same_output
 from nbclient import NotebookClient
+from tools.notebooks import CHAPTERS, LANGUAGES, NOTEBOOKS, notebook
+from tools.pages import BLOCK, ROOT, pictures, same_output
 
 BOTH = pytest.mark.parametrize("language", LANGUAGES)
 
@@ -18,9 +18,7 @@ BOTH = pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_notebooks_are_those_of_the_pages(chapter, language):
     file = NOTEBOOKS / language / f"{chapter}.ipynb"
-    assert file.read_text("utf-8") == notebook(chapter, language), (
-        "run python -m benchmarks.notebooks"
-    )
+    assert file.read_text("utf-8") == notebook(chapter, language), "run python -m tools.notebooks"
 
 
 @BOTH

@@ -8,9 +8,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from benchmarks.notebooks import CHAPTERS
-from benchmarks.pages import pictures, run, same_output, tutorial_pages
-from benchmarks.tables import PAGES, filled
+from tools.notebooks import CHAPTERS
+from tools.pages import pictures, run, same_output, tutorial_pages
+from tools.tables import PAGES, filled
 
 import innerloop
 from innerloop.cli import COMMANDS, main
@@ -21,7 +21,7 @@ ENGLISH = [page for page in PAGES if "zh" not in page]
 
 @pytest.mark.parametrize("page", PAGES)
 def test_tables_are_those_of_the_result_files(page):
-    assert (ROOT / page).read_text("utf-8") == filled(page), "run python -m benchmarks.tables"
+    assert (ROOT / page).read_text("utf-8") == filled(page), "run python -m tools.tables"
 
 
 @pytest.mark.parametrize("page", PAGES)

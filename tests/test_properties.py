@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from innerloop import cli
-from innerloop.checkpoint import read_tensors, write_tensors
 from innerloop.config import TrainConfig
 from innerloop.data import ImageClasses
 from innerloop.data.splits import available_splits, split_classes
 from innerloop.errors import UserError
 from innerloop.files import append_line, write_whole
-from innerloop.run_folder import METRICS, cut_metrics, new_state
-from innerloop.sampler import EpisodeSampler
+from innerloop.runs.checkpoint import read_tensors, write_tensors
+from innerloop.runs.folder import METRICS, cut_metrics, new_state
+from innerloop.tasks.sampler import EpisodeSampler
 from tests.algorithms.networks import Small
 
 # The same examples each time; files are written anew for each.

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     )
     from innerloop.classifier import FewShotClassifier
     from innerloop.config import TrainConfig
-    from innerloop.data.sinusoid import SinusoidSampler
-    from innerloop.episodes import Episodes
     from innerloop.errors import UserError
     from innerloop.evaluation import evaluate
     from innerloop.functional import adapt_steps
-    from innerloop.loading import load, pretrained_names
-    from innerloop.sampler import EpisodeSampler
-    from innerloop.trainer import resume, train
+    from innerloop.runs.loading import load, pretrained_names
+    from innerloop.tasks.episodes import Episodes
+    from innerloop.tasks.sampler import EpisodeSampler
+    from innerloop.tasks.sinusoid import SinusoidSampler
+    from innerloop.training.trainer import resume, train
 
 _HOME = {
     "ANIL": "algorithms",
@@ -42,23 +42,23 @@ _HOME = {
     "IMAML": "algorithms",
     "MAML": "algorithms",
     "Algorithm": "algorithms",
-    "EpisodeSampler": "sampler",
-    "Episodes": "episodes",
+    "EpisodeSampler": "tasks.sampler",
+    "Episodes": "tasks.episodes",
     "FewShotClassifier": "classifier",
     "FineTune": "algorithms",
     "MAMLPlusPlus": "algorithms",
     "MetaSGD": "algorithms",
     "ProtoNet": "algorithms",
     "Reptile": "algorithms",
-    "SinusoidSampler": "data.sinusoid",
+    "SinusoidSampler": "tasks.sinusoid",
     "TrainConfig": "config",
     "UserError": "errors",
     "adapt_steps": "functional",
     "evaluate": "evaluation",
-    "load": "loading",
-    "pretrained_names": "loading",
-    "resume": "trainer",
-    "train": "trainer",
+    "load": "runs.loading",
+    "pretrained_names": "runs.loading",
+    "resume": "training.trainer",
+    "train": "training.trainer",
 }
 
 __all__ = [

@@ -18,11 +18,11 @@ from innerloop.config import TrainConfig
 from innerloop.data import NAMES
 from innerloop.data import load as load_data
 from innerloop.data.base import ImageClasses
-from innerloop.data.sinusoid import SinusoidSampler
 from innerloop.data.splits import automatic_split, split_classes
 from innerloop.errors import UserError
 from innerloop.functional import mean_squared_error
-from innerloop.sampler import EpisodeSampler, TaskSampler
+from innerloop.tasks.sampler import EpisodeSampler, TaskSampler
+from innerloop.tasks.sinusoid import SinusoidSampler
 
 SINUSOID = "sinusoid"
 # Settings that have a meaning for images and their classes alone.

@@ -25,7 +25,7 @@ from torch import Tensor
 from innerloop.build import SINUSOID, build_algorithm
 from innerloop.data.pictures import border_brightness
 from innerloop.errors import UserError, at_least, one_of
-from innerloop.loading import Loaded, load
+from innerloop.runs.loading import Loaded, load
 
 LANCZOS = Image.Resampling.LANCZOS
 INKS = ("auto", "dark", "light")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.episodes import Episodes
 from innerloop.errors import UserError
 from innerloop.functional import Params
-from innerloop.sampler import TaskSampler
+from innerloop.tasks.episodes import Episodes
+from innerloop.tasks.sampler import TaskSampler
 
 
 def evaluate(

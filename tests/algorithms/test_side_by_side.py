@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from innerloop import ANIL, BOIL, IMAML, MAML, MAMLPlusPlus, MetaSGD, ProtoNet, Reptile, kernels
+from innerloop import ANIL, BOIL, IMAML, MAML, MAMLPlusPlus, MetaSGD, ProtoNet, Reptile
 from innerloop.models import BatchNorm, Conv4, HeadedModel, TutorialConv
 from innerloop.models.layers import Conv2d, Linear
+from innerloop.ops import kernels
 from tests.helpers import loop_meta_gradient, random_episodes
 
 pytestmark = pytest.mark.skipif(

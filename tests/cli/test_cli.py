@@ -92,7 +92,7 @@ def test_a_full_disk_is_one_line(run, monkeypatch, capsys):
 
 
 def test_another_seed_keeps_the_split(run, tmp_path):
-    from innerloop.loading import load_for
+    from innerloop.runs.loading import load_for
 
     (_, one), (_, two) = load_for(run), load_for(run, episode_seed=7)
     assert np.array_equal(one.classes, two.classes)
@@ -100,7 +100,7 @@ def test_another_seed_keeps_the_split(run, tmp_path):
 
 
 def test_testing_on_training_classes_is_refused(run, array, capsys, monkeypatch):
-    import innerloop.loading as loading
+    import innerloop.runs.loading as loading
 
     # The run's own data named again keeps the run's split.
     assert main(["evaluate", str(run), "--data", str(array), "--tasks", "4"]) == 0

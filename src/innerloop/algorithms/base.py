@@ -10,8 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from innerloop import fused
-from innerloop.episodes import Episodes
 from innerloop.errors import at_least, one_of
 from innerloop.functional import Params, accuracy, detach, mean_squared_error
 from innerloop.models.layers import (
@@ -22,6 +20,8 @@ from innerloop.models.layers import (
     check_batch_norm,
     statistics_by_group,
 )
+from innerloop.ops import autograd
+from innerloop.tasks.episodes import Episodes
 
 
 class Algorithm(ABC):
@@ -178,7 +178,9 @@ class Algorithm(ABC):
 
     def _arranged(self, params: Params) -> Params:
         """The same values, the weights of our convolutions in memory as the kernels want them."""
-        return {n: fused.arranged(p) if n in self._convolutions else p for n, p in params.items()}
+        return {
+            n: autograd.arranged(p) if n in self._convolutions else p for n, p in params.items()
+        }
 
     def phase(self, progress: float) -> Hashable:
         """What of `progress` the meta-gradient depends on: equal phases, the same computation.
@@ -222,7 +224,7 @@ class Algorithm(ABC):
         return self._classes_of(labels) if self._shared_rows else None
 
     def _classes_of(self, labels: Tensor) -> int:
-        # A recording (innerloop/recorded.py) cannot ask the GPU.  It is of the step before.
+        # A recording (training/recorded.py) cannot ask the GPU.  It is of the step before.
         if not (labels.is_cuda and torch.cuda.is_current_stream_capturing()):
             self._classes = int(labels.max()) + 1
         return self._classes

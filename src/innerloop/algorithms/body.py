@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.episodes import Episodes
 from innerloop.functional import Params, detach
 from innerloop.models.layers import statistics_by_group
+from innerloop.tasks.episodes import Episodes
 
 # Meta-parameters and one task whose inputs are features, to the query loss and metrics.
 FeatureLoss = Callable[[Params, Episodes], tuple[Tensor, Params]]

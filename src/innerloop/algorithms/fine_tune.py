@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.body import channels_last, plain_gradient
 from innerloop.algorithms.gradient_based import GradientBased
-from innerloop.episodes import Episodes
 from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.models.layers import check_batch_norm, statistics_by_group
+from innerloop.tasks.episodes import Episodes
 
 
 class FineTune(GradientBased):

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from innerloop import kernels
 from innerloop.algorithms.base import Algorithm, judged_each, of_network
 from innerloop.algorithms.body import features_of_sets, keeps_tasks_apart
-from innerloop.episodes import Episodes
 from innerloop.errors import UserError, above_zero, at_least, one_of
 from innerloop.functional import Params, Rates, for_tasks, inner_step
 from innerloop.models.layers import HeadedModel, SharedHead
+from innerloop.ops import kernels
+from innerloop.tasks.episodes import Episodes
 
 REDUCTIONS = ("mean", "per_shot")
 Network = Callable[[Params, Tensor], Tensor]

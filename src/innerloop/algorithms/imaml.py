@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms.gradient_based import GradientBased, Support
-from innerloop.episodes import Episodes
 from innerloop.errors import above_zero, at_least
 from innerloop.functional import Params, add, detach, dot, subtract, zeros_like
+from innerloop.tasks.episodes import Episodes
 
 
 class IMAML(GradientBased):

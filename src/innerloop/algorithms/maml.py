@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from innerloop.algorithms.body import gradient_through_features, plain_gradient
 from innerloop.algorithms.gradient_based import GradientBased, Support
 from innerloop.algorithms.mixed_mode import mixed_mode_gradient
-from innerloop.episodes import Episodes
 from innerloop.errors import one_of, share_of_training
 from innerloop.functional import Params
 from innerloop.models.layers import SharedHead
+from innerloop.tasks.episodes import Episodes
 
 DERIVATIVES = ("reverse", "mixed")
 

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.gradient_based import Support
 from innerloop.algorithms.maml import MAML
-from innerloop.episodes import Episodes
 from innerloop.errors import UserError, share_of_training
 from innerloop.functional import Params, detach, subtract
 from innerloop.models.layers import BatchNorm, Statistics, given_statistics, seen_statistics
+from innerloop.tasks.episodes import Episodes
 
 
 class MAMLPlusPlus(MAML):

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from innerloop.algorithms.gradient_based import Support
-from innerloop.episodes import Episodes
 from innerloop.functional import Params, add, descend, zeros_like
+from innerloop.tasks.episodes import Episodes
 
 if TYPE_CHECKING:
     from innerloop.algorithms.maml import MAML

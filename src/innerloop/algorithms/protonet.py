@@ -9,10 +9,10 @@ from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.body import gradient_through_features, keeps_tasks_apart
-from innerloop.episodes import Episodes
 from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.models.layers import HeadedModel
+from innerloop.tasks.episodes import Episodes
 
 PROTOTYPES = "prototypes@"
 

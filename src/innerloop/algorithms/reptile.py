@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from innerloop.algorithms.gradient_based import GradientBased, Support
-from innerloop.episodes import Episodes
 from innerloop.errors import at_least
 from innerloop.functional import Params, zeros_like
+from innerloop.tasks.episodes import Episodes
 
 
 class Reptile(GradientBased):

@@ -8,8 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from innerloop.distributed import LostProcess, is_main
 from innerloop.errors import UserError
+from innerloop.training.distributed import LostProcess, is_main
 
 COMMANDS = {
     "train": "meta-train a network and test it",

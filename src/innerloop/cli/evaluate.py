@@ -65,10 +65,10 @@ def main(argv: list[str]) -> int:
     """Parse `argv`, evaluate, print; returns the exit status."""
     arguments = tyro.cli(Arguments, args=argv, prog="innerloop evaluate", description=DESCRIPTION)
 
-    from innerloop.allocator import keep_memory
     from innerloop.evaluation import evaluate
-    from innerloop.loading import load_for
-    from innerloop.report import TerminalReport, format_result
+    from innerloop.ops.allocator import keep_memory
+    from innerloop.runs.loading import load_for
+    from innerloop.training.report import TerminalReport, format_result
 
     at_least(2, tasks=arguments.tasks)  # Before it says that it is testing.
     keep_memory()

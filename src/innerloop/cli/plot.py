@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     if arguments.out.suffix.lower() != ".png":
         raise UserError(f"the picture is a PNG file, so {arguments.out} must end in .png")
 
-    from innerloop.comparison import plot_runs
+    from innerloop.plots.comparison import plot_runs
 
     plot_runs(list(arguments.runs), arguments.out, episodes=arguments.episodes)
     print(f"the picture is {arguments.out}")

@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     """Parse `argv`, list; returns the exit status."""
     arguments = tyro.cli(Arguments, args=argv, prog="innerloop runs", description=DESCRIPTION)
 
-    from innerloop.runs import find_runs, summary
+    from innerloop.runs.listing import find_runs, summary
 
     rows = [summary(folder) for folder in find_runs(arguments.folder)]
     if arguments.sort == "value":

@@ -11,8 +11,8 @@ from typing import Annotated
 import tyro
 
 from innerloop.config import ALGORITHM_NAMES, TrainConfig, preset_names
-from innerloop.distributed import is_main, main_speaks, only_main_prints
 from innerloop.errors import UserError
+from innerloop.training.distributed import is_main, main_speaks, only_main_prints
 
 DESCRIPTION = f"""Meta-train a network, choose the best weights on validation tasks, test them.
 
@@ -71,10 +71,10 @@ def _main(argv: list[str]) -> int:
         raise UserError("--resume takes everything from the run folder: leave out other settings")
 
     # PyTorch takes seconds to import, which --help should not wait for.
-    from innerloop.allocator import keep_memory
-    from innerloop.report import Report, TerminalReport
-    from innerloop.tensorboard import TensorBoardReport
-    from innerloop.trainer import resume, train
+    from innerloop.ops.allocator import keep_memory
+    from innerloop.training.report import Report, TerminalReport
+    from innerloop.training.tensorboard import TensorBoardReport
+    from innerloop.training.trainer import resume, train
 
     keep_memory()
     report: Report = TerminalReport()

@@ -26,8 +26,8 @@ from innerloop.demo.questions import (
     Step,
 )
 from innerloop.errors import UserError
-from innerloop.loading import PRETRAINED, Loaded, load, pretrained_names
-from innerloop.sampler import EpisodeSampler
+from innerloop.runs.loading import PRETRAINED, Loaded, load, pretrained_names
+from innerloop.tasks.sampler import EpisodeSampler
 
 LABELS = "ABCDEFGHIJ"
 # Opens the page: its beliefs grow step by step.

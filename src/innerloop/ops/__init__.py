@@ -1,0 +1,12 @@
+"""What a layer does, with an axis of tasks: `autograd/` on `kernels`, for CPUs and GPUs."""
+
+from innerloop.ops.dispatch import (
+    after_norm,
+    batch_norm,
+    conv2d,
+    conv_block,
+    linear,
+    max_pool_2x2,
+)
+
+__all__ = ["after_norm", "batch_norm", "conv2d", "conv_block", "linear", "max_pool_2x2"]

@@ -1,0 +1,15 @@
+"""Convolution and batch norm on the compiled kernels, differentiable twice, with a task axis.
+
+Each operation and each of its derivatives is a `torch.autograd.Function` whose own
+derivatives are operations of this package.  Under `vmap` the task axis goes to the kernels
+as it is.  Tensors have PyTorch's order of axes, `[T, B, C, H, W]` and `[T, out, in, KH, KW]`,
+with T left out where there is none; in memory the channels are innermost, and nothing is
+copied as long as everything comes from here (`arranged` brings weights into that order).
+"""
+
+from innerloop.ops.autograd.block import conv_block
+from innerloop.ops.autograd.convolution import conv2d
+from innerloop.ops.autograd.layout import arranged
+from innerloop.ops.autograd.norm import batch_norm
+
+__all__ = ["arranged", "batch_norm", "conv2d", "conv_block"]

@@ -1,0 +1,161 @@
+"""Convolution: its two derivatives are operations like itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from innerloop.ops import kernels
+from innerloop.ops.autograd.layout import (
+    Operation,
+    images,
+    images_back,
+    over_tasks,
+    weights,
+    weights_back,
+)
+
+
+def conv2d(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """The convolution of `[B, in, H, W]` with `[out, in, KH, KW]`, out a multiple of 16."""
+    return _Conv.apply(x, weight, stride, padding)
+
+
+def sharing_weights(function: Any, info: Any, in_dims: tuple, x: Tensor, w: Tensor, *rest: Any):
+    """The rule for vmap where tasks may share weights: they are then one long batch."""
+    if in_dims[1] is None and x.ndim == 5 and w.ndim == 4:
+        merged = function.apply(x.movedim(in_dims[0], 0).flatten(0, 1), w, *rest)
+        return merged.unflatten(0, (info.batch_size, -1)), 0
+    return over_tasks(function, info, in_dims, (4, 4), (x, w, *rest))
+
+
+class _Conv(Operation):
+    """Inputs and weights to outputs."""
+
+    @staticmethod
+    def forward(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
+        return images_back(kernels.conv_forward(images(x), weights(w), stride, padding), x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        x, w, ctx.stride, ctx.padding = inputs
+        ctx.save_for_backward(x, w)
+        ctx.save_for_forward(x, w)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, w = ctx.saved_tensors
+        how = ctx.stride, ctx.padding
+        dx = dw = None
+        if ctx.needs_input_grad[0]:
+            dx = _ConvInputs.apply(dy, w, tuple(x.shape[-2:]), *how)
+        if ctx.needs_input_grad[1]:
+            dw = _ConvWeights.apply(x, dy, tuple(w.shape[-2:]), *how)
+        return dx, dw, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, x_along: Tensor | None, w_along: Tensor | None, *_: None) -> Tensor:
+        x, w = ctx.saved_tensors
+        how = ctx.stride, ctx.padding
+        return _sum(
+            None if x_along is None else _Conv.apply(x_along, w, *how),
+            None if w_along is None else _Conv.apply(x, w_along, *how),
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, x: Tensor, w: Tensor, stride: int, padding: int) -> Any:
+        return sharing_weights(_Conv, info, in_dims, x, w, stride, padding)
+
+
+class _ConvInputs(Operation):
+    """The derivative with respect to the inputs, from that of the outputs and the weights."""
+
+    @staticmethod
+    def forward(dy: Tensor, w: Tensor, size: tuple[int, int], stride: int, padding: int) -> Tensor:
+        inputs = w.shape[-3]
+        if inputs % kernels.LANES:
+            # Hardly ever asked for: images are not learnt.
+            pad = (0, 0, 0, 0, 0, -inputs % kernels.LANES)
+            padded = F.pad(w, pad)
+            dx = kernels.conv_inputs(images(dy), weights(padded), size, stride, padding)
+            return images_back(dx[..., :inputs].contiguous(), dy)
+        dx = kernels.conv_inputs(images(dy), weights(w), size, stride, padding)
+        return images_back(dx, dy)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        dy, w, ctx.size, ctx.stride, ctx.padding = inputs
+        ctx.save_for_backward(dy, w)
+        ctx.save_for_forward(dy, w)
+
+    @staticmethod
+    def backward(ctx: Any, dx: Tensor) -> tuple[Tensor | None, ...]:
+        dy, w = ctx.saved_tensors
+        how = ctx.stride, ctx.padding
+        to_dy = to_w = None
+        if ctx.needs_input_grad[0]:
+            to_dy = _Conv.apply(dx, w, *how)
+        if ctx.needs_input_grad[1]:
+            to_w = _ConvWeights.apply(dx, dy, tuple(w.shape[-2:]), *how)
+        return to_dy, to_w, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, dy_along: Tensor | None, w_along: Tensor | None, *_: None) -> Tensor:
+        dy, w = ctx.saved_tensors
+        how = ctx.size, ctx.stride, ctx.padding
+        return _sum(
+            None if dy_along is None else _ConvInputs.apply(dy_along, w, *how),
+            None if w_along is None else _ConvInputs.apply(dy, w_along, *how),
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, dy: Tensor, w: Tensor, *rest: Any) -> Any:
+        return sharing_weights(_ConvInputs, info, in_dims, dy, w, *rest)
+
+
+class _ConvWeights(Operation):
+    """The derivative with respect to the weights, from the inputs and that of the outputs."""
+
+    @staticmethod
+    def forward(
+        x: Tensor, dy: Tensor, kernel: tuple[int, int], stride: int, padding: int
+    ) -> Tensor:
+        dw = kernels.conv_weights(images(x), images(dy), kernel, stride, padding)
+        return weights_back(dw, x.ndim == 5)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        x, dy, ctx.kernel, ctx.stride, ctx.padding = inputs
+        ctx.save_for_backward(x, dy)
+        ctx.save_for_forward(x, dy)
+
+    @staticmethod
+    def backward(ctx: Any, dw: Tensor) -> tuple[Tensor | None, ...]:
+        x, dy = ctx.saved_tensors
+        how = ctx.stride, ctx.padding
+        to_x = to_dy = None
+        if ctx.needs_input_grad[0]:
+            to_x = _ConvInputs.apply(dy, dw, tuple(x.shape[-2:]), *how)
+        if ctx.needs_input_grad[1]:
+            to_dy = _Conv.apply(x, dw, *how)
+        return to_x, to_dy, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, x_along: Tensor | None, dy_along: Tensor | None, *_: None) -> Tensor:
+        x, dy = ctx.saved_tensors
+        how = ctx.kernel, ctx.stride, ctx.padding
+        return _sum(
+            None if x_along is None else _ConvWeights.apply(x_along, dy, *how),
+            None if dy_along is None else _ConvWeights.apply(x, dy_along, *how),
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, x: Tensor, dy: Tensor, *rest: Any) -> Any:
+        return over_tasks(_ConvWeights, info, in_dims, (4, 4), (x, dy, *rest))
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor:
+    parts = [t for t in (a, b) if t is not None]
+    return parts[0] if len(parts) == 1 else parts[0] + parts[1]

@@ -1,0 +1,205 @@
+"""Batch norm with what usually follows it: max-pooling and ReLU.
+
+Batch norm.  Per channel, over the n pixels of a batch: s = 1/sqrt(variance + eps),
+x̂ = (x - mean) s, z = γ x̂ + β.  Write m(.) for the mean over the pixels and
+P(g) = g - m(g) - x̂ m(g x̂).  With g the derivative of the loss with respect to z:
+
+    dx = γ s P(g),  dγ = Σ g x̂,  dβ = Σ g.
+
+For the second derivative let v, a, b stand for the three results in a scalar product
+L = Σ v dx + a dγ + b dβ.  As the derivative of s with respect to x is -s² x̂ / n, that of a
+function f of x̂ is s P(∂f/∂x̂), and Σ v P(g) = n (m(v g) - m(v) m(g) - m(v x̂) m(g x̂)) =: n q:
+
+    ∂L/∂x = s P(-γ s (v m(g x̂) + g m(v x̂)) + a g) - γ s² q x̂,
+    ∂L/∂γ = s n q,
+    ∂L/∂g = γ s P(v) + a x̂ + b.
+
+The last is also how z changes when x, γ, β change by v, a, b: L's matrix of second
+derivatives is symmetric.  Pooling and ReLU choose pixels, and the choice has no derivative.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innerloop.ops import kernels
+from innerloop.ops.autograd.layout import (
+    Operation,
+    images,
+    images_back,
+    or_zeros,
+    over_tasks,
+    vectors,
+    vectors_back,
+)
+
+
+def batch_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, *, pool: bool, relu: bool
+) -> Tensor:
+    """Batch norm by the batch's own statistics, then 2 x 2 max-pooling, then ReLU.
+
+    Args:
+        x: `[B, C, H, W]`, C a multiple of 16; or `[T, B, C, H, W]`, with T batches.
+        weight, bias: `[C]` or `[T, C]`.
+        eps: added to the variance.
+        pool, relu: what comes after the batch norm.
+    """
+    return _Norm.apply(x, weight, bias, eps, pool, relu)[0]
+
+
+class _Norm(Operation):
+    """Outputs; and mean, one over the standard deviation, and places of the chosen pixels."""
+
+    @staticmethod
+    def forward(
+        x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, relu: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        y, mean, scale, place = kernels.norm_forward(
+            images(x), vectors(gamma), vectors(beta), eps, pool, relu
+        )
+        return (
+            images_back(y, x),
+            vectors_back(mean, gamma),
+            vectors_back(scale, gamma),
+            images_back(place, x),
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        x, gamma, _, _, ctx.pool, _ = inputs
+        _, mean, scale, place = output
+        ctx.mark_non_differentiable(mean, scale, place)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, gamma, mean, scale, place)
+        ctx.save_for_forward(x, gamma, mean, scale, place)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        if dy is None:
+            return (None,) * 6
+        x, gamma, *seen = ctx.saved_tensors
+        to_x, to_gamma, to_beta = _NormBackward.apply(x, gamma, dy, *seen, ctx.pool)
+        return to_x, to_gamma, to_beta, None, None, None
+
+    @staticmethod
+    def jvp(
+        ctx: Any, x_along: Tensor, gamma_along: Tensor | None, beta_along: Tensor | None, *_: None
+    ) -> tuple[Tensor, None, None, None]:
+        x, gamma, mean, scale, place = ctx.saved_tensors
+        nothing = torch.zeros_like(place, dtype=x.dtype)
+        along = or_zeros(x_along, x), or_zeros(gamma_along, gamma), or_zeros(beta_along, gamma)
+        change = _NormSecond.apply(x, gamma, nothing, mean, scale, place, *along, ctx.pool)[2]
+        return change, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> Any:
+        return over_tasks(_Norm, info, in_dims, (4, 1, 1), arguments)
+
+
+class _NormBackward(Operation):
+    """The derivatives with respect to inputs, weight and bias, from that of the outputs.
+
+    Mean, standard deviation and places are given to save work; that they depend on the inputs is
+    part of the derivative all the same.
+    """
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        gamma: Tensor,
+        dy: Tensor,
+        mean: Tensor,
+        scale: Tensor,
+        place: Tensor,
+        pool: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        dx, dgamma, dbeta = kernels.norm_backward(
+            images(x),
+            vectors(gamma),
+            vectors(mean),
+            vectors(scale),
+            images(place),
+            images(dy),
+            pool,
+        )
+        return images_back(dx, x), vectors_back(dgamma, gamma), vectors_back(dbeta, gamma)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        *tensors, ctx.pool = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor | None, ...]:
+        return *_NormSecond.apply(*ctx.saved_tensors, v, a, b, ctx.pool), None, None, None, None
+
+    @staticmethod
+    def jvp(
+        ctx: Any,
+        x_along: Tensor | None,
+        gamma_along: Tensor | None,
+        dy_along: Tensor | None,
+        *_: None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        x, gamma, dy, *seen = ctx.saved_tensors
+        # Linear in dy; and the matrix of second derivatives is symmetric.
+        along = or_zeros(x_along, x), or_zeros(gamma_along, gamma), torch.zeros_like(gamma)
+        dx, dgamma, _ = _NormSecond.apply(x, gamma, dy, *seen, *along, ctx.pool)
+        if dy_along is None:
+            return dx, dgamma, torch.zeros_like(gamma)
+        parts = _NormBackward.apply(x, gamma, dy_along, *seen, ctx.pool)
+        return dx + parts[0], dgamma + parts[1], parts[2]
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> Any:
+        return over_tasks(_NormBackward, info, in_dims, (4, 1, 4, 1, 1, 4), arguments)
+
+
+class _NormSecond(Operation):
+    """The derivative of `_NormBackward`, for inputs, weight and `dy`; itself without one."""
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        gamma: Tensor,
+        dy: Tensor,
+        mean: Tensor,
+        scale: Tensor,
+        place: Tensor,
+        v: Tensor,
+        a: Tensor,
+        b: Tensor,
+        pool: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        to_x, to_gamma, to_dy = kernels.norm_second(
+            images(x),
+            vectors(gamma),
+            vectors(mean),
+            vectors(scale),
+            images(place),
+            images(dy),
+            (images(v), vectors(a), vectors(b)),
+            pool,
+        )
+        return images_back(to_x, x), vectors_back(to_gamma, gamma), images_back(to_dy, dy)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise NotImplementedError(
+            "there is no third derivative of the compiled batch norm: "
+            "set INNERLOOP_KERNELS=0 in the environment"
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> Any:
+        dims = (4, 1, 4, 1, 1, 4, 4, 1, 1)
+        return over_tasks(_NormSecond, info, in_dims, dims, arguments)

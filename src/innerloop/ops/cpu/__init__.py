@@ -1,0 +1,1 @@
+"""The kernels for a CPU: their sources in C, and the libraries compiled from them."""

@@ -1,0 +1,1 @@
+"""The kernels for a GPU: PyTorch's operators, and Triton where it works."""

@@ -1,0 +1,304 @@
+"""Pictures of runs."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from innerloop.algorithms.base import Algorithm
+from innerloop.evaluation import outputs_per_step
+from innerloop.files import write_whole
+from innerloop.functional import Params
+from innerloop.runs.folder import METRICS, PICTURE, RESULTS
+from innerloop.tasks.episodes import Episodes
+from innerloop.tasks.sampler import EpisodeSampler, TaskSampler
+from innerloop.tasks.sinusoid import SinusoidSampler
+
+# Colours that stay apart for colour-blind eyes (Okabe and Ito); meaning is never colour alone.
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
+
+
+def plot_run(
+    folder: Path,
+    algorithm: Algorithm,
+    params: Params,
+    sampler: TaskSampler,
+    inner_steps: int,
+    *,
+    episodes: int = 2,
+) -> Path:
+    """Draw `run.png`: learning curve, accuracy or loss against inner steps, test episodes.
+
+    Args:
+        folder: a run folder with `metrics.jsonl` and `results.json`.
+        algorithm: how to adapt.
+        params: the meta-parameters.
+        sampler: of test tasks.
+        inner_steps: of the pictured episodes.
+        episodes: how many to show.
+
+    Returns:
+        The path of the picture.
+    """
+    lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    results = json.loads((folder / RESULTS).read_text())
+    if isinstance(sampler, SinusoidSampler):
+        heights = [4.2, 4.0]
+    else:
+        heights = [4.2] + [0.62 * (sampler.n_way or 1) + 0.7] * episodes
+    figure = Figure(figsize=(11, sum(heights)), layout="constrained")
+    rows = np.atleast_1d(np.asarray(figure.subfigures(len(heights), 1, height_ratios=heights)))
+    left, right = rows[0].subplots(1, 2)
+    _learning_curve(left, lines)
+    _steps_curve(right, results)
+    if isinstance(sampler, SinusoidSampler):
+        for i, axes in enumerate(rows[1].subplots(1, 3, sharey=True)):
+            draw_wave(axes, algorithm, params, sampler, i, inner_steps, legend=i == 0)
+    elif isinstance(sampler, EpisodeSampler):
+        for i, row in enumerate(rows[1:]):
+            draw_episode(row, algorithm, params, sampler, i, inner_steps)
+    return save(figure, folder / PICTURE)
+
+
+def draw_wave(
+    axes: Any,
+    algorithm: Algorithm,
+    params: Params,
+    sampler: SinusoidSampler,
+    number: int,
+    inner_steps: int,
+    *,
+    legend: bool = True,
+) -> None:
+    """A sine wave, its support points, and the prediction before, after 1 and after all steps."""
+    task = sampler.batch(number, 1).task(0)
+    amplitude, phase = (float(v[0, 0]) for v in sampler.waves(number, 1))
+    x = torch.linspace(*sampler.span, 200, device=sampler.device).unsqueeze(1)
+    wave = Episodes(task.support_x, task.support_y, x, torch.zeros_like(x))
+    outputs = outputs_per_step(algorithm, params, wave, inner_steps=inner_steps, n_way=None)
+    grid = x[:, 0].cpu().numpy()
+    axes.plot(grid, amplitude * np.sin(grid - phase), color=RED, lw=1.5, label="truth")
+    shown = {0: ("before", GREY, ":"), 1: ("after 1 step", BLUE, "--")}
+    shown[inner_steps] = (f"after {inner_steps} step{'s'[: inner_steps > 1]}", GREEN, "-")
+    for step, (label, color, style) in shown.items():
+        axes.plot(grid, outputs[step, :, 0].cpu().numpy(), style, color=color, label=label)
+    points = (t[:, 0].cpu().numpy() for t in (task.support_x, task.support_y))
+    axes.plot(*points, "^", color="black", ms=6, label="support points")
+    axes.set_title(f"Test task {number}", fontsize=10)
+    axes.set_xlabel("x")
+    if legend:
+        axes.set_ylabel("y")
+        axes.legend(fontsize=7, loc="lower left")
+
+
+def plot_adaptation(
+    path: Path,
+    classes: list[str],
+    support_x: np.ndarray,
+    names: list[str],
+    query_x: np.ndarray,
+    probabilities: np.ndarray,
+    titles: list[str],
+    *,
+    most: int = 20,
+) -> Path:
+    """Draw a support set, and each query with the probability of every class.
+
+    Args:
+        path: the PNG file.
+        classes: names of the N classes.
+        support_x: bytes `[n, C, H, W]`.
+        names: the class of each.
+        query_x: bytes `[q, C, H, W]`.
+        probabilities: `[q, N]`.
+        titles: one for each query.
+        most: how many queries and support images of a class are shown.
+
+    Returns:
+        `path`.
+    """
+    members = {
+        c: [x for x, name in zip(support_x, names, strict=True) if name == c] for c in classes
+    }
+    columns = min(most, max(map(len, members.values())))
+    shown = min(most, len(query_x))
+    heights = [0.8 * len(classes) + 0.4, (0.28 * len(classes) + 0.5) * shown + 0.4]
+    figure = Figure(figsize=(max(8.0, 0.9 * columns + 2), sum(heights)), layout="constrained")
+    top, bottom = np.asarray(figure.subfigures(2, 1, height_ratios=heights)).tolist()
+    top.suptitle("learnt from", fontsize=10)
+    grid = top.subplots(len(classes), columns, squeeze=False)
+    for row, (name, images) in zip(grid, members.items(), strict=True):
+        for axes in row[len(images) :]:
+            axes.axis("off")
+        for axes, image in zip(row, images, strict=False):
+            _bytes(axes, image)
+        row[0].set_ylabel(_short(name), fontsize=8, rotation=0, ha="right", va="center")
+    more = f" (the first {shown} of {len(query_x)})" if shown < len(query_x) else ""
+    bottom.suptitle(f"told apart{more}", fontsize=10)
+    grid = bottom.subplots(shown, 2, squeeze=False, width_ratios=[1, 5])
+    for (picture, bars), image, row, title in zip(
+        grid, query_x, probabilities, titles, strict=False
+    ):
+        _bytes(picture, image)
+        best = int(row.argmax())
+        colors = [GREEN if i == best else GREY for i in range(len(classes))]
+        bars.barh(range(len(classes)), row, color=colors)
+        bars.set_yticks(range(len(classes)), [_short(c) for c in classes], fontsize=8)
+        bars.invert_yaxis()
+        bars.set_xlim(0, 1.12)
+        bars.set_xticks([])
+        for i, p in enumerate(row):
+            weight = "bold" if i == best else "normal"
+            bars.text(p + 0.01, i, f"{p:.0%}", va="center", fontsize=8, fontweight=weight)
+        bars.spines[["top", "right", "bottom"]].set_visible(False)
+        bars.set_title(title[-70:], fontsize=8, loc="left")
+    return save(figure, path)
+
+
+def _short(name: str) -> str:
+    # A name of a folder may hold anything, and $ would begin a formula.
+    return (name if len(name) <= 24 else name[:23] + "…").replace("$", r"\$")
+
+
+def _bytes(axes: Any, image: np.ndarray) -> None:
+    """Show bytes `[C, H, W]`."""
+    grey = image.shape[0] == 1
+    axes.imshow(image[0] if grey else image.transpose(1, 2, 0), cmap="gray", vmin=0, vmax=255)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, whole or not at all."""
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110, format="png")
+    with write_whole(path) as file:
+        file.write(buffer.getvalue())
+    return path
+
+
+def _learning_curve(axes: Any, lines: list[dict[str, Any]]) -> None:
+    iterations = [line["iteration"] for line in lines]
+    axes.set_title("Learning")
+    axes.set_xlabel("outer iteration")
+    axes.set_ylabel("training query loss", color=BLUE)
+    loss = [line["loss"] for line in lines]
+    axes.plot(iterations, loss, color=BLUE, marker="o", ms=3, label="training")
+    for metric in ("accuracy", "loss"):
+        if not lines or f"val_{metric}" not in lines[0]:
+            continue
+        # Two losses share one axis, as two scales would hide which is lower.
+        other = axes.twinx() if metric == "accuracy" else axes
+        value = np.array([line[f"val_{metric}"] for line in lines])
+        half = np.array([line["val_ci95"] for line in lines])
+        label = f"validation {metric} (95% interval)"
+        other.plot(iterations, value, color=ORANGE, marker="s", ms=3, label=label)
+        other.fill_between(iterations, value - half, value + half, color=ORANGE, alpha=0.2)
+        if metric == "accuracy":
+            other.set_ylabel(label, color=ORANGE)
+            other.set_ylim(top=1.005)
+        else:
+            axes.set_ylabel("query loss", color="black")
+            axes.set_ylim(bottom=0)
+            axes.legend(fontsize=8)
+
+
+def _steps_curve(axes: Any, results: dict[str, Any]) -> None:
+    p = results["protocol"]
+    axes.set_xlabel("inner step")
+    if results["metric"] == "loss":
+        loss = np.array(results["loss_per_step"])
+        half = np.array(results["ci95_per_step"])
+        axes.set_title(f"Test: {p['k_shot']}-shot regression, {p['tasks']} tasks")
+        axes.errorbar(range(len(loss)), loss, half, color=GREEN, marker="o", capsize=3)
+        axes.set_ylabel("query loss (95% interval)")
+        axes.set_xticks(range(len(loss)))
+        axes.set_ylim(bottom=0)
+        return
+    accuracy = results["accuracy_per_step"]
+    axes.set_title(f"Test: {p['n_way']}-way {p['k_shot']}-shot, {p['tasks']} tasks")
+    axes.plot(range(len(accuracy)), accuracy, color=GREEN, marker="o")
+    for step, value in enumerate(accuracy):
+        axes.annotate(
+            f"{100 * value:.1f}%",
+            (step, value),
+            (0, 7),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    axes.axhline(1 / p["n_way"], color=GREY, ls="--", lw=1)
+    axes.annotate(
+        "chance",
+        (len(accuracy) - 1, 1 / p["n_way"]),
+        (0, 4),
+        textcoords="offset points",
+        color=GREY,
+        ha="right",
+        fontsize=8,
+    )
+    axes.set_ylabel("query accuracy")
+    axes.set_xticks(range(len(accuracy)))
+    axes.set_ylim(0, 1.1)
+    axes.margins(x=0.08)
+
+
+def draw_episode(
+    row: Any, algorithm: Algorithm, params: Params, sampler: EpisodeSampler, number: int, steps: int
+) -> None:
+    """Support images and a few queries of each class, predictions before and after."""
+    ways = sampler.n_way
+    shown_support, shown_query = min(sampler.k_shot, 3), min(sampler.k_query, 9)
+    task = sampler.batch(number, 1).task(0)
+    outputs = outputs_per_step(algorithm, params, task, inner_steps=steps, n_way=ways)
+    guesses = outputs.argmax(dim=-1)
+    before, after, steps = guesses[0], guesses[-1], len(guesses) - 1
+    wrong_before, wrong_after = (int((g != task.query_y).sum()) for g in (before, after))
+    row.suptitle(
+        f"Test episode {number}: blue frames: support; under each query the class guessed"
+        + (f" before → after {steps} inner steps; {wrong_before} → " if steps else "; ")
+        + f"{wrong_after} of {len(task.query_y)} queries wrong",
+        fontsize=9,
+    )
+    grid = row.subplots(ways, shown_support + shown_query)
+    dark = sampler.inputs == "ink" and sampler.data.dark_ink
+    for way in range(ways):
+        support = task.support_x[task.support_y == way][:shown_support]
+        chosen = (task.query_y == way).nonzero()[:shown_query, 0]
+        for column, image in enumerate(support):
+            _image(grid[way, column], image, dark)
+            grid[way, column].set_ylabel(f"class {way}" if column == 0 else "", fontsize=8)
+            for spine in grid[way, column].spines.values():
+                spine.set_color(BLUE)
+        for column, query in enumerate(chosen, start=shown_support):
+            axes = grid[way, column]
+            _image(axes, task.query_x[query], dark)
+            right = after[query] == way
+            mark = "✓" if right else "✗"
+            axes.set_xlabel(
+                (f"{before[query].item()} → " if steps else "") + f"{after[query].item()} {mark}",
+                fontsize=7,
+                labelpad=1,
+                color=GREEN if right else RED,
+            )
+
+
+def _image(axes: Any, image: Tensor, dark: bool) -> None:
+    """Show `[C, H, W]`: grey or colour; ink as dark on light."""
+    array = image.cpu().numpy()
+    array = array / max(1.0, float(array.max()))
+    if array.shape[0] == 1:
+        axes.imshow(array[0], cmap="gray_r" if dark else "gray", vmin=0, vmax=1)
+    else:
+        axes.imshow(array[:3].transpose(1, 2, 0))
+    axes.set_xticks([])
+    axes.set_yticks([])

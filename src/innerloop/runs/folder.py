@@ -1,0 +1,293 @@
+"""The run folder: what is in it, and how a run is kept there and taken up again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innerloop import __version__
+from innerloop.algorithms.base import Algorithm
+from innerloop.config import TrainConfig
+from innerloop.errors import UserError
+from innerloop.files import write_whole
+from innerloop.functional import Params
+from innerloop.runs.checkpoint import fill, read_tensors, write_tensors
+from innerloop.tasks.sampler import TaskSampler
+
+CONFIG, METRICS, CHECKPOINTS = "config.yaml", "metrics.jsonl", "checkpoints"
+MODEL, RESULTS, PICTURE = "model.safetensors", "results.json", "run.png"
+# How many of the latest checkpoints are kept while a run goes on.
+KEPT = 3
+
+
+@dataclass
+class State:
+    """Everything that resuming needs."""
+
+    params: Params
+    optimizer: torch.optim.Optimizer
+    best: Params
+    iteration: int = 0
+    seconds: float = 0.0
+    # Of those, in outer steps; the rest is validation and writing.
+    step_seconds: float = 0.0
+    best_iteration: int = 0
+    # Validation accuracy, or minus the validation loss.
+    best_score: float = -math.inf
+    # Training losses since the last line of metrics.
+    losses: list[float] = field(default_factory=list)
+
+
+# The tensors and the counters of a checkpoint.
+Saved = tuple[dict[str, Tensor], dict[str, Any]]
+# With their types, because a file can hold anything.
+COUNTERS = {
+    "iteration": int,
+    "seconds": float,
+    "step_seconds": float,
+    "best_iteration": int,
+    "best_score": float,
+    "losses": list,
+}
+
+
+def new_folder(out: str | Path | None, config: TrainConfig) -> Path:
+    """Make the run folder.
+
+    Raises:
+        UserError: `out` already holds a run, or cannot be made.
+    """
+    if out is None:
+        ways = "" if config.data == "sinusoid" else f"{config.n_way}way"
+        stem = f"{Path(config.data).stem}-{config.algorithm}-{ways}{config.k_shot}shot"
+        for i in itertools.count(1):
+            folder = Path("runs") / f"{stem}-{i:03d}"
+            # Made at once, so that two runs started together do not share a folder.
+            with contextlib.suppress(FileExistsError), _making(folder):
+                folder.mkdir(parents=True)
+                return folder
+    out = Path(str(out))
+    refuse_used(out)
+    with _making(out):
+        out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def refuse_used(out: Path) -> None:
+    """Raise a `UserError` if there is a run in that folder."""
+    if any((out / name).exists() for name in (CONFIG, MODEL, RESULTS)):
+        raise UserError(
+            f"{out} already holds a run: choose another --out, or go on with it by "
+            f"innerloop train --resume {out}"
+        )
+
+
+@contextlib.contextmanager
+def _making(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError:
+        if folder.is_dir():
+            raise
+        raise UserError(f"cannot make the run folder {folder}: a file has that name") from None
+    except OSError as error:
+        raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from error
+
+
+def new_state(config: TrainConfig, algorithm: Algorithm) -> State:
+    """The state before the first iteration."""
+    params = algorithm.init_params()
+    learnt = [p for name, p in params.items() if name not in algorithm.moving_averages]
+    return State(params=params, optimizer=make_optimizer(config, learnt), best=params)
+
+
+# What each optimiser keeps of every parameter, from the first step on.
+OPTIMIZER_STATE: dict[type, tuple[str, ...]] = {
+    torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),
+    torch.optim.SGD: (),
+}
+
+
+def make_optimizer(config: TrainConfig, params: list[Tensor]) -> torch.optim.Optimizer:
+    """Adam with the defaults of its paper, or plain gradient descent."""
+    kind = torch.optim.SGD if config.meta_optimizer == "sgd" else torch.optim.Adam
+    # One launch for all parameters.
+    return kind(params, lr=config.meta_lr, fused=True if params[0].is_cuda else None)
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """The settings that a run began with.
+
+    Raises:
+        UserError: `folder` is no run folder.
+    """
+    if not folder.exists():
+        raise UserError(f"there is no folder {folder}; innerloop runs lists the runs")
+    if not (folder / CONFIG).exists():
+        raise UserError(f"{folder} is no run folder: there is no {CONFIG} in it")
+    return TrainConfig.from_file(folder / CONFIG)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, the newest first."""
+    found = {}
+    for path in (folder / CHECKPOINTS).glob("*.safetensors"):
+        if match := re.fullmatch(r"iteration-(\d{1,18})\.safetensors", path.name):
+            found[int(match[1])] = path
+    # By their iterations: the clock of a machine can be wrong.
+    return [found[iteration] for iteration in sorted(found, reverse=True)]
+
+
+def save_state(folder: Path, train: TaskSampler, state: State) -> None:
+    """Write a checkpoint: parameters, best parameters, the optimiser's state, counters.
+
+    The last few are kept, for the case that one is damaged.
+    """
+    tensors = {f"params/{name}": p for name, p in state.params.items()}
+    tensors |= {f"best/{name}": p for name, p in state.best.items()}
+    for name, p in state.params.items():
+        for key, value in state.optimizer.state.get(p, {}).items():
+            tensors[f"optimizer/{key}/{name}"] = value
+    metadata = {name: getattr(state, name) for name in COUNTERS}
+    metadata |= {"version": __version__, "train_classes": _digest(train)}
+    path = folder / CHECKPOINTS / f"iteration-{state.iteration:06d}.safetensors"
+    write_tensors(path, tensors, metadata)
+    keep_checkpoints(folder, KEPT)
+
+
+def keep_checkpoints(folder: Path, number: int) -> None:
+    """Remove all but the newest checkpoints."""
+    for path in checkpoints(folder)[number:]:
+        # One too many does no harm.
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _digest(train: TaskSampler) -> str:
+    """Tells whether the training classes are still those that the run began with."""
+    return hashlib.sha256(json.dumps(train.class_names).encode()).hexdigest()
+
+
+def read_state(folder: Path, train: TaskSampler, warn: Callable[[str], None]) -> Saved | None:
+    """What `save_state` wrote last; None where the first checkpoint was yet to come.
+
+    A damaged checkpoint is set aside, under another name, and the one before it used.
+
+    Args:
+        folder: the run folder.
+        train: the sampler of training tasks.
+        warn: told of every damaged checkpoint.
+
+    Raises:
+        UserError: no checkpoint is whole, or `train` has other classes than the run began with.
+    """
+    paths = checkpoints(folder)
+    for path in paths:
+        try:
+            tensors, metadata = read_tensors(path)
+            _check_counters(path, metadata)
+        except UserError as error:
+            aside = path.with_name(path.name + ".damaged")
+            with contextlib.suppress(OSError):
+                path.replace(aside)
+            warn(f"{error}. It is kept as {aside.name}; going on from the one before it")
+            continue
+        if metadata.get("train_classes") != _digest(train):
+            raise UserError(
+                f"{train.data_name} no longer has the training classes that the run in {folder} "
+                "began with: bring the data back as it was, or start a new run"
+            )
+        return tensors, metadata
+    if paths:
+        raise UserError(
+            f"every checkpoint in {folder / CHECKPOINTS} is damaged: start a new run, or the "
+            f"same from its beginning by innerloop train --config {folder / CONFIG}"
+        )
+    return None
+
+
+def _check_counters(path: Path, metadata: dict[str, Any]) -> None:
+    for name, kind in COUNTERS.items():
+        value: Any = metadata.get(name)
+        good = type(value) is kind
+        if good and kind is list:
+            good = all(type(loss) is float for loss in value)
+        elif good and name != "best_score":
+            good = 0 <= value < math.inf
+        if not good:
+            raise UserError(f"{path} is no checkpoint: it lacks what resuming needs ({name})")
+
+
+def restore(state: State, saved: Saved, source: str) -> None:
+    """Bring a new state to where a checkpoint was written; `source` names it in errors."""
+    tensors, counters = saved
+    parts: dict[str, Params] = {}
+    for key, tensor in tensors.items():
+        part, _, name = key.rpartition("/")
+        parts.setdefault(part, {})[name] = tensor
+    state.best = fill(state.params, parts.pop("best", {}), source)
+    for name, value in fill(state.params, parts.pop("params", {}), source).items():
+        state.params[name].copy_(value)
+    for name in COUNTERS:
+        setattr(state, name, counters[name])
+    learnt = {id(p) for group in state.optimizer.param_groups for p in group["params"]}
+    template = {name: p for name, p in state.params.items() if id(p) in learnt}
+    known = {f"optimizer/{key}" for key in OPTIMIZER_STATE[type(state.optimizer)]}
+    if parts.keys() != (known if state.iteration else set()):
+        raise UserError(f"{source} does not fit the optimiser: it holds {', '.join(parts)}")
+    for part, values in parts.items():
+        key = part.removeprefix("optimizer/")
+        like = template
+        if key == "step":
+            # It has no shape, and is where the optimiser wants it.
+            like = {
+                name: torch.zeros((), device=p.device if p.is_cuda else "cpu")
+                for name, p in template.items()
+            }
+        for name, value in fill(like, values, source).items():
+            state.optimizer.state[template[name]][key] = value
+
+
+def cut_metrics(folder: Path, state: State) -> None:
+    """Cut off metrics that were written after the checkpoint."""
+    if (folder / METRICS).exists():
+        lines = (folder / METRICS).read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if _iteration(line) <= state.iteration]
+        with write_whole(folder / METRICS) as file:
+            file.write(b"".join(kept))
+
+
+def _iteration(line: bytes) -> float:
+    """The iteration of a line of metrics; infinity for a line that was cut off."""
+    try:
+        iteration = json.loads(line)["iteration"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return math.inf
+    whole = isinstance(iteration, int) and line.endswith(b"\n")
+    return iteration if whole else math.inf
+
+
+def save_model(folder: Path, config: TrainConfig, train: TaskSampler, params: Params) -> None:
+    """Write the weights, with all that `innerloop.load` needs to rebuild the network.
+
+    The names of the training classes go along, so that nobody tests on them by mistake.
+    """
+    metadata = {
+        "config": config.to_dict(),
+        "input_shape": train.input_shape,
+        "data": train.data_name,
+        "train_classes": train.class_names,
+        "version": __version__,
+    }
+    write_tensors(folder / MODEL, params, metadata)

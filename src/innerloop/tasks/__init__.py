@@ -1,0 +1,1 @@
+"""Where episodes come from: samplers, and the random numbers that they draw."""

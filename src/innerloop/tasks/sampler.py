@@ -1,0 +1,379 @@
+"""The episode sampler: episode i is a pure function of (seed, split, i)."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from innerloop.data.base import ImageClasses
+from innerloop.data.on_device import DeviceImages, scaled
+from innerloop.errors import UserError, at_least, one_of
+from innerloop.ops import kernels
+from innerloop.tasks.counter import make_key, random_bits
+from innerloop.tasks.episodes import Episodes
+
+# Each random decision of an episode draws from a stream of its own.
+_CLASSES, _CLASS_ORDER, _POOLS, _IMAGES, _IMAGE_ORDER, _SUPPORT_ORDER, _QUERY_ORDER = range(7)
+
+INPUTS = {
+    "ink": "1 - x/255 for dark ink on light paper, x/255 otherwise: ink is 1, paper 0",
+    "unit": "x/255",
+    "raw": "x as it is, 0 to 255",
+}
+
+# Image numbers, quarter turns and labels, each [T, N*K + N*Q], support sets first.
+Plan = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class TaskSampler(Protocol):
+    """Where tasks come from, as far as training and evaluation are concerned.
+
+    Attributes:
+        split: name of the part of the data, `"train"`, `"val"` or `"test"`.
+        seed: episodes are a function of it, the part and their number.
+        n_way: N, classes a task; None for regression.
+        data_name: short name of the data.
+        class_names: names of the classes that tasks are made of; none in regression.
+        input_shape: of one example, `(C, H, W)` for images.
+    """
+
+    split: str
+    seed: int
+
+    @property
+    def n_way(self) -> int | None: ...
+
+    @property
+    def data_name(self) -> str: ...
+
+    @property
+    def class_names(self) -> list[str]: ...
+
+    @property
+    def input_shape(self) -> tuple[int, ...]: ...
+
+    def batch(self, start: int, count: int) -> Episodes:
+        """Episodes `start` to `start + count - 1`."""
+        ...
+
+    def protocol(self) -> dict[str, Any]:
+        """What a result needs to say of its tasks, as plain values."""
+        ...
+
+
+class EpisodeSampler:
+    """Draws N-way K-shot episodes from a data set of images.
+
+    Episode `i` is a pure function of `(seed, split, i)`: it does not depend on
+    how many episodes are drawn at a time, on their order, or on what was drawn
+    before, so any process can make any episode.  Classes are drawn without
+    replacement, then `k_shot + k_query` images of each without replacement;
+    which class gets which label, and the order within the support and query
+    sets, are random too.
+
+    Args:
+        data: the images.
+        classes: indices of the classes to draw from, e.g. one part of a split;
+            None for all.
+        n_way: N, classes a task.
+        k_shot: K, support images a class.
+        k_query: Q, query images a class.
+        seed: any integer.
+        split: name of the part, `"train"`, `"val"` or `"test"`; episodes of
+            different parts are independent even for the same seed.
+        split_name: name of the split that the part belongs to, for results only.
+        rotate: count each class turned by 90, 180 and 270 degrees as three
+            further classes (for square images).
+        within_group: take all classes of a task from one group (alphabet); groups
+            with fewer than `n_way` classes are left out.
+        inputs: `"ink"`, `"unit"` or `"raw"`, how 0..255 becomes float32.
+        labels: `"task"`, 0..N-1 in every task; or `"class"`, the number of the
+            class (turned ones counted) among all `num_classes` that there are.
+        device: where the tensors go.
+
+    Raises:
+        UserError: too few classes or images for the tasks asked for, or a value
+            out of range.
+
+    Example:
+        >>> from innerloop.data.random_images import random_images
+        >>> sampler = EpisodeSampler(random_images(classes=20), n_way=5, k_shot=1, k_query=3)
+        >>> sampler.batch(0, 8).query_x.shape
+        torch.Size([8, 15, 1, 28, 28])
+    """
+
+    def __init__(
+        self,
+        data: ImageClasses,
+        classes: np.ndarray | None = None,
+        *,
+        n_way: int = 5,
+        k_shot: int = 1,
+        k_query: int = 15,
+        seed: int = 0,
+        split: str = "train",
+        split_name: str = "",
+        rotate: bool = False,
+        within_group: bool = False,
+        inputs: str = "ink",
+        labels: str = "task",
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.data = data
+        # The indices of those that are asked for: none but classes that there are.
+        self.classes = np.arange(data.num_classes)[slice(None) if classes is None else classes]
+        self.n_way, self.k_shot, self.k_query = n_way, k_shot, k_query
+        self.seed, self.split, self.rotate, self.inputs = seed, split, rotate, inputs
+        self.within_group, self.split_name, self.labels = within_group, split_name, labels
+        self.device = torch.device(device)
+        self._key = make_key(seed, split)
+        self._num_turns = 4 if rotate else 1
+        self._check()
+        pools = self._group_pools() if within_group else [self.classes]
+        # Pool p is _pooled[_pool_start[p] : _pool_start[p] + _pool_size[p]].
+        self._pooled = np.concatenate(pools)
+        self._pool_size = np.array([len(pool) for pool in pools])
+        self._pool_start = np.cumsum(self._pool_size) - self._pool_size
+        # Where each class of the data stands in self.classes.
+        self._position = np.zeros(data.num_classes, dtype=np.int64)
+        self._position[self.classes] = np.arange(len(self.classes))
+        # Without the subclass of memory-mapped arrays, which costs time at every use.
+        self._images = np.ascontiguousarray(data.images)
+        # A byte b becomes zero + b / unit.
+        self._zero, self._unit = (0.0, 1.0 if inputs == "raw" else 255.0)
+        if inputs == "ink" and data.dark_ink:
+            self._zero, self._unit = 1.0, -255.0
+        self._on_device = None
+        if DeviceImages.fit(data, self.device):
+            self._on_device = DeviceImages(data, self.device, self._zero, self._unit)
+        self._compiled = kernels.EpisodeSource(
+            {
+                "images": self._images,
+                "pooled": self._pooled,
+                "pool_start": self._pool_start,
+                "pool_size": self._pool_size,
+                "starts": data.starts,
+                "counts": data.counts,
+                "position": self._position,
+            },
+            {
+                "key": self._key,
+                "pools": len(pools),
+                "n_way": n_way,
+                "k_shot": k_shot,
+                "k_query": k_query,
+                "turns": self._num_turns,
+                "by_class": labels == "class",
+                "zero": self._zero,
+                "unit": self._unit,
+            },
+        )
+
+    @property
+    def data_name(self) -> str:
+        """Short name of the data."""
+        return self.data.name
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes to draw from."""
+        return [self.data.names[int(c)] for c in self.classes]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """`(C, H, W)`."""
+        return self.data.image_shape
+
+    @property
+    def num_classes(self) -> int:
+        """Classes to draw from, turned ones counted."""
+        return len(self.classes) * self._num_turns
+
+    def protocol(self) -> dict[str, Any]:
+        """What a result needs to say of its tasks, as plain values."""
+        return {
+            "data": self.data.name,
+            "split": self.split_name,
+            "part": self.split,
+            "classes": len(self.classes),
+            "n_way": self.n_way,
+            "k_shot": self.k_shot,
+            "k_query": self.k_query,
+            "rotated_classes": self.rotate,
+            "within_group": self.within_group,
+            "inputs": self.inputs,
+            "seed": self.seed,
+        }
+
+    def _group_pools(self) -> list[np.ndarray]:
+        """The classes of each group that has enough of them for a task."""
+        groups = np.array([self.data.groups[int(c)] for c in self.classes])
+        pools = [self.classes[groups == name] for name in np.unique(groups)]
+        need = -(-self.n_way // 4) if self.rotate else self.n_way
+        large = [pool for pool in pools if len(pool) >= need]
+        if not large:
+            raise UserError(
+                f"tasks within one group need {need} classes in a group, but the largest group in "
+                f"the {self.split} part of {self.data.name} has {max(map(len, pools))}: lower n_way"
+            )
+        return large
+
+    def _check(self) -> None:
+        at_least(2, n_way=self.n_way)
+        at_least(1, k_shot=self.k_shot, k_query=self.k_query)
+        one_of(INPUTS, inputs=self.inputs)
+        if self.labels not in ("task", "class"):
+            raise UserError(f"labels must be 'task' or 'class', not {self.labels!r}")
+        height, width = self.data.image_shape[1:]
+        if self.rotate and height != width:
+            raise UserError(
+                f"rotated classes need square images, not {height} x {width}: set rotate to false"
+            )
+        available = self.num_classes
+        if available < self.n_way:
+            raise UserError(
+                f"{self.n_way}-way tasks need {self.n_way} classes, but the {self.split} part of "
+                f"{self.data.name} has {available}: lower n_way or use another split"
+            )
+        counts = self.data.counts[self.classes]
+        need = self.k_shot + self.k_query
+        if counts.min() < need:
+            worst = int(self.classes[int(counts.argmin())])
+            raise UserError(
+                f"{self.k_shot}-shot tasks with {self.k_query} queries need {need} images a class, "
+                f"but class {self.data.names[worst]!r} of {self.data.name} has {counts.min()}: "
+                "lower k_shot, or k_query (in training) and eval_k_query (in validation and test)"
+            )
+
+    def batch(self, start: int, count: int) -> Episodes:
+        """Episodes `start` to `start + count - 1`.
+
+        Args:
+            start: number of the first episode, from 0.
+            count: T, how many.
+
+        Returns:
+            `Episodes` with `support_x` `[T, N*K, C, H, W]`, `query_x` `[T, N*Q, C, H, W]`
+            as float32, labels as int64.
+
+        Raises:
+            UserError: `start` is below 0, or `count` below 1.
+        """
+        if start < 0 or count < 1:
+            raise UserError(
+                f"a batch has at least one episode, from 0 on: not {count} from {start}"
+            )
+        if self.device.type == "cpu" and kernels.ready():
+            return Episodes(*self._compiled.make(start, count))
+        plan = self._compiled.plan if kernels.ready() else self._plan
+        cut = self.n_way * self.k_shot
+        # [3, T, N*K + N*Q] -> support sets of all tasks, then query sets of all tasks.
+        planned = np.stack(plan(start, count))
+        parts = (planned[:, :, :cut], planned[:, :, cut:])
+        planned = np.concatenate([part.reshape(3, -1) for part in parts], axis=1)
+        there = self._to_device(torch.from_numpy(planned))
+        if self._on_device is None:
+            x = self._pixels(*planned[:2])
+        else:
+            x = self._on_device.fetch(there[0], there[1] if self.rotate else None)
+        sets = []
+        for part in (slice(0, count * cut), slice(count * cut, None)):
+            sets += [x[part].view(count, -1, *self.input_shape), there[2, part].view(count, -1)]
+        return Episodes(*sets)
+
+    def _plan(self, start: int, count: int) -> Plan:
+        """Which images make up the support and the query sets, in which order.
+
+        `ops/cpu/episodes.inc` does the same, compiled.
+        """
+        images, rotations, classes = self.indices(start, count)
+        k, q = self.k_shot, self.k_query
+        numbers = classes if self.labels == "class" else np.arange(self.n_way)
+        labels = np.broadcast_to(numbers[..., None], images.shape)
+        turns = np.broadcast_to(rotations[:, :, None], images.shape)
+        sets = []
+        for stream, first, last in ((_SUPPORT_ORDER, 0, k), (_QUERY_ORDER, k, k + q)):
+            size = self.n_way * (last - first)
+            order = self._random(stream, start, count, size).argsort(axis=1)
+            # [T, N, k] -> [T, N*k], each task in an order of its own.
+            parts = (a[:, :, first:last].reshape(count, size) for a in (images, turns, labels))
+            sets.append([_reorder(a, order) for a in parts])
+        images, turns, labels = (np.concatenate(pair, axis=1) for pair in zip(*sets, strict=True))
+        return images, turns, labels
+
+    def indices(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which images the episodes are made of, without touching the images.
+
+        Returns:
+            `images` `[T, N, K+Q]`, indices into `data.images`, the first K for
+            support; `rotations` `[T, N]`, quarter turns 0..3; `classes` `[T, N]`,
+            0..num_classes-1.
+        """
+        n, per_class = self.n_way, self.k_shot + self.k_query
+        num_turns = self._num_turns
+        pool = self._random(_POOLS, start, count, 1) % np.uint64(len(self._pool_size))
+        pool = pool.astype(np.int64)
+        upper = self._pool_size[pool] * num_turns
+        virtual = _distinct(self._random(_CLASSES, start, count, n), upper)
+        # _distinct gives a random set in a biased order: shuffle it.
+        order = self._random(_CLASS_ORDER, start, count, n).argsort(axis=1)
+        virtual = _reorder(virtual, order)
+        chosen = self._pooled[self._pool_start[pool] + virtual // num_turns]
+        rotations = virtual % num_turns
+
+        upper = self.data.counts[chosen].reshape(-1, 1)
+        random = self._random(_IMAGES, start, count, n * per_class)
+        within = _distinct(random.reshape(count * n, per_class), upper)
+        order = self._random(_IMAGE_ORDER, start, count, n * per_class)
+        order = order.reshape(count * n, per_class).argsort(axis=1)
+        within = _reorder(within, order).reshape(count, n, per_class)
+        classes = self._position[chosen] * num_turns + rotations
+        return self.data.starts[chosen][:, :, None] + within, rotations, classes
+
+    def _random(self, stream: int, start: int, count: int, width: int) -> np.ndarray:
+        return random_bits(self._key, stream, start, count, width)
+
+    def _pixels(self, index: np.ndarray, turns: np.ndarray) -> torch.Tensor:
+        """Images `[M]` by index, turned and scaled: float32 `[M, C, H, W]`."""
+        images = self._images.take(index, axis=0)
+        if self.rotate:
+            for quarter in (1, 2, 3):
+                turned = turns == quarter
+                images[turned] = np.rot90(images[turned], quarter, axes=(-2, -1))
+        # Bytes travel to the device: a quarter of the traffic.
+        return scaled(self._to_device(torch.from_numpy(images)), self._zero, self._unit)
+
+    def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Send a new tensor on its way, without waiting for what the device still does."""
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
+
+def _reorder(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Each row of `rows` in the order that the same row of `order` says; both `[rows, k]`."""
+    count, k = order.shape
+    return rows.take(order + k * np.arange(count)[:, None])
+
+
+def _distinct(random: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """Rows of distinct numbers by Floyd's algorithm, all rows at once.
+
+    Args:
+        random: `uint64` `[rows, k]`.
+        upper: `[rows, 1]`, numbers are drawn from 0..upper-1, at least k.
+
+    Returns:
+        `int64` `[rows, k]`; each row a uniformly random set, its order not uniform.
+    """
+    rows, k = random.shape
+    # [k, rows], so that each step works on memory in one piece.
+    top = np.ascontiguousarray(upper.T - k + np.arange(k)[:, None])
+    draws = (random.T % (top + 1).astype(np.uint64)).astype(np.int64)
+    chosen = np.empty((k, rows), dtype=np.int64)
+    for j in range(k):
+        taken = (chosen[:j] == draws[j]).any(axis=0)
+        chosen[j] = np.where(taken, top[j], draws[j])
+    return chosen.T

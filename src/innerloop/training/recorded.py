@@ -1,0 +1,79 @@
+"""Meta-gradients recorded once on a GPU, and replayed.
+
+A meta-gradient is thousands of small operations.  To launch them one by one takes a processor
+longer than it takes a GPU to do them; a CUDA graph launches all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+import torch
+
+from innerloop.algorithms.base import Algorithm
+from innerloop.functional import Params
+from innerloop.tasks.episodes import Episodes
+
+
+class RecordedMetaGradient:
+    """`algorithm.meta_gradient`, on a GPU from a recording where the last one fits.
+
+    The first meta-gradient of its kind is computed as ever, the second one recorded; a change of
+    shapes, of weights (others, not other values) or of `Algorithm.phase` makes it another kind.
+    What else in Python it depends on is as it was when recorded, the number of ways as well.
+    An algorithm or network that cannot be recorded, because it waits for the GPU on the way, is
+    computed as ever always.
+
+    Args:
+        algorithm: what to compute with.
+        warn: told once if it cannot be recorded.
+    """
+
+    def __init__(self, algorithm: Algorithm, warn: Callable[[str], None]) -> None:
+        self._algorithm, self._warn = algorithm, warn
+        self._kind: Hashable = None
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._able = True
+
+    def __call__(
+        self, params: Params, episodes: Episodes, progress: float
+    ) -> tuple[Params, Params]:
+        """As `Algorithm.meta_gradient`; the results are overwritten by the next call."""
+        if not (self._able and episodes.support_x.is_cuda):
+            return self._algorithm.meta_gradient(params, episodes, progress)
+        shapes = ((t.shape, t.dtype, t.device) for t in episodes)
+        weights = (p.data_ptr() for p in params.values())
+        kind = (self._algorithm.phase(progress), *shapes, *weights)
+        with torch.cuda.device_of(episodes.support_x):
+            if kind != self._kind:
+                # From the same memory as the recording, so that nothing is compiled anew for it.
+                self._episodes = Episodes(*(t.clone() for t in episodes))
+                self._kind, self._graph = kind, None
+                return self._algorithm.meta_gradient(params, self._episodes, progress)
+            for place, given in zip(self._episodes, episodes, strict=True):
+                place.copy_(given)
+            if self._graph is None and not self._record(params, progress):
+                return self._algorithm.meta_gradient(params, self._episodes, progress)
+            assert self._graph is not None
+            self._graph.replay()
+            return self._found
+
+    def _record(self, params: Params, progress: float) -> bool:
+        """Whether it could be recorded; nothing is computed yet."""
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            # Other threads may do what they like meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._found = self._algorithm.meta_gradient(params, self._episodes, progress)
+        except RuntimeError as error:
+            # Where the end of the recording fails as well, its stream would stay the current one.
+            torch.cuda.set_stream(stream)
+            self._able = False
+            reason = str(error.__context__ or error).splitlines()[0]
+            self._warn(
+                "steps cannot be recorded on the GPU, so that they take longer; usually because "
+                f"the network or the algorithm waits for the GPU in every step ({reason})"
+            )
+            return False
+        self._graph = graph
+        return True

@@ -1,0 +1,190 @@
+"""What a training run shows while it works: nothing, plain lines, or a live bar."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from innerloop.config import TrainConfig
+from innerloop.runs.folder import PICTURE
+
+
+class SilentReport:
+    """Shows nothing; the base of the others."""
+
+    shows_progress = False
+
+    def start(self, config: TrainConfig, folder: Path, iteration: int) -> None:
+        """A run begins, or goes on from `iteration`."""
+
+    @contextlib.contextmanager
+    def training(self, config: TrainConfig) -> Iterator[None]:
+        """The time in which `step` and `validated` are called."""
+        yield
+
+    def step(self, iteration: int, loss: float, share: float) -> None:
+        """For each outer step, on a GPU some time after it; `share` of the run is done, 0 to 1."""
+
+    def validated(self, line: dict[str, Any]) -> None:
+        """After each validation, with its line of metrics."""
+
+    @contextlib.contextmanager
+    def testing(self, tasks: int) -> Iterator[Callable[[int], None] | None]:
+        """The time of testing; yields what to call with the number of tasks done."""
+        yield None
+
+    def warning(self, message: str) -> None:
+        """Something is not as it should be, and the run goes on all the same."""
+
+    def interrupted(self, folder: Path, iteration: int) -> None:
+        """The run stopped early on request."""
+
+    def finished(self, folder: Path, results: dict[str, Any]) -> None:
+        """The run came to its end."""
+
+
+Report = SilentReport
+
+
+class TerminalReport(SilentReport):
+    """A live progress bar on a terminal; a line for each validation elsewhere.
+
+    Everything goes to standard error, so that standard output is free for `--json`.
+
+    Args:
+        file: where to write instead of standard error.
+        live: whether that is a terminal; None to find out.
+    """
+
+    shows_progress = True
+
+    def __init__(self, file: IO[str] | None = None, live: bool | None = None) -> None:
+        # Paths may hold brackets, and must not be broken into lines.
+        self.console = Console(
+            file=file,
+            stderr=file is None,
+            force_terminal=live,
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        self.live = self.console.is_terminal
+        self._progress: Progress | None = None
+        self._task: Any = None
+        self._first: tuple[int, float] | None = None
+
+    def start(self, config: TrainConfig, folder: Path, iteration: int) -> None:
+        where = f"from iteration {iteration} " if iteration else ""
+        ways = "" if config.data == "sinusoid" else f"{config.n_way}-way "
+        self.console.print(
+            f"meta-training {config.algorithm} {where}on {config.data}, "
+            f"{ways}{config.k_shot}-shot, network {config.model}, into {folder}"
+        )
+
+    @contextlib.contextmanager
+    def training(self, config: TrainConfig) -> Iterator[None]:
+        if not self.live:
+            yield
+            return
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[info]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+        ) as self._progress:
+            self._task = self._progress.add_task("training", total=1.0, info="")
+            self._info = ""
+            yield
+        self._progress = None
+
+    def step(self, iteration: int, loss: float, share: float) -> None:
+        if self._progress is None:
+            return
+        task = self._progress.tasks[0]
+        if self._first is None:
+            self._first = (iteration, task.elapsed or 0.0)
+        passed = (task.elapsed or 0.0) - self._first[1]
+        rate = (iteration - self._first[0]) / passed if passed > 0 else 0.0
+        info = f"{rate:5.1f} it/s  loss {loss:.3f}  {self._info}"
+        self._progress.update(self._task, completed=share, info=info)
+
+    def validated(self, line: dict[str, Any]) -> None:
+        value = line.get("val_accuracy", line.get("val_loss"))
+        shown = f"validation {value:.3f}" if value is not None else ""
+        self._info = shown
+        self.console.print(
+            f"iteration {line['iteration']:6d}  {line['seconds']:7.1f} s  "
+            f"loss {line['loss']:.3f}  {shown}"
+        )
+
+    @contextlib.contextmanager
+    def testing(self, tasks: int) -> Iterator[Callable[[int], None] | None]:
+        if not self.live:
+            self.console.print(f"testing on {tasks} tasks")
+            yield None
+            return
+        with Progress(
+            TextColumn("testing "),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} tasks"),
+            console=self.console,
+            transient=True,
+        ) as bar:
+            task = bar.add_task("testing", total=tasks)
+            yield lambda done: bar.update(task, completed=done)
+
+    def warning(self, message: str) -> None:
+        self.console.print(f"warning: {message}")
+
+    def interrupted(self, folder: Path, iteration: int) -> None:
+        self.console.print(
+            f"stopped after iteration {iteration}; nothing is lost. Go on with\n"
+            f"  innerloop train --resume {folder}"
+        )
+
+    def finished(self, folder: Path, results: dict[str, Any]) -> None:
+        self.console.print(format_result(results))
+        data = results["protocol"]["data"]
+        again = "--data omniglot " if data == "glyphs" else ""
+        support = "" if data == "sinusoid" else " --bn support"
+        steps = "" if results["algorithm"] == "protonet" else "--inner-steps 10"
+        self.console.print(
+            f"\nthe run is in {folder}: look at {folder / PICTURE}\nnext, try\n"
+            f"  innerloop evaluate {folder} --tasks 1000{support}\n"
+            + (
+                f"  innerloop evaluate {folder} {again}{steps}".rstrip() + "\n"
+                if again + steps
+                else ""
+            )
+            + ("" if not again else "  innerloop train --data omniglot")
+        )
+
+
+def format_result(results: dict[str, Any]) -> str:
+    """A result of `evaluate` for people: the metric, its interval, protocol, one line a step."""
+    p, losses = results["protocol"], results["loss_per_step"]
+    if results["metric"] == "accuracy":
+        accuracies = [f"{100 * a:7.2f}%" for a in results["accuracy_per_step"]]
+        lines = [
+            f"accuracy {100 * results['accuracy']:.2f} ± {100 * results['ci95']:.2f} %  "
+            f"({p['n_way']}-way {p['k_shot']}-shot, {p['tasks']} tasks of {p['classes']} "
+            f"{p['part']} classes of {p['data']}, 95% interval over tasks, "
+            f"batch statistics: {results['bn']})",
+            "  inner step  accuracy    loss",
+        ]
+    else:
+        accuracies = [" " * 8] * len(losses)
+        lines = [
+            f"loss {results['loss']:.4f} ± {results['ci95']:.4f}  ({p['k_shot']}-shot, "
+            f"{p['tasks']} {p['part']} tasks of {p['data']}, 95% interval over tasks)",
+            "  inner step              loss",
+        ]
+    rows = zip(accuracies, losses, strict=True)
+    return "\n".join(lines + [f"  {i:10d}  {a}  {loss:6.3f}" for i, (a, loss) in enumerate(rows)])

@@ -1,0 +1,378 @@
+"""The compiled kernels against PyTorch's operators, on every build that this processor can run."""
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from innerloop import EpisodeSampler, ops
+from innerloop.data.base import ImageClasses
+from innerloop.ops import kernels
+
+BUILDS = sorted(Path(kernels.__file__).parent.joinpath("cpu").glob("_*.so"))
+
+
+@pytest.fixture(params=[*BUILDS, Path("gpu.py")], ids=lambda path: path.name.split(".")[0])
+def build(request, monkeypatch):
+    """One build after the other takes the place of the one that would be chosen.
+
+    The last are the operations for a GPU, which a CPU can do as well.
+    """
+    if request.param.suffix == ".py":
+        monkeypatch.setattr(kernels, "_on_gpu", lambda x: True)
+        return
+    if "avx512" in request.param.name and torch.backends.cpu.get_cpu_capability() != "AVX512":
+        pytest.skip("this processor has no AVX-512")
+    library = ctypes.CDLL(str(request.param))
+    monkeypatch.setattr(kernels, "_library", lambda: library)
+
+
+def test_compiled_where_there_is_a_compiler():
+    ours = platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux"
+    if not (ours and shutil.which("gcc")):
+        pytest.skip("no compiler for which the kernels are written")
+    assert BUILDS
+    assert kernels._library() is not None
+
+
+def close(ours, theirs):
+    scale = theirs.abs().max()
+    torch.testing.assert_close(
+        ours / scale, theirs / scale, rtol=0, atol=1e-13 if ours.dtype == torch.float64 else 1e-5
+    )
+
+
+def packed(*shape, dtype):
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+# tasks, images, height, width, inputs, outputs, kernel, stride, padding
+CONVS = [
+    (3, 5, 28, 28, 1, 64, 3, 2, 1),
+    (2, 3, 15, 11, 32, 48, 3, 1, 1),
+    (2, 7, 5, 5, 64, 64, 3, 2, 2),
+    (1, 2, 6, 7, 16, 16, 5, 1, 0),
+    (5, 1, 9, 8, 3, 80, 1, 2, 0),
+    (1, 40, 4, 4, 16, 32, 3, 2, 1),
+    (1, 1, 60, 50, 16, 16, 3, 1, 1),
+    # Much of these is padding.
+    (2, 90, 1, 1, 16, 32, 3, 2, 2),
+    (3, 5, 7, 7, 64, 64, 3, 2, 2),
+    (2, 3, 3, 2, 32, 16, 3, 1, 2),
+    (1, 3, 7, 5, 16, 48, 2, 3, 3),
+    (4, 2, 2, 2, 16, 16, 5, 1, 4),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", CONVS)
+@pytest.mark.parametrize("shared", [False, True])
+def test_convolution(build, shape, dtype, shared):
+    t, b, h, w, i, o, k, stride, padding = shape
+    x = packed(t, b, h, w, i, dtype=dtype)
+    weights = packed(1 if shared else t, k, k, i, o, dtype=dtype)
+    y = kernels.conv_forward(x, weights, stride, padding)
+    dy = torch.randn(y.shape, dtype=dtype, generator=torch.Generator().manual_seed(1))
+    dw = kernels.conv_weights(x, dy, (k, k), stride, padding)
+    dx = None if i % 16 else kernels.conv_inputs(dy, weights, (h, w), stride, padding)
+    for task in range(t):
+        images = x[task].permute(0, 3, 1, 2).requires_grad_()
+        matrix = weights[0 if shared else task].permute(3, 2, 0, 1).requires_grad_()
+        out = F.conv2d(images, matrix, stride=stride, padding=padding)
+        close(y[task].permute(0, 3, 1, 2), out.detach())
+        to_x, to_w = torch.autograd.grad(out, (images, matrix), dy[task].permute(0, 3, 1, 2))
+        close(dw[task].permute(3, 2, 0, 1), to_w)
+        if dx is not None:
+            close(dx[task].permute(0, 3, 1, 2), to_x)
+
+
+# tasks, images, height, width, channels
+NORMS = [(3, 5, 14, 14, 64), (1, 4, 7, 5, 48), (2, 3, 15, 4, 16), (5, 9, 2, 2, 32)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", NORMS)
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("relu", [False, True])
+def test_norm(build, shape, dtype, pool, relu):
+    t, c = shape[0], shape[-1]
+    x = 3 + packed(*shape, dtype=dtype)
+    gamma, beta = packed(t, c, dtype=dtype), packed(t + 1, c, dtype=dtype)[1:]
+    y, mean, scale, place = kernels.norm_forward(x, gamma, beta, 1e-5, pool, relu)
+    dy = torch.randn(y.shape, dtype=dtype, generator=torch.Generator().manual_seed(1))
+    dx, dgamma, dbeta = kernels.norm_backward(x, gamma, mean, scale, place, dy, pool)
+    for task in range(t):
+        images = x[task].permute(0, 3, 1, 2).requires_grad_()
+        g, b = gamma[task].clone().requires_grad_(), beta[task].clone().requires_grad_()
+        out = F.batch_norm(images, None, None, g, b, True, 0.0, 1e-5)
+        out = F.max_pool2d(out, 2) if pool else out
+        out = F.relu(out) if relu else out
+        close(y[task].permute(0, 3, 1, 2), out.detach())
+        expected = torch.autograd.grad(out, (images, g, b), dy[task].permute(0, 3, 1, 2))
+        close(dx[task].permute(0, 3, 1, 2), expected[0])
+        close(dgamma[task], expected[1])
+        close(dbeta[task], expected[2])
+
+
+def test_statistics_far_from_zero(build):
+    # A mean much larger than the spread, and channels that hardly vary.
+    x = 1000 + packed(2, 30, 20, 20, 16, dtype=torch.float32)
+    x[..., 3] = 1000
+    one, zero = torch.ones(2, 16), torch.zeros(2, 16)
+    _, mean, scale, _ = kernels.norm_forward(x, one, zero, 1e-5, False, False)
+    exact = x.double().flatten(1, 3)
+    torch.testing.assert_close(mean.double(), exact.mean(1), rtol=1e-7, atol=0)
+    expected = (exact.var(1, correction=0) + 1e-5).rsqrt()
+    torch.testing.assert_close(scale.double(), expected, rtol=1e-4, atol=0)
+
+
+def test_a_tie_goes_to_the_first_pixel_as_in_pytorch(build):
+    x = torch.ones(1, 1, 4, 4, 16)
+    _, _, _, place = kernels.norm_forward(
+        x, torch.ones(1, 16), torch.ones(1, 16), 1e-5, True, False
+    )
+    assert (place == 0).all()
+
+
+def test_not_a_number_is_not_hidden(build):
+    x = torch.randn(1, 2, 4, 4, 16, generator=torch.Generator().manual_seed(0))
+    x[0, 0, 1, 2, 5] = float("nan")
+    y, *_ = kernels.norm_forward(x, torch.ones(1, 16), torch.zeros(1, 16), 1e-5, True, True)
+    assert y[..., 5].isnan().all()
+    assert not y[..., 6].isnan().any()
+
+
+def test_left_out_on_request():
+    x = torch.zeros(1, 1, 4, 4)
+    with kernels.without():
+        assert not kernels.serve(x, 16)
+    code = (
+        "import torch; from innerloop.ops import kernels; print(kernels.serve(torch.zeros(1), 16))"
+    )
+    environment = {**os.environ, "INNERLOOP_KERNELS": "0"}
+    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert out.stdout.split() == [b"False"]
+
+
+def test_serve_only_what_they_can():
+    if kernels._library() is None:
+        pytest.skip("the kernels are not compiled here")
+    assert kernels.serve(torch.zeros(1), 16, 48)
+    assert not kernels.serve(torch.zeros(1), 16, 20)
+    assert not kernels.serve(torch.zeros(1, dtype=torch.bfloat16), 16)
+    assert not kernels.serve(torch.zeros(1, device="meta"), 16)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("shape", "how"),
+    [
+        ((2, 5, 9, 9, 16), (1, 1)),
+        ((2, 5, 9, 9, 16), (3, 4)),  # Stride and padding: much of it.
+        ((1, 110, 3, 3, 16), (2, 1)),  # Groups of images that do not come out even.
+    ],
+)
+def test_the_number_of_threads_changes_nothing(build, threads, shape, how):
+    tasks, _, *size, channels = shape
+    x, w = packed(*shape, dtype=torch.float32), packed(tasks, 3, 3, 16, 16, dtype=torch.float32)
+    one, zero = torch.ones(tasks, channels), torch.zeros(tasks, channels)
+
+    def everything():
+        y = kernels.conv_forward(x, w, *how)
+        dx, dw = kernels.conv_inputs(y, w, size, *how), kernels.conv_weights(x, y, (3, 3), *how)
+        z, mean, scale, place = kernels.norm_forward(y, one, zero, 1e-5, True, True)
+        back = kernels.norm_backward(y, one, mean, scale, place, z, True)
+        second = kernels.norm_second(y, one, mean, scale, place, z, (y, one, one), True)
+        return [y, dx, dw, z, mean, scale, *back, *second]
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        expected = everything()
+        torch.set_num_threads(threads)
+        assert all(torch.equal(a, b) for a, b in zip(everything(), expected, strict=True))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_sizes_of_nothing_are_left_to_pytorch_or_refused(build):
+    w, one = torch.zeros(16, 16, 3, 3), torch.ones(16)
+    how = {"stride": 1, "padding": 1, "pool": True, "relu": True}
+    nothing = torch.zeros(0, 16, 8, 8)
+    assert ops.conv2d(nothing, w, padding=1).shape == (0, 16, 8, 8)
+    assert ops.conv_block(nothing, w, one, one, 1e-5, **how).shape == (0, 16, 4, 4)
+    if kernels._on_gpu(nothing):
+        return  # PyTorch's operators say what they say
+    with pytest.raises(RuntimeError, match="too small for a kernel of"):
+        ops.conv2d(torch.zeros(2, 16, 2, 2), w)
+    with pytest.raises(RuntimeError, match="nothing is left"):
+        ops.conv_block(torch.zeros(2, 16, 1, 1), w, one, one, 1e-5, **how)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])  # tasks apart, and all tasks at once
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("channels", [16, 3])  # of pictures the convolution is made anew
+@pytest.mark.parametrize(("size", "stride", "padding"), [(30, 1, 1), (7, 2, 2)])
+def test_a_block_is_its_parts(build, threads, pool, shared, channels, size, stride, padding):
+    tasks, eps, how = 3, 1e-5, (stride, padding, pool, True)
+    inner = channels == 16
+    # Large enough for a task's images to be taken a few at a time; or mostly padding.
+    x = packed(tasks, 5, size, size, channels, dtype=torch.float64)
+    w = packed(1 if shared else tasks, 3, 3, channels, 64, dtype=torch.float64)
+    gamma, beta = packed(tasks, 64, dtype=torch.float64), torch.zeros(tasks, 64).double()
+    gamma[:, ::5] = 0  # nothing rises: pooling takes the first pixel
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        kept, y, mean, scale, place = kernels.block_forward(x, w, gamma, beta, eps, how)
+        seen = kept, mean, scale, place
+        dy = packed(*y.shape, dtype=torch.float64)
+        dx, dw, dgamma, dbeta = kernels.block_backward(x, w, gamma, seen, dy, how, inner)
+        along = packed(*x.shape, dtype=torch.float64).flip(1), dw.flip(1), beta + 1, gamma
+        if inner:
+            second = kernels.block_second(x, w, gamma, seen, dy, along, how, True)
+        first_layer = kernels.block_second(x, w, gamma, seen, dy, (None, *along[1:]), how, False)
+    finally:
+        torch.set_num_threads(before)
+
+    z = kernels.conv_forward(x, w, stride, padding)
+    if inner or not pool:
+        close(kept, z)
+    conv = kernels.conv_forward
+    weights, inputs = kernels.conv_weights, kernels.conv_inputs
+    for ours, part in zip(
+        (y, mean, scale, place), kernels.norm_forward(z, gamma, beta, eps, pool, True), strict=True
+    ):
+        close(ours.double(), part.double())
+    dz, *vectors = kernels.norm_backward(z, gamma, mean, scale, place, dy, pool)
+    close(dgamma, vectors[0])
+    close(dbeta, vectors[1])
+    close(dw, weights(x, dz, (3, 3), stride, padding))
+    vx, vw, a, b = along
+    results = [(first_layer, torch.zeros_like(z))]
+    if inner:
+        close(dx, inputs(dz, w, (size, size), stride, padding))
+        results.append((second, conv(vx, w, stride, padding)))
+    for result, direct in results:
+        to_dz = direct + conv(x, vw, stride, padding)
+        to_z, to_gamma, to_dy = kernels.norm_second(
+            z, gamma, mean, scale, place, dy, (to_dz, a, b), pool
+        )
+        to_w = weights(x, to_z, (3, 3), stride, padding)
+        if result is not first_layer:
+            to_w = to_w + weights(vx, dz, (3, 3), stride, padding)
+            to_x = inputs(dz, vw, (size, size), stride, padding) + inputs(
+                to_z, w, (size, size), stride, padding
+            )
+            close(result[0], to_x)
+        else:
+            assert result[0] is None
+        close(result[1], to_w)
+        close(result[2], to_gamma)
+        close(result[3], to_dy)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("channels", [16, 3])
+@pytest.mark.parametrize("pool", [False, True])
+def test_a_block_is_what_pytorch_makes_of_it(build, dtype, channels, pool):
+    """All derivatives to the second order beside PyTorch's own in double precision."""
+    tasks, sizes = 2, [(5, channels, 30, 30), (32, channels, 3, 3), (32,), (32,)]
+    given = [packed(tasks, *size, dtype=torch.float64) for size in sizes]
+    along = [packed(tasks + 1, *size, dtype=torch.float64)[1:] for size in sizes]
+
+    def ours(*given):
+        how = {"stride": 1, "padding": 1, "pool": pool, "relu": True}
+        return ops.conv_block(*given, 1e-5, **how)
+
+    def pytorch(*given):
+        def one(x, w, gamma, beta):
+            x = F.conv2d(x, w, padding=1)
+            x = F.batch_norm(x, None, None, gamma, beta, True, 0.0, 1e-5)
+            return F.relu(F.max_pool2d(x, 2) if pool else x)
+
+        return torch.stack([one(*task) for task in zip(*given, strict=True)])
+
+    def derivatives(block, dtype, first):
+        """With respect to all inputs from number `first` on."""
+        inputs = [t.to(dtype, copy=True) for t in given]
+        learnt = [t.requires_grad_() for t in inputs[first:]]
+        y = block(*inputs)
+        rate = torch.linspace(-1, 1, y[0].numel(), dtype=dtype).view(y.shape[1:])
+        once = torch.autograd.grad((y**2 * rate).sum(), learnt, create_graph=True)
+        change = sum((g * d.to(dtype)).sum() for g, d in zip(once, along[first:], strict=True))
+        return [y, *once, *torch.autograd.grad(change, learnt)]
+
+    for first in (0, 1):
+        expected = derivatives(pytorch, torch.float64, first)
+        for found, result in zip(derivatives(ours, dtype, first), expected, strict=True):
+            close(found, result.to(dtype))
+    # Forwards, too.
+    directions = tuple(d.to(dtype) for d in along)
+    change = torch.func.jvp(ours, tuple(t.to(dtype) for t in given), directions)[1]
+    close(change, torch.func.jvp(pytorch, tuple(given), tuple(along))[1].to(dtype))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 7, 7), (1, 16, 16), (2, 1, 1)])
+@pytest.mark.parametrize("inputs", ["ink", "unit", "raw"])
+def test_episodes(build, shape, inputs, threads):
+    """What is drawn, and every byte and turn of it, to the last bit what NumPy makes of them."""
+    random = np.random.default_rng(0)
+    counts = random.integers(9, 14, 12)
+    images = random.integers(0, 256, (counts.sum(), *shape), dtype=np.uint8)
+    images.flat[:256] = np.arange(256)[: images.size]
+    data = ImageClasses(
+        images,
+        np.cumsum(counts) - counts,
+        counts,
+        [f"class {i}" for i in range(12)],
+        groups=[("a", "b", "c")[i % 3] for i in range(12)],
+    )
+    old = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for rotate in (False, True):
+            for within_group in (False, True):
+                for labels in ("task", "class"):
+                    s = EpisodeSampler(
+                        data,
+                        [11, 3, 8, 0, 6, 1, 7, 2, 9],
+                        n_way=3,
+                        k_shot=2,
+                        k_query=7,
+                        seed=-5,
+                        rotate=rotate,
+                        within_group=within_group,
+                        labels=labels,
+                        inputs=inputs,
+                    )
+                    for start, count in ((0, 5), (3, 1), (10**6, 4)):
+                        found = s.batch(start, count)
+                        with kernels.without():
+                            expected = s.batch(start, count)
+                        for one, other in zip(found, expected, strict=True):
+                            assert one.dtype == other.dtype
+                            assert torch.equal(one, other)
+                        plan = s._compiled.plan(start, count)
+                        for one, other in zip(plan, s._plan(start, count), strict=True):
+                            assert np.array_equal(one, other)
+    finally:
+        torch.set_num_threads(old)
+
+
+def test_episodes_of_pictures_that_are_not_square(build):
+    data = ImageClasses.from_square(np.arange(4 * 3 * 45, dtype=np.uint8).reshape(4, 3, 1, 5, 9))
+    s = EpisodeSampler(data, n_way=2, k_query=1, inputs="unit")
+    with kernels.without():
+        expected = s.batch(0, 6)
+    assert all(torch.equal(a, b) for a, b in zip(s.batch(0, 6), expected, strict=True))

@@ -1,0 +1,51 @@
+"""How exactly a GPU multiplies; what comes out there is in test_gpu.py."""
+
+import pytest
+import torch
+
+from innerloop import UserError
+from innerloop.ops.gpu import operators as gpu
+from innerloop.ops.precision import _tf32, products
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_there_is_one_on_a_cpu(precision):
+    with (
+        pytest.raises(UserError, match=f"precision {precision} needs device cuda"),
+        products(precision, "cpu"),
+    ):
+        pass
+    with products("float32", "cpu"):
+        assert not gpu._half
+
+
+def test_unknown_ones_are_refused():
+    with pytest.raises(UserError, match="precision must be one of"), products("fp8", "cuda"):
+        pass
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+def test_settings_are_put_back(precision):
+    """They can be set where there is no GPU as well."""
+    before = _tf32()
+    with products(precision, "cuda"):
+        assert gpu._half == (precision == "bf16")
+        wanted = "tf32" if precision == "tf32" else "ieee"
+        # In words, or before PyTorch 2.9 yes or no.
+        assert _tf32() in ((wanted, wanted), (precision == "tf32", precision == "tf32"))
+    assert _tf32() == before
+    with pytest.raises(ZeroDivisionError), products(precision, "cuda"):
+        1 / 0  # noqa: B018
+    assert _tf32() == before
+    assert not gpu._half
+
+
+def test_factors_and_results_are_rounded_but_not_double_precision():
+    a, b = torch.full((1, 1, 4101), 1.001), torch.ones(1, 4101, 1)
+    with products("bf16", "cuda"):
+        rounded = gpu._product(a, b)
+        exact = gpu._product(a.double(), b.double())
+    # 1.001 is 1 in bfloat16, and after 4096 comes 4128.
+    assert rounded.item() == 4096
+    assert rounded.dtype == torch.float32
+    assert exact.item() == pytest.approx(4105.101, abs=1e-3)

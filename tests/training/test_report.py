@@ -1,0 +1,67 @@
+"""What a run shows on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+import innerloop
+from innerloop.data.base import ImageClasses
+from innerloop.training.report import TerminalReport, format_result
+
+
+def shown(tmp_path, *, terminal: bool) -> str:
+    images = np.random.default_rng(0).integers(0, 255, (30, 8, 1, 16, 16), dtype=np.uint8)
+    text = io.StringIO()
+    report = TerminalReport(text, live=terminal)
+    innerloop.train(
+        data=ImageClasses.from_square(images, name="noise"),
+        out=tmp_path / "a [run]",
+        report=report,
+        split="random",
+        n_way=3,
+        train_n_way=None,
+        eval_k_query=3,
+        width=4,
+        iterations=4,
+        val_every=2,
+        val_tasks=4,
+        test_tasks=6,
+        threads=1,
+    )
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_run_shows_progress_validation_and_what_to_do_next(tmp_path, terminal):
+    text = shown(tmp_path, terminal=terminal)
+    for words in ("meta-training maml on noise, 3-way 1-shot", "iteration      2", "validation 0."):
+        assert words in text
+    assert f"innerloop evaluate {tmp_path / 'a [run]'}" in text, "paths are neither broken nor read"
+    assert ("it/s" in text) is terminal
+    assert ("\x1b[" in text) is terminal
+
+
+def test_result_for_people():
+    result = {
+        "metric": "accuracy",
+        "accuracy": 0.97311,
+        "ci95": 0.0028,
+        "accuracy_per_step": [0.2, 0.97311],
+        "loss_per_step": [1.609, 0.1],
+        "bn": "support",
+        "protocol": {
+            "n_way": 5,
+            "k_shot": 1,
+            "tasks": 600,
+            "classes": 423,
+            "part": "test",
+            "data": "omniglot",
+        },
+    }
+    text = format_result(result)
+    assert "97.31 ± 0.28 %" in text
+    assert "600 tasks of 423 test classes of omniglot" in text
+    assert text.splitlines()[-1].split() == ["1", "97.31%", "0.100"]

@@ -1,0 +1,324 @@
+"""The tables of docs/*/speed.md and docs/*/distributed.md; `tools.tables` writes them.
+
+README's short one, `speed_short`, is here as well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed import best_rate
+
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
+
+WORDS = {
+    "en": {
+        "first": "first",
+        "second": "second",
+        "workload": "workload",
+        "order": "order",
+        "floor": "times the floor",
+        "left_out": "left out: {}",
+        "18 GB": "it takes 18 GB of memory",
+        "note": (
+            "Milliseconds of one meta-gradient, median, and how many times as long as ours. Floor: "
+            "the multiply-adds of the layers at the best rate of a matrix product that was seen "
+            "beside the measurements. Two threads of an {processor} ({gflops} GFLOP/s), PyTorch "
+            "{torch}. *: not quite the same gradient, see below."
+        ),
+        "note_gpu": (
+            "Milliseconds of one meta-gradient, median, and how many times as long as ours. Floor: "
+            "as above, at the rate of an 8192 x 8192 float32 product. {gpu}, PyTorch {{torch}}."
+        ),
+        "precision_head": "| `precision` | accuracy in %, two seeds | ms an iteration |",
+        "precision_note": (
+            "`maml-5way-1shot` after {iterations:,} iterations, 600 test tasks, 95% interval over "
+            "tasks. {gpu}, PyTorch {{torch}}."
+        ),
+        "short_head": (
+            "| first / second order | ms | fastest other way | fastest library | "
+            "the tutorial's loop |"
+        ),
+        "A": "A: 5-way 1-shot, tutorial's network, 8 tasks, 15 queries, 5 steps",
+        "B": "B: 5-way 1-shot, Conv4, 32 tasks, 1 query, 1 step",
+        "C": "C: 20-way 1-shot, Conv4, 16 tasks, 1 query, 5 steps",
+        "D": "D: 5-way 5-shot, 84 x 84 colour, Conv4, 4 tasks, 15 queries, 5 steps",
+        "short_note": (
+            "Milliseconds of one meta-gradient, and how many times as long others take: whichever "
+            "is fastest of all, of the libraries that go task by task, and the tutorial's "
+            "loop (first order only). *: not quite the same gradient. Two threads of an "
+            "{processor} ({gflops} GFLOP/s), PyTorch {torch}."
+        ),
+        "scaling_head": "| processes | tasks a step | ms a step | all-reduce alone, ms | |",
+        "one": "",
+        "strong": "{speed_up:.2f} times as fast",
+        "weak": "{efficiency:.0%} of the rate a process",
+        "prediction_head": "| ms that a GPU computes a step | {} |",
+        "gpus": "{} GPUs",
+        "episodes": "episodes",
+        "innerloop, turned classes": "innerloop, turned",
+        "over_cache": "times the cache (/ turned)",
+        "share_head": "| preset | sampling, ms | whole step, ms | share |",
+        "startup_head": "| command | seconds | loads |",
+        "accuracy_head": "| seconds until validation accuracy | {} | ms a step | at the end |",
+        "quick": "`quick` recipe",
+        "finn2017": "`finn2017` preset",
+        "tutorial": "the tutorial's loop",
+        "never": "not in {:.0f} s",
+    },
+    "zh": {
+        "first": "一阶",
+        "second": "二阶",
+        "workload": "任务",
+        "order": "阶",
+        "floor": "下限的倍数",
+        "left_out": "未测：{}",
+        "18 GB": "需要 18 GB 内存",
+        "note": (
+            "一次元梯度的毫秒数（中位数），以及它是我们用时的多少倍。下限：各层的乘加运算次数"
+            "除以测量期间见到的最快的矩阵乘法速度。"
+            "{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
+            "*：并非完全相同的梯度，见下文。"
+        ),
+        "note_gpu": (
+            "一次元梯度的毫秒数（中位数），以及它是我们用时的多少倍。下限同上，按 8192 x 8192 "
+            "单精度矩阵乘法的速度计算。{gpu}，PyTorch {{torch}}。"
+        ),
+        "precision_head": "| `precision` | 准确率（%），两个种子 | 每次迭代毫秒 |",
+        "precision_note": (
+            "`maml-5way-1shot` 训练 {iterations:,} 次迭代之后，600 个测试任务，95% 置信区间按任务"
+            "计算。{gpu}，PyTorch {{torch}}。"
+        ),
+        "short_head": "| 一阶 / 二阶 | 毫秒 | 最快的其他写法 | 最快的库 | 教程的循环 |",
+        "A": "A: 5-way 1-shot，教程的网络，8 个任务，15 个查询，5 步",
+        "B": "B: 5-way 1-shot，Conv4，32 个任务，1 个查询，1 步",
+        "C": "C: 20-way 1-shot，Conv4，16 个任务，1 个查询，5 步",
+        "D": "D: 5-way 5-shot，84 x 84 彩色，Conv4，4 个任务，15 个查询，5 步",
+        "short_note": (
+            "一次元梯度的毫秒数，以及其他写法用时是它的多少倍：其中最快的，逐任务计算的库中最快的，"
+            "以及教程的循环（只有一阶）。*：并非完全相同的梯度。"
+            "{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
+        ),
+        "scaling_head": "| 进程数 | 每步任务数 | 每步毫秒 | 仅 all-reduce，毫秒 | |",
+        "one": "",
+        "strong": "快 {speed_up:.2f} 倍",
+        "weak": "每个进程保持 {efficiency:.0%} 的速度",
+        "prediction_head": "| 每个 GPU 每步的计算毫秒数 | {} |",
+        "gpus": "{} 个 GPU",
+        "episodes": "任务（episode）",
+        "innerloop, turned classes": "innerloop，旋转",
+        "the tutorial's cache": "教程代码的缓存",
+        "a mere copy": "单纯的复制",
+        "DataLoader, no workers": "DataLoader，不开子进程",
+        "DataLoader, 2 workers": "DataLoader，2 个子进程",
+        "over_cache": "缓存的倍数（/ 旋转）",
+        "share_head": "| 预设 | 采样，毫秒 | 整步，毫秒 | 占比 |",
+        "startup_head": "| 命令 | 秒 | 载入 |",
+        "accuracy_head": "| 验证准确率达到所需秒数 | {} | 每步毫秒 | 结束时 |",
+        "quick": "`quick` 配方",
+        "finn2017": "`finn2017` 预设",
+        "tutorial": "教程的循环",
+        "never": "{:.0f} 秒内未达到",
+    },
+}
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def table(head: str, rows: list[str], note: str = "") -> str:
+    lines = [head, "|---" * (head.count("|") - 1) + "|", *rows]
+    return "\n".join([*lines, "", *([note, ""] if note else [])])
+
+
+def note(text: str, report: dict[str, Any]) -> str:
+    """The sentence below a table, with the machine that it was measured on."""
+    machine = report["machine"]
+    return text.format(
+        seconds=report.get("seconds"),
+        processor=machine["processor"],
+        gflops=machine["matrix_product_gflops"],
+        torch=machine["torch"],
+    )
+
+
+def read_speed(name: str) -> dict[str, Any]:
+    """A report of `benchmarks.speed`, whose rate is the one that floors are reckoned with."""
+    report = read(name)
+    report["machine"]["matrix_product_gflops"] = round(best_rate(report["runs"]))
+    return report
+
+
+def speed(words: dict[str, str], result: str = "speed") -> str:
+    """All contestants on all workloads."""
+    report = read_speed(result)
+    runs = report["runs"]
+    names = list(
+        dict.fromkeys(n for w in runs.values() for o in w.values() for n in o["contestants"])
+    )
+    head = f"| {words['workload']} | {words['order']} | {' | '.join(names)} | {words['floor']} |"
+    rows = []
+    for workload, orders in runs.items():
+        for order, result in orders.items():
+            found = result["contestants"]
+            mine = found["innerloop"]["median"]
+            cells = []
+            for name in names:
+                row = found.get(name, {})
+                if "left_out" in row:
+                    cells.append(words["left_out"].format(words["18 GB"]))
+                elif "median" in row:
+                    mark = "*" if row.get("inexact") else ""
+                    times = "" if name == "innerloop" else f" ({row['median'] / mine:.1f}x)"
+                    ms = 1000 * row["median"]
+                    cells.append(f"{ms:,.{0 if ms >= 10 else 2}f}{mark}{times}")
+                else:
+                    cells.append("")
+            shown = " | ".join([workload, words[order], *cells, f"{result['times_the_floor']:.2f}"])
+            rows.append(f"| {shown} |")
+    text = words["note_gpu"].format(gpu=report["gpu"]) if "gpu" in report else words["note"]
+    return table(head, rows, note(text, report))
+
+
+def speed_gpu(words: dict[str, str]) -> str:
+    """The same on a GPU."""
+    return speed(words, "speed-gpu")
+
+
+def precision(words: dict[str, str]) -> str:
+    """Accuracy and speed of a training with less exact products on a GPU."""
+    report = read("precision")
+    rows = []
+    for name, runs in report["runs"].items():
+        found = [f"{100 * r['accuracy']:.2f} ± {100 * r['ci95']:.2f}" for r in runs]
+        ms = " / ".join(f"{r['ms_per_iteration']:.2f}" for r in runs)
+        rows.append(f"| `{name}` | {' / '.join(found)} | {ms} |")
+    text = words["precision_note"].format(iterations=report["iterations"], gpu=report["gpu"])
+    return table(words["precision_head"], rows, note(text, report))
+
+
+def speed_avx512(words: dict[str, str]) -> str:
+    """The same on a machine whose processor has AVX-512."""
+    return speed(words, "speed-avx512")
+
+
+def speed_short(words: dict[str, str]) -> str:
+    """Ours beside the fastest of the others, first and second order in one cell."""
+    report = read_speed("speed")
+    others = (
+        "faster_than_the_best_other",
+        "faster_than_the_best_task_by_task",
+        "faster_than_the_tutorial",
+    )
+    rows = []
+    for workload, orders in report["runs"].items():
+        mine = [result["contestants"]["innerloop"]["median"] for result in orders.values()]
+        cells = [words[workload], " / ".join(f"{1000 * seconds:,.0f}" for seconds in mine)]
+        for key in others:
+            marks = key == "faster_than_the_best_other"
+            cells.append(
+                " / ".join(
+                    f"{r[key]:.1f}x{'*' if marks and fastest_is_inexact(r) else ''}"
+                    for r in orders.values()
+                    if key in r
+                )
+            )
+        rows.append(f"| {' | '.join(cells)} |")
+    return table(words["short_head"], rows, note(words["short_note"], report))
+
+
+def fastest_is_inexact(result: dict[str, Any]) -> bool:
+    """Whether the fastest of the others computes another gradient."""
+    others = [
+        row for n, row in result["contestants"].items() if n != "innerloop" and "median" in row
+    ]
+    return bool(min(others, key=lambda row: row["median"]).get("inexact"))
+
+
+def scaling(words: dict[str, str]) -> str:
+    runs = read("scaling")["runs"]
+    rows = []
+    for kind in ("one", "strong", "weak"):
+        r = runs[kind]
+        cells = [str(r["processes"]), str(r["tasks"]), f"{1000 * r['step_seconds']:.0f}"]
+        cells += [f"{1000 * r['reduce_seconds']:.1f}", words[kind].format(**r)]
+        rows.append(f"| {' | '.join(cells)} |")
+    return table(words["scaling_head"], rows)
+
+
+def scaling_prediction(words: dict[str, str]) -> str:
+    steps = read("scaling")["runs"]["predictions"]["steps"]
+    counts = list(next(iter(steps.values())))
+    head = words["prediction_head"].format(
+        " | ".join(words["gpus"].format(f"{int(n):,}") for n in counts)
+    )
+    rows = [
+        f"| {1000 * float(step):.3g} | {' | '.join(f'{e:.0%}' for e in of.values())} |"
+        for step, of in steps.items()
+    ]
+    return table(head, rows)
+
+
+def sampling(words: dict[str, str]) -> str:
+    runs = {name: run for name, run in read("sampling")["runs"].items() if name != "steps"}
+    names = list(next(iter(runs.values()))["contestants"])
+    shown = [words.get(name, name) for name in names]
+    head = f"| {words['episodes']} | {' | '.join(shown)} | {words['over_cache']} |"
+    rows = []
+    for setting, run in runs.items():
+        cells = [f"{run['contestants'][name]['episodes_per_second']:,}" for name in names]
+        ratio = f"{run['times_the_tutorial']:.1f} / {run['times_the_tutorial_turned']:.1f}"
+        rows.append(f"| {' | '.join([setting, *cells, ratio])} |")
+    return table(head, rows)
+
+
+def sampling_share(words: dict[str, str]) -> str:
+    rows = [
+        f"| `{preset}` | {row['sampling_ms']:.2f} | {row['step_ms']:.1f} | {row['share']:.2%} |"
+        for preset, row in read("sampling")["runs"]["steps"].items()
+    ]
+    return table(words["share_head"], rows)
+
+
+def startup(words: dict[str, str]) -> str:
+    rows = [
+        f"| `{command}` | {row['median']:.2f} | {', '.join(row['imports'])} |"
+        for command, row in read("startup")["runs"].items()
+    ]
+    return table(words["startup_head"], rows)
+
+
+def time_to_accuracy(words: dict[str, str]) -> str:
+    runs = read("time_to_accuracy")["runs"]
+    rows = []
+    for name, run in runs.items():
+        reached = run["seconds_to"].values()
+        never = words["never"].format(run["limit_seconds"])
+        cells = [never if seconds is None else f"{seconds:.1f}" for seconds in reached]
+        cells += [f"{run['ms_per_iteration']:.0f}", f"{run['points'][-1]['accuracy']:.3f}"]
+        rows.append(f"| {' | '.join([words[name], *cells])} |")
+    levels = " | ".join(next(iter(runs.values()))["seconds_to"])
+    return table(words["accuracy_head"].format(levels), rows)
+
+
+def tables(language: str) -> dict[str, Callable[[Any], str]]:
+    """By the name of the table; what is given is not looked at."""
+    words = WORDS[language]
+    made = (
+        speed,
+        speed_avx512,
+        speed_gpu,
+        precision,
+        speed_short,
+        scaling,
+        scaling_prediction,
+        sampling,
+        sampling_share,
+        startup,
+        time_to_accuracy,
+    )
+    return {make.__name__: lambda _, make=make: make(words) for make in made}

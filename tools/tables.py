@@ -1,0 +1,268 @@
+"""Write the tables of README and docs from the result files: `python -m tools.tables`.
+
+A table stands between `<!-- table NAME: ... -->` and `<!-- end of table -->`; a test holds
+the pages and the result files together.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from innerloop.training.report import format_result
+from tools import bug_tables, reproduction_tables, speed_tables, trial_tables
+from tools.speed_tables import note
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = [
+    "README.md",
+    "README.zh.md",
+    *sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*/**/*.md")),
+]
+MARK = re.compile(r"(<!-- table (\w+): [^\n]* -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+WORDS = {
+    "en": {
+        "recipe_head": "| recipe | settings that differ | iterations | validation accuracy |",
+        "head": "| trained on | tested on | training | transductive | support |",
+        "omniglot": "Omniglot, 1,100 characters",
+        "glyphs": "glyphs alone, no real image",
+        "test": "Omniglot, 423 characters",
+        "glyph_test": "{} unseen glyphs",
+        "seconds": "{} s",
+        "default": "default run, {} s",
+        "tutorial": "`tutorial` preset, {} iterations, seed {}",
+        "tutorial_on": "Omniglot, 1,200 characters",
+        "machine": (
+            "Measured on two threads of an {processor} ({gflops} GFLOP/s in a float32 matrix "
+            "product), PyTorch {torch}. 5-way 1-shot, 15 queries a class, no rotation at test, "
+            "seed 0 unless said."
+        ),
+        "algorithms_head": (
+            "| algorithm | 5-way 1-shot, transductive | 5-way, support "
+            "| 20-way 1-shot, transductive | outer steps, 5- / 20-way | ms a step "
+            "| numbers adapted | memory of training, MB |"
+        ),
+        "algorithms_note": (
+            "Accuracy in % on the 423 test characters of split `tutorial`, 600 tasks, 95% "
+            "interval over tasks, classes not turned, one seed; 15 queries a class at 5-way, "
+            "5 at 20-way. "
+            "{seconds} seconds of training each on two threads of an {processor} "
+            "({gflops} GFLOP/s), PyTorch {torch}. Numbers adapted: what the inner loop changes, "
+            "at 5- / 20-way. "
+            "Memory: peak of the process in training less what it was before, at 5- / 20-way."
+        ),
+        "per_step": (
+            "With the running statistics of each inner step (`bn: per_step`), which make each "
+            "prediction independent of the other queries, the same 5-way run reaches {}."
+        ),
+        "memory_head": (
+            "| inner steps | reverse mode, MB | mixed mode, MB | mixed, task by task, MB "
+            "| `higher`, task by task, MB | reverse, s | mixed, s | mixed, task by task, s "
+            "| `higher`, s |"
+        ),
+        "memory_note": (
+            "4 tasks, 5-way 1-shot, 15 queries a class, Conv4 with 64 filters, 28 x 28. *Task by "
+            "task*: the graph of one task at a time (`chunk_size: 1`), otherwise those of all "
+            "four. `python -m benchmarks.memory`, two threads of an {processor}."
+        ),
+        "sinusoid_head": "| network | K | inner rate | before | after 1 step | after 10 steps |",
+        "pre-trained": "pre-trained",
+        "sinusoid_note": (
+            "Mean squared error over {tasks} test tasks, 100 queries each, 95% interval over "
+            "tasks; {iterations} outer steps, one seed (`python -m benchmarks.sinusoid`)."
+        ),
+    },
+    "zh": {
+        "recipe_head": "| 配方 | 不同的设置 | 迭代次数 | 验证准确率 |",
+        "head": "| 训练数据 | 测试数据 | 训练量 | 直推式（transductive）| 仅支持集（support）|",
+        "omniglot": "Omniglot，1,100 个字符",
+        "glyphs": "仅 glyphs，不用任何真实图像",
+        "test": "Omniglot，423 个字符",
+        "glyph_test": "{} 个未见过的 glyphs",
+        "seconds": "{} 秒",
+        "default": "默认运行，{} 秒",
+        "tutorial": "`tutorial` 预设，{} 次迭代，种子 {}",
+        "tutorial_on": "Omniglot，1,200 个字符",
+        "machine": (
+            "在 {processor} 的两个线程上测得（float32 矩阵乘法 {gflops} GFLOP/s），"
+            "PyTorch {torch}。"
+            "5-way 1-shot，每类 15 个查询样本，测试时不旋转，未注明时种子为 0。"
+        ),
+        "algorithms_head": (
+            "| 算法 | 5-way 1-shot，直推式（transductive）| 5-way，仅支持集（support）"
+            "| 20-way 1-shot，直推式 | 外循环步数，5- / 20-way | 每步毫秒 "
+            "| 被适应的参数个数 | 训练内存，MB |"
+        ),
+        "algorithms_note": (
+            "`tutorial` 划分的 423 个测试字符上的准确率（%），600 个任务，95% 置信区间按任务计算，"
+            "测试类别不旋转，单一种子；5-way 每类 15 个查询样本，20-way 每类 5 个。"
+            "每行训练 {seconds} 秒，{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
+            "被适应的参数个数：内循环所改变的，分别为 5- / 20-way。"
+            "内存：训练时进程的峰值减去训练前的占用，分别为 5- / 20-way。"
+        ),
+        "per_step": (
+            "用每一步的滑动统计量（`bn: per_step`，预测不依赖其他查询样本），"
+            "同一个 5-way 运行达到 {}。"
+        ),
+        "memory_head": (
+            "| 内循环步数 | 反向模式，MB | 混合模式，MB | 混合，逐个任务，MB "
+            "| `higher`，逐个任务，MB | 反向，秒 | 混合，秒 | 混合，逐个任务，秒 | `higher`，秒 |"
+        ),
+        "memory_note": (
+            "4 个任务，5-way 1-shot，每类 15 个查询样本，64 个卷积核的 Conv4，28 x 28。"
+            "逐个任务：同一时刻只保留一个任务的计算图（`chunk_size: 1`），否则保留全部四个任务的。"
+            "`python -m benchmarks.memory`，{processor} 的两个线程。"
+        ),
+        "sinusoid_head": "| 网络 | K | 内循环学习率 | 适应前 | 1 步后 | 10 步后 |",
+        "pre-trained": "预训练",
+        "sinusoid_note": (
+            "{tasks} 个测试任务上的均方误差，每个任务 100 个查询点，95% 置信区间按任务计算；"
+            "{iterations} 个外循环步，单一种子（`python -m benchmarks.sinusoid`）。"
+        ),
+    },
+}
+
+
+def percent(result: dict[str, Any] | None) -> str:
+    """`97.31 ± 0.28`, or nothing."""
+    if result is None:
+        return ""
+    return f"{100 * result['accuracy']:.2f} ± {100 * result['ci95']:.2f}"
+
+
+def recipe_table(words: dict[str, str]) -> str:
+    """The quick recipe beside what it was chosen from."""
+    runs = json.loads((RESULTS / "recipe.json").read_text())["runs"]
+    lines = [words["recipe_head"], "|---|---|---|---|"]
+    for name, r in runs.items():
+        shown = ", ".join(f"`{k}: {json.dumps(v)}`" for k, v in r["settings"].items())
+        lines.append(f"| {name} | {shown} | {r['iterations']:,} | {percent(r)} |")
+    return "\n".join([*lines, ""])
+
+
+def results_table(words: dict[str, str]) -> str:
+    """What README shows."""
+    quick, glyphs, tutorial = (
+        json.loads((RESULTS / f"{name}.json").read_text())
+        for name in ("quick", "glyphs", "tutorial")
+    )
+    rows = []
+    for seconds, r in quick["runs"].items():
+        training = words["seconds"].format(seconds)
+        rows.append((words["omniglot"], words["test"], training, r, r["support"]))
+    for name, r in glyphs["runs"].items():
+        length = words["default" if name == "default" else "seconds"]
+        training = length.format(f"{r['seconds']:.0f}")
+        unseen = words["glyph_test"].format(r["protocol"]["classes"])
+        rows.append((words["glyphs"], unseen, training, r, None))
+        omniglot = r["omniglot_transductive"], r["omniglot_support"]
+        rows.append((words["glyphs"], words["test"], training, *omniglot))
+    for r in tutorial["runs"].values():
+        training = words["tutorial"].format(r["iterations"], r["seed"])
+        rows.append((words["tutorial_on"], words["test"], training, r, None))
+    lines = [words["head"], "|---|---|---|---|---|"]
+    lines += [f"| {a} | {b} | {c} | {percent(d)} | {percent(e)} |" for a, b, c, d, e in rows]
+    return "\n".join([*lines, "", note(words["machine"], quick), ""])
+
+
+# The rows of the table of all algorithms that belong on an algorithm's own page.
+PAGE_ROWS = {
+    "maml": ("MAML", "MAML, first order", "MAML, untrained"),
+    "anil": ("ANIL", "BOIL"),
+    "reptile": ("Reptile",),
+    "metasgd": ("Meta-SGD",),
+    "mamlpp": ("MAML++",),
+    "imaml": ("iMAML",),
+    "protonet": ("ProtoNet",),
+    "finetune": ("fine-tuning",),
+}
+
+
+def algorithms_table(words: dict[str, str], rows: tuple[str, ...] | None = None) -> str:
+    """All algorithms, or some of them, at 5-way and 20-way."""
+    report = json.loads((RESULTS / "algorithms.json").read_text())
+    lines = [words["algorithms_head"], "|---" * 8 + "|"]
+    for name in rows or report["runs"]:
+        five, twenty = (report["runs"][name][s] for s in ("5-way 1-shot", "20-way 1-shot"))
+        both = [
+            f"{five['iterations']:,} / {twenty['iterations']:,}",
+            f"{five['ms_per_iteration']:.0f} / {twenty['ms_per_iteration']:.0f}",
+            f"{five['adapted']:,} / {twenty['adapted']:,}",
+            f"{five['training_bytes'] / 2**20:.0f} / {twenty['training_bytes'] / 2**20:.0f}",
+        ]
+        if "untrained" in name:
+            both[1] = both[3] = ""
+        cells = [name, percent(five), percent(five["support"]), percent(twenty), *both]
+        lines.append(f"| {' | '.join(cells)} |")
+        if rows and "per_step" in five:
+            lines += ["", words["per_step"].format(percent(five["per_step"]))]
+    if rows:
+        return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", note(words["algorithms_note"], report), ""])
+
+
+def memory_table(words: dict[str, str]) -> str:
+    """Peak memory and time of a second-order meta-gradient against inner steps."""
+    report = json.loads((RESULTS / "memory.json").read_text())
+    runs = report["runs"]
+    lines = [words["memory_head"], "|---" * (1 + 2 * len(runs)) + "|"]
+    for steps in runs["reverse"]:
+        points = [way[steps] for way in runs.values()]
+        cells = [f"{r['bytes'] / 2**20:,.0f}" for r in points]
+        cells += [f"{r['seconds']:.2f}" for r in points]
+        lines.append(f"| {steps} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", note(words["memory_note"], report), ""])
+
+
+def sinusoid_table(words: dict[str, str]) -> str:
+    """MAML and the pre-trained network on sine waves."""
+    runs = json.loads((RESULTS / "sinusoid.json").read_text())["runs"]
+    lines = [words["sinusoid_head"], "|---" * 6 + "|"]
+    for name, r in runs.items():
+        cells = [name.split(",")[0].replace("pre-trained", words["pre-trained"])]
+        cells += [str(r["protocol"]["k_shot"]), str(r["inner_lr"])]
+        cells += [f"{r['loss_per_step'][i]:.3f} ± {r['ci95_per_step'][i]:.3f}" for i in (0, 1, 10)]
+        lines.append(f"| {' | '.join(cells)} |")
+    first = next(iter(runs.values()))
+    text = words["sinusoid_note"].format(
+        tasks=first["protocol"]["tasks"], iterations=f"{first['iterations']:,}"
+    )
+    return "\n".join([*lines, "", text, ""])
+
+
+def first_run(_: dict[str, str]) -> str:
+    """What the default run prints at its end."""
+    result = json.loads((RESULTS / "glyphs.json").read_text())["runs"]["default"]
+    return f"```text\n{format_result({**result, 'metric': 'accuracy'})}\n```\n"
+
+
+def filled(page: str) -> str:
+    """The text of a page with its table made anew."""
+    text = (ROOT / page).read_text("utf-8")
+    language = "zh" if "zh" in page else "en"
+    words = WORDS[language]
+    tables: dict[str, Callable[[dict[str, str]], str]] = {
+        "results": results_table,
+        "first_run": first_run,
+        "recipe": recipe_table,
+        "algorithms": algorithms_table,
+        "memory": memory_table,
+        "sinusoid": sinusoid_table,
+        **speed_tables.tables(language),
+        **trial_tables.tables(language),
+        **bug_tables.tables(language),
+        **reproduction_tables.tables(language),
+        **{f"algorithm_{k}": partial(algorithms_table, rows=v) for k, v in PAGE_ROWS.items()},
+    }
+    return MARK.sub(lambda m: f"{m[1]}\n{tables[m[2]](words)}\n{m[3]}", text)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        (ROOT / page).write_text(filled(page), "utf-8")
