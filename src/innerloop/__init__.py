@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from innerloop import renamed
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -89,6 +91,9 @@ __all__ = [
     "train",
 ]
 
+renamed.install()
+_old_name = renamed.forward(__name__)
+
 
 def __getattr__(name: str) -> Any:
     if name in ("data", "models"):
@@ -97,7 +102,7 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"innerloop.{_HOME[name]}"), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"module 'innerloop' has no attribute {name!r}")
+    return _old_name(name)
 
 
 def __dir__() -> list[str]:

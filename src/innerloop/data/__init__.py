@@ -13,6 +13,7 @@ from innerloop.data.random_images import random_images
 from innerloop.data.sheet import contact_sheet
 from innerloop.data.splits import available_splits, split_classes
 from innerloop.errors import UserError
+from innerloop.renamed import forward
 
 __all__ = [
     "ImageClasses",
@@ -25,6 +26,8 @@ __all__ = [
     "random_images",
     "split_classes",
 ]
+
+__getattr__ = forward(__name__)
 
 NAMES = ("omniglot", "glyphs", "random")
 

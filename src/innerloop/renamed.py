@@ -1,0 +1,162 @@
+"""The import paths of version 0.1.0: they go on working, and say what the new ones are.
+
+`install` puts a finder before Python's own.  It answers for the names in `MODULES` alone, so that
+`import innerloop.trainer` and `from innerloop.trainer import train` work as before.  Packages give
+their old names through `forward`.  Each old name warns once, at the line that uses it.
+
+This module is loaded with `innerloop` itself and must import nothing that is slow.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import FrameType, ModuleType
+from typing import Any
+
+# Old module: the modules that have its names now.  With one of them, the old name is that very
+# module; with several, it is a module that looks its names up in them.
+MODULES: dict[str, tuple[str, ...]] = {
+    "innerloop.allocator": ("innerloop.ops.allocator",),
+    "innerloop.checkpoint": ("innerloop.runs.checkpoint",),
+    "innerloop.comparison": ("innerloop.plots.comparison",),
+    "innerloop.counter": ("innerloop.tasks.counter",),
+    "innerloop.data.sinusoid": ("innerloop.tasks.sinusoid",),
+    "innerloop.distributed": ("innerloop.training.distributed",),
+    "innerloop.episodes": ("innerloop.tasks.episodes",),
+    "innerloop.fused": ("innerloop.ops.autograd",),
+    "innerloop.fused.block": ("innerloop.ops.autograd.block",),
+    "innerloop.fused.convolution": ("innerloop.ops.autograd.convolution",),
+    "innerloop.fused.layout": ("innerloop.ops.autograd.layout",),
+    "innerloop.fused.norm": ("innerloop.ops.autograd.norm",),
+    "innerloop.kernels": ("innerloop.ops.kernels",),
+    "innerloop.kernels.gpu": ("innerloop.ops.gpu.operators",),
+    "innerloop.kernels.norm_tiles": ("innerloop.ops.gpu.norm_tiles",),
+    "innerloop.kernels.tiles": ("innerloop.ops.gpu.tiles",),
+    "innerloop.loading": ("innerloop.runs.loading",),
+    "innerloop.precision": ("innerloop.ops.precision",),
+    "innerloop.recorded": ("innerloop.training.recorded",),
+    "innerloop.report": ("innerloop.training.report",),
+    "innerloop.run_folder": ("innerloop.runs.folder",),
+    "innerloop.sampler": ("innerloop.tasks.sampler",),
+    "innerloop.tensorboard": ("innerloop.training.tensorboard",),
+    "innerloop.trainer": ("innerloop.training.trainer",),
+}
+
+# Modules that are packages now: where the names went that their `__init__.py` no longer has.
+# (`innerloop.ops` still has all of its own.)
+NAMES: dict[str, dict[str, str]] = {
+    "innerloop.plots": dict.fromkeys(
+        "BLUE GREEN GREY ORANGE RED draw_episode draw_wave plot_adaptation plot_run save".split(),
+        "innerloop.plots.figures",
+    ),
+    "innerloop.runs": dict.fromkeys(
+        "DEPTH find_runs read_metrics read_results summary".split(), "innerloop.runs.listing"
+    ),
+}
+
+# Files whose frames stand between a user's line and the warning.
+_BETWEEN = (__file__, importlib.__file__, "<frozen importlib._bootstrap>")
+
+
+def install() -> None:
+    """Let Python's `import` find the old modules."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        # Before the others: `innerloop.fused` is `innerloop.ops.autograd`, in whose folder they
+        # would find `norm.py` and load it a second time as `innerloop.fused.norm`.
+        sys.meta_path.insert(0, _Finder())
+
+
+def forward(package: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a package with old submodules or old names."""
+
+    def __getattr__(name: str) -> Any:
+        old = f"{package}.{name}"
+        if old in MODULES:
+            return importlib.import_module(old)
+        if home := NAMES.get(package, {}).get(name):
+            _warn(old, f"{home}.{name}")
+            value = getattr(importlib.import_module(home), name)
+            setattr(sys.modules[package], name, value)
+            return value
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return __getattr__
+
+
+class _Finder:
+    """Finds old modules, and loads the new ones in their stead."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name not in MODULES:
+            return None
+        return ModuleSpec(name, self, is_package=_children(name))  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """None for an ordinary module, except where names come from more than one place."""
+        several = len(MODULES[spec.name]) > 1 or _children(spec.name)
+        return _Moved(spec.name) if several else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        homes = MODULES[module.__name__]
+        _warn(module.__name__, " and ".join(homes))
+        found = [importlib.import_module(home) for home in homes]
+        if isinstance(module, _Moved):
+            module.homes = found
+            module.__all__ = sorted({name for home in found for name in _public(home)})
+        else:
+            # The import system hands out what stands here afterwards.
+            sys.modules[module.__name__] = found[0]
+
+
+class _Moved(ModuleType):
+    """An old module whose names are in several modules now, or that had submodules."""
+
+    homes: list[ModuleType]
+    __all__: list[str]
+
+    def __getattr__(self, name: str) -> Any:
+        if f"{self.__name__}.{name}" in MODULES:
+            return importlib.import_module(f"{self.__name__}.{name}")
+        if not name.startswith("__"):
+            for home in self.homes:
+                if hasattr(home, name):
+                    return getattr(home, name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+    def __dir__(self) -> list[str]:
+        return self.__all__
+
+
+def _children(name: str) -> bool:
+    return any(other.startswith(f"{name}.") for other in MODULES)
+
+
+def _public(module: ModuleType) -> list[str]:
+    return getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
+
+
+def _warn(old: str, new: str) -> None:
+    """Warn at the line of the user, past the frames of the import system and of this package."""
+    frame = sys._getframe(1)
+    while (caller := frame.f_back) and (frame.f_code.co_filename in _BETWEEN or _is_root(frame)):
+        frame = caller
+    # Not `warnings.warn`, which counts frames in a way of its own where imports are among them.
+    warnings.warn_explicit(
+        f"{old} has moved: use {new} instead",
+        DeprecationWarning,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        frame.f_globals.get("__name__", "<unknown>"),
+        frame.f_globals.setdefault("__warningregistry__", {}),
+    )
+
+
+def _is_root(frame: FrameType) -> bool:
+    """Whether it is the `__getattr__` of `innerloop` itself, which asks that of `forward`."""
+    return frame.f_globals.get("__name__") == "innerloop"
