@@ -65,7 +65,7 @@ class PeakReport(TerminalReport):
         self.highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def adapted(run: innerloop.training.trainer.Run, n_way: int) -> int:
+def adapted(run: innerloop.training.run.Run, n_way: int) -> int:
     """How many numbers the inner loop changes."""
     names = getattr(run.algorithm, "adapted_names", [])
     weights = run.algorithm.fast_weights(run.params, n_way)

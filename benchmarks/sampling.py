@@ -32,7 +32,7 @@ from innerloop.data.base import ImageClasses
 from innerloop.data.splits import split_classes
 from innerloop.ops.allocator import keep_memory
 from innerloop.runs.folder import new_state
-from innerloop.training.trainer import apply_gradient
+from innerloop.training.loop import apply_gradient
 
 ROUNDS = 10
 # Of each contestant in a round: the tutorial's cache is filled for every ten of them.

@@ -31,7 +31,7 @@ from innerloop.config import TrainConfig
 from innerloop.models import TutorialConv
 from innerloop.ops.allocator import keep_memory
 from innerloop.runs.folder import new_state
-from innerloop.training.trainer import apply_gradient, progress, set_learning_rate
+from innerloop.training.loop import apply_gradient, progress, set_learning_rate
 
 LEVELS = (0.80, 0.90, 0.95, 0.98)
 TASKS = 200

@@ -36,7 +36,7 @@ from innerloop.runs.checkpoint import read_tensors
 # What a process server imports once for all processes.
 PRELOADED = [
     "innerloop.cli.train",
-    "innerloop.training.trainer",
+    "innerloop.training.run",
     "innerloop.plots.figures",
     "torch._dynamo",  # which PyTorch's optimisers import when first made
 ]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from innerloop.tasks.episodes import Episodes
     from innerloop.tasks.sampler import EpisodeSampler
     from innerloop.tasks.sinusoid import SinusoidSampler
-    from innerloop.training.trainer import resume, train
+    from innerloop.training.run import resume, train
 
 _HOME = {
     "ANIL": "algorithms",
@@ -59,8 +59,8 @@ _HOME = {
     "evaluate": "evaluation",
     "load": "runs.loading",
     "pretrained_names": "runs.loading",
-    "resume": "training.trainer",
-    "train": "training.trainer",
+    "resume": "training.run",
+    "train": "training.run",
 }
 
 __all__ = [

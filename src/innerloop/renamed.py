@@ -43,7 +43,11 @@ MODULES: dict[str, tuple[str, ...]] = {
     "innerloop.run_folder": ("innerloop.runs.folder",),
     "innerloop.sampler": ("innerloop.tasks.sampler",),
     "innerloop.tensorboard": ("innerloop.training.tensorboard",),
-    "innerloop.trainer": ("innerloop.training.trainer",),
+    "innerloop.trainer": (
+        "innerloop.training.run",
+        "innerloop.training.loop",
+        "innerloop.training.signals",
+    ),
 }
 
 # Modules that are packages now: where the names went that their `__init__.py` no longer has.

@@ -193,7 +193,7 @@ from types import SimpleNamespace
 import torch
 import torch.distributed as dist
 import innerloop
-from innerloop.training import trainer
+from innerloop.training import loop
 from innerloop.training.distributed import World
 
 folder, settings, rank = Path(sys.argv[1]), json.loads(sys.argv[2]), int(os.environ["RANK"])
@@ -245,7 +245,7 @@ reduced = []
 real = dist.all_reduce
 dist.all_reduce = lambda *a, **k: (reduced.append(1), real(*a, **k))
 # The clock of rank 1 runs twice as fast.
-trainer.time = SimpleNamespace(monotonic=lambda: (1 + rank) * time.monotonic())
+loop.time = SimpleNamespace(monotonic=lambda: (1 + rank) * time.monotonic())
 found["runs"] = []
 for name, changes in (("timed", {"max_seconds": 0.5, "iterations": 10**6}), ("second", {})):
     reduced.clear()

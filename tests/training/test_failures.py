@@ -85,7 +85,7 @@ def test_metrics_on_a_full_disk(trial, tmp_path, monkeypatch):
 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("innerloop.training.trainer.append_line", full)
+        patch.setattr("innerloop.training.loop.append_line", full)
         with pytest.raises(UserError, match="No space left"):
             innerloop.train(innerloop.TrainConfig.from_file(trial.config), out=run)
     innerloop.resume(run)

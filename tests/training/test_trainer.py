@@ -19,10 +19,10 @@ from innerloop.build import build_samplers
 from innerloop.data.base import ImageClasses
 from innerloop.files import held
 from innerloop.runs.checkpoint import read_tensors, write_tensors
-from innerloop.runs.folder import checkpoints
+from innerloop.runs.folder import checkpoints, new_state
 from innerloop.runs.loading import load_for
+from innerloop.training.loop import ASK_AFTER, progress, set_learning_rate
 from innerloop.training.report import SilentReport
-from innerloop.training.trainer import ASK_AFTER, new_state, progress, set_learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -447,7 +447,7 @@ def test_the_last_few_checkpoints_are_kept_until_the_run_has_ended(array, tmp_pa
 
 
 def test_between_far_validations_checkpoints_follow_the_clock(array, tmp_path, monkeypatch):
-    monkeypatch.setattr("innerloop.training.trainer.SAVE_AFTER", 0.0)
+    monkeypatch.setattr("innerloop.training.loop.SAVE_AFTER", 0.0)
     changes = settings(array, val_every=12)
     whole = innerloop.train(out=tmp_path / "whole", **changes).folder
     folder = innerloop.train(out=tmp_path / "s", report=StopAt(6), **changes).folder
@@ -477,7 +477,7 @@ def test_what_a_killed_process_left_half_written_is_removed(array, tmp_path):
 
 def test_a_clock_that_goes_backwards_does_not_take_the_run_back(array, tmp_path, monkeypatch):
     times = iter(range(10**6, 0, -1))
-    monkeypatch.setattr("innerloop.training.trainer.time.monotonic", lambda: float(next(times)))
+    monkeypatch.setattr("innerloop.training.loop.time.monotonic", lambda: float(next(times)))
     monkeypatch.setattr("time.time", lambda: float(next(times)))
     folder = innerloop.train(out=tmp_path / "s", report=StopAt(5), **settings(array)).folder
     innerloop.resume(folder)
@@ -623,7 +623,7 @@ def test_a_folder_called_like_a_data_set_does_not_replace_it(tmp_path, monkeypat
 
 
 def test_default_folders_are_taken_at_once(tmp_path, monkeypatch):
-    from innerloop.training.trainer import new_folder
+    from innerloop.runs.folder import new_folder
 
     monkeypatch.chdir(tmp_path)
     names = [new_folder(None, TrainConfig()).name for _ in range(3)]

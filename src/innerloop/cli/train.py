@@ -73,8 +73,8 @@ def _main(argv: list[str]) -> int:
     # PyTorch takes seconds to import, which --help should not wait for.
     from innerloop.ops.allocator import keep_memory
     from innerloop.training.report import Report, TerminalReport
+    from innerloop.training.run import resume, train
     from innerloop.training.tensorboard import TensorBoardReport
-    from innerloop.training.trainer import resume, train
 
     keep_memory()
     report: Report = TerminalReport()

@@ -1,0 +1,214 @@
+"""The one meta-training loop."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from innerloop.algorithms.base import Algorithm
+from innerloop.config import TrainConfig
+from innerloop.errors import UserError
+from innerloop.evaluation import evaluate
+from innerloop.files import append_line
+from innerloop.functional import Params
+from innerloop.runs.folder import METRICS, State, save_model, save_state
+from innerloop.tasks.sampler import TaskSampler
+from innerloop.training.distributed import World
+from innerloop.training.recorded import RecordedMetaGradient
+from innerloop.training.report import Report
+
+# Seconds between two checkpoints at most: validations may be far apart.
+SAVE_AFTER = 300.0
+# Iterations between two questions of how it goes.  Each answer of a GPU is a wait, in which
+# the processor does not prepare what is next.
+ASK_AFTER = {"cuda": 50}
+
+
+def meta_train(
+    config: TrainConfig,
+    folder: Path,
+    algorithm: Algorithm,
+    samplers: dict[str, TaskSampler],
+    state: State,
+    report: Report,
+    stop: threading.Event,
+    world: World,
+) -> bool:
+    """The loop: episodes, meta-gradient, outer step; validate and checkpoint now and then.
+
+    Changes `state`.  Ends after `config.iterations`, after `config.max_seconds`,
+    or after the iteration in which `stop` is set, in this process or another.
+
+    Returns:
+        Whether it was stopped.
+
+    Raises:
+        UserError: the loss or the gradient is no longer a finite number.
+    """
+    tasks = config.meta_batch_size
+    share = world.share(tasks)
+    meta_gradient = RecordedMetaGradient(algorithm, report.warning)
+    ask_after = ASK_AFTER.get(torch.device(config.device).type, 1)
+    # What is known of the latest iterations once the device is asked: loss and length of gradient.
+    waiting: list[Tensor] = []
+    saved = time.monotonic()
+    started = saved - state.seconds
+    stopping = False
+    while progress(config, state) < 1 and not stopping:
+        before = time.monotonic()
+        set_learning_rate(config, state)
+        episodes = samplers["train"].batch(state.iteration * tasks + share.start, len(share))
+        grads, metrics = meta_gradient(state.params, episodes, progress(config, state))
+        # No machine's clock may take a run back.
+        seconds = max(state.seconds, time.monotonic() - started)
+        # Asked once an iteration, so that none ends the loop without being saved.
+        grads, metrics, state.seconds, stopping = world.mean(
+            len(share) / tasks, grads, metrics, seconds, stop.is_set()
+        )
+        state.iteration += 1
+        waiting.append(torch.stack([metrics["loss"], get_total_norm(grads.values())]))
+        due = state.iteration % config.val_every == 0 or progress(config, state) >= 1
+        saving = due or stopping or time.monotonic() - saved > SAVE_AFTER
+        if saving or len(waiting) >= ask_after:
+            found = torch.stack(waiting).tolist()
+            waiting.clear()
+            first = state.iteration - len(found)
+            check_finite(found, first, grads, folder)
+            for iteration, (loss, _) in enumerate(found, first + 1):
+                state.losses.append(loss)
+                report.step(iteration, loss, progress(config, state))
+        apply_gradient(config, algorithm, state, grads)
+        state.step_seconds += max(0.0, time.monotonic() - before)
+        if saving:
+            check_weights(state, folder)
+        if due:
+            line = validate(config, algorithm, samplers.get("val"), state)
+            report.validated(line)
+            if world.is_main:
+                append_line(folder / METRICS, json.dumps(line))
+                save_model(folder, config, samplers["train"], state.best)
+        if saving:
+            if world.is_main:
+                save_state(folder, samplers["train"], state)
+            saved = time.monotonic()
+    return stopping
+
+
+def progress(config: TrainConfig, state: State) -> float:
+    """The share of the run that is done, 0 to 1: of the iterations or of the time."""
+    by_time = state.seconds / config.max_seconds if config.max_seconds else 0.0
+    return max(state.iteration / config.iterations, by_time)
+
+
+def set_learning_rate(config: TrainConfig, state: State) -> None:
+    """`meta_lr`; linear: down to 0; cosine: 5% of warm-up, then down to 1% of it."""
+    share = progress(config, state)
+    factor = 1.0
+    if config.schedule == "linear":
+        factor = 1 - share
+    elif config.schedule == "cosine":
+        warm_up = min(1.0, share / 0.05 + 0.1)
+        factor = warm_up * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
+    for group in state.optimizer.param_groups:
+        group["lr"] = config.meta_lr * factor
+
+
+def check_finite(
+    found: list[tuple[float, float]], first: int, gradient: Params, folder: Path
+) -> None:
+    """Raise a `UserError` when training has diverged; the last checkpoint stays as it is.
+
+    Args:
+        found: loss and length of the meta-gradient of each iteration from `first` on.
+        gradient: the meta-gradient of the last of them.
+    """
+    for iteration, (loss, length) in enumerate(found, first):
+        if not math.isfinite(loss):
+            raise _diverged(f"the loss of iteration {iteration} is {loss}", folder)
+        if not math.isfinite(length):
+            last = iteration == first + len(found) - 1
+            name = _not_finite(gradient) if last else None
+            what = f"the meta-gradient of {name}" if name else "the norm of the meta-gradient"
+            raise _diverged(f"{what} in iteration {iteration} is not finite", folder)
+
+
+def check_weights(state: State, folder: Path) -> None:
+    """Raise a `UserError` before weights that are no numbers become a checkpoint."""
+    if name := _not_finite(state.params):
+        raise _diverged(f"{name} after iteration {state.iteration} is not finite", folder)
+
+
+def _not_finite(tensors: Params) -> str | None:
+    """The name of the first tensor with an entry that is no finite number."""
+    return next((name for name, t in tensors.items() if not bool(t.isfinite().all())), None)
+
+
+def _diverged(what: str, folder: Path) -> UserError:
+    return UserError(
+        f"training diverged: {what}. Lower meta_lr or inner_lr, or set inner_max_norm to clip "
+        f"inner gradients. What was reached before is in {folder}"
+    )
+
+
+def apply_gradient(config: TrainConfig, algorithm: Algorithm, state: State, grads: Params) -> None:
+    """One outer step: the optimiser's on what is learnt, with the clipping asked for.
+
+    Running averages go a tenth of the way to the new value, as batch norm's usually do.
+    """
+    learnt = []
+    for name, p in state.params.items():
+        if name in algorithm.moving_averages:
+            p.sub_(0.1 * grads[name])
+        else:
+            p.grad = grads[name]
+            learnt.append(p)
+    if config.clip_value is not None:
+        torch.nn.utils.clip_grad_value_(learnt, config.clip_value)
+    if config.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(learnt, config.clip_norm)
+    state.optimizer.step()
+    for p in learnt:
+        p.grad = None
+
+
+def validate(
+    config: TrainConfig, algorithm: Algorithm, sampler: TaskSampler | None, state: State
+) -> dict[str, Any]:
+    """One line of metrics; keeps the weights if they are the best so far.
+
+    Without validation classes (`sampler` None) the latest weights count as the best.
+    """
+    line = {
+        "iteration": state.iteration,
+        "seconds": round(state.seconds, 2),
+        "loss": sum(state.losses) / len(state.losses),
+    }
+    state.losses.clear()
+    score = math.inf
+    if sampler is not None:
+        try:
+            result = evaluate(
+                algorithm,
+                state.params,
+                sampler,
+                tasks=config.val_tasks,
+                inner_steps=config.eval_inner_steps,
+                every_step=False,
+            )
+        except UserError as error:
+            raise UserError(f"in validation after iteration {state.iteration}: {error}") from error
+        metric = result["metric"]
+        line[f"val_{metric}"], line["val_ci95"] = result[metric], result["ci95"]
+        score = result[metric] if metric == "accuracy" else -result[metric]
+    if score >= state.best_score:
+        state.best = {name: p.clone() for name, p in state.params.items()}
+        state.best_iteration, state.best_score = state.iteration, score
+    return line

@@ -1,0 +1,44 @@
+"""Requests to stop: signals that end a run between two iterations."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+from innerloop.training.distributed import LostProcess
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """Within this context Ctrl-C, SIGTERM and SIGHUP set the event instead of breaking off.
+
+    A second Ctrl-C breaks off at once.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(number: int, frame: object) -> None:
+        # When one process has stopped, torchrun sends the others SIGTERM: no second Ctrl-C.
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    # A terminal that goes away; nohup has it ignored, which is to stay so.
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN:
+        numbers.append(hang_up)
+    before = {number: signal.signal(number, request) for number in numbers}
+    try:
+        yield stop
+    except LostProcess:
+        # torchrun is about to end this process too, which has yet to say why.
+        before.pop(signal.SIGTERM)
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
