@@ -15,7 +15,7 @@ import torch
 import innerloop
 from innerloop.functional import Params
 from innerloop.runs.loading import Loaded, load_for
-from innerloop.tasks.sampler import TaskSampler
+from innerloop.tasks.protocol import TaskSampler
 from research.arms import Experiment
 from research.suspects import PAPERS_START, WITHOUT_NORMS
 

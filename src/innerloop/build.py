@@ -21,7 +21,8 @@ from innerloop.data.base import ImageClasses
 from innerloop.data.splits import automatic_split, split_classes
 from innerloop.errors import UserError
 from innerloop.functional import mean_squared_error
-from innerloop.tasks.sampler import EpisodeSampler, TaskSampler
+from innerloop.tasks.protocol import TaskSampler
+from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.tasks.sinusoid import SinusoidSampler
 
 SINUSOID = "sinusoid"

@@ -13,7 +13,7 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.tasks.episodes import Episodes
-from innerloop.tasks.sampler import TaskSampler
+from innerloop.tasks.protocol import TaskSampler
 
 
 def evaluate(

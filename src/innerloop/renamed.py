@@ -41,7 +41,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "innerloop.recorded": ("innerloop.training.recorded",),
     "innerloop.report": ("innerloop.training.report",),
     "innerloop.run_folder": ("innerloop.runs.folder",),
-    "innerloop.sampler": ("innerloop.tasks.sampler",),
+    "innerloop.sampler": ("innerloop.tasks.sampler", "innerloop.tasks.protocol"),
     "innerloop.tensorboard": ("innerloop.training.tensorboard",),
     "innerloop.trainer": (
         "innerloop.training.run",

@@ -19,7 +19,8 @@ from innerloop.files import write_whole
 from innerloop.functional import Params
 from innerloop.runs.folder import METRICS, PICTURE, RESULTS
 from innerloop.tasks.episodes import Episodes
-from innerloop.tasks.sampler import EpisodeSampler, TaskSampler
+from innerloop.tasks.protocol import TaskSampler
+from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.tasks.sinusoid import SinusoidSampler
 
 # Colours that stay apart for colour-blind eyes (Okabe and Ito); meaning is never colour alone.

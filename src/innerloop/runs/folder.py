@@ -23,7 +23,7 @@ from innerloop.errors import UserError
 from innerloop.files import write_whole
 from innerloop.functional import Params
 from innerloop.runs.checkpoint import fill, read_tensors, write_tensors
-from innerloop.tasks.sampler import TaskSampler
+from innerloop.tasks.protocol import TaskSampler
 
 CONFIG, METRICS, CHECKPOINTS = "config.yaml", "metrics.jsonl", "checkpoints"
 MODEL, RESULTS, PICTURE = "model.safetensors", "results.json", "run.png"

@@ -28,7 +28,7 @@ from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.runs.checkpoint import fill, read_tensors
 from innerloop.runs.folder import CONFIG, MODEL
-from innerloop.tasks.sampler import TaskSampler
+from innerloop.tasks.protocol import TaskSampler
 
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from innerloop.errors import UserError, at_least, one_of
 from innerloop.ops import kernels
 from innerloop.tasks.counter import make_key, random_bits
 from innerloop.tasks.episodes import Episodes
+from innerloop.tasks.plan import Plan, _distinct, _reorder
 
 # Each random decision of an episode draws from a stream of its own.
 _CLASSES, _CLASS_ORDER, _POOLS, _IMAGES, _IMAGE_ORDER, _SUPPORT_ORDER, _QUERY_ORDER = range(7)
@@ -22,45 +23,6 @@ INPUTS = {
     "unit": "x/255",
     "raw": "x as it is, 0 to 255",
 }
-
-# Image numbers, quarter turns and labels, each [T, N*K + N*Q], support sets first.
-Plan = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-class TaskSampler(Protocol):
-    """Where tasks come from, as far as training and evaluation are concerned.
-
-    Attributes:
-        split: name of the part of the data, `"train"`, `"val"` or `"test"`.
-        seed: episodes are a function of it, the part and their number.
-        n_way: N, classes a task; None for regression.
-        data_name: short name of the data.
-        class_names: names of the classes that tasks are made of; none in regression.
-        input_shape: of one example, `(C, H, W)` for images.
-    """
-
-    split: str
-    seed: int
-
-    @property
-    def n_way(self) -> int | None: ...
-
-    @property
-    def data_name(self) -> str: ...
-
-    @property
-    def class_names(self) -> list[str]: ...
-
-    @property
-    def input_shape(self) -> tuple[int, ...]: ...
-
-    def batch(self, start: int, count: int) -> Episodes:
-        """Episodes `start` to `start + count - 1`."""
-        ...
-
-    def protocol(self) -> dict[str, Any]:
-        """What a result needs to say of its tasks, as plain values."""
-        ...
 
 
 class EpisodeSampler:
@@ -350,30 +312,3 @@ class EpisodeSampler:
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
-
-
-def _reorder(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Each row of `rows` in the order that the same row of `order` says; both `[rows, k]`."""
-    count, k = order.shape
-    return rows.take(order + k * np.arange(count)[:, None])
-
-
-def _distinct(random: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """Rows of distinct numbers by Floyd's algorithm, all rows at once.
-
-    Args:
-        random: `uint64` `[rows, k]`.
-        upper: `[rows, 1]`, numbers are drawn from 0..upper-1, at least k.
-
-    Returns:
-        `int64` `[rows, k]`; each row a uniformly random set, its order not uniform.
-    """
-    rows, k = random.shape
-    # [k, rows], so that each step works on memory in one piece.
-    top = np.ascontiguousarray(upper.T - k + np.arange(k)[:, None])
-    draws = (random.T % (top + 1).astype(np.uint64)).astype(np.int64)
-    chosen = np.empty((k, rows), dtype=np.int64)
-    for j in range(k):
-        taken = (chosen[:j] == draws[j]).any(axis=0)
-        chosen[j] = np.where(taken, top[j], draws[j])
-    return chosen.T

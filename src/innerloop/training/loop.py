@@ -20,7 +20,7 @@ from innerloop.evaluation import evaluate
 from innerloop.files import append_line
 from innerloop.functional import Params
 from innerloop.runs.folder import METRICS, State, save_model, save_state
-from innerloop.tasks.sampler import TaskSampler
+from innerloop.tasks.protocol import TaskSampler
 from innerloop.training.distributed import World
 from innerloop.training.recorded import RecordedMetaGradient
 from innerloop.training.report import Report

@@ -44,7 +44,7 @@ from innerloop.runs.folder import (
     refuse_used,
     restore,
 )
-from innerloop.tasks.sampler import TaskSampler
+from innerloop.tasks.protocol import TaskSampler
 from innerloop.training.distributed import World
 from innerloop.training.loop import meta_train
 from innerloop.training.report import Report, SilentReport
