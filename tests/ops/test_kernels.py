@@ -364,7 +364,7 @@ def test_episodes(build, shape, inputs, threads):
                             assert one.dtype == other.dtype
                             assert torch.equal(one, other)
                         plan = s._compiled.plan(start, count)
-                        for one, other in zip(plan, s._plan(start, count), strict=True):
+                        for one, other in zip(plan, s._plan.batch(start, count), strict=True):
                             assert np.array_equal(one, other)
     finally:
         torch.set_num_threads(old)

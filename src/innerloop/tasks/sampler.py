@@ -11,12 +11,9 @@ from innerloop.data.base import ImageClasses
 from innerloop.data.on_device import DeviceImages, scaled
 from innerloop.errors import UserError, at_least, one_of
 from innerloop.ops import kernels
-from innerloop.tasks.counter import make_key, random_bits
+from innerloop.tasks.counter import make_key
 from innerloop.tasks.episodes import Episodes
-from innerloop.tasks.plan import Plan, _distinct, _reorder
-
-# Each random decision of an episode draws from a stream of its own.
-_CLASSES, _CLASS_ORDER, _POOLS, _IMAGES, _IMAGE_ORDER, _SUPPORT_ORDER, _QUERY_ORDER = range(7)
+from innerloop.tasks.plan import EpisodePlan
 
 INPUTS = {
     "ink": "1 - x/255 for dark ink on light paper, x/255 otherwise: ink is 1, paper 0",
@@ -90,17 +87,19 @@ class EpisodeSampler:
         self.seed, self.split, self.rotate, self.inputs = seed, split, rotate, inputs
         self.within_group, self.split_name, self.labels = within_group, split_name, labels
         self.device = torch.device(device)
-        self._key = make_key(seed, split)
         self._num_turns = 4 if rotate else 1
         self._check()
-        pools = self._group_pools() if within_group else [self.classes]
-        # Pool p is _pooled[_pool_start[p] : _pool_start[p] + _pool_size[p]].
-        self._pooled = np.concatenate(pools)
-        self._pool_size = np.array([len(pool) for pool in pools])
-        self._pool_start = np.cumsum(self._pool_size) - self._pool_size
-        # Where each class of the data stands in self.classes.
-        self._position = np.zeros(data.num_classes, dtype=np.int64)
-        self._position[self.classes] = np.arange(len(self.classes))
+        self._plan = EpisodePlan(
+            data,
+            self.classes,
+            make_key(seed, split),
+            n_way=n_way,
+            k_shot=k_shot,
+            k_query=k_query,
+            turns=self._num_turns,
+            by_class=labels == "class",
+            pools=self._group_pools() if within_group else None,
+        )
         # Without the subclass of memory-mapped arrays, which costs time at every use.
         self._images = np.ascontiguousarray(data.images)
         # A byte b becomes zero + b / unit.
@@ -111,26 +110,8 @@ class EpisodeSampler:
         if DeviceImages.fit(data, self.device):
             self._on_device = DeviceImages(data, self.device, self._zero, self._unit)
         self._compiled = kernels.EpisodeSource(
-            {
-                "images": self._images,
-                "pooled": self._pooled,
-                "pool_start": self._pool_start,
-                "pool_size": self._pool_size,
-                "starts": data.starts,
-                "counts": data.counts,
-                "position": self._position,
-            },
-            {
-                "key": self._key,
-                "pools": len(pools),
-                "n_way": n_way,
-                "k_shot": k_shot,
-                "k_query": k_query,
-                "turns": self._num_turns,
-                "by_class": labels == "class",
-                "zero": self._zero,
-                "unit": self._unit,
-            },
+            {"images": self._images, **self._plan.arrays()},
+            {"zero": self._zero, "unit": self._unit, **self._plan.settings()},
         )
 
     @property
@@ -168,6 +149,16 @@ class EpisodeSampler:
             "inputs": self.inputs,
             "seed": self.seed,
         }
+
+    def indices(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which images the episodes are made of, without touching the images.
+
+        Returns:
+            `images` `[T, N, K+Q]`, indices into `data.images`, the first K for
+            support; `rotations` `[T, N]`, quarter turns 0..3; `classes` `[T, N]`,
+            0..num_classes-1.
+        """
+        return self._plan.indices(start, count)
 
     def _group_pools(self) -> list[np.ndarray]:
         """The classes of each group that has enough of them for a task."""
@@ -229,7 +220,7 @@ class EpisodeSampler:
             )
         if self.device.type == "cpu" and kernels.ready():
             return Episodes(*self._compiled.make(start, count))
-        plan = self._compiled.plan if kernels.ready() else self._plan
+        plan = self._compiled.plan if kernels.ready() else self._plan.batch
         cut = self.n_way * self.k_shot
         # [3, T, N*K + N*Q] -> support sets of all tasks, then query sets of all tasks.
         planned = np.stack(plan(start, count))
@@ -244,58 +235,6 @@ class EpisodeSampler:
         for part in (slice(0, count * cut), slice(count * cut, None)):
             sets += [x[part].view(count, -1, *self.input_shape), there[2, part].view(count, -1)]
         return Episodes(*sets)
-
-    def _plan(self, start: int, count: int) -> Plan:
-        """Which images make up the support and the query sets, in which order.
-
-        `ops/cpu/episodes.inc` does the same, compiled.
-        """
-        images, rotations, classes = self.indices(start, count)
-        k, q = self.k_shot, self.k_query
-        numbers = classes if self.labels == "class" else np.arange(self.n_way)
-        labels = np.broadcast_to(numbers[..., None], images.shape)
-        turns = np.broadcast_to(rotations[:, :, None], images.shape)
-        sets = []
-        for stream, first, last in ((_SUPPORT_ORDER, 0, k), (_QUERY_ORDER, k, k + q)):
-            size = self.n_way * (last - first)
-            order = self._random(stream, start, count, size).argsort(axis=1)
-            # [T, N, k] -> [T, N*k], each task in an order of its own.
-            parts = (a[:, :, first:last].reshape(count, size) for a in (images, turns, labels))
-            sets.append([_reorder(a, order) for a in parts])
-        images, turns, labels = (np.concatenate(pair, axis=1) for pair in zip(*sets, strict=True))
-        return images, turns, labels
-
-    def indices(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Which images the episodes are made of, without touching the images.
-
-        Returns:
-            `images` `[T, N, K+Q]`, indices into `data.images`, the first K for
-            support; `rotations` `[T, N]`, quarter turns 0..3; `classes` `[T, N]`,
-            0..num_classes-1.
-        """
-        n, per_class = self.n_way, self.k_shot + self.k_query
-        num_turns = self._num_turns
-        pool = self._random(_POOLS, start, count, 1) % np.uint64(len(self._pool_size))
-        pool = pool.astype(np.int64)
-        upper = self._pool_size[pool] * num_turns
-        virtual = _distinct(self._random(_CLASSES, start, count, n), upper)
-        # _distinct gives a random set in a biased order: shuffle it.
-        order = self._random(_CLASS_ORDER, start, count, n).argsort(axis=1)
-        virtual = _reorder(virtual, order)
-        chosen = self._pooled[self._pool_start[pool] + virtual // num_turns]
-        rotations = virtual % num_turns
-
-        upper = self.data.counts[chosen].reshape(-1, 1)
-        random = self._random(_IMAGES, start, count, n * per_class)
-        within = _distinct(random.reshape(count * n, per_class), upper)
-        order = self._random(_IMAGE_ORDER, start, count, n * per_class)
-        order = order.reshape(count * n, per_class).argsort(axis=1)
-        within = _reorder(within, order).reshape(count, n, per_class)
-        classes = self._position[chosen] * num_turns + rotations
-        return self.data.starts[chosen][:, :, None] + within, rotations, classes
-
-    def _random(self, stream: int, start: int, count: int, width: int) -> np.ndarray:
-        return random_bits(self._key, stream, start, count, width)
 
     def _pixels(self, index: np.ndarray, turns: np.ndarray) -> torch.Tensor:
         """Images `[M]` by index, turned and scaled: float32 `[M, C, H, W]`."""
