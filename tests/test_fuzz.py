@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 import yaml
-from trials import fuzz
+from trials import fuzz, mutations, readers
 
 from innerloop.config import TrainConfig
 from innerloop.data import folder, pictures
@@ -61,15 +61,15 @@ def test_what_goes_wrong_is_seen(monkeypatch, tmp_path):
 
 def test_changes_are_a_function_of_the_seed():
     seeds = [b"some valid input 123", b"another"]
-    assert fuzz.mutated(random.Random(3), seeds) == fuzz.mutated(random.Random(3), seeds)
-    assert len({fuzz.mutated(random.Random(i), seeds) for i in range(100)}) > 60
+    assert mutations.mutated(random.Random(3), seeds) == mutations.mutated(random.Random(3), seeds)
+    assert len({mutations.mutated(random.Random(i), seeds) for i in range(100)}) > 60
 
 
 def test_archives_are_the_same_on_any_day(monkeypatch):
     """Their entries once had the day's date: on some days every changed archive was refused."""
-    first = fuzz._zip([("a", b"1")])
+    first = readers._zip([("a", b"1")])
     monkeypatch.setattr(time, "time", lambda: 2e9)
-    assert fuzz._zip([("a", b"1")]) == first
+    assert readers._zip([("a", b"1")]) == first
 
 
 def test_a_picture_that_would_fill_the_memory_is_refused_unread(tmp_path):
@@ -95,7 +95,7 @@ def test_a_picture_that_would_fill_the_memory_is_refused_unread(tmp_path):
 
 
 def test_a_small_weights_file_cannot_ask_for_a_huge_network(tmp_path):
-    run = fuzz._small_run(tmp_path)
+    run = readers._small_run(tmp_path)
     tensors, metadata = read_tensors(run / "model.safetensors")
     for changes in ({"width": 100_000}, {"n_way": 2**30, "head": "linear"}, {"width": 2**30}):
         path = tmp_path / "forged.safetensors"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.bugs import BASE
+from benchmarks.bug_arms import BASE
 
 from tools.speed_tables import note, read, table
 
