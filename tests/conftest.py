@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import innerloop
 from innerloop.data import ImageClasses
 from innerloop.data.omniglot import omniglot
+from tests.small_runs import SMALL
 
 ARCHIVES = ("images_background.zip", "images_evaluation.zip")
 
@@ -42,3 +46,40 @@ def omniglot_by_default(omniglot_source: Path, monkeypatch: pytest.MonkeyPatch) 
 def omniglot_data(omniglot_source: Path) -> ImageClasses:
     """Omniglot, prepared once for all tests."""
     return omniglot(omniglot_source)
+
+
+@pytest.fixture(scope="session")
+def array(tmp_path_factory):
+    """A tiny learnable data set as a file: blobs in class-dependent places."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 60, (40, 8, 1, 16, 16), dtype=np.uint8)
+    for c in range(40):
+        y, x = generator.integers(0, 11, 2)
+        images[c, :, 0, y : y + 5, x : x + 5] += 180
+    path = tmp_path_factory.mktemp("data") / "blobs.npy"
+    np.save(path, images)
+    return path
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory) -> Path:
+    """Two finished runs, one of regression, and one that was stopped."""
+    folder = tmp_path_factory.mktemp("experiments")
+    images = np.random.default_rng(0).integers(0, 255, (30, 8, 1, 16, 16), dtype=np.uint8)
+    np.save(folder / "noise.npy", images)
+    data = str(folder / "noise.npy")
+    innerloop.train(data=data, out=folder / "one [a]", **SMALL)
+    innerloop.train(data=data, algorithm="protonet", out=folder / "deep/two", **SMALL)
+    wave = {"iterations": 4, "val_every": 2, "val_tasks": 4, "test_tasks": 6, "threads": 1}
+    config = innerloop.TrainConfig.recipe("maml", "sinusoid")
+    innerloop.train(config, out=folder / "wave", **wave)
+    shutil.copytree(folder / "one [a]", folder / "stopped")
+    for name in ("results.json", "model.safetensors", "run.png"):
+        (folder / "stopped" / name).unlink()
+    return folder
+
+
+@pytest.fixture
+def inside(runs, monkeypatch) -> Path:
+    monkeypatch.chdir(runs)
+    return runs

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import innerloop
-from innerloop import UserError
+from innerloop import TrainConfig, UserError
 from innerloop.data.base import ImageClasses
 
 
@@ -32,3 +32,13 @@ def test_images_called_like_the_waves_are_refused(tmp_path):
             data=ImageClasses.from_square(images, name="sinusoid"), out=tmp_path / "run"
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_called_like_a_data_set_does_not_replace_it(tmp_path, monkeypatch):
+    from innerloop.build import absolute_paths
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("glyphs", "pets"):
+        (tmp_path / name).mkdir()
+    assert absolute_paths(TrainConfig(data="glyphs")).data == "glyphs"
+    assert absolute_paths(TrainConfig(data="pets")).data == str(tmp_path / "pets")

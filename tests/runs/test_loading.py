@@ -1,0 +1,79 @@
+"""Trained networks back from files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import innerloop
+from innerloop import UserError
+from innerloop.algorithms import ALGORITHMS
+from innerloop.runs.checkpoint import read_tensors, write_tensors
+from innerloop.runs.loading import load_for
+from tests.small_runs import settings
+
+
+def test_colour_images_and_other_ways_and_shots_for_every_algorithm(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (40, 8, 3, 16, 16), dtype=np.uint8)
+    np.save(tmp_path / "colour.npy", images)
+    changes = settings(tmp_path / "colour.npy", iterations=1, val_every=1, test_tasks=2)
+    for name in ALGORITHMS:
+        head = {"head": "random"} if name == "boil" else {}
+        run = innerloop.train(out=tmp_path / name, **changes | head, algorithm=name)
+        if name == "boil":
+            with pytest.raises(UserError, match="cannot tell 4 classes apart"):
+                load_for(run.folder, n_way=4)
+        more = {"k_shot": 2} if name == "boil" else {"k_shot": 2, "n_way": 4}
+        loaded, sampler = load_for(run.folder, bn="support", **more)
+        result = innerloop.evaluate(loaded.algorithm, loaded.params, sampler, tasks=2)
+        assert result["protocol"]["k_shot"] == 2
+    loaded, sampler = load_for(tmp_path / "maml++", bn="per_step")
+    assert innerloop.evaluate(loaded.algorithm, loaded.params, sampler, tasks=2)["bn"] == "per_step"
+
+
+def test_load_gives_back_what_was_learnt(array, tmp_path):
+    run = innerloop.train(out=tmp_path / "run", **settings(array))
+    for path in (run.folder, run.folder / "model.safetensors"):
+        loaded = innerloop.load(path)
+        assert all(torch.equal(run.params[n], loaded.params[n]) for n in run.params)
+        named = dict(loaded.model.named_parameters())
+        assert all(torch.equal(named[n], loaded.params[n]) for n in loaded.params)
+        assert loaded.config.n_way == 3
+        x = torch.rand(6, *loaded.input_shape)
+        fast = loaded.algorithm.adapt(loaded.params, x, torch.arange(6) % 3)
+        assert loaded.algorithm.query_outputs(fast, x, x).shape == (6, 3)
+
+
+@pytest.mark.parametrize("damage", ["empty", "foreign", "cut"])
+def test_load_refuses_other_files(damage, array, tmp_path):
+    path = tmp_path / "model.safetensors"
+    if damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "foreign":
+        from safetensors.torch import save_file
+
+        save_file({"a": torch.zeros(2)}, path)
+    else:
+        run = innerloop.train(out=tmp_path / "run", **settings(array, iterations=1))
+        path.write_bytes((run.folder / "model.safetensors").read_bytes()[:500])
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        innerloop.load(path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_run_cannot_be_used_on_a_device_that_is_not_there(array, tmp_path):
+    innerloop.train(out=tmp_path / "run", **settings(array, iterations=1))
+    with pytest.raises(UserError, match="device 'cuda' cannot be used here"):
+        load_for(tmp_path / "run", device="cuda")
+    with pytest.raises(UserError, match="device 'gpu' cannot be used here"):
+        innerloop.train(out=tmp_path / "other", **settings(array, device="gpu"))
+
+
+def test_weights_trained_in_another_precision_can_be_trained_on(array, tmp_path):
+    run = innerloop.train(out=tmp_path / "run", **settings(array, iterations=1))
+    tensors, metadata = read_tensors(run.folder / "model.safetensors")
+    metadata["config"] |= {"device": "cuda", "precision": "tf32"}
+    write_tensors(run.folder / "model.safetensors", tensors, metadata)
+    config = innerloop.load(run.folder).config
+    assert (config.device, config.precision) == ("cpu", "float32")
