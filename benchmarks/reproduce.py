@@ -1,11 +1,11 @@
 """Reproduce the papers' figures: `python -m benchmarks.reproduce ROW [--seeds 0 1 2]`.
 
-A row is a training by `configs/ROW.yaml`, once per seed, and tests in the settings of its
-protocol with either way of batch normalisation.  A training that was interrupted goes on where it
-was; one that is finished is only tested.  With `--minutes M` it stops after that time, though not
-before its first validation, what was best on validation so far is tested, and the result says how
-far it came.  Writes `benchmarks/results/reproduce/ROW-SEED.json` with the accuracy of every
-validation and of every single test task.
+A row is a training by `configs/ROW.yaml`, or by a preset of the package (`PRESETS`), once per
+seed, and tests in the settings of its protocol with either way of batch normalisation.  A training
+that was interrupted goes on where it was; one that is finished is only tested.  With `--minutes M`
+it stops after that time, though not before its first validation, what was best on validation so far
+is tested, and the result says how far it came.  Writes `benchmarks/results/reproduce/ROW-SEED.json`
+with the accuracy of every validation and of every single test task.
 """
 
 from __future__ import annotations
@@ -137,6 +137,17 @@ ROWS: dict[str, Row] = {
 }
 
 
+# Rows that are presets of the package: they have no file in `configs/`.
+PRESETS = {row: row.replace("maml-", "finn2017-") for row in ROWS if row.startswith("maml-")}
+
+
+def config_of(row: str) -> TrainConfig:
+    """The settings that a row is trained by."""
+    if row in PRESETS:
+        return TrainConfig.preset(PRESETS[row])
+    return TrainConfig.from_file(CONFIGS / f"{row}.yaml")
+
+
 class StopAfter(TerminalReport):
     """Ends training after so many minutes, as Ctrl-C does, but not before the first validation."""
 
@@ -166,7 +177,7 @@ def trained(
 ) -> dict[str, Any]:
     """How far the run in `folder` is; trains, or goes on, where that is needed and allowed."""
     report = TerminalReport() if minutes is None else StopAfter(minutes)
-    config = TrainConfig.from_file(CONFIGS / f"{row}.yaml")
+    config = config_of(row)
     results = trained_in(folder, config, report, seed=seed, omniglot_source=source, **device)
     if results is not None:
         return results

@@ -1,6 +1,6 @@
 """What less exact products on a GPU cost in accuracy: `python -m research.precision`.
 
-Trains the row `maml-5way-1shot` (benchmarks/reproduce.py) for its first 2,000 iterations in each
+Trains the preset `finn2017-5way-1shot` for its first 2,000 iterations in each
 precision, from the same seeds on the same tasks, and tests it on 600 tasks.  Writes
 `benchmarks/results/precision.json`.
 """
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from benchmarks.figures import graphics, write_report
-from benchmarks.reproduce import CONFIGS
 
 import innerloop
 from innerloop.config import TrainConfig
@@ -25,7 +24,7 @@ ITERATIONS, SEEDS = 2000, (0, 1)
 def main() -> None:
     if not torch.cuda.is_available():
         raise SystemExit("this is about a GPU, and there is none here")
-    config = TrainConfig.from_file(CONFIGS / "maml-5way-1shot.yaml")
+    config = TrainConfig.preset("finn2017-5way-1shot")
     runs: dict[str, list[dict[str, float]]] = {precision: [] for precision in PRECISIONS}
     with tempfile.TemporaryDirectory() as folder:
         for seed in SEEDS:
