@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 import innerloop
-from benchmarks.figures import RESULTS, in_own_process, shorten, test, write_report
 from benchmarks.memory import resident
+from benchmarks.reports import RESULTS, in_own_process, shorten, test, write_report
 from innerloop.ops.allocator import keep_memory
 from innerloop.training.report import TerminalReport
 

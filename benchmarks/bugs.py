@@ -37,7 +37,7 @@ from benchmarks.bug_arms import (
     network,
     outputs,
 )
-from benchmarks.figures import RESULTS, write_report
+from benchmarks.reports import RESULTS, write_report
 from innerloop.ops.allocator import keep_memory
 
 TASKS, ITERATIONS, TEST_TASKS, META_LR = 4, 800, 600, 5e-3

@@ -9,15 +9,11 @@ another; nothing else should run meanwhile.  Omniglot is taken from
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-import platform
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,16 +21,10 @@ from unittest import mock
 import torch
 
 import innerloop
+from benchmarks.reports import RESULTS, TASKS, shorten, test, write_report
 from innerloop.config import TrainConfig
-from innerloop.errors import UserError
 from innerloop.ops.allocator import keep_memory
-from innerloop.runs.folder import CONFIG
-from innerloop.runs.folder import RESULTS as FINISHED
-from innerloop.runs.loading import load_for
-from innerloop.training.report import Report, TerminalReport
-
-RESULTS = Path(__file__).parent / "results"
-TASKS = 600
+from innerloop.training.report import TerminalReport
 
 
 def run(out: Path, config: TrainConfig, **settings: Any) -> dict[str, Any]:
@@ -46,40 +36,6 @@ def run(out: Path, config: TrainConfig, **settings: Any) -> dict[str, Any]:
         if name not in ("omniglot_source", "threads")
     }
     return result
-
-
-def trained_in(
-    folder: Path, config: TrainConfig, report: Report, **settings: Any
-) -> dict[str, Any] | None:
-    """The results of the run in `folder`, which is trained, or goes on, where that is needed.
-
-    None of a run that was stopped.
-    """
-    if not (folder / CONFIG).exists():
-        innerloop.train(config, out=folder, report=report, **settings)
-    elif not (folder / FINISHED).exists():
-        innerloop.resume(folder, report=report)
-    if not (folder / FINISHED).exists():
-        return None
-    results: dict[str, Any] = json.loads((folder / FINISHED).read_text("utf-8"))
-    return results
-
-
-def was_stopped(folder: Path) -> SystemExit:
-    """What ends a command whose training was stopped."""
-    return SystemExit(f"the training in {folder} was stopped: the same command goes on with it")
-
-
-def test(folder: Path, **changes: Any) -> dict[str, Any]:
-    """Evaluate a finished run otherwise than it was at its end."""
-    loaded, sampler = load_for(folder, **changes)
-    return innerloop.evaluate(
-        loaded.algorithm,
-        loaded.params,
-        sampler,
-        tasks=TASKS,
-        inner_steps=loaded.config.eval_inner_steps,
-    )
 
 
 def tutorial(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
@@ -232,87 +188,6 @@ def main() -> None:
             figures = FIGURES[name](Path(folder), common)
         shorten(figures)
         write_report(name, figures, f"python -m benchmarks.figures {name}")
-
-
-def shorten(value: Any) -> None:
-    """Round the accuracies of single tasks, which are multiples of 1/75 or so, in place."""
-    if isinstance(value, dict):
-        if "accuracies" in value:
-            value["accuracies"] = [round(a, 4) for a in value["accuracies"]]
-        for part in value.values():
-            shorten(part)
-
-
-def write_report(name: str, runs: Any, command: str, **more: Any) -> None:
-    """Write `benchmarks/results/NAME.json`.
-
-    Args:
-        name: of the file.
-        runs: what was measured.
-        command: what measures it again.
-        more: what else belongs to all runs.
-    """
-    report = {"command": command, **more, "machine": machine(), "runs": runs}
-    (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
-
-
-def in_own_process(module: str, *arguments: str) -> Any:
-    """What `python -m MODULE --one ARGUMENTS` prints as JSON: its peak memory is its own."""
-    command = [sys.executable, "-m", module, "--one", *arguments]
-    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-
-
-def machine() -> dict[str, Any]:
-    """What a measurement was made on."""
-    return {
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
-        "matrix_product_gflops": round(matrix_product_rate()),
-        "torch": torch.__version__,
-    }
-
-
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((x.split(":")[1].strip() for x in lines if "model name" in x), platform.machine())
-
-
-@contextlib.contextmanager
-def no_traceback(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """A user's mistake ends the command with its message alone."""
-    try:
-        yield
-    except UserError as error:
-        parser.error(str(error))
-
-
-def graphics(device: str) -> dict[str, str]:
-    """The GPU's name, as an entry of a report; nothing for a CPU."""
-    return {} if device == "cpu" else {"gpu": torch.cuda.get_device_name(device)}
-
-
-def matrix_product_rate(device: str = "cpu") -> float:
-    """GFLOP/s of a float32 matrix product, the yardstick for times on other machines."""
-    size = 2048 if device == "cpu" else 8192
-    a = torch.rand(size, size, device=device)
-
-    def wait() -> None:
-        if device != "cpu":
-            torch.cuda.synchronize()
-
-    a @ a
-    wait()
-    times = []
-    for _ in range(10):
-        start = time.perf_counter()
-        a @ a
-        wait()
-        times.append(time.perf_counter() - start)
-    return 2 * size**3 / sorted(times)[5] / 1e9
 
 
 if __name__ == "__main__":

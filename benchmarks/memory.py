@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 import innerloop
-from benchmarks.figures import RESULTS, in_own_process, write_report
+from benchmarks.reports import RESULTS, in_own_process, write_report
 from innerloop.models import Conv4
 
 STEPS = (1, 2, 5, 10, 20, 50)

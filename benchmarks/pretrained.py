@@ -17,7 +17,7 @@ import torch
 import yaml
 
 import innerloop
-from benchmarks.figures import machine
+from benchmarks.reports import machine
 from benchmarks.reproduce import CONFIGS
 from innerloop.calibration import expected_calibration_error, fit_temperature
 from innerloop.runs.checkpoint import read_tensors, write_tensors

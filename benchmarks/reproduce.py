@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import innerloop
-from benchmarks.figures import graphics, machine, no_traceback, shorten, trained_in, was_stopped
+from benchmarks.reports import graphics, machine, no_traceback, shorten, trained_in, was_stopped
 from innerloop.config import TrainConfig
 from innerloop.ops.allocator import keep_memory
 from innerloop.ops.precision import PRECISIONS

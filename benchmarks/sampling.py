@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import innerloop
-from benchmarks.figures import RESULTS, machine
+from benchmarks.reports import RESULTS, machine
 from innerloop import EpisodeSampler
 from innerloop.build import build_algorithm, build_model, build_samplers
 from innerloop.config import TrainConfig

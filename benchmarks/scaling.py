@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import innerloop
-from benchmarks.figures import RESULTS, machine
+from benchmarks.reports import RESULTS, machine
 from innerloop.models import Conv4
 from innerloop.ops.allocator import keep_memory
 from innerloop.training.distributed import World

@@ -16,7 +16,7 @@ import torch
 from matplotlib.figure import Figure
 
 import innerloop
-from benchmarks.figures import RESULTS, shorten, write_report
+from benchmarks.reports import RESULTS, shorten, write_report
 from innerloop.plots.figures import draw_wave, save
 from innerloop.runs.loading import load_for
 from innerloop.training.report import TerminalReport

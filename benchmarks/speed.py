@@ -24,8 +24,8 @@ import torch
 from torch import nn
 
 import innerloop
-from benchmarks.figures import RESULTS, graphics, matrix_product_rate, write_report
 from benchmarks.peers import PEERS, TASK_BY_TASK, Plain, exact_vmap, installed
+from benchmarks.reports import RESULTS, graphics, matrix_product_rate, write_report
 from innerloop import Episodes
 from innerloop.functional import Params
 from innerloop.models import Conv4, TutorialConv

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.figures import RESULTS, machine
+from benchmarks.reports import RESULTS, machine
 
 ROUNDS = 10
 SCRIPT = str(Path(sysconfig.get_path("scripts")) / "innerloop")

@@ -22,9 +22,9 @@ import torch
 
 import innerloop
 from benchmarks import sampling
-from benchmarks.figures import RESULTS, machine
 from benchmarks.peers import Plain
 from benchmarks.peers import tutorial as tutorials_gradient
+from benchmarks.reports import RESULTS, machine
 from innerloop import Episodes
 from innerloop.build import build_algorithm, build_model, build_samplers
 from innerloop.config import TrainConfig

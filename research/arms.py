@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.figures import RESULTS, no_traceback, shorten, trained_in, was_stopped, write_report
+from benchmarks.reports import RESULTS, no_traceback, shorten, trained_in, was_stopped, write_report
 
 from innerloop.config import TrainConfig
 from innerloop.ops.allocator import keep_memory

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from benchmarks.figures import graphics, write_report
+from benchmarks.reports import graphics, write_report
 
 import innerloop
 from innerloop.config import TrainConfig

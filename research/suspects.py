@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import test
+from benchmarks.reports import test
 
 from research.arms import Experiment
 

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from benchmarks import figures, peers, scaling, speed
+from benchmarks import peers, reports, scaling, speed
 from PIL import Image
 from tools import speed_tables
 from torch import nn
@@ -81,11 +81,11 @@ def test_a_measurement_becomes_a_report_a_table_and_a_picture(tmp_path, monkeypa
     floor = 2 * speed.multiply_adds(work, "first") / 100e9
     assert first["times_the_floor"] == pytest.approx(0.01 / floor)
 
-    for module in (figures, speed_tables):
+    for module in (reports, speed_tables):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
     machine = {"processor": "Some CPU", "matrix_product_gflops": 100, "torch": "2.99"}
-    monkeypatch.setattr(figures, "machine", lambda: machine)
-    figures.write_report("speed", runs, "python -m benchmarks.speed", seconds=3)
+    monkeypatch.setattr(reports, "machine", lambda: machine)
+    reports.write_report("speed", runs, "python -m benchmarks.speed", seconds=3)
     report = json.loads((tmp_path / "speed.json").read_text())
     assert list(report) == ["command", "seconds", "machine", "runs"]
     assert report["runs"] == runs
@@ -105,7 +105,7 @@ def test_a_measurement_becomes_a_report_a_table_and_a_picture(tmp_path, monkeypa
 def test_a_measurement_in_a_process_of_its_own(tmp_path, monkeypatch):
     (tmp_path / "echo.py").write_text("import json, sys; print(json.dumps(sys.argv[1:]))")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert figures.in_own_process("echo", "A", "5") == ["--one", "A", "5"]
+    assert reports.in_own_process("echo", "A", "5") == ["--one", "A", "5"]
 
 
 def test_plain_network_is_the_same_function():

@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from benchmarks.figures import write_report
+from benchmarks.reports import write_report
 from PIL import Image, ImageDraw
 
 

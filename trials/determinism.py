@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.figures import write_report
+from benchmarks.reports import write_report
 
 from innerloop.config import ALGORITHM_NAMES
 from innerloop.runs.checkpoint import read_tensors

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.figures import write_report
+from benchmarks.reports import write_report
 
 from innerloop.errors import UserError
 from trials.kills import PRELOADED

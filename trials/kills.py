@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from benchmarks.figures import write_report
+from benchmarks.reports import write_report
 
 from innerloop.config import ALGORITHM_NAMES
 from innerloop.runs.checkpoint import read_tensors

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from benchmarks.figures import write_report
+from benchmarks.reports import write_report
 from matplotlib.figure import Figure
 
 from innerloop.plots.figures import BLUE, GREY, save
