@@ -19,7 +19,7 @@ import torch
 
 import innerloop
 from benchmarks.memory import resident
-from benchmarks.reports import RESULTS, in_own_process, shorten, test, write_report
+from benchmarks.reports import RESULTS, check_names, in_own_process, shorten, test, write_report
 from innerloop.ops.allocator import keep_memory
 from innerloop.training.report import TerminalReport
 
@@ -103,9 +103,7 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(measure(*arguments.one, arguments.omniglot_source)))
         return
-    for row in arguments.rows:
-        if row not in ROWS:
-            parser.error(f"there is no row {row!r}: choose from {', '.join(ROWS)}")
+    check_names(parser, "row", arguments.rows, ROWS)
     torch.set_num_threads(2)
     path = RESULTS / "algorithms.json"
     source = arguments.omniglot_source

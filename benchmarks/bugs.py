@@ -37,7 +37,7 @@ from benchmarks.bug_arms import (
     network,
     outputs,
 )
-from benchmarks.reports import RESULTS, write_report
+from benchmarks.reports import RESULTS, check_names, write_report
 from innerloop.ops.allocator import keep_memory
 
 TASKS, ITERATIONS, TEST_TASKS, META_LR = 4, 800, 600, 5e-3
@@ -265,9 +265,7 @@ def main() -> None:
     parser.add_argument("arms", nargs="*", help=f"of {', '.join(choices)}; all by default")
     parser.add_argument("--iterations", type=int, default=ITERATIONS)
     options = parser.parse_args()
-    for name in options.arms:
-        if name not in choices:
-            parser.error(f"there is no arm {name!r}: choose from {', '.join(choices)}")
+    check_names(parser, "arm", options.arms, choices)
     torch.set_num_threads(1)
     keep_memory()
     path = RESULTS / "bugs.json"

@@ -21,7 +21,7 @@ from unittest import mock
 import torch
 
 import innerloop
-from benchmarks.reports import RESULTS, TASKS, shorten, test, write_report
+from benchmarks.reports import RESULTS, TASKS, check_names, shorten, test, write_report
 from innerloop.config import TrainConfig
 from innerloop.ops.allocator import keep_memory
 from innerloop.training.report import TerminalReport
@@ -176,9 +176,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"of {', '.join(FIGURES)}; all by default")
     parser.add_argument("--omniglot-source", default=os.environ.get("INNERLOOP_OMNIGLOT"))
     arguments = parser.parse_args()
-    for name in arguments.names:
-        if name not in FIGURES:
-            parser.error(f"there is no figure {name!r}: choose from {', '.join(FIGURES)}")
+    check_names(parser, "figure", arguments.names, FIGURES)
     keep_memory()
     torch.set_num_threads(2)
     common = {"omniglot_source": arguments.omniglot_source, "test_tasks": TASKS, "threads": 2}

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,15 @@ def matrix_product_rate(device: str = "cpu") -> float:
         wait()
         times.append(time.perf_counter() - start)
     return 2 * size**3 / sorted(times)[5] / 1e9
+
+
+def check_names(
+    parser: argparse.ArgumentParser, kind: str, given: Iterable[str], known: Collection[str]
+) -> None:
+    """End the command where a name is not known; argparse's own choices refuse an empty list."""
+    for name in given:
+        if name not in known:
+            parser.error(f"there is no {kind} {name!r}: choose from {', '.join(known)}")
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import innerloop
-from benchmarks.reports import RESULTS, machine
+from benchmarks.reports import RESULTS, check_names, machine
 from innerloop import EpisodeSampler
 from innerloop.build import build_algorithm, build_model, build_samplers
 from innerloop.config import TrainConfig
@@ -299,9 +299,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="three rounds, nothing is written")
     arguments = parser.parse_args()
-    for name in arguments.settings:
-        if name not in SETTINGS:
-            parser.error(f"there is no setting {name!r}: choose from {', '.join(SETTINGS)}")
+    check_names(parser, "setting", arguments.settings, SETTINGS)
     torch.set_num_threads(arguments.threads)
     # For all contestants alike.
     keep_memory()

@@ -25,7 +25,7 @@ from torch import nn
 
 import innerloop
 from benchmarks.peers import PEERS, TASK_BY_TASK, Plain, exact_vmap, installed
-from benchmarks.reports import RESULTS, graphics, matrix_product_rate, write_report
+from benchmarks.reports import RESULTS, check_names, graphics, matrix_product_rate, write_report
 from innerloop import Episodes
 from innerloop.functional import Params
 from innerloop.models import Conv4, TutorialConv
@@ -328,9 +328,7 @@ def main() -> None:
     device = arguments.device
     usual = "speed" if device == "cpu" else "speed-gpu"
     arguments.result = arguments.result or usual
-    for name in arguments.workloads:
-        if name not in WORKLOADS:
-            parser.error(f"there is no workload {name!r}: choose from {', '.join(WORKLOADS)}")
+    check_names(parser, "workload", arguments.workloads, WORKLOADS)
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
     torch.set_num_threads(arguments.threads)
     # For all contestants alike: without it each pays for its memory anew every time.

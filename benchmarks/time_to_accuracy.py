@@ -24,7 +24,7 @@ import innerloop
 from benchmarks import sampling
 from benchmarks.peers import Plain
 from benchmarks.peers import tutorial as tutorials_gradient
-from benchmarks.reports import RESULTS, machine
+from benchmarks.reports import RESULTS, check_names, machine
 from innerloop import Episodes
 from innerloop.build import build_algorithm, build_model, build_samplers
 from innerloop.config import TrainConfig
@@ -220,9 +220,7 @@ def main() -> None:
     parser.add_argument("--omniglot-source", default=os.environ.get("INNERLOOP_OMNIGLOT"))
     parser.add_argument("--quick", action="store_true", help="nothing is written")
     arguments = parser.parse_args()
-    for name in arguments.names:
-        if name not in CONTESTANTS:
-            parser.error(f"there is no contestant {name!r}: choose from {', '.join(CONTESTANTS)}")
+    check_names(parser, "contestant", arguments.names, CONTESTANTS)
     torch.set_num_threads(arguments.threads)
     # For all contestants alike.
     keep_memory()

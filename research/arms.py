@@ -11,7 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.reports import RESULTS, no_traceback, shorten, trained_in, was_stopped, write_report
+from benchmarks.reports import (
+    RESULTS,
+    check_names,
+    no_traceback,
+    shorten,
+    trained_in,
+    was_stopped,
+    write_report,
+)
 
 from innerloop.config import TrainConfig
 from innerloop.ops.allocator import keep_memory
@@ -52,9 +60,7 @@ class Experiment(NamedTuple):
         parser.add_argument("--runs", type=Path, default=Path("runs") / self.name)
         parser.add_argument("--omniglot-source", default=os.environ.get("INNERLOOP_OMNIGLOT"))
         arguments = parser.parse_args()
-        for name in arguments.names:
-            if name not in self.arms:
-                parser.error(f"there is no arm {name!r}: choose from {', '.join(self.arms)}")
+        check_names(parser, "arm", arguments.names, self.arms)
         keep_memory()
         path = RESULTS / f"{self.name}.json"
         for name in arguments.names or self.arms:
