@@ -73,5 +73,5 @@ class Experiment(NamedTuple):
             runs[name] = {"changes": self.arms[name], **result}
             # After every arm, so that none is lost.
             done = {arm: runs[arm] for arm in self.arms if arm in runs}
-            command = f"python -m benchmarks.{self.name}"
+            command = f"python -m research.{self.name}"
             write_report(self.name, done, command, budget=self.budget)
