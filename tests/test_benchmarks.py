@@ -7,7 +7,7 @@ import pytest
 import torch
 from benchmarks import peers, reports, scaling, speed
 from PIL import Image
-from tools import speed_tables
+from tools import speed_tables, table_parts
 from torch import nn
 
 from innerloop.models import Conv4, TutorialConv
@@ -81,7 +81,7 @@ def test_a_measurement_becomes_a_report_a_table_and_a_picture(tmp_path, monkeypa
     floor = 2 * speed.multiply_adds(work, "first") / 100e9
     assert first["times_the_floor"] == pytest.approx(0.01 / floor)
 
-    for module in (reports, speed_tables):
+    for module in (reports, table_parts):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
     machine = {"processor": "Some CPU", "matrix_product_gflops": 100, "torch": "2.99"}
     monkeypatch.setattr(reports, "machine", lambda: machine)

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.bug_arms import BASE
 
-from tools.speed_tables import note, read, table
+from tools.table_parts import named, note, percent, read, table
 
 WORDS: dict[str, dict[str, Any]] = {
     "en": {
@@ -163,10 +163,6 @@ TESTS = {
 }
 
 
-def _percent(result: dict[str, Any]) -> str:
-    return f"{100 * result['accuracy']:.2f} ± {100 * result['ci95']:.2f}"
-
-
 def _difference(result: dict[str, Any]) -> str:
     if "difference" not in result:
         return ""
@@ -182,7 +178,7 @@ def arms(words: dict[str, Any], names: tuple[str, ...]) -> str:
         r = report["runs"][name]
         # What is itself a base here has nothing to be compared with.
         shown = "" if name in BASE.values() else _difference(r)
-        cells = [words["names"][name], _percent(r), shown]
+        cells = [words["names"][name], percent(r), shown]
         cells += [f"{times[name]:.0f}"] if timed else []
         rows.append(f"| {' | '.join(cells)} |")
     return table(words["head"] + (words["milliseconds"] if timed else ""), rows)
@@ -194,7 +190,7 @@ def tested(words: dict[str, Any], names: tuple[str, ...]) -> str:
     right = report["runs"]["right"]
     tests = {"transductive": right, "unseen classes": right, **report["more"]["tests"]}
     rows = [
-        f"| {words['names'][n]} | {_percent(tests[n])} | {_difference(tests[n])} |" for n in names
+        f"| {words['names'][n]} | {percent(tests[n])} | {_difference(tests[n])} |" for n in names
     ]
     return table(words["tests_head"], rows)
 
@@ -250,7 +246,7 @@ def bugs(words: dict[str, Any]) -> str:
         if name not in prices:
             assert result is not None
             stuck = result["ci95"] < 1e-3  # chance in every task
-            text = words["diverges"].format(_percent(result)) if stuck else None
+            text = words["diverges"].format(percent(result)) if stuck else None
             prices[name] = text or words["points"].format(_difference(result))
         rows.append(f"| {label} | {prices[name]} |")
     text = words["note"]
@@ -262,10 +258,7 @@ def bugs(words: dict[str, Any]) -> str:
 def tables(language: str) -> dict[str, Callable[[Any], str]]:
     """By the names that the pages use."""
     words = WORDS[language]
-    makers: dict[str, Callable[[Any], str]] = {
-        make.__name__: lambda _, make=make: make(words)
-        for make in (bug_kept, bug_coverage, bug_optimism, bugs)
-    }
+    makers = named(words, bug_kept, bug_coverage, bug_optimism, bugs)
     for make, groups in ((arms, EXHIBITS), (tested, TESTS)):
         for name, rows in groups.items():
             makers[name] = lambda _, make=make, rows=rows: make(words, rows)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.reproduce import FOUND, ROWS, omniglot_settings
 
-from tools.speed_tables import note, read, table
+from tools.table_parts import named, note, percent, read, table
 
 WORDS: dict[str, dict[str, Any]] = {
     "en": {
@@ -305,10 +305,6 @@ def _note(words: dict[str, Any], text: str, groups: list[Group]) -> str:
     return note(text, reports[0])
 
 
-def _percent(result: dict[str, Any]) -> str:
-    return f"{100 * result['accuracy']:.2f} ± {100 * result['ci95']:.2f}"
-
-
 def _arm(words: dict[str, Any], name: str, result: dict[str, Any]) -> list[str]:
     """The first cells of an arm: its name, and what it changes."""
     changed = ", ".join(f"`{k}: {json.dumps(v)}`" for k, v in result["changes"].items())
@@ -328,7 +324,7 @@ def suspects(words: dict[str, Any]) -> str:
     report = read("suspects")
     rows = []
     for name, r in report["runs"].items():
-        cells = [*_arm(words, name, r), _percent(r), _percent(r["support"])]
+        cells = [*_arm(words, name, r), percent(r), percent(r["support"])]
         rows.append(f"| {' | '.join(cells)} |")
     return table(words["suspects_head"], rows, _note_of_arms(words["suspects_note"], report))
 
@@ -337,7 +333,7 @@ def suspect_tests(words: dict[str, Any]) -> str:
     """The paper's settings, tested otherwise."""
     base = next(iter(read("suspects")["runs"].values()))
     rows = [
-        f"| {words['names'].get(name, name)} | {_percent(r)} |"
+        f"| {words['names'].get(name, name)} | {percent(r)} |"
         for name, r in base.items()
         if isinstance(r, dict) and "accuracies" in r
     ]
@@ -349,7 +345,7 @@ def test_steps(words: dict[str, Any]) -> str:
     report = read("test_steps")
     rows = []
     for name, r in report["runs"].items():
-        after = [f"{100 * a:.2f}" for a in r["accuracy_per_step"][1:-1]] + [_percent(r)]
+        after = [f"{100 * a:.2f}" for a in r["accuracy_per_step"][1:-1]] + [percent(r)]
         moves = [f"{r['moves'][part]:.3g}" for part in ("convs", "head")]
         cells = [*_arm(words, name, r), *after, str(r["spoilt"]), *moves]
         rows.append(f"| {' | '.join(cells)} |")
@@ -359,7 +355,4 @@ def test_steps(words: dict[str, Any]) -> str:
 def tables(language: str) -> dict[str, Callable[[Any], str]]:
     """By the names that the pages use."""
     words = WORDS[language]
-    return {
-        make.__name__: lambda _, make=make: make(words)
-        for make in (reproduce, reproduce_short, suspects, suspect_tests, test_steps)
-    }
+    return named(words, reproduce, reproduce_short, suspects, suspect_tests, test_steps)

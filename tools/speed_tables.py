@@ -5,14 +5,12 @@ README's short one, `speed_short`, is here as well.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from benchmarks.speed import best_rate
 
-RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
+from tools.table_parts import named, note, percent, read, table
 
 WORDS = {
     "en": {
@@ -126,26 +124,6 @@ WORDS = {
 }
 
 
-def read(name: str) -> dict[str, Any]:
-    return json.loads((RESULTS / f"{name}.json").read_text())
-
-
-def table(head: str, rows: list[str], note: str = "") -> str:
-    lines = [head, "|---" * (head.count("|") - 1) + "|", *rows]
-    return "\n".join([*lines, "", *([note, ""] if note else [])])
-
-
-def note(text: str, report: dict[str, Any]) -> str:
-    """The sentence below a table, with the machine that it was measured on."""
-    machine = report["machine"]
-    return text.format(
-        seconds=report.get("seconds"),
-        processor=machine["processor"],
-        gflops=machine["matrix_product_gflops"],
-        torch=machine["torch"],
-    )
-
-
 def read_speed(name: str) -> dict[str, Any]:
     """A report of `benchmarks.speed`, whose rate is the one that floors are reckoned with."""
     report = read(name)
@@ -194,7 +172,7 @@ def precision(words: dict[str, str]) -> str:
     report = read("precision")
     rows = []
     for name, runs in report["runs"].items():
-        found = [f"{100 * r['accuracy']:.2f} ± {100 * r['ci95']:.2f}" for r in runs]
+        found = [percent(r) for r in runs]
         ms = " / ".join(f"{r['ms_per_iteration']:.2f}" for r in runs)
         rows.append(f"| `{name}` | {' / '.join(found)} | {ms} |")
     text = words["precision_note"].format(iterations=report["iterations"], gpu=report["gpu"])
@@ -321,4 +299,4 @@ def tables(language: str) -> dict[str, Callable[[Any], str]]:
         startup,
         time_to_accuracy,
     )
-    return {make.__name__: lambda _, make=make: make(words) for make in made}
+    return named(words, *made)

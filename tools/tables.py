@@ -11,14 +11,12 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from innerloop.training.report import format_result
 from tools import bug_tables, reproduction_tables, speed_tables, trial_tables
-from tools.speed_tables import note
+from tools.table_parts import note, percent, read, table
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
 PAGES = [
     "README.md",
     "README.zh.md",
@@ -129,29 +127,19 @@ WORDS = {
 }
 
 
-def percent(result: dict[str, Any] | None) -> str:
-    """`97.31 ± 0.28`, or nothing."""
-    if result is None:
-        return ""
-    return f"{100 * result['accuracy']:.2f} ± {100 * result['ci95']:.2f}"
-
-
 def recipe_table(words: dict[str, str]) -> str:
     """The quick recipe beside what it was chosen from."""
-    runs = json.loads((RESULTS / "recipe.json").read_text())["runs"]
-    lines = [words["recipe_head"], "|---|---|---|---|"]
+    runs = read("recipe")["runs"]
+    lines = []
     for name, r in runs.items():
         shown = ", ".join(f"`{k}: {json.dumps(v)}`" for k, v in r["settings"].items())
         lines.append(f"| {name} | {shown} | {r['iterations']:,} | {percent(r)} |")
-    return "\n".join([*lines, ""])
+    return table(words["recipe_head"], lines)
 
 
 def results_table(words: dict[str, str]) -> str:
     """What README shows."""
-    quick, glyphs, tutorial = (
-        json.loads((RESULTS / f"{name}.json").read_text())
-        for name in ("quick", "glyphs", "tutorial")
-    )
+    quick, glyphs, tutorial = (read(name) for name in ("quick", "glyphs", "tutorial"))
     rows = []
     for seconds, r in quick["runs"].items():
         training = words["seconds"].format(seconds)
@@ -166,9 +154,8 @@ def results_table(words: dict[str, str]) -> str:
     for r in tutorial["runs"].values():
         training = words["tutorial"].format(r["iterations"], r["seed"])
         rows.append((words["tutorial_on"], words["test"], training, r, None))
-    lines = [words["head"], "|---|---|---|---|---|"]
-    lines += [f"| {a} | {b} | {c} | {percent(d)} | {percent(e)} |" for a, b, c, d, e in rows]
-    return "\n".join([*lines, "", note(words["machine"], quick), ""])
+    lines = [f"| {a} | {b} | {c} | {percent(d)} | {percent(e)} |" for a, b, c, d, e in rows]
+    return table(words["head"], lines, note(words["machine"], quick))
 
 
 # The rows of the table of all algorithms that belong on an algorithm's own page.
@@ -186,8 +173,8 @@ PAGE_ROWS = {
 
 def algorithms_table(words: dict[str, str], rows: tuple[str, ...] | None = None) -> str:
     """All algorithms, or some of them, at 5-way and 20-way."""
-    report = json.loads((RESULTS / "algorithms.json").read_text())
-    lines = [words["algorithms_head"], "|---" * 8 + "|"]
+    report = read("algorithms")
+    lines = []
     for name in rows or report["runs"]:
         five, twenty = (report["runs"][name][s] for s in ("5-way 1-shot", "20-way 1-shot"))
         both = [
@@ -202,28 +189,27 @@ def algorithms_table(words: dict[str, str], rows: tuple[str, ...] | None = None)
         lines.append(f"| {' | '.join(cells)} |")
         if rows and "per_step" in five:
             lines += ["", words["per_step"].format(percent(five["per_step"]))]
-    if rows:
-        return "\n".join([*lines, ""])
-    return "\n".join([*lines, "", note(words["algorithms_note"], report), ""])
+    below = "" if rows else note(words["algorithms_note"], report)
+    return table(words["algorithms_head"], lines, below)
 
 
 def memory_table(words: dict[str, str]) -> str:
     """Peak memory and time of a second-order meta-gradient against inner steps."""
-    report = json.loads((RESULTS / "memory.json").read_text())
+    report = read("memory")
     runs = report["runs"]
-    lines = [words["memory_head"], "|---" * (1 + 2 * len(runs)) + "|"]
+    lines = []
     for steps in runs["reverse"]:
         points = [way[steps] for way in runs.values()]
         cells = [f"{r['bytes'] / 2**20:,.0f}" for r in points]
         cells += [f"{r['seconds']:.2f}" for r in points]
         lines.append(f"| {steps} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", note(words["memory_note"], report), ""])
+    return table(words["memory_head"], lines, note(words["memory_note"], report))
 
 
 def sinusoid_table(words: dict[str, str]) -> str:
     """MAML and the pre-trained network on sine waves."""
-    runs = json.loads((RESULTS / "sinusoid.json").read_text())["runs"]
-    lines = [words["sinusoid_head"], "|---" * 6 + "|"]
+    runs = read("sinusoid")["runs"]
+    lines = []
     for name, r in runs.items():
         cells = [name.split(",")[0].replace("pre-trained", words["pre-trained"])]
         cells += [str(r["protocol"]["k_shot"]), str(r["inner_lr"])]
@@ -233,12 +219,12 @@ def sinusoid_table(words: dict[str, str]) -> str:
     text = words["sinusoid_note"].format(
         tasks=first["protocol"]["tasks"], iterations=f"{first['iterations']:,}"
     )
-    return "\n".join([*lines, "", text, ""])
+    return table(words["sinusoid_head"], lines, text)
 
 
 def first_run(_: dict[str, str]) -> str:
     """What the default run prints at its end."""
-    result = json.loads((RESULTS / "glyphs.json").read_text())["runs"]["default"]
+    result = read("glyphs")["runs"]["default"]
     return f"```text\n{format_result({**result, 'metric': 'accuracy'})}\n```\n"
 
 

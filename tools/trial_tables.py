@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tools.speed_tables import note, read, table
+from tools.table_parts import named, note, read, table
 
 WORDS: dict[str, dict[str, Any]] = {
     "en": {
@@ -177,7 +177,4 @@ def demo_load(words: dict[str, Any]) -> str:
 def tables(language: str) -> dict[str, Callable[[Any], str]]:
     """By the names that the pages use."""
     words = WORDS[language]
-    return {
-        make.__name__: lambda _, make=make: make(words)
-        for make in (kills, fuzz, determinism, long_run, demo_load)
-    }
+    return named(words, kills, fuzz, determinism, long_run, demo_load)
