@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from trials.small import blobs
 
 import innerloop
 from innerloop.data import ImageClasses
@@ -49,24 +50,25 @@ def omniglot_data(omniglot_source: Path) -> ImageClasses:
 
 
 @pytest.fixture(scope="session")
-def array(tmp_path_factory):
-    """A tiny learnable data set as a file: blobs in class-dependent places."""
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 60, (40, 8, 1, 16, 16), dtype=np.uint8)
-    for c in range(40):
-        y, x = generator.integers(0, 11, 2)
-        images[c, :, 0, y : y + 5, x : x + 5] += 180
-    path = tmp_path_factory.mktemp("data") / "blobs.npy"
+def array(tmp_path_factory) -> Path:
+    """A tiny data set as a file, from which something can be learnt."""
+    return blobs(tmp_path_factory.mktemp("data") / "blobs.npy")
+
+
+@pytest.fixture(scope="session")
+def noise(tmp_path_factory) -> Path:
+    """A tiny data set as a file, from which nothing can be learnt."""
+    images = np.random.default_rng(0).integers(0, 255, (30, 8, 1, 16, 16), dtype=np.uint8)
+    path = tmp_path_factory.mktemp("data") / "noise.npy"
     np.save(path, images)
     return path
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory) -> Path:
+def runs(tmp_path_factory, noise) -> Path:
     """Two finished runs, one of regression, and one that was stopped."""
     folder = tmp_path_factory.mktemp("experiments")
-    images = np.random.default_rng(0).integers(0, 255, (30, 8, 1, 16, 16), dtype=np.uint8)
-    np.save(folder / "noise.npy", images)
+    shutil.copy(noise, folder)
     data = str(folder / "noise.npy")
     innerloop.train(data=data, out=folder / "one [a]", **SMALL)
     innerloop.train(data=data, algorithm="protonet", out=folder / "deep/two", **SMALL)

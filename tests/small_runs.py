@@ -7,6 +7,7 @@ import os
 import signal
 
 import torch
+from trials.small import SETTINGS
 
 from innerloop.runs.checkpoint import read_tensors
 from innerloop.runs.folder import checkpoints
@@ -28,22 +29,8 @@ SMALL = {
 
 
 def settings(array, **changes):
-    return {
-        "data": str(array),
-        "split": "random",
-        "n_way": 3,
-        "train_n_way": None,
-        "k_query": 3,
-        "eval_k_query": 3,
-        "width": 8,
-        "meta_batch_size": 4,
-        "iterations": 12,
-        "val_every": 4,
-        "val_tasks": 10,
-        "test_tasks": 20,
-        "threads": 1,
-        **changes,
-    }
+    base = {"data": str(array), **SETTINGS, "val_every": 4, "val_tasks": 10, "test_tasks": 20}
+    return {**base, **changes}
 
 
 def folder_state(folder):

@@ -26,12 +26,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from benchmarks.reports import write_report
 
 from innerloop.config import ALGORITHM_NAMES
 from innerloop.runs.checkpoint import read_tensors
+from trials.small import SETTINGS, blobs
 
 # What a process server imports once for all processes.
 PRELOADED = [
@@ -211,29 +211,9 @@ def _without_times(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _small(folder: Path, algorithm: str) -> dict[str, Any]:
-    """Settings of a run of a second, on blobs in places that differ between classes."""
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 60, (40, 8, 1, 16, 16), dtype=np.uint8)
-    for c in range(40):
-        y, x = generator.integers(0, 11, 2)
-        images[c, :, 0, y : y + 5, x : x + 5] += 180
-    np.save(folder / "blobs.npy", images)
-    settings = {
-        "algorithm": algorithm,
-        "data": str(folder / "blobs.npy"),
-        "split": "random",
-        "n_way": 3,
-        "train_n_way": None,
-        "k_query": 3,
-        "eval_k_query": 3,
-        "width": 8,
-        "meta_batch_size": 4,
-        "iterations": 12,
-        "val_every": 6,
-        "val_tasks": 8,
-        "test_tasks": 8,
-        "threads": 1,
-    }
+    """Settings of a run of a second."""
+    data = {"algorithm": algorithm, "data": str(blobs(folder / "blobs.npy"))}
+    settings = {**data, **SETTINGS, "val_every": 6, "val_tasks": 8, "test_tasks": 8}
     return settings | ({"head": "random"} if algorithm == "boil" else {})
 
 

@@ -12,15 +12,6 @@ import pytest
 
 from innerloop.cli import COMMANDS, main
 
-
-@pytest.fixture(scope="module")
-def array(tmp_path_factory):
-    generator = np.random.default_rng(0)
-    path = tmp_path_factory.mktemp("data") / "noise.npy"
-    np.save(path, generator.integers(0, 255, (30, 8, 1, 16, 16), dtype=np.uint8))
-    return path
-
-
 SMALL = """
 --split random --n-way 3 --train-n-way 4 --k-query 2 --eval-k-query 3 --width 4
 --iterations 4 --val-every 2 --val-tasks 4 --test-tasks 6 --threads 1
@@ -28,14 +19,14 @@ SMALL = """
 
 
 @pytest.fixture(scope="module")
-def run(array, tmp_path_factory):
+def run(noise, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    assert main(["train", "--data", str(array), "--out", str(folder), *SMALL]) == 0
+    assert main(["train", "--data", str(noise), "--out", str(folder), *SMALL]) == 0
     return folder
 
 
-def test_train_prints_json_alone_on_standard_output(array, tmp_path, capsys):
-    arguments = ["train", "--data", str(array), "--out", str(tmp_path / "r"), "--json", *SMALL]
+def test_train_prints_json_alone_on_standard_output(noise, tmp_path, capsys):
+    arguments = ["train", "--data", str(noise), "--out", str(tmp_path / "r"), "--json", *SMALL]
     assert main(arguments) == 0
     captured = capsys.readouterr()
     result = json.loads(captured.out)
@@ -44,10 +35,10 @@ def test_train_prints_json_alone_on_standard_output(array, tmp_path, capsys):
     assert "innerloop evaluate" in captured.err
 
 
-def test_default_folders_are_numbered(array, tmp_path, monkeypatch):
+def test_default_folders_are_numbered(noise, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
-        assert main(["train", "--data", str(array), *SMALL]) == 0
+        assert main(["train", "--data", str(noise), *SMALL]) == 0
     names = sorted(f.name for f in (tmp_path / "runs").iterdir())
     assert names == ["noise-maml-3way1shot-001", "noise-maml-3way1shot-002"]
 
@@ -99,11 +90,11 @@ def test_another_seed_keeps_the_split(run, tmp_path):
     assert not np.array_equal(one.indices(0, 5)[0], two.indices(0, 5)[0])
 
 
-def test_testing_on_training_classes_is_refused(run, array, capsys, monkeypatch):
+def test_testing_on_training_classes_is_refused(run, noise, capsys, monkeypatch):
     import innerloop.runs.loading as loading
 
     # The run's own data named again keeps the run's split.
-    assert main(["evaluate", str(run), "--data", str(array), "--tasks", "4"]) == 0
+    assert main(["evaluate", str(run), "--data", str(noise), "--tasks", "4"]) == 0
     capsys.readouterr()
     real = loading.split_classes
     monkeypatch.setattr(
@@ -164,8 +155,8 @@ def test_evaluate_refuses_what_cannot_be(run, arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_too_few_classes_leave_no_folder(array, tmp_path, capsys):
-    arguments = ["--data", str(array), "--out", str(tmp_path / "r"), *SMALL]
+def test_too_few_classes_leave_no_folder(noise, tmp_path, capsys):
+    arguments = ["--data", str(noise), "--out", str(tmp_path / "r"), *SMALL]
     assert main(["train", *arguments, "--train-n-way", "100", "--no-rotate"]) == 2
     assert "100-way tasks need 100 classes" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()

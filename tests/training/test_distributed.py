@@ -16,6 +16,7 @@ from innerloop import UserError
 from innerloop.runs.checkpoint import read_tensors
 from innerloop.runs.folder import checkpoints
 from innerloop.training.distributed import World
+from tests import small_runs
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32" or not torch.distributed.is_available(), reason="needs gloo"
@@ -24,36 +25,23 @@ pytestmark = pytest.mark.skipif(
 NOT_OURS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
-@pytest.fixture(scope="module")
-def array(tmp_path_factory):
-    generator = np.random.default_rng(0)
-    path = tmp_path_factory.mktemp("data") / "noise.npy"
-    np.save(path, generator.integers(0, 255, (30, 8, 1, 16, 16), dtype=np.uint8))
-    return path
-
-
-def settings(array, **changes):
-    return {
-        "data": str(array),
-        "split": "random",
-        "n_way": 3,
-        "train_n_way": None,
-        "k_query": 3,
-        "eval_k_query": 3,
-        "width": 8,
-        # Adam would make as much of the rounding of a gradient of zero as of any other.
-        "meta_optimizer": "sgd",
-        "meta_lr": 0.05,
-        "schedule": "constant",
-        # Shares of two and three tasks.
-        "meta_batch_size": 5,
-        "iterations": 6,
-        "val_every": 3,
-        "val_tasks": 4,
-        "test_tasks": 4,
-        "threads": 1,
-        **changes,
-    }
+def settings(noise, **changes):
+    return small_runs.settings(
+        noise,
+        **{
+            # Adam would make as much of the rounding of a gradient of zero as of any other.
+            "meta_optimizer": "sgd",
+            "meta_lr": 0.05,
+            "schedule": "constant",
+            # Shares of two and three tasks.
+            "meta_batch_size": 5,
+            "iterations": 6,
+            "val_every": 3,
+            "val_tasks": 4,
+            "test_tasks": 4,
+            **changes,
+        },
+    )
 
 
 def options(settings, out):
@@ -94,8 +82,8 @@ def resume_until(folder, iterations):
     return innerloop.resume(folder)
 
 
-def test_two_processes_learn_what_one_learns_and_resume_as_one(array, tmp_path):
-    wanted = settings(array)
+def test_two_processes_learn_what_one_learns_and_resume_as_one(noise, tmp_path):
+    wanted = settings(noise)
     one = innerloop.train(out=tmp_path / "one", **wanted)
     two = subprocess.run(
         **torchrun("-m", "innerloop", "train", "--json", *options(wanted, tmp_path / "two")),
@@ -115,7 +103,7 @@ def test_two_processes_learn_what_one_learns_and_resume_as_one(array, tmp_path):
         assert len(list((tmp_path / name).iterdir())) == 6
     # One process goes on where two left off.
     resume_until(tmp_path / "two", 9)
-    innerloop.train(out=tmp_path / "nine", **settings(array, iterations=9))
+    innerloop.train(out=tmp_path / "nine", **settings(noise, iterations=9))
     assert_same_training(tmp_path / "two", tmp_path / "nine")
 
 
@@ -135,8 +123,8 @@ def children(pid):
 
 
 @pytest.mark.parametrize("end", ["rank 0 dies", "SIGTERM", "SIGINT"])
-def test_a_run_that_ends_early_can_be_resumed(array, tmp_path, end):
-    folder, wanted = tmp_path / "run", settings(array, meta_lr=0.01, val_every=20)
+def test_a_run_that_ends_early_can_be_resumed(noise, tmp_path, end):
+    folder, wanted = tmp_path / "run", settings(noise, meta_lr=0.01, val_every=20)
     process = subprocess.Popen(
         **torchrun(*("-m", "innerloop", "train"), *options({**wanted, "iterations": 10**6}, folder))
     )
@@ -265,10 +253,10 @@ found["written"] = len(written)
 """
 
 
-def test_from_python_all_processes_agree(array, tmp_path):
+def test_from_python_all_processes_agree(noise, tmp_path):
     """On mistakes, on the mean, on time and on results; in one run after another."""
     (tmp_path / "program.py").write_text(IN_EACH_PROCESS)
-    wanted = json.dumps(settings(array))
+    wanted = json.dumps(settings(noise))
     result = subprocess.run(
         **torchrun(tmp_path / "program.py", tmp_path, wanted),
         timeout=120,
@@ -309,7 +297,7 @@ def test_more_processes_than_tasks():
         World(0, 4).share(3)
 
 
-def test_one_process_does_not_communicate(array, tmp_path):
+def test_one_process_does_not_communicate(noise, tmp_path):
     world, gradient = World(), {"w": torch.ones(2)}
     assert world.mean(1.0, gradient, {}, 2.5, True) == (gradient, {}, 2.5, True)
     assert world.from_main(lambda: 3) == world.main_first(lambda: 3) == 3

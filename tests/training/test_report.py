@@ -10,6 +10,7 @@ import pytest
 import innerloop
 from innerloop.data.base import ImageClasses
 from innerloop.training.report import TerminalReport, format_result
+from tests.small_runs import SMALL
 
 
 def shown(tmp_path, *, terminal: bool) -> str:
@@ -20,16 +21,7 @@ def shown(tmp_path, *, terminal: bool) -> str:
         data=ImageClasses.from_square(images, name="noise"),
         out=tmp_path / "a [run]",
         report=report,
-        split="random",
-        n_way=3,
-        train_n_way=None,
-        eval_k_query=3,
-        width=4,
-        iterations=4,
-        val_every=2,
-        val_tasks=4,
-        test_tasks=6,
-        threads=1,
+        **SMALL,
     )
     return text.getvalue()
 
