@@ -32,6 +32,15 @@ def test_links_lead_somewhere(page):
             assert ((ROOT / page).parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "Makefile"])
+def test_modules_and_files_that_are_named_exist(page):
+    text = (ROOT / page).read_text("utf-8")
+    for module in re.findall(r"-m ((?:benchmarks|trials|tools|research)\.\w+)", text):
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
+    for path in re.findall(r"`((?:\w+/)+\w+\.(?:py|yaml|inc|c))(?:::\w+)?`", text):
+        assert any((ROOT / above / path).exists() for above in ("", "src/innerloop")), path
+
+
 def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
 
