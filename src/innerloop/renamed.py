@@ -53,10 +53,13 @@ MODULES: dict[str, tuple[str, ...]] = {
 # Modules that are packages now: where the names went that their `__init__.py` no longer has.
 # (`innerloop.ops` still has all of its own.)
 NAMES: dict[str, dict[str, str]] = {
-    "innerloop.plots": dict.fromkeys(
-        "BLUE GREEN GREY ORANGE RED draw_episode draw_wave plot_adaptation plot_run save".split(),
-        "innerloop.plots.figures",
-    ),
+    "innerloop.plots": {
+        **dict.fromkeys(
+            "BLUE GREEN GREY ORANGE RED draw_episode draw_wave plot_run save".split(),
+            "innerloop.plots.figures",
+        ),
+        "plot_adaptation": "innerloop.plots.adaptation",
+    },
     "innerloop.runs": dict.fromkeys(
         "DEPTH find_runs read_metrics read_results summary".split(), "innerloop.runs.listing"
     ),

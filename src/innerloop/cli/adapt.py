@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
 
     # PyTorch takes seconds to import, which --help should not wait for.
     from innerloop.classifier import FewShotClassifier
-    from innerloop.plots.figures import plot_adaptation
+    from innerloop.plots.adaptation import plot_adaptation
     from innerloop.runs.loading import load
 
     shape = load(arguments.model).input_shape
