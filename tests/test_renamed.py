@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import innerloop
 from innerloop.renamed import MODULES, NAMES
 
 # Made by `python -m tools.public_names`.
@@ -77,6 +78,15 @@ def test_an_old_module_is_the_new_one(old, new):
     assert importlib.import_module(old) is module
     assert module.__name__ == new
     assert module.__spec__ is spec
+
+
+@pytest.mark.filterwarnings("ignore:innerloop:DeprecationWarning")
+def test_a_folder_left_over_from_an_older_checkout_does_no_harm(tmp_path, monkeypatch):
+    (tmp_path / "fused" / "__pycache__").mkdir(parents=True)
+    monkeypatch.setattr(innerloop, "__path__", [*innerloop.__path__, str(tmp_path)])
+    _forget("innerloop.fused")
+    fused = importlib.import_module("innerloop.fused")
+    assert fused.conv2d is importlib.import_module("innerloop.ops.autograd").conv2d
 
 
 def test_each_use_is_named_once_at_the_line_of_the_user(tmp_path):

@@ -1,10 +1,10 @@
-"""The import paths of version 0.1.0: they go on working, and say what the new ones are.
+"""The import paths of version 0.1.0.  They still work, and each warns with the new path.
 
-`install` puts a finder before Python's own.  It answers for the names in `MODULES` alone, so that
-`import innerloop.trainer` and `from innerloop.trainer import train` work as before.  Packages give
-their old names through `forward`.  Each old name warns once, at the line that uses it.
+`install` puts a finder before Python's own.  It handles the names in `MODULES` only, so that
+`import innerloop.trainer` and `from innerloop.trainer import train` work as before.  Packages look
+up their old names with `forward`.  Each old name warns once, at the line that uses it.
 
-This module is loaded with `innerloop` itself and must import nothing that is slow.
+`import innerloop` loads this module: it must import nothing slow.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from importlib.machinery import ModuleSpec
 from types import FrameType, ModuleType
 from typing import Any
 
-# Old module: the modules that have its names now.  With one of them, the old name is that very
-# module; with several, it is a module that looks its names up in them.
+# Old module: the modules that have its names now.  If there is one, the old name is that same
+# module object; if there are several, it is a module that looks names up in them.
 MODULES: dict[str, tuple[str, ...]] = {
     "innerloop.allocator": ("innerloop.ops.allocator",),
     "innerloop.checkpoint": ("innerloop.runs.checkpoint",),
@@ -50,8 +50,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# Modules that are packages now: where the names went that their `__init__.py` no longer has.
-# (`innerloop.ops` still has all of its own.)
+# Modules that became packages: where each old name is now.  (The package `innerloop.ops` still
+# exports all of its names itself.)
 NAMES: dict[str, dict[str, str]] = {
     "innerloop.plots": {
         **dict.fromkeys(
@@ -65,15 +65,15 @@ NAMES: dict[str, dict[str, str]] = {
     ),
 }
 
-# Files whose frames stand between a user's line and the warning.
+# Frames of these files lie between the user's line and the warning.
 _BETWEEN = (__file__, importlib.__file__, "<frozen importlib._bootstrap>")
 
 
 def install() -> None:
     """Let Python's `import` find the old modules."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        # Before the others: `innerloop.fused` is `innerloop.ops.autograd`, in whose folder they
-        # would find `norm.py` and load it a second time as `innerloop.fused.norm`.
+        # First in the list: an updated checkout may still have folders such as `kernels/`, with
+        # compiled files, and Python's finder would make namespace packages of them.
         sys.meta_path.insert(0, _Finder())
 
 
@@ -95,7 +95,7 @@ def forward(package: str) -> Callable[[str], Any]:
 
 
 class _Finder:
-    """Finds old modules, and loads the new ones in their stead."""
+    """Finds old modules and loads the new ones instead."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -105,7 +105,7 @@ class _Finder:
         return ModuleSpec(name, self, is_package=_children(name))  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """None for an ordinary module, except where names come from more than one place."""
+        """A `_Moved` where names come from several modules; None lets Python make any module."""
         several = len(MODULES[spec.name]) > 1 or _children(spec.name)
         return _Moved(spec.name) if several else None
 
@@ -117,12 +117,12 @@ class _Finder:
             module.homes = found
             module.__all__ = sorted({name for home in found for name in _public(home)})
         else:
-            # The import system hands out what stands here afterwards.
+            # The import system returns what it finds here afterwards.
             sys.modules[module.__name__] = found[0]
 
 
 class _Moved(ModuleType):
-    """An old module whose names are in several modules now, or that had submodules."""
+    """An old module that had submodules, or whose names are in several modules now."""
 
     homes: list[ModuleType]
     __all__: list[str]
@@ -149,11 +149,11 @@ def _public(module: ModuleType) -> list[str]:
 
 
 def _warn(old: str, new: str) -> None:
-    """Warn at the line of the user, past the frames of the import system and of this package."""
+    """Warn at the user's line: skip the frames of the import system and of this package."""
     frame = sys._getframe(1)
     while (caller := frame.f_back) and (frame.f_code.co_filename in _BETWEEN or _is_root(frame)):
         frame = caller
-    # Not `warnings.warn`, which counts frames in a way of its own where imports are among them.
+    # `warnings.warn` counts frames differently when imports are among them.
     warnings.warn_explicit(
         f"{old} has moved: use {new} instead",
         DeprecationWarning,
@@ -165,5 +165,5 @@ def _warn(old: str, new: str) -> None:
 
 
 def _is_root(frame: FrameType) -> bool:
-    """Whether it is the `__getattr__` of `innerloop` itself, which asks that of `forward`."""
+    """True for the `__getattr__` of `innerloop` itself, which calls that of `forward`."""
     return frame.f_globals.get("__name__") == "innerloop"
