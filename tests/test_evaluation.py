@@ -19,7 +19,7 @@ def test_regression_is_judged_by_its_loss():
     losses = []
     for i in range(6):
         task = sampler.batch(i, 1).task(0)
-        steps = algorithm.adapt_steps(params, task.support_x, task.support_y)
+        steps = algorithm.inner_loop(params, task.support_x, task.support_y)
         losses.append(
             [(algorithm.forward(p, task.query_x) - task.query_y).square().mean() for p in steps]
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from innerloop.functional import accuracy, adapt_steps, clip_norm, norm
+import innerloop
+from innerloop.functional import accuracy, clip_norm, gradient, inner_step, norm
 
 
 def square(p):
@@ -17,29 +18,52 @@ def start():
 
 
 def test_descent_by_hand():
-    steps = list(adapt_steps(square, start(), inner_lr=0.25, inner_steps=2))
+    first = inner_step(square, start(), inner_lr=0.25)
+    second = inner_step(square, first, inner_lr=0.25)
+    assert [s["w"].tolist() for s in (first, second)] == [[0.5, -1.0], [0.25, -0.5]]
+    assert [s["b"].item() for s in (first, second)] == [-0.25, -1.0]
+
+
+def test_the_old_inner_loop_takes_these_steps_and_names_the_new_one():
+    with pytest.warns(DeprecationWarning, match="inner_step"):
+        steps = list(innerloop.adapt_steps(square, start(), inner_lr=0.25, inner_steps=2))
     assert [s["w"].tolist() for s in steps] == [[1.0, -2.0], [0.5, -1.0], [0.25, -0.5]]
-    assert [s["b"].item() for s in steps] == [0.5, -0.25, -1.0]
-
-
-def test_no_steps_give_the_start():
-    params = start()
-    steps = list(adapt_steps(square, params, inner_lr=0.25, inner_steps=0))
-    assert len(steps) == 1
-    assert steps[0] is params
 
 
 def test_a_rate_for_each_parameter():
     rates = {"w": torch.tensor([0.5, 0.0]), "b": 0.0}
-    *_, last = adapt_steps(square, start(), inner_lr=rates, inner_steps=1)
+    last = inner_step(square, start(), inner_lr=rates)
     assert last["w"].tolist() == [0.0, -2.0]
     assert last["b"].item() == 0.5
 
 
 def test_parameters_passed_in_are_not_changed():
     params, before = start(), start()
-    list(adapt_steps(square, params, inner_lr=0.1, inner_steps=3, max_norm=1.0))
+    inner_step(square, params, inner_lr=0.1, max_norm=1.0)
     assert all(torch.equal(params[n], before[n]) for n in params)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_step_is_differentiable_inside_transforms_and_outside(inside):
+    """w' = w - 0.25 * 2 w = w / 2, so that the derivative of w'^2 is w / 2; without it w'."""
+
+    def after(p, first_order):
+        return (inner_step(square, p, inner_lr=0.25, first_order=first_order)["w"] ** 2).sum()
+
+    for first_order, expected in ((False, [0.5, -1.0]), (True, [1.0, -2.0])):
+        if inside:
+            found = torch.func.grad(after)(start(), first_order)["w"]
+        else:
+            params = {n: p.requires_grad_() for n, p in start().items()}
+            (found,) = torch.autograd.grad(after(params, first_order), [params["w"]])
+        assert found.tolist() == expected
+
+
+def test_what_a_loss_does_not_depend_on_has_a_gradient_of_zeros():
+    params = start() | {"unused": torch.ones(2)}
+    found = gradient(square, params)
+    assert found["unused"].tolist() == [0, 0]
+    assert gradient(lambda p: torch.ones(()), params)["w"].tolist() == [0, 0]
 
 
 def test_clip_norm():

@@ -136,15 +136,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         targets = torch.from_numpy(labels.astype(np.int64))
         steps = self.inner_steps or loaded.config.eval_inner_steps
         with torch.no_grad():
-            # A batch of one task, which goes a faster way than a task by itself.
-            adapted = self._algorithm.adapt_tasks(
-                self._params,
-                self._support_x[None],
-                targets[None],
-                inner_steps=steps,
-                n_way=len(self.classes_),
+            self._algorithm.network.look(self._support_x)
+            self._fast = list(
+                self._algorithm.inner_loop(
+                    self._params,
+                    self._support_x,
+                    targets,
+                    inner_steps=steps,
+                    n_way=len(self.classes_),
+                )
             )
-            self._fast = [{name: p[0] for name, p in fast.items()} for fast in adapted]
         self.support_loss_ = [
             F.cross_entropy(logits, targets).item() for logits in self._logits(self._support_x)
         ]

@@ -27,7 +27,7 @@ def evaluate(
     chunk_size: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Adapt to each of `tasks` tasks and judge the result on its queries.
+    """Adapt to each of `tasks` tasks and score the result on its queries.
 
     The tasks are episodes 0 to `tasks - 1` of `sampler`: the same every time.
 
@@ -37,19 +37,20 @@ def evaluate(
         sampler: where the tasks come from.
         tasks: number of tasks, at least 2.
         inner_steps: None for as many as in training.
-        every_step: judge the queries after each inner step; False saves time and
+        every_step: score the queries after each inner step; False saves time and
             leaves one entry, after the last step, in what is per step.
         chunk_size: tasks computed at a time; None for the algorithm's own, or 8, on a GPU up
             to 128 of small images.
         on_progress: called with the number of tasks done.
 
     Returns:
-        A dict of plain values.  `metric` is `"accuracy"` (0..1), or `"loss"` in
-        regression; that name holds its mean over tasks after the last inner step, and
-        `ci95` the half width of its 95% interval, 1.96 standard errors over tasks.
-        `accuracy_per_step` (not in regression), `loss_per_step`: means before the first and after
-        each inner step, as many as the algorithm has; `ci95_per_step` belongs to `metric`.
-        `accuracies` or `losses`: that of every task; `bn`; `protocol`.
+        A dict of plain values.  `metric` names what counts: `"accuracy"` (0..1), the metric that
+        the algorithm was given, or `"loss"` where there is none.  That name holds its mean over
+        tasks after the last inner step, and `ci95` the half width of its 95% interval, 1.96
+        standard errors over tasks.  `loss_per_step`, and for another metric `METRIC_per_step`:
+        means before the first and after each inner step, as many as the algorithm has;
+        `ci95_per_step` belongs to `metric`.  `accuracies`, `losses`, or for another metric
+        `METRIC_of_tasks`: that of every task; `bn`; `protocol`.
 
     Raises:
         UserError: fewer than 2 tasks, or an inner loop that diverges.
@@ -61,21 +62,17 @@ def evaluate(
     chunks = []
     with torch.no_grad():
         for start in range(0, tasks, chunk_size):
-            episodes = sampler.batch(start, min(chunk_size, tasks - start))
+            episodes = _with_ways(sampler.batch(start, min(chunk_size, tasks - start)), sampler)
             chunks.append(
-                algorithm.judge_steps(
-                    params,
-                    episodes,
-                    inner_steps=inner_steps,
-                    n_way=sampler.n_way,
-                    every_step=every_step,
+                algorithm.score_steps(
+                    params, episodes, inner_steps=inner_steps, every_step=every_step
                 )
             )
             if on_progress is not None:
                 on_progress(min(start + chunk_size, tasks))
     # Every metric by name, [tasks, steps].
-    judged = {name: torch.cat([c[name] for c in chunks]).cpu().double() for name in chunks[0]}
-    if not judged["loss"].isfinite().all():
+    scores = {name: torch.cat([c[name] for c in chunks]).cpu().double() for name in chunks[0]}
+    if not scores["loss"].isfinite().all():
         raise UserError(
             "adaptation diverged: a query loss is no longer a finite number. Lower inner_lr or "
             "the number of inner steps, or set inner_max_norm to clip inner gradients"
@@ -83,14 +80,14 @@ def evaluate(
     # An algorithm without an inner loop takes no steps, however many are asked for.
     asked = inner_steps is not None and algorithm.inner_steps > 0
     steps = inner_steps if asked else algorithm.inner_steps
-    metric = "accuracy" if "accuracy" in judged else "loss"
-    halves = (1.96 * judged[metric].std(dim=0) / math.sqrt(tasks)).tolist()
+    metric = next((name for name in scores if name != "loss"), "loss")
+    halves = (1.96 * scores[metric].std(dim=0) / math.sqrt(tasks)).tolist()
     result = {
         "metric": metric,
-        metric: judged[metric][:, -1].mean().item(),
+        metric: scores[metric][:, -1].mean().item(),
         "ci95": halves[-1],
         "ci95_per_step": halves,
-        **{f"{name}_per_step": values.mean(dim=0).tolist() for name, values in judged.items()},
+        **{f"{name}_per_step": values.mean(dim=0).tolist() for name, values in scores.items()},
         "bn": algorithm.bn,
         "protocol": {
             **sampler.protocol(),
@@ -99,8 +96,15 @@ def evaluate(
             "interval": "1.96 standard errors over tasks",
         },
     }
-    every_task = "accuracies" if metric == "accuracy" else "losses"
-    return {**result, every_task: judged[metric][:, -1].tolist()}
+    every_task = {"accuracy": "accuracies", "loss": "losses"}.get(metric, f"{metric}_of_tasks")
+    return {**result, every_task: scores[metric][:, -1].tolist()}
+
+
+def _with_ways(episodes: Any, sampler: TaskSampler) -> Episodes:
+    """The episodes with their number of ways, which samplers of users may say for all alone."""
+    if isinstance(episodes, Episodes) and episodes.n_way is not None:
+        return episodes
+    return Episodes(*episodes, n_way=getattr(sampler, "n_way", None))
 
 
 def _tasks_at_a_time(params: Params, sampler: TaskSampler) -> int:
@@ -122,7 +126,8 @@ def outputs_per_step(
     """Outputs for the queries of one task: `[steps + 1, N*Q, ...]`."""
     with torch.no_grad():
         predict = algorithm.predictor(params, task.support_x, task.query_x)
-        steps = algorithm.adapt_steps(
+        algorithm.network.look(task.support_x)
+        steps = algorithm.inner_loop(
             params, task.support_x, task.support_y, inner_steps=inner_steps, n_way=n_way
         )
         return torch.stack([predict(fast) for fast in steps])

@@ -1,11 +1,13 @@
-"""The inner loop, as pure functions over dicts of tensors.
+"""Pure functions over dicts of tensors: derivatives, the inner update, and the algebra of weights.
 
-Every inner loop of this package, in training, evaluation and use, is made of
-`inner_step`; the mixed mode, which needs the gradient of each step, of its `descend`.
+Everything here works inside `torch.func`'s transforms and outside of them, where plain autograd
+takes the derivatives: it carries whatever PyTorch can differentiate.  Functions whose name ends in
+`_each` treat the leading axis of every tensor as one of tasks.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -19,36 +21,94 @@ Loss = Callable[[Params], Tensor]
 Rates = float | Mapping[str, Tensor | float]
 
 
-def adapt_steps(
-    loss: Loss,
-    params: Params,
-    *,
-    inner_lr: Rates,
-    inner_steps: int,
-    max_norm: float | None = None,
-    first_order: bool = False,
-) -> Iterator[Params]:
-    """Gradient descent on a task's support loss: yields the fast weights of every step.
+def in_transform() -> bool:
+    """Whether this runs inside `torch.func.vmap`, `grad`, `jvp` or another of these transforms."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def gradient(loss: Loss, params: Params, *, create_graph: bool = False) -> Params:
+    """The gradient of `loss` by parameter name; zeros for what it does not depend on.
 
     Args:
-        inner_steps: number of steps, 0 or more.
-        loss, params, inner_lr, max_norm, first_order: as for `inner_step`.
-
-    Yields:
-        `inner_steps + 1` dicts: `params` itself, then the weights after each step.
-
-    Example:
-        >>> loss = lambda p: (p["w"] ** 2).sum()
-        >>> *_, last = adapt_steps(loss, {"w": torch.ones(1)}, inner_lr=0.25, inner_steps=2)
-        >>> last["w"].item()
-        0.25
+        loss: of weights; a scalar, or `[T]`, whose sum is differentiated: where task t's loss
+            depends on its own slice of the weights alone, that is every task's own gradient.
+        params: the weights.
+        create_graph: record it, so that it can itself be differentiated.
     """
-    yield params
-    for _ in range(inner_steps):
-        params = inner_step(
-            loss, params, inner_lr=inner_lr, max_norm=max_norm, first_order=first_order
-        )
-        yield params
+    (found,), _ = gradients(lambda p: (loss(p).sum(), {}), params, create_graph=create_graph)
+    return found
+
+
+def gradients(
+    loss: Callable[..., tuple[Tensor, Any]], *trees: Params, create_graph: bool = False
+) -> tuple[tuple[Params, ...], Any]:
+    """The gradients of a scalar with respect to several dicts of tensors.
+
+    Args:
+        loss: of the dicts; returns the scalar, and anything else beside it.
+        trees: the dicts.
+        create_graph: as for `gradient`.
+
+    Returns:
+        The gradients, one dict for each of `trees`; and what `loss` returned beside the scalar.
+    """
+    if in_transform():
+        places = tuple(range(len(trees)))
+        given = trees if create_graph else tuple(detach(tree) for tree in trees)
+        found, beside = torch.func.grad(loss, argnums=places, has_aux=True)(*given)
+        return tuple(found) if create_graph else tuple(detach(g) for g in found), beside
+    recorded = create_graph and torch.is_grad_enabled()
+    with torch.enable_grad():
+        given = tuple({name: _leaf(p, recorded) for name, p in tree.items()} for tree in trees)
+        value, beside = loss(*given)
+    leaves = [p for tree in given for p in tree.values()]
+    if value.requires_grad:
+        flat = torch.autograd.grad(value, leaves, create_graph=recorded, materialize_grads=True)
+    else:
+        flat = tuple(torch.zeros_like(p) for p in leaves)
+    # PyTorch 2.6 asks for gradients of the zeros that it fills in for unused parameters.
+    flat = flat if recorded else tuple(g.detach() for g in flat)
+    each = iter(flat)
+    return tuple({name: next(each) for name in tree} for tree in trees), beside
+
+
+def _leaf(p: Tensor, recorded: bool) -> Tensor:
+    return p if recorded and p.requires_grad else p.detach().requires_grad_()
+
+
+def second_derivatives(
+    loss: Callable[[Params, Params], Tensor], params: Params, fast: Params, along: Params
+) -> tuple[Params, Params]:
+    """Products of the second derivatives of `loss(params, fast)` with `along`, a tangent of `fast`.
+
+    Returns:
+        `∂²L/∂params∂fast · along`, and `∂²L/∂fast² · along`, which is the Hessian-vector product.
+    """
+    if in_transform():
+        # Forward over reverse.  The second derivatives are symmetric: what reverse mode would
+        # give is the directional derivative of the whole gradient along `along`.
+        whole = torch.func.grad(lambda p, f: loss(p, f).sum(), argnums=(0, 1))
+        return torch.func.jvp(lambda f: whole(params, f), (fast,), (along,))[1]
+
+    def directional(params: Params, fast: Params) -> tuple[Tensor, Params]:
+        slope = gradient(lambda f: loss(params, f), fast, create_graph=True)
+        return dot(slope, along), {}
+
+    found, _ = gradients(directional, params, fast)
+    return found[0], found[1]
+
+
+def pullback(function: Callable[..., Params], *trees: Params, cotangent: Params) -> tuple:
+    """Derivatives of `function`'s outputs, weighted by `cotangent`, for each of its arguments."""
+    return gradients(lambda *given: (dot(function(*given), cotangent), {}), *trees)[0]
+
+
+def descend(params: Params, gradient: Params, inner_lr: Rates) -> Params:
+    """`params - inner_lr * gradient`, name by name."""
+    if isinstance(inner_lr, Mapping):
+        return {name: p - inner_lr[name] * gradient[name] for name, p in params.items()}
+    # One pass over memory, and one for the derivative.
+    return {name: p.add(gradient[name], alpha=-inner_lr) for name, p in params.items()}
 
 
 def inner_step(
@@ -58,83 +118,53 @@ def inner_step(
     inner_lr: Rates,
     max_norm: float | None = None,
     first_order: bool = False,
-    of_tasks: bool = False,
 ) -> Params:
     """One step of gradient descent, as a function that can be differentiated.
 
-    The update is `params[name] - inner_lr * gradient[name]` (MAML, Finn et al.
-    2017, Eq. 1: θ' = θ - α ∇L(θ), with θ = `params`, α = `inner_lr`).  Nothing is
-    changed in place, so the result can be differentiated with `torch.func.grad`
-    and carried over many tasks by `torch.func.vmap`.
+    The update is `params[name] - inner_lr * gradient[name]` (MAML, Finn et al. 2017, Eq. 1:
+    θ' = θ - α ∇L(θ), with θ = `params`, α = `inner_lr`).  Nothing is changed in place.
 
     Args:
         loss: the support loss as a function of the fast weights; returns a scalar.
         params: the weights to start from.
-        inner_lr: the inner learning rate: a number, or one entry a parameter name,
-            each a number or a tensor that broadcasts against the parameter.
+        inner_lr: the inner learning rate: a number, or one entry a parameter name, each a number
+            or a tensor that broadcasts against the parameter.
         max_norm: scale the gradient so that its global norm is at most this.
         first_order: treat the gradient as a constant when the result is differentiated.
-        of_tasks: `params` are those of T tasks, `[T, ...]`, and `loss` returns `[T]`, the
-            loss of each task.  This is for plain autograd, not for torch.func's transforms;
-            there is no `max_norm`.
 
     Returns:
         The new weights.
     """
-    if of_tasks:
-        gradient = _gradient_of_tasks(loss, params, create_graph=not first_order)
-        return descend(params, gradient, inner_lr)
-    # With detached weights no graph of the gradient is recorded in the first place.
-    gradient = torch.func.grad(loss)(detach(params) if first_order else params)
-    return descend(params, detach(gradient) if first_order else gradient, inner_lr, max_norm)
+    slope = gradient(loss, params, create_graph=not first_order)
+    return descend(params, slope if max_norm is None else clip_norm(slope, max_norm), inner_lr)
 
 
-def _gradient_of_tasks(loss: Loss, params: Params, *, create_graph: bool) -> Params:
-    """Every task's gradient of its own loss: as no other depends on its weights, of the sum."""
-    with torch.enable_grad():
-        leaves = {
-            n: p if create_graph and p.requires_grad else p.detach().requires_grad_()
-            for n, p in params.items()
-        }
-        total = loss(leaves).sum()
-    gradients = torch.autograd.grad(
-        total, list(leaves.values()), create_graph=create_graph, materialize_grads=True
+def adapt_steps(
+    loss: Loss,
+    params: Params,
+    *,
+    inner_lr: Rates,
+    inner_steps: int,
+    max_norm: float | None = None,
+    first_order: bool = False,
+) -> Iterator[Params]:
+    """Deprecated: repeat `innerloop.functional.inner_step`, or call an algorithm's `inner_loop`."""
+    warnings.warn(
+        "innerloop.adapt_steps is deprecated: call innerloop.functional.inner_step in a loop, or "
+        "the inner_loop of an algorithm",
+        DeprecationWarning,
+        stacklevel=2,
     )
-    return dict(zip(leaves, gradients, strict=True))
+    options: dict[str, Any] = {"max_norm": max_norm, "first_order": first_order}
 
+    def steps() -> Iterator[Params]:
+        weights = params
+        yield weights
+        for _ in range(inner_steps):
+            weights = inner_step(loss, weights, inner_lr=inner_lr, **options)
+            yield weights
 
-def for_tasks(params: Params, tasks: int | None) -> Params:
-    """The same weights for each of T tasks, `[T, ...]`, in the same memory; None: as they are."""
-    if tasks is None:
-        return params
-    return {name: _ForTasks.apply(p, tasks) for name, p in params.items()}
-
-
-class _ForTasks(torch.autograd.Function):
-    """`[...]` to `[T, ...]` without a copy; the derivative is the sum over the tasks."""
-
-    @staticmethod
-    def forward(ctx: Any, p: Tensor, tasks: int) -> Tensor:
-        return p.expand(tasks, *p.shape)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        # PyTorch's sum is 30 times slower where the axes are not in the order of memory.
-        order = sorted(range(gradient.ndim), key=gradient.stride, reverse=True)
-        total = gradient.permute(order).sum(order.index(0), keepdim=True)
-        return total.permute([order.index(axis) for axis in range(gradient.ndim)])[0], None
-
-
-def descend(
-    params: Params, gradient: Params, inner_lr: Rates, max_norm: float | None = None
-) -> Params:
-    """`params - inner_lr * gradient`, name by name, the gradient clipped to `max_norm`."""
-    if max_norm is not None:
-        gradient = clip_norm(gradient, max_norm)
-    if isinstance(inner_lr, Mapping):
-        return {name: p - inner_lr[name] * gradient[name] for name, p in params.items()}
-    # One pass over memory, and one for the derivative.
-    return {name: p.add(gradient[name], alpha=-inner_lr) for name, p in params.items()}
+    return steps()
 
 
 def add(a: Params, b: Params) -> Params:
@@ -169,10 +199,51 @@ def norm(params: Params) -> Tensor:
 
 def clip_norm(gradient: Params, max_norm: float) -> Params:
     """Scale `gradient` so that its norm is at most `max_norm`; NaN stays NaN."""
+    return {name: g[0] for name, g in clip_norm_each(with_task(gradient), max_norm).items()}
+
+
+def dot_each(a: Params, b: Params) -> Tensor:
+    """The inner product of each task, `[T]`."""
+    return torch.stack([(a[name] * b[name]).reshape(len(a[name]), -1).sum(1) for name in a]).sum(0)
+
+
+def scale_each(params: Params, factors: Tensor) -> Params:
+    """Each task's weights times its own factor, from `factors` `[T]`."""
+    return {name: p * factors.view(-1, *[1] * (p.ndim - 1)) for name, p in params.items()}
+
+
+def clip_norm_each(gradient: Params, max_norm: float) -> Params:
+    """Scale each task's gradient so that its norm is at most `max_norm`; NaN stays NaN."""
     # The smallest float keeps a zero gradient at zero instead of 0/0.
-    total = dot(gradient, gradient).add(1e-30).sqrt()
-    scale = torch.clamp(max_norm / total, max=1.0)
-    return {name: g * scale for name, g in gradient.items()}
+    lengths = dot_each(gradient, gradient).add(1e-30).sqrt()
+    return scale_each(gradient, torch.clamp(max_norm / lengths, max=1.0))
+
+
+def with_task(params: Params) -> Params:
+    """One task's weights with an axis of tasks, `[1, ...]`."""
+    return {name: p.unsqueeze(0) for name, p in params.items()}
+
+
+def repeat_each(params: Params, tasks: int) -> Params:
+    """The same weights for each of T tasks, `[T, ...]`, in the same memory."""
+    if tasks == 1:
+        return with_task(params)
+    return {name: _Repeat.apply(p, tasks) for name, p in params.items()}
+
+
+class _Repeat(torch.autograd.Function):
+    """`[...]` to `[T, ...]` without a copy; the derivative is the sum over the tasks."""
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, tasks: int) -> Tensor:
+        return p.expand(tasks, *p.shape)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        # PyTorch's sum is 30 times slower where the axes are not in the order of memory.
+        order = sorted(range(gradient.ndim), key=gradient.stride, reverse=True)
+        total = gradient.permute(order).sum(order.index(0), keepdim=True)
+        return total.permute([order.index(axis) for axis in range(gradient.ndim)])[0], None
 
 
 def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -190,5 +261,7 @@ def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Share of right answers, a scalar in 0..1, from logits `[B, N]` and labels `[B]`."""
-    return (outputs.argmax(dim=-1) == labels).to(outputs.dtype).mean(dim=-1)
+    """Share of right answers, 0..1, from logits `[..., B, N]` and labels `[..., B]`."""
+    # Of at least single precision: half precision counts to 2,048 alone.
+    dtype = torch.promote_types(outputs.dtype, torch.float32)
+    return (outputs.argmax(dim=-1) == labels).to(dtype).mean(dim=-1)

@@ -44,7 +44,16 @@ def descent(loss, fast, rate, steps, create_graph=True):
         yield fast
 
 
-def maml(model, params, episodes, adapted=lambda name: True, rate=None, first_order=False):
+def maml(
+    model,
+    params,
+    episodes,
+    adapted=lambda name: True,
+    rate=None,
+    first_order=False,
+    call=call,
+    loss=F.cross_entropy,
+):
     """MAML and all that differs from it by what is adapted and by the rates."""
     leaves = leaves_of(params)
     network = {name: p for name, p in leaves.items() if "@" not in name}
@@ -53,7 +62,7 @@ def maml(model, params, episodes, adapted=lambda name: True, rate=None, first_or
         sx, sy, qx, qy = episodes.task(i)
 
         def support_loss(fast, step, sx=sx, sy=sy):
-            return F.cross_entropy(call(model, network | fast, sx), sy)
+            return loss(call(model, network | fast, sx), sy)
 
         fast = {name: p for name, p in network.items() if adapted(name)}
         *_, fast = descent(
@@ -63,7 +72,7 @@ def maml(model, params, episodes, adapted=lambda name: True, rate=None, first_or
             STEPS,
             create_graph=not first_order,
         )
-        total = total + F.cross_entropy(call(model, network | fast, qx), qy)
+        total = total + loss(call(model, network | fast, qx), qy)
     return gradient_of(total / episodes.num_tasks, leaves)
 
 

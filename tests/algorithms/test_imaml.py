@@ -68,13 +68,14 @@ def test_conjugate_gradient_solves_in_as_many_steps_as_unknowns_and_then_rests()
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(5, 5, generator=generator, dtype=torch.float64)
     a = a @ a.T + torch.eye(5, dtype=torch.float64)
-    b = {"x": torch.randn(5, generator=generator, dtype=torch.float64)}
-    exact = {"x": torch.linalg.solve(a, b["x"])}
+    # Of two tasks, one of which has nothing to solve.
+    b = {"x": torch.randn(2, 5, generator=generator, dtype=torch.float64)}
+    b["x"][1] = 0
+    exact = {"x": torch.linalg.solve(a, b["x"].T).T}
     for steps in (5, 12):
-        x = conjugate_gradient(lambda v: {"x": a @ v["x"]}, b, steps)
+        x = conjugate_gradient(lambda v: {"x": v["x"] @ a}, b, steps)
         assert relative_error(x, exact) < 1e-8
-    zero = conjugate_gradient(lambda v: v, {"x": torch.zeros(3)}, 4)
-    assert zero["x"].tolist() == [0, 0, 0]
+        assert x["x"][1].tolist() == [0] * 5
 
 
 @pytest.mark.parametrize("wrong", [{"regularization": 0.0}, {"cg_steps": 0}])

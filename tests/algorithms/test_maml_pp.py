@@ -102,7 +102,7 @@ def test_per_step_statistics_are_used_where_they_are_asked_for():
     algorithm = make(bn="per_step")
 
     def outputs(params, queries=slice(None)):
-        steps = list(algorithm.adapt_steps(params, task.support_x, task.support_y))
+        steps = list(algorithm.inner_loop(params, task.support_x, task.support_y))
         predict = algorithm.predictor(params, task.support_x, task.query_x[queries])
         return [predict(fast) for fast in steps]
 
@@ -124,7 +124,7 @@ def test_more_steps_in_use_than_in_training():
     params, episodes = trained_statistics(algorithm, rounds=3)
     params["rate@conv.weight"][-1] = 0.0
     task = episodes.task(0)
-    steps = list(algorithm.adapt_steps(params, task.support_x, task.support_y, inner_steps=9))
+    steps = list(algorithm.inner_loop(params, task.support_x, task.support_y, inner_steps=9))
     assert len(steps) == 10
     last = naive.STEPS
     for later in steps[last + 1 :]:
@@ -157,7 +157,7 @@ def test_evaluation_of_many_tasks_is_that_of_each(bn):
     losses = []
     for i in range(4):
         task = episodes.task(i)
-        steps = algorithm.adapt_steps(params, task.support_x, task.support_y)
+        steps = algorithm.inner_loop(params, task.support_x, task.support_y)
         losses.append([algorithm.query_loss(fast, task)[0].item() for fast in steps])
     assert result["loss_per_step"] == pytest.approx(torch.tensor(losses).mean(0).tolist())
 
@@ -176,7 +176,7 @@ def test_statistics_of_every_step_need_norms_and_the_option():
         make(bn="per_step", per_step_statistics=False)
     with pytest.raises(UserError, match=r"innerloop\.models\.BatchNorm"):
         MAMLPlusPlus(MLP(4, 3), bn="per_step")
-    with pytest.raises(UserError, match="bn must be one of transductive, support, not"):
+    with pytest.raises(UserError, match="bn must be one of transductive, support, frozen, not"):
         MAML(Small(), bn="per_step")
     with pytest.raises(UserError, match="multi_step_loss_until"):
         make(multi_step_loss_until=1.5)

@@ -7,26 +7,29 @@ import torch
 from torch import nn
 
 from innerloop import ANIL, BOIL, MAML, MAMLPlusPlus, MetaSGD, UserError
-from innerloop.algorithms import Algorithm
 from innerloop.models import MLP, Conv4, TutorialConv
 from tests.helpers import NormNet, random_episodes, relative_error
 
 
-def both(make, model, episodes, progress=1.0, **options):
-    """Meta-gradients in reverse and in mixed mode, both by the general path."""
+def both(make, model, episodes, progress=1.0, execution="vmap", **options):
+    """Meta-gradients in reverse and in mixed mode."""
     results = []
     for derivative in ("reverse", "mixed"):
-        algorithm = make(model, derivative=derivative, **options)
+        algorithm = make(model, derivative=derivative, execution=execution, **options)
         params = algorithm.init_params()
-        results.append(Algorithm.chunk_gradient(algorithm, params, episodes, progress))
+        results.append(algorithm.meta_gradient(params, episodes, progress))
     return results
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer", "group", "instance", "none"])
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_every_norm(norm, steps):
+@pytest.mark.parametrize("execution", ["vmap", "loop"])
+def test_every_norm(norm, steps, execution):
+    """Forward over reverse under vmap, reverse over reverse in a loop."""
     model = NormNet(norm).double()
-    (reverse, a), (mixed, b) = both(MAML, model, random_episodes(), inner_lr=0.3, inner_steps=steps)
+    (reverse, a), (mixed, b) = both(
+        MAML, model, random_episodes(), execution=execution, inner_lr=0.3, inner_steps=steps
+    )
     assert relative_error(mixed, reverse) < 1e-12
     assert a["loss"].item() == pytest.approx(b["loss"].item(), rel=1e-12)
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from innerloop import ANIL, BOIL, IMAML, MAML, MAMLPlusPlus, MetaSGD, ProtoNet, Reptile
+from innerloop.algorithms.execution import candidates, why_not
 from innerloop.models import BatchNorm, Conv4, HeadedModel, TutorialConv
 from innerloop.models.layers import Conv2d, Linear
 from innerloop.ops import kernels
@@ -122,13 +123,13 @@ def test_tasks_adapt_together_as_each_by_itself(name, compiled):
         algorithm, _, params, episodes = gradients(name, "strided")
         with torch.no_grad():
             steps = list(
-                algorithm.adapt_tasks(
+                algorithm.inner_loop_each(
                     params, episodes.support_x, episodes.support_y, inner_steps=2, n_way=3
                 )
             )
             for t in range(episodes.num_tasks):
                 task = episodes.task(t)
-                alone = algorithm.adapt_steps(
+                alone = algorithm.inner_loop(
                     params, task.support_x, task.support_y, inner_steps=2, n_way=3
                 )
                 for together, expected in zip(steps, alone, strict=True):
@@ -143,7 +144,7 @@ def test_equal_to_a_loop_over_tasks(network, first_order):
     algorithm, meta_gradient, params, episodes = gradients(
         "first order" if first_order else "MAML", network
     )
-    assert algorithm.side_by_side
+    assert why_not(algorithm, "stacked", 1.0, training=True) is None
     expected = loop_meta_gradient(
         algorithm.model, params, episodes, inner_lr=0.05, inner_steps=3, first_order=first_order
     )
@@ -151,14 +152,17 @@ def test_equal_to_a_loop_over_tasks(network, first_order):
 
 
 def test_side_by_side_only_where_it_can_be():
+    def stacks(algorithm):
+        return candidates(algorithm, 1.0, training=True) == ["stacked"]
+
     model = Conv4(3, width=16)
-    assert MAML(model).side_by_side
-    assert not MAML(model, bn="support").side_by_side
-    assert not MAML(model, inner_max_norm=1.0).side_by_side
-    assert not MAML(Conv4(3, width=12)).side_by_side
-    assert not MAML(nn.Sequential(nn.Flatten(), nn.Linear(4, 2))).side_by_side
+    assert stacks(MAML(model))
+    assert stacks(MAML(model, inner_max_norm=1.0))
+    assert not stacks(MAML(model, bn="support"))
+    assert not stacks(MAML(Conv4(3, width=12)))
+    assert not stacks(MAML(nn.Sequential(nn.Flatten(), nn.Linear(4, 2))))
     with kernels.without():
-        assert not MAML(model).side_by_side
+        assert not stacks(MAML(model))
 
 
 @pytest.mark.parametrize("first_order", [False, True])
@@ -189,9 +193,7 @@ def test_judged_as_in_the_plain_path(name, network, every_step):
     algorithm, _, params, episodes = gradients(name, network)
 
     def judged():
-        return algorithm.judge_steps(
-            params, episodes, inner_steps=4, n_way=3, every_step=every_step
-        )
+        return algorithm.score_steps(params, episodes, inner_steps=4, every_step=every_step)
 
     with torch.no_grad():
         ours = judged()

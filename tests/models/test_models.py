@@ -182,7 +182,7 @@ def test_batch_norm_with_given_statistics():
     torch.nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(0))
     x = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     mean, variance = torch.tensor([[0.5, -1.0, 2.0], [4.0, 0.25, 1.0]], dtype=torch.float64)
-    with given_statistics({norm: (mean, variance)}):
+    with given_statistics({norm.key: (mean, variance)}):
         y = norm(x)
         alone = norm(x[:1])
     shape = (1, 3, 1, 1)
@@ -197,11 +197,11 @@ def test_batch_norm_notes_the_statistics_that_it_saw():
     x = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     with seen_statistics() as seen:
         norm(x)
-    mean, variance = seen[norm]
+    mean, variance = seen[norm.key]
     torch.testing.assert_close(mean, x.mean((0, 2, 3)))
     torch.testing.assert_close(variance, x.transpose(0, 1).flatten(1).var(1))
     norm(2 * x)
-    torch.testing.assert_close(seen[norm][0], mean)
+    torch.testing.assert_close(seen[norm.key][0], mean)
 
 
 def test_heads():

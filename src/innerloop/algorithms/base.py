@@ -1,54 +1,72 @@
-"""What all meta-learning algorithms share: the task axis, the query loss, prediction."""
+"""What all meta-learning algorithms share: hooks for one task, and the way to many tasks."""
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map
 
-from innerloop.errors import at_least, one_of
-from innerloop.functional import Params, accuracy, detach, mean_squared_error
+from innerloop.algorithms import execution, noise
+from innerloop.algorithms.each import alone, each, first, overrides, with_task
+from innerloop.algorithms.network import Network
+from innerloop.algorithms.scores import Metric, check_metric, score, score_each
+from innerloop.errors import UserError, at_least, one_of
+from innerloop.functional import Params, detach, gradients, mean_squared_error
 from innerloop.models.layers import (
     Conv2d,
-    FeaturesOf,
     HeadedModel,
     SharedHead,
+    Statistics,
     check_batch_norm,
+    given_statistics,
     statistics_by_group,
 )
 from innerloop.ops import autograd
-from innerloop.tasks.episodes import Episodes
+from innerloop.tasks.episodes import Episodes, count_ways
 
 
 class Algorithm(ABC):
     """A meta-learning algorithm on a network.
 
-    An algorithm is its `meta_gradient`; trainer and evaluation know nothing else
-    of it but how it adapts.  The network is never changed: parameters come in
-    as a dict and go out as a dict.  The meta-parameters are those of the network by
-    name, and possibly more of the algorithm's own, which have a `@` in their names.
+    An algorithm is how it adapts, `inner_loop`, and its part of the meta-gradient,
+    `task_gradient`, which by default is the gradient of the query loss after adaptation.  Both
+    are about one task; `execution` decides how many tasks are computed.  The network is never
+    changed: parameters come in as a dict and go out as a dict.  The meta-parameters are those of
+    the network by name, and possibly more of the algorithm's own, which have a `@` in their names.
+
+    Methods of one task may be overridden: `forward`, `inner_loop`, `query_outputs`, `score`,
+    `query_loss`, `loss_after_adaptation`, `task_gradient`.  Tasks are then computed in a way that
+    goes through the overridden method.
 
     Args:
-        model: any `nn.Module` from inputs `[B, ...]` to outputs `[B, ...]`.
+        model: any `nn.Module` from inputs `[B, ...]` to outputs, usually `[B, ...]`.
             Parameters with `requires_grad=False` stay fixed.
         loss: of outputs and targets, the mean over the examples of one set.
-        bn: where batch norm takes the statistics for queries from:
-            `"transductive"`, the query set itself, so that a prediction depends on
-            the other queries; or `"support"`, the support set alone.  (`MAMLPlusPlus` has a
-            third.)
+        metric: what results are measured by: `"auto"`, the accuracy where targets are class
+            labels `[B]` and outputs are logits `[B, N]`; a function of outputs and targets that
+            returns a number, the higher the better; None for the loss alone.
+        bn: where batch norm takes the statistics for queries from: `"transductive"`, the query
+            set itself, so that a prediction depends on the other queries; `"support"`, the support
+            set alone; or `"frozen"`, the running statistics that a pretrained network comes with,
+            as constants.  (`MAMLPlusPlus` has another.)
         chunk_size: tasks computed at a time, to bound memory; None for all.
+        execution: how tasks are computed: `"auto"`; or one of `"stacked"`, `"vmap"`, `"loop"`,
+            `"shared_body"`, see `explain`.
 
     Raises:
-        UserError: the network keeps running batch statistics, or `bn="support"` is
-            asked of a network with a batch norm other than `innerloop.models.BatchNorm`.
+        UserError: the network keeps running batch statistics, `bn="support"` is asked of a
+            network with a batch norm other than `innerloop.models.BatchNorm`, or a parameter has
+            a `@` in its name.
     """
 
     inner_steps: int
-    bn_modes: tuple[str, ...] = ("transductive", "support")
+    bn_modes: tuple[str, ...] = ("transductive", "support", "frozen")
     # What the labels of a training episode count: the classes of its task, 0..N-1,
     # or all training classes.
     labels = "task"
@@ -59,57 +77,70 @@ class Algorithm(ABC):
         self,
         model: nn.Module,
         *,
-        loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+        loss: Callable[[Any, Any], Tensor] = F.cross_entropy,
+        metric: Metric = "auto",
         bn: str = "transductive",
         chunk_size: int | None = None,
+        execution: str = "auto",
     ) -> None:
         one_of(self.bn_modes, bn=bn)
+        one_of(("auto", *WAYS), execution=execution)
         at_least(1, chunk_size=chunk_size)
-        check_batch_norm(model, own_only=bn != "transductive")
+        check_metric(metric)
+        self.model = _plain(model)
+        check_batch_norm(self.model, own_only=bn == "support", frozen=bn == "frozen")
         # PyTorch's own fails where it is differentiated forward over reverse.
         mse = isinstance(loss, nn.MSELoss) and loss.reduction == "mean"
         self.loss = mean_squared_error if mse or loss is F.mse_loss else loss
-        self.model, self.bn, self.chunk_size = model, bn, chunk_size
+        self.metric, self.bn, self.chunk_size = metric, bn, chunk_size
+        self.execution = execution
+        self.network = Network(self.model, frozen=bn == "frozen")
+        for name, _ in self.model.named_parameters():
+            if "@" in name:
+                raise UserError(
+                    f"the network's parameter {name!r} has a @ in its name, which marks the "
+                    "meta-parameters of algorithms: rename it"
+                )
+        # What was found out about ways that fail, by kind of computation.
+        self._failed: dict[str, str] = {}
         self._convolutions = {
-            f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Conv2d)
+            f"{name}.weight".lstrip(".")
+            for name, module in self.model.named_modules()
+            if type(module) is Conv2d
         }
         # Parameters that hold one row for every class.
         self._shared_rows = {
             f"{name}.{part}".lstrip(".")
-            for name, module in model.named_modules()
+            for name, module in self.model.named_modules()
             if isinstance(module, SharedHead)
             for part in ("weight", "bias")
         }
 
     def init_params(self) -> Params:
-        """The meta-parameters that training starts from: copies, in a new dict."""
-        return {
-            name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad
-        }
+        """The meta-parameters that training starts from: copies, in a new dict.
 
-    @abstractmethod
-    def task_gradient(
-        self, params: Params, task: Episodes, n_way: int | None, progress: float
-    ) -> tuple[Params, Params]:
-        """One task's part of the meta-gradient.
-
-        Args:
-            params: the meta-parameters.
-            task: tensors without the task axis, e.g. `support_x` `[N*K, C, H, W]`.
-            n_way: as for `adapt_steps`.
-            progress: as for `meta_gradient`.
-
-        Returns:
-            The gradient by parameter name, and a dict of scalar metrics.
+        Raises:
+            UserError: the network has no trainable parameter, or some without a shape yet.
         """
+        named = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        for name, p in named.items():
+            if isinstance(p, nn.parameter.UninitializedParameter):
+                raise UserError(
+                    f"parameter {name} has no shape yet: call the network once on a batch before "
+                    "it is given to an algorithm"
+                )
+        if not named:
+            raise UserError("the network has no trainable parameter: nothing can be learnt")
+        return {name: p.detach().clone() for name, p in named.items()}
+
+    # ---- One task: what a subclass may override
+
+    def forward(self, params: Params, x: Tensor) -> Any:
+        """The network's outputs for `x` with `params` in place of its own."""
+        return self.call(params, x)
 
     @abstractmethod
-    def adaptation(
-        self, params: Params, x: Tensor, y: Tensor, inner_steps: int | None, n_way: int | None
-    ) -> Iterator[Params]:
-        """`adapt_steps` on the support set `x`, `y`, with its N counted where that is needed."""
-
-    def adapt_steps(
+    def inner_loop(
         self,
         params: Params,
         support_x: Tensor,
@@ -127,9 +158,146 @@ class Algorithm(ABC):
             inner_steps: None for as many as in training.
             n_way: N, for a network with a shared head; None to count the classes in
                 `support_y` (not possible inside `vmap`).
+
+        Yields:
+            All weights that `forward` needs, by name.
         """
-        n_way = self.count_ways(support_y) if n_way is None else n_way
-        return self.adaptation(params, support_x, support_y, inner_steps, n_way)
+
+    def query_outputs(self, params: Params, support_x: Tensor, query_x: Tensor) -> Any:
+        """Outputs for the queries of one task, batch norm as `bn` says.
+
+        Args:
+            params: fast weights.
+            support_x: `[N*K, ...]`, looked at only where `bn="support"`.
+            query_x: `[N*Q, ...]`.
+
+        Returns:
+            `[N*Q, N]`, or whatever the network returns.
+        """
+        return alone(self, "query_outputs", params, support_x, query_x)
+
+    def score(self, outputs: Any, targets: Any) -> tuple[Tensor, Params]:
+        """The loss of `outputs`, and the metrics: `loss`, and what `metric` says."""
+        return score(self.loss, self.metric, outputs, targets)
+
+    def query_loss(self, params: Params, task: Episodes) -> tuple[Tensor, Params]:
+        """Loss of the fast weights `params` on a task's queries, a scalar, and metrics."""
+        return alone(self, "query_loss", params, task)
+
+    def loss_after_adaptation(
+        self, params: Params, task: Episodes, n_way: int | None, progress: float
+    ) -> tuple[Tensor, Params]:
+        """What is differentiated: the query loss of one task's fast weights, and metrics."""
+        *_, fast = self.inner_loop(params, task.support_x, task.support_y, n_way=n_way)
+        with noise.at(self.inner_steps, query=True):
+            return self.query_loss(fast, task)
+
+    def task_gradient(
+        self, params: Params, task: Episodes, n_way: int | None, progress: float
+    ) -> tuple[Params, Params]:
+        """One task's part of the meta-gradient.
+
+        Args:
+            params: the meta-parameters.
+            task: tensors without the task axis, e.g. `support_x` `[N*K, C, H, W]`.
+            n_way: as for `inner_loop`.
+            progress: as for `meta_gradient`.
+
+        Returns:
+            The gradient by parameter name, and a dict of scalar metrics.
+        """
+        (found,), metrics = gradients(
+            lambda params: self.loss_after_adaptation(params, task, n_way, progress), params
+        )
+        return found, metrics
+
+    def phase(self, progress: float) -> Hashable:
+        """What of `progress` the meta-gradient depends on: equal phases, the same computation.
+
+        On a GPU a step is recorded once in each phase.  The default is `progress` itself, which
+        is never wrong and never recorded.
+        """
+        return progress
+
+    def predictor(
+        self, params: Params, support_x: Tensor, query_x: Tensor
+    ) -> Callable[[Params], Any]:
+        """`query_outputs` of one task as a function of its fast weights alone.
+
+        What does not depend on the inner step can so be computed once.
+        """
+        return lambda fast: self.query_outputs(fast, support_x, query_x)
+
+    # ---- T tasks: the same with a leading axis of tasks
+
+    @each(0, 0)
+    def forward_each(self, params: Params, x: Tensor) -> Any:
+        if len(x) == 1:
+            return _one_task(self.forward, params, x)
+        return self.call(params, x)
+
+    @each(0, 0, 0)
+    def query_outputs_each(self, params: Params, support_x: Tensor, query_x: Tensor) -> Any:
+        if self.bn != "support" or query_x is support_x:  # its statistics are its own
+            return self.forward_each(params, query_x)
+        support, queries = support_x.shape[1], query_x.shape[1]
+        with statistics_by_group(support + queries, first=support):
+            outputs = self.forward_each(params, torch.cat([support_x, query_x], dim=1))
+        return tree_map(lambda o: o[:, support:] if isinstance(o, Tensor) else o, outputs)
+
+    @each(0, 0)
+    def score_each(self, outputs: Any, targets: Any) -> tuple[Tensor, Params]:
+        return score_each(self.loss, self.metric, outputs, targets)
+
+    @each(0, 0)
+    def query_loss_each(self, params: Params, tasks: Episodes) -> tuple[Tensor, Params]:
+        outputs = self.query_outputs_each(params, tasks.support_x, tasks.query_x)
+        return self.score_each(outputs, tasks.query_y)
+
+    def mean_gradient(
+        self, params: Params, episodes: Episodes, progress: float, *, of_features: bool = False
+    ) -> tuple[Params, Params]:
+        """The mean of `task_gradient` over T tasks, and of the metrics.
+
+        With `of_features` the body is computed once for the images of all tasks.
+        """
+        raise NotImplementedError
+
+    def loops(
+        self, params: Params, tasks: Episodes, *, inner_steps: int | None = None
+    ) -> Iterator[Params]:
+        """`inner_loop` of T tasks."""
+        raise NotImplementedError
+
+    def why_not_together(self, training: bool) -> str | None:
+        """Why T tasks cannot be computed with a leading axis of tasks; None where they can."""
+        return f"{type(self).__name__} says what is computed for one task alone"
+
+    def scores_each(
+        self,
+        params: Params,
+        tasks: Episodes,
+        *,
+        inner_steps: int | None,
+        every_step: bool,
+        of_features: bool = False,
+    ) -> list[Params]:
+        """The metrics of T tasks, `[T]` each, after each step or the last alone."""
+        (task,) = tasks.tasks()
+        predict = self.predictor(params, task.support_x, task.query_x)
+        steps = self.inner_loop(
+            params, task.support_x, task.support_y, inner_steps=inner_steps, n_way=tasks.n_way
+        )
+
+        def scored(fast: Params) -> Params:
+            if overrides(self, "query_loss"):
+                return self.query_loss(fast, task)[1]
+            return self.score(predict(fast), task.query_y)[1]
+
+        found = each_step(scored, steps, every_step)
+        return [{name: m.unsqueeze(0) for name, m in metrics.items()} for metrics in found]
+
+    # ---- Use
 
     def adapt(
         self,
@@ -140,94 +308,130 @@ class Algorithm(ABC):
         inner_steps: int | None = None,
         n_way: int | None = None,
     ) -> Params:
-        """The fast weights after the last inner step; arguments as for `adapt_steps`."""
-        *_, adapted = self.adapt_steps(
+        """The fast weights of one task after the last inner step; arguments of `inner_loop`."""
+        self.network.look(support_x)
+        *_, adapted = self.inner_loop(
             params, support_x, support_y, inner_steps=inner_steps, n_way=n_way
         )
         return adapted
 
     def meta_gradient(
-        self, params: Params, episodes: Episodes, progress: float = 1.0
+        self,
+        params: Params,
+        episodes: Episodes,
+        progress: float = 1.0,
+        *,
+        keys: Sequence[int] | None = None,
     ) -> tuple[Params, Params]:
-        """The mean of the tasks' gradients, all tasks computed together.
+        """The mean of the tasks' gradients.
 
         Args:
             params: the meta-parameters by name; they are not changed.
             episodes: T tasks.
             progress: the share of training that is done, 0..1, for what changes meanwhile.
+            keys: T integers from which the masks of dropout follow, one a task; None to draw them
+                from PyTorch's global generator.
 
         Returns:
             `(grads, metrics)`: gradients by parameter name, and the tasks' mean of
             each metric, scalars: `loss` (query loss), for class labels `accuracy`
             (query accuracy, 0..1).
         """
-        params, means = self._arranged(detach(params)), []
-        if self.chunk_size is None or episodes.num_tasks <= self.chunk_size:
-            grads, metrics = self.chunk_gradient(params, episodes, progress)
-            # In memory as the parameters are, which PyTorch's optimisers on a GPU insist on.
-            return {name: g.contiguous() for name, g in grads.items()}, metrics
-        for chunk in episodes.chunks(self.chunk_size):
-            share = chunk.num_tasks / episodes.num_tasks
-            parts = self.chunk_gradient(params, chunk, progress)
-            means.append([{name: share * v for name, v in part.items()} for part in parts])
-        grads, metrics = (
-            {name: torch.stack([part[name] for part in parts]).sum(dim=0) for name in parts[0]}
-            for parts in zip(*means, strict=True)
+        return execution.meta_gradient(
+            self, self._arranged(detach(params)), episodes, progress, keys
         )
-        return grads, metrics
 
-    def _arranged(self, params: Params) -> Params:
-        """The same values, the weights of our convolutions in memory as the kernels want them."""
-        return {
-            n: autograd.arranged(p) if n in self._convolutions else p for n, p in params.items()
-        }
+    def score_steps(
+        self,
+        params: Params,
+        episodes: Episodes,
+        *,
+        inner_steps: int | None = None,
+        every_step: bool = True,
+    ) -> Params:
+        """Adapt to T tasks and score the queries.
 
-    def phase(self, progress: float) -> Hashable:
-        """What of `progress` the meta-gradient depends on: equal phases, the same computation.
+        Args:
+            params: as in `inner_loop`, as is `inner_steps`.
+            episodes: T tasks.
+            every_step: after each inner step; False for after the last alone.
 
-        On a GPU a step is recorded once in each phase.  The default is `progress` itself, which
-        is never wrong and never recorded.
+        Returns:
+            The metrics by name, `[T, steps + 1]`: before the first and after each inner step; or
+            without `every_step` `[T, 1]`.
         """
-        return progress
+        return execution.score_steps(self, params, episodes, inner_steps, every_step)
 
-    def chunk_gradient(
-        self, params: Params, episodes: Episodes, progress: float
-    ) -> tuple[Params, Params]:
-        """`meta_gradient` of tasks that fit into memory together."""
-        # The gradient is taken inside vmap, one a task, and averaged afterwards.
-        # Differentiating through vmap instead gives wrong numbers with batch norm
-        # and layer norm (PyTorch 2.13): see tests/algorithms/test_maml.py.
-        batched = torch.func.vmap(
-            self.task_gradient, in_dims=(None, 0, None, None), randomness="different"
-        )
-        grads, metrics = (
-            {name: value.mean(dim=0) for name, value in part.items()}
-            for part in batched(params, episodes, self.count_ways(episodes.support_y), progress)
-        )
-        return grads, metrics
+    def inner_loop_each(
+        self,
+        params: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        *,
+        inner_steps: int | None = None,
+        n_way: int | None = None,
+    ) -> list[Params]:
+        """`inner_loop` of T tasks, for use: it cannot be differentiated.
 
-    def forward(self, params: Params, x: Tensor) -> Tensor:
-        """The network's outputs for `x` with `params` in place of its own."""
-        # PyTorch's fused attention kernels have no second derivative and no vmap rule.
-        with sdpa_kernel(SDPBackend.MATH):
-            return torch.func.functional_call(self.model, of_network(params), (x,))
+        Args:
+            params: as in `inner_loop`, as are `inner_steps` and `n_way`.
+            support_x: `[T, N*K, ...]`.
+            support_y: `[T, N*K]`.
+
+        Returns:
+            The fast weights of all tasks, each with an axis `[T, ...]`, before the first and after
+            each inner step.
+        """
+        return execution.adapt_all(self, params, support_x, support_y, inner_steps, n_way)
+
+    def explain(self, progress: float = 1.0) -> str:
+        """How tasks are computed, and why not in another way: a few lines of text."""
+        return execution.explain(self, progress)
+
+    # ---- For algorithms
+
+    def call(self, params: Params, x: Tensor) -> Any:
+        """The network itself, on weights `[...]`, or `[T, ...]` where it takes them."""
+        statistics = self.statistics_in(params)
+        if not statistics:
+            return self.network(of_network(params), x)
+        with given_statistics(statistics):
+            return self.network(of_network(params), x)
+
+    def statistics_in(self, params: Params) -> Statistics:
+        """Batch statistics among the weights, which are used in place of the batch's own."""
+        return {}
 
     def features(self, params: Params, x: Tensor) -> Tensor:
         """What the last layer of a `HeadedModel` sees, with `params` in place of its own."""
         assert isinstance(self.model, HeadedModel)
-        named = {f"model.{name}": p for name, p in of_network(params).items()}
-        with sdpa_kernel(SDPBackend.MATH):
-            return torch.func.functional_call(FeaturesOf(self.model), named, (x,))
+        return self.network(of_network(params), x, lambda model, x: model.features(x))
 
-    def count_ways(self, labels: Tensor) -> int | None:
-        """N, for labels 0..N-1 that all occur; None where no shared head asks for it."""
-        return self._classes_of(labels) if self._shared_rows else None
+    def ways(self, labels: Tensor, n_way: int | None) -> int | None:
+        """`n_way`, or where it is not given the number of classes, if anything asks for it."""
+        if n_way is None and self.counts_ways:
+            return count_ways(labels)
+        return n_way
 
-    def _classes_of(self, labels: Tensor) -> int:
-        # A recording (training/recorded.py) cannot ask the GPU.  It is of the step before.
-        if not (labels.is_cuda and torch.cuda.is_current_stream_capturing()):
-            self._classes = int(labels.max()) + 1
-        return self._classes
+    @property
+    def counts_ways(self) -> bool:
+        """Whether the number of classes matters before the first forward pass."""
+        return bool(self._shared_rows)
+
+    def body_stays(self, progress: float) -> bool:
+        """Whether it is known that adaptation in training leaves all below the head alone.
+
+        The features of all tasks can then be computed together, by `shared_body`.
+        """
+        return False
+
+    def body_stays_in_use(self) -> bool:
+        """The same of adaptation to new tasks, which may take more steps."""
+        return False
+
+    def derivative_now(self, progress: float) -> str:
+        """How second derivatives are taken at this point: `"first"` (not at all), `"reverse"`..."""
+        return "reverse"
 
     def fast_weights(self, params: Params, n_way: int | None) -> Params:
         """What the inner loop starts from: the network's, a shared head copied once a class."""
@@ -236,31 +440,28 @@ class Algorithm(ABC):
             for name, p in of_network(params).items()
         }
 
-    def query_outputs(self, params: Params, support_x: Tensor, query_x: Tensor) -> Tensor:
-        """Outputs for the queries of one task, batch norm as `bn` says.
+    def _arranged(self, params: Params) -> Params:
+        """The same values, the weights of our convolutions in memory as the kernels want them."""
+        return {
+            n: autograd.arranged(p) if n in self._convolutions else p for n, p in params.items()
+        }
 
-        Args:
-            params: fast weights.
-            support_x: `[N*K, ...]`, looked at only where `bn="support"`.
-            query_x: `[N*Q, ...]`.
+    # ---- Names of version 0.1
 
-        Returns:
-            `[N*Q, N]`.
-        """
-        if self.bn != "support" or query_x is support_x:  # its statistics are its own
-            return self.forward(params, query_x)
-        support, queries = support_x.shape[0], query_x.shape[0]
-        with statistics_by_group(support + queries, first=support):
-            return self.forward(params, torch.cat([support_x, query_x]))[support:]
+    def adapt_steps(self, *arguments: Any, **options: Any) -> Iterator[Params]:
+        """Deprecated: `inner_loop`."""
+        _renamed("adapt_steps", "inner_loop")
+        return self.inner_loop(*arguments, **options)
 
-    def predictor(
-        self, params: Params, support_x: Tensor, query_x: Tensor
-    ) -> Callable[[Params], Tensor]:
-        """`query_outputs` of one task as a function of its fast weights alone.
+    def adapt_tasks(self, *arguments: Any, **options: Any) -> list[Params]:
+        """Deprecated: `inner_loop_each`."""
+        _renamed("adapt_tasks", "inner_loop_each")
+        return self.inner_loop_each(*arguments, **options)
 
-        What does not depend on the inner step can so be computed once.
-        """
-        return lambda fast: self.query_outputs(fast, support_x, query_x)
+    def judge(self, outputs: Any, targets: Any) -> tuple[Tensor, Params]:
+        """Deprecated: `score`."""
+        _renamed("judge", "score")
+        return self.score(outputs, targets)
 
     def judge_steps(
         self,
@@ -271,89 +472,46 @@ class Algorithm(ABC):
         n_way: int | None,
         every_step: bool = True,
     ) -> Params:
-        """Adapt to T tasks and judge the queries; arguments as for `adapt_steps`.
-
-        Returns:
-            The metrics by name: before the first and after each inner step, `[T, steps + 1]`, or
-            without `every_step` after the last alone, `[T, 1]`.
-        """
-
-        def of_task(task: Episodes) -> Params:
-            predict = self.predictor(params, task.support_x, task.query_x)
-            steps = self.adaptation(params, task.support_x, task.support_y, inner_steps, n_way)
-            judged = judged_each(
-                lambda fast: self.judge(predict(fast), task.query_y)[1], steps, every_step
-            )
-            return {name: torch.stack([m[name] for m in judged]) for name in judged[0]}
-
-        return torch.func.vmap(of_task, randomness="different")(episodes)
-
-    def adapt_tasks(
-        self,
-        params: Params,
-        support_x: Tensor,
-        support_y: Tensor,
-        *,
-        inner_steps: int | None = None,
-        n_way: int | None = None,
-    ) -> Iterable[Params]:
-        """`adapt_steps` of T tasks together, for use: it cannot be differentiated.
-
-        Args:
-            params: as in `adapt_steps`, as are `inner_steps` and `n_way`, which cannot be counted.
-            support_x: `[T, N*K, ...]`.
-            support_y: `[T, N*K]`.
-
-        Returns:
-            The fast weights of all tasks, each with an axis `[T, ...]`, before the first and after
-            each inner step.
-        """
-
-        def of_task(x: Tensor, y: Tensor) -> list[Params]:
-            return list(self.adaptation(params, x, y, inner_steps, n_way))
-
-        return torch.func.vmap(of_task, randomness="different")(support_x, support_y)
-
-    def query_loss(
-        self, params: Params, task: Episodes, tasks: int | None = None
-    ) -> tuple[Tensor, Params]:
-        """Loss of the fast weights `params` on a task's queries, and metrics.
-
-        With `tasks`, those of T tasks, `[T]`: everything then has a leading axis of tasks.
-        """
-        outputs = self.query_outputs(params, task.support_x, task.query_x)
-        return self.judge(outputs, task.query_y, tasks)
-
-    def judge(
-        self, outputs: Tensor, targets: Tensor, tasks: int | None = None
-    ) -> tuple[Tensor, Params]:
-        """The loss of `outputs`, and the metrics `loss` and, for class labels, `accuracy`.
-
-        With `tasks`, those of T tasks, `[T]`: everything then has a leading axis of tasks.
-        """
-        loss = self.loss(outputs, targets) if tasks is None else self.losses(outputs, targets)
-        metrics = {"loss": loss.detach()}
-        if not targets.is_floating_point():
-            metrics["accuracy"] = accuracy(outputs.detach(), targets)
-        return loss, metrics
-
-    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The losses of T tasks, `[T]`, from outputs `[T, B, ...]` and targets `[T, B, ...]`."""
-        if self.loss is F.cross_entropy and not targets.is_floating_point():
-            # Without vmap, for which PyTorch takes this loss apart.
-            each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
-            return each.view(targets.shape).mean(dim=1)
-        return torch.func.vmap(self.loss)(outputs, targets)
+        """Deprecated: `score_steps`."""
+        _renamed("judge_steps", "score_steps")
+        episodes = Episodes(*episodes, n_way=n_way or getattr(episodes, "n_way", None))
+        return self.score_steps(params, episodes, inner_steps=inner_steps, every_step=every_step)
 
 
-def judged_each(
-    judge: Callable[[Params], Params], steps: Iterable[Params], every_step: bool
+WAYS = execution.WAYS
+
+
+def _renamed(old: str, new: str) -> None:
+    warnings.warn(
+        f"Algorithm.{old} is deprecated: it is called {new} now", DeprecationWarning, stacklevel=3
+    )
+
+
+def _one_task(forward: Callable[[Params, Tensor], Any], params: Params, x: Tensor) -> Any:
+    return with_task(forward(first(params), x.squeeze(0)))
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    """The network as it was before `torch.compile`, which knows one set of weights alone."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"a network must be a torch.nn.Module, not {type(model).__name__}")
+    model = getattr(model, "_orig_mod", model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError(
+            "a network compiled by torch.jit cannot be called with other weights: give the "
+            "torch.nn.Module that it was compiled from"
+        )
+    return model
+
+
+def each_step(
+    scored: Callable[[Params], Params], steps: Iterable[Params], every_step: bool
 ) -> list[Params]:
     """The metrics of the weights of each step, or of the last alone."""
     if every_step:
-        return [judge(fast) for fast in steps]
+        return [scored(fast) for fast in steps]
     *_, last = steps
-    return [judge(last)]
+    return [scored(last)]
 
 
 def of_network(params: Params) -> Params:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.algorithms.body import channels_last, plain_gradient
+from innerloop.algorithms import noise
+from innerloop.algorithms.execution import channels_last
 from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.errors import UserError
-from innerloop.functional import Params
+from innerloop.functional import Params, gradients
 from innerloop.models.layers import check_batch_norm, statistics_by_group
 from innerloop.tasks.episodes import Episodes
 
@@ -29,8 +32,8 @@ class FineTune(GradientBased):
         num_classes: number of training classes, which the labels of `meta_gradient`'s episodes
             count; None for regression.
         adapted: see `GradientBased`; None for the head, or for all in regression.
-        options: `inner_reduction`, `inner_max_norm` of `GradientBased`; `loss`, `bn`,
-            `chunk_size` of `Algorithm`.
+        options: `inner_reduction`, `inner_max_norm` of `GradientBased`; `loss`, `metric`, `bn`,
+            `chunk_size`, `execution` of `Algorithm`.
 
     Raises:
         UserError: a value out of range, or a network without a head.
@@ -46,13 +49,13 @@ class FineTune(GradientBased):
         *,
         num_classes: int | None = None,
         adapted: str | None = None,
-        **options,
+        **options: Any,
     ) -> None:
         if adapted is None:
             adapted = "all" if num_classes is None else "head"
         super().__init__(model, inner_lr, inner_steps, adapted=adapted, **options)
         # All tasks go through the network in one batch.
-        check_batch_norm(model, own_only=True)
+        check_batch_norm(model, own_only=self.bn != "frozen", frozen=self.bn == "frozen")
         if num_classes is not None and not hasattr(getattr(model, "head", None), "weight"):
             raise UserError(
                 "fine-tuning of classes needs a network whose last layer is a linear one called "
@@ -77,22 +80,32 @@ class FineTune(GradientBased):
     def task_gradient(
         self, params: Params, task: Episodes, n_way: int | None, progress: float
     ) -> tuple[Params, Params]:
-        return self.chunk_gradient(params, Episodes(*(t[None] for t in task)), progress)
+        return self.mean_gradient(params, task.with_task(), progress)
 
-    def chunk_gradient(
-        self, params: Params, episodes: Episodes, progress: float
+    def mean_gradient(
+        self, params: Params, episodes: Episodes, progress: float, *, of_features: bool = False
     ) -> tuple[Params, Params]:
+        """One plain batch of all tasks' data, whichever way tasks are computed."""
         x = torch.cat([episodes.support_x, episodes.query_x], dim=1)
         y = torch.cat([episodes.support_y, episodes.query_y], dim=1).flatten(0, 1)
 
         def loss(params: Params) -> tuple[Tensor, Params]:
             params = channels_last(params)
             # Batch statistics of one task's images at a time, as in use.
-            with statistics_by_group(x.shape[1]):
+            with statistics_by_group(x.shape[1]), noise.at(0):
                 if self.num_classes is None:
-                    return self.judge(self.forward(params, x.flatten(0, 1)), y)
+                    return self.score(self.forward(params, x.flatten(0, 1)), y)
                 features = self.features(params, x.flatten(0, 1))
             weight, bias = params["classifier@weight"], params["classifier@bias"]
-            return self.judge(F.linear(features, weight, bias), y)
+            return self.score(F.linear(features, weight, bias), y)
 
-        return plain_gradient(loss, params)
+        (found,), metrics = gradients(loss, params)
+        return found, metrics
+
+    def why_not_together(self, training: bool) -> str | None:
+        if training and self.network.draws:
+            return "dropout draws for one task at a time"
+        return super().why_not_together(training)
+
+    def body_stays(self, progress: float) -> bool:
+        return True

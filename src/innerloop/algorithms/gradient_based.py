@@ -2,61 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.algorithms.base import Algorithm, judged_each, of_network
-from innerloop.algorithms.body import features_of_sets, keeps_tasks_apart
+from innerloop.algorithms import noise
+from innerloop.algorithms.base import Algorithm, each_step
+from innerloop.algorithms.each import alone, each, overrides, stack, task_by_task
+from innerloop.algorithms.execution import (
+    features_of_sets,
+    head_outputs,
+    is_head_on_features,
+)
+from innerloop.algorithms.scores import are_labels, cross_entropy_each
 from innerloop.errors import UserError, above_zero, at_least, one_of
-from innerloop.functional import Params, Rates, for_tasks, inner_step
-from innerloop.models.layers import HeadedModel, SharedHead
-from innerloop.ops import kernels
+from innerloop.functional import (
+    Params,
+    Rates,
+    clip_norm_each,
+    descend,
+    gradient,
+    in_transform,
+    repeat_each,
+)
 from innerloop.tasks.episodes import Episodes
 
 REDUCTIONS = ("mean", "per_shot")
-Network = Callable[[Params, Tensor], Tensor]
+# From weights and examples to outputs, with an axis of tasks throughout.
+NetworkEach = Callable[[Params, Tensor], Tensor]
 
 
 class Support(NamedTuple):
-    """The support set of one task, as the inner loop sees it.
+    """Support sets as the inner loop sees them: of T tasks, or of one as a hook sees it.
 
     Attributes:
-        x: `[N*K, ...]`, or `[N*K, F]` where `network` takes features.
-        y: `[N*K]`.
-        n_way: as for `adapt_steps`.
-        network: from weights and `x` to outputs; None for the whole network.
+        x: `[T, N*K, ...]`, or features `[T, N*K, F]`; without T for one task.
+        y: `[T, N*K]`; without T for one task.
+        n_way: as for `inner_loop`.
+        of_features: whether `x` is what the last layer sees.
         batch_size: examples in the mini-batch of a step; None for all.
-        tasks: T, where this is the support sets of T tasks side by side: `x` and `y` then
-            have a leading axis of tasks, and so have all weights; None for one task.
+        axis: which axis of `x` and `y` counts the examples.
     """
 
     x: Tensor
     y: Tensor
     n_way: int | None
-    network: Network | None = None
+    of_features: bool = False
     batch_size: int | None = None
-    tasks: int | None = None
+    axis: int = 1
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """The examples of inner step `step`: mini-batches in turn, then from the start again."""
-        size, all_rows = self.batch_size, self.y.shape[self.axis]
+        size, all_rows = self.batch_size, self.x.shape[self.axis]
         if size is None or size >= all_rows:
             return self.x, self.y
         rows = torch.arange(step * size, (step + 1) * size, device=self.y.device) % all_rows
         return self.x.index_select(self.axis, rows), self.y.index_select(self.axis, rows)
 
-    @property
-    def axis(self) -> int:
-        """Which axis of `x` and `y` counts the examples."""
-        return 0 if self.tasks is None else 1
+    def tasks(self) -> list[Support]:
+        """Each task's own."""
+        pairs = zip(self.x.unbind(0), self.y.unbind(0), strict=True)
+        return [self._replace(x=x, y=y, axis=0) for x, y in pairs]
+
+    def with_task(self) -> Support:
+        """That of one task with an axis of tasks."""
+        return self._replace(x=self.x.unsqueeze(0), y=self.y.unsqueeze(0), axis=1)
 
 
 class GradientBased(Algorithm):
     """An algorithm whose inner loop is gradient descent on the support loss.
+
+    Beside the methods of `Algorithm`, these may be overridden: `start`, `rest`, `rates`,
+    `support_loss`, `inner_loss` and `update`.
 
     Args:
         model: see `Algorithm`.
@@ -69,7 +90,7 @@ class GradientBased(Algorithm):
             `"per_shot"`, their sum divided by K, as in the code of the MAML paper: N
             times the mean, so that its rate of 0.4 at 5-way is 2.0 for the mean.
         inner_max_norm: clip each inner gradient to this norm; None for no clipping.
-        options: `loss`, `bn`, `chunk_size` of `Algorithm`.
+        options: `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
 
     Raises:
         UserError: a value out of range, or nothing to adapt.
@@ -86,7 +107,7 @@ class GradientBased(Algorithm):
         adapted: str | None = None,
         inner_reduction: str = "mean",
         inner_max_norm: float | None = None,
-        **options,
+        **options: Any,
     ) -> None:
         super().__init__(model, **options)
         at_least(1, inner_steps=inner_steps)
@@ -99,6 +120,8 @@ class GradientBased(Algorithm):
     def _names(self, adapted: str) -> list[str]:
         """The names of the trainable parameters that `adapted` means."""
         names = [name for name, p in self.model.named_parameters() if p.requires_grad]
+        if not names:
+            raise UserError("the network has no trainable parameter: there is nothing to adapt")
         if adapted in ("head", "body") and not hasattr(self.model, "head"):
             raise UserError(
                 f"this network has no module called head, so adapted={adapted!r} has no meaning: "
@@ -123,46 +146,7 @@ class GradientBased(Algorithm):
             )
         return chosen
 
-    @property
-    def keeps_body(self) -> bool:
-        """Whether the inner loop changes nothing below the last layer."""
-        return self.plain_head and all(name.startswith("head.") for name in self.adapted_names)
-
-    @property
-    def features_in_one_batch(self) -> bool:
-        """Whether the body's features can be computed for all tasks at once."""
-        return self.plain_head and keeps_tasks_apart(self.model)
-
-    @property
-    def side_by_side(self) -> bool:
-        """Whether the inner loops of all tasks can go through the network together.
-
-        That is, with a leading axis of tasks on images and weights, by plain autograd: where the
-        network is made for it and the compiled kernels serve, faster than vmap.
-        """
-        return self.bn == "transductive" and self.loops_side_by_side
-
-    @property
-    def loops_side_by_side(self) -> bool:
-        """The same of the inner loops alone, which do not ask for statistics of queries."""
-        return (
-            getattr(self.model, "takes_tasks", False)
-            and self.inner_max_norm is None
-            and all(
-                kernels.serve(conv.weight, conv.out_channels)
-                for conv in self.model.modules()
-                if isinstance(conv, nn.Conv2d)
-            )
-        )
-
-    @property
-    def plain_head(self) -> bool:
-        """Whether the network is a body, and a linear layer that shares nothing with it."""
-        if not isinstance(self.model, HeadedModel):
-            return False
-        own = {id(p) for p in self.model.head.parameters()}
-        uses = [p for _, p in self.model.named_parameters(remove_duplicate=False) if id(p) in own]
-        return isinstance(self.model.head, (SharedHead, nn.Linear)) and len(uses) == len(own)
+    # ---- What the inner loop is made of; a subclass may override each of these
 
     def start(self, params: Params, n_way: int | None, names: list[str] | None = None) -> Params:
         """The weights that the inner loop changes, as they are before its first step."""
@@ -177,25 +161,63 @@ class GradientBased(Algorithm):
         """The inner learning rates of a step."""
         return self.inner_lr
 
-    def support_loss(self, outputs: Tensor, targets: Tensor, tasks: int | None = None) -> Tensor:
-        """What the inner loop descends on; a scalar, or `[T]` with `tasks`, as for `judge`."""
-        loss = self.loss(outputs, targets) if tasks is None else self.losses(outputs, targets)
+    def support_loss(self, outputs: Any, targets: Any) -> Tensor:
+        """What the inner loop descends on, from the outputs for a support set; a scalar."""
+        loss = self.loss(outputs, targets)
         return loss * outputs.shape[-1] if self.inner_reduction == "per_shot" else loss
 
-    def weights(self, params: Params, fast: Params, support: Support, step: int) -> Params:
-        """All weights at a step: those that the inner loop changes, `fast`, and the rest."""
-        rest = self.rest(params, support.n_way, step)
-        rest = {name: p for name, p in rest.items() if name not in fast}
-        return {**for_tasks(rest, support.tasks), **fast}
-
     def inner_loss(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
-        """The loss that inner step `step` descends on, as a function of all that it depends on."""
-        network = support.network or self.forward
-        x, y = support.batch(step)
-        weights = self.weights(params, fast, support, step)
-        return self.support_loss(network(weights, x), y, support.tasks)
+        """The loss that inner step `step` descends on, as a function of all that it depends on.
 
-    def inner_loop(
+        Args:
+            params: the meta-parameters.
+            fast: what the inner loop changes.
+            support: the support set; `support.batch(step)` gives the examples of this step.
+            step: 0 for the first.
+        """
+        return alone(self, "inner_loss", params, fast, support, step)
+
+    def update(self, params: Params, fast: Params, gradient: Params, step: int) -> Params:
+        """The weights after inner step `step`, from those before it and their gradient."""
+        return alone(self, "update", params, fast, gradient, step)
+
+    # ---- The same for T tasks
+
+    @each(0, 0)
+    def support_loss_each(self, outputs: Any, targets: Any) -> Tensor:
+        if self.loss is F.cross_entropy and are_labels(outputs, targets, tasks=True):
+            losses = cross_entropy_each(outputs, targets)
+            per_shot = self.inner_reduction == "per_shot"
+            return losses * outputs.shape[-1] if per_shot else losses
+        return task_by_task(self.support_loss, (0, 0), (outputs, targets))
+
+    @each(None, 0, 0, None)
+    def inner_loss_each(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
+        x, y = support.batch(step)
+        network = head_outputs if support.of_features else self.forward_each
+        with noise.at(step):
+            outputs = network(self.weights(params, fast, support, step), x)
+        return self.support_loss_each(outputs, y)
+
+    @each(None, 0, 0, None)
+    def update_each(self, params: Params, fast: Params, gradient: Params, step: int) -> Params:
+        if self.inner_max_norm is not None:
+            gradient = clip_norm_each(gradient, self.inner_max_norm)
+        return descend(fast, gradient, self.rates(params, step))
+
+    # ---- The inner loop
+
+    def weights(self, params: Params, fast: Params, support: Support, step: int) -> Params:
+        """All weights at a step, `[T, ...]`: those that the inner loop changes, and the rest."""
+        rest = self.rest(params, support.n_way, step)
+        rest = {
+            name: p
+            for name, p in rest.items()
+            if name not in fast and (name.startswith("head.") or not support.of_features)
+        }
+        return {**repeat_each(rest, len(support.x)), **fast}
+
+    def descent(
         self,
         params: Params,
         support: Support,
@@ -204,7 +226,7 @@ class GradientBased(Algorithm):
         first_order: bool = False,
         names: list[str] | None = None,
     ) -> Iterator[Params]:
-        """The inner loop of one task: yields all weights before the first and after each step.
+        """The inner loop of T tasks: yields all weights before the first and after each step.
 
         Args:
             params: the meta-parameters.
@@ -213,34 +235,22 @@ class GradientBased(Algorithm):
             first_order: inner gradients are constants when the result is differentiated.
             names: the parameters that are changed; None for those of `adapted`.
         """
-        fast = for_tasks(self.start(params, support.n_way, names), support.tasks)
         steps = self.inner_steps if inner_steps is None else inner_steps
+        fast = repeat_each(self.start(params, support.n_way, names), len(support.x))
+        # Nobody can ask for second derivatives with respect to constants.
+        asked = in_transform() or any(t.requires_grad for t in (*params.values(), support.x))
         for step in range(steps + 1):
             yield self.weights(params, fast, support, step)
             if step == steps:
                 return
 
             def loss(fast: Params, step: int = step) -> Tensor:
-                return self.inner_loss(params, fast, support, step)
+                return self.inner_loss_each(params, fast, support, step)
 
-            fast = inner_step(
-                loss,
-                fast,
-                inner_lr=self.rates(params, step),
-                max_norm=self.inner_max_norm,
-                first_order=first_order,
-                of_tasks=support.tasks is not None,
-            )
+            slope = gradient(loss, fast, create_graph=asked and not first_order)
+            fast = self.update_each(params, fast, slope, step)
 
-    def adaptation(
-        self, params: Params, x: Tensor, y: Tensor, inner_steps: int | None, n_way: int | None
-    ) -> Iterator[Params]:
-        support = Support(x, y, n_way)
-        if self.keeps_body:
-            support = Support(self.features(params, x), y, n_way, self.head_outputs)
-        return self.inner_loop(params, support, inner_steps=inner_steps)
-
-    def adapt_tasks(
+    def inner_loop(
         self,
         params: Params,
         support_x: Tensor,
@@ -248,49 +258,96 @@ class GradientBased(Algorithm):
         *,
         inner_steps: int | None = None,
         n_way: int | None = None,
-    ) -> Iterable[Params]:
-        if self.keeps_body or not self.loops_side_by_side:
-            return super().adapt_tasks(
-                params, support_x, support_y, inner_steps=inner_steps, n_way=n_way
-            )
-        support = Support(support_x, support_y, n_way, tasks=len(support_x))
-        return self.inner_loop(params, support, inner_steps=inner_steps, first_order=True)
+    ) -> Iterator[Params]:
+        n_way = self.ways(support_y, n_way)
+        support = Support(support_x, support_y, n_way, axis=0).with_task()
+        if self.keeps_body:
+            features = self.features(params, support_x).unsqueeze(0)
+            support = support._replace(x=features, of_features=True)
+        for weights in self.descent(params, support, inner_steps=inner_steps):
+            yield {name: p.squeeze(0) for name, p in weights.items()}
 
-    def judge_steps(
+    def loops(
         self,
         params: Params,
-        episodes: Episodes,
+        tasks: Episodes,
+        *,
+        inner_steps: int | None = None,
+        first_order: bool = False,
+        of_features: bool = False,
+        batch_size: int | None = None,
+    ) -> Iterator[Params]:
+        """The inner loops of T tasks, through `inner_loop` where a subclass overrides it."""
+        if type(self).inner_loop is not GradientBased.inner_loop:
+            apart = [
+                self.inner_loop(params, x, y, inner_steps=inner_steps, n_way=tasks.n_way)
+                for x, y in zip(tasks.support_x, tasks.support_y, strict=True)
+            ]
+            for steps in zip(*apart, strict=True):
+                yield stack(steps)
+            return
+        support = Support(tasks.support_x, tasks.support_y, tasks.n_way, of_features, batch_size)
+        head = [name for name in self.adapted_names if name.startswith("head.")]
+        yield from self.descent(
+            params,
+            support,
+            inner_steps=inner_steps,
+            first_order=first_order,
+            names=head if of_features else None,
+        )
+
+    def scores_each(
+        self,
+        params: Params,
+        tasks: Episodes,
         *,
         inner_steps: int | None,
-        n_way: int | None,
-        every_step: bool = True,
-    ) -> Params:
-        if self.keeps_body or not self.side_by_side:
-            return super().judge_steps(
-                params, episodes, inner_steps=inner_steps, n_way=n_way, every_step=every_step
+        every_step: bool,
+        of_features: bool = False,
+    ) -> list[Params]:
+        if len(tasks.support_x) == 1 and not of_features:
+            return super().scores_each(
+                params, tasks, inner_steps=inner_steps, every_step=every_step
             )
-        steps = self.adapt_tasks(
-            params, episodes.support_x, episodes.support_y, inner_steps=inner_steps, n_way=n_way
-        )
-        judged = judged_each(
-            lambda fast: self.query_loss(fast, episodes, episodes.num_tasks)[1], steps, every_step
-        )
-        return {name: torch.stack([m[name] for m in judged], dim=1) for name in judged[0]}
 
-    def head_outputs(self, weights: Params, features: Tensor) -> Tensor:
-        """The outputs for `features`, what the last layer sees, with `weights` in it."""
-        head = {
-            name.removeprefix("head."): p
-            for name, p in of_network(weights).items()
-            if name.startswith("head.")
-        }
-        assert isinstance(self.model, HeadedModel)
-        return torch.func.functional_call(self.model.head, head, (features,))
+        def scored(fast: Params) -> Params:
+            if of_features:
+                return self.score_each(head_outputs(fast, tasks.query_x), tasks.query_y)[1]
+            return self.query_loss_each(fast, tasks)[1]
+
+        steps = self.loops(
+            params, tasks, inner_steps=inner_steps, first_order=True, of_features=of_features
+        )
+        return each_step(scored, steps, every_step)
+
+    def why_not_together(self, training: bool) -> str | None:
+        if type(self).inner_loop is not GradientBased.inner_loop:
+            return f"{type(self).__name__} overrides inner_loop, which is about one task"
+        return None
+
+    def body_stays_in_use(self) -> bool:
+        return self.keeps_body
+
+    # ---- What holds for this network and these settings
+
+    @property
+    def keeps_body(self) -> bool:
+        """Whether the inner loop changes nothing below the last layer, which alone it needs."""
+        return (
+            is_head_on_features(self)
+            and all(name.startswith("head.") for name in self.adapted_names)
+            and not overrides(self, "inner_loss")
+            and not overrides(self, "forward")
+        )
 
     def predictor(
         self, params: Params, support_x: Tensor, query_x: Tensor
-    ) -> Callable[[Params], Tensor]:
-        if not self.keeps_body:
+    ) -> Callable[[Params], Any]:
+        if not self.keeps_body or overrides(self, "query_outputs"):
             return super().predictor(params, support_x, query_x)
         _, features = features_of_sets(self, params, support_x[None], query_x[None])
-        return lambda fast: self.head_outputs(fast, features[0])
+
+        def predict(fast: Params) -> Tensor:
+            return head_outputs({n: p.unsqueeze(0) for n, p in fast.items()}, features)[0]
+
+        return predict

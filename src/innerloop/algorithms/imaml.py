@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor, nn
 
+from innerloop.algorithms import noise
+from innerloop.algorithms.each import each
 from innerloop.algorithms.gradient_based import GradientBased, Support
 from innerloop.errors import above_zero, at_least
-from innerloop.functional import Params, add, detach, dot, subtract, zeros_like
+from innerloop.functional import (
+    Params,
+    add,
+    dot_each,
+    gradients,
+    repeat_each,
+    scale_each,
+    second_derivatives,
+    subtract,
+    zeros_like,
+)
 from innerloop.tasks.episodes import Episodes
 
 
@@ -26,7 +40,7 @@ class IMAML(GradientBased):
         regularization: λ, greater than 0.
         cg_steps: conjugate-gradient steps, at least 1.
         options: `adapted`, `inner_reduction`, `inner_max_norm` of `GradientBased`;
-            `loss`, `bn`, `chunk_size` of `Algorithm`.
+            `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
 
     Raises:
         UserError: a value out of range.
@@ -40,18 +54,20 @@ class IMAML(GradientBased):
         *,
         regularization: float = 2.0,
         cg_steps: int = 5,
-        **options,
+        **options: Any,
     ) -> None:
         super().__init__(model, inner_lr, inner_steps, **options)
         above_zero(regularization=regularization)
         at_least(1, cg_steps=cg_steps)
         self.regularization, self.cg_steps = regularization, cg_steps
 
-    def inner_loss(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
-        away = subtract(fast, self.start(params, support.n_way, list(fast)))
-        square = dot if support.tasks is None else torch.func.vmap(dot)
-        pull = self.regularization / 2 * square(away, away)
-        return super().inner_loss(params, fast, support, step) + pull
+    @each(None, 0, 0, None)
+    def inner_loss_each(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
+        start = repeat_each(self.start(params, support.n_way, list(fast)), len(support.x))
+        away = subtract(fast, start)
+        pull = self.regularization / 2 * dot_each(away, away)
+        losses = super().inner_loss_each.directly(self, params, fast, support, step)
+        return losses + pull
 
     def phase(self, progress: float) -> None:
         """Nothing here depends on it."""
@@ -59,50 +75,56 @@ class IMAML(GradientBased):
     def task_gradient(
         self, params: Params, task: Episodes, n_way: int | None, progress: float
     ) -> tuple[Params, Params]:
-        weights = detach(self.adapt(params, task.support_x, task.support_y, n_way=n_way))
-        fast = {name: weights[name] for name in self.adapted_names}
+        return self.mean_gradient(params, task.with_task(n_way), progress)
+
+    def mean_gradient(
+        self, params: Params, episodes: Episodes, progress: float, *, of_features: bool = False
+    ) -> tuple[Params, Params]:
+        *_, weights = self.loops(params, episodes, first_order=True)
+        fast = {name: weights[name].detach() for name in self.adapted_names}
+        support = Support(episodes.support_x, episodes.support_y, episodes.n_way)
+        end = self.inner_steps
 
         def query_loss(params: Params, fast: Params) -> tuple[Tensor, Params]:
-            return self.query_loss({**self.rest(params, n_way, 0), **fast}, task)
+            all_weights = self.weights(params, fast, support, end)
+            with noise.at(end, query=True):
+                losses, metrics = self.query_loss_each(all_weights, episodes)
+            return losses.sum(), {name: m.mean() for name, m in metrics.items()}
 
-        # Of the support loss alone, without the pull.
-        support = Support(task.support_x, task.support_y, n_way)
-        support_gradient = torch.func.grad(super().inner_loss, argnums=(0, 1))
+        def products(v: Params) -> tuple[Params, Params]:
+            """Of the whole inner loss F, pull included: ∂²F/∂θ∂φ v / λ and (I + H/λ) v."""
+            found = second_derivatives(
+                lambda params, fast: self.inner_loss_each(params, fast, support, end),
+                params,
+                fast,
+                v,
+            )
+            to_params, to_fast = (
+                {name: p / self.regularization for name, p in part.items()} for part in found
+            )
+            return to_params, to_fast
 
-        def hessian_product(v: Params) -> tuple[Params, Params]:
-            """∂²L/∂θ∂φ v and H v: forward over reverse."""
-            return torch.func.jvp(
-                lambda fast: support_gradient(params, fast, support, 0), (fast,), (v,)
-            )[1]
-
-        def system(v: Params) -> Params:
-            h = hessian_product(v)[1]
-            return {name: v[name] + h[name] / self.regularization for name in v}
-
-        (direct, g), metrics = torch.func.grad(query_loss, argnums=(0, 1), has_aux=True)(
-            params, fast
-        )
-        v = conjugate_gradient(system, g, self.cg_steps)
-        through_start = torch.func.vjp(lambda p: self.start(p, n_way), params)[1]
-        grads = add(direct, through_start(v)[0])
-        # Weights outside the inner loop: they move the minimum, too.
-        cross = hessian_product(v)[0]
-        return {name: g - cross[name] / self.regularization for name, g in grads.items()}, metrics
+        (direct, g), metrics = gradients(query_loss, params, fast)
+        v = conjugate_gradient(lambda v: products(v)[1], g, self.cg_steps)
+        # How the minimum moves with θ: ∂²F/∂φ² dφ = -∂²F/∂φ∂θ dθ.
+        total = subtract(direct, products(v)[0])
+        return {name: g / episodes.num_tasks for name, g in total.items()}, metrics
 
 
-def conjugate_gradient(system, target: Params, steps: int) -> Params:
-    """`steps` steps towards x with `system(x) = target`, for a symmetric positive system.
+def conjugate_gradient(system: Callable[[Params], Params], target: Params, steps: int) -> Params:
+    """`steps` steps towards x with `system(x) = target`, for each of T tasks.
 
-    Hestenes and Stiefel 1952; from x = 0.  A system that is solved early stays solved.
+    Hestenes and Stiefel 1952; from x = 0, for a symmetric positive system.  A system that is
+    solved early stays solved.
     """
     x, residual, direction = zeros_like(target), target, target
-    square = dot(residual, residual)
+    square = dot_each(residual, residual)
     for _ in range(steps):
         image = system(direction)
         # The smallest float keeps 0/0 at 0.
-        length = square / (dot(direction, image) + 1e-30)
-        x = {n: x[n] + length * direction[n] for n in x}
-        residual = {n: residual[n] - length * image[n] for n in x}
-        square, before = dot(residual, residual), square
-        direction = {n: residual[n] + square / (before + 1e-30) * direction[n] for n in x}
+        length = square / (dot_each(direction, image) + 1e-30)
+        x = add(x, scale_each(direction, length))
+        residual = subtract(residual, scale_each(image, length))
+        square, before = dot_each(residual, residual), square
+        direction = add(residual, scale_each(direction, square / (before + 1e-30)))
     return x

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.algorithms.body import gradient_through_features, plain_gradient
-from innerloop.algorithms.gradient_based import GradientBased, Support
+from innerloop.algorithms import noise
+from innerloop.algorithms.each import first, overrides
+from innerloop.algorithms.execution import features_in_place, head_outputs, mean_of_losses
+from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.algorithms.mixed_mode import mixed_mode_gradient
 from innerloop.errors import one_of, share_of_training
 from innerloop.functional import Params
@@ -38,7 +41,7 @@ class MAML(GradientBased):
             memory grows by the weights of each inner step alone, not by its graph.
             The numbers are the same.
         options: `adapted`, `inner_reduction`, `inner_max_norm` of `GradientBased`;
-            `loss`, `bn`, `chunk_size` of `Algorithm`.
+            `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
 
     Raises:
         UserError: a value out of range.
@@ -63,7 +66,7 @@ class MAML(GradientBased):
         *,
         second_order_from: float = 0.0,
         derivative: str = "reverse",
-        **options,
+        **options: Any,
     ) -> None:
         super().__init__(model, inner_lr, inner_steps, **options)
         share_of_training(second_order_from=second_order_from)
@@ -71,9 +74,63 @@ class MAML(GradientBased):
         self.first_order, self.second_order_from = first_order, second_order_from
         self.derivative = derivative
 
+    def loss_after_adaptation_each(
+        self, params: Params, tasks: Episodes, progress: float, *, of_features: bool = False
+    ) -> tuple[Tensor, Params]:
+        """The query losses of the fast weights of T tasks, `[T]`, and metrics."""
+        counts, metrics = self.step_weights(progress), dict[str, Tensor]()
+        total = torch.zeros(())
+        first_order = self.is_first_order(progress)
+        steps = self.loops(params, tasks, first_order=first_order, of_features=of_features)
+        for step, (count, weights) in enumerate(zip(counts, steps, strict=True)):
+            if count:
+                with noise.at(step, query=True):
+                    loss, metrics = self._query_loss(weights, tasks, of_features)
+                total = total + count * loss
+        return total, metrics
+
+    def _query_loss(
+        self, weights: Params, tasks: Episodes, of_features: bool
+    ) -> tuple[Tensor, Params]:
+        if of_features:
+            return self.score_each(head_outputs(weights, tasks.query_x), tasks.query_y)
+        return self.query_loss_each(weights, tasks)
+
+    def loss_after_adaptation(
+        self, params: Params, task: Episodes, n_way: int | None, progress: float
+    ) -> tuple[Tensor, Params]:
+        return first(self.loss_after_adaptation_each(params, task.with_task(n_way), progress))
+
+    def task_gradient(
+        self, params: Params, task: Episodes, n_way: int | None, progress: float
+    ) -> tuple[Params, Params]:
+        if self.derivative_now(progress) != "mixed":
+            return super().task_gradient(params, task, n_way, progress)
+        counts = self.step_weights(progress)
+        return mixed_mode_gradient(self, params, task.with_task(n_way), counts)
+
+    def mean_gradient(
+        self, params: Params, episodes: Episodes, progress: float, *, of_features: bool = False
+    ) -> tuple[Params, Params]:
+        if self.derivative_now(progress) == "mixed" and not of_features:
+            return mixed_mode_gradient(self, params, episodes, self.step_weights(progress))
+
+        def losses(params: Params) -> tuple[Tensor, Params]:
+            tasks = features_in_place(self, params, episodes) if of_features else episodes
+            return self.loss_after_adaptation_each(params, tasks, progress, of_features=of_features)
+
+        return mean_of_losses(losses, params)
+
     def is_first_order(self, progress: float) -> bool:
         """Whether second derivatives are dropped at this point of training."""
         return self.first_order or progress < self.second_order_from
+
+    def derivative_now(self, progress: float) -> str:
+        if self.is_first_order(progress):
+            return "first"
+        own = overrides(self, "loss_after_adaptation") or self.why_not_together(True)
+        # A subclass that has its own inner loop is differentiated through.
+        return "reverse" if own else self.derivative
 
     def step_weights(self, progress: float) -> list[float]:
         """How much the query loss before the first and after each inner step counts."""
@@ -83,79 +140,8 @@ class MAML(GradientBased):
         """A subclass that depends on `progress` in another way says so here."""
         return self.is_first_order(progress), *self.step_weights(progress)
 
-    def task_gradient(
-        self, params: Params, task: Episodes, n_way: int | None, progress: float
-    ) -> tuple[Params, Params]:
-        if self.derivative == "mixed" and not self.is_first_order(progress):
-            return mixed_mode_gradient(self, params, task, n_way, self.step_weights(progress))
-
-        def loss(params: Params) -> tuple[Tensor, Params]:
-            return self.loss_after_adaptation(params, task, n_way, progress)
-
-        return torch.func.grad(loss, has_aux=True)(params)
-
-    def loss_after_adaptation(
-        self,
-        params: Params,
-        task: Episodes,
-        n_way: int | None,
-        progress: float,
-        tasks: int | None = None,
-    ) -> tuple[Tensor, Params]:
-        """What is differentiated: the query loss of the fast weights, and metrics.
-
-        With `tasks`, those of T tasks, `[T]`: `task` then has a leading axis of tasks.
-        """
-        support = Support(task.support_x, task.support_y, n_way, tasks=tasks)
-        first_order, counts = self.is_first_order(progress), self.step_weights(progress)
-        total, metrics = torch.zeros(()), dict[str, Tensor]()
-        steps = self.inner_loop(params, support, first_order=first_order)
-        for count, weights in zip(counts, steps, strict=True):
-            if count:
-                loss, metrics = self.query_loss(weights, task, tasks)
-                total = total + count * loss
-        return total, metrics
-
-    def chunk_gradient(
-        self, params: Params, episodes: Episodes, progress: float
-    ) -> tuple[Params, Params]:
-        head_alone = self.keeps_body or (
-            self.inner_steps == 1 and self.first_step_moves_only_the_head
-        )
-        if head_alone and self.features_in_one_batch:
-            return self._gradient_of_the_head(params, episodes, progress)
-        reverse = self.derivative == "reverse" or self.is_first_order(progress)
-        if self.side_by_side and reverse:
-            return self.gradient_side_by_side(params, episodes, progress)
-        return super().chunk_gradient(params, episodes, progress)
-
-    def gradient_side_by_side(
-        self, params: Params, episodes: Episodes, progress: float
-    ) -> tuple[Params, Params]:
-        """The inner loops of all tasks by plain autograd, see `side_by_side`."""
-        n_way = self.count_ways(episodes.support_y)
-
-        def mean_loss(params: Params) -> tuple[Tensor, Params]:
-            losses, metrics = self.loss_after_adaptation(
-                params, episodes, n_way, progress, episodes.num_tasks
-            )
-            return losses.mean(), {name: m.mean() for name, m in metrics.items()}
-
-        return plain_gradient(mean_loss, params)
-
-    def _gradient_of_the_head(
-        self, params: Params, episodes: Episodes, progress: float
-    ) -> tuple[Params, Params]:
-        """Where the inner loop moves the last layer alone, the body sees all tasks in one batch."""
-        n_way, first_order = self.count_ways(episodes.support_y), self.is_first_order(progress)
-        head = [name for name in self.adapted_names if name.startswith("head.")]
-
-        def loss_after_adaptation(params: Params, task: Episodes) -> tuple[Tensor, Params]:
-            support = Support(task.support_x, task.support_y, n_way, self.head_outputs)
-            *_, weights = self.inner_loop(params, support, first_order=first_order, names=head)
-            return self.judge(self.head_outputs(weights, task.query_x), task.query_y)
-
-        return gradient_through_features(self, params, episodes, loss_after_adaptation)
+    def body_stays(self, progress: float) -> bool:
+        return self.keeps_body or (self.inner_steps == 1 and self.first_step_moves_only_the_head)
 
     @property
     def first_step_moves_only_the_head(self) -> bool:
@@ -166,4 +152,6 @@ class MAML(GradientBased):
         back into the features is therefore zero, whatever the weights.
         """
         shared = isinstance(getattr(self.model, "head", None), SharedHead)
-        return shared and self.loss is F.cross_entropy
+        own = any(overrides(self, hook) for hook in ("support_loss", "update"))
+        starts = type(self).start is not GradientBased.start
+        return shared and self.loss is F.cross_entropy and not own and not starts

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from innerloop.algorithms.gradient_based import Support
+from innerloop.algorithms import noise
 from innerloop.algorithms.maml import MAML
 from innerloop.errors import UserError, share_of_training
-from innerloop.functional import Params, detach, subtract
-from innerloop.models.layers import BatchNorm, Statistics, given_statistics, seen_statistics
+from innerloop.functional import Params, detach
+from innerloop.models.layers import BatchNorm, Statistics, seen_statistics
 from innerloop.tasks.episodes import Episodes
 
 
@@ -54,7 +56,7 @@ class MAMLPlusPlus(MAML):
         multi_step_loss_until: float = 0.1,
         per_step_norm: bool = True,
         per_step_statistics: bool = True,
-        **options,
+        **options: Any,
     ) -> None:
         super().__init__(model, inner_lr, inner_steps, first_order, **options)
         share_of_training(multi_step_loss_until=multi_step_loss_until)
@@ -111,16 +113,12 @@ class MAMLPlusPlus(MAML):
             statistics = {n: params[n][row] for n in self.moving_averages if n in params}
         return super().rest(params, n_way, step) | of_step | statistics
 
-    def forward(self, params: Params, x: Tensor) -> Tensor:
-        given: Statistics = {
-            module: (params[f"mean@{name}"], params[f"variance@{name}"])
-            for name, module in self._norms.items()
+    def statistics_in(self, params: Params) -> Statistics:
+        return {
+            norm.key: (params[f"mean@{name}"], params[f"variance@{name}"])
+            for name, norm in self._norms.items()
             if f"mean@{name}" in params
         }
-        if not given:
-            return super().forward(params, x)
-        with given_statistics(given):
-            return super().forward(params, x)
 
     def step_weights(self, progress: float) -> list[float]:
         if progress >= self.multi_step_loss_until:
@@ -132,55 +130,40 @@ class MAMLPlusPlus(MAML):
     def task_gradient(
         self, params: Params, task: Episodes, n_way: int | None, progress: float
     ) -> tuple[Params, Params]:
-        learnt = {name: p for name, p in params.items() if name not in self.moving_averages}
-        grads, metrics = super().task_gradient(learnt, task, n_way, progress)
-        return grads | self._statistics_gradient(params, learnt, task, n_way), metrics
+        grads, metrics = super().task_gradient(self._learnt(params), task, n_way, progress)
+        return grads | self._statistics_gradient(params, task.with_task(n_way)), metrics
 
-    def gradient_side_by_side(
-        self, params: Params, episodes: Episodes, progress: float
+    def mean_gradient(
+        self, params: Params, episodes: Episodes, progress: float, *, of_features: bool = False
     ) -> tuple[Params, Params]:
-        learnt = {name: p for name, p in params.items() if name not in self.moving_averages}
-        grads, metrics = super().gradient_side_by_side(learnt, episodes, progress)
-        n_way = self.count_ways(episodes.support_y)
-        noted = self._statistics_gradient(params, learnt, episodes, n_way, episodes.num_tasks)
-        return grads | {name: g.mean(dim=0) for name, g in noted.items()}, metrics
+        grads, metrics = super().mean_gradient(self._learnt(params), episodes, progress)
+        return grads | self._statistics_gradient(params, episodes), metrics
 
-    def _statistics_gradient(
-        self,
-        params: Params,
-        learnt: Params,
-        task: Episodes,
-        n_way: int | None,
-        tasks: int | None = None,
-    ) -> Params:
-        """How far the running statistics are from those of this task's support set.
+    def _learnt(self, params: Params) -> Params:
+        return {name: p for name, p in params.items() if name not in self.moving_averages}
 
-        With `tasks`, those of T tasks, with a leading axis of tasks.
-        """
+    def _statistics_gradient(self, params: Params, tasks: Episodes) -> Params:
+        """How far the running statistics are from those of the support sets, on average."""
         if not self.moving_averages:
             return {}
         # One more pass per step: values cannot be carried out of torch.func.grad.
         rows: dict[str, list[Tensor]] = {name: [] for name in self.moving_averages}
-        support = Support(task.support_x, task.support_y, n_way, tasks=tasks)
-        for step, weights in enumerate(self.inner_loop(detach(learnt), support, first_order=True)):
-            with seen_statistics() as seen, torch.no_grad():
-                self.forward(weights, task.support_x)
-            for name, module in self._norms.items():
+        learnt = detach(self._learnt(params))
+        for step, weights in enumerate(self.loops(learnt, tasks, first_order=True)):
+            with seen_statistics() as seen, torch.no_grad(), noise.at(step):
+                self.forward_each(weights, tasks.support_x)
+            for name, norm in self._norms.items():
                 names = f"mean@{name}", f"variance@{name}"
                 # A norm that the network does not use keeps what it has.
-                values = seen.get(module, [params[n][step] for n in names])
+                values = seen.get(norm.key, [params[n][step] for n in names])
                 for n, value in zip(names, values, strict=True):
-                    rows[n].append(value)
-        return subtract(
-            {name: params[name] for name in rows},
-            {name: torch.stack(values, dim=-2) for name, values in rows.items()},
-        )
-
-    @property
-    def features_in_one_batch(self) -> bool:
-        # No short cut: the norms change with the step, and so do the features.
-        return False
+                    rows[n].append(value.expand(tasks.num_tasks, -1).mean(dim=0))
+        return {name: params[name] - torch.stack(values) for name, values in rows.items()}
 
     @property
     def keeps_body(self) -> bool:
+        # The norms change with the step, and so do the features.
+        return False
+
+    def body_stays(self, progress: float) -> bool:
         return False

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.algorithms.body import gradient_through_features, keeps_tasks_apart
+from innerloop.algorithms.each import each
+from innerloop.algorithms.execution import features_in_place, mean_of_losses
 from innerloop.errors import UserError
-from innerloop.functional import Params
+from innerloop.functional import Params, repeat_each
 from innerloop.models.layers import HeadedModel
 from innerloop.tasks.episodes import Episodes
 
@@ -42,63 +43,118 @@ class ProtoNet(Algorithm):
             return {name: p for name, p in params.items() if not name.startswith("head.")}
         return params
 
-    def count_ways(self, labels: Tensor) -> int:
+    @property
+    def counts_ways(self) -> bool:
+        return True
+
+    def ways(self, labels: Tensor, n_way: int | None) -> int | None:
         if labels.is_floating_point():
             raise UserError("prototypes are of classes: ProtoNet cannot learn regression")
-        return self._classes_of(labels)
+        return super().ways(labels, n_way)
 
     def phase(self, progress: float) -> None:
         """Nothing here depends on it."""
 
     def embed(self, params: Params, x: Tensor) -> Tensor:
-        """Features `[B, F]` of `x`."""
+        """Features `[B, F]` of `x`, or `[T, B, F]` of T tasks where the network takes them."""
         if isinstance(self.model, HeadedModel):
             return self.features(params, x)
-        return super().forward(params, x)
+        return self.call(params, x)
 
     def forward(self, params: Params, x: Tensor) -> Tensor:
         """Logits `[B, N]` of `x` from the prototypes among `params`."""
         return minus_squared_distances(self.embed(params, x), params[PROTOTYPES])
 
-    def adaptation(
-        self, params: Params, x: Tensor, y: Tensor, inner_steps: int | None, n_way: int | None
+    @each(0, 0)
+    def forward_each(self, params: Params, x: Tensor) -> Tensor:
+        if len(x) == 1:
+            return self.forward({n: p.squeeze(0) for n, p in params.items()}, x.squeeze(0))[None]
+        return minus_squared_distances(self.embed(params, x), params[PROTOTYPES])
+
+    def inner_loop(
+        self,
+        params: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        *,
+        inner_steps: int | None = None,
+        n_way: int | None = None,
     ) -> Iterator[Params]:
         """Yields once, whatever `inner_steps`: `params` with the prototypes `[N, F]`."""
+        n_way = self.ways(support_y, n_way)
         assert n_way is not None
-        yield params | {PROTOTYPES: prototypes(self.embed(params, x), y, n_way)}
+        yield params | {PROTOTYPES: prototypes(self.embed(params, support_x), support_y, n_way)}
 
-    def task_gradient(
-        self, params: Params, task: Episodes, n_way: int | None, progress: float
+    def mean_gradient(
+        self, params: Params, episodes: Episodes, progress: float, *, of_features: bool = False
     ) -> tuple[Params, Params]:
-        def loss(params: Params) -> tuple[Tensor, Params]:
-            return self.query_loss(
-                self.adapt(params, task.support_x, task.support_y, n_way=n_way), task
+        def losses(params: Params) -> tuple[Tensor, Params]:
+            if of_features:
+                tasks = features_in_place(self, params, episodes)
+                return self.score_each(self._logits(tasks), tasks.query_y)
+            (weights,) = self.loops(params, episodes)
+            return self.query_loss_each(weights, episodes)
+
+        return mean_of_losses(losses, params)
+
+    def loops(
+        self, params: Params, tasks: Episodes, *, inner_steps: int | None = None
+    ) -> Iterator[Params]:
+        """`inner_loop` of T tasks."""
+        weights = repeat_each(params, tasks.num_tasks)
+        if tasks.num_tasks == 1:
+            features = self.embed(params, tasks.support_x[0])[None]
+        else:
+            features = self.embed(weights, tasks.support_x)
+        yield weights | {PROTOTYPES: prototypes(features, tasks.support_y, tasks.ways())}
+
+    def scores_each(
+        self,
+        params: Params,
+        tasks: Episodes,
+        *,
+        inner_steps: int | None,
+        every_step: bool,
+        of_features: bool = False,
+    ) -> list[Params]:
+        if of_features:
+            return [self.score_each(self._logits(tasks), tasks.query_y)[1]]
+        if tasks.num_tasks == 1:
+            return super().scores_each(
+                params, tasks, inner_steps=inner_steps, every_step=every_step
             )
+        (weights,) = self.loops(params, tasks)
+        return [self.query_loss_each(weights, tasks)[1]]
 
-        return torch.func.grad(loss, has_aux=True)(params)
+    def _logits(self, tasks: Episodes) -> Tensor:
+        """Logits `[T, B, N]` of queries from features `[T, B, F]` of both sets."""
+        centres = prototypes(tasks.support_x, tasks.support_y, tasks.ways())
+        return minus_squared_distances(tasks.query_x, centres)
 
-    def chunk_gradient(
-        self, params: Params, episodes: Episodes, progress: float
-    ) -> tuple[Params, Params]:
-        if not (isinstance(self.model, HeadedModel) and keeps_tasks_apart(self.model)):
-            return super().chunk_gradient(params, episodes, progress)
-        n_way = self.count_ways(episodes.support_y)
+    def why_not_together(self, training: bool) -> str | None:
+        if (
+            type(self).inner_loop is not ProtoNet.inner_loop
+            or type(self).embed is not ProtoNet.embed
+        ):
+            return f"{type(self).__name__} overrides what is computed for one task"
+        return None
 
-        def loss(params: Params, task: Episodes) -> tuple[Tensor, Params]:
-            centres = prototypes(task.support_x, task.support_y, n_way)
-            return self.judge(minus_squared_distances(task.query_x, centres), task.query_y)
+    def body_stays(self, progress: float) -> bool:
+        return True
 
-        return gradient_through_features(self, params, episodes, loss)
+    def body_stays_in_use(self) -> bool:
+        return True
 
 
 def prototypes(features: Tensor, labels: Tensor, n_way: int) -> Tensor:
-    """The mean feature of each class `[N, F]`, from features `[B, F]` and labels `[B]`."""
+    """The mean feature of each class `[..., N, F]`, from `[..., B, F]` and labels `[..., B]`."""
     # Not one_hot, which looks at the values and so cannot be used inside vmap.
     classes = torch.arange(n_way, device=labels.device)
-    members = (labels.unsqueeze(1) == classes).to(features.dtype)
-    return members.T @ features / members.sum(dim=0).unsqueeze(1)
+    members = (labels.unsqueeze(-1) == classes).to(features.dtype)
+    return members.mT @ features / members.sum(dim=-2).unsqueeze(-1)
 
 
 def minus_squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Minus the squared Euclidean distances `[A, B]` of `[A, F]` and `[B, F]`."""
-    return 2 * a @ b.T - a.square().sum(dim=1, keepdim=True) - b.square().sum(dim=1)
+    """Minus the squared Euclidean distances `[..., A, B]` of `[..., A, F]` and `[..., B, F]`."""
+    squares = a.square().sum(dim=-1, keepdim=True), b.square().sum(dim=-1).unsqueeze(-2)
+    return 2 * a @ b.mT - squares[0] - squares[1]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
-from innerloop.algorithms.gradient_based import GradientBased, Support
+from innerloop.algorithms import noise
+from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.errors import at_least
-from innerloop.functional import Params, zeros_like
+from innerloop.functional import Params, detach, zeros_like
 from innerloop.tasks.episodes import Episodes
 
 
@@ -30,7 +33,7 @@ class Reptile(GradientBased):
             turn from the task's, which come in random order; None for all.  At use every
             step sees the whole support set.
         options: `adapted`, `inner_reduction`, `inner_max_norm` of `GradientBased`;
-            `loss`, `bn`, `chunk_size` of `Algorithm`.
+            `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
 
     Raises:
         UserError: a value out of range.
@@ -43,7 +46,7 @@ class Reptile(GradientBased):
         inner_steps: int = 5,
         *,
         inner_batch_size: int | None = None,
-        **options,
+        **options: Any,
     ) -> None:
         super().__init__(model, inner_lr, inner_steps, **options)
         at_least(1, inner_batch_size=inner_batch_size)
@@ -53,32 +56,24 @@ class Reptile(GradientBased):
         """Nothing here depends on it."""
 
     def task_gradient(
-        self,
-        params: Params,
-        task: Episodes,
-        n_way: int | None,
-        progress: float,
-        tasks: int | None = None,
+        self, params: Params, task: Episodes, n_way: int | None, progress: float
     ) -> tuple[Params, Params]:
-        axis = 0 if tasks is None else 1
-        x = torch.cat([task.support_x, task.query_x], axis)
-        y = torch.cat([task.support_y, task.query_y], axis)
-        data = Support(x, y, n_way, batch_size=self.inner_batch_size, tasks=tasks)
-        *_, adapted = self.inner_loop(params, data, first_order=True)
+        return self.mean_gradient(params, task.with_task(n_way), progress)
+
+    def mean_gradient(
+        self, params: Params, episodes: Episodes, progress: float, *, of_features: bool = False
+    ) -> tuple[Params, Params]:
+        x = torch.cat([episodes.support_x, episodes.query_x], dim=1)
+        y = torch.cat([episodes.support_y, episodes.query_y], dim=1)
+        data = episodes._replace(support_x=x, support_y=y)
+        *_, adapted = self.loops(params, data, first_order=True, batch_size=self.inner_batch_size)
         grads = zeros_like(params)
         for name in self.adapted_names:
             difference = params[name] - adapted[name]
             # A shared row moves by what the rows of the classes move on average.
-            shared = difference.shape[axis:] != params[name].shape
-            grads[name] = difference.mean(axis, keepdim=True) if shared else difference
-        return grads, self.query_loss(adapted, task, tasks)[1]
-
-    def chunk_gradient(
-        self, params: Params, episodes: Episodes, progress: float
-    ) -> tuple[Params, Params]:
-        if not self.side_by_side:
-            return super().chunk_gradient(params, episodes, progress)
-        n_way, tasks = self.count_ways(episodes.support_y), episodes.num_tasks
-        grads, metrics = self.task_gradient(params, episodes, n_way, progress, tasks)
-        means = {name: g.mean(dim=0) for name, g in grads.items() if name in self.adapted_names}
-        return grads | means, {name: m.mean() for name, m in metrics.items()}
+            if difference.shape[1:] != params[name].shape:
+                difference = difference.mean(dim=1, keepdim=True)
+            grads[name] = difference.mean(dim=0)
+        with noise.at(self.inner_steps, query=True):
+            _, metrics = self.query_loss_each(adapted, episodes)
+        return detach(grads), {name: m.mean() for name, m in metrics.items()}

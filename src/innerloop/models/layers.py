@@ -14,8 +14,8 @@ from innerloop import ops
 from innerloop.errors import UserError
 from innerloop.ops import after_norm, batch_norm, conv2d, linear
 
-# Mean and variance `[C]` of each batch norm.
-Statistics = dict[nn.Module, tuple[Tensor, Tensor]]
+# Mean and variance `[C]` of each batch norm, by its `key`.
+Statistics = dict[object, tuple[Tensor, Tensor]]
 
 # How the rows of a batch belong together: (rows a group, leading rows that give the
 # statistics), or None where all rows are one set.
@@ -80,6 +80,8 @@ class Conv2d(nn.Conv2d):
         stride, padding: the same along both axes.
     """
 
+    takes_tasks = True
+
     def __init__(self, inputs: int, outputs: int, *, stride: int = 1, padding: int = 1) -> None:
         super().__init__(inputs, outputs, 3, stride=stride, padding=padding)
 
@@ -100,9 +102,13 @@ class BatchNorm(nn.Module):
         eps: added to the variance.
     """
 
+    takes_tasks = True
+
     def __init__(self, features: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
+        # Copies of the module that share its weights share it, too.
+        self.key = object()
         self.weight = nn.Parameter(torch.ones(features))
         self.bias = nn.Parameter(torch.zeros(features))
 
@@ -113,9 +119,9 @@ class BatchNorm(nn.Module):
             # With an axis of tasks, weight and bias have one as well.
             tasks = self.weight.ndim - 1
             variance, mean = torch.var_mean(x, [tasks, *range(tasks + 2, x.ndim)])
-            seen[self] = mean, variance
+            seen[self.key] = mean, variance
         if given is not None:
-            mean, variance = given[self]
+            mean, variance = given[self.key]
             x = F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
             return after_norm(x, pool=pool, relu=relu)
         rows, first = groups or (None, None)
@@ -177,17 +183,25 @@ def replace_batch_norm(model: nn.Module) -> nn.Module:
     return model
 
 
-def check_batch_norm(model: nn.Module, *, own_only: bool) -> None:
+def check_batch_norm(model: nn.Module, *, own_only: bool, frozen: bool = False) -> None:
     """Refuse networks whose batch norm would mix tasks.
 
     Args:
         model: any network.
         own_only: refuse PyTorch's batch norm altogether, because it cannot take
             its statistics from the support set.
+        frozen: running statistics are used as constants, so there have to be some.
 
     Raises:
         UserError: it names the module and the way out.
     """
+    if frozen:
+        if not any(getattr(m, "running_mean", None) is not None for m in model.modules()):
+            raise UserError(
+                "bn='frozen' uses the running statistics of batch norm as constants, and this "
+                "network has none: choose 'transductive' or 'support'"
+            )
+        return
     way_out = (
         "exchange it for innerloop.models.BatchNorm, for instance by "
         "model = innerloop.models.replace_batch_norm(model)"
@@ -197,6 +211,7 @@ def check_batch_norm(model: nn.Module, *, own_only: bool) -> None:
         if getattr(module, "running_mean", None) is not None:
             batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
             mend = way_out if batch_norm else "make it with track_running_stats=False"
+            mend += "; or, for a pretrained network, keep them as constants by bn='frozen'"
             raise UserError(
                 f"{label} keeps running statistics, which would mix tasks, and support with "
                 f"query: {mend}"
@@ -207,6 +222,8 @@ def check_batch_norm(model: nn.Module, *, own_only: bool) -> None:
 
 class Linear(nn.Linear):
     """A linear layer that also takes `[T, B, F]` with weights of their own for T tasks."""
+
+    takes_tasks = True
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
@@ -225,6 +242,8 @@ class SharedHead(nn.Module):
     Args:
         features: F, width of the input `[B, F]`.
     """
+
+    takes_tasks = True
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -256,15 +275,37 @@ class HeadedModel(nn.Module):
         return self.head(self.features(x))
 
 
-class FeaturesOf(nn.Module):
-    """A `HeadedModel` without its head, for `torch.func.functional_call`."""
+# Layers that treat every number by itself, and those that only hold others.
+_INDIFFERENT = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid),
+    *(nn.Softplus, nn.Hardtanh, nn.Identity, nn.Dropout),
+    *(nn.Sequential, nn.ModuleList, nn.ModuleDict),
+)
 
-    def __init__(self, model: HeadedModel) -> None:
-        super().__init__()
-        self.model: HeadedModel = model
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model.features(x)
+def takes_tasks(model: nn.Module) -> bool:
+    """Whether `model` takes inputs `[T, B, ...]` with all parameters `[T, ...]`.
+
+    Its class and those of its layers say so by `takes_tasks`; a subclass with a `forward` of its
+    own has to say so again, and hooks are made for one task.
+    """
+    return all(_module_takes_tasks(m) for m in model.modules())
+
+
+def _module_takes_tasks(module: nn.Module) -> bool:
+    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+        return False
+    if {"forward", "features"} & vars(module).keys():
+        return False
+    kind = type(module)
+    if kind in _INDIFFERENT:
+        return True
+    for cls in kind.__mro__:
+        if "takes_tasks" in vars(cls):
+            return bool(cls.takes_tasks)  # type: ignore[attr-defined]
+        if {"forward", "features"} & vars(cls).keys():
+            return False
+    return False
 
 
 # What makes the seed of a head another one than that of the layers before it.

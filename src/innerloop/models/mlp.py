@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from innerloop.models.layers import HeadedModel, make_head
+from innerloop.models.layers import HeadedModel, Linear, make_head
 
 
 class MLP(HeadedModel):
@@ -25,6 +25,8 @@ class MLP(HeadedModel):
     Shapes: `[B, ...]` to `[B, outputs]`.
     """
 
+    takes_tasks = True
+
     def __init__(
         self,
         inputs: int,
@@ -36,7 +38,7 @@ class MLP(HeadedModel):
     ) -> None:
         super().__init__()
         widths = [inputs, *hidden]
-        layers = [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
+        layers = [Linear(a, b) for a, b in itertools.pairwise(widths)]
         self.layers = nn.ModuleList(layers)
         self.head = make_head(head, widths[-1], outputs, seed)
         generator = torch.Generator().manual_seed(seed)
@@ -46,7 +48,9 @@ class MLP(HeadedModel):
 
     def features(self, x: Tensor) -> Tensor:
         """What the last layer sees: `[B, ...]` to `[B, F]`."""
-        x = x.flatten(1)
+        # With an axis of tasks the weights have one as well.
+        weight: Tensor = self.layers[0].weight  # type: ignore[assignment]
+        x = x.flatten(weight.ndim - 1)
         for layer in self.layers:
             x = torch.relu(layer(x))
         return x

@@ -19,20 +19,24 @@ _unpool = torch.ops.aten.max_pool2d_with_indices_backward
 _WINDOW = [2, 2]
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`[B, in]` to `[B, out]`, or `[T, B, in]` to `[T, B, out]` with T weights and biases."""
     if weight.ndim == 2:
         return F.linear(x, weight, bias)
-    return torch.baddbmm(bias[:, None], x, weight.mT)
+    return x @ weight.mT if bias is None else torch.baddbmm(bias[:, None], x, weight.mT)
 
 
 def conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
     """The convolution of `[B, in, H, W]` with `[out, in, KH, KW]`, without a bias.
 
-    Where the kernels serve, also of `[T, B, in, H, W]` with `[T, out, in, KH, KW]`.
+    Also of `[T, B, in, H, W]` with `[T, out, in, KH, KW]`.
     """
     if kernels.serve(x, weight.shape[-4]):
         return autograd.conv2d(x, weight, stride, padding)
+    if weight.ndim == 5:
+        # The tasks side by side, as groups of channels.
+        tasks, kernel = len(weight), weight.flatten(0, 1)
+        return _apart(F.conv2d(_abreast(x), kernel, None, stride, padding, 1, tasks), tasks)
     return F.conv2d(x, weight, None, stride, padding)
 
 
@@ -49,7 +53,7 @@ def batch_norm(
     """Batch norm by the batch's own statistics, then 2 x 2 max-pooling, then ReLU.
 
     Args:
-        x: `[B, C]` or `[B, C, ...]`; where the kernels serve, also `[T, B, C, H, W]`.
+        x: `[B, C]` or `[B, C, ...]`; or with T weights `[T, B, C, ...]`.
         weight, bias: `[C]`, or `[T, C]`.
         eps: added to the variance.
         pool, relu: what comes after the batch norm.
@@ -65,6 +69,9 @@ def batch_norm(
         weight, bias = weight.expand(groups, -1), bias.expand(groups, -1)
         tasks = x.unflatten(0, (groups, -1))
         return autograd.batch_norm(tasks, weight, bias, eps, pool=pool, relu=relu).flatten(0, 1)
+    if weight.ndim == 2:
+        y = F.batch_norm(_abreast(x), None, None, weight.flatten(), bias.flatten(), True, 0.0, eps)
+        return after_norm(_apart(y, len(weight)), pool=pool, relu=relu)
     parts = x.split(len(x) // groups)
     x = torch.cat([F.batch_norm(p, None, None, weight, bias, True, 0.0, eps) for p in parts])
     return after_norm(x, pool=pool, relu=relu)
@@ -97,14 +104,26 @@ def after_norm(x: Tensor, *, pool: bool, relu: bool) -> Tensor:
     return F.relu(x) if relu else x
 
 
+def _abreast(x: Tensor) -> Tensor:
+    """`[T, B, C, ...]` as one batch of images with the channels of all tasks, `[B, T*C, ...]`."""
+    return x.transpose(0, 1).flatten(1, 2)
+
+
+def _apart(x: Tensor, tasks: int) -> Tensor:
+    """The way back: `[B, T*C, ...]` to `[T, B, C, ...]`."""
+    return x.unflatten(1, (tasks, -1)).transpose(0, 1)
+
+
 def max_pool_2x2(x: Tensor) -> Tensor:
-    """2 x 2 max-pooling with stride 2: `[B, C, H, W]` to `[B, C, H//2, W//2]`.
+    """2 x 2 max-pooling with stride 2: `[..., C, H, W]` to `[..., C, H//2, W//2]`.
 
     The numbers are those of `torch.nn.functional.max_pool2d`.  Under `vmap`,
     PyTorch moves the task axis around its pooling, and falls back to a loop over
     samples for the second derivative, 60 times slower; here tasks are simply
     further rows of the batch, in every derivative.
     """
+    if x.ndim == 5:
+        return _MaxPool.apply(x.flatten(0, 1))[0].unflatten(0, x.shape[:2])
     return _MaxPool.apply(x)[0]
 
 

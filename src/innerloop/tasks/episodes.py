@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
+from innerloop.errors import UserError
 
-class Episodes(NamedTuple):
-    """T tasks side by side; the first axis of every tensor is the task.
 
-    For N-way K-shot classification of images with Q queries a class the shapes
-    are as given here; for other problems the axes after the second are free.
+class _Sets(NamedTuple):
+    support_x: Tensor
+    support_y: Tensor
+    query_x: Tensor
+    query_y: Tensor
 
-    Attributes:
+
+class Episodes(_Sets):
+    """T tasks; the first axis of every tensor is the task.
+
+    For N-way K-shot classification of images with Q queries a class the shapes are as given here;
+    for other problems the axes after the second are free.
+
+    Args:
         support_x: `[T, N*K, C, H, W]`, what a task adapts on.
-        support_y: `[T, N*K]` class labels 0..N-1 (`int64`), or regression targets.
-        query_x: `[T, N*Q, C, H, W]`, what the adapted network is judged on.
+        support_y: `[T, N*K]` class labels 0..N-1 (`int64`), or any other targets.
+        query_x: `[T, N*Q, C, H, W]`, what the adapted network is scored on.
         query_y: `[T, N*Q]`.
+        n_way: N, where tasks are of classes; None to count the labels when N is needed.
 
     Example:
         >>> import torch
@@ -27,28 +38,62 @@ class Episodes(NamedTuple):
         8
     """
 
-    support_x: Tensor
-    support_y: Tensor
-    query_x: Tensor
-    query_y: Tensor
+    n_way: int | None
+
+    def __new__(
+        cls,
+        support_x: Tensor,
+        support_y: Tensor,
+        query_x: Tensor,
+        query_y: Tensor,
+        *,
+        n_way: int | None = None,
+    ) -> Episodes:
+        self = super().__new__(cls, support_x, support_y, query_x, query_y)
+        self.n_way = n_way
+        return self
+
+    def _replace(self, **changes: Any) -> Episodes:  # type: ignore[override]
+        return Episodes(**{"n_way": self.n_way, **self._asdict(), **changes})
+
+    def __reduce__(self) -> Any:
+        return _again, (tuple(self), self.n_way)
 
     @property
     def num_tasks(self) -> int:
         """T, the number of tasks."""
         return self.support_x.shape[0]
 
-    def to(self, *args, **kwargs) -> Episodes:
+    def ways(self) -> int:
+        """N: `n_way` as given, or else counted once from the labels, which must be 0..N-1.
+
+        Raises:
+            UserError: targets that are no class labels, or labels that are not 0..N-1.
+        """
+        if self.n_way is None:
+            self.n_way = count_ways(self.support_y)
+        return self.n_way
+
+    def to(self, *args: Any, **kwargs: Any) -> Episodes:
         """Move to a device; a dtype, if given, applies to inputs, not to class labels."""
         support_x = self.support_x.to(*args, **kwargs)
         moved = (
             t.to(*args, **kwargs) if t.is_floating_point() else t.to(support_x.device)
             for t in self[1:]
         )
-        return Episodes(support_x, *moved)
+        return Episodes(support_x, *moved, n_way=self.n_way)
 
     def task(self, index: int) -> Episodes:
         """The one task `index`, without the task axis."""
-        return Episodes(*(t[index] for t in self))
+        return Episodes(*(t[index] for t in self), n_way=self.n_way)
+
+    def tasks(self) -> list[Episodes]:
+        """Each task, without the task axis."""
+        return [self.task(i) for i in range(self.num_tasks)]
+
+    def with_task(self, n_way: int | None = None) -> Episodes:
+        """One task without a task axis, `[...]`, as a meta-batch of one, `[1, ...]`."""
+        return Episodes(*(t.unsqueeze(0) for t in self), n_way=n_way or self.n_way)
 
     def chunks(self, size: int | None) -> Iterator[Episodes]:
         """Cut the task axis into pieces of at most `size` tasks (None: one piece)."""
@@ -56,4 +101,27 @@ class Episodes(NamedTuple):
             yield self
             return
         for pieces in zip(*(t.split(size) for t in self), strict=True):
-            yield Episodes(*pieces)
+            yield Episodes(*pieces, n_way=self.n_way)
+
+
+def _again(tensors: tuple[Tensor, Tensor, Tensor, Tensor], n_way: int | None) -> Episodes:
+    return Episodes(*tensors, n_way=n_way)
+
+
+def count_ways(labels: Tensor) -> int:
+    """N, from labels 0..N-1 all of which occur.
+
+    Raises:
+        UserError: targets that are no class labels, or labels that are not 0..N-1.
+    """
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise UserError(f"class labels must be integers, not {str(labels.dtype).split('.')[-1]}")
+    found = labels.unique()
+    lowest, highest = int(found[0]), int(found[-1])
+    if lowest != 0 or len(found) != highest + 1:
+        shown = ", ".join(map(str, found[:8].tolist())) + (", ..." if len(found) > 8 else "")
+        raise UserError(
+            f"class labels in a task must run from 0 to N-1 without gaps; these are {shown}. "
+            "torch.unique(labels, return_inverse=True)[1] makes such labels"
+        )
+    return highest + 1

@@ -47,7 +47,7 @@ class RecordedMetaGradient:
         with torch.cuda.device_of(episodes.support_x):
             if kind != self._kind:
                 # From the same memory as the recording, so that nothing is compiled anew for it.
-                self._episodes = Episodes(*(t.clone() for t in episodes))
+                self._episodes = Episodes(*(t.clone() for t in episodes), n_way=episodes.n_way)
                 self._kind, self._graph = kind, None
                 return self._algorithm.meta_gradient(params, self._episodes, progress)
             for place, given in zip(self._episodes, episodes, strict=True):

@@ -1,0 +1,126 @@
+"""One task and many: a hook says what is computed for one task, `HOOK_each` does it for T.
+
+Inside the inner loop everything has a leading axis of T tasks.  What a subclass may override, the
+hooks, is written for one task.  Beside each hook stands a method of the same name with `_each`,
+which computes the same for T tasks together, usually much faster.  A subclass that overrides the
+hook alone has thereby changed what is computed: its tasks go through the hook one by one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from innerloop.algorithms import noise
+
+
+def each(*axes: int | None) -> Callable[[Any], Any]:
+    """Marks a method `HOOK_each` as what `HOOK` is for T tasks.
+
+    Args:
+        axes: for every argument 0 where it has an axis of tasks, None where all tasks share it.
+    """
+
+    def mark(together: Callable[..., Any]) -> Any:
+        name = together.__name__.removesuffix("_each")
+
+        @functools.wraps(together)
+        def method(self: Any, *arguments: Any) -> Any:
+            if overrides(self, name):
+                return task_by_task(getattr(self, name), axes, arguments)
+            return together(self, *arguments)
+
+        method.directly, method.axes = together, axes  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
+def overrides(algorithm: Any, hook: str, together: str = "") -> bool:
+    """Whether `hook` was overridden without `together`, which stands for it for many tasks.
+
+    Args:
+        algorithm: an object; the class counts, and what is set on the object itself.
+        hook: name of a method of one task.
+        together: name of that of many tasks; by default `hook` with `_each`.
+    """
+    kind: Any = type(algorithm)
+    return hook in vars(algorithm) or _overrides(kind, hook, together or f"{hook}_each")
+
+
+@functools.cache
+def _overrides(kind: type, hook: str, together: str) -> bool:
+    def place(name: str) -> int:
+        return next((i for i, c in enumerate(kind.__mro__) if name in vars(c)), len(kind.__mro__))
+
+    return place(hook) < place(together)
+
+
+def alone(algorithm: Any, hook: str, *arguments: Any) -> Any:
+    """A hook as `HOOK_each` of a single task: the default of most hooks."""
+    together = getattr(type(algorithm), f"{hook}_each")
+    given = [
+        a if axis is None else with_task(a)
+        for a, axis in zip(arguments, together.axes, strict=True)
+    ]
+    return first(together.directly(algorithm, *given))
+
+
+def first(tree: Any) -> Any:
+    """The only task of a tree of tensors `[1, ...]`."""
+    return tree_map(lambda t: t.squeeze(0) if isinstance(t, Tensor) else t, tree)
+
+
+def task_by_task(
+    hook: Callable[..., Any], axes: Sequence[int | None], arguments: Sequence[Any]
+) -> Any:
+    """Calls `hook` for one task after the other, and stacks what it returns."""
+    apart = [None if axis is None else _tasks(a) for a, axis in zip(arguments, axes, strict=True)]
+    count = next(len(tasks) for tasks in apart if tasks is not None)
+    found = []
+    for i in range(count):
+        with noise.task(i):
+            found.append(
+                hook(*(a if t is None else t[i] for a, t in zip(arguments, apart, strict=True)))
+            )
+    return stack(found)
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """Trees of tensors `[...]`, one a task, as one with `[T, ...]`."""
+    if len(trees) == 1:
+        return with_task(trees[0])
+
+    def together(t: Any, *others: Any) -> Any:
+        return torch.stack((t, *others)) if isinstance(t, Tensor) else t
+
+    return tree_map(together, *trees)
+
+
+def with_task(tree: Any) -> Any:
+    if hasattr(tree, "with_task"):
+        return tree.with_task()
+    return tree_map(lambda t: t.unsqueeze(0) if isinstance(t, Tensor) else t, tree)
+
+
+def _tasks(tree: Any) -> list[Any]:
+    """One tree for each task."""
+    if hasattr(tree, "tasks"):
+        return tree.tasks()
+    if isinstance(tree, Tensor):
+        # Not by index, whose derivative fills a tensor of all tasks for each of them.
+        return [tree.squeeze(0)] if len(tree) == 1 else list(tree.unbind(0))
+    leaves, structure = tree_flatten(tree)
+    apart = [_tasks(leaf) if isinstance(leaf, Tensor) else None for leaf in leaves]
+    count = next((len(tasks) for tasks in apart if tasks is not None), 0)
+    return [
+        tree_unflatten(
+            [leaf if t is None else t[i] for leaf, t in zip(leaves, apart, strict=True)], structure
+        )
+        for i in range(count)
+    ]

@@ -1,0 +1,486 @@
+"""How tasks are computed: the one place that decides.
+
+Four ways, all of which give the same numbers:
+
+- `stacked`: all tasks together, with a leading axis of tasks on images and weights, by plain
+  autograd.  For networks whose layers take such an axis; the fastest.
+- `shared_body`: where the inner loop leaves the body alone, its features are computed for the
+  images of all tasks in one batch; the head is stacked.
+- `vmap`: `torch.func.vmap` over the tasks.  For most networks.
+- `loop`: one task after the other, by plain autograd.  For whatever PyTorch can differentiate.
+
+`execution="auto"` takes the first that is exact for the algorithm and the network.  Where `vmap`
+turns out to fail, `loop` takes its place, with a line of log that says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from innerloop import ops
+from innerloop.algorithms import noise
+from innerloop.algorithms.each import first, overrides, stack
+from innerloop.algorithms.network import is_untouched
+from innerloop.errors import UserError
+from innerloop.functional import Params, gradients
+from innerloop.models.layers import (
+    HeadedModel,
+    Linear,
+    SharedHead,
+    statistics_by_group,
+    takes_tasks,
+)
+from innerloop.ops import kernels
+from innerloop.tasks.episodes import Episodes
+
+if TYPE_CHECKING:
+    from innerloop.algorithms.base import Algorithm
+
+WAYS = ("stacked", "vmap", "loop", "shared_body")
+_log = logging.getLogger("innerloop")
+# On a CPU `vmap` makes slow operations of these; a loop over the tasks is faster.
+_SLOW_UNDER_VMAP = (nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase)
+
+
+# ---- The choice
+
+
+def candidates(algorithm: Algorithm, progress: float, *, training: bool) -> list[str]:
+    """The ways to try, the best first; one alone where it was asked for.
+
+    Raises:
+        UserError: the way that was asked for is not exact here; it says why.
+    """
+    asked = algorithm.execution
+    if asked != "auto":
+        reason = why_not(algorithm, asked, progress, training=training)
+        if reason:
+            raise UserError(f"execution={asked!r} is not possible here: {reason}")
+        return [asked]
+    if why_not(algorithm, "shared_body", progress, training=training) is None:
+        return ["shared_body"]
+    if why_not(algorithm, "stacked", progress, training=training) is None:
+        mixed = training and algorithm.derivative_now(progress) == "mixed"
+        if not mixed and _kernels_serve(algorithm.model):
+            return ["stacked"]
+    on_cpu = all(not p.is_cuda for p in algorithm.model.parameters())
+    own = algorithm.network.is_own
+    if (
+        on_cpu
+        and not own
+        and any(isinstance(m, _SLOW_UNDER_VMAP) for m in algorithm.model.modules())
+    ):
+        return ["loop"]
+    return ["vmap", "loop"]
+
+
+def why_not(algorithm: Algorithm, way: str, progress: float, *, training: bool) -> str | None:
+    """Why `way` would not be exact for this algorithm and network; None where it is."""
+    if way == "stacked":
+        return _why_not_stacked(algorithm, training)
+    if way == "shared_body":
+        return _why_not_shared_body(algorithm, progress, training)
+    return None
+
+
+def _why_not_stacked(algorithm: Algorithm, training: bool) -> str | None:
+    if not takes_tasks(algorithm.model):
+        return (
+            f"a layer of {type(algorithm.model).__name__} does not take an axis of tasks, or has "
+            "hooks or a forward of its own"
+        )
+    if algorithm.bn not in ("transductive", "frozen"):
+        return f"bn={algorithm.bn!r} normalises each task's queries by statistics of its own"
+    return _overridden(algorithm, ["forward"], training) or algorithm.why_not_together(training)
+
+
+def _why_not_shared_body(algorithm: Algorithm, progress: float, training: bool) -> str | None:
+    if not is_head_on_features(algorithm):
+        return "the network is not a body with a linear head of its own on its features"
+    if not keeps_tasks_apart(algorithm):
+        return "batch norm of PyTorch would mix the tasks in one batch"
+    if not all(is_untouched(m) for m in algorithm.model.modules()):
+        return "a layer has hooks or a forward of its own, which are made for one task"
+    if training and algorithm.network.draws:
+        return "dropout draws for one task at a time"
+    hooks = ["forward", "inner_loss", "query_outputs", "query_loss"]
+    reason = _overridden(algorithm, hooks, training) or algorithm.why_not_together(training)
+    if reason:
+        return reason
+    stays = algorithm.body_stays(progress) if training else algorithm.body_stays_in_use()
+    return None if stays else "the inner loop changes the body"
+
+
+def _overridden(algorithm: Algorithm, hooks: Sequence[str], training: bool) -> str | None:
+    pairs = [(hook, f"{hook}_each") for hook in hooks]
+    if training:
+        whole = ("task_gradient", "loss_after_adaptation")
+        pairs += [(hook, "mean_gradient") for hook in whole]
+    for hook, together in pairs:
+        if overrides(algorithm, hook, together):
+            return f"{type(algorithm).__name__} overrides {hook}, which is about one task"
+    return None
+
+
+def is_head_on_features(algorithm: Algorithm) -> bool:
+    """Whether the network is `head(features(x))` and nothing else, the head linear and apart."""
+    model = algorithm.model
+    if not isinstance(model, HeadedModel) or type(model).forward is not HeadedModel.forward:
+        return False
+    if not is_untouched(model) or not all(is_untouched(m) for m in model.head.modules()):
+        return False
+    own = {id(p) for p in model.head.parameters()}
+    uses = [p for _, p in model.named_parameters(remove_duplicate=False) if id(p) in own]
+    return type(model.head) in (SharedHead, Linear, nn.Linear) and len(uses) == len(own)
+
+
+def keeps_tasks_apart(algorithm: Algorithm) -> bool:
+    """Whether images of several tasks can go through the body in one batch.
+
+    The batch norm of this package can be told which images belong together, PyTorch's cannot,
+    unless it uses statistics that do not depend on the batch.
+    """
+    foreign = nn.modules.batchnorm._BatchNorm
+    return not any(
+        isinstance(m, foreign) and not (algorithm.bn == "frozen" and m.running_mean is not None)
+        for m in algorithm.model.modules()
+    )
+
+
+def _kernels_serve(model: nn.Module) -> bool:
+    convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d))
+    return all(kernels.serve(conv.weight, conv.out_channels) for conv in convolutions)
+
+
+def explain(algorithm: Algorithm, progress: float) -> str:
+    """How tasks are computed in training, and why not in another way."""
+    ways = candidates(algorithm, progress, training=True)
+    way = algorithm._failed.get("training", ways[0]) if len(ways) > 1 else ways[0]
+    lines = [f"{way}: {_MEANINGS[way]}"]
+    if algorithm.execution == "auto":
+        for other in ("shared_body", "stacked"):
+            reason = why_not(algorithm, other, progress, training=True)
+            if reason:
+                lines.append(f"not {other}: {reason}")
+    return "\n".join(lines)
+
+
+_MEANINGS = {
+    "stacked": "all tasks together, with an axis of tasks on images and weights",
+    "shared_body": "the features of all tasks in one batch, as the inner loop moves the head alone",
+    "vmap": "torch.func.vmap over the tasks, one by one where it fails",
+    "loop": "one task after the other, by plain autograd",
+}
+
+
+def fastest(algorithm: Algorithm, params: Params, episodes: Episodes, progress: float = 1.0) -> str:
+    """The way with the shortest meta-gradient, measured: two of each way, the second counts."""
+    before, times = algorithm.execution, {}
+    keys = tuple(range(episodes.num_tasks))
+    try:
+        for way in WAYS:
+            if why_not(algorithm, way, progress, training=True):
+                continue
+            algorithm.execution = way
+            try:
+                for _ in range(2):
+                    start = time.perf_counter()
+                    meta_gradient(algorithm, params, episodes, progress, keys)
+                    times[way] = time.perf_counter() - start
+            except _NOT_ABOUT_THE_WAY:
+                raise
+            except Exception:
+                times.pop(way, None)
+    finally:
+        algorithm.execution = before
+    return min(times, key=lambda way: times[way])
+
+
+# ---- The ways
+
+# From T tasks to a tree of tensors `[T, ...]`.
+OfTasks = Callable[[Episodes], Any]
+
+
+def meta_gradient(
+    algorithm: Algorithm,
+    params: Params,
+    episodes: Episodes,
+    progress: float,
+    keys: Sequence[int] | None,
+) -> tuple[Params, Params]:
+    """See `Algorithm.meta_gradient`."""
+    episodes = _checked(algorithm, episodes, training=True)
+    algorithm.network.look(episodes.support_x[0])
+    if keys is None:
+        keys = (0,)
+        if algorithm.network.draws:
+            keys = torch.randint(2**62, (episodes.num_tasks,)).tolist()
+    size = algorithm.chunk_size or episodes.num_tasks
+    if episodes.num_tasks <= size:
+        grads, metrics = _chunk_gradient(algorithm, params, episodes, progress, keys)
+        # In memory as the parameters are, which PyTorch's optimisers on a GPU insist on.
+        return {name: g.contiguous() for name, g in grads.items()}, metrics
+    means = []
+    for i, chunk in enumerate(episodes.chunks(size)):
+        share = chunk.num_tasks / episodes.num_tasks
+        some = keys[i * size : (i + 1) * size] if len(keys) > 1 else keys
+        parts = _chunk_gradient(algorithm, params, chunk, progress, some)
+        means.append([{name: share * v for name, v in part.items()} for part in parts])
+    grads, metrics = (
+        {name: torch.stack([part[name] for part in parts]).sum(dim=0) for name in parts[0]}
+        for parts in zip(*means, strict=True)
+    )
+    return grads, metrics
+
+
+def _chunk_gradient(
+    algorithm: Algorithm,
+    params: Params,
+    episodes: Episodes,
+    progress: float,
+    keys: Sequence[int],
+) -> tuple[Params, Params]:
+    """The meta-gradient of tasks that fit into memory together."""
+    n_way = episodes.n_way
+
+    def by(way: str) -> tuple[Params, Params]:
+        with noise.calls(training=True, keys=keys):
+            if way in ("stacked", "shared_body"):
+                features = way == "shared_body"
+                return algorithm.mean_gradient(params, episodes, progress, of_features=features)
+            # One gradient a task, averaged afterwards.  To differentiate through vmap instead
+            # gives wrong numbers with batch norm and layer norm (PyTorch 2.13), see
+            # tests/algorithms/test_maml.py.
+            found = _one_by_one(
+                way, lambda task: algorithm.task_gradient(params, task, n_way, progress), episodes
+            )
+            return tuple({n: v.mean(dim=0) for n, v in part.items()} for part in found)  # type: ignore[return-value]
+
+    kind = "training" if algorithm.derivative_now(progress) == "first" else "training, 2nd order"
+    return _first_that_works(algorithm, kind, candidates(algorithm, progress, training=True), by)
+
+
+def score_steps(
+    algorithm: Algorithm,
+    params: Params,
+    episodes: Episodes,
+    inner_steps: int | None,
+    every_step: bool,
+) -> Params:
+    """See `Algorithm.score_steps`."""
+    episodes = _checked(algorithm, episodes, training=False)
+    algorithm.network.look(episodes.support_x[0])
+
+    def scored(tasks: Episodes, of_features: bool = False) -> Params:
+        scores = algorithm.scores_each(
+            params, tasks, inner_steps=inner_steps, every_step=every_step, of_features=of_features
+        )
+        return {name: torch.stack([s[name] for s in scores], dim=1) for name in scores[0]}
+
+    def of_one(task: Episodes) -> Params:
+        return first(scored(task.with_task()))
+
+    def by(way: str) -> Params:
+        with torch.no_grad(), noise.calls(training=False, keys=range(episodes.num_tasks)):
+            if way == "stacked":
+                return scored(episodes)
+            if way == "shared_body":
+                return scored(features_in_place(algorithm, params, episodes), True)
+            return _one_by_one(way, of_one, episodes)
+
+    ways = candidates(algorithm, 1.0, training=False)
+    return _first_that_works(algorithm, "use", ways, by)
+
+
+def adapt_all(
+    algorithm: Algorithm,
+    params: Params,
+    support_x: Tensor,
+    support_y: Tensor,
+    inner_steps: int | None,
+    n_way: int | None,
+) -> list[Params]:
+    """See `Algorithm.inner_loop_each`."""
+    tasks = Episodes(support_x, support_y, support_x, support_y, n_way=n_way)
+    tasks = _checked(algorithm, tasks, training=False)
+    algorithm.network.look(support_x[0])
+
+    def of_one(task: Episodes) -> list[Params]:
+        x, y = task.support_x, task.support_y
+        steps = algorithm.inner_loop(params, x, y, inner_steps=inner_steps, n_way=tasks.n_way)
+        return list(steps)
+
+    def by(way: str) -> list[Params]:
+        with torch.no_grad(), noise.calls(training=False, keys=range(len(support_x))):
+            if way == "stacked":
+                return list(algorithm.loops(params, tasks, inner_steps=inner_steps))
+            return _one_by_one(way, of_one, tasks)
+
+    ways = candidates(algorithm, 1.0, training=False)
+    ways = ["loop"] if ways == ["shared_body"] or len(support_x) == 1 else ways
+    return _first_that_works(algorithm, "use", ways, by)
+
+
+def _one_by_one(way: str, function: Callable[[Episodes], Any], episodes: Episodes) -> Any:
+    """`function` of each task by itself, stacked."""
+    n_way = episodes.n_way
+    if way == "vmap":
+
+        def of_task(index: Tensor, *sets: Tensor) -> Any:
+            with noise.task(0, index):
+                return function(Episodes(*sets, n_way=n_way))
+
+        places = torch.arange(episodes.num_tasks, device=episodes.support_x.device)
+        return torch.func.vmap(of_task, randomness="error")(places, *episodes)
+    found = []
+    for i, task in enumerate(episodes.tasks()):
+        with noise.task(i):
+            found.append(function(task))
+    return stack(found)
+
+
+# What no other way would change.
+_NOT_ABOUT_THE_WAY = (UserError, KeyboardInterrupt, MemoryError, torch.OutOfMemoryError)
+
+
+def _first_that_works(
+    algorithm: Algorithm, kind: str, ways: Sequence[str], by: Callable[[str], Any]
+) -> Any:
+    """The result of the first way that does not fail; what was found out is remembered."""
+    way = algorithm._failed.get(kind, ways[0]) if len(ways) > 1 else ways[0]
+    try:
+        return by(way)
+    except _NOT_ABOUT_THE_WAY:
+        raise
+    except Exception as error:
+        if way == ways[-1]:
+            raise _clearer(error, algorithm, way) from error
+        failure = error
+    try:
+        found = by(ways[-1])
+    except _NOT_ABOUT_THE_WAY:
+        raise
+    except Exception as error:
+        raise _clearer(error, algorithm, ways[-1]) from error
+    if not algorithm._failed:
+        _log.warning(
+            "%s cannot be computed by %s, so its tasks go one by one (%s)",
+            type(algorithm.model).__name__,
+            way,
+            _first_line(failure),
+        )
+    algorithm._failed[kind] = ways[-1]
+    return found
+
+
+def _clearer(error: Exception, algorithm: Algorithm, way: str) -> Exception:
+    """The same error, in words of ours where PyTorch's say too little."""
+    text = _first_line(error)
+    if isinstance(error, IndexError) and "out of bounds" in text and "Target" in text:
+        return UserError(
+            f"a class label is not among the network's outputs ({text}): labels run from 0 to N-1, "
+            "and the last layer needs a row for each class, or head='shared'"
+        )
+    if "forward AD" in text or "forward-mode" in text.lower() or "jvp" in text:
+        return UserError(
+            f"an operation of the network or the loss has no forward derivative ({text}): use "
+            "derivative='reverse', or leave execution at 'auto'"
+        )
+    return error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:160]
+
+
+def _checked(algorithm: Algorithm, episodes: Any, *, training: bool) -> Episodes:
+    """The episodes, with their number of ways where something asks for it.
+
+    Raises:
+        UserError: no tasks, or labels that are not 0..N-1 where they have to be.
+    """
+    n_way = getattr(episodes, "n_way", None)
+    episodes = Episodes(*episodes, n_way=n_way)
+    if not episodes.num_tasks:
+        raise UserError("there are no episodes: a meta-batch needs at least one task")
+    lengths = {len(t) for t in episodes}
+    if len(lengths) > 1:
+        raise UserError(
+            "the tensors of the episodes differ in the number of tasks, their first axis: "
+            + ", ".join(str(tuple(t.shape)) for t in episodes)
+        )
+    if not (training and algorithm.labels == "class"):
+        episodes.n_way = algorithm.ways(episodes.support_y, n_way)
+    return episodes
+
+
+# ---- The shared body
+
+
+def mean_of_losses(
+    losses: Callable[[Params], tuple[Tensor, Params]], params: Params
+) -> tuple[Params, Params]:
+    """The gradient of the mean of the losses `[T]` of all tasks, and the mean of each metric."""
+
+    def mean_loss(params: Params) -> tuple[Tensor, Params]:
+        each, metrics = losses(params)
+        return each.mean(), {name: m.mean() for name, m in metrics.items()}
+
+    (found,), metrics = gradients(mean_loss, params)
+    return found, metrics
+
+
+def features_in_place(algorithm: Algorithm, params: Params, episodes: Episodes) -> Episodes:
+    """The episodes with features in place of inputs."""
+    support, query = features_of_sets(
+        algorithm, channels_last(params), episodes.support_x, episodes.query_x
+    )
+    return episodes._replace(support_x=support, query_x=query)
+
+
+def features_of_sets(
+    algorithm: Algorithm, params: Params, support_x: Tensor, query_x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Features of the support and query sets of T tasks, batch norm as `algorithm.bn` says.
+
+    Args:
+        algorithm: on a `HeadedModel`.
+        params: of the body, the same for all tasks.
+        support_x: `[T, N*K, ...]`.
+        query_x: `[T, N*Q, ...]`.
+
+    Returns:
+        `[T, N*K, F]` and `[T, N*Q, F]`.
+    """
+    tasks, support, queries = *support_x.shape[:2], query_x.shape[1]
+    if algorithm.bn == "support":
+        together = torch.cat([support_x, query_x], dim=1).flatten(0, 1)
+        with statistics_by_group(support + queries, first=support):
+            f = algorithm.features(params, together).unflatten(0, (tasks, support + queries))
+        return f[:, :support], f[:, support:]
+    with statistics_by_group(support):
+        f_support = algorithm.features(params, support_x.flatten(0, 1))
+    with statistics_by_group(queries):
+        f_query = algorithm.features(params, query_x.flatten(0, 1))
+    return f_support.unflatten(0, (tasks, support)), f_query.unflatten(0, (tasks, queries))
+
+
+def head_outputs(weights: Params, features: Tensor) -> Tensor:
+    """The outputs `[T, B, N]` of a linear head for features `[T, B, F]`."""
+    return ops.linear(features, weights["head.weight"], weights.get("head.bias"))
+
+
+def channels_last(params: Params) -> Params:
+    """The same values; on a CPU, convolutions are faster with the channels innermost."""
+    return {
+        name: p.to(memory_format=torch.channels_last) if p.ndim == 4 else p
+        for name, p in params.items()
+    }

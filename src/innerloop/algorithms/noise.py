@@ -1,0 +1,297 @@
+"""Random numbers in a forward pass: dropout is a function of (key, step), of nothing else.
+
+An inner loop is computed more than once, in another order, or again after an interruption: by
+`mixed` derivatives, by `vmap` in place of a loop, by a run that is resumed.  The masks must be the
+same every time.  So dropout draws from a counter-based generator: its numbers follow from the key
+of the task, the place in the inner loop, and how many masks the forward pass has drawn before.
+No global random state is involved.
+
+Other random operations of a network draw from PyTorch's global generator.  In a loop over tasks
+that is seeded in the same way around each forward pass, and put back afterwards; under `vmap` it
+is refused, so that such networks are computed task by task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from innerloop.functional import in_transform
+
+
+class Noise(NamedTuple):
+    """What the random numbers of T tasks follow from.
+
+    Attributes:
+        keys: T numbers, one for each task.
+        place: under `vmap`, which of them a task has, a scalar tensor.
+        step: the place in the inner loop.
+    """
+
+    keys: tuple[int, ...] = (0,)
+    place: Tensor | None = None
+    step: int = 0
+
+
+_training: ContextVar[bool] = ContextVar("training", default=False)
+_NONE = Noise()
+_noise: ContextVar[Noise] = ContextVar("noise", default=_NONE)
+# One forward pass at a time may seed the global generator.
+_seeding = threading.RLock()
+
+
+def training() -> bool:
+    """Whether networks are called as in training, with dropout, or as in use, without."""
+    return _training.get()
+
+
+@contextlib.contextmanager
+def calls(*, training: bool, keys: Sequence[int] = (0,)) -> Iterator[None]:
+    """Within this context networks are called in training, or not, for tasks with these keys."""
+    tokens = _training.set(training), _noise.set(Noise(tuple(keys)))
+    try:
+        yield
+    finally:
+        _training.reset(tokens[0])
+        _noise.reset(tokens[1])
+
+
+@contextlib.contextmanager
+def task(position: int, place: Tensor | None = None) -> Iterator[None]:
+    """Within this context there is one task, the one at `position`; under vmap that at `place`."""
+    before = _noise.get()
+    keys = before.keys
+    if place is None and before.place is None and len(keys) > 1:
+        keys = keys[position : position + 1]
+    token = _noise.set(before._replace(keys=keys, place=before.place if place is None else place))
+    try:
+        yield
+    finally:
+        _noise.reset(token)
+
+
+@contextlib.contextmanager
+def at(step: int, *, query: bool = False) -> Iterator[None]:
+    """Within this context a forward pass is that of an inner step's support or query set."""
+    token = _noise.set(_noise.get()._replace(step=2 * step + query))
+    try:
+        yield
+    finally:
+        _noise.reset(token)
+
+
+@contextlib.contextmanager
+def drawing(globally: bool, x: Any) -> Iterator[None]:
+    """Around one forward pass of a network that is not of this package.
+
+    Args:
+        globally: whether it draws from PyTorch's global generator.
+        x: its inputs.
+    """
+    noise = _noise.get()
+    with contextlib.ExitStack() as stack:
+        if globally and training() and not in_transform():
+            devices = [x.device] if isinstance(x, Tensor) and x.is_cuda else []
+            stack.enter_context(_seeding)
+            stack.enter_context(torch.random.fork_rng(devices=devices))
+            torch.manual_seed(_seed(noise.keys[0], noise.step, 0))
+        stack.enter_context(_Draws(noise))
+        yield
+
+
+@dataclass
+class Seen:
+    """What a forward pass drew."""
+
+    dropout: bool = False
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[Seen]:
+    """Around a forward pass; says afterwards whether there was dropout in it."""
+    mode = _Draws(Noise())
+    with mode:
+        yield mode.seen
+
+
+def _seed(key: int, step: int, count: int) -> int:
+    """Mixes three numbers into one of 63 bits (splitmix64)."""
+    z = key & (2**64 - 1)
+    for number in (step, count):
+        z = (z + 0x9E3779B97F4A7C15 * (number + 1)) & (2**64 - 1)
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+        z ^= z >> 31
+    return z >> 1
+
+
+class _Draws(TorchFunctionMode):
+    """Dropout and attention as functions that can be repeated, batched and differentiated twice."""
+
+    def __init__(self, noise: Noise) -> None:
+        super().__init__()
+        self.noise, self.count, self.seen = noise, 0, Seen()
+
+    def __torch_function__(
+        self, func: Any, kinds: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        rule = _RULES.get(func)
+        if rule is not None:
+            return rule(self, *args, **(kwargs or {}))
+        if func in _OPENED:
+            with self:
+                return _OPENED[func](*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def mask(self, shape: Sequence[int], keep: float, like: Tensor) -> Tensor:
+        """Ones with probability `keep`, else zeros; the same for the same key, step and count."""
+        self.seen.dropout = True
+        count, self.count = self.count, self.count + 1
+        keys, place, step = self.noise
+        together = place is None and len(keys) > 1
+        size = tuple(shape[1:]) if together else tuple(shape)
+        # NumPy's, because vmap lets no random operation of PyTorch through.
+        masks = [
+            np.random.Generator(np.random.Philox(_seed(key, step, count))).random(size, np.float32)
+            < keep
+            for key in keys
+        ]
+        if place is None:
+            found = torch.from_numpy(np.stack(masks) if together else masks[0])
+            return found.to(like.device, like.dtype)
+        found = torch.from_numpy(np.stack(masks)).to(like.device, like.dtype)
+        return found.index_select(0, place.reshape(1)).squeeze(0)
+
+
+def _dropout(mode: _Draws, input: Tensor, p: float, train: bool) -> Tensor:
+    if not train or p == 0:
+        return input
+    if p >= 1:
+        return input * 0
+    return input * (mode.mask(input.shape, 1 - p, input) / (1 - p))
+
+
+def _in_place(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def in_place(mode: _Draws, input: Tensor, p: float, train: bool) -> Tensor:
+        return input.copy_(rule(mode, input, p, train))
+
+    return in_place
+
+
+def _channels(mode: _Draws, input: Tensor) -> tuple[int, ...]:
+    """Of `[B, C, ...]` one number a channel; with an axis of tasks before."""
+    kept = 2 + (mode.noise.place is None and len(mode.noise.keys) > 1)
+    return (*input.shape[:kept], *[1] * (input.ndim - kept))
+
+
+def _feature_dropout(mode: _Draws, input: Tensor, p: float, train: bool) -> Tensor:
+    if not train or p == 0:
+        return input
+    if p >= 1:
+        return input * 0
+    return input * (mode.mask(_channels(mode, input), 1 - p, input) / (1 - p))
+
+
+def _alpha(mode: _Draws, input: Tensor, p: float, train: bool, shape: Sequence[int]) -> Tensor:
+    """Klambauer, Unterthiner, Mayr, Hochreiter 2017, "Self-Normalizing Neural Networks"."""
+    if not train or p == 0:
+        return input
+    if p >= 1:
+        return input * 0
+    low = -1.7580993408473766
+    mask = mode.mask(shape, 1 - p, input)
+    a = 1 / math.sqrt((1 - p) * (1 + p * low**2))
+    return a * (input * mask + low * (1 - mask)) - a * p * low
+
+
+def _alpha_dropout(mode: _Draws, input: Tensor, p: float, train: bool) -> Tensor:
+    return _alpha(mode, input, p, train, input.shape)
+
+
+def _feature_alpha_dropout(mode: _Draws, input: Tensor, p: float, train: bool) -> Tensor:
+    return _alpha(mode, input, p, train, _channels(mode, input))
+
+
+def _attention(
+    mode: _Draws,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """PyTorch's fused attention has no second derivative and no vmap rule; this has both."""
+    if dropout_p == 0:
+        return torch.ops.aten._scaled_dot_product_attention_math(
+            query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
+        )[0]
+    if enable_gqa:
+        groups = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+    scores = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        attn_mask = scores.new_ones(scores.shape[-2:], dtype=torch.bool).tril()
+    if attn_mask is not None:
+        if attn_mask.dtype is torch.bool:
+            scores = scores.masked_fill(~attn_mask, -math.inf)
+        else:
+            scores = scores + attn_mask
+    return _dropout(mode, scores.softmax(-1), dropout_p, True) @ value
+
+
+def _opened(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` without its own question whether somebody overrides it.
+
+    Where a mode is active PyTorch hands these functions over as a whole; what they call has to
+    come here as well.
+    """
+    assert isinstance(function, types.FunctionType)
+    asks = {n: lambda *_: False for n in function.__globals__ if n.startswith("has_torch_function")}
+    return types.FunctionType(
+        function.__code__,
+        function.__globals__ | asks,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+
+
+_RULES: dict[Any, Callable[..., Any]] = {
+    torch.dropout: _dropout,
+    torch.feature_dropout: _feature_dropout,
+    torch.alpha_dropout: _alpha_dropout,
+    torch.feature_alpha_dropout: _feature_alpha_dropout,
+    torch.dropout_: _in_place(_dropout),
+    torch.feature_dropout_: _in_place(_feature_dropout),
+    torch.alpha_dropout_: _in_place(_alpha_dropout),
+    torch.feature_alpha_dropout_: _in_place(_feature_alpha_dropout),
+    F.scaled_dot_product_attention: _attention,
+}
+_OPENED: dict[Any, Callable[..., Any]] = {
+    f: _opened(f)
+    for f in (
+        F.dropout,
+        F.dropout1d,
+        F.dropout2d,
+        F.dropout3d,
+        F.alpha_dropout,
+        F.feature_alpha_dropout,
+        F.multi_head_attention_forward,
+    )
+}

@@ -1,0 +1,93 @@
+"""The loss and the metric of outputs, for one task and for T tasks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from innerloop.algorithms.each import task_by_task
+from innerloop.errors import UserError
+from innerloop.functional import Params, accuracy
+
+# `"auto"`, a function of outputs and targets, or None.
+Metric = str | Callable[[Any, Any], Any] | None
+
+
+def check_metric(metric: Metric) -> None:
+    """Raise a `UserError` for what is no metric."""
+    if metric not in ("auto", "accuracy", None) and not callable(metric):
+        raise UserError(
+            f"metric must be 'auto', 'accuracy', None, or a function of outputs and targets, not "
+            f"{metric!r}"
+        )
+
+
+def metric_name(metric: Callable[..., Any]) -> str:
+    """What results call a metric: the function's name."""
+    named = metric.func if isinstance(metric, functools.partial) else metric
+    return getattr(named, "__name__", type(named).__name__)
+
+
+def score(
+    loss: Callable[[Any, Any], Tensor], metric: Metric, outputs: Any, targets: Any
+) -> tuple[Tensor, Params]:
+    """The loss of one task, a scalar, and its metrics: `loss`, and what `metric` says."""
+    value = loss(outputs, targets)
+    if value.ndim:
+        raise UserError(
+            f"the loss must return a scalar, the mean over the examples, not {tuple(value.shape)}"
+        )
+    metrics = {"loss": value.detach()}
+    if callable(metric):
+        with torch.no_grad():
+            found = torch.as_tensor(metric(_detached(outputs), targets))
+        if found.ndim:
+            raise UserError(f"metric must return a number, not an array {tuple(found.shape)}")
+        metrics[metric_name(metric)] = found.detach()
+    elif metric is not None and (metric == "accuracy" or are_labels(outputs, targets)):
+        metrics["accuracy"] = accuracy(outputs.detach(), targets)
+    return value, metrics
+
+
+def score_each(
+    loss: Callable[[Any, Any], Tensor], metric: Metric, outputs: Any, targets: Any
+) -> tuple[Tensor, Params]:
+    """The losses of T tasks, `[T]`, and their metrics, from outputs `[T, B, ...]`."""
+    simple = loss is F.cross_entropy and metric in ("auto", "accuracy")
+    if not (simple and are_labels(outputs, targets, tasks=True)):
+        return task_by_task(functools.partial(score, loss, metric), (0, 0), (outputs, targets))
+    losses = cross_entropy_each(outputs, targets)
+    return losses, {"loss": losses.detach(), "accuracy": accuracy(outputs.detach(), targets)}
+
+
+def cross_entropy_each(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean cross-entropy of each task, `[T]`, from `[T, B, N]` and labels `[T, B]`."""
+    if len(outputs) == 1:
+        return F.cross_entropy(outputs.squeeze(0), targets.squeeze(0)).unsqueeze(0)
+    each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+    return each.view(targets.shape).mean(dim=1)
+
+
+def are_labels(outputs: Any, targets: Any, *, tasks: bool = False) -> bool:
+    """Whether these are logits `[B, N]` and class labels `[B]`; with an axis before for `tasks`."""
+    if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
+        return False
+    whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
+    return (
+        whole
+        and targets.ndim == 1 + tasks
+        and outputs.ndim == 2 + tasks
+        and outputs.shape[-1] > 1
+        and outputs.shape[:-1] == targets.shape
+    )
+
+
+def _detached(outputs: Any) -> Any:
+    return torch.utils._pytree.tree_map(
+        lambda t: t.detach() if isinstance(t, Tensor) else t, outputs
+    )
