@@ -20,6 +20,18 @@ OLD = json.loads((Path(__file__).parent / "names_of_0.1.0.json").read_text("utf-
 NEEDS_TRITON = ("innerloop.kernels.tiles", "innerloop.kernels.norm_tiles")
 
 
+# Parts of the four routes that algorithms/execution.py took the place of; nobody's to call.
+GONE = {
+    "innerloop.algorithms.base": {"judged_each"},
+    "innerloop.algorithms.body": {
+        *("channels_last", "features_of_sets", "gradient_through_features", "keeps_tasks_apart"),
+        "plain_gradient",
+    },
+    "innerloop.functional": {"for_tasks"},
+    "innerloop.models.layers": {"FeaturesOf"},
+}
+
+
 def _forget(module: str) -> None:
     """Undo the import of a module, or of a name, that was used before."""
     sys.modules.pop(module, None)
@@ -32,6 +44,9 @@ def _forget(module: str) -> None:
 def test_every_public_name_is_where_it_was(module):
     if module in NEEDS_TRITON and importlib.util.find_spec("triton") is None:
         pytest.skip("needs Triton")
+    expected = set(OLD[module]) - GONE.get(module, set())
+    if not expected:
+        pytest.skip("nothing of this module is for others")
     for old in MODULES:
         if f"{module}.".startswith(f"{old}."):
             _forget(old)
@@ -40,7 +55,7 @@ def test_every_public_name_is_where_it_was(module):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         found = importlib.import_module(module)
-        values = {name: getattr(found, name) for name in OLD[module]}
+        values = {name: getattr(found, name) for name in expected}
     assert all(callable(value) for value in values.values())
     texts = [str(warning.message) for warning in said]
     if module in MODULES:

@@ -164,6 +164,9 @@ class TrainConfig:
     """Tasks in each validation."""
     test_tasks: int = 600
     """Tasks in the test at the end."""
+    execution: Literal["auto", "fastest", "stacked", "vmap", "loop", "shared_body"] = "auto"
+    """How tasks are computed: `auto` goes by the network; `fastest` measures once, at the start of
+    the run, and keeps to that way; the others ask for a way."""
     chunk_size: int | None = None
     """Tasks computed at a time: lower it when memory runs out."""
     threads: int | None = None

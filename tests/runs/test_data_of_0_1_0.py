@@ -25,7 +25,10 @@ def assert_same_results(results, old):
     assert results["metric"] == metric
     close = {"abs": 0.005} if metric == "accuracy" else {"rel": 1e-3}
     assert results[metric] == pytest.approx(old[metric], **close)
-    assert results[f"{metric}_per_step"] == pytest.approx(old[f"{metric}_per_step"], **close)
+    # Before the first step a shared head gives all classes the same logit, up to rounding.
+    steps = slice(len(old[f"{metric}_per_step"]) > 1, None)
+    ours, theirs = (r[f"{metric}_per_step"][steps] for r in (results, old))
+    assert ours == pytest.approx(theirs, **close)
     assert results["protocol"].items() >= old["protocol"].items()
 
 

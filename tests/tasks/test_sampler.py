@@ -331,3 +331,17 @@ def test_rotations_count_as_classes():
     images, rotations, _ = s.indices(0, 20)
     virtual = images[:, :, 0] // 8 * 4 + rotations
     assert all(len(set(row)) == 40 for row in virtual)
+
+
+def test_a_class_that_is_given_twice_is_refused():
+    """A task could have it under two labels."""
+    with pytest.raises(UserError, match="class 3 stands 2 times"):
+        EpisodeSampler(numbered(), np.array([1, 2, 3, 3, 4, 5]), n_way=3)
+
+
+def test_episodes_say_their_ways_where_labels_are_those_of_a_task():
+    sampler = EpisodeSampler(numbered(), n_way=3, k_query=2)
+    assert sampler.batch(0, 2).n_way == 3
+    assert sampler.batch(0, 2).task(1).n_way == 3
+    by_class = EpisodeSampler(numbered(), n_way=3, k_query=2, labels="class")
+    assert by_class.batch(0, 2).n_way is None

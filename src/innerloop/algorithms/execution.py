@@ -60,9 +60,11 @@ def candidates(algorithm: Algorithm, progress: float, *, training: bool) -> list
     asked = algorithm.execution
     if asked != "auto":
         reason = why_not(algorithm, asked, progress, training=training)
-        if reason:
+        if reason is None:
+            return [asked]
+        # What was asked for training may not suit use, which takes more steps.
+        if training or why_not(algorithm, asked, progress, training=True):
             raise UserError(f"execution={asked!r} is not possible here: {reason}")
-        return [asked]
     if why_not(algorithm, "shared_body", progress, training=training) is None:
         return ["shared_body"]
     if why_not(algorithm, "stacked", progress, training=training) is None:

@@ -137,6 +137,11 @@ def _seed(key: int, step: int, count: int) -> int:
     return z >> 1
 
 
+def episode_keys(seed: int, start: int, count: int) -> tuple[int, ...]:
+    """The keys of episodes `start` to `start + count - 1` of a run with this seed."""
+    return tuple(_seed(seed, 0, number) for number in range(start, start + count))
+
+
 class _Draws(TorchFunctionMode):
     """Dropout and attention as functions that can be repeated, batched and differentiated twice."""
 

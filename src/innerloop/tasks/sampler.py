@@ -175,6 +175,12 @@ class EpisodeSampler:
 
     def _check(self) -> None:
         at_least(2, n_way=self.n_way)
+        found, counts = np.unique(self.classes, return_counts=True)
+        if len(found) and counts.max() > 1:
+            raise UserError(
+                f"class {int(found[counts.argmax()])} stands {counts.max()} times among the "
+                "classes: a task could have it under two labels"
+            )
         at_least(1, k_shot=self.k_shot, k_query=self.k_query)
         one_of(INPUTS, inputs=self.inputs)
         if self.labels not in ("task", "class"):
@@ -218,8 +224,9 @@ class EpisodeSampler:
             raise UserError(
                 f"a batch has at least one episode, from 0 on: not {count} from {start}"
             )
+        n_way = self.n_way if self.labels == "task" else None
         if self.device.type == "cpu" and kernels.ready():
-            return Episodes(*self._compiled.make(start, count))
+            return Episodes(*self._compiled.make(start, count), n_way=n_way)
         plan = self._compiled.plan if kernels.ready() else self._plan.batch
         cut = self.n_way * self.k_shot
         # [3, T, N*K + N*Q] -> support sets of all tasks, then query sets of all tasks.
@@ -234,7 +241,7 @@ class EpisodeSampler:
         sets = []
         for part in (slice(0, count * cut), slice(count * cut, None)):
             sets += [x[part].view(count, -1, *self.input_shape), there[2, part].view(count, -1)]
-        return Episodes(*sets)
+        return Episodes(*sets, n_way=n_way)
 
     def _pixels(self, index: np.ndarray, turns: np.ndarray) -> torch.Tensor:
         """Images `[M]` by index, turned and scaled: float32 `[M, C, H, W]`."""

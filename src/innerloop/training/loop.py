@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from innerloop.algorithms.base import Algorithm
+from innerloop.algorithms.noise import episode_keys
 from innerloop.config import TrainConfig
 from innerloop.errors import UserError
 from innerloop.evaluation import evaluate
@@ -65,8 +66,10 @@ def meta_train(
     while progress(config, state) < 1 and not stopping:
         before = time.monotonic()
         set_learning_rate(config, state)
-        episodes = samplers["train"].batch(state.iteration * tasks + share.start, len(share))
-        grads, metrics = meta_gradient(state.params, episodes, progress(config, state))
+        number = state.iteration * tasks + share.start
+        episodes = samplers["train"].batch(number, len(share))
+        keys = episode_keys(config.seed, number, len(share))
+        grads, metrics = meta_gradient(state.params, episodes, progress(config, state), keys)
         # No machine's clock may take a run back.
         seconds = max(state.seconds, time.monotonic() - started)
         # Asked once an iteration, so that none ends the loop without being saved.

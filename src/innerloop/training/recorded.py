@@ -6,7 +6,7 @@ longer than it takes a GPU to do them; a CUDA graph launches all of them at once
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 
@@ -20,7 +20,7 @@ class RecordedMetaGradient:
 
     The first meta-gradient of its kind is computed as ever, the second one recorded; a change of
     shapes, of weights (others, not other values) or of `Algorithm.phase` makes it another kind.
-    What else in Python it depends on is as it was when recorded, the number of ways as well.
+    What else in Python it depends on is as it was when recorded.
     An algorithm or network that cannot be recorded, because it waits for the GPU on the way, is
     computed as ever always.
 
@@ -36,14 +36,19 @@ class RecordedMetaGradient:
         self._able = True
 
     def __call__(
-        self, params: Params, episodes: Episodes, progress: float
+        self, params: Params, episodes: Episodes, progress: float, keys: Sequence[int] | None = None
     ) -> tuple[Params, Params]:
         """As `Algorithm.meta_gradient`; the results are overwritten by the next call."""
+        algorithm = self._algorithm
+        algorithm.network.look(episodes.support_x[0])
+        if algorithm.network.draws:
+            # The masks of a recording would be the same ever after.
+            return algorithm.meta_gradient(params, episodes, progress, keys=keys)
         if not (self._able and episodes.support_x.is_cuda):
-            return self._algorithm.meta_gradient(params, episodes, progress)
+            return algorithm.meta_gradient(params, episodes, progress)
         shapes = ((t.shape, t.dtype, t.device) for t in episodes)
         weights = (p.data_ptr() for p in params.values())
-        kind = (self._algorithm.phase(progress), *shapes, *weights)
+        kind = (self._algorithm.phase(progress), episodes.n_way, *shapes, *weights)
         with torch.cuda.device_of(episodes.support_x):
             if kind != self._kind:
                 # From the same memory as the recording, so that nothing is compiled anew for it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import platform
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import yaml
 
 from innerloop import __version__
 from innerloop.algorithms.base import Algorithm
+from innerloop.algorithms.execution import fastest
 from innerloop.build import (
     SINUSOID,
     absolute_paths,
@@ -107,9 +109,24 @@ def train(
             # Said before data is prepared, which may take long.
             world.from_main(lambda: refuse_used(Path(out)))
         config, algorithm, samplers = _make_ready(asked, given, report, world)
+        config = _measured(config, algorithm, samplers["train"], world)
         folder = Path(world.from_main(lambda: str(_start_folder(out, config, until_done))))
         state = new_state(config, algorithm)
         return _run(config, folder, algorithm, samplers, state, report, world)
+
+
+def _measured(
+    config: TrainConfig, algorithm: Algorithm, train: TaskSampler, world: World
+) -> TrainConfig:
+    """`config` with `execution: fastest` replaced by the way that is, so that resuming keeps it."""
+    if config.execution != "fastest":
+        return config
+    tasks = len(world.share(config.meta_batch_size))
+    way = world.from_main(
+        lambda: fastest(algorithm, algorithm.init_params(), train.batch(0, tasks))
+    )
+    algorithm.execution = way
+    return dataclasses.replace(config, execution=way)  # type: ignore[arg-type]
 
 
 def _start_folder(
