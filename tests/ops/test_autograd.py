@@ -60,7 +60,7 @@ def test_derivatives_of_a_block(tasks, pool, inputs):
 
     def function(x, *rest):
         how = {"stride": 1, "padding": 1, "pool": pool, "relu": True}
-        return autograd.conv_block(x, *rest, 1e-5, **how)
+        return autograd.fused_block(x, *rest, 1e-5, **how)
 
     checked(function, x, w, gamma, beta)
     checked(lambda *rest: function(x.detach(), *rest), w, gamma, beta)

@@ -91,7 +91,7 @@ def conv_block(
 ) -> Tensor:
     """`conv2d` of `x` with `kernel`, then `batch_norm`, in one go where the kernels serve."""
     if kernels.serve(x, kernel.shape[-4]):
-        return autograd.conv_block(
+        return autograd.fused_block(
             x, kernel, weight, bias, eps, stride=stride, padding=padding, pool=pool, relu=relu
         )
     x = conv2d(x, kernel, stride=stride, padding=padding)

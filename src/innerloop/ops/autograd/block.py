@@ -36,7 +36,7 @@ from innerloop.ops.kernels import How
 Seen = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def conv_block(
+def fused_block(
     x: Tensor,
     weight: Tensor,
     gamma: Tensor,
