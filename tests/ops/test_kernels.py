@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from innerloop import EpisodeSampler, ops
 from innerloop.data.base import ImageClasses
 from innerloop.ops import kernels
+from innerloop.ops.cpu import library
 
 BUILDS = sorted(Path(kernels.__file__).parent.joinpath("cpu").glob("_*.so"))
 
@@ -31,8 +32,8 @@ def build(request, monkeypatch):
         return
     if "avx512" in request.param.name and torch.backends.cpu.get_cpu_capability() != "AVX512":
         pytest.skip("this processor has no AVX-512")
-    library = ctypes.CDLL(str(request.param))
-    monkeypatch.setattr(kernels, "_library", lambda: library)
+    loaded = ctypes.CDLL(str(request.param))
+    monkeypatch.setattr(library, "load", lambda: loaded)
 
 
 def test_compiled_where_there_is_a_compiler():
@@ -40,7 +41,7 @@ def test_compiled_where_there_is_a_compiler():
     if not (ours and shutil.which("gcc")):
         pytest.skip("no compiler for which the kernels are written")
     assert BUILDS
-    assert kernels._library() is not None
+    assert library.load() is not None
 
 
 def close(ours, theirs):
@@ -163,7 +164,7 @@ def test_left_out_on_request():
 
 
 def test_serve_only_what_they_can():
-    if kernels._library() is None:
+    if library.load() is None:
         pytest.skip("the kernels are not compiled here")
     assert kernels.serve(torch.zeros(1), 16, 48)
     assert not kernels.serve(torch.zeros(1), 16, 20)

@@ -1,0 +1,75 @@
+"""The library compiled for this processor, and the structures that its functions take."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+
+# Channels that a vector register of the kernels holds, at its most.
+LANES = 16
+# The types that there are kernels for, and how their functions' names end.
+TYPES = {torch.float32: "float32", torch.float64: "float64"}
+
+
+@functools.cache
+def load() -> ctypes.CDLL | None:
+    """The kernels compiled for this processor; None where there are none."""
+    variants = ["avx512"] if torch.backends.cpu.get_cpu_capability() == "AVX512" else []
+    if torch.backends.cpu.get_cpu_capability() != "DEFAULT":
+        variants.append("generic")
+    for variant in variants:
+        for suffix in EXTENSION_SUFFIXES:
+            file = Path(__file__).parent / f"_{variant}{suffix}"
+            if file.exists():
+                # The threads are those of PyTorch: its OpenMP library, loaded by now for all
+                # to see, is the one that the kernels find.
+                with contextlib.suppress(OSError):
+                    return ctypes.CDLL(str(file))
+    return None
+
+
+class Conv(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_int)
+        for name in (
+            *("tasks", "images", "height", "width", "inputs"),
+            *("out_height", "out_width", "outputs"),
+            *("kernel_height", "kernel_width", "stride", "padding", "shared", "add", "threads"),
+        )
+    ]
+
+
+class Norm(ctypes.Structure):
+    _fields_ = [
+        *((n, ctypes.c_int) for n in ("tasks", "images", "height", "width", "channels")),
+        *((n, ctypes.c_int) for n in ("relu", "pool")),
+        ("eps", ctypes.c_double),
+        ("threads", ctypes.c_int),
+    ]
+
+
+class Source(ctypes.Structure):
+    _fields_ = [
+        ("key", ctypes.c_uint64),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                *("pooled", "pool_start", "pool_size"),
+                *("starts", "counts", "position", "images"),
+            )
+        ),
+        ("pools", ctypes.c_long),
+        *(
+            (name, ctypes.c_int)
+            for name in (
+                *("n_way", "k_shot", "k_query", "turns", "by_class"),
+                *("channels", "height", "width"),
+            )
+        ),
+        *((name, ctypes.c_float) for name in ("zero", "unit")),
+    ]
