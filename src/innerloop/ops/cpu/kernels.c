@@ -2,7 +2,7 @@
  * episodes that they begin with.
  *
  * Compiled by setup.py for the processors that it may meet; without a compiler
- * nothing is built, and PyTorch's operators do the work (see __init__.py).
+ * nothing is built, and PyTorch's operators do the work (see ops/kernels.py).
  * The code is in the .inc files, compiled once for each type of number; their macros mean
  * the same both times.
  */

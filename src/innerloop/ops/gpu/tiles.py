@@ -1,7 +1,7 @@
-"""The operations of gpu.py that are not matrix products, written in Triton.
+"""The operations of operators.py that are not matrix products, written in Triton.
 
-Triton comes with PyTorch's CUDA builds for Linux; without it gpu.py takes PyTorch's operators,
-which pass over memory several times as often.  All shapes are those of gpu.py: images
+Triton comes with PyTorch's CUDA builds for Linux; without it operators.py takes those of PyTorch,
+which pass over memory several times as often.  All shapes are those of operators.py: images
 `[T, B, H, W, C]`, packed.  Sums over the pixels of a task are taken in two launches: of parts of
 the pixels, then of the parts, by everyone who needs them.
 """
