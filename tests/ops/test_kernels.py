@@ -1,59 +1,16 @@
-"""The compiled kernels against PyTorch's operators, on every build that this processor can run."""
+"""The kernels against PyTorch's operators, on every build that this processor can run."""
 
-import ctypes
 import os
-import platform
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from innerloop import EpisodeSampler, ops
-from innerloop.data.base import ImageClasses
 from innerloop.ops import kernels
 from innerloop.ops.cpu import library
-
-BUILDS = sorted(Path(kernels.__file__).parent.joinpath("cpu").glob("_*.so"))
-
-
-@pytest.fixture(params=[*BUILDS, Path("gpu.py")], ids=lambda path: path.name.split(".")[0])
-def build(request, monkeypatch):
-    """One build after the other takes the place of the one that would be chosen.
-
-    The last are the operations for a GPU, which a CPU can do as well.
-    """
-    if request.param.suffix == ".py":
-        monkeypatch.setattr(kernels, "_on_gpu", lambda x: True)
-        return
-    if "avx512" in request.param.name and torch.backends.cpu.get_cpu_capability() != "AVX512":
-        pytest.skip("this processor has no AVX-512")
-    loaded = ctypes.CDLL(str(request.param))
-    monkeypatch.setattr(library, "load", lambda: loaded)
-
-
-def test_compiled_where_there_is_a_compiler():
-    ours = platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux"
-    if not (ours and shutil.which("gcc")):
-        pytest.skip("no compiler for which the kernels are written")
-    assert BUILDS
-    assert library.load() is not None
-
-
-def close(ours, theirs):
-    scale = theirs.abs().max()
-    torch.testing.assert_close(
-        ours / scale, theirs / scale, rtol=0, atol=1e-13 if ours.dtype == torch.float64 else 1e-5
-    )
-
-
-def packed(*shape, dtype):
-    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(sum(shape)))
-
+from tests.ops.arrays import close, packed
 
 # tasks, images, height, width, inputs, outputs, kernel, stride, padding
 CONVS = [
@@ -204,20 +161,6 @@ def test_the_number_of_threads_changes_nothing(build, threads, shape, how):
         torch.set_num_threads(before)
 
 
-def test_sizes_of_nothing_are_left_to_pytorch_or_refused(build):
-    w, one = torch.zeros(16, 16, 3, 3), torch.ones(16)
-    how = {"stride": 1, "padding": 1, "pool": True, "relu": True}
-    nothing = torch.zeros(0, 16, 8, 8)
-    assert ops.conv2d(nothing, w, padding=1).shape == (0, 16, 8, 8)
-    assert ops.conv_block(nothing, w, one, one, 1e-5, **how).shape == (0, 16, 4, 4)
-    if kernels._on_gpu(nothing):
-        return  # PyTorch's operators say what they say
-    with pytest.raises(RuntimeError, match="too small for a kernel of"):
-        ops.conv2d(torch.zeros(2, 16, 2, 2), w)
-    with pytest.raises(RuntimeError, match="nothing is left"):
-        ops.conv_block(torch.zeros(2, 16, 1, 1), w, one, one, 1e-5, **how)
-
-
 @pytest.mark.parametrize("threads", [1, 2, 8])  # tasks apart, and all tasks at once
 @pytest.mark.parametrize("pool", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
@@ -280,100 +223,3 @@ def test_a_block_is_its_parts(build, threads, pool, shared, channels, size, stri
         close(result[1], to_w)
         close(result[2], to_gamma)
         close(result[3], to_dy)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("channels", [16, 3])
-@pytest.mark.parametrize("pool", [False, True])
-def test_a_block_is_what_pytorch_makes_of_it(build, dtype, channels, pool):
-    """All derivatives to the second order beside PyTorch's own in double precision."""
-    tasks, sizes = 2, [(5, channels, 30, 30), (32, channels, 3, 3), (32,), (32,)]
-    given = [packed(tasks, *size, dtype=torch.float64) for size in sizes]
-    along = [packed(tasks + 1, *size, dtype=torch.float64)[1:] for size in sizes]
-
-    def ours(*given):
-        how = {"stride": 1, "padding": 1, "pool": pool, "relu": True}
-        return ops.conv_block(*given, 1e-5, **how)
-
-    def pytorch(*given):
-        def one(x, w, gamma, beta):
-            x = F.conv2d(x, w, padding=1)
-            x = F.batch_norm(x, None, None, gamma, beta, True, 0.0, 1e-5)
-            return F.relu(F.max_pool2d(x, 2) if pool else x)
-
-        return torch.stack([one(*task) for task in zip(*given, strict=True)])
-
-    def derivatives(block, dtype, first):
-        """With respect to all inputs from number `first` on."""
-        inputs = [t.to(dtype, copy=True) for t in given]
-        learnt = [t.requires_grad_() for t in inputs[first:]]
-        y = block(*inputs)
-        rate = torch.linspace(-1, 1, y[0].numel(), dtype=dtype).view(y.shape[1:])
-        once = torch.autograd.grad((y**2 * rate).sum(), learnt, create_graph=True)
-        change = sum((g * d.to(dtype)).sum() for g, d in zip(once, along[first:], strict=True))
-        return [y, *once, *torch.autograd.grad(change, learnt)]
-
-    for first in (0, 1):
-        expected = derivatives(pytorch, torch.float64, first)
-        for found, result in zip(derivatives(ours, dtype, first), expected, strict=True):
-            close(found, result.to(dtype))
-    # Forwards, too.
-    directions = tuple(d.to(dtype) for d in along)
-    change = torch.func.jvp(ours, tuple(t.to(dtype) for t in given), directions)[1]
-    close(change, torch.func.jvp(pytorch, tuple(given), tuple(along))[1].to(dtype))
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 7, 7), (1, 16, 16), (2, 1, 1)])
-@pytest.mark.parametrize("inputs", ["ink", "unit", "raw"])
-def test_episodes(build, shape, inputs, threads):
-    """What is drawn, and every byte and turn of it, to the last bit what NumPy makes of them."""
-    random = np.random.default_rng(0)
-    counts = random.integers(9, 14, 12)
-    images = random.integers(0, 256, (counts.sum(), *shape), dtype=np.uint8)
-    images.flat[:256] = np.arange(256)[: images.size]
-    data = ImageClasses(
-        images,
-        np.cumsum(counts) - counts,
-        counts,
-        [f"class {i}" for i in range(12)],
-        groups=[("a", "b", "c")[i % 3] for i in range(12)],
-    )
-    old = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        for rotate in (False, True):
-            for within_group in (False, True):
-                for labels in ("task", "class"):
-                    s = EpisodeSampler(
-                        data,
-                        [11, 3, 8, 0, 6, 1, 7, 2, 9],
-                        n_way=3,
-                        k_shot=2,
-                        k_query=7,
-                        seed=-5,
-                        rotate=rotate,
-                        within_group=within_group,
-                        labels=labels,
-                        inputs=inputs,
-                    )
-                    for start, count in ((0, 5), (3, 1), (10**6, 4)):
-                        found = s.batch(start, count)
-                        with kernels.without():
-                            expected = s.batch(start, count)
-                        for one, other in zip(found, expected, strict=True):
-                            assert one.dtype == other.dtype
-                            assert torch.equal(one, other)
-                        plan = s._compiled.plan(start, count)
-                        for one, other in zip(plan, s._plan.batch(start, count), strict=True):
-                            assert np.array_equal(one, other)
-    finally:
-        torch.set_num_threads(old)
-
-
-def test_episodes_of_pictures_that_are_not_square(build):
-    data = ImageClasses.from_square(np.arange(4 * 3 * 45, dtype=np.uint8).reshape(4, 3, 1, 5, 9))
-    s = EpisodeSampler(data, n_way=2, k_query=1, inputs="unit")
-    with kernels.without():
-        expected = s.batch(0, 6)
-    assert all(torch.equal(a, b) for a, b in zip(s.batch(0, 6), expected, strict=True))

@@ -1,106 +1,21 @@
-"""Derivatives of the fused operations: finite differences, and every transform of torch.func."""
+"""Order in memory, and every transform of torch.func."""
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from innerloop import ops
-from innerloop.ops import autograd, kernels
+from innerloop.ops import autograd
 from innerloop.ops.autograd import layout
-
-pytestmark = pytest.mark.skipif(
-    not kernels.serve(torch.zeros(1), 16), reason="the kernels are not compiled here"
-)
-
-
-@pytest.fixture(params=["compiled", "as on a GPU"], autouse=True)
-def device(request, monkeypatch):
-    if request.param != "compiled":
-        monkeypatch.setattr(kernels, "_on_gpu", lambda x: True)
-
-
-def rand(*shape, seed=0, requires_grad=True):
-    generator = torch.Generator().manual_seed(seed + sum(shape))
-    t = torch.randn(*shape, dtype=torch.float64, generator=generator)
-    return t.requires_grad_() if requires_grad else t
-
-
-def checked(function, *inputs):
-    """First and second derivatives, backwards and forwards, in a random direction."""
-    check = torch.autograd.gradcheck
-    check(function, inputs, fast_mode=True, check_forward_ad=True)
-    torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
-    torch.autograd.gradgradcheck(function, inputs, fast_mode=True, check_fwd_over_rev=True)
-
-
-@pytest.mark.parametrize("tasks", [(), (2,)])
-@pytest.mark.parametrize(("stride", "padding"), [(1, 1), (2, 2)])
-@pytest.mark.parametrize("inputs", [2, 16])
-def test_derivatives_of_convolution(tasks, stride, padding, inputs):
-    x, w = rand(*tasks, 2, inputs, 5, 4), rand(*tasks, 16, inputs, 3, 3)
-    checked(lambda x, w: autograd.conv2d(x, w, stride, padding), x, w)
-
-
-@pytest.mark.parametrize("tasks", [(), (2,)])
-@pytest.mark.parametrize("pool", [False, True])
-@pytest.mark.parametrize("relu", [False, True])
-def test_derivatives_of_norm(tasks, pool, relu):
-    x, gamma, beta = rand(*tasks, 3, 16, 5, 4), rand(*tasks, 16), rand(*tasks, 16, seed=1)
-    checked(
-        lambda *inputs: autograd.batch_norm(*inputs, 1e-5, pool=pool, relu=relu), x, gamma, beta
-    )
-
-
-@pytest.mark.parametrize("tasks", [(), (2,)])
-@pytest.mark.parametrize("pool", [False, True])
-@pytest.mark.parametrize("inputs", [1, 16])
-def test_derivatives_of_a_block(tasks, pool, inputs):
-    x, w = rand(*tasks, 3, inputs, 5, 4), rand(*tasks, 16, inputs, 3, 3)
-    gamma, beta = rand(*tasks, 16), rand(*tasks, 16, seed=1)
-
-    def function(x, *rest):
-        how = {"stride": 1, "padding": 1, "pool": pool, "relu": True}
-        return autograd.fused_block(x, *rest, 1e-5, **how)
-
-    checked(function, x, w, gamma, beta)
-    checked(lambda *rest: function(x.detach(), *rest), w, gamma, beta)
-
-
-def test_third_derivatives_are_refused():
-    x, one = rand(2, 16, 3, 3), rand(16)
-
-    def gradient(x):
-        return torch.func.grad(
-            lambda x: autograd.batch_norm(x, one, one, 1e-5, pool=False, relu=False).pow(3).sum()
-        )(x)
-
-    def second(x):
-        return torch.func.grad(lambda x: gradient(x).pow(2).sum())(x)
-
-    second(x)
-    with pytest.raises(NotImplementedError, match="INNERLOOP_KERNELS=0"):
-        torch.func.grad(lambda x: second(x).sum())(x)
-
-
-def block(x, w, gamma, beta):
-    how = {"stride": 1, "padding": 1, "pool": True, "relu": True}
-    return ops.conv_block(x, w, gamma, beta, 1e-5, **how)
+from tests.ops.autograd.derivatives import block, loss, plain_block, rand
 
 
 def two_layers(x, w, gamma, beta):
     return ops.batch_norm(ops.conv2d(x, w, padding=1), gamma, beta, 1e-5, pool=True, relu=True)
 
 
-def plain_block(x, w, gamma, beta):
-    x = F.batch_norm(F.conv2d(x, w, padding=1), None, None, gamma, beta, True, 0.0, 1e-5)
-    return F.relu(F.max_pool2d(x, 2))
-
-
-def loss(block, x, w, gamma, beta):
-    return (block(x, w, gamma, beta) ** 2 * torch.arange(1.0, 17)[:, None, None]).mean()
-
-
 T = 3
+
+
 ARGUMENTS = {
     "x": (T, 4, 16, 5, 5),
     "w": (T, 16, 16, 3, 3),
@@ -169,16 +84,6 @@ def test_vmap_in_vmap(inputs):
         for j in range(3):
             expected = plain_block(x[i, j], w[j], one, one)
             torch.testing.assert_close(ours[i, j], expected)
-
-
-def test_groups_are_batches_of_their_own():
-    x, w = rand(6, 16, 4, 4, requires_grad=False), rand(16, requires_grad=False)
-    ours = ops.batch_norm(x, w, w, 1e-5, pool=True, relu=True, group=3)
-    with kernels.without():
-        expected = ops.batch_norm(x, w, w, 1e-5, pool=True, relu=True, group=3)
-    torch.testing.assert_close(ours, expected)
-    apart = ops.batch_norm(x[3:], w, w, 1e-5, pool=True, relu=True)
-    torch.testing.assert_close(ours[3:], apart)
 
 
 def test_arranged_weights_are_the_same_and_need_no_copy():

@@ -1,7 +1,7 @@
 """What is written in Triton against PyTorch's operators.
 
 On a GPU; or without one in Triton's interpreter, where Triton is installed:
-`TRITON_INTERPRET=1 python -m pytest tests/ops/test_tiles.py`.
+`TRITON_INTERPRET=1 python -m pytest tests/ops/gpu`.
 """
 
 import os

@@ -1,0 +1,74 @@
+"""What layers call: the kernels where they serve, PyTorch's operators elsewhere."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from innerloop import ops
+from innerloop.ops import kernels
+from tests.ops.arrays import close, packed
+
+
+def test_sizes_of_nothing_are_left_to_pytorch_or_refused(build):
+    w, one = torch.zeros(16, 16, 3, 3), torch.ones(16)
+    how = {"stride": 1, "padding": 1, "pool": True, "relu": True}
+    nothing = torch.zeros(0, 16, 8, 8)
+    assert ops.conv2d(nothing, w, padding=1).shape == (0, 16, 8, 8)
+    assert ops.conv_block(nothing, w, one, one, 1e-5, **how).shape == (0, 16, 4, 4)
+    if kernels._on_gpu(nothing):
+        return  # PyTorch's operators say what they say
+    with pytest.raises(RuntimeError, match="too small for a kernel of"):
+        ops.conv2d(torch.zeros(2, 16, 2, 2), w)
+    with pytest.raises(RuntimeError, match="nothing is left"):
+        ops.conv_block(torch.zeros(2, 16, 1, 1), w, one, one, 1e-5, **how)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("channels", [16, 3])
+@pytest.mark.parametrize("pool", [False, True])
+def test_a_block_is_what_pytorch_makes_of_it(build, dtype, channels, pool):
+    """All derivatives to the second order beside PyTorch's own in double precision."""
+    tasks, sizes = 2, [(5, channels, 30, 30), (32, channels, 3, 3), (32,), (32,)]
+    given = [packed(tasks, *size, dtype=torch.float64) for size in sizes]
+    along = [packed(tasks + 1, *size, dtype=torch.float64)[1:] for size in sizes]
+
+    def ours(*given):
+        how = {"stride": 1, "padding": 1, "pool": pool, "relu": True}
+        return ops.conv_block(*given, 1e-5, **how)
+
+    def pytorch(*given):
+        def one(x, w, gamma, beta):
+            x = F.conv2d(x, w, padding=1)
+            x = F.batch_norm(x, None, None, gamma, beta, True, 0.0, 1e-5)
+            return F.relu(F.max_pool2d(x, 2) if pool else x)
+
+        return torch.stack([one(*task) for task in zip(*given, strict=True)])
+
+    def derivatives(block, dtype, first):
+        """With respect to all inputs from number `first` on."""
+        inputs = [t.to(dtype, copy=True) for t in given]
+        learnt = [t.requires_grad_() for t in inputs[first:]]
+        y = block(*inputs)
+        rate = torch.linspace(-1, 1, y[0].numel(), dtype=dtype).view(y.shape[1:])
+        once = torch.autograd.grad((y**2 * rate).sum(), learnt, create_graph=True)
+        change = sum((g * d.to(dtype)).sum() for g, d in zip(once, along[first:], strict=True))
+        return [y, *once, *torch.autograd.grad(change, learnt)]
+
+    for first in (0, 1):
+        expected = derivatives(pytorch, torch.float64, first)
+        for found, result in zip(derivatives(ours, dtype, first), expected, strict=True):
+            close(found, result.to(dtype))
+    # Forwards, too.
+    directions = tuple(d.to(dtype) for d in along)
+    change = torch.func.jvp(ours, tuple(t.to(dtype) for t in given), directions)[1]
+    close(change, torch.func.jvp(pytorch, tuple(given), tuple(along))[1].to(dtype))
+
+
+def test_groups_are_batches_of_their_own(build):
+    x, w = packed(6, 16, 4, 4, dtype=torch.float64), packed(16, dtype=torch.float64)
+    ours = ops.batch_norm(x, w, w, 1e-5, pool=True, relu=True, group=3)
+    with kernels.without():
+        expected = ops.batch_norm(x, w, w, 1e-5, pool=True, relu=True, group=3)
+    torch.testing.assert_close(ours, expected)
+    apart = ops.batch_norm(x[3:], w, w, 1e-5, pool=True, relu=True)
+    torch.testing.assert_close(ours[3:], apart)
