@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 setup: .venv/ready
 
-.venv/ready: requirements.lock pyproject.toml setup.py $(wildcard src/innerloop/ops/cpu/*.c src/innerloop/ops/cpu/*.inc)
+.venv/ready: requirements.lock pyproject.toml setup.py $(wildcard src/innerloop/ops/cpu/*.c src/innerloop/ops/cpu/*.h src/innerloop/ops/cpu/*.inc)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "innerloop needs Python 3.11 or newer; name it with: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv

@@ -5,6 +5,7 @@ from glob import glob
 
 from setuptools import Extension, setup
 
+CPU = "src/innerloop/ops/cpu"
 # One build for each kind of processor; the package takes the best one at hand.
 VARIANTS = {"avx512": ["-mavx512f", "-mavx2", "-mfma"], "generic": ["-mavx2", "-mfma"]}
 ON_X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -13,8 +14,8 @@ setup(
     ext_modules=[
         Extension(
             f"innerloop.ops.cpu._{name}",
-            ["src/innerloop/ops/cpu/kernels.c"],
-            depends=sorted(glob("src/innerloop/ops/cpu/*.inc")),
+            [f"{CPU}/kernels.c"],
+            depends=[name for end in ("h", "inc") for name in sorted(glob(f"{CPU}/*.{end}"))],
             # -fopenmp is not for the linker: PyTorch brings the OpenMP library that counts.
             extra_compile_args=["-O3", "-ffp-contract=fast", "-fopenmp", *flags],
             # Without names for debuggers, which would be two thirds of the wheel.

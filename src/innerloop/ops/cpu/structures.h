@@ -1,0 +1,34 @@
+/* What the exported functions are given; library.py has the same structures. */
+#pragma once
+#include <stdint.h>
+
+typedef struct {
+    int tasks, images;              /* T, and B images a task */
+    int height, width, in;          /* of the input, channels innermost */
+    int out_height, out_width, out; /* of the output */
+    int kernel_height, kernel_width, stride, padding;
+    int shared;                     /* whether all tasks have the same weights */
+    int add;                        /* whether to add to what is there */
+    int threads;
+} Conv;
+
+typedef struct {
+    int tasks, images, height, width, channels;
+    int relu, pool;
+    double eps;
+    int threads;
+} Norm;
+
+/* Where episodes come from; the arrays and their meaning are those of EpisodeSampler. */
+typedef struct {
+    uint64_t key;
+    const int64_t *pooled, *pool_start, *pool_size; /* classes to draw from, pool by pool */
+    const int64_t *starts, *counts, *position;      /* of each class of the data */
+    const uint8_t *images;                          /* [M, C, H, W] */
+    long pools;
+    int n_way, k_shot, k_query;
+    int turns;    /* 4 where turned classes count as further ones, otherwise 1 */
+    int by_class; /* whether labels are numbers among all classes */
+    int channels, height, width;
+    float zero, unit; /* a byte b becomes zero + b / unit */
+} Source;
