@@ -72,9 +72,9 @@ def test_patches_and_their_sums(shape, dtype):
 def test_norm(shape, dtype, pool, relu):
     x = 3 + rand(*shape, dtype=dtype)
     gamma, beta = rand(shape[0], shape[-1], dtype=dtype), rand(shape[0], shape[-1], dtype=dtype)
-    y, mean, scale, place = found = gpu.norm_forward(x, gamma, beta, 1e-5, pool, relu)
+    y, mean, rstd, place = found = gpu.norm_forward(x, gamma, beta, 1e-5, pool, relu)
     close(tiles.norm_forward(x, gamma, beta, 1e-5, pool, relu), found)
-    given = x, gamma, mean, scale, place, rand(*y.shape, dtype=dtype, seed=1)
+    given = x, gamma, mean, rstd, place, rand(*y.shape, dtype=dtype, seed=1)
     close(tiles.norm_backward(*given, pool), gpu.norm_backward(*given, pool))
     along = rand(*shape, dtype=dtype, seed=2), beta, gamma
     close(tiles.norm_second(*given, along, pool), gpu._norm_second(*given, along, pool))
@@ -85,11 +85,11 @@ def test_statistics_far_from_zero():
     x = 1000 + rand(2, 30, 20, 20, 16, dtype=torch.float32)
     x[..., 3] = 1000
     one = torch.ones(2, 16, device=DEVICE)
-    _, mean, scale, _ = tiles.norm_forward(x, one, 0 * one, 1e-5, False, False)
+    _, mean, rstd, _ = tiles.norm_forward(x, one, 0 * one, 1e-5, False, False)
     exact = x.double().flatten(1, 3)
     torch.testing.assert_close(mean.double(), exact.mean(1), rtol=1e-6, atol=0)
     expected = (exact.var(1, correction=0) + 1e-5).rsqrt()
-    torch.testing.assert_close(scale.double(), expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(rstd.double(), expected, rtol=1e-4, atol=0)
 
 
 def test_ties_and_what_is_no_number():

@@ -32,7 +32,7 @@ from innerloop.ops.autograd.layout import (
 )
 from innerloop.ops.kernels import How
 
-# What `kernels.block_forward` keeps, mean, scale and places.
+# What `kernels.block_forward` keeps, mean, rstd and places.
 Seen = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -60,14 +60,14 @@ class _Block(Operation):
     def forward(
         x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, how: How
     ) -> tuple[Tensor, ...]:
-        z, y, mean, scale, place = kernels.block_forward(
+        z, y, mean, rstd, place = kernels.block_forward(
             images(x), weights(w), vectors(gamma), vectors(beta), eps, how
         )
         return (
             images_back(y, x),
             images_back(z, x),
             vectors_back(mean, gamma),
-            vectors_back(scale, gamma),
+            vectors_back(rstd, gamma),
             images_back(place, x),
         )
 
@@ -103,7 +103,7 @@ class _Block(Operation):
 
 
 class _BlockBackward(Operation):
-    """The derivatives for inputs (if `inputs`), weights, scale and shift, from that of y."""
+    """The derivatives for inputs (if `inputs`), weights, gamma and beta, from that of y."""
 
     @staticmethod
     def forward(
@@ -113,12 +113,12 @@ class _BlockBackward(Operation):
         dy: Tensor,
         z: Tensor,
         mean: Tensor,
-        scale: Tensor,
+        rstd: Tensor,
         place: Tensor,
         how: How,
         inputs: bool,
     ) -> tuple[Tensor, ...]:
-        seen = images(z), vectors(mean), vectors(scale), images(place)
+        seen = images(z), vectors(mean), vectors(rstd), images(place)
         arrays = images(x), weights(w), seen
         channels = x.shape[-3]
         wide = inputs and channels % kernels.LANES
@@ -168,7 +168,7 @@ class _BlockBackward(Operation):
 
 
 class _BlockSecond(Operation):
-    """The derivative of `_BlockBackward`, for inputs (if `inputs`), weights, scale and dy."""
+    """The derivative of `_BlockBackward`, for inputs (if `inputs`), weights, gamma and dy."""
 
     @staticmethod
     def forward(
@@ -178,7 +178,7 @@ class _BlockSecond(Operation):
         dy: Tensor,
         z: Tensor,
         mean: Tensor,
-        scale: Tensor,
+        rstd: Tensor,
         place: Tensor,
         vw: Tensor,
         a: Tensor,
@@ -187,7 +187,7 @@ class _BlockSecond(Operation):
         how: How,
         inputs: bool,
     ) -> tuple[Tensor, ...]:
-        seen = images(z), vectors(mean), vectors(scale), images(place)
+        seen = images(z), vectors(mean), vectors(rstd), images(place)
         arrays = images(x), weights(w), seen
         wide_vx, wide_vw = None if vx is None else images(vx), weights(vw, once=False)
         channels = x.shape[-3]
@@ -240,8 +240,8 @@ def _cut(x: Tensor, w: Tensor, channels: int) -> tuple[Tensor, Tensor]:
 def _widened(x: Tensor, w: Tensor, seen: Seen, how: How) -> tuple[Tensor, Tensor, Seen]:
     """For derivatives with respect to pictures, which are hardly ever asked for."""
     x, w = _wide_images(x), _wide_weights(w)
-    _, mean, scale, place = seen
-    return x, w, (kernels.conv_forward(x, w, how[0], how[1]), mean, scale, place)
+    _, mean, rstd, place = seen
+    return x, w, (kernels.conv_forward(x, w, how[0], how[1]), mean, rstd, place)
 
 
 def _direction(

@@ -1,6 +1,6 @@
 """Batch norm with what usually follows it: max-pooling and ReLU.
 
-Batch norm.  Per channel, over the n pixels of a batch: s = 1/sqrt(variance + eps),
+Batch norm.  Per channel, over the n pixels of a batch: s = 1/sqrt(variance + eps), which is `rstd`,
 x̂ = (x - mean) s, z = γ x̂ + β.  Write m(.) for the mean over the pixels and
 P(g) = g - m(g) - x̂ m(g x̂).  With g the derivative of the loss with respect to z:
 
@@ -58,24 +58,24 @@ class _Norm(Operation):
     def forward(
         x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, relu: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        y, mean, scale, place = kernels.norm_forward(
+        y, mean, rstd, place = kernels.norm_forward(
             images(x), vectors(gamma), vectors(beta), eps, pool, relu
         )
         return (
             images_back(y, x),
             vectors_back(mean, gamma),
-            vectors_back(scale, gamma),
+            vectors_back(rstd, gamma),
             images_back(place, x),
         )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
         x, gamma, _, _, ctx.pool, _ = inputs
-        _, mean, scale, place = output
-        ctx.mark_non_differentiable(mean, scale, place)
+        _, mean, rstd, place = output
+        ctx.mark_non_differentiable(mean, rstd, place)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, gamma, mean, scale, place)
-        ctx.save_for_forward(x, gamma, mean, scale, place)
+        ctx.save_for_backward(x, gamma, mean, rstd, place)
+        ctx.save_for_forward(x, gamma, mean, rstd, place)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
@@ -89,10 +89,10 @@ class _Norm(Operation):
     def jvp(
         ctx: Any, x_along: Tensor, gamma_along: Tensor | None, beta_along: Tensor | None, *_: None
     ) -> tuple[Tensor, None, None, None]:
-        x, gamma, mean, scale, place = ctx.saved_tensors
+        x, gamma, mean, rstd, place = ctx.saved_tensors
         nothing = torch.zeros_like(place, dtype=x.dtype)
         along = or_zeros(x_along, x), or_zeros(gamma_along, gamma), or_zeros(beta_along, gamma)
-        change = _NormSecond.apply(x, gamma, nothing, mean, scale, place, *along, ctx.pool)[2]
+        change = _NormSecond.apply(x, gamma, nothing, mean, rstd, place, *along, ctx.pool)[2]
         return change, None, None, None
 
     @staticmethod
@@ -113,7 +113,7 @@ class _NormBackward(Operation):
         gamma: Tensor,
         dy: Tensor,
         mean: Tensor,
-        scale: Tensor,
+        rstd: Tensor,
         place: Tensor,
         pool: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,7 +121,7 @@ class _NormBackward(Operation):
             images(x),
             vectors(gamma),
             vectors(mean),
-            vectors(scale),
+            vectors(rstd),
             images(place),
             images(dy),
             pool,
@@ -169,7 +169,7 @@ class _NormSecond(Operation):
         gamma: Tensor,
         dy: Tensor,
         mean: Tensor,
-        scale: Tensor,
+        rstd: Tensor,
         place: Tensor,
         v: Tensor,
         a: Tensor,
@@ -180,7 +180,7 @@ class _NormSecond(Operation):
             images(x),
             vectors(gamma),
             vectors(mean),
-            vectors(scale),
+            vectors(rstd),
             images(place),
             images(dy),
             (images(v), vectors(a), vectors(b)),

@@ -95,18 +95,18 @@ def norm_forward(
     height, width = (n // 2 if pool else n for n in x.shape[2:4])
     y = x.new_empty(*x.shape[:2], height, width, x.shape[-1])
     place = torch.empty(y.shape, dtype=torch.uint8)
-    mean, scale = torch.empty_like(gamma), torch.empty_like(gamma)
+    mean, rstd = torch.empty_like(gamma), torch.empty_like(gamma)
     shape = _norm(x.shape, relu=relu, pool=pool, eps=eps)
-    _call("norm_forward", shape, x, gamma, beta, y, mean, scale, place)
-    return y, mean, scale, place
+    _call("norm_forward", shape, x, gamma, beta, y, mean, rstd, place)
+    return y, mean, rstd, place
 
 
 def norm_backward(
-    x: Tensor, gamma: Tensor, mean: Tensor, scale: Tensor, place: Tensor, dy: Tensor, pool: bool
+    x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, place: Tensor, dy: Tensor, pool: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients with respect to `x`, `gamma` and `beta` from that of the outputs."""
     out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
-    _call("norm_backward", _norm(x.shape, pool=pool), x, gamma, mean, scale, place, dy, *out)
+    _call("norm_backward", _norm(x.shape, pool=pool), x, gamma, mean, rstd, place, dy, *out)
     return out
 
 
@@ -114,7 +114,7 @@ def norm_second(
     x: Tensor,
     gamma: Tensor,
     mean: Tensor,
-    scale: Tensor,
+    rstd: Tensor,
     place: Tensor,
     dy: Tensor,
     along: tuple[Tensor, Tensor, Tensor],
@@ -123,7 +123,7 @@ def norm_second(
     """The gradients with respect to `x`, `gamma`, `dy` of the scalar product of what
     `norm_backward` returns with `along`."""
     out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(dy)
-    _call("norm_second", _norm(x.shape, pool=pool), x, gamma, mean, scale, place, dy, *along, *out)
+    _call("norm_second", _norm(x.shape, pool=pool), x, gamma, mean, rstd, place, dy, *along, *out)
     return out
 
 
@@ -152,9 +152,9 @@ def block_forward(
     y = x.new_empty(*shape[:2], height, width, shape[-1])
     place = torch.empty(y.shape, dtype=torch.uint8)
     z = torch.empty_like(y) if norm.pool and x.shape[-1] < LANES else x.new_empty(shape)
-    mean, scale = torch.empty_like(gamma), torch.empty_like(gamma)
-    _call("block_forward", conv, norm, x, w, gamma, beta, z, y, mean, scale, place)
-    return z, y, mean, scale, place
+    mean, rstd = torch.empty_like(gamma), torch.empty_like(gamma)
+    _call("block_forward", conv, norm, x, w, gamma, beta, z, y, mean, rstd, place)
+    return z, y, mean, rstd, place
 
 
 def block_backward(
@@ -168,7 +168,7 @@ def block_backward(
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     """The gradients with respect to `x` (if `inputs`), `w`, `gamma` and `beta` from that of `y`.
 
-    `seen` is the first, mean, scale and place of what `block_forward` returns.
+    `seen` is the first, mean, rstd and place of what `block_forward` returns.
     """
     conv, norm, _ = _block(x, w, how)
     dx = torch.empty_like(x) if inputs else None

@@ -51,7 +51,7 @@ def moments(
 
 @triton.jit
 def normalise(
-    x, gamma, beta, means, squares, y, place, mean_out, scale_out,
+    x, gamma, beta, means, squares, y, place, mean_out, rstd_out,
     EPS: tl.constexpr, POOL: tl.constexpr, RELU: tl.constexpr, pixels, rows, parts, part_rows,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     PARTS: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
@@ -67,11 +67,11 @@ def normalise(
     mean = tl.sum(mean_of * count, 0) / pixels
     away = mean_of - mean[None, :]
     variance = tl.sum(square_of + count * away * away, 0) / pixels
-    scale = 1.0 / tl.sqrt(variance + EPS)
+    rstd = 1.0 / tl.sqrt(variance + EPS)
     if block == 0:
         tl.store(mean_out + task * C + c, mean)
-        tl.store(scale_out + task * C + c, scale)
-    factor = tl.load(gamma + task * C + c) * scale
+        tl.store(rstd_out + task * C + c, rstd)
+    factor = tl.load(gamma + task * C + c) * rstd
     shift = tl.load(beta + task * C + c)
     x += task.to(tl.int64) * pixels * C
     r = block * ROWS + tl.arange(0, ROWS)
@@ -122,14 +122,14 @@ def _at_pixels(
 
 @triton.jit
 def backward_sums(
-    x, mean_in, scale_in, place, dy, sums, POOL: tl.constexpr, pixels, TILES: tl.constexpr,
+    x, mean_in, rstd_in, place, dy, sums, POOL: tl.constexpr, pixels, TILES: tl.constexpr,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Of g and of g x̂, in one part of the pixels."""
     part, task = tl.program_id(0), tl.program_id(2)
     c = _channels(C, CHANNELS)
-    mean, scale = tl.load(mean_in + task * C + c), tl.load(scale_in + task * C + c)
+    mean, rstd = tl.load(mean_in + task * C + c), tl.load(rstd_in + task * C + c)
     outputs = pixels // (H * W) * (OH * OW)
     x += task.to(tl.int64) * pixels * C
     dy += task.to(tl.int64) * outputs * C
@@ -141,7 +141,7 @@ def backward_sums(
         g, _, _, _ = _at_pixels(dy, place, r, c, there, H, W, OH, OW, C, POOL)
         value = tl.load(x + r[:, None] * C + c[None, :], there, other=0.0)
         sum_g += g
-        sum_gx += g * (value - mean) * scale
+        sum_gx += g * (value - mean) * rstd
     at = (task * tl.num_programs(0) + part) * 2 * C + c
     tl.store(sums + at, tl.sum(sum_g, 0))
     tl.store(sums + at + C, tl.sum(sum_gx, 0))
@@ -160,20 +160,20 @@ def _total(
 
 @triton.jit
 def backward(
-    x, gamma, mean_in, scale_in, place, dy, sums, dx, dgamma, dbeta, POOL: tl.constexpr,
+    x, gamma, mean_in, rstd_in, place, dy, sums, dx, dgamma, dbeta, POOL: tl.constexpr,
     pixels, rows, parts, part_rows,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     PARTS: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     block, task = tl.program_id(0), tl.program_id(2)
     c = _channels(C, CHANNELS)
-    mean, scale = tl.load(mean_in + task * C + c), tl.load(scale_in + task * C + c)
+    mean, rstd = tl.load(mean_in + task * C + c), tl.load(rstd_in + task * C + c)
     sum_g = _total(sums, task, parts, c, 0, 2, C, PARTS)
     sum_gx = _total(sums, task, parts, c, 1, 2, C, PARTS)
     if block == 0:
         tl.store(dbeta + task * C + c, sum_g)
         tl.store(dgamma + task * C + c, sum_gx)
-    factor = tl.load(gamma + task * C + c) * scale
+    factor = tl.load(gamma + task * C + c) * rstd
     outputs = pixels // (H * W) * (OH * OW)
     dy += task.to(tl.int64) * outputs * C
     place += task.to(tl.int64) * outputs * C
@@ -181,20 +181,20 @@ def backward(
     there = (r < pixels)[:, None]
     g, _, _, _ = _at_pixels(dy, place, r, c, there, H, W, OH, OW, C, POOL)
     at = task.to(tl.int64) * pixels * C + r[:, None] * C + c[None, :]
-    x_hat = (tl.load(x + at, there, other=0.0) - mean) * scale
+    x_hat = (tl.load(x + at, there, other=0.0) - mean) * rstd
     tl.store(dx + at, factor * (g - sum_g / pixels - x_hat * (sum_gx / pixels)), there)
 
 
 @triton.jit
 def second_sums(
-    x, mean_in, scale_in, place, dy, v_in, sums, POOL: tl.constexpr, pixels, TILES: tl.constexpr,
+    x, mean_in, rstd_in, place, dy, v_in, sums, POOL: tl.constexpr, pixels, TILES: tl.constexpr,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Of g, v, g x̂, v x̂ and v g, in one part of the pixels."""
     part, task = tl.program_id(0), tl.program_id(2)
     c = _channels(C, CHANNELS)
-    mean, scale = tl.load(mean_in + task * C + c), tl.load(scale_in + task * C + c)
+    mean, rstd = tl.load(mean_in + task * C + c), tl.load(rstd_in + task * C + c)
     outputs = pixels // (H * W) * (OH * OW)
     x += task.to(tl.int64) * pixels * C
     v_in += task.to(tl.int64) * pixels * C
@@ -209,7 +209,7 @@ def second_sums(
         at = r[:, None] * C + c[None, :]
         g, _, _, _ = _at_pixels(dy, place, r, c, there, H, W, OH, OW, C, POOL)
         v = tl.load(v_in + at, there, other=0.0)
-        x_hat = (tl.load(x + at, there, other=0.0) - mean) * scale
+        x_hat = (tl.load(x + at, there, other=0.0) - mean) * rstd
         g0 += tl.sum(g, 0)
         v0 += tl.sum(v, 0)
         gx0 += tl.sum(g * x_hat, 0)
@@ -225,14 +225,14 @@ def second_sums(
 
 @triton.jit
 def second(
-    x, gamma, mean_in, scale_in, place, dy, v_in, a_in, b_in, sums, to_x, to_gamma, to_dy,
+    x, gamma, mean_in, rstd_in, place, dy, v_in, a_in, b_in, sums, to_x, to_gamma, to_dy,
     dx, POOL: tl.constexpr, pixels, rows, parts, part_rows,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     PARTS: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     block, task = tl.program_id(0), tl.program_id(2)
     c = _channels(C, CHANNELS)
-    mean, scale = tl.load(mean_in + task * C + c), tl.load(scale_in + task * C + c)
+    mean, rstd = tl.load(mean_in + task * C + c), tl.load(rstd_in + task * C + c)
     mean_g = _total(sums, task, parts, c, 0, 5, C, PARTS) / pixels
     mean_v = _total(sums, task, parts, c, 1, 5, C, PARTS) / pixels
     mean_gx = _total(sums, task, parts, c, 2, 5, C, PARTS) / pixels
@@ -240,9 +240,9 @@ def second(
     mean_vg = _total(sums, task, parts, c, 4, 5, C, PARTS) / pixels
     q = mean_vg - mean_v * mean_g - mean_vx * mean_gx
     if block == 0:
-        tl.store(to_gamma + task * C + c, scale * pixels * q)
+        tl.store(to_gamma + task * C + c, rstd * pixels * q)
     a, b = tl.load(a_in + task * C + c), tl.load(b_in + task * C + c)
-    factor = tl.load(gamma + task * C + c) * scale
+    factor = tl.load(gamma + task * C + c) * rstd
     outputs = pixels // (H * W) * (OH * OW)
     dy += task.to(tl.int64) * outputs * C
     place += task.to(tl.int64) * outputs * C
@@ -252,11 +252,11 @@ def second(
     g, output, chosen, own = _at_pixels(dy, place, r, c, there, H, W, OH, OW, C, POOL)
     at = task.to(tl.int64) * pixels * C + r[:, None] * C + c[None, :]
     v = tl.load(v_in + at, there, other=0.0)
-    x_hat = (tl.load(x + at, there, other=0.0) - mean) * scale
+    x_hat = (tl.load(x + at, there, other=0.0) - mean) * rstd
     # What P of norm.py is applied to is a sum of v and g, and P is linear.
     of_g, of_v = g - mean_g - x_hat * mean_gx, v - mean_v - x_hat * mean_vx
     found = (a - factor * mean_vx) * of_g - factor * mean_gx * of_v - factor * q * x_hat
-    tl.store(to_x + at, scale * found, there)
+    tl.store(to_x + at, rstd * found, there)
     tl.store(dx + at, factor * of_g, there)
     # Each output is written once: by the pixel that it chose, or by the first where none is.
     mine = chosen == own

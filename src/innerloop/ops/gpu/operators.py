@@ -151,8 +151,8 @@ def norm_forward(
     if tiles := _triton(x):
         return tiles.norm_forward(x, gamma, beta, eps, pool, relu)
     variance, mean = torch.var_mean(x, _PIXELS, correction=0)
-    scale = (variance + eps).rsqrt()
-    y = torch.addcmul(_each(beta), x - _each(mean), _each(gamma * scale))
+    rstd = (variance + eps).rsqrt()
+    y = torch.addcmul(_each(beta), x - _each(mean), _each(gamma * rstd))
     if pool:
         y, place = _windows(y).max(dim=4)
     else:
@@ -160,38 +160,38 @@ def norm_forward(
     if relu:
         place = torch.where(y > 0, place, 4)
         y = y.relu()
-    return y, mean, scale, place.to(torch.uint8).expand(y.shape).contiguous()
+    return y, mean, rstd, place.to(torch.uint8).expand(y.shape).contiguous()
 
 
 def norm_backward(
-    x: Tensor, gamma: Tensor, mean: Tensor, scale: Tensor, place: Tensor, dy: Tensor, pool: bool
+    x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, place: Tensor, dy: Tensor, pool: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     if tiles := _triton(x):
-        return tiles.norm_backward(x, gamma, mean, scale, place, dy, pool)
-    g, x_hat = _to_pixels(dy, place, pool, x), (x - _each(mean)) * _each(scale)
+        return tiles.norm_backward(x, gamma, mean, rstd, place, dy, pool)
+    g, x_hat = _to_pixels(dy, place, pool, x), (x - _each(mean)) * _each(rstd)
     dbeta, dgamma = g.sum(_PIXELS), (g * x_hat).sum(_PIXELS)
     pixels = x[0, ..., 0].numel()
-    return _each(gamma * scale) * _without(g, x_hat, dbeta / pixels, dgamma / pixels), dgamma, dbeta
+    return _each(gamma * rstd) * _without(g, x_hat, dbeta / pixels, dgamma / pixels), dgamma, dbeta
 
 
 def norm_second(
     x: Tensor,
     gamma: Tensor,
     mean: Tensor,
-    scale: Tensor,
+    rstd: Tensor,
     place: Tensor,
     dy: Tensor,
     along: tuple[Tensor, Tensor, Tensor],
     pool: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _norm_second(x, gamma, mean, scale, place, dy, along, pool)[:3]
+    return _norm_second(x, gamma, mean, rstd, place, dy, along, pool)[:3]
 
 
 def _norm_second(
     x: Tensor,
     gamma: Tensor,
     mean: Tensor,
-    scale: Tensor,
+    rstd: Tensor,
     place: Tensor,
     dy: Tensor,
     along: tuple[Tensor, Tensor, Tensor],
@@ -199,20 +199,20 @@ def _norm_second(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Also what `norm_backward` has for the inputs, which is nearly done on the way."""
     if tiles := _triton(x):
-        return tiles.norm_second(x, gamma, mean, scale, place, dy, along, pool)
+        return tiles.norm_second(x, gamma, mean, rstd, place, dy, along, pool)
     v, a, b = along
-    g, x_hat = _to_pixels(dy, place, pool, x), (x - _each(mean)) * _each(scale)
+    g, x_hat = _to_pixels(dy, place, pool, x), (x - _each(mean)) * _each(rstd)
     mg, mv, mgx, mvx, mvg = (t.mean(_PIXELS) for t in (g, v, g * x_hat, v * x_hat, v * g))
     q = mvg - mv * mg - mvx * mgx
-    factor = gamma * scale
+    factor = gamma * rstd
     # What P of norm.py is applied to is a sum of v and g, and P is linear.
     of_v, of_g = _without(v, x_hat, mv, mvx), _without(g, x_hat, mg, mgx)
-    to_x = _each(scale) * (
+    to_x = _each(rstd) * (
         _each(a - factor * mvx) * of_g - _each(factor * mgx) * of_v - _each(factor * q) * x_hat
     )
     to_y = torch.addcmul(_each(b), x_hat, _each(a)) + _each(factor) * of_v
     pixels = x[0, ..., 0].numel()
-    return to_x, scale * pixels * q, _at_places(to_y, place, pool), _each(factor) * of_g
+    return to_x, rstd * pixels * q, _at_places(to_y, place, pool), _each(factor) * of_g
 
 
 def _each(of_channels: Tensor) -> Tensor:
@@ -278,8 +278,8 @@ def block_backward(
     inputs: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     stride, padding, pool, _ = how
-    z, mean, scale, place = seen
-    dz, dgamma, dbeta = norm_backward(z, gamma, mean, scale, place, dy, pool)
+    z, mean, rstd, place = seen
+    dz, dgamma, dbeta = norm_backward(z, gamma, mean, rstd, place, dy, pool)
     dw = conv_weights(x, dz, (w.shape[1], w.shape[2]), stride, padding)
     dx = conv_inputs(dz, w, (x.shape[2], x.shape[3]), stride, padding) if inputs else None
     return dx, dw, dgamma, dbeta
@@ -297,14 +297,14 @@ def block_second(
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     stride, padding, pool, _ = how
     kernel, size = (w.shape[1], w.shape[2]), (x.shape[2], x.shape[3])
-    z, mean, scale, place = seen
+    z, mean, rstd, place = seen
     vx, vw, a, b = along
     of_x, of_vx = _patches(x, kernel, stride, padding), None
     v = _outputs(of_x, vw)
     if vx is not None:
         of_vx = _patches(vx, kernel, stride, padding)
         v = _outputs(of_vx, w, add=v)
-    to_z, to_gamma, to_dy, dz = _norm_second(z, gamma, mean, scale, place, dy, (v, a, b), pool)
+    to_z, to_gamma, to_dy, dz = _norm_second(z, gamma, mean, rstd, place, dy, (v, a, b), pool)
     to_w = _to_weights(of_x, to_z, kernel)
     if of_vx is not None:
         to_w = _to_weights(of_vx, dz, kernel, add=to_w)
