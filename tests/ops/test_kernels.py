@@ -64,9 +64,9 @@ def test_norm(build, shape, dtype, pool, relu):
     t, c = shape[0], shape[-1]
     x = 3 + packed(*shape, dtype=dtype)
     gamma, beta = packed(t, c, dtype=dtype), packed(t + 1, c, dtype=dtype)[1:]
-    y, mean, rstd, place = kernels.norm_forward(x, gamma, beta, 1e-5, pool, relu)
+    y, mean, rstd, argmax = kernels.norm_forward(x, gamma, beta, 1e-5, pool, relu)
     dy = torch.randn(y.shape, dtype=dtype, generator=torch.Generator().manual_seed(1))
-    dx, dgamma, dbeta = kernels.norm_backward(x, gamma, mean, rstd, place, dy, pool)
+    dx, dgamma, dbeta = kernels.norm_backward(x, gamma, mean, rstd, argmax, dy, pool)
     for task in range(t):
         images = x[task].permute(0, 3, 1, 2).requires_grad_()
         g, b = gamma[task].clone().requires_grad_(), beta[task].clone().requires_grad_()
@@ -94,10 +94,10 @@ def test_statistics_far_from_zero(build):
 
 def test_a_tie_goes_to_the_first_pixel_as_in_pytorch(build):
     x = torch.ones(1, 1, 4, 4, 16)
-    _, _, _, place = kernels.norm_forward(
+    _, _, _, argmax = kernels.norm_forward(
         x, torch.ones(1, 16), torch.ones(1, 16), 1e-5, True, False
     )
-    assert (place == 0).all()
+    assert (argmax == 0).all()
 
 
 def test_not_a_number_is_not_hidden(build):
@@ -146,9 +146,9 @@ def test_the_number_of_threads_changes_nothing(build, threads, shape, how):
     def everything():
         y = kernels.conv_forward(x, w, *how)
         dx, dw = kernels.conv_inputs(y, w, size, *how), kernels.conv_weights(x, y, (3, 3), *how)
-        z, mean, rstd, place = kernels.norm_forward(y, one, zero, 1e-5, True, True)
-        back = kernels.norm_backward(y, one, mean, rstd, place, z, True)
-        second = kernels.norm_second(y, one, mean, rstd, place, z, (y, one, one), True)
+        z, mean, rstd, argmax = kernels.norm_forward(y, one, zero, 1e-5, True, True)
+        back = kernels.norm_backward(y, one, mean, rstd, argmax, z, True)
+        second = kernels.norm_second(y, one, mean, rstd, argmax, z, (y, one, one), True)
         return [y, dx, dw, z, mean, rstd, *back, *second]
 
     before = torch.get_num_threads()
@@ -177,8 +177,8 @@ def test_a_block_is_its_parts(build, threads, pool, shared, channels, size, stri
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        kept, y, mean, rstd, place = kernels.block_forward(x, w, gamma, beta, eps, how)
-        seen = kept, mean, rstd, place
+        kept, y, mean, rstd, argmax = kernels.block_forward(x, w, gamma, beta, eps, how)
+        seen = kept, mean, rstd, argmax
         dy = packed(*y.shape, dtype=torch.float64)
         dx, dw, dgamma, dbeta = kernels.block_backward(x, w, gamma, seen, dy, how, inner)
         along = packed(*x.shape, dtype=torch.float64).flip(1), dw.flip(1), beta + 1, gamma
@@ -194,10 +194,10 @@ def test_a_block_is_its_parts(build, threads, pool, shared, channels, size, stri
     conv = kernels.conv_forward
     weights, inputs = kernels.conv_weights, kernels.conv_inputs
     for ours, part in zip(
-        (y, mean, rstd, place), kernels.norm_forward(z, gamma, beta, eps, pool, True), strict=True
+        (y, mean, rstd, argmax), kernels.norm_forward(z, gamma, beta, eps, pool, True), strict=True
     ):
         close(ours.double(), part.double())
-    dz, *vectors = kernels.norm_backward(z, gamma, mean, rstd, place, dy, pool)
+    dz, *vectors = kernels.norm_backward(z, gamma, mean, rstd, argmax, dy, pool)
     close(dgamma, vectors[0])
     close(dbeta, vectors[1])
     close(dw, weights(x, dz, (3, 3), stride, padding))
@@ -209,7 +209,7 @@ def test_a_block_is_its_parts(build, threads, pool, shared, channels, size, stri
     for result, direct in results:
         to_dz = direct + conv(x, vw, stride, padding)
         to_z, to_gamma, to_dy = kernels.norm_second(
-            z, gamma, mean, rstd, place, dy, (to_dz, a, b), pool
+            z, gamma, mean, rstd, argmax, dy, (to_dz, a, b), pool
         )
         to_w = weights(x, to_z, (3, 3), stride, padding)
         if result is not first_layer:

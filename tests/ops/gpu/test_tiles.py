@@ -72,9 +72,9 @@ def test_patches_and_their_sums(shape, dtype):
 def test_norm(shape, dtype, pool, relu):
     x = 3 + rand(*shape, dtype=dtype)
     gamma, beta = rand(shape[0], shape[-1], dtype=dtype), rand(shape[0], shape[-1], dtype=dtype)
-    y, mean, rstd, place = found = gpu.norm_forward(x, gamma, beta, 1e-5, pool, relu)
+    y, mean, rstd, argmax = found = gpu.norm_forward(x, gamma, beta, 1e-5, pool, relu)
     close(tiles.norm_forward(x, gamma, beta, 1e-5, pool, relu), found)
-    given = x, gamma, mean, rstd, place, rand(*y.shape, dtype=dtype, seed=1)
+    given = x, gamma, mean, rstd, argmax, rand(*y.shape, dtype=dtype, seed=1)
     close(tiles.norm_backward(*given, pool), gpu.norm_backward(*given, pool))
     along = rand(*shape, dtype=dtype, seed=2), beta, gamma
     close(tiles.norm_second(*given, along, pool), gpu._norm_second(*given, along, pool))

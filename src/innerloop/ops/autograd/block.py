@@ -32,7 +32,7 @@ from innerloop.ops.autograd.layout import (
 )
 from innerloop.ops.kernels import How
 
-# What `kernels.block_forward` keeps, mean, rstd and places.
+# What `kernels.block_forward` keeps, mean, rstd and argmax.
 Seen = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -60,7 +60,7 @@ class _Block(Operation):
     def forward(
         x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, how: How
     ) -> tuple[Tensor, ...]:
-        z, y, mean, rstd, place = kernels.block_forward(
+        z, y, mean, rstd, argmax = kernels.block_forward(
             images(x), weights(w), vectors(gamma), vectors(beta), eps, how
         )
         return (
@@ -68,7 +68,7 @@ class _Block(Operation):
             images_back(z, x),
             vectors_back(mean, gamma),
             vectors_back(rstd, gamma),
-            images_back(place, x),
+            images_back(argmax, x),
         )
 
     @staticmethod
@@ -114,11 +114,11 @@ class _BlockBackward(Operation):
         z: Tensor,
         mean: Tensor,
         rstd: Tensor,
-        place: Tensor,
+        argmax: Tensor,
         how: How,
         inputs: bool,
     ) -> tuple[Tensor, ...]:
-        seen = images(z), vectors(mean), vectors(rstd), images(place)
+        seen = images(z), vectors(mean), vectors(rstd), images(argmax)
         arrays = images(x), weights(w), seen
         channels = x.shape[-3]
         wide = inputs and channels % kernels.LANES
@@ -179,7 +179,7 @@ class _BlockSecond(Operation):
         z: Tensor,
         mean: Tensor,
         rstd: Tensor,
-        place: Tensor,
+        argmax: Tensor,
         vw: Tensor,
         a: Tensor,
         b: Tensor,
@@ -187,7 +187,7 @@ class _BlockSecond(Operation):
         how: How,
         inputs: bool,
     ) -> tuple[Tensor, ...]:
-        seen = images(z), vectors(mean), vectors(rstd), images(place)
+        seen = images(z), vectors(mean), vectors(rstd), images(argmax)
         arrays = images(x), weights(w), seen
         wide_vx, wide_vw = None if vx is None else images(vx), weights(vw, once=False)
         channels = x.shape[-3]
@@ -240,8 +240,8 @@ def _cut(x: Tensor, w: Tensor, channels: int) -> tuple[Tensor, Tensor]:
 def _widened(x: Tensor, w: Tensor, seen: Seen, how: How) -> tuple[Tensor, Tensor, Seen]:
     """For derivatives with respect to pictures, which are hardly ever asked for."""
     x, w = _wide_images(x), _wide_weights(w)
-    _, mean, rstd, place = seen
-    return x, w, (kernels.conv_forward(x, w, how[0], how[1]), mean, rstd, place)
+    _, mean, rstd, argmax = seen
+    return x, w, (kernels.conv_forward(x, w, how[0], how[1]), mean, rstd, argmax)
 
 
 def _direction(

@@ -24,24 +24,24 @@ def max_pool_2x2(x: Tensor) -> Tensor:
 
 
 class _MaxPool(torch.autograd.Function):
-    """Values and places of the maxima; its derivative is `_Scatter`."""
+    """Values of the maxima and where they are; its derivative is `_Scatter`."""
 
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
         if x.is_contiguous() and x.device.type == "cpu":
             # PyTorch's kernel is eight times faster with channels innermost.
             x = x.contiguous(memory_format=torch.channels_last)
-            values, places = _pool(x, _WINDOW, _WINDOW)
-            return values.contiguous(), places.contiguous()
-        values, places = _pool(x, _WINDOW, _WINDOW)
-        return values, places
+            values, argmax = _pool(x, _WINDOW, _WINDOW)
+            return values.contiguous(), argmax.contiguous()
+        values, argmax = _pool(x, _WINDOW, _WINDOW)
+        return values, argmax
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
-        places = output[1]
-        ctx.mark_non_differentiable(places)
-        ctx.save_for_backward(places)
-        ctx.save_for_forward(places)
+        argmax = output[1]
+        ctx.mark_non_differentiable(argmax)
+        ctx.save_for_backward(argmax)
+        ctx.save_for_forward(argmax)
         ctx.height, ctx.width = inputs[0].shape[-2:]
 
     @staticmethod
@@ -55,16 +55,16 @@ class _MaxPool(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[tuple[Tensor, Tensor], Any]:
         x = x.movedim(in_dims[0], 0)
-        values, places = _MaxPool.apply(x.flatten(0, 1))
+        values, argmax = _MaxPool.apply(x.flatten(0, 1))
         tasks = (info.batch_size, -1)
-        return (values.unflatten(0, tasks), places.unflatten(0, tasks)), (0, 0)
+        return (values.unflatten(0, tasks), argmax.unflatten(0, tasks)), (0, 0)
 
 
 class _Scatter(torch.autograd.Function):
     """Put each entry of `[B, C, h, w]` at its place in zeros of `[B, C, H, W]`."""
 
     @staticmethod
-    def forward(gradient: Tensor, places: Tensor, height: int, width: int) -> Tensor:
+    def forward(gradient: Tensor, argmax: Tensor, height: int, width: int) -> Tensor:
         # Shape and memory layout of this one count, not its values.
         channels_last = gradient.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -74,7 +74,7 @@ class _Scatter(torch.autograd.Function):
             device=gradient.device,
             memory_format=layout,
         )
-        return _unpool(gradient, x, _WINDOW, _WINDOW, [0, 0], [1, 1], False, places)
+        return _unpool(gradient, x, _WINDOW, _WINDOW, [0, 0], [1, 1], False, argmax)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, int], output: Tensor) -> None:
@@ -92,17 +92,17 @@ class _Scatter(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple, gradient: Tensor, places: Tensor, height: int, width: int
+        info: Any, in_dims: tuple, gradient: Tensor, argmax: Tensor, height: int, width: int
     ) -> tuple[Tensor, int]:
         parts = [
             t.expand(info.batch_size, *t.shape) if dim is None else t.movedim(dim, 0)
-            for t, dim in zip((gradient, places), in_dims[:2], strict=True)
+            for t, dim in zip((gradient, argmax), in_dims[:2], strict=True)
         ]
         merged = _Scatter.apply(*(p.flatten(0, 1) for p in parts), height, width)
         return merged.unflatten(0, (info.batch_size, -1)), 0
 
 
-def _pick(x: Tensor, places: Tensor) -> Tensor:
-    """The entries of `[B, C, H, W]` at `places` `[B, C, h, w]`."""
-    picked = x.flatten(-2).gather(-1, places.flatten(-2))
-    return picked.unflatten(-1, places.shape[-2:])
+def _pick(x: Tensor, argmax: Tensor) -> Tensor:
+    """The entries of `[B, C, H, W]` at `argmax` `[B, C, h, w]`."""
+    picked = x.flatten(-2).gather(-1, argmax.flatten(-2))
+    return picked.unflatten(-1, argmax.shape[-2:])

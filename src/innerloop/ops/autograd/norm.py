@@ -52,30 +52,30 @@ def batch_norm(
 
 
 class _Norm(Operation):
-    """Outputs; and mean, one over the standard deviation, and places of the chosen pixels."""
+    """Outputs; and mean, rstd, and argmax, which pixels were chosen."""
 
     @staticmethod
     def forward(
         x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, relu: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        y, mean, rstd, place = kernels.norm_forward(
+        y, mean, rstd, argmax = kernels.norm_forward(
             images(x), vectors(gamma), vectors(beta), eps, pool, relu
         )
         return (
             images_back(y, x),
             vectors_back(mean, gamma),
             vectors_back(rstd, gamma),
-            images_back(place, x),
+            images_back(argmax, x),
         )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
         x, gamma, _, _, ctx.pool, _ = inputs
-        _, mean, rstd, place = output
-        ctx.mark_non_differentiable(mean, rstd, place)
+        _, mean, rstd, argmax = output
+        ctx.mark_non_differentiable(mean, rstd, argmax)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, gamma, mean, rstd, place)
-        ctx.save_for_forward(x, gamma, mean, rstd, place)
+        ctx.save_for_backward(x, gamma, mean, rstd, argmax)
+        ctx.save_for_forward(x, gamma, mean, rstd, argmax)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
@@ -89,10 +89,10 @@ class _Norm(Operation):
     def jvp(
         ctx: Any, x_along: Tensor, gamma_along: Tensor | None, beta_along: Tensor | None, *_: None
     ) -> tuple[Tensor, None, None, None]:
-        x, gamma, mean, rstd, place = ctx.saved_tensors
-        nothing = torch.zeros_like(place, dtype=x.dtype)
+        x, gamma, mean, rstd, argmax = ctx.saved_tensors
+        nothing = torch.zeros_like(argmax, dtype=x.dtype)
         along = or_zeros(x_along, x), or_zeros(gamma_along, gamma), or_zeros(beta_along, gamma)
-        change = _NormSecond.apply(x, gamma, nothing, mean, rstd, place, *along, ctx.pool)[2]
+        change = _NormSecond.apply(x, gamma, nothing, mean, rstd, argmax, *along, ctx.pool)[2]
         return change, None, None, None
 
     @staticmethod
@@ -103,7 +103,7 @@ class _Norm(Operation):
 class _NormBackward(Operation):
     """The derivatives with respect to inputs, weight and bias, from that of the outputs.
 
-    Mean, standard deviation and places are given to save work; that they depend on the inputs is
+    Mean, standard deviation and argmax are given to save work; that they depend on the inputs is
     part of the derivative all the same.
     """
 
@@ -114,7 +114,7 @@ class _NormBackward(Operation):
         dy: Tensor,
         mean: Tensor,
         rstd: Tensor,
-        place: Tensor,
+        argmax: Tensor,
         pool: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         dx, dgamma, dbeta = kernels.norm_backward(
@@ -122,7 +122,7 @@ class _NormBackward(Operation):
             vectors(gamma),
             vectors(mean),
             vectors(rstd),
-            images(place),
+            images(argmax),
             images(dy),
             pool,
         )
@@ -170,7 +170,7 @@ class _NormSecond(Operation):
         dy: Tensor,
         mean: Tensor,
         rstd: Tensor,
-        place: Tensor,
+        argmax: Tensor,
         v: Tensor,
         a: Tensor,
         b: Tensor,
@@ -181,7 +181,7 @@ class _NormSecond(Operation):
             vectors(gamma),
             vectors(mean),
             vectors(rstd),
-            images(place),
+            images(argmax),
             images(dy),
             (images(v), vectors(a), vectors(b)),
             pool,

@@ -94,19 +94,19 @@ def norm_forward(
     """
     height, width = (n // 2 if pool else n for n in x.shape[2:4])
     y = x.new_empty(*x.shape[:2], height, width, x.shape[-1])
-    place = torch.empty(y.shape, dtype=torch.uint8)
+    argmax = torch.empty(y.shape, dtype=torch.uint8)
     mean, rstd = torch.empty_like(gamma), torch.empty_like(gamma)
     shape = _norm(x.shape, relu=relu, pool=pool, eps=eps)
-    _call("norm_forward", shape, x, gamma, beta, y, mean, rstd, place)
-    return y, mean, rstd, place
+    _call("norm_forward", shape, x, gamma, beta, y, mean, rstd, argmax)
+    return y, mean, rstd, argmax
 
 
 def norm_backward(
-    x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, place: Tensor, dy: Tensor, pool: bool
+    x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, argmax: Tensor, dy: Tensor, pool: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients with respect to `x`, `gamma` and `beta` from that of the outputs."""
     out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
-    _call("norm_backward", _norm(x.shape, pool=pool), x, gamma, mean, rstd, place, dy, *out)
+    _call("norm_backward", _norm(x.shape, pool=pool), x, gamma, mean, rstd, argmax, dy, *out)
     return out
 
 
@@ -115,7 +115,7 @@ def norm_second(
     gamma: Tensor,
     mean: Tensor,
     rstd: Tensor,
-    place: Tensor,
+    argmax: Tensor,
     dy: Tensor,
     along: tuple[Tensor, Tensor, Tensor],
     pool: bool,
@@ -123,7 +123,7 @@ def norm_second(
     """The gradients with respect to `x`, `gamma`, `dy` of the scalar product of what
     `norm_backward` returns with `along`."""
     out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(dy)
-    _call("norm_second", _norm(x.shape, pool=pool), x, gamma, mean, rstd, place, dy, *along, *out)
+    _call("norm_second", _norm(x.shape, pool=pool), x, gamma, mean, rstd, argmax, dy, *along, *out)
     return out
 
 
@@ -150,11 +150,11 @@ def block_forward(
     if min(height, width) < 1:
         raise RuntimeError(f"nothing is left of {tuple(shape[2:4])} pixels after 2 x 2 pooling")
     y = x.new_empty(*shape[:2], height, width, shape[-1])
-    place = torch.empty(y.shape, dtype=torch.uint8)
+    argmax = torch.empty(y.shape, dtype=torch.uint8)
     z = torch.empty_like(y) if norm.pool and x.shape[-1] < LANES else x.new_empty(shape)
     mean, rstd = torch.empty_like(gamma), torch.empty_like(gamma)
-    _call("block_forward", conv, norm, x, w, gamma, beta, z, y, mean, rstd, place)
-    return z, y, mean, rstd, place
+    _call("block_forward", conv, norm, x, w, gamma, beta, z, y, mean, rstd, argmax)
+    return z, y, mean, rstd, argmax
 
 
 def block_backward(
@@ -168,7 +168,7 @@ def block_backward(
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     """The gradients with respect to `x` (if `inputs`), `w`, `gamma` and `beta` from that of `y`.
 
-    `seen` is the first, mean, rstd and place of what `block_forward` returns.
+    `seen` is the first, mean, rstd and argmax of what `block_forward` returns.
     """
     conv, norm, _ = _block(x, w, how)
     dx = torch.empty_like(x) if inputs else None

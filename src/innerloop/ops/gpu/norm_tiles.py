@@ -44,14 +44,14 @@ def moments(
         mean += step * share
         square += tl.sum(away * away, 0) + step * step * share * before.to(dtype)
         before += here
-    place = (task * tl.num_programs(0) + part) * C + c
-    tl.store(means + place, mean)
-    tl.store(squares + place, square)
+    at = (task * tl.num_programs(0) + part) * C + c
+    tl.store(means + at, mean)
+    tl.store(squares + at, square)
 
 
 @triton.jit
 def normalise(
-    x, gamma, beta, means, squares, y, place, mean_out, rstd_out,
+    x, gamma, beta, means, squares, y, argmax, mean_out, rstd_out,
     EPS: tl.constexpr, POOL: tl.constexpr, RELU: tl.constexpr, pixels, rows, parts, part_rows,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     PARTS: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
@@ -95,12 +95,12 @@ def normalise(
         best = tl.where(best <= 0, 0.0, best)
     at = task.to(tl.int64) * rows * C + r[:, None] * C + c[None, :]
     tl.store(y + at, best, there)
-    tl.store(place + at, chosen.to(tl.uint8), there)
+    tl.store(argmax + at, chosen.to(tl.uint8), there)
 
 
 @triton.jit
 def _at_pixels(
-    dy, place, r, c, there,
+    dy, argmax, r, c, there,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     POOL: tl.constexpr,
 ):  # fmt: skip
@@ -115,14 +115,14 @@ def _at_pixels(
         output, inside, own = r, there, 0
     at = output[:, None] * C + c[None, :]
     # 5: no output sees this pixel.
-    chosen = tl.load(place + at, inside, other=5).to(tl.int32)
+    chosen = tl.load(argmax + at, inside, other=5).to(tl.int32)
     g = tl.where(chosen == own, tl.load(dy + at, inside, other=0.0), 0.0)
     return g, at, chosen, own
 
 
 @triton.jit
 def backward_sums(
-    x, mean_in, rstd_in, place, dy, sums, POOL: tl.constexpr, pixels, TILES: tl.constexpr,
+    x, mean_in, rstd_in, argmax, dy, sums, POOL: tl.constexpr, pixels, TILES: tl.constexpr,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
@@ -133,12 +133,12 @@ def backward_sums(
     outputs = pixels // (H * W) * (OH * OW)
     x += task.to(tl.int64) * pixels * C
     dy += task.to(tl.int64) * outputs * C
-    place += task.to(tl.int64) * outputs * C
+    argmax += task.to(tl.int64) * outputs * C
     sum_g, sum_gx = tl.zeros([ROWS, CHANNELS], mean.dtype), tl.zeros([ROWS, CHANNELS], mean.dtype)
     for tile in range(TILES):
         r = (part * TILES + tile) * ROWS + tl.arange(0, ROWS)
         there = (r < pixels)[:, None]
-        g, _, _, _ = _at_pixels(dy, place, r, c, there, H, W, OH, OW, C, POOL)
+        g, _, _, _ = _at_pixels(dy, argmax, r, c, there, H, W, OH, OW, C, POOL)
         value = tl.load(x + r[:, None] * C + c[None, :], there, other=0.0)
         sum_g += g
         sum_gx += g * (value - mean) * rstd
@@ -160,7 +160,7 @@ def _total(
 
 @triton.jit
 def backward(
-    x, gamma, mean_in, rstd_in, place, dy, sums, dx, dgamma, dbeta, POOL: tl.constexpr,
+    x, gamma, mean_in, rstd_in, argmax, dy, sums, dx, dgamma, dbeta, POOL: tl.constexpr,
     pixels, rows, parts, part_rows,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     PARTS: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
@@ -176,10 +176,10 @@ def backward(
     factor = tl.load(gamma + task * C + c) * rstd
     outputs = pixels // (H * W) * (OH * OW)
     dy += task.to(tl.int64) * outputs * C
-    place += task.to(tl.int64) * outputs * C
+    argmax += task.to(tl.int64) * outputs * C
     r = block * ROWS + tl.arange(0, ROWS)
     there = (r < pixels)[:, None]
-    g, _, _, _ = _at_pixels(dy, place, r, c, there, H, W, OH, OW, C, POOL)
+    g, _, _, _ = _at_pixels(dy, argmax, r, c, there, H, W, OH, OW, C, POOL)
     at = task.to(tl.int64) * pixels * C + r[:, None] * C + c[None, :]
     x_hat = (tl.load(x + at, there, other=0.0) - mean) * rstd
     tl.store(dx + at, factor * (g - sum_g / pixels - x_hat * (sum_gx / pixels)), there)
@@ -187,7 +187,7 @@ def backward(
 
 @triton.jit
 def second_sums(
-    x, mean_in, rstd_in, place, dy, v_in, sums, POOL: tl.constexpr, pixels, TILES: tl.constexpr,
+    x, mean_in, rstd_in, argmax, dy, v_in, sums, POOL: tl.constexpr, pixels, TILES: tl.constexpr,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
@@ -199,7 +199,7 @@ def second_sums(
     x += task.to(tl.int64) * pixels * C
     v_in += task.to(tl.int64) * pixels * C
     dy += task.to(tl.int64) * outputs * C
-    place += task.to(tl.int64) * outputs * C
+    argmax += task.to(tl.int64) * outputs * C
     g0, v0 = tl.zeros([CHANNELS], mean.dtype), tl.zeros([CHANNELS], mean.dtype)
     gx0, vx0 = tl.zeros([CHANNELS], mean.dtype), tl.zeros([CHANNELS], mean.dtype)
     vg0 = tl.zeros([CHANNELS], mean.dtype)
@@ -207,7 +207,7 @@ def second_sums(
         r = (part * TILES + tile) * ROWS + tl.arange(0, ROWS)
         there = (r < pixels)[:, None]
         at = r[:, None] * C + c[None, :]
-        g, _, _, _ = _at_pixels(dy, place, r, c, there, H, W, OH, OW, C, POOL)
+        g, _, _, _ = _at_pixels(dy, argmax, r, c, there, H, W, OH, OW, C, POOL)
         v = tl.load(v_in + at, there, other=0.0)
         x_hat = (tl.load(x + at, there, other=0.0) - mean) * rstd
         g0 += tl.sum(g, 0)
@@ -225,7 +225,7 @@ def second_sums(
 
 @triton.jit
 def second(
-    x, gamma, mean_in, rstd_in, place, dy, v_in, a_in, b_in, sums, to_x, to_gamma, to_dy,
+    x, gamma, mean_in, rstd_in, argmax, dy, v_in, a_in, b_in, sums, to_x, to_gamma, to_dy,
     dx, POOL: tl.constexpr, pixels, rows, parts, part_rows,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     PARTS: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
@@ -245,11 +245,11 @@ def second(
     factor = tl.load(gamma + task * C + c) * rstd
     outputs = pixels // (H * W) * (OH * OW)
     dy += task.to(tl.int64) * outputs * C
-    place += task.to(tl.int64) * outputs * C
+    argmax += task.to(tl.int64) * outputs * C
     to_dy += task.to(tl.int64) * outputs * C
     r = block * ROWS + tl.arange(0, ROWS)
     there = (r < pixels)[:, None]
-    g, output, chosen, own = _at_pixels(dy, place, r, c, there, H, W, OH, OW, C, POOL)
+    g, output, chosen, own = _at_pixels(dy, argmax, r, c, there, H, W, OH, OW, C, POOL)
     at = task.to(tl.int64) * pixels * C + r[:, None] * C + c[None, :]
     v = tl.load(v_in + at, there, other=0.0)
     x_hat = (tl.load(x + at, there, other=0.0) - mean) * rstd

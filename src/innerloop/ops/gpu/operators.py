@@ -154,21 +154,21 @@ def norm_forward(
     rstd = (variance + eps).rsqrt()
     y = torch.addcmul(_each(beta), x - _each(mean), _each(gamma * rstd))
     if pool:
-        y, place = _windows(y).max(dim=4)
+        y, argmax = _windows(y).max(dim=4)
     else:
-        place = torch.zeros((), dtype=torch.int64, device=x.device)
+        argmax = torch.zeros((), dtype=torch.int64, device=x.device)
     if relu:
-        place = torch.where(y > 0, place, 4)
+        argmax = torch.where(y > 0, argmax, 4)
         y = y.relu()
-    return y, mean, rstd, place.to(torch.uint8).expand(y.shape).contiguous()
+    return y, mean, rstd, argmax.to(torch.uint8).expand(y.shape).contiguous()
 
 
 def norm_backward(
-    x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, place: Tensor, dy: Tensor, pool: bool
+    x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, argmax: Tensor, dy: Tensor, pool: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     if tiles := _triton(x):
-        return tiles.norm_backward(x, gamma, mean, rstd, place, dy, pool)
-    g, x_hat = _to_pixels(dy, place, pool, x), (x - _each(mean)) * _each(rstd)
+        return tiles.norm_backward(x, gamma, mean, rstd, argmax, dy, pool)
+    g, x_hat = _to_pixels(dy, argmax, pool, x), (x - _each(mean)) * _each(rstd)
     dbeta, dgamma = g.sum(_PIXELS), (g * x_hat).sum(_PIXELS)
     pixels = x[0, ..., 0].numel()
     return _each(gamma * rstd) * _without(g, x_hat, dbeta / pixels, dgamma / pixels), dgamma, dbeta
@@ -179,12 +179,12 @@ def norm_second(
     gamma: Tensor,
     mean: Tensor,
     rstd: Tensor,
-    place: Tensor,
+    argmax: Tensor,
     dy: Tensor,
     along: tuple[Tensor, Tensor, Tensor],
     pool: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _norm_second(x, gamma, mean, rstd, place, dy, along, pool)[:3]
+    return _norm_second(x, gamma, mean, rstd, argmax, dy, along, pool)[:3]
 
 
 def _norm_second(
@@ -192,16 +192,16 @@ def _norm_second(
     gamma: Tensor,
     mean: Tensor,
     rstd: Tensor,
-    place: Tensor,
+    argmax: Tensor,
     dy: Tensor,
     along: tuple[Tensor, Tensor, Tensor],
     pool: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Also what `norm_backward` has for the inputs, which is nearly done on the way."""
     if tiles := _triton(x):
-        return tiles.norm_second(x, gamma, mean, rstd, place, dy, along, pool)
+        return tiles.norm_second(x, gamma, mean, rstd, argmax, dy, along, pool)
     v, a, b = along
-    g, x_hat = _to_pixels(dy, place, pool, x), (x - _each(mean)) * _each(rstd)
+    g, x_hat = _to_pixels(dy, argmax, pool, x), (x - _each(mean)) * _each(rstd)
     mg, mv, mgx, mvx, mvg = (t.mean(_PIXELS) for t in (g, v, g * x_hat, v * x_hat, v * g))
     q = mvg - mv * mg - mvx * mgx
     factor = gamma * rstd
@@ -212,7 +212,7 @@ def _norm_second(
     )
     to_y = torch.addcmul(_each(b), x_hat, _each(a)) + _each(factor) * of_v
     pixels = x[0, ..., 0].numel()
-    return to_x, rstd * pixels * q, _at_places(to_y, place, pool), _each(factor) * of_g
+    return to_x, rstd * pixels * q, _at_argmax(to_y, argmax, pool), _each(factor) * of_g
 
 
 def _each(of_channels: Tensor) -> Tensor:
@@ -232,27 +232,27 @@ def _windows(y: Tensor) -> Tensor:
     return y.transpose(3, 4).flatten(4, 5)
 
 
-def _chosen(place: Tensor) -> Tensor:
-    """Whether each of four pixels is the one at `place`: `[T, B, h, w, 4, C]`."""
-    return place.unsqueeze(4) == torch.arange(4, device=place.device)[:, None]
+def _chosen(argmax: Tensor) -> Tensor:
+    """Whether each of four pixels is the one at `argmax`: `[T, B, h, w, 4, C]`."""
+    return argmax.unsqueeze(4) == torch.arange(4, device=argmax.device)[:, None]
 
 
-def _to_pixels(dy: Tensor, place: Tensor, pool: bool, x: Tensor) -> Tensor:
+def _to_pixels(dy: Tensor, argmax: Tensor, pool: bool, x: Tensor) -> Tensor:
     """The derivative for every pixel of `x` from that of the outputs."""
     if not pool:
-        return torch.where(place == 0, dy, 0)
-    g = torch.where(_chosen(place), dy.unsqueeze(4), 0).unflatten(4, (2, 2)).transpose(3, 4)
+        return torch.where(argmax == 0, dy, 0)
+    g = torch.where(_chosen(argmax), dy.unsqueeze(4), 0).unflatten(4, (2, 2)).transpose(3, 4)
     g = g.flatten(4, 5).flatten(2, 3)
     # Rows and columns that no window holds.
     rows, columns = (n - m for n, m in zip(x.shape[2:4], g.shape[2:4], strict=True))
     return F.pad(g, (0, 0, 0, columns, 0, rows)) if rows or columns else g
 
 
-def _at_places(y: Tensor, place: Tensor, pool: bool) -> Tensor:
-    """The entries of `y` at the places of the outputs; 0 where the ReLU made them so."""
+def _at_argmax(y: Tensor, argmax: Tensor, pool: bool) -> Tensor:
+    """The entries of `y` at `argmax` of the outputs; 0 where the ReLU made them so."""
     if not pool:
-        return torch.where(place == 0, y, 0)
-    return torch.where(_chosen(place), _windows(y), 0).sum(dim=4)
+        return torch.where(argmax == 0, y, 0)
+    return torch.where(_chosen(argmax), _windows(y), 0).sum(dim=4)
 
 
 def block_forward(
@@ -278,8 +278,8 @@ def block_backward(
     inputs: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     stride, padding, pool, _ = how
-    z, mean, rstd, place = seen
-    dz, dgamma, dbeta = norm_backward(z, gamma, mean, rstd, place, dy, pool)
+    z, mean, rstd, argmax = seen
+    dz, dgamma, dbeta = norm_backward(z, gamma, mean, rstd, argmax, dy, pool)
     dw = conv_weights(x, dz, (w.shape[1], w.shape[2]), stride, padding)
     dx = conv_inputs(dz, w, (x.shape[2], x.shape[3]), stride, padding) if inputs else None
     return dx, dw, dgamma, dbeta
@@ -297,14 +297,14 @@ def block_second(
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     stride, padding, pool, _ = how
     kernel, size = (w.shape[1], w.shape[2]), (x.shape[2], x.shape[3])
-    z, mean, rstd, place = seen
+    z, mean, rstd, argmax = seen
     vx, vw, a, b = along
     of_x, of_vx = _patches(x, kernel, stride, padding), None
     v = _outputs(of_x, vw)
     if vx is not None:
         of_vx = _patches(vx, kernel, stride, padding)
         v = _outputs(of_vx, w, add=v)
-    to_z, to_gamma, to_dy, dz = _norm_second(z, gamma, mean, rstd, place, dy, (v, a, b), pool)
+    to_z, to_gamma, to_dy, dz = _norm_second(z, gamma, mean, rstd, argmax, dy, (v, a, b), pool)
     to_w = _to_weights(of_x, to_z, kernel)
     if of_vx is not None:
         to_w = _to_weights(of_vx, dz, kernel, add=to_w)

@@ -53,26 +53,26 @@ def norm_forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     height, width = (n // 2 if pool else n for n in x.shape[2:4])
     y = x.new_empty(*x.shape[:2], height, width, x.shape[-1])
-    place = torch.empty_like(y, dtype=torch.uint8)
+    argmax = torch.empty_like(y, dtype=torch.uint8)
     mean, rstd = torch.empty_like(gamma), torch.empty_like(gamma)
     shape = _Shape(x, y)
     means, squares = shape.sums(x, 1), shape.sums(x, 1)
     shape.over_parts(norm.moments, x, means, squares)
     shape.over_rows(
-        norm.normalise, y, x, gamma, beta, means, squares, y, place, mean, rstd, eps, pool, relu
+        norm.normalise, y, x, gamma, beta, means, squares, y, argmax, mean, rstd, eps, pool, relu
     )
-    return y, mean, rstd, place
+    return y, mean, rstd, argmax
 
 
 def norm_backward(
-    x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, place: Tensor, dy: Tensor, pool: bool
+    x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, argmax: Tensor, dy: Tensor, pool: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     dx, dgamma, dbeta = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
     shape = _Shape(x, dy)
     sums = shape.sums(x, 2)
-    shape.over_parts(norm.backward_sums, x, mean, rstd, place, dy, sums, pool)
+    shape.over_parts(norm.backward_sums, x, mean, rstd, argmax, dy, sums, pool)
     shape.over_rows(
-        norm.backward, x, x, gamma, mean, rstd, place, dy, sums, dx, dgamma, dbeta, pool
+        norm.backward, x, x, gamma, mean, rstd, argmax, dy, sums, dx, dgamma, dbeta, pool
     )
     return dx, dgamma, dbeta
 
@@ -82,7 +82,7 @@ def norm_second(
     gamma: Tensor,
     mean: Tensor,
     rstd: Tensor,
-    place: Tensor,
+    argmax: Tensor,
     dy: Tensor,
     along: tuple[Tensor, Tensor, Tensor],
     pool: bool,
@@ -92,8 +92,8 @@ def norm_second(
     dx = torch.empty_like(x)
     shape = _Shape(x, dy)
     sums = shape.sums(x, 5)
-    shape.over_parts(norm.second_sums, x, mean, rstd, place, dy, v, sums, pool)
-    given = x, gamma, mean, rstd, place, dy, v, a, b, sums
+    shape.over_parts(norm.second_sums, x, mean, rstd, argmax, dy, v, sums, pool)
+    given = x, gamma, mean, rstd, argmax, dy, v, a, b, sums
     shape.over_rows(norm.second, x, *given, to_x, to_gamma, to_dy, dx, pool)
     return to_x, to_gamma, to_dy, dx
 
