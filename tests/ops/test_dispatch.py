@@ -30,7 +30,7 @@ def test_a_block_is_what_pytorch_makes_of_it(build, dtype, channels, pool):
     """All derivatives to the second order beside PyTorch's own in double precision."""
     tasks, sizes = 2, [(5, channels, 30, 30), (32, channels, 3, 3), (32,), (32,)]
     given = [packed(tasks, *size, dtype=torch.float64) for size in sizes]
-    along = [packed(tasks + 1, *size, dtype=torch.float64)[1:] for size in sizes]
+    tangent = [packed(tasks + 1, *size, dtype=torch.float64)[1:] for size in sizes]
 
     def ours(*given):
         how = {"stride": 1, "padding": 1, "pool": pool, "relu": True}
@@ -51,7 +51,7 @@ def test_a_block_is_what_pytorch_makes_of_it(build, dtype, channels, pool):
         y = block(*inputs)
         rate = torch.linspace(-1, 1, y[0].numel(), dtype=dtype).view(y.shape[1:])
         once = torch.autograd.grad((y**2 * rate).sum(), learnt, create_graph=True)
-        change = sum((g * d.to(dtype)).sum() for g, d in zip(once, along[first:], strict=True))
+        change = sum((g * d.to(dtype)).sum() for g, d in zip(once, tangent[first:], strict=True))
         return [y, *once, *torch.autograd.grad(change, learnt)]
 
     for first in (0, 1):
@@ -59,9 +59,9 @@ def test_a_block_is_what_pytorch_makes_of_it(build, dtype, channels, pool):
         for found, result in zip(derivatives(ours, dtype, first), expected, strict=True):
             close(found, result.to(dtype))
     # Forwards, too.
-    directions = tuple(d.to(dtype) for d in along)
-    change = torch.func.jvp(ours, tuple(t.to(dtype) for t in given), directions)[1]
-    close(change, torch.func.jvp(pytorch, tuple(given), tuple(along))[1].to(dtype))
+    tangents = tuple(d.to(dtype) for d in tangent)
+    change = torch.func.jvp(ours, tuple(t.to(dtype) for t in given), tangents)[1]
+    close(change, torch.func.jvp(pytorch, tuple(given), tuple(tangent))[1].to(dtype))
 
 
 def test_groups_are_batches_of_their_own(build):

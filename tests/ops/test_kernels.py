@@ -181,10 +181,10 @@ def test_a_block_is_its_parts(build, threads, pool, shared, channels, size, stri
         seen = kept, mean, rstd, argmax
         dy = packed(*y.shape, dtype=torch.float64)
         dx, dw, dgamma, dbeta = kernels.block_backward(x, w, gamma, seen, dy, how, inner)
-        along = packed(*x.shape, dtype=torch.float64).flip(1), dw.flip(1), beta + 1, gamma
+        tangent = packed(*x.shape, dtype=torch.float64).flip(1), dw.flip(1), beta + 1, gamma
         if inner:
-            second = kernels.block_second(x, w, gamma, seen, dy, along, how, True)
-        first_layer = kernels.block_second(x, w, gamma, seen, dy, (None, *along[1:]), how, False)
+            second = kernels.block_second(x, w, gamma, seen, dy, tangent, how, True)
+        first_layer = kernels.block_second(x, w, gamma, seen, dy, (None, *tangent[1:]), how, False)
     finally:
         torch.set_num_threads(before)
 
@@ -201,7 +201,7 @@ def test_a_block_is_its_parts(build, threads, pool, shared, channels, size, stri
     close(dgamma, vectors[0])
     close(dbeta, vectors[1])
     close(dw, weights(x, dz, (3, 3), stride, padding))
-    vx, vw, a, b = along
+    vx, vw, a, b = tangent
     results = [(first_layer, torch.zeros_like(z))]
     if inner:
         close(dx, inputs(dz, w, (size, size), stride, padding))

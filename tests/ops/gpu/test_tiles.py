@@ -76,8 +76,8 @@ def test_norm(shape, dtype, pool, relu):
     close(tiles.norm_forward(x, gamma, beta, 1e-5, pool, relu), found)
     given = x, gamma, mean, rstd, argmax, rand(*y.shape, dtype=dtype, seed=1)
     close(tiles.norm_backward(*given, pool), gpu.norm_backward(*given, pool))
-    along = rand(*shape, dtype=dtype, seed=2), beta, gamma
-    close(tiles.norm_second(*given, along, pool), gpu._norm_second(*given, along, pool))
+    tangent = rand(*shape, dtype=dtype, seed=2), beta, gamma
+    close(tiles.norm_second(*given, tangent, pool), gpu._norm_second(*given, tangent, pool))
 
 
 def test_statistics_far_from_zero():

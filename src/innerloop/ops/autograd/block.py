@@ -90,11 +90,11 @@ class _Block(Operation):
         return (*(found if inputs else (None, *found)), None, None)
 
     @staticmethod
-    def jvp(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
         x, w, gamma, *seen = ctx.saved_tensors
         nothing = torch.zeros_like(seen[-1], dtype=x.dtype)
-        direction = _direction(along[0], w, along[1], gamma, along[2], along[3])
-        change = _BlockSecond.apply(x, w, gamma, nothing, *seen, *direction, ctx.how, False)[-1]
+        tangent = _tangent(tangents[0], w, tangents[1], gamma, tangents[2], tangents[3])
+        change = _BlockSecond.apply(x, w, gamma, nothing, *seen, *tangent, ctx.how, False)[-1]
         return change, None, None, None, None
 
     @staticmethod
@@ -139,27 +139,27 @@ class _BlockBackward(Operation):
         ctx.save_for_forward(*tensors)
 
     @staticmethod
-    def backward(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         tensors = ctx.saved_tensors
         w, gamma = tensors[1:3]
-        vx, vw, a, b = along if ctx.inputs else (None, *along)
-        direction = _direction(vx, w, vw, gamma, a, b)
+        vx, vw, a, b = gradients if ctx.inputs else (None, *gradients)
+        tangent = _tangent(vx, w, vw, gamma, a, b)
         # The inputs may depend on what is learnt though their derivative was not asked for.
         inputs = ctx.needs_input_grad[0]
-        found = _BlockSecond.apply(*tensors, *direction, ctx.how, inputs)
+        found = _BlockSecond.apply(*tensors, *tangent, ctx.how, inputs)
         return (*(found if inputs else (None, *found)), *[None] * 6)
 
     @staticmethod
-    def jvp(ctx: Any, *along: Tensor | None) -> tuple[Tensor, ...]:
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
         x, w, gamma, _, *seen = tensors = ctx.saved_tensors
-        x_along, w_along, gamma_along, dy_along = along[:4]
+        x_tangent, w_tangent, gamma_tangent, dy_tangent = tangents[:4]
         # Linear in dy; and the matrix of second derivatives is symmetric.
-        direction = _direction(x_along, w, w_along, gamma, gamma_along, None)
-        *change, _ = _BlockSecond.apply(*tensors, *direction, ctx.how, ctx.inputs)
+        tangent = _tangent(x_tangent, w, w_tangent, gamma, gamma_tangent, None)
+        *change, _ = _BlockSecond.apply(*tensors, *tangent, ctx.how, ctx.inputs)
         change.append(torch.zeros_like(gamma))
-        if dy_along is None:
+        if dy_tangent is None:
             return tuple(change)
-        more = _BlockBackward.apply(x, w, gamma, dy_along, *seen, ctx.how, ctx.inputs)
+        more = _BlockBackward.apply(x, w, gamma, dy_tangent, *seen, ctx.how, ctx.inputs)
         return tuple(a + b for a, b in zip(change, more, strict=True))
 
     @staticmethod
@@ -196,9 +196,9 @@ class _BlockSecond(Operation):
         if wide:
             wide_vx = None if wide_vx is None else _wide_images(wide_vx)
             wide_vw = _wide_weights(wide_vw)
-        along = wide_vx, wide_vw, vectors(a), vectors(b)
+        tangent = wide_vx, wide_vw, vectors(a), vectors(b)
         to_x, to_w, to_gamma, to_dy = kernels.block_second(
-            wide_x, wide_w, vectors(gamma), seen, images(dy), along, how, inputs
+            wide_x, wide_w, vectors(gamma), seen, images(dy), tangent, how, inputs
         )
         if wide:
             to_x, to_w = _cut(to_x, to_w, channels)
@@ -244,7 +244,7 @@ def _widened(x: Tensor, w: Tensor, seen: Seen, how: How) -> tuple[Tensor, Tensor
     return x, w, (kernels.conv_forward(x, w, how[0], how[1]), mean, rstd, argmax)
 
 
-def _direction(
+def _tangent(
     vx: Tensor | None,
     w: Tensor,
     vw: Tensor | None,

@@ -56,12 +56,12 @@ class _Conv(Operation):
         return dx, dw, None, None
 
     @staticmethod
-    def jvp(ctx: Any, x_along: Tensor | None, w_along: Tensor | None, *_: None) -> Tensor:
+    def jvp(ctx: Any, x_tangent: Tensor | None, w_tangent: Tensor | None, *_: None) -> Tensor:
         x, w = ctx.saved_tensors
         how = ctx.stride, ctx.padding
         return _sum(
-            None if x_along is None else _Conv.apply(x_along, w, *how),
-            None if w_along is None else _Conv.apply(x, w_along, *how),
+            None if x_tangent is None else _Conv.apply(x_tangent, w, *how),
+            None if w_tangent is None else _Conv.apply(x, w_tangent, *how),
         )
 
     @staticmethod
@@ -102,12 +102,12 @@ class _ConvInputs(Operation):
         return to_dy, to_w, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, dy_along: Tensor | None, w_along: Tensor | None, *_: None) -> Tensor:
+    def jvp(ctx: Any, dy_tangent: Tensor | None, w_tangent: Tensor | None, *_: None) -> Tensor:
         dy, w = ctx.saved_tensors
         how = ctx.size, ctx.stride, ctx.padding
         return _sum(
-            None if dy_along is None else _ConvInputs.apply(dy_along, w, *how),
-            None if w_along is None else _ConvInputs.apply(dy, w_along, *how),
+            None if dy_tangent is None else _ConvInputs.apply(dy_tangent, w, *how),
+            None if w_tangent is None else _ConvInputs.apply(dy, w_tangent, *how),
         )
 
     @staticmethod
@@ -143,12 +143,12 @@ class _ConvWeights(Operation):
         return to_x, to_dy, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, x_along: Tensor | None, dy_along: Tensor | None, *_: None) -> Tensor:
+    def jvp(ctx: Any, x_tangent: Tensor | None, dy_tangent: Tensor | None, *_: None) -> Tensor:
         x, dy = ctx.saved_tensors
         how = ctx.kernel, ctx.stride, ctx.padding
         return _sum(
-            None if x_along is None else _ConvWeights.apply(x_along, dy, *how),
-            None if dy_along is None else _ConvWeights.apply(x, dy_along, *how),
+            None if x_tangent is None else _ConvWeights.apply(x_tangent, dy, *how),
+            None if dy_tangent is None else _ConvWeights.apply(x, dy_tangent, *how),
         )
 
     @staticmethod

@@ -87,12 +87,20 @@ class _Norm(Operation):
 
     @staticmethod
     def jvp(
-        ctx: Any, x_along: Tensor, gamma_along: Tensor | None, beta_along: Tensor | None, *_: None
+        ctx: Any,
+        x_tangent: Tensor,
+        gamma_tangent: Tensor | None,
+        beta_tangent: Tensor | None,
+        *_: None,
     ) -> tuple[Tensor, None, None, None]:
         x, gamma, mean, rstd, argmax = ctx.saved_tensors
         nothing = torch.zeros_like(argmax, dtype=x.dtype)
-        along = or_zeros(x_along, x), or_zeros(gamma_along, gamma), or_zeros(beta_along, gamma)
-        change = _NormSecond.apply(x, gamma, nothing, mean, rstd, argmax, *along, ctx.pool)[2]
+        tangent = (
+            or_zeros(x_tangent, x),
+            or_zeros(gamma_tangent, gamma),
+            or_zeros(beta_tangent, gamma),
+        )
+        change = _NormSecond.apply(x, gamma, nothing, mean, rstd, argmax, *tangent, ctx.pool)[2]
         return change, None, None, None
 
     @staticmethod
@@ -141,18 +149,18 @@ class _NormBackward(Operation):
     @staticmethod
     def jvp(
         ctx: Any,
-        x_along: Tensor | None,
-        gamma_along: Tensor | None,
-        dy_along: Tensor | None,
+        x_tangent: Tensor | None,
+        gamma_tangent: Tensor | None,
+        dy_tangent: Tensor | None,
         *_: None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         x, gamma, dy, *seen = ctx.saved_tensors
         # Linear in dy; and the matrix of second derivatives is symmetric.
-        along = or_zeros(x_along, x), or_zeros(gamma_along, gamma), torch.zeros_like(gamma)
-        dx, dgamma, _ = _NormSecond.apply(x, gamma, dy, *seen, *along, ctx.pool)
-        if dy_along is None:
+        tangent = or_zeros(x_tangent, x), or_zeros(gamma_tangent, gamma), torch.zeros_like(gamma)
+        dx, dgamma, _ = _NormSecond.apply(x, gamma, dy, *seen, *tangent, ctx.pool)
+        if dy_tangent is None:
             return dx, dgamma, torch.zeros_like(gamma)
-        parts = _NormBackward.apply(x, gamma, dy_along, *seen, ctx.pool)
+        parts = _NormBackward.apply(x, gamma, dy_tangent, *seen, ctx.pool)
         return dx + parts[0], dgamma + parts[1], parts[2]
 
     @staticmethod

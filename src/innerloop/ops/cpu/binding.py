@@ -117,13 +117,15 @@ def norm_second(
     rstd: Tensor,
     argmax: Tensor,
     dy: Tensor,
-    along: tuple[Tensor, Tensor, Tensor],
+    tangent: tuple[Tensor, Tensor, Tensor],
     pool: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients with respect to `x`, `gamma`, `dy` of the scalar product of what
-    `norm_backward` returns with `along`."""
+    `norm_backward` returns with `tangent`."""
     out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(dy)
-    _call("norm_second", _norm(x.shape, pool=pool), x, gamma, mean, rstd, argmax, dy, *along, *out)
+    _call(
+        "norm_second", _norm(x.shape, pool=pool), x, gamma, mean, rstd, argmax, dy, *tangent, *out
+    )
     return out
 
 
@@ -184,15 +186,15 @@ def block_second(
     gamma: Tensor,
     seen: tuple[Tensor, Tensor, Tensor, Tensor],
     dy: Tensor,
-    along: tuple[Tensor | None, Tensor, Tensor, Tensor],
+    tangent: tuple[Tensor | None, Tensor, Tensor, Tensor],
     how: How,
     inputs: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     """The gradients with respect to `x` (if `inputs`), `w`, `gamma`, `dy` of the scalar product of
-    what `block_backward` returns with `along`, whose first part None is zero."""
+    what `block_backward` returns with `tangent`, whose first part None is zero."""
     conv, norm, _ = _block(x, w, how)
     to_x = torch.empty_like(x) if inputs else None
     to_w = w.new_empty(x.shape[0], *w.shape[1:])
     out = to_x, to_w, torch.empty_like(gamma), torch.empty_like(dy)
-    _call("block_second", conv, norm, x, w, gamma, *seen, dy, *along, *out)
+    _call("block_second", conv, norm, x, w, gamma, *seen, dy, *tangent, *out)
     return out

@@ -181,10 +181,10 @@ def norm_second(
     rstd: Tensor,
     argmax: Tensor,
     dy: Tensor,
-    along: tuple[Tensor, Tensor, Tensor],
+    tangent: tuple[Tensor, Tensor, Tensor],
     pool: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _norm_second(x, gamma, mean, rstd, argmax, dy, along, pool)[:3]
+    return _norm_second(x, gamma, mean, rstd, argmax, dy, tangent, pool)[:3]
 
 
 def _norm_second(
@@ -194,13 +194,13 @@ def _norm_second(
     rstd: Tensor,
     argmax: Tensor,
     dy: Tensor,
-    along: tuple[Tensor, Tensor, Tensor],
+    tangent: tuple[Tensor, Tensor, Tensor],
     pool: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Also what `norm_backward` has for the inputs, which is nearly done on the way."""
     if tiles := _triton(x):
-        return tiles.norm_second(x, gamma, mean, rstd, argmax, dy, along, pool)
-    v, a, b = along
+        return tiles.norm_second(x, gamma, mean, rstd, argmax, dy, tangent, pool)
+    v, a, b = tangent
     g, x_hat = _to_pixels(dy, argmax, pool, x), (x - _each(mean)) * _each(rstd)
     mg, mv, mgx, mvx, mvg = (t.mean(_PIXELS) for t in (g, v, g * x_hat, v * x_hat, v * g))
     q = mvg - mv * mg - mvx * mgx
@@ -291,14 +291,14 @@ def block_second(
     gamma: Tensor,
     seen: tuple[Tensor, Tensor, Tensor, Tensor],
     dy: Tensor,
-    along: tuple[Tensor | None, Tensor, Tensor, Tensor],
+    tangent: tuple[Tensor | None, Tensor, Tensor, Tensor],
     how: tuple[int, int, bool, bool],
     inputs: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     stride, padding, pool, _ = how
     kernel, size = (w.shape[1], w.shape[2]), (x.shape[2], x.shape[3])
     z, mean, rstd, argmax = seen
-    vx, vw, a, b = along
+    vx, vw, a, b = tangent
     of_x, of_vx = _patches(x, kernel, stride, padding), None
     v = _outputs(of_x, vw)
     if vx is not None:

@@ -84,10 +84,10 @@ def norm_second(
     rstd: Tensor,
     argmax: Tensor,
     dy: Tensor,
-    along: tuple[Tensor, Tensor, Tensor],
+    tangent: tuple[Tensor, Tensor, Tensor],
     pool: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    v, a, b = along
+    v, a, b = tangent
     to_x, to_gamma, to_dy = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(dy)
     dx = torch.empty_like(x)
     shape = _Shape(x, dy)
