@@ -24,7 +24,6 @@ from innerloop.ops.autograd.layout import (
     images,
     images_back,
     or_zeros,
-    over_tasks,
     vectors,
     vectors_back,
     weights,
@@ -55,6 +54,8 @@ def fused_block(
 
 class _Block(Operation):
     """The output; and what `kernels.block_forward` keeps for the derivatives, see norm.py."""
+
+    axes = 4, 4, 1, 1
 
     @staticmethod
     def forward(
@@ -97,13 +98,11 @@ class _Block(Operation):
         change = _BlockSecond.apply(x, w, gamma, nothing, *seen, *tangent, ctx.how, False)[-1]
         return change, None, None, None, None
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> Any:
-        return over_tasks(_Block, info, in_dims, (4, 4, 1, 1), arguments)
-
 
 class _BlockBackward(Operation):
     """The derivatives for inputs (if `inputs`), weights, gamma and beta, from that of y."""
+
+    axes = 4, 4, 1, 4, 4, 1, 1, 4
 
     @staticmethod
     def forward(
@@ -162,13 +161,11 @@ class _BlockBackward(Operation):
         more = _BlockBackward.apply(x, w, gamma, dy_tangent, *seen, ctx.how, ctx.inputs)
         return tuple(a + b for a, b in zip(change, more, strict=True))
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> Any:
-        return over_tasks(_BlockBackward, info, in_dims, (4, 4, 1, 4, 4, 1, 1, 4), arguments)
-
 
 class _BlockSecond(Operation):
     """The derivative of `_BlockBackward`, for inputs (if `inputs`), weights, gamma and dy."""
+
+    axes = 4, 4, 1, 4, 4, 1, 1, 4, 4, 1, 1, 4
 
     @staticmethod
     def forward(
@@ -215,12 +212,6 @@ class _BlockSecond(Operation):
             "there is no third derivative of the compiled blocks: "
             "set INNERLOOP_KERNELS=0 in the environment"
         )
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> Any:
-        dims: tuple[int, ...] = (4, 4, 1, 4, 4, 1, 1, 4, 4, 1, 1)
-        dims += () if arguments[len(dims)] is None else (4,)
-        return over_tasks(_BlockSecond, info, in_dims, dims, arguments)
 
 
 def _wide_images(x: Tensor) -> Tensor:

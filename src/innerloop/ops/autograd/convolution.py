@@ -12,7 +12,6 @@ from innerloop.ops.autograd.layout import (
     Operation,
     images,
     images_back,
-    over_tasks,
     weights,
     weights_back,
 )
@@ -23,15 +22,21 @@ def conv2d(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     return _Conv.apply(x, weight, stride, padding)
 
 
-def sharing_weights(function: Any, info: Any, in_dims: tuple, x: Tensor, w: Tensor, *rest: Any):
-    """The rule for vmap where tasks may share weights: they are then one long batch."""
-    if in_dims[1] is None and x.ndim == 5 and w.ndim == 4:
-        merged = function.apply(x.movedim(in_dims[0], 0).flatten(0, 1), w, *rest)
-        return merged.unflatten(0, (info.batch_size, -1)), 0
-    return over_tasks(function, info, in_dims, (4, 4), (x, w, *rest))
+class _WithWeights(Operation):
+    """Where tasks share weights, the rule for vmap makes one long batch of them."""
+
+    axes = 4, 4
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple, *arguments: Any) -> tuple[Any, Any]:
+        x, w, *rest = arguments
+        if in_dims[1] is None and x.ndim == 5 and w.ndim == 4:
+            merged = cls.apply(x.movedim(in_dims[0], 0).flatten(0, 1), w, *rest)
+            return merged.unflatten(0, (info.batch_size, -1)), 0
+        return super().vmap(info, in_dims, *arguments)
 
 
-class _Conv(Operation):
+class _Conv(_WithWeights):
     """Inputs and weights to outputs."""
 
     @staticmethod
@@ -64,12 +69,8 @@ class _Conv(Operation):
             None if w_tangent is None else _Conv.apply(x, w_tangent, *how),
         )
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, x: Tensor, w: Tensor, stride: int, padding: int) -> Any:
-        return sharing_weights(_Conv, info, in_dims, x, w, stride, padding)
 
-
-class _ConvInputs(Operation):
+class _ConvInputs(_WithWeights):
     """The derivative with respect to the inputs, from that of the outputs and the weights."""
 
     @staticmethod
@@ -110,13 +111,11 @@ class _ConvInputs(Operation):
             None if w_tangent is None else _ConvInputs.apply(dy, w_tangent, *how),
         )
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, dy: Tensor, w: Tensor, *rest: Any) -> Any:
-        return sharing_weights(_ConvInputs, info, in_dims, dy, w, *rest)
-
 
 class _ConvWeights(Operation):
     """The derivative with respect to the weights, from the inputs and that of the outputs."""
+
+    axes = 4, 4
 
     @staticmethod
     def forward(
@@ -150,10 +149,6 @@ class _ConvWeights(Operation):
             None if x_tangent is None else _ConvWeights.apply(x_tangent, dy, *how),
             None if dy_tangent is None else _ConvWeights.apply(x, dy_tangent, *how),
         )
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, x: Tensor, dy: Tensor, *rest: Any) -> Any:
-        return over_tasks(_ConvWeights, info, in_dims, (4, 4), (x, dy, *rest))
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, autograd
@@ -50,47 +50,22 @@ def with_tasks(t: Tensor, dims: int) -> Tensor:
     return t if t.ndim > dims else t[None]
 
 
-def over_tasks(function: Any, info: Any, in_dims: tuple, dims: tuple[int, ...], arguments: tuple):
-    """The rule for vmap: the new axis becomes the task axis, or is merged with it.
-
-    Args:
-        function: an operation of this package.
-        info, in_dims: from vmap.
-        dims: of the leading arguments, which are tensors, how many axes one task has.
-        arguments: of the operation.
-    """
-    size = info.batch_size
-    tensors = [
-        t.expand(size, *t.shape) if dim is None else t.movedim(dim, 0)
-        for t, dim in zip(arguments, in_dims[: len(dims)], strict=False)
-    ]
-    nested = any(t.ndim == d + 2 for t, d in zip(tensors, dims, strict=True))
-    if nested:
-        inner = next(t.shape[1] for t, d in zip(tensors, dims, strict=True) if t.ndim == d + 2)
-        tensors = [
-            (t if t.ndim == d + 2 else t[:, None].expand(size, inner, *t.shape[1:])).flatten(0, 1)
-            for t, d in zip(tensors, dims, strict=True)
-        ]
-    out = function.apply(*tensors, *arguments[len(dims) :])
-    if nested:
-        one = isinstance(out, Tensor)
-        parts = [t.unflatten(0, (size, inner)) for t in ([out] if one else out)]
-        out = parts[0] if one else tuple(parts)
-    return out, 0 if isinstance(out, Tensor) else (0,) * len(out)
-
-
 class Operation(autograd.Function):
-    """A function of tensors, no argument of which has a default.
+    """A function of tensors, no argument of which has a default, with a rule for vmap.
 
     At every call PyTorch looks for defaults, which takes as long as a small kernel.  Plain autograd
     here goes past that, to where PyTorch's `apply` comes to in the end.
     """
 
+    # The leading arguments are tensors or None: how many axes one task's have.
+    axes: ClassVar[tuple[int, ...]]
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        # Under transforms it still looks, but at what is written down.
-        forward: Any = cls.forward
-        forward.__signature__ = inspect.signature(forward)
+        if "forward" in vars(cls):
+            # Under transforms it still looks, but at what is written down.
+            forward: Any = cls.forward
+            forward.__signature__ = inspect.signature(forward)
 
     @classmethod
     def apply(cls, *arguments: Any) -> Any:
@@ -98,6 +73,36 @@ class Operation(autograd.Function):
             return super().apply(*arguments)
         beyond: Any = super(autograd.Function, cls)
         return beyond.apply(*_unwrapped(arguments))
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple, *arguments: Any) -> tuple[Any, Any]:
+        """The new axis becomes the task axis, or is merged with it; results have it first."""
+        size, axes = info.batch_size, cls.axes
+        tensors = [
+            t if t is None else t.expand(size, *t.shape) if dim is None else t.movedim(dim, 0)
+            for t, dim in zip(arguments[: len(axes)], in_dims[: len(axes)], strict=True)
+        ]
+        within = [
+            t.shape[1]
+            for t, n in zip(tensors, axes, strict=True)
+            if t is not None and t.ndim == n + 2
+        ]
+        if within:
+            tasks = size, within[0]
+            tensors = [
+                t if t is None else _each(t, n, tasks).flatten(0, 1)
+                for t, n in zip(tensors, axes, strict=True)
+            ]
+        out = cls.apply(*tensors, *arguments[len(axes) :])
+        one = isinstance(out, Tensor)
+        if within:
+            out = out.unflatten(0, tasks) if one else tuple(t.unflatten(0, tasks) for t in out)
+        return out, 0 if one else (0,) * len(out)
+
+
+def _each(t: Tensor, axes: int, tasks: tuple[int, int]) -> Tensor:
+    """`[T, ...]` for all `tasks` where it has not both axes of these yet."""
+    return t if t.ndim == axes + 2 else t[:, None].expand(*tasks, *t.shape[1:])
 
 
 # Not public; a PyTorch without them gets the longer way.

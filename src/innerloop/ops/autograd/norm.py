@@ -31,7 +31,6 @@ from innerloop.ops.autograd.layout import (
     images,
     images_back,
     or_zeros,
-    over_tasks,
     vectors,
     vectors_back,
 )
@@ -53,6 +52,8 @@ def batch_norm(
 
 class _Norm(Operation):
     """Outputs; and mean, rstd, and argmax, which pixels were chosen."""
+
+    axes = 4, 1, 1
 
     @staticmethod
     def forward(
@@ -103,10 +104,6 @@ class _Norm(Operation):
         change = _NormSecond.apply(x, gamma, nothing, mean, rstd, argmax, *tangent, ctx.pool)[2]
         return change, None, None, None
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> Any:
-        return over_tasks(_Norm, info, in_dims, (4, 1, 1), arguments)
-
 
 class _NormBackward(Operation):
     """The derivatives with respect to inputs, weight and bias, from that of the outputs.
@@ -114,6 +111,8 @@ class _NormBackward(Operation):
     Mean, standard deviation and argmax are given to save work; that they depend on the inputs is
     part of the derivative all the same.
     """
+
+    axes = 4, 1, 4, 1, 1, 4
 
     @staticmethod
     def forward(
@@ -163,13 +162,11 @@ class _NormBackward(Operation):
         parts = _NormBackward.apply(x, gamma, dy_tangent, *seen, ctx.pool)
         return dx + parts[0], dgamma + parts[1], parts[2]
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> Any:
-        return over_tasks(_NormBackward, info, in_dims, (4, 1, 4, 1, 1, 4), arguments)
-
 
 class _NormSecond(Operation):
     """The derivative of `_NormBackward`, for inputs, weight and `dy`; itself without one."""
+
+    axes = 4, 1, 4, 1, 1, 4, 4, 1, 1
 
     @staticmethod
     def forward(
@@ -206,8 +203,3 @@ class _NormSecond(Operation):
             "there is no third derivative of the compiled batch norm: "
             "set INNERLOOP_KERNELS=0 in the environment"
         )
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> Any:
-        dims = (4, 1, 4, 1, 1, 4, 4, 1, 1)
-        return over_tasks(_NormSecond, info, in_dims, dims, arguments)
