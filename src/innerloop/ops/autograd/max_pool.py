@@ -7,13 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from innerloop.ops.autograd.layout import Operation
+
 _pool = torch.ops.aten.max_pool2d_with_indices
 _unpool = torch.ops.aten.max_pool2d_with_indices_backward
 _WINDOW = [2, 2]
 
 
 def max_pool_2x2(x: Tensor) -> Tensor:
-    """2 x 2 max-pooling with stride 2: `[B, C, H, W]` to `[B, C, H//2, W//2]`.
+    """2 x 2 max-pooling with stride 2: `[..., B, C, H, W]` to `[..., B, C, H//2, W//2]`.
 
     The numbers are those of `torch.nn.functional.max_pool2d`.  Under `vmap`,
     PyTorch moves the task axis around its pooling, and falls back to a loop over
@@ -23,21 +25,26 @@ def max_pool_2x2(x: Tensor) -> Tensor:
     return _MaxPool.apply(x)[0]
 
 
-class _MaxPool(torch.autograd.Function):
+class _MaxPool(Operation):
     """Values of the maxima and where they are; its derivative is `_Scatter`."""
+
+    axes = (4,)
 
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        shape = x.shape[:-3]
+        # Tasks are further rows of the batch.
+        x = x.flatten(0, -4)
         if x.is_contiguous() and x.device.type == "cpu":
             # PyTorch's kernel is eight times faster with channels innermost.
             x = x.contiguous(memory_format=torch.channels_last)
+            values, argmax = (t.contiguous() for t in _pool(x, _WINDOW, _WINDOW))
+        else:
             values, argmax = _pool(x, _WINDOW, _WINDOW)
-            return values.contiguous(), argmax.contiguous()
-        values, argmax = _pool(x, _WINDOW, _WINDOW)
-        return values, argmax
+        return values.unflatten(0, shape), argmax.unflatten(0, shape)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
         argmax = output[1]
         ctx.mark_non_differentiable(argmax)
         ctx.save_for_backward(argmax)
@@ -52,19 +59,16 @@ class _MaxPool(torch.autograd.Function):
     def jvp(ctx: Any, tangent: Tensor) -> tuple[Tensor, None]:
         return _pick(tangent, ctx.saved_tensors[0]), None
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[tuple[Tensor, Tensor], Any]:
-        x = x.movedim(in_dims[0], 0)
-        values, argmax = _MaxPool.apply(x.flatten(0, 1))
-        tasks = (info.batch_size, -1)
-        return (values.unflatten(0, tasks), argmax.unflatten(0, tasks)), (0, 0)
 
-
-class _Scatter(torch.autograd.Function):
+class _Scatter(Operation):
     """Put each entry of `[B, C, h, w]` at its place in zeros of `[B, C, H, W]`."""
+
+    axes = 4, 4
 
     @staticmethod
     def forward(gradient: Tensor, argmax: Tensor, height: int, width: int) -> Tensor:
+        shape = gradient.shape[:-3]
+        gradient, argmax = gradient.flatten(0, -4), argmax.flatten(0, -4)
         # Shape and memory layout of this one count, not its values.
         channels_last = gradient.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -74,10 +78,11 @@ class _Scatter(torch.autograd.Function):
             device=gradient.device,
             memory_format=layout,
         )
-        return _unpool(gradient, x, _WINDOW, _WINDOW, [0, 0], [1, 1], False, argmax)
+        x = _unpool(gradient, x, _WINDOW, _WINDOW, [0, 0], [1, 1], False, argmax)
+        return x.unflatten(0, shape)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, int], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
         ctx.save_for_forward(inputs[1])
         ctx.height, ctx.width = inputs[2:]
@@ -89,17 +94,6 @@ class _Scatter(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         return _Scatter.apply(tangent, ctx.saved_tensors[0], ctx.height, ctx.width)
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple, gradient: Tensor, argmax: Tensor, height: int, width: int
-    ) -> tuple[Tensor, int]:
-        parts = [
-            t.expand(info.batch_size, *t.shape) if dim is None else t.movedim(dim, 0)
-            for t, dim in zip((gradient, argmax), in_dims[:2], strict=True)
-        ]
-        merged = _Scatter.apply(*(p.flatten(0, 1) for p in parts), height, width)
-        return merged.unflatten(0, (info.batch_size, -1)), 0
 
 
 def _pick(x: Tensor, argmax: Tensor) -> Tensor:
