@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.ops import kernels
@@ -28,6 +27,8 @@ from innerloop.ops.autograd.layout import (
     vectors_back,
     weights,
     weights_back,
+    wide_images,
+    wide_weights,
 )
 from innerloop.ops.kernels import How
 
@@ -117,18 +118,11 @@ class _BlockBackward(Operation):
         how: How,
         inputs: bool,
     ) -> tuple[Tensor, ...]:
-        seen = images(z), vectors(mean), vectors(rstd), images(argmax)
-        arrays = images(x), weights(w), seen
-        channels = x.shape[-3]
-        wide = inputs and channels % kernels.LANES
-        wide_x, wide_w, seen = _widened(*arrays, how) if wide else arrays
+        packed_x, packed_w, seen = _packed(x, w, z, mean, rstd, argmax, how, inputs)
         dx, dw, dgamma, dbeta = kernels.block_backward(
-            wide_x, wide_w, vectors(gamma), seen, images(dy), how, inputs
+            packed_x, packed_w, vectors(gamma), seen, images(dy), how, inputs
         )
-        if wide:
-            dx, dw = _cut(dx, dw, channels)
-        out = weights_back(dw, x.ndim == 5), vectors_back(dgamma, gamma), vectors_back(dbeta, gamma)
-        return out if dx is None else (images_back(dx, x), *out)
+        return *_unpacked(dx, dw, x), vectors_back(dgamma, gamma), vectors_back(dbeta, gamma)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -184,23 +178,16 @@ class _BlockSecond(Operation):
         how: How,
         inputs: bool,
     ) -> tuple[Tensor, ...]:
-        seen = images(z), vectors(mean), vectors(rstd), images(argmax)
-        arrays = images(x), weights(w), seen
-        wide_vx, wide_vw = None if vx is None else images(vx), weights(vw, once=False)
-        channels = x.shape[-3]
-        wide = inputs and channels % kernels.LANES
-        wide_x, wide_w, seen = _widened(*arrays, how) if wide else arrays
-        if wide:
-            wide_vx = None if wide_vx is None else _wide_images(wide_vx)
-            wide_vw = _wide_weights(wide_vw)
-        tangent = wide_vx, wide_vw, vectors(a), vectors(b)
+        packed_x, packed_w, seen = _packed(x, w, z, mean, rstd, argmax, how, inputs)
+        packed_vx, packed_vw = None if vx is None else images(vx), weights(vw, once=False)
+        if packed_x.shape[-1] != packed_vw.shape[-2]:
+            packed_vx = None if packed_vx is None else wide_images(packed_vx)
+            packed_vw = wide_weights(packed_vw)
+        tangent = packed_vx, packed_vw, vectors(a), vectors(b)
         to_x, to_w, to_gamma, to_dy = kernels.block_second(
-            wide_x, wide_w, vectors(gamma), seen, images(dy), tangent, how, inputs
+            packed_x, packed_w, vectors(gamma), seen, images(dy), tangent, how, inputs
         )
-        if wide:
-            to_x, to_w = _cut(to_x, to_w, channels)
-        out = weights_back(to_w, x.ndim == 5), vectors_back(to_gamma, gamma), images_back(to_dy, dy)
-        return out if to_x is None else (images_back(to_x, x), *out)
+        return *_unpacked(to_x, to_w, x), vectors_back(to_gamma, gamma), images_back(to_dy, dy)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -214,25 +201,39 @@ class _BlockSecond(Operation):
         )
 
 
-def _wide_images(x: Tensor) -> Tensor:
-    """Images with channels of zeros, up to as many as a kernel takes whose output they are."""
-    return F.pad(x, (0, -x.shape[-1] % kernels.LANES))
+def _packed(
+    x: Tensor,
+    w: Tensor,
+    z: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    argmax: Tensor,
+    how: How,
+    inputs: bool,
+) -> tuple[Tensor, Tensor, Seen]:
+    """What the kernels take: inputs, weights, and what `kernels.block_forward` has kept.
+
+    Where the derivative for pictures is wanted (`inputs`), which hardly ever happens, they have
+    channels of zeros besides, and the convolution's output is there as a whole.
+    """
+    x, w = images(x), weights(w)
+    wide = inputs and x.shape[-1] % kernels.LANES
+    if wide:
+        x, w = wide_images(x), wide_weights(w)
+    kept = kernels.conv_forward(x, w, how[0], how[1]) if wide else images(z)
+    return x, w, (kept, vectors(mean), vectors(rstd), images(argmax))
 
 
-def _wide_weights(w: Tensor) -> Tensor:
-    return F.pad(w, (0, 0, 0, -w.shape[-2] % kernels.LANES))
-
-
-def _cut(x: Tensor, w: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Without the channels of zeros."""
-    return x[..., :channels].contiguous(), w[..., :channels, :].contiguous()
-
-
-def _widened(x: Tensor, w: Tensor, seen: Seen, how: How) -> tuple[Tensor, Tensor, Seen]:
-    """For derivatives with respect to pictures, which are hardly ever asked for."""
-    x, w = _wide_images(x), _wide_weights(w)
-    _, mean, rstd, argmax = seen
-    return x, w, (kernels.conv_forward(x, w, how[0], how[1]), mean, rstd, argmax)
+def _unpacked(dx: Tensor | None, dw: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+    """The derivatives for inputs `x` (where there is one) and weights, in PyTorch's order."""
+    channels, tasks = x.shape[-3], x.ndim == 5
+    if dw.shape[-2] != channels:
+        dw = dw[..., :channels, :].contiguous()
+    if dx is None:
+        return (weights_back(dw, tasks),)
+    if dx.shape[-1] != channels:
+        dx = dx[..., :channels].contiguous()
+    return images_back(dx, x), weights_back(dw, tasks)
 
 
 def _tangent(

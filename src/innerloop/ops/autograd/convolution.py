@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.ops import kernels
@@ -14,6 +13,7 @@ from innerloop.ops.autograd.layout import (
     images_back,
     weights,
     weights_back,
+    wide_weights,
 )
 
 
@@ -76,13 +76,13 @@ class _ConvInputs(_WithWeights):
     @staticmethod
     def forward(dy: Tensor, w: Tensor, size: tuple[int, int], stride: int, padding: int) -> Tensor:
         inputs = w.shape[-3]
+        packed_w = weights(w)
         if inputs % kernels.LANES:
             # Hardly ever asked for: images are not learnt.
-            pad = (0, 0, 0, 0, 0, -inputs % kernels.LANES)
-            padded = F.pad(w, pad)
-            dx = kernels.conv_inputs(images(dy), weights(padded), size, stride, padding)
-            return images_back(dx[..., :inputs].contiguous(), dy)
-        dx = kernels.conv_inputs(images(dy), weights(w), size, stride, padding)
+            dx = kernels.conv_inputs(images(dy), wide_weights(packed_w), size, stride, padding)
+            dx = dx[..., :inputs].contiguous()
+        else:
+            dx = kernels.conv_inputs(images(dy), packed_w, size, stride, padding)
         return images_back(dx, dy)
 
     @staticmethod

@@ -6,7 +6,10 @@ import inspect
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, autograd
+
+from innerloop.ops.cpu.library import LANES
 
 
 def arranged(weight: Tensor) -> Tensor:
@@ -44,6 +47,19 @@ def vectors(v: Tensor) -> Tensor:
 
 def vectors_back(v: Tensor, like: Tensor) -> Tensor:
     return v if like.ndim == 2 else v[0]
+
+
+# A kernel whose output are images makes a multiple of LANES channels.
+
+
+def wide_images(x: Tensor) -> Tensor:
+    """Images in the kernels' order, with channels of zeros besides."""
+    return F.pad(x, (0, -x.shape[-1] % LANES))
+
+
+def wide_weights(w: Tensor) -> Tensor:
+    """Weights in the kernels' order, for images with channels of zeros besides."""
+    return F.pad(w, (0, 0, 0, -w.shape[-2] % LANES))
 
 
 def with_tasks(t: Tensor, dims: int) -> Tensor:
