@@ -2,17 +2,37 @@
 #pragma once
 #include <stdlib.h>
 
+/* What the memory is for; while a function needs its own, what it calls has other purposes. */
+enum {
+    PADDED,       /* images with a border of zeros */
+    TRANSPOSED,   /* weights */
+    GATHERED,     /* pixels that an entry of a kernel reaches */
+    SCATTERED,    /* gradients of images with a border */
+    STATISTICS,   /* mean and squared deviations of channels */
+    COEFFICIENTS, /* of channels, what their pixels are multiplied by */
+    SECOND_SUMS,  /* of norm_second */
+    Z,            /* of a block: of some images, the output of its convolution, */
+    DZ,           /* its gradient, */
+    TO_Z,         /* the result for it, */
+    TO_DZ,        /* and the result for its gradient, of all images */
+    DVECTORS,     /* of a block: the gradients of gamma and beta */
+    PLANS,        /* what is in the episodes of a meta-batch */
+    DRAWS,        /* random numbers of an episode, and what is made of them */
+    TURNED,       /* an image */
+    PURPOSES
+};
+
 /* Memory of one thread, kept from call to call. */
-static void *workspace(int slot, size_t bytes)
+static void *workspace(int purpose, size_t bytes)
 {
-    static __thread void *memory[9];
-    static __thread size_t sizes[9];
-    if (sizes[slot] < bytes) {
-        free(memory[slot]);
-        sizes[slot] = (bytes + 4095) / 4096 * 4096;
-        memory[slot] = aligned_alloc(64, sizes[slot]);
-        if (!memory[slot])
+    static __thread void *memory[PURPOSES];
+    static __thread size_t sizes[PURPOSES];
+    if (sizes[purpose] < bytes) {
+        free(memory[purpose]);
+        sizes[purpose] = (bytes + 4095) / 4096 * 4096;
+        memory[purpose] = aligned_alloc(64, sizes[purpose]);
+        if (!memory[purpose])
             abort();
     }
-    return memory[slot];
+    return memory[purpose];
 }
