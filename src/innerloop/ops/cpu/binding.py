@@ -20,14 +20,18 @@ How = tuple[int, int, bool, bool]
 
 
 def _call(name: str, *arguments: ctypes.Structure | Tensor | None) -> None:
-    loaded = library.load()
-    assert loaded is not None
+    """The function of this name for the type of the first tensor.
+
+    Raises:
+        MemoryError: there is none left; what the function has written means nothing.
+    """
     dtype = next(a.dtype for a in arguments if isinstance(a, Tensor))
-    getattr(loaded, f"{name}_{TYPES[dtype]}")(
+    library.call(
+        f"{name}_{TYPES[dtype]}",
         *(
             ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a and ctypes.byref(a)
             for a in arguments
-        )
+        ),
     )
 
 

@@ -66,8 +66,9 @@ class EpisodeSource:
         return out
 
     def _run(self, name: str, start: int, count: int, out: list[int]) -> None:
-        # Not through _call: PyTorch makes no tensor of a memory-mapped array that is read-only.
-        getattr(library.load(), name)(
+        # By addresses: PyTorch makes no tensor of a memory-mapped array that is read-only.
+        library.call(
+            name,
             ctypes.byref(self._source),
             ctypes.c_uint64(start),
             ctypes.c_long(count),

@@ -5,6 +5,9 @@
  * nothing is built, and PyTorch's operators do the work (see ops/kernels.py).
  * The code is in the .inc files, compiled once for each type of number; their macros mean
  * the same both times.
+ *
+ * What is exported returns 0; or 1 where memory has run out, and then nothing that it has
+ * written means anything.
  */
 #include <stdint.h>
 #include <string.h>

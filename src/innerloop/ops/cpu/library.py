@@ -7,6 +7,7 @@ import ctypes
 import functools
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,6 +32,16 @@ def load() -> ctypes.CDLL | None:
                 with contextlib.suppress(OSError):
                     return ctypes.CDLL(str(file))
     return None
+
+
+def call(function: str, *arguments: Any) -> None:
+    """Run an exported function of the library, which there is.
+
+    Raises:
+        MemoryError: there is none left; what the function has written means nothing.
+    """
+    if getattr(load(), function)(*arguments):
+        raise MemoryError(f"{function} of the compiled kernels needs more memory than there is")
 
 
 class Conv(ctypes.Structure):

@@ -4,6 +4,8 @@
 
 /* What the memory is for; while a function needs its own, what it calls has other purposes. */
 enum {
+    TABLES,       /* where things are in memory: make_tables, */
+    TAPS,         /* and make_taps */
     PADDED,       /* images with a border of zeros */
     TRANSPOSED,   /* weights */
     GATHERED,     /* pixels that an entry of a kernel reaches */
@@ -22,17 +24,33 @@ enum {
     PURPOSES
 };
 
-/* Memory of one thread, kept from call to call. */
+/* For tests: so many requests are granted, and then no more; all are where it is negative. */
+static int requests_left = -1;
+
+void set_requests_left(int requests) { requests_left = requests; }
+
+static int refused(void)
+{
+    int left = __atomic_load_n(&requests_left, __ATOMIC_RELAXED);
+    while (left > 0 && !__atomic_compare_exchange_n(&requests_left, &left, left - 1, 0,
+                                                    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ; /* another thread was first: `left` is what it has left */
+    return left == 0;
+}
+
+/* Memory of one thread, kept from call to call; NULL where there is none left. */
 static void *workspace(int purpose, size_t bytes)
 {
     static __thread void *memory[PURPOSES];
     static __thread size_t sizes[PURPOSES];
-    if (sizes[purpose] < bytes) {
+    if (refused())
+        return NULL;
+    if (sizes[purpose] < bytes || !memory[purpose]) {
         free(memory[purpose]);
-        sizes[purpose] = (bytes + 4095) / 4096 * 4096;
+        sizes[purpose] = bytes / 4096 * 4096 + 4096;
         memory[purpose] = aligned_alloc(64, sizes[purpose]);
         if (!memory[purpose])
-            abort();
+            sizes[purpose] = 0;
     }
     return memory[purpose];
 }

@@ -1,0 +1,116 @@
+"""What the compiled functions do when all is not well."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from innerloop import EpisodeSampler
+from innerloop.data.base import ImageClasses
+from innerloop.ops.cpu import binding, library
+from tests.ops.arrays import packed
+
+
+def block(inputs, size, stride, padding):
+    """A block and its derivatives."""
+    how = stride, padding, True, True
+    x = packed(3, 5, size, size, inputs, dtype=torch.float32)
+    w = packed(3, 3, 3, inputs, 64, dtype=torch.float32)
+    one, wanted = torch.ones(3, 64), inputs == 16
+    z, y, mean, rstd, argmax = binding.block_forward(x, w, one, one, 1e-5, how)
+    given = x, w, one, (z, mean, rstd, argmax), y
+    first = binding.block_backward(*given, how, wanted)
+    tangent = x if wanted else None, w, one, one
+    return [y, *first, *binding.block_second(*given, tangent, how, wanted)]
+
+
+def parts():
+    """What a block is made of, by itself."""
+    x, w = packed(2, 3, 9, 9, 16, dtype=torch.float64), packed(2, 3, 3, 16, 32, dtype=torch.float64)
+    one = torch.ones(2, 32, dtype=torch.float64)
+    z = binding.conv_forward(x, w, 1, 1)
+    y, *seen = binding.norm_forward(z, one, one, 1e-5, True, True)
+    return [
+        *(z, y, *seen),
+        binding.conv_inputs(z, w, (9, 9), 1, 1),
+        binding.conv_weights(x, z, (3, 3), 1, 1),
+        *binding.norm_backward(z, one, *seen, y, True),
+        *binding.norm_second(z, one, *seen, y, (z, one, one), True),
+    ]
+
+
+def episodes():
+    data = ImageClasses.from_square(np.arange(4 * 3 * 36, dtype=np.uint8).reshape(4, 3, 1, 6, 6))
+    return EpisodeSampler(data, n_way=2, k_query=1, rotate=True).batch(0, 6)
+
+
+def runs_out(compiled, granted, function):
+    """Whether so many requests for memory do not suffice."""
+    compiled.set_requests_left(granted)
+    try:
+        function()
+    except MemoryError:
+        return True
+    finally:
+        compiled.set_requests_left(-1)
+    return False
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])  # tasks apart, and all tasks at once
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda: block(16, 30, 1, 1),
+        lambda: block(1, 30, 1, 1),  # its convolution is made anew
+        lambda: block(16, 7, 2, 2),  # mostly padding
+        parts,
+        episodes,
+    ],
+    ids=["block", "pictures", "padding", "parts", "episodes"],
+)
+def test_memory_that_runs_out_is_an_error(compiled, function, threads):
+    """Wherever it runs out; and once there is some again, all is as if nothing had been."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        expected = [t.clone() for t in function() if t is not None]
+        granted = 0
+        while runs_out(compiled, granted, function):
+            granted += 1 if granted < 50 else 17
+        assert granted > 2
+        found = [t for t in function() if t is not None]
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_system_can_refuse_memory():
+    if library.load() is None or sys.platform != "linux":
+        pytest.skip("no kernels whose memory could be limited")
+    code = """
+import resource, torch
+from innerloop.ops.cpu import binding
+torch.set_num_threads(1)
+x, w, one = torch.randn(1, 200, 28, 28, 1), torch.randn(1, 3, 3, 1, 64), torch.ones(1, 64)
+how = 1, 1, True, True
+z, y, *seen = binding.block_forward(x, w, one, one, 1e-5, how)
+def second():
+    return binding.block_second(x, w, one, (z, *seen), y, (None, w, one, one), how, False)
+pages = int(open("/proc/self/statm").read().split()[0])
+before = resource.getrlimit(resource.RLIMIT_AS)
+# Of 40 MB for the output of the convolution there are 25.
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 25_000_000, before[1]))
+try:
+    second()
+except MemoryError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_AS, before)
+print(all(t.isfinite().all() for t in second() if t is not None))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        "block_second_float32 of the compiled kernels needs more memory than there is",
+        "True",
+    ], done.stderr
