@@ -1,14 +1,21 @@
 """Which library is loaded."""
 
+import ctypes
+import functools
 import platform
 import shutil
 import subprocess
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
+import torch
 
+from innerloop import ops
+from innerloop.ops import kernels
 from innerloop.ops.cpu import library
+from tests.ops.arrays import packed
 from tests.ops.conftest import BUILDS
 
 
@@ -31,3 +38,67 @@ def test_no_array_of_a_users_size_is_on_the_stack(flags):
     command = [compiler, "-O1", "-fopenmp", "-fsyntax-only", *flags, *warnings, str(source)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+OURS = [library.VERSION, *map(ctypes.sizeof, (library.Conv, library.Norm, library.Source))]
+
+
+def describing(numbers):
+    """A library that says so of itself; as it was before it said anything, if None."""
+    if numbers is None:
+        return "int conv_forward_float32(void) { return 0; }"
+    lines = "".join(f"out[{i}] = {n}; " for i, n in enumerate(numbers))
+    return f"void describe_kernels(int *out) {{ {lines}}}"
+
+
+@pytest.fixture
+def built(tmp_path, monkeypatch, request):
+    """Load what is compiled from a source instead of the kernels."""
+    compiler = shutil.which("gcc")
+    if compiler is None or torch.backends.cpu.get_cpu_capability() == "DEFAULT":
+        pytest.skip("no compiler, or no processor for the kernels")
+    source = tmp_path / "kernels.c"
+    source.write_text(request.param)
+    file = tmp_path / f"_generic{EXTENSION_SUFFIXES[0]}"
+    subprocess.run([compiler, "-shared", "-fPIC", str(source), "-o", str(file)], check=True)
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    monkeypatch.setattr(library, "load", functools.cache(library.load.__wrapped__))
+    return file
+
+
+@pytest.mark.parametrize("built", [describing(OURS)], indirect=True)
+def test_a_library_of_our_version_is_taken(built):
+    assert library.load()._name == str(built)
+
+
+@pytest.mark.parametrize(
+    "built",
+    [
+        describing(None),
+        *(describing([n + (i == k) for i, n in enumerate(OURS)]) for k in range(len(OURS))),
+    ],
+    ids=["before versions", "version", "Conv", "Norm", "Source"],
+    indirect=True,
+)
+def test_a_library_of_other_sources_is_refused_with_one_warning(built):
+    x, w, one = packed(2, 16, 6, 6, dtype=torch.float32), torch.ones(16, 16, 3, 3), torch.ones(16)
+
+    def block():
+        return ops.conv_block(x, w, one, one, 1e-5, stride=1, padding=1, pool=True, relu=True)
+
+    with kernels.without():
+        expected = block()
+    with pytest.warns(RuntimeWarning, match="Reinstall innerloop") as warned:
+        assert torch.equal(block(), expected)
+    assert str(built) in str(warned[0].message)
+    assert len(warned) == 1
+    # And from then on nothing is said.
+    assert torch.equal(block(), expected)
+    assert not kernels.ready()
+
+
+def test_the_structures_are_those_of_the_library(compiled):
+    """Also where no build is loaded for this processor."""
+    found = (ctypes.c_int * 4)()
+    compiled.describe_kernels(found)
+    assert list(found) == OURS

@@ -28,6 +28,16 @@
 
 enum { BLOCK = 64 }; /* pixels whose channels stay in the nearest cache */
 
+/* Of the exported functions and structures: to be raised with library.py's when one changes. */
+enum { VERSION = 1 };
+
+/* Version, and sizes of the structures: what a caller must agree on. */
+void describe_kernels(int *version_and_sizes)
+{
+    const int found[] = {VERSION, sizeof(Conv), sizeof(Norm), sizeof(Source)};
+    memcpy(version_and_sizes, found, sizeof found);
+}
+
 static int at_most(int a, int b) { return a < b ? a : b; }
 
 #define REAL float

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import warnings
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
@@ -15,33 +16,9 @@ import torch
 LANES = 16
 # The types that there are kernels for, and how their functions' names end.
 TYPES = {torch.float32: "float32", torch.float64: "float64"}
-
-
-@functools.cache
-def load() -> ctypes.CDLL | None:
-    """The kernels compiled for this processor; None where there are none."""
-    variants = ["avx512"] if torch.backends.cpu.get_cpu_capability() == "AVX512" else []
-    if torch.backends.cpu.get_cpu_capability() != "DEFAULT":
-        variants.append("generic")
-    for variant in variants:
-        for suffix in EXTENSION_SUFFIXES:
-            file = Path(__file__).parent / f"_{variant}{suffix}"
-            if file.exists():
-                # The threads are those of PyTorch: its OpenMP library, loaded by now for all
-                # to see, is the one that the kernels find.
-                with contextlib.suppress(OSError):
-                    return ctypes.CDLL(str(file))
-    return None
-
-
-def call(function: str, *arguments: Any) -> None:
-    """Run an exported function of the library, which there is.
-
-    Raises:
-        MemoryError: there is none left; what the function has written means nothing.
-    """
-    if getattr(load(), function)(*arguments):
-        raise MemoryError(f"{function} of the compiled kernels needs more memory than there is")
+# That of the C sources' exported functions and structures (kernels.c has the same).
+VERSION = 1
+FOLDER = Path(__file__).parent
 
 
 class Conv(ctypes.Structure):
@@ -84,3 +61,53 @@ class Source(ctypes.Structure):
         ),
         *((name, ctypes.c_float) for name in ("zero", "unit")),
     ]
+
+
+@functools.cache
+def load() -> ctypes.CDLL | None:
+    """The kernels compiled for this processor; None where there are none.
+
+    Those that have been compiled from other sources are refused with a warning.
+    """
+    variants = ["avx512"] if torch.backends.cpu.get_cpu_capability() == "AVX512" else []
+    if torch.backends.cpu.get_cpu_capability() != "DEFAULT":
+        variants.append("generic")
+    for variant in variants:
+        for suffix in EXTENSION_SUFFIXES:
+            file = FOLDER / f"_{variant}{suffix}"
+            if file.exists():
+                # The threads are those of PyTorch: its OpenMP library, loaded by now for all
+                # to see, is the one that the kernels find.
+                with contextlib.suppress(OSError):
+                    library = ctypes.CDLL(str(file))
+                    return library if _agrees(library, file) else None
+    return None
+
+
+def _agrees(library: ctypes.CDLL, file: Path) -> bool:
+    """Whether the library has our version and structures; it warns where not."""
+    expected = [VERSION, *map(ctypes.sizeof, (Conv, Norm, Source))]
+    found = (ctypes.c_int * len(expected))()
+    # Before there were versions there was no such function.
+    if describe := getattr(library, "describe_kernels", None):
+        describe(found)
+    if list(found) == expected:
+        return True
+    warnings.warn(
+        f"{file} was compiled from other sources than this version of innerloop has, and is not "
+        "used: PyTorch's operators do its work, more slowly.  Reinstall innerloop, or in a "
+        "checkout run: python setup.py build_ext --inplace --force",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return False
+
+
+def call(function: str, *arguments: Any) -> None:
+    """Run an exported function of the library, which there is.
+
+    Raises:
+        MemoryError: there is none left; what the function has written means nothing.
+    """
+    if getattr(load(), function)(*arguments):
+        raise MemoryError(f"{function} of the compiled kernels needs more memory than there is")
