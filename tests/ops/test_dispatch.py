@@ -72,3 +72,48 @@ def test_groups_are_batches_of_their_own(build):
     torch.testing.assert_close(ours, expected)
     apart = ops.batch_norm(x[3:], w, w, 1e-5, pool=True, relu=True)
     torch.testing.assert_close(ours[3:], apart)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_no_tasks_have_no_results(compiled, shared):
+    """Nothing is left of a meta-batch: there is nothing to do, and nothing to divide by."""
+    x, w, one = torch.zeros(0, 2, 16, 4, 4), torch.zeros(0, 16, 16, 3, 3), torch.zeros(0, 16)
+    how = {"stride": 1, "padding": 1, "pool": True, "relu": True}
+
+    def gradients(x, w, one):
+        def loss(x, w, one):
+            y = ops.conv_block(x, w, one, one, 1e-5, **how)
+            y = y.sum() + ops.conv2d(x, w).square().sum()
+            return y + ops.batch_norm(x, one, one, 1e-5, pool=True).square().sum()
+
+        return torch.func.grad(loss, argnums=(0, 1, 2))(x, w, one)
+
+    of_w = torch.zeros(w.shape[1:]) if shared else w
+    many = torch.func.vmap(gradients, in_dims=(0, None if shared else 0, 0))
+    for found, given in zip(many(x, of_w, one), (x, w, one), strict=True):
+        assert found.shape == given.shape
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "how"),
+    [
+        ((2, 32, 8, 8), (16, 16, 3, 3), {}),
+        ((2, 16, 8, 8), (0, 16, 3, 3), {}),
+        ((2, 16, 8, 8), (16, 16, 3, 3), {"padding": -1}),
+        ((2, 16, 8, 8), (16, 16, 3, 3), {"stride": 0}),
+    ],
+)
+def test_what_pytorch_refuses_is_refused(compiled, x, w, how):
+    x, w = torch.zeros(x), torch.zeros(w)
+    with pytest.raises(RuntimeError):
+        ops.conv2d(x, w, **how)
+    with kernels.without(), pytest.raises(RuntimeError):
+        ops.conv2d(x, w, **how)
+
+
+def test_types_are_not_mixed(compiled):
+    x, w, one = torch.zeros(2, 16, 8, 8), torch.zeros(16, 16, 3, 3), torch.zeros(16)
+    with pytest.raises(RuntimeError):
+        ops.conv2d(x, w.double())
+    with pytest.raises(RuntimeError):
+        ops.batch_norm(x, one.double(), one, 1e-5)

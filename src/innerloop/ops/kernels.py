@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from innerloop.ops.cpu import binding, library
-from innerloop.ops.cpu.binding import How
 from innerloop.ops.cpu.episodes import EpisodeSource
 from innerloop.ops.cpu.library import LANES, TYPES
 from innerloop.ops.gpu import operators as gpu
@@ -31,7 +30,6 @@ from innerloop.ops.gpu import operators as gpu
 __all__ = [
     "LANES",
     "EpisodeSource",
-    "How",
     "block_backward",
     "block_forward",
     "block_second",
@@ -51,7 +49,7 @@ _use: ContextVar[bool] = ContextVar("use", default=os.environ.get("INNERLOOP_KER
 
 def serve(x: Tensor, *channels: int) -> bool:
     """Whether there are kernels for `x`, with so many channels of outputs."""
-    if x.dtype not in TYPES or any(c % LANES for c in channels) or not x.numel():
+    if x.dtype not in TYPES or any(c % LANES or not c for c in channels) or not x.numel():
         return False
     return _use.get() if _on_gpu(x) else x.device.type == "cpu" and ready()
 

@@ -114,3 +114,62 @@ print(all(t.isfinite().all() for t in second() if t is not None))
         "block_second_float32 of the compiled kernels needs more memory than there is",
         "True",
     ], done.stderr
+
+
+def arguments(**other):
+    """Of a block's functions, with other tensors in the place of some."""
+    x, w, one = torch.ones(2, 3, 6, 6, 16), torch.ones(2, 3, 3, 16, 32), torch.ones(2, 32)
+    given = {"x": x, "w": w, "gamma": one, "how": (1, 1, True, True)}
+    z, y, mean, rstd, argmax = binding.block_forward(x, w, one, one, 1e-5, given["how"])
+    given |= {"seen": (z, mean, rstd, argmax), "dy": y, "inputs": True}
+    return given | other
+
+
+BAD = {
+    "fewer tasks than images": {"w": torch.ones(3, 3, 3, 16, 32)},
+    "weights for other inputs": {"w": torch.ones(2, 3, 3, 32, 32)},
+    "weights for other outputs": {"w": torch.ones(2, 3, 3, 16, 48)},
+    "outputs between registers": {"w": torch.ones(2, 3, 3, 16, 20)},
+    "another type": {"w": torch.ones(2, 3, 3, 16, 32).double()},
+    "elsewhere": {"w": torch.ones(2, 3, 3, 16, 32, device="meta")},
+    "not packed": {"x": torch.ones(2, 3, 16, 6, 6).permute(0, 1, 3, 4, 2)},
+    "overlapping": {"x": torch.ones(1, 3, 6, 6, 16).expand(2, -1, -1, -1, -1)},
+    "short vectors": {"gamma": torch.ones(1, 32)},
+    "another size": {"dy": torch.ones(2, 3, 6, 6, 32)},
+    "no stride": {"how": (0, 1, True, True)},
+    "less than no padding": {"how": (1, -1, True, True)},
+    "too small": {"how": (1, 0, True, True), "x": torch.ones(2, 3, 2, 2, 16)},
+    "no images": {"x": torch.ones(2, 0, 6, 6, 16), "dy": torch.ones(2, 0, 3, 3, 32)},
+    # Of memory that there is not: nothing but the shape is looked at.
+    "too large": {"x": torch.ones(1).expand(2, 3, 20_000, 20_000, 16)},
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_what_does_not_fit_is_refused(compiled, bad):
+    given = arguments(**bad)
+    with pytest.raises(RuntimeError):
+        binding.block_backward(**given)
+    zero = given["gamma"]
+    with pytest.raises(RuntimeError):
+        binding.block_second(**given, tangent=(given["x"], given["w"], zero, zero))
+
+
+def test_parts_that_do_not_fit_are_refused(compiled):
+    x, w, one = torch.ones(2, 3, 6, 6, 16), torch.ones(2, 3, 3, 16, 32), torch.ones(2, 16)
+    y, *seen = binding.norm_forward(x, one, one, 1e-5, True, True)
+    tangent = x, one, one
+    for call in (
+        lambda: binding.conv_forward(x, torch.ones(2, 3, 3, 32, 32), 1, 1),
+        lambda: binding.conv_forward(x, w.double(), 1, 1),
+        lambda: binding.conv_inputs(x, w, (6, 6), 1, 1),
+        lambda: binding.conv_inputs(torch.ones(2, 3, 6, 6, 32), w[..., :3, :], (6, 6), 1, 1),
+        lambda: binding.conv_weights(x, torch.ones(2, 3, 5, 6, 32), (3, 3), 1, 1),
+        lambda: binding.norm_forward(x, one[:1], one, 1e-5, True, True),
+        lambda: binding.norm_forward(x[:, :, :1].contiguous(), one, one, 1e-5, True, True),
+        lambda: binding.norm_backward(x, one, *seen, x, True),
+        lambda: binding.norm_second(x, one, *seen, y, (y, *tangent[1:]), True),
+        lambda: binding.norm_second(x, one, *seen, y, (x, one[0], one), True),
+    ):
+        with pytest.raises(RuntimeError):
+            call()

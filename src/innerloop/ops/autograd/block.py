@@ -30,10 +30,7 @@ from innerloop.ops.autograd.layout import (
     wide_images,
     wide_weights,
 )
-from innerloop.ops.kernels import How
-
-# What `kernels.block_forward` keeps, mean, rstd and argmax.
-Seen = tuple[Tensor, Tensor, Tensor, Tensor]
+from innerloop.ops.cpu.binding import How, Seen
 
 
 def fused_block(

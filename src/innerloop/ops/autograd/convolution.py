@@ -30,7 +30,7 @@ class _WithWeights(Operation):
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple, *arguments: Any) -> tuple[Any, Any]:
         x, w, *rest = arguments
-        if in_dims[1] is None and x.ndim == 5 and w.ndim == 4:
+        if info.batch_size and in_dims[1] is None and x.ndim == 5 and w.ndim == 4:
             merged = cls.apply(x.movedim(in_dims[0], 0).flatten(0, 1), w, *rest)
             return merged.unflatten(0, (info.batch_size, -1)), 0
         return super().vmap(info, in_dims, *arguments)

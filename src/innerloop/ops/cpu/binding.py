@@ -1,7 +1,8 @@
 """The compiled functions as functions of tensors.
 
 All tensors are packed, with the channels innermost: images `[T, B, H, W, C]`, convolution
-weights `[T, KH, KW, in, out]`, batch-norm vectors `[T, C]`.
+weights `[T, KH, KW, in, out]`, batch-norm vectors `[T, C]`.  Where shapes or types do not fit
+each other, every function raises RuntimeError: compiled code would read and write elsewhere.
 """
 
 from __future__ import annotations
@@ -17,15 +18,28 @@ from innerloop.ops.cpu.library import LANES, TYPES, Conv, Norm
 
 # Stride, padding, pool and relu of a block.
 How = tuple[int, int, bool, bool]
+# What `block_forward` keeps, mean, rstd and argmax.
+Seen = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def _call(name: str, *arguments: ctypes.Structure | Tensor | None) -> None:
-    """The function of this name for the type of the first tensor.
+    """The function of this name for the type of the first tensor, unless there are no tasks.
 
     Raises:
         MemoryError: there is none left; what the function has written means nothing.
+        RuntimeError: a tensor is of another type, elsewhere or not packed.
     """
-    dtype = next(a.dtype for a in arguments if isinstance(a, Tensor))
+    tensors = [a for a in arguments if isinstance(a, Tensor)]
+    dtype = tensors[0].dtype
+    for t in tensors:
+        # The one of bytes is argmax, which is made here.
+        if t.dtype not in (dtype, torch.uint8) or not t.is_cpu or not t.is_contiguous():
+            raise RuntimeError(
+                f"{name} takes packed tensors of {dtype} on a CPU; here is one of {t.dtype} on "
+                f"{t.device} with strides {t.stride()}"
+            )
+    if not tensors[0].shape[0]:
+        return
     library.call(
         f"{name}_{TYPES[dtype]}",
         *(
@@ -35,41 +49,74 @@ def _call(name: str, *arguments: ctypes.Structure | Tensor | None) -> None:
     )
 
 
+# Output pixels that the kernels take at once, at most, where an image has not more of them.
+_AT_ONCE = 512
+
+
 def _conv(
     x: Sequence[int],
-    y: Sequence[int],
+    outputs: int,
     kernel: tuple[int, int],
     stride: int,
     padding: int,
     weights: int | None = None,
-) -> Conv:
-    """A convolution from shape `x` to shape `y`, with weights for so many tasks."""
-    shared = weights is not None and weights < x[0]
-    return Conv(*x, *y[2:], *kernel, stride, padding, shared, False, torch.get_num_threads())
+) -> tuple[Conv, tuple[int, ...]]:
+    """A convolution of images of shape `x`, with weights for so many tasks; its output's shape."""
+    tasks, images, height, width, inputs = x
+    if stride < 1 or padding < 0 or min(kernel) < 1:
+        raise RuntimeError(f"no convolution has {kernel=}, {stride=} and {padding=}")
+    if outputs % LANES or 0 in (images, height, width, inputs, outputs):
+        raise RuntimeError(f"no kernel makes {outputs} channels of images of shape {tuple(x)}")
+    tall, wide = height + 2 * padding, width + 2 * padding
+    out_height, out_width = (tall - kernel[0]) // stride + 1, (wide - kernel[1]) // stride + 1
+    if min(out_height, out_width) < 1:
+        raise RuntimeError(f"images of {(height, width)} are too small for a kernel of {kernel}")
+    # Within a group of images, and within weights, the kernels count with 32 bits.
+    group = min(images, -(-_AT_ONCE // (out_height * out_width)))
+    largest = group * max(tall * wide * inputs, out_height * out_width * outputs)
+    if max(largest, kernel[0] * kernel[1] * inputs * outputs, tasks * images) >= 2**31:
+        raise RuntimeError(f"images of shape {tuple(x[2:])} are too large for the kernels")
+    shared = weights is not None and weights < tasks
+    y = tasks, images, out_height, out_width, outputs
+    how = *kernel, stride, padding, shared, False, torch.get_num_threads()
+    return Conv(*x, *y[2:], *how), y
 
 
-def _out_size(x: Tensor, kernel: tuple[int, int], stride: int, padding: int) -> list[int]:
-    sizes = zip(x.shape[2:4], kernel, strict=True)
-    found = [(n + 2 * padding - k) // stride + 1 for n, k in sizes]
-    if min(found) < 1:
-        raise RuntimeError(
-            f"images of {tuple(x.shape[2:4])} are too small for a kernel of {kernel}"
-        )
-    return found
+def _fits(shape: Sequence[int], **tensors: Tensor | None) -> None:
+    """Raise RuntimeError for a tensor of another shape: the kernels would read elsewhere."""
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.shape != shape:
+            raise RuntimeError(f"{name} is of shape {tuple(tensor.shape)} instead of {shape}")
+
+
+def _multiple(channels: int) -> None:
+    """Raise RuntimeError for inputs with a number of channels that no kernel writes."""
+    if channels % LANES:
+        raise RuntimeError(f"no kernel has a gradient for inputs of {channels} channels")
+
+
+def _weights_fit(w: Tensor, x: Sequence[int], outputs: int) -> None:
+    """Weights are those of each task, or shared."""
+    _fits((1 if len(w) == 1 else x[0], *w.shape[1:3], x[-1], outputs), weight=w)
 
 
 def conv_forward(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
     """The convolution `[T, B, H', W', out]` of `x` with `w`, `[1, ...]` if all tasks share it."""
-    kernel = w.shape[1], w.shape[2]
-    y = x.new_empty(*x.shape[:2], *_out_size(x, kernel, stride, padding), w.shape[-1])
-    _call("conv_forward", _conv(x.shape, y.shape, kernel, stride, padding, len(w)), x, w, y)
+    _weights_fit(w, x.shape, w.shape[-1])
+    shape, of_y = _conv(x.shape, w.shape[-1], (w.shape[1], w.shape[2]), stride, padding, len(w))
+    y = x.new_empty(of_y)
+    _call("conv_forward", shape, x, w, y)
     return y
 
 
 def conv_inputs(dy: Tensor, w: Tensor, size: tuple[int, int], stride: int, padding: int) -> Tensor:
     """The gradient with respect to inputs of height and width `size` from that of the outputs."""
-    dx = dy.new_empty(*dy.shape[:2], *size, w.shape[-2])
-    shape = _conv(dx.shape, dy.shape, (w.shape[1], w.shape[2]), stride, padding, len(w))
+    of_x = *dy.shape[:2], *size, w.shape[-2]
+    _multiple(of_x[-1])
+    _weights_fit(w, of_x, w.shape[-1])
+    shape, of_y = _conv(of_x, w.shape[-1], (w.shape[1], w.shape[2]), stride, padding, len(w))
+    _fits(of_y, gradient=dy)
+    dx = dy.new_empty(of_x)
     _call("conv_inputs", shape, dy, w, dx)
     return dx
 
@@ -78,13 +125,24 @@ def conv_weights(
     x: Tensor, dy: Tensor, kernel: tuple[int, int], stride: int, padding: int
 ) -> Tensor:
     """The gradient with respect to the weights from that of the outputs."""
+    shape, of_y = _conv(x.shape, dy.shape[-1], kernel, stride, padding)
+    _fits(of_y, gradient=dy)
     dw = x.new_empty(x.shape[0], *kernel, x.shape[-1], dy.shape[-1])
-    _call("conv_weights", _conv(x.shape, dy.shape, kernel, stride, padding), x, dy, dw)
+    _call("conv_weights", shape, x, dy, dw)
     return dw
 
 
-def _norm(x: Sequence[int], *, relu: bool = False, pool: bool, eps: float = 0.0) -> Norm:
-    return Norm(*x, relu, pool, eps, torch.get_num_threads())
+def _norm(
+    x: Sequence[int], *, relu: bool = False, pool: bool, eps: float = 0.0
+) -> tuple[Norm, tuple[int, ...]]:
+    """Batch norm of images of shape `x`, and its output's shape."""
+    height, width = (n // 2 if pool else n for n in x[2:4])
+    if x[-1] % LANES or 0 in x[1:]:
+        raise RuntimeError(f"there is no kernel for images of shape {tuple(x)}")
+    if min(height, width) < 1:
+        raise RuntimeError(f"nothing is left of {tuple(x[2:4])} pixels after 2 x 2 pooling")
+    norm = Norm(*x, relu, pool, eps, torch.get_num_threads())
+    return norm, (*x[:2], height, width, x[-1])
 
 
 def norm_forward(
@@ -96,11 +154,10 @@ def norm_forward(
         Outputs; mean and one over the standard deviation of each channel, `[T, C]`; and which
         pixel of its window each output is, 0 to 3, or 4 for one that the ReLU made zero.
     """
-    height, width = (n // 2 if pool else n for n in x.shape[2:4])
-    y = x.new_empty(*x.shape[:2], height, width, x.shape[-1])
-    argmax = torch.empty(y.shape, dtype=torch.uint8)
+    shape, of_y = _norm(x.shape, relu=relu, pool=pool, eps=eps)
+    _fits((x.shape[0], x.shape[-1]), gamma=gamma, beta=beta)
+    y, argmax = x.new_empty(of_y), torch.empty(of_y, dtype=torch.uint8)
     mean, rstd = torch.empty_like(gamma), torch.empty_like(gamma)
-    shape = _norm(x.shape, relu=relu, pool=pool, eps=eps)
     _call("norm_forward", shape, x, gamma, beta, y, mean, rstd, argmax)
     return y, mean, rstd, argmax
 
@@ -109,8 +166,11 @@ def norm_backward(
     x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, argmax: Tensor, dy: Tensor, pool: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients with respect to `x`, `gamma` and `beta` from that of the outputs."""
+    shape, of_y = _norm(x.shape, pool=pool)
+    _fits((x.shape[0], x.shape[-1]), gamma=gamma, mean=mean, rstd=rstd)
+    _fits(of_y, argmax=argmax, gradient=dy)
     out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
-    _call("norm_backward", _norm(x.shape, pool=pool), x, gamma, mean, rstd, argmax, dy, *out)
+    _call("norm_backward", shape, x, gamma, mean, rstd, argmax, dy, *out)
     return out
 
 
@@ -126,20 +186,35 @@ def norm_second(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients with respect to `x`, `gamma`, `dy` of the scalar product of what
     `norm_backward` returns with `tangent`."""
+    v, a, b = tangent
+    shape, of_y = _norm(x.shape, pool=pool)
+    _fits((x.shape[0], x.shape[-1]), gamma=gamma, mean=mean, rstd=rstd, a=a, b=b)
+    _fits(of_y, argmax=argmax, gradient=dy)
+    _fits(x.shape, v=v)
     out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(dy)
-    _call(
-        "norm_second", _norm(x.shape, pool=pool), x, gamma, mean, rstd, argmax, dy, *tangent, *out
-    )
+    _call("norm_second", shape, x, gamma, mean, rstd, argmax, dy, v, a, b, *out)
     return out
 
 
-def _block(x: Tensor, w: Tensor, how: How, eps: float = 0.0) -> tuple[Conv, Norm, list[int]]:
-    """The shapes of both parts, and that of the convolution's output."""
-    stride, padding, pool, relu = how
-    kernel = w.shape[1], w.shape[2]
-    z = [*x.shape[:2], *_out_size(x, kernel, stride, padding), w.shape[-1]]
-    conv = _conv(x.shape, z, kernel, stride, padding, len(w))
-    return conv, _norm(z, relu=relu, pool=pool, eps=eps), z
+class _Block:
+    """The shapes of a block of images `x`: of its parts, what it keeps and its output."""
+
+    def __init__(self, x: Tensor, w: Tensor, how: How, eps: float = 0.0) -> None:
+        stride, padding, pool, relu = how
+        _weights_fit(w, x.shape, w.shape[-1])
+        kernel = w.shape[1], w.shape[2]
+        self.conv, z = _conv(x.shape, w.shape[-1], kernel, stride, padding, len(w))
+        self.norm, self.y = _norm(z, relu=relu, pool=pool, eps=eps)
+        # See block.inc.
+        self.kept = self.y if pool and x.shape[-1] < LANES else z
+        self.vector = z[0], z[-1]
+        self.w = z[0], *w.shape[1:]
+
+    def fits(self, gamma: Tensor, seen: Seen, dy: Tensor) -> None:
+        kept, mean, rstd, argmax = seen
+        _fits(self.vector, gamma=gamma, mean=mean, rstd=rstd)
+        _fits(self.kept, kept=kept)
+        _fits(self.y, argmax=argmax, gradient=dy)
 
 
 def block_forward(
@@ -151,23 +226,20 @@ def block_forward(
         The output of the convolution, or what pooling has chosen of it where the other functions
         make the rest anew (see block.inc); and what `norm_forward` returns.
     """
-    conv, norm, shape = _block(x, w, how, eps)
-    height, width = (n // 2 if norm.pool else n for n in shape[2:4])
-    if min(height, width) < 1:
-        raise RuntimeError(f"nothing is left of {tuple(shape[2:4])} pixels after 2 x 2 pooling")
-    y = x.new_empty(*shape[:2], height, width, shape[-1])
-    argmax = torch.empty(y.shape, dtype=torch.uint8)
-    z = torch.empty_like(y) if norm.pool and x.shape[-1] < LANES else x.new_empty(shape)
+    shape = _Block(x, w, how, eps)
+    _fits(shape.vector, gamma=gamma, beta=beta)
+    kept, y = x.new_empty(shape.kept), x.new_empty(shape.y)
+    argmax = torch.empty(shape.y, dtype=torch.uint8)
     mean, rstd = torch.empty_like(gamma), torch.empty_like(gamma)
-    _call("block_forward", conv, norm, x, w, gamma, beta, z, y, mean, rstd, argmax)
-    return z, y, mean, rstd, argmax
+    _call("block_forward", shape.conv, shape.norm, x, w, gamma, beta, kept, y, mean, rstd, argmax)
+    return kept, y, mean, rstd, argmax
 
 
 def block_backward(
     x: Tensor,
     w: Tensor,
     gamma: Tensor,
-    seen: tuple[Tensor, Tensor, Tensor, Tensor],
+    seen: Seen,
     dy: Tensor,
     how: How,
     inputs: bool,
@@ -176,11 +248,13 @@ def block_backward(
 
     `seen` is the first, mean, rstd and argmax of what `block_forward` returns.
     """
-    conv, norm, _ = _block(x, w, how)
-    dx = torch.empty_like(x) if inputs else None
-    dw = w.new_empty(x.shape[0], *w.shape[1:])
+    shape = _Block(x, w, how)
+    shape.fits(gamma, seen, dy)
+    if inputs:
+        _multiple(x.shape[-1])
+    dx, dw = torch.empty_like(x) if inputs else None, w.new_empty(shape.w)
     out = dx, dw, torch.empty_like(gamma), torch.empty_like(gamma)
-    _call("block_backward", conv, norm, x, w, gamma, *seen, dy, *out)
+    _call("block_backward", shape.conv, shape.norm, x, w, gamma, *seen, dy, *out)
     return out
 
 
@@ -188,7 +262,7 @@ def block_second(
     x: Tensor,
     w: Tensor,
     gamma: Tensor,
-    seen: tuple[Tensor, Tensor, Tensor, Tensor],
+    seen: Seen,
     dy: Tensor,
     tangent: tuple[Tensor | None, Tensor, Tensor, Tensor],
     how: How,
@@ -196,9 +270,15 @@ def block_second(
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     """The gradients with respect to `x` (if `inputs`), `w`, `gamma`, `dy` of the scalar product of
     what `block_backward` returns with `tangent`, whose first part None is zero."""
-    conv, norm, _ = _block(x, w, how)
-    to_x = torch.empty_like(x) if inputs else None
-    to_w = w.new_empty(x.shape[0], *w.shape[1:])
+    vx, vw, a, b = tangent
+    shape = _Block(x, w, how)
+    shape.fits(gamma, seen, dy)
+    _fits(x.shape, vx=vx)
+    _fits(shape.w, vw=vw)
+    _fits(shape.vector, a=a, b=b)
+    if inputs:
+        _multiple(x.shape[-1])
+    to_x, to_w = torch.empty_like(x) if inputs else None, w.new_empty(shape.w)
     out = to_x, to_w, torch.empty_like(gamma), torch.empty_like(dy)
-    _call("block_second", conv, norm, x, w, gamma, *seen, dy, *tangent, *out)
+    _call("block_second", shape.conv, shape.norm, x, w, gamma, *seen, dy, vx, vw, a, b, *out)
     return out
