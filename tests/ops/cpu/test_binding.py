@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -173,3 +174,42 @@ def test_parts_that_do_not_fit_are_refused(compiled):
     ):
         with pytest.raises(RuntimeError):
             call()
+
+
+def test_threads_do_not_disturb_each_other(compiled):
+    """Calls at once, of several sizes, from several threads of Python."""
+    functions = [lambda: block(16, 30, 1, 1), lambda: block(1, 20, 1, 1), parts, episodes] * 4
+    expected = [[t for t in f() if t is not None] for f in functions]
+    with ThreadPoolExecutor(len(functions)) as pool:
+        for _ in range(3):
+            running = [pool.submit(f) for f in functions]
+            for one, other in zip(running, expected, strict=True):
+                found = [t for t in one.result() if t is not None]
+                assert all(torch.equal(a, b) for a, b in zip(found, other, strict=True))
+
+
+def test_a_thread_that_ends_leaves_no_memory():
+    if library.load() is None or sys.platform != "linux":
+        pytest.skip("no kernels whose memory could be counted")
+    code = """
+import os, threading, torch
+from innerloop.ops.cpu import binding
+torch.set_num_threads(1)
+x, w, one = torch.randn(1, 100, 28, 28, 1), torch.randn(1, 3, 3, 1, 64), torch.ones(1, 64)
+how = 1, 1, True, True
+kept, y, *seen = binding.block_forward(x, w, one, one, 1e-5, how)
+def second():  # 20 MB of workspace
+    torch.set_num_threads(1)
+    binding.block_second(x, w, one, (kept, *seen), y, (None, w, one, one), how, False)
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
+for n in range(32):
+    if n == 2:
+        before = resident()
+    thread = threading.Thread(target=second)
+    thread.start()
+    thread.join()
+print(resident() - before < 100_000_000)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["True"], done.stderr

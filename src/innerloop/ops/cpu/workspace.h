@@ -1,5 +1,6 @@
 /* Memory for what a function works out on the way. */
 #pragma once
+#include <pthread.h>
 #include <stdlib.h>
 
 /* What the memory is for; while a function needs its own, what it calls has other purposes. */
@@ -38,19 +39,52 @@ static int refused(void)
     return left == 0;
 }
 
-/* Memory of one thread, kept from call to call; NULL where there is none left. */
+/* Memory of one thread, kept from call to call until the thread ends. */
+typedef struct {
+    void *memory[PURPOSES];
+    size_t sizes[PURPOSES];
+} Workspace;
+
+static pthread_key_t key;
+static int key_is_there;
+
+static void free_workspace(void *given)
+{
+    Workspace *own = given;
+    for (int purpose = 0; purpose < PURPOSES; purpose++)
+        free(own->memory[purpose]);
+    free(own);
+}
+
+static void make_key(void) { key_is_there = !pthread_key_create(&key, free_workspace); }
+
+static Workspace *workspace_of_this_thread(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    static __thread Workspace *own;
+    if (!own) {
+        pthread_once(&once, make_key);
+        own = key_is_there ? calloc(1, sizeof *own) : NULL;
+        if (own && pthread_setspecific(key, own)) {
+            free(own);
+            own = NULL;
+        }
+    }
+    return own;
+}
+
+/* NULL where there is no memory left. */
 static void *workspace(int purpose, size_t bytes)
 {
-    static __thread void *memory[PURPOSES];
-    static __thread size_t sizes[PURPOSES];
-    if (refused())
+    Workspace *own = refused() ? NULL : workspace_of_this_thread();
+    if (!own)
         return NULL;
-    if (sizes[purpose] < bytes || !memory[purpose]) {
-        free(memory[purpose]);
-        sizes[purpose] = bytes / 4096 * 4096 + 4096;
-        memory[purpose] = aligned_alloc(64, sizes[purpose]);
-        if (!memory[purpose])
-            sizes[purpose] = 0;
+    if (own->sizes[purpose] < bytes || !own->memory[purpose]) {
+        free(own->memory[purpose]);
+        own->sizes[purpose] = bytes / 4096 * 4096 + 4096;
+        own->memory[purpose] = aligned_alloc(64, own->sizes[purpose]);
+        if (!own->memory[purpose])
+            own->sizes[purpose] = 0;
     }
-    return memory[purpose];
+    return own->memory[purpose];
 }
