@@ -117,3 +117,42 @@ def test_types_are_not_mixed(compiled):
         ops.conv2d(x, w.double())
     with pytest.raises(RuntimeError):
         ops.batch_norm(x, one.double(), one, 1e-5)
+
+
+def everything(x, w, one):
+    """A block, and its derivatives to the second order."""
+    how = {"stride": 1, "padding": 1, "pool": True, "relu": True}
+
+    def loss(x, w, one):
+        return (ops.conv_block(x, w, one, one, 1e-5, **how) ** 3).sum()
+
+    def gradients(*given):
+        return torch.func.grad(loss, argnums=(0, 1, 2))(*given)
+
+    def product(*given):
+        return sum((g * t.cos()).sum() for g, t in zip(gradients(*given), given, strict=True))
+
+    return *gradients(x, w, one), *torch.func.grad(product, argnums=(0, 1, 2))(x, w, one)
+
+
+LAYOUTS = {
+    "channels last": lambda t: t.contiguous(memory_format=torch.channels_last),
+    "transposed": lambda t: t.mT.contiguous().mT,
+    "every other": lambda t: torch.stack([t, 0 * t], dim=2).flatten(1, 2)[:, ::2],
+    "from the middle": lambda t: torch.cat([0 * t, t, 0 * t])[len(t) : 2 * len(t)],
+    "overlapping": lambda t: t[:1].expand_as(t),
+    "rows that overlap": lambda t: t.flatten().as_strided(t.shape, (5, 3, 2, 1)),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("inputs", [1, 16])
+def test_order_in_memory_changes_nothing(build, layout, inputs):
+    x, w = (
+        packed(3, inputs, 6, 7, dtype=torch.float64),
+        packed(32, inputs, 3, 3, dtype=torch.float64),
+    )
+    x, w, one = layout(x), layout(w), packed(1, dtype=torch.float64).expand(32)
+    copies = (t.clone(memory_format=torch.contiguous_format) for t in (x, w, one))
+    for found, expected in zip(everything(x, w, one), everything(*copies), strict=True):
+        assert torch.equal(found, expected)

@@ -129,7 +129,7 @@ def test_serve_only_what_they_can():
     assert not kernels.serve(torch.zeros(1, device="meta"), 16)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [1, 3, 16])
 @pytest.mark.parametrize(
     ("shape", "how"),
     [
