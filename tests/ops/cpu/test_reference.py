@@ -1,0 +1,165 @@
+"""The kernels against plain loops in C, for random shapes of all kinds."""
+
+import ctypes
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from innerloop.ops.cpu import binding, library
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The functions of reference.c, in double precision."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no compiler for the reference")
+    source = Path(library.__file__).with_name("reference.c")
+    file = tmp_path_factory.mktemp("reference") / "reference.so"
+    command = [compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", str(source)]
+    subprocess.run([*command, "-lm", "-o", str(file)], check=True)
+    loaded = ctypes.CDLL(str(file))
+
+    def run(name, shapes, given, results):
+        """`results` filled by a function that is given the other tensors first."""
+        tensors = [t if t.dtype == torch.uint8 else t.double() for t in given]
+        out = [torch.empty(t.shape, dtype=_double(t)) for t in results]
+        addresses = [ctypes.c_void_p(t.data_ptr()) for t in (*tensors, *out)]
+        assert getattr(loaded, name)(*(ctypes.byref(s) for s in shapes), *addresses) == 0
+        return out
+
+    return run
+
+
+def _double(t):
+    return torch.uint8 if t.dtype == torch.uint8 else torch.float64
+
+
+class Case:
+    """Shapes, strides and numbers drawn from a seed."""
+
+    def __init__(self, seed, dtype):
+        draw = random.Random(seed)
+        self.threads = draw.choice([1, 2, 5])
+        self.generator, self.dtype = torch.Generator().manual_seed(seed), dtype
+        # A part of the images at a time only where they are large.
+        largest = 12 if seed % 8 else 30
+        while True:
+            self.tasks, self.images = draw.randint(1, 4), draw.randint(1, 6)
+            self.size = draw.randint(1, largest), draw.randint(1, largest)
+            self.kernel = draw.randint(1, 4), draw.randint(1, 4)
+            self.stride, self.padding = draw.randint(1, 3), draw.randint(0, 3)
+            self.inputs, self.outputs = draw.choice([1, 3, 16, 32]), draw.choice([16, 48, 64])
+            self.pool, self.relu, self.shared = (draw.random() < 0.5 for _ in range(3))
+            out = [
+                (n + 2 * self.padding - k) // self.stride + 1
+                for n, k in zip(self.size, self.kernel, strict=True)
+            ]
+            # With few pixels batch norm magnifies what rounding has left of their differences.
+            if min(out) >= 1 + self.pool and self.images * out[0] * out[1] >= 16:
+                break
+        self.how = self.stride, self.padding, self.pool, self.relu
+
+    def normal(self, *shape):
+        return torch.randn(*shape, generator=self.generator, dtype=self.dtype)
+
+    def x(self):
+        return self.normal(self.tasks, self.images, *self.size, self.inputs)
+
+    def w(self):
+        return self.normal(
+            1 if self.shared else self.tasks, *self.kernel, self.inputs, self.outputs
+        )
+
+    def conv(self, x, w):
+        return binding._conv(x.shape, self.outputs, self.kernel, self.stride, self.padding, len(w))[
+            0
+        ]
+
+    def norm(self, x):
+        return binding._norm(x.shape, pool=self.pool, relu=self.relu, eps=1e-3)[0]
+
+    def close(self, ours, theirs):
+        """Up to rounding of the largest number."""
+        for a, b in zip(ours, theirs, strict=True):
+            if a.dtype == torch.uint8:
+                # In single precision two pixels may be the same, or a sum on the other side of 0.
+                assert self.dtype == torch.float32 or torch.equal(a, b)
+                continue
+            error = (a.double() - b).abs().max() / b.abs().max().clamp(min=1e-3)
+            assert error < (1e-12 if self.dtype == torch.float64 else 3e-5)
+
+
+@pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(params=range(40))
+def case(request, dtype):
+    drawn, before = Case(request.param, dtype), torch.get_num_threads()
+    torch.set_num_threads(drawn.threads)
+    yield drawn
+    torch.set_num_threads(before)
+
+
+def test_convolution(compiled, reference, case):
+    x, w = case.x(), case.w()
+    shape = case.conv(x, w)
+    y = binding.conv_forward(x, w, case.stride, case.padding)
+    case.close([y], reference("conv_forward", [shape], [x, w], [y]))
+    dy = case.normal(*y.shape)
+    dw = binding.conv_weights(x, dy, case.kernel, case.stride, case.padding)
+    case.close([dw], reference("conv_weights", [shape], [x, dy], [dw]))
+    if case.inputs % 16 == 0:
+        dx = binding.conv_inputs(dy, w, case.size, case.stride, case.padding)
+        case.close([dx], reference("conv_inputs", [shape], [dy, w], [dx]))
+
+
+def test_norm(compiled, reference, case):
+    x = case.normal(case.tasks, case.images, 5, *case.size[1:], case.outputs)
+    if case.pool and x.shape[3] < 2:
+        x = x.repeat(1, 1, 1, 2, 1)
+    shape = [case.norm(x)]
+    gamma, beta, a, b = (case.normal(case.tasks, case.outputs) for _ in range(4))
+    out = binding.norm_forward(x, gamma, beta, 1e-3, case.pool, case.relu)
+    case.close(out, reference("norm_forward", shape, [x, gamma, beta], out))
+    y, *seen = out
+    dy, v = case.normal(*y.shape), case.normal(*x.shape)
+    out = binding.norm_backward(x, gamma, *seen, dy, case.pool)
+    case.close(out, reference("norm_backward", shape, [x, gamma, *seen, dy], out))
+    out = binding.norm_second(x, gamma, *seen, dy, (v, a, b), case.pool)
+    case.close(out, reference("norm_second", shape, [x, gamma, *seen, dy, v, a, b], out))
+
+
+def test_block(compiled, reference, case):
+    x, w = case.x(), case.w()
+    gamma, beta, a, b = (case.normal(case.tasks, case.outputs) for _ in range(4))
+    z = binding.conv_forward(x, w, case.stride, case.padding)
+    shapes = [case.conv(x, w), case.norm(z)]
+    kept, *out = binding.block_forward(x, w, gamma, beta, 1e-3, case.how)
+    z, *theirs = reference("block_forward", shapes, [x, w, gamma, beta], [z, *out])
+    case.close(out, theirs)
+    y, *seen = out
+    dy, vx = case.normal(*y.shape), case.normal(*x.shape)
+    vw = case.normal(case.tasks, *w.shape[1:])
+    # Of pictures there is no gradient.
+    inputs = case.inputs % 16 == 0
+    vx = vx if inputs else torch.zeros_like(vx)
+
+    given = [x, w, gamma, z, *seen, dy]
+    dx, *out = binding.block_backward(x, w, gamma, (kept, *seen), dy, case.how, inputs)
+    to_x, *theirs = reference("block_backward", shapes, given, [x, *out])
+    case.close(out, theirs)
+    if inputs:
+        case.close([dx], [to_x])
+    tangent = vx if inputs else None, vw, a, b
+    dx, *out = binding.block_second(x, w, gamma, (kept, *seen), dy, tangent, case.how, inputs)
+    to_x, *theirs = reference("block_second", shapes, [*given, vx, vw, a, b], [x, *out])
+    case.close(out, theirs)
+    if inputs:
+        case.close([dx], [to_x])
