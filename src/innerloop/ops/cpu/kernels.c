@@ -40,6 +40,13 @@ void describe_kernels(int *version_and_sizes)
 
 static int at_most(int a, int b) { return a < b ? a : b; }
 
+/* Of all images' rows the upper one in a row of windows. */
+static long upper_row(const Norm *n, long windows)
+{
+    const long height = n->height / 2;
+    return windows / height * n->height + windows % height * 2;
+}
+
 #define REAL float
 #define SINGLE 1
 #define INT int32_t
