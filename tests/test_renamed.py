@@ -26,7 +26,7 @@ GONE = {
     "innerloop.fused.block": {"conv_block"},
     "innerloop.fused.convolution": {"sharing_weights"},
     "innerloop.fused.layout": {"over_tasks"},
-    "innerloop.algorithms.base": {"judged_each"},
+    "innerloop.algorithms.base": {"judged_each", "of_network"},
     "innerloop.algorithms.body": {
         *("channels_last", "features_of_sets", "gradient_through_features", "keeps_tasks_apart"),
         "plain_gradient",

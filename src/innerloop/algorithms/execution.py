@@ -18,31 +18,26 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from innerloop import ops
 from innerloop.algorithms import noise
 from innerloop.algorithms.each import first, overrides, stack
+from innerloop.algorithms.hooks import WAYS, Hooks
 from innerloop.algorithms.network import is_untouched
-from innerloop.errors import UserError
-from innerloop.functional import Params, gradients
-from innerloop.models.layers import (
-    HeadedModel,
-    Linear,
-    SharedHead,
-    statistics_by_group,
-    takes_tasks,
+from innerloop.algorithms.shared_body import (
+    features_in_place,
+    is_head_on_features,
+    keeps_tasks_apart,
 )
+from innerloop.errors import UserError
+from innerloop.functional import Params
+from innerloop.models.layers import takes_tasks
 from innerloop.ops import kernels
 from innerloop.tasks.episodes import Episodes
 
-if TYPE_CHECKING:
-    from innerloop.algorithms.base import Algorithm
-
-WAYS = ("stacked", "vmap", "loop", "shared_body")
 _log = logging.getLogger("innerloop")
 # On a CPU `vmap` makes slow operations of these; a loop over the tasks is faster.
 _SLOW_UNDER_VMAP = (nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase)
@@ -51,7 +46,7 @@ _SLOW_UNDER_VMAP = (nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase)
 # ---- The choice
 
 
-def candidates(algorithm: Algorithm, progress: float, *, training: bool) -> list[str]:
+def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str]:
     """The ways to try, the best first; one alone where it was asked for.
 
     Raises:
@@ -82,7 +77,7 @@ def candidates(algorithm: Algorithm, progress: float, *, training: bool) -> list
     return ["vmap", "loop"]
 
 
-def why_not(algorithm: Algorithm, way: str, progress: float, *, training: bool) -> str | None:
+def why_not(algorithm: Hooks, way: str, progress: float, *, training: bool) -> str | None:
     """Why `way` would not be exact for this algorithm and network; None where it is."""
     if way == "stacked":
         return _why_not_stacked(algorithm, training)
@@ -91,7 +86,7 @@ def why_not(algorithm: Algorithm, way: str, progress: float, *, training: bool) 
     return None
 
 
-def _why_not_stacked(algorithm: Algorithm, training: bool) -> str | None:
+def _why_not_stacked(algorithm: Hooks, training: bool) -> str | None:
     if not takes_tasks(algorithm.model):
         return (
             f"a layer of {type(algorithm.model).__name__} does not take an axis of tasks, or has "
@@ -102,7 +97,7 @@ def _why_not_stacked(algorithm: Algorithm, training: bool) -> str | None:
     return _overridden(algorithm, ["forward"], training) or algorithm.why_not_together(training)
 
 
-def _why_not_shared_body(algorithm: Algorithm, progress: float, training: bool) -> str | None:
+def _why_not_shared_body(algorithm: Hooks, progress: float, training: bool) -> str | None:
     if not is_head_on_features(algorithm):
         return "the network is not a body with a linear head of its own on its features"
     if not keeps_tasks_apart(algorithm):
@@ -119,7 +114,7 @@ def _why_not_shared_body(algorithm: Algorithm, progress: float, training: bool) 
     return None if stays else "the inner loop changes the body"
 
 
-def _overridden(algorithm: Algorithm, hooks: Sequence[str], training: bool) -> str | None:
+def _overridden(algorithm: Hooks, hooks: Sequence[str], training: bool) -> str | None:
     pairs = [(hook, f"{hook}_each") for hook in hooks]
     if training:
         whole = ("task_gradient", "loss_after_adaptation")
@@ -130,37 +125,12 @@ def _overridden(algorithm: Algorithm, hooks: Sequence[str], training: bool) -> s
     return None
 
 
-def is_head_on_features(algorithm: Algorithm) -> bool:
-    """Whether the network is `head(features(x))` and nothing else, the head linear and apart."""
-    model = algorithm.model
-    if not isinstance(model, HeadedModel) or type(model).forward is not HeadedModel.forward:
-        return False
-    if not is_untouched(model) or not all(is_untouched(m) for m in model.head.modules()):
-        return False
-    own = {id(p) for p in model.head.parameters()}
-    uses = [p for _, p in model.named_parameters(remove_duplicate=False) if id(p) in own]
-    return type(model.head) in (SharedHead, Linear, nn.Linear) and len(uses) == len(own)
-
-
-def keeps_tasks_apart(algorithm: Algorithm) -> bool:
-    """Whether images of several tasks can go through the body in one batch.
-
-    The batch norm of this package can be told which images belong together, PyTorch's cannot,
-    unless it uses statistics that do not depend on the batch.
-    """
-    foreign = nn.modules.batchnorm._BatchNorm
-    return not any(
-        isinstance(m, foreign) and not (algorithm.bn == "frozen" and m.running_mean is not None)
-        for m in algorithm.model.modules()
-    )
-
-
 def _kernels_serve(model: nn.Module) -> bool:
     convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d))
     return all(kernels.serve(conv.weight, conv.out_channels) for conv in convolutions)
 
 
-def explain(algorithm: Algorithm, progress: float) -> str:
+def explain(algorithm: Hooks, progress: float) -> str:
     """How tasks are computed in training, and why not in another way."""
     ways = candidates(algorithm, progress, training=True)
     way = algorithm._failed.get("training", ways[0]) if len(ways) > 1 else ways[0]
@@ -181,7 +151,7 @@ _MEANINGS = {
 }
 
 
-def fastest(algorithm: Algorithm, params: Params, episodes: Episodes, progress: float = 1.0) -> str:
+def fastest(algorithm: Hooks, params: Params, episodes: Episodes, progress: float = 1.0) -> str:
     """The way with the shortest meta-gradient, measured: two of each way, the second counts."""
     before, times = algorithm.execution, {}
     keys = tuple(range(episodes.num_tasks))
@@ -211,7 +181,7 @@ OfTasks = Callable[[Episodes], Any]
 
 
 def meta_gradient(
-    algorithm: Algorithm,
+    algorithm: Hooks,
     params: Params,
     episodes: Episodes,
     progress: float,
@@ -243,7 +213,7 @@ def meta_gradient(
 
 
 def _chunk_gradient(
-    algorithm: Algorithm,
+    algorithm: Hooks,
     params: Params,
     episodes: Episodes,
     progress: float,
@@ -270,7 +240,7 @@ def _chunk_gradient(
 
 
 def score_steps(
-    algorithm: Algorithm,
+    algorithm: Hooks,
     params: Params,
     episodes: Episodes,
     inner_steps: int | None,
@@ -302,7 +272,7 @@ def score_steps(
 
 
 def adapt_all(
-    algorithm: Algorithm,
+    algorithm: Hooks,
     params: Params,
     support_x: Tensor,
     support_y: Tensor,
@@ -353,7 +323,7 @@ _NOT_ABOUT_THE_WAY = (UserError, KeyboardInterrupt, MemoryError, torch.OutOfMemo
 
 
 def _first_that_works(
-    algorithm: Algorithm, kind: str, ways: Sequence[str], by: Callable[[str], Any]
+    algorithm: Hooks, kind: str, ways: Sequence[str], by: Callable[[str], Any]
 ) -> Any:
     """The result of the first way that does not fail; what was found out is remembered."""
     way = algorithm._failed.get(kind, ways[0]) if len(ways) > 1 else ways[0]
@@ -382,7 +352,7 @@ def _first_that_works(
     return found
 
 
-def _clearer(error: Exception, algorithm: Algorithm, way: str) -> Exception:
+def _clearer(error: Exception, algorithm: Hooks, way: str) -> Exception:
     """The same error, in words of ours where PyTorch's say too little."""
     text = _first_line(error)
     if isinstance(error, IndexError) and "out of bounds" in text and "Target" in text:
@@ -403,7 +373,7 @@ def _first_line(error: BaseException) -> str:
     return lines[0][:160]
 
 
-def _checked(algorithm: Algorithm, episodes: Any, *, training: bool) -> Episodes:
+def _checked(algorithm: Hooks, episodes: Any, *, training: bool) -> Episodes:
     """The episodes, with their number of ways where something asks for it.
 
     Raises:
@@ -422,67 +392,3 @@ def _checked(algorithm: Algorithm, episodes: Any, *, training: bool) -> Episodes
     if not (training and algorithm.labels == "class"):
         episodes.n_way = algorithm.ways(episodes.support_y, n_way)
     return episodes
-
-
-# ---- The shared body
-
-
-def mean_of_losses(
-    losses: Callable[[Params], tuple[Tensor, Params]], params: Params
-) -> tuple[Params, Params]:
-    """The gradient of the mean of the losses `[T]` of all tasks, and the mean of each metric."""
-
-    def mean_loss(params: Params) -> tuple[Tensor, Params]:
-        each, metrics = losses(params)
-        return each.mean(), {name: m.mean() for name, m in metrics.items()}
-
-    (found,), metrics = gradients(mean_loss, params)
-    return found, metrics
-
-
-def features_in_place(algorithm: Algorithm, params: Params, episodes: Episodes) -> Episodes:
-    """The episodes with features in place of inputs."""
-    support, query = features_of_sets(
-        algorithm, channels_last(params), episodes.support_x, episodes.query_x
-    )
-    return episodes._replace(support_x=support, query_x=query)
-
-
-def features_of_sets(
-    algorithm: Algorithm, params: Params, support_x: Tensor, query_x: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Features of the support and query sets of T tasks, batch norm as `algorithm.bn` says.
-
-    Args:
-        algorithm: on a `HeadedModel`.
-        params: of the body, the same for all tasks.
-        support_x: `[T, N*K, ...]`.
-        query_x: `[T, N*Q, ...]`.
-
-    Returns:
-        `[T, N*K, F]` and `[T, N*Q, F]`.
-    """
-    tasks, support, queries = *support_x.shape[:2], query_x.shape[1]
-    if algorithm.bn == "support":
-        together = torch.cat([support_x, query_x], dim=1).flatten(0, 1)
-        with statistics_by_group(support + queries, first=support):
-            f = algorithm.features(params, together).unflatten(0, (tasks, support + queries))
-        return f[:, :support], f[:, support:]
-    with statistics_by_group(support):
-        f_support = algorithm.features(params, support_x.flatten(0, 1))
-    with statistics_by_group(queries):
-        f_query = algorithm.features(params, query_x.flatten(0, 1))
-    return f_support.unflatten(0, (tasks, support)), f_query.unflatten(0, (tasks, queries))
-
-
-def head_outputs(weights: Params, features: Tensor) -> Tensor:
-    """The outputs `[T, B, N]` of a linear head for features `[T, B, F]`."""
-    return ops.linear(features, weights["head.weight"], weights.get("head.bias"))
-
-
-def channels_last(params: Params) -> Params:
-    """The same values; on a CPU, convolutions are faster with the channels innermost."""
-    return {
-        name: p.to(memory_format=torch.channels_last) if p.ndim == 4 else p
-        for name, p in params.items()
-    }

@@ -11,14 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.base import Algorithm, each_step
+from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.each import alone, each, overrides, stack, task_by_task
-from innerloop.algorithms.execution import (
+from innerloop.algorithms.hooks import each_step
+from innerloop.algorithms.scores import are_labels, cross_entropy_each
+from innerloop.algorithms.shared_body import (
     features_of_sets,
     head_outputs,
     is_head_on_features,
 )
-from innerloop.algorithms.scores import are_labels, cross_entropy_each
 from innerloop.errors import UserError, above_zero, at_least, one_of
 from innerloop.functional import (
     Params,

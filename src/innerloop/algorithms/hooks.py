@@ -1,0 +1,367 @@
+"""What an algorithm says of one task, and the same for T tasks: `Hooks`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from innerloop.algorithms import noise
+from innerloop.algorithms.each import alone, each, first, overrides, with_task
+from innerloop.algorithms.network import Network
+from innerloop.algorithms.scores import Metric, check_metric, score, score_each
+from innerloop.errors import UserError, at_least, one_of
+from innerloop.functional import Params, gradients, mean_squared_error
+from innerloop.models.layers import (
+    Conv2d,
+    HeadedModel,
+    SharedHead,
+    Statistics,
+    check_batch_norm,
+    given_statistics,
+    statistics_by_group,
+)
+from innerloop.ops import autograd
+from innerloop.tasks.episodes import Episodes, count_ways
+
+# How tasks can be computed, see execution.py.
+WAYS = ("stacked", "vmap", "loop", "shared_body")
+
+
+class Hooks(ABC):
+    """What is computed, for one task; see `Algorithm`, which adds how it is used.
+
+    Methods of one task may be overridden; those that end in `_each` do the same for T tasks.
+    """
+
+    inner_steps: int
+    bn_modes: tuple[str, ...] = ("transductive", "support", "frozen")
+    # What the labels of a training episode count: the classes of its task, 0..N-1,
+    # or all training classes.
+    labels = "task"
+    # Meta-parameters that follow the data as a running average instead of being learnt.
+    moving_averages: frozenset[str] = frozenset()
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        loss: Callable[[Any, Any], Tensor] = F.cross_entropy,
+        metric: Metric = "auto",
+        bn: str = "transductive",
+        chunk_size: int | None = None,
+        execution: str = "auto",
+    ) -> None:
+        one_of(self.bn_modes, bn=bn)
+        one_of(("auto", *WAYS), execution=execution)
+        at_least(1, chunk_size=chunk_size)
+        check_metric(metric)
+        self.model = _plain(model)
+        check_batch_norm(self.model, own_only=bn == "support", frozen=bn == "frozen")
+        # PyTorch's own fails where it is differentiated forward over reverse.
+        mse = isinstance(loss, nn.MSELoss) and loss.reduction == "mean"
+        self.loss = mean_squared_error if mse or loss is F.mse_loss else loss
+        self.metric, self.bn, self.chunk_size = metric, bn, chunk_size
+        self.execution = execution
+        self.network = Network(self.model, frozen=bn == "frozen")
+        for name, _ in self.model.named_parameters():
+            if "@" in name:
+                raise UserError(
+                    f"the network's parameter {name!r} has a @ in its name, which marks the "
+                    "meta-parameters of algorithms: rename it"
+                )
+        # What was found out about ways that fail, by kind of computation.
+        self._failed: dict[str, str] = {}
+        self._convolutions = {
+            f"{name}.weight".lstrip(".")
+            for name, module in self.model.named_modules()
+            if type(module) is Conv2d
+        }
+        # Parameters that hold one row for every class.
+        self._shared_rows = {
+            f"{name}.{part}".lstrip(".")
+            for name, module in self.model.named_modules()
+            if isinstance(module, SharedHead)
+            for part in ("weight", "bias")
+        }
+
+    def init_params(self) -> Params:
+        """The meta-parameters that training starts from: copies, in a new dict.
+
+        Raises:
+            UserError: the network has no trainable parameter, or some without a shape yet.
+        """
+        named = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        for name, p in named.items():
+            if isinstance(p, nn.parameter.UninitializedParameter):
+                raise UserError(
+                    f"parameter {name} has no shape yet: call the network once on a batch before "
+                    "it is given to an algorithm"
+                )
+        if not named:
+            raise UserError("the network has no trainable parameter: nothing can be learnt")
+        return {name: p.detach().clone() for name, p in named.items()}
+
+    # ---- One task: what a subclass may override
+
+    def forward(self, params: Params, x: Tensor) -> Any:
+        """The network's outputs for `x` with `params` in place of its own."""
+        return self.call(params, x)
+
+    @abstractmethod
+    def inner_loop(
+        self,
+        params: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        *,
+        inner_steps: int | None = None,
+        n_way: int | None = None,
+    ) -> Iterator[Params]:
+        """The fast weights of one task, before the first and after each inner step.
+
+        Args:
+            params: the meta-parameters; they are not changed.
+            support_x: `[N*K, ...]`.
+            support_y: `[N*K]`.
+            inner_steps: None for as many as in training.
+            n_way: N, for a network with a shared head; None to count the classes in
+                `support_y` (not possible inside `vmap`).
+
+        Yields:
+            All weights that `forward` needs, by name.
+        """
+
+    def query_outputs(self, params: Params, support_x: Tensor, query_x: Tensor) -> Any:
+        """Outputs for the queries of one task, batch norm as `bn` says.
+
+        Args:
+            params: fast weights.
+            support_x: `[N*K, ...]`, looked at only where `bn="support"`.
+            query_x: `[N*Q, ...]`.
+
+        Returns:
+            `[N*Q, N]`, or whatever the network returns.
+        """
+        return alone(self, "query_outputs", params, support_x, query_x)
+
+    def score(self, outputs: Any, targets: Any) -> tuple[Tensor, Params]:
+        """The loss of `outputs`, and the metrics: `loss`, and what `metric` says."""
+        return score(self.loss, self.metric, outputs, targets)
+
+    def query_loss(self, params: Params, task: Episodes) -> tuple[Tensor, Params]:
+        """Loss of the fast weights `params` on a task's queries, a scalar, and metrics."""
+        return alone(self, "query_loss", params, task)
+
+    def loss_after_adaptation(
+        self, params: Params, task: Episodes, n_way: int | None, progress: float
+    ) -> tuple[Tensor, Params]:
+        """What is differentiated: the query loss of one task's fast weights, and metrics."""
+        *_, fast = self.inner_loop(params, task.support_x, task.support_y, n_way=n_way)
+        with noise.at(self.inner_steps, query=True):
+            return self.query_loss(fast, task)
+
+    def task_gradient(
+        self, params: Params, task: Episodes, n_way: int | None, progress: float
+    ) -> tuple[Params, Params]:
+        """One task's part of the meta-gradient.
+
+        Args:
+            params: the meta-parameters.
+            task: tensors without the task axis, e.g. `support_x` `[N*K, C, H, W]`.
+            n_way: as for `inner_loop`.
+            progress: as for `meta_gradient`.
+
+        Returns:
+            The gradient by parameter name, and a dict of scalar metrics.
+        """
+        (found,), metrics = gradients(
+            lambda params: self.loss_after_adaptation(params, task, n_way, progress), params
+        )
+        return found, metrics
+
+    def phase(self, progress: float) -> Hashable:
+        """What of `progress` the meta-gradient depends on: equal phases, the same computation.
+
+        On a GPU a step is recorded once in each phase.  The default is `progress` itself, which
+        is never wrong and never recorded.
+        """
+        return progress
+
+    def predictor(
+        self, params: Params, support_x: Tensor, query_x: Tensor
+    ) -> Callable[[Params], Any]:
+        """`query_outputs` of one task as a function of its fast weights alone.
+
+        What does not depend on the inner step can so be computed once.
+        """
+        return lambda fast: self.query_outputs(fast, support_x, query_x)
+
+    # ---- T tasks: the same with a leading axis of tasks
+
+    @each(0, 0)
+    def forward_each(self, params: Params, x: Tensor) -> Any:
+        if len(x) == 1:
+            return _one_task(self.forward, params, x)
+        return self.call(params, x)
+
+    @each(0, 0, 0)
+    def query_outputs_each(self, params: Params, support_x: Tensor, query_x: Tensor) -> Any:
+        if self.bn != "support" or query_x is support_x:  # its statistics are its own
+            return self.forward_each(params, query_x)
+        support, queries = support_x.shape[1], query_x.shape[1]
+        with statistics_by_group(support + queries, first=support):
+            outputs = self.forward_each(params, torch.cat([support_x, query_x], dim=1))
+        return tree_map(lambda o: o[:, support:] if isinstance(o, Tensor) else o, outputs)
+
+    @each(0, 0)
+    def score_each(self, outputs: Any, targets: Any) -> tuple[Tensor, Params]:
+        return score_each(self.loss, self.metric, outputs, targets)
+
+    @each(0, 0)
+    def query_loss_each(self, params: Params, tasks: Episodes) -> tuple[Tensor, Params]:
+        outputs = self.query_outputs_each(params, tasks.support_x, tasks.query_x)
+        return self.score_each(outputs, tasks.query_y)
+
+    def mean_gradient(
+        self, params: Params, episodes: Episodes, progress: float, *, of_features: bool = False
+    ) -> tuple[Params, Params]:
+        """The mean of `task_gradient` over T tasks, and of the metrics.
+
+        With `of_features` the body is computed once for the images of all tasks.
+        """
+        raise NotImplementedError
+
+    def loops(
+        self, params: Params, tasks: Episodes, *, inner_steps: int | None = None
+    ) -> Iterator[Params]:
+        """`inner_loop` of T tasks."""
+        raise NotImplementedError
+
+    def why_not_together(self, training: bool) -> str | None:
+        """Why T tasks cannot be computed with a leading axis of tasks; None where they can."""
+        return f"{type(self).__name__} says what is computed for one task alone"
+
+    def scores_each(
+        self,
+        params: Params,
+        tasks: Episodes,
+        *,
+        inner_steps: int | None,
+        every_step: bool,
+        of_features: bool = False,
+    ) -> list[Params]:
+        """The metrics of T tasks, `[T]` each, after each step or the last alone."""
+        (task,) = tasks.tasks()
+        predict = self.predictor(params, task.support_x, task.query_x)
+        steps = self.inner_loop(
+            params, task.support_x, task.support_y, inner_steps=inner_steps, n_way=tasks.n_way
+        )
+
+        def scored(fast: Params) -> Params:
+            if overrides(self, "query_loss"):
+                return self.query_loss(fast, task)[1]
+            return self.score(predict(fast), task.query_y)[1]
+
+        found = each_step(scored, steps, every_step)
+        return [{name: m.unsqueeze(0) for name, m in metrics.items()} for metrics in found]
+
+    # ---- For algorithms
+
+    def call(self, params: Params, x: Tensor) -> Any:
+        """The network itself, on weights `[...]`, or `[T, ...]` where it takes them."""
+        statistics = self.statistics_in(params)
+        if not statistics:
+            return self.network(of_network(params), x)
+        with given_statistics(statistics):
+            return self.network(of_network(params), x)
+
+    def statistics_in(self, params: Params) -> Statistics:
+        """Batch statistics among the weights, which are used in place of the batch's own."""
+        return {}
+
+    def features(self, params: Params, x: Tensor) -> Tensor:
+        """What the last layer of a `HeadedModel` sees, with `params` in place of its own."""
+        assert isinstance(self.model, HeadedModel)
+        return self.network(of_network(params), x, lambda model, x: model.features(x))
+
+    def ways(self, labels: Tensor, n_way: int | None) -> int | None:
+        """`n_way`, or where it is not given the number of classes, if anything asks for it."""
+        if n_way is None and self.counts_ways:
+            return count_ways(labels)
+        return n_way
+
+    @property
+    def counts_ways(self) -> bool:
+        """Whether the number of classes matters before the first forward pass."""
+        return bool(self._shared_rows)
+
+    def body_stays(self, progress: float) -> bool:
+        """Whether it is known that adaptation in training leaves all below the head alone.
+
+        The features of all tasks can then be computed together, by `shared_body`.
+        """
+        return False
+
+    def body_stays_in_use(self) -> bool:
+        """The same of adaptation to new tasks, which may take more steps."""
+        return False
+
+    def derivative_now(self, progress: float) -> str:
+        """How second derivatives are taken at this point: `"first"` (not at all), `"reverse"`..."""
+        return "reverse"
+
+    def fast_weights(self, params: Params, n_way: int | None) -> Params:
+        """What the inner loop starts from: the network's, a shared head copied once a class."""
+        return {
+            name: p if n_way is None or name not in self._shared_rows else _rows(p, n_way)
+            for name, p in of_network(params).items()
+        }
+
+    def _arranged(self, params: Params) -> Params:
+        """The same values, the weights of our convolutions in memory as the kernels want them."""
+        return {
+            n: autograd.arranged(p) if n in self._convolutions else p for n, p in params.items()
+        }
+
+
+def _one_task(forward: Callable[[Params, Tensor], Any], params: Params, x: Tensor) -> Any:
+    return with_task(forward(first(params), x.squeeze(0)))
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    """The network as it was before `torch.compile`, which knows one set of weights alone."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"a network must be a torch.nn.Module, not {type(model).__name__}")
+    model = getattr(model, "_orig_mod", model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError(
+            "a network compiled by torch.jit cannot be called with other weights: give the "
+            "torch.nn.Module that it was compiled from"
+        )
+    return model
+
+
+def each_step(
+    scored: Callable[[Params], Params], steps: Iterable[Params], every_step: bool
+) -> list[Params]:
+    """The metrics of the weights of each step, or of the last alone."""
+    if every_step:
+        return [scored(fast) for fast in steps]
+    *_, last = steps
+    return [scored(last)]
+
+
+def of_network(params: Params) -> Params:
+    """The network's own among the meta-parameters or fast weights."""
+    return {name: p for name, p in params.items() if "@" not in name}
+
+
+def _rows(row: Tensor, n_way: int) -> Tensor:
+    # A copy, not a view: forward-mode differentiation refuses one with overlapping rows.
+    return row.repeat(n_way, *[1] * (row.ndim - 1))

@@ -1,0 +1,105 @@
+"""What algorithms do where the body of the network is the same for all tasks.
+
+The features of all tasks' images then come from one plain batch, and only the head has an axis of
+tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from innerloop import ops
+from innerloop.algorithms.hooks import Hooks
+from innerloop.algorithms.network import is_untouched
+from innerloop.functional import Params, gradients
+from innerloop.models.layers import HeadedModel, Linear, SharedHead, statistics_by_group
+from innerloop.tasks.episodes import Episodes
+
+
+def mean_of_losses(
+    losses: Callable[[Params], tuple[Tensor, Params]], params: Params
+) -> tuple[Params, Params]:
+    """The gradient of the mean of the losses `[T]` of all tasks, and the mean of each metric."""
+
+    def mean_loss(params: Params) -> tuple[Tensor, Params]:
+        each, metrics = losses(params)
+        return each.mean(), {name: m.mean() for name, m in metrics.items()}
+
+    (found,), metrics = gradients(mean_loss, params)
+    return found, metrics
+
+
+def features_in_place(algorithm: Hooks, params: Params, episodes: Episodes) -> Episodes:
+    """The episodes with features in place of inputs."""
+    support, query = features_of_sets(
+        algorithm, channels_last(params), episodes.support_x, episodes.query_x
+    )
+    return episodes._replace(support_x=support, query_x=query)
+
+
+def features_of_sets(
+    algorithm: Hooks, params: Params, support_x: Tensor, query_x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Features of the support and query sets of T tasks, batch norm as `algorithm.bn` says.
+
+    Args:
+        algorithm: on a `HeadedModel`.
+        params: of the body, the same for all tasks.
+        support_x: `[T, N*K, ...]`.
+        query_x: `[T, N*Q, ...]`.
+
+    Returns:
+        `[T, N*K, F]` and `[T, N*Q, F]`.
+    """
+    tasks, support, queries = *support_x.shape[:2], query_x.shape[1]
+    if algorithm.bn == "support":
+        together = torch.cat([support_x, query_x], dim=1).flatten(0, 1)
+        with statistics_by_group(support + queries, first=support):
+            f = algorithm.features(params, together).unflatten(0, (tasks, support + queries))
+        return f[:, :support], f[:, support:]
+    with statistics_by_group(support):
+        f_support = algorithm.features(params, support_x.flatten(0, 1))
+    with statistics_by_group(queries):
+        f_query = algorithm.features(params, query_x.flatten(0, 1))
+    return f_support.unflatten(0, (tasks, support)), f_query.unflatten(0, (tasks, queries))
+
+
+def head_outputs(weights: Params, features: Tensor) -> Tensor:
+    """The outputs `[T, B, N]` of a linear head for features `[T, B, F]`."""
+    return ops.linear(features, weights["head.weight"], weights.get("head.bias"))
+
+
+def channels_last(params: Params) -> Params:
+    """The same values; on a CPU, convolutions are faster with the channels innermost."""
+    return {
+        name: p.to(memory_format=torch.channels_last) if p.ndim == 4 else p
+        for name, p in params.items()
+    }
+
+
+def is_head_on_features(algorithm: Hooks) -> bool:
+    """Whether the network is `head(features(x))` and nothing else, the head linear and apart."""
+    model = algorithm.model
+    if not isinstance(model, HeadedModel) or type(model).forward is not HeadedModel.forward:
+        return False
+    if not is_untouched(model) or not all(is_untouched(m) for m in model.head.modules()):
+        return False
+    own = {id(p) for p in model.head.parameters()}
+    uses = [p for _, p in model.named_parameters(remove_duplicate=False) if id(p) in own]
+    return type(model.head) in (SharedHead, Linear, nn.Linear) and len(uses) == len(own)
+
+
+def keeps_tasks_apart(algorithm: Hooks) -> bool:
+    """Whether images of several tasks can go through the body in one batch.
+
+    The batch norm of this package can be told which images belong together, PyTorch's cannot,
+    unless it uses statistics that do not depend on the batch.
+    """
+    foreign = nn.modules.batchnorm._BatchNorm
+    return not any(
+        isinstance(m, foreign) and not (algorithm.bn == "frozen" and m.running_mean is not None)
+        for m in algorithm.model.modules()
+    )
