@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -226,3 +227,22 @@ def test_the_temperature_is_found_again():
     before = expected_calibration_error((3 * z).softmax(1), labels)
     after = expected_calibration_error((3 * z / temperature).softmax(1), labels)
     assert after < 0.01 < 0.1 < before
+
+
+def test_eight_threads_get_the_answers_of_one(episode):
+    """As a web server asks: one fitted classifier, several requests at a time."""
+    support, labels, query, _ = episode
+    classifier = FewShotClassifier().fit(support, labels)
+    right, found = classifier.predict_proba(query), []
+
+    def ask():
+        for _ in range(5):
+            found.append(classifier.predict_proba(query))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 40
+    assert all(np.array_equal(probabilities, right) for probabilities in found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from innerloop.models import BatchNorm
+from innerloop.models import BatchNorm, Conv4
 from innerloop.models.layers import HeadedModel
 
 
@@ -111,3 +111,10 @@ class Factor(nn.Module):
 
     def forward(self, x):
         return self.w * x
+
+
+def stackable(seed: int = 0) -> nn.Module:
+    """A network that goes every way, with rows of the head that differ."""
+    model = Conv4(3, width=4, image_size=16, head="random", unit_features=True).double()
+    nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(seed))
+    return model

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
+from tests.helpers import random_episodes
+
 
 class Recurrent(nn.Module):
     """`[B, time, 4]` to 3 classes by a recurrent layer."""
@@ -303,3 +305,6 @@ def make(name: str) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return USERS[name].make().double()
+
+
+EPISODES = random_episodes(shape=(3, 4))

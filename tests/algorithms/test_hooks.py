@@ -1,0 +1,122 @@
+"""What an algorithm asks of its network and its tasks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from innerloop import MAML, Episodes, ProtoNet, UserError
+from innerloop.algorithms import Algorithm
+from innerloop.models import Conv4
+from tests.algorithms import naive
+from tests.algorithms.networks import Small, stackable
+from tests.algorithms.users import EPISODES, make
+from tests.helpers import random_episodes, relative_error
+
+
+def test_an_algorithm_of_a_users_own_needs_its_inner_loop_alone():
+    """The method that is abstract is the one that authors are told to write."""
+
+    class Nearest(Algorithm):
+        inner_steps = 1
+
+        def inner_loop(self, params, support_x, support_y, *, inner_steps=None, n_way=None):
+            yield params
+            yield {n: p + 0.1 for n, p in params.items()}
+
+    algorithm, episodes = Nearest(Small()), random_episodes()
+    loop = Nearest(Small(), execution="loop")
+    params = algorithm.init_params()
+    found, metrics = algorithm.meta_gradient(params, episodes)
+    expected, _ = loop.meta_gradient(params, episodes)
+    assert relative_error(found, expected) < 1e-10
+    assert set(metrics) == {"loss", "accuracy"}
+    assert algorithm.score_steps(params, episodes)["accuracy"].shape == (3, 2)
+    assert "one task" in algorithm.explain()
+
+
+def test_labels_have_to_run_from_0_without_gaps_where_they_are_counted():
+    model = Conv4(3, width=4, image_size=16, head="shared").double()
+    sx, sy, qx, qy = random_episodes()
+    for algorithm in (MAML(model), ProtoNet(model)):
+        params = algorithm.init_params()
+        for wrong in (sy + 1, sy * 2, sy - 1):
+            with pytest.raises(UserError, match="must run from 0 to N-1 without gaps"):
+                algorithm.meta_gradient(params, Episodes(sx, wrong, qx, qy))
+            with pytest.raises(UserError, match="must run from 0 to N-1 without gaps"):
+                algorithm.adapt(params, sx[0], wrong[0])
+
+
+@pytest.mark.parametrize("way", ["auto", "loop", "stacked"])
+def test_more_classes_than_rows_are_named(way):
+    algorithm = MAML(stackable(), 0.1, 1, execution=way)
+    sx, sy, qx, qy = random_episodes(n_way=4)
+    with pytest.raises(UserError, match="needs a row for each class"):
+        algorithm.meta_gradient(algorithm.init_params(), Episodes(sx, sy, qx, qy))
+
+
+def test_networks_that_cannot_be_learnt_are_refused():
+    frozen = nn.Linear(4, 3).requires_grad_(False)
+    with pytest.raises(UserError, match="no trainable parameter"):
+        MAML(frozen)
+    with pytest.raises(UserError, match="no trainable parameter"):
+        ProtoNet(frozen).init_params()
+    named = nn.Module()
+    named.register_parameter("a@b", nn.Parameter(torch.zeros(1)))
+    with pytest.raises(UserError, match=r"'a@b' has a @"):
+        MAML(named)
+    with pytest.raises(UserError, match=r"torch.nn.Module, not function"):
+        MAML(lambda x: x)
+    with pytest.raises(UserError, match=r"compiled by torch\.jit"):
+        MAML(torch.jit.trace(nn.Linear(4, 3), torch.zeros(1, 4)))
+    lazy = MAML(nn.LazyLinear(3))
+    with pytest.raises(UserError, match="no shape yet"):
+        lazy.init_params()
+    sx, sy, qx, qy = EPISODES
+    good = MAML(make("weight_norm"))
+    with pytest.raises(UserError, match="at least one task"):
+        good.meta_gradient(good.init_params(), Episodes(sx[:0], sy[:0], qx[:0], qy[:0]))
+    with pytest.raises(UserError, match="differ in the number of tasks"):
+        good.meta_gradient(good.init_params(), Episodes(sx[:2], sy[:2], qx, qy))
+
+
+@pytest.mark.parametrize("way", ["vmap", "loop"])
+def test_frozen_batch_norm_is_its_running_statistics_as_constants(way):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    model = nn.Sequential(*model, nn.Linear(4 * 14 * 14, 3)).double()
+    model[1].running_mean.normal_()
+    model[1].running_var.uniform_(0.5, 2)
+    before = {n: b.clone() for n, b in model.named_buffers()}
+    episodes = random_episodes()
+    with pytest.raises(UserError, match="bn='frozen'"):
+        MAML(model)
+    maml = MAML(model, naive.LR, naive.STEPS, bn="frozen", execution=way)
+    params = maml.init_params()
+    found, _ = maml.meta_gradient(params, episodes)
+    expected = naive.maml(model.eval(), params, episodes)
+    assert relative_error(found, expected) < 1e-10
+    assert all(torch.equal(b, before[n]) for n, b in model.named_buffers())
+    task = episodes.task(0)
+    fast = maml.adapt(params, task.support_x, task.support_y)
+    together = maml.query_outputs(fast, task.support_x, task.query_x)
+    alone = maml.query_outputs(fast, task.support_x, task.query_x[:1])
+    torch.testing.assert_close(together[:1], alone)
+    with pytest.raises(UserError, match="this network has none"):
+        MAML(Small(), bn="frozen")
+
+
+def test_autocast_around_training_gives_what_it_gives_a_naive_loop():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 3))
+    maml = MAML(model, naive.LR, naive.STEPS, execution="loop")
+    episodes = random_episodes(shape=(3, 4), dtype=torch.float32)
+    params = maml.init_params()
+    exact, _ = maml.meta_gradient(params, episodes)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, metrics = maml.meta_gradient(params, episodes)
+        expected = naive.maml(model, params, episodes)
+    assert relative_error(found, expected) < 1e-2
+    assert 0 < relative_error(found, exact) < 0.1
+    assert metrics["accuracy"].dtype == torch.float32

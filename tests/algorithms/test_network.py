@@ -1,0 +1,107 @@
+"""A user's network is called without being written to, from any thread."""
+
+from __future__ import annotations
+
+import copy
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from innerloop import MAML, UserError
+from tests.algorithms.users import EPISODES, USERS, make
+from tests.helpers import relative_error
+
+users = pytest.mark.parametrize("user", USERS)
+falls_back = pytest.mark.falls_back
+
+
+@falls_back
+@users
+def test_a_users_network_is_never_written_to(user):
+    model = make(user)
+    algorithm = MAML(model, 0.1, 2, loss=USERS[user].loss)
+    plain = algorithm.model
+    before = {n: t.clone() for n, t in plain.state_dict().items()}
+    tensors = {n: id(t) for n, t in plain.state_dict(keep_vars=True).items()}
+    attributes = {
+        (name, key): copy.copy(value) if isinstance(value, list | dict | set) else value
+        for name, module in plain.named_modules()
+        for key, value in vars(module).items()
+    }
+    held = {
+        (name, key): value.clone()
+        for name, module in plain.named_modules()
+        for key, value in vars(module).items()
+        if isinstance(value, torch.Tensor)
+    }
+    params = algorithm.init_params()
+    algorithm.meta_gradient(params, EPISODES)
+    algorithm.score_steps(params, EPISODES)
+    task = EPISODES.task(0)
+    algorithm.adapt(params, task.support_x, task.support_y)
+    with pytest.raises(Exception):  # noqa: B017, PT011
+        algorithm.adapt(params, task.support_x[:, :, :1, None], task.support_y)
+    after = plain.state_dict(keep_vars=True)
+    assert {n: id(t) for n, t in after.items()} == tensors
+    assert all(torch.equal(after[n], t) for n, t in before.items())
+    for name, module in plain.named_modules():
+        for key, value in vars(module).items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(value, held[name, key])
+            elif isinstance(value, list | dict | set):
+                assert len(value) == len(attributes[name, key]), (name, key)
+            else:
+                assert value is attributes[name, key]
+
+
+@falls_back
+@users
+def test_eight_threads_get_the_answers_of_one(user):
+    algorithm = MAML(make(user), 0.1, 2, loss=USERS[user].loss)
+    params = algorithm.init_params()
+    tasks = EPISODES.tasks()
+
+    def work(i):
+        task = tasks[i % 3]
+        fast = algorithm.adapt(params, task.support_x, task.support_y)
+        grads, _ = algorithm.meta_gradient(params, EPISODES, keys=[1, 2, 3])
+        return algorithm.query_loss(fast, task)[0].item(), grads
+
+    alone, found = [work(i) for i in range(3)], {}
+
+    def run(i):
+        found[i] = work(i)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    for i, (loss, grads) in found.items():
+        assert loss == alone[i % 3][0]
+        assert relative_error(grads, alone[0][1]) == 0
+
+
+def test_a_network_that_reaches_past_itself_is_refused():
+    outer = nn.Linear(12, 3).double()
+
+    class Reaching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = outer
+
+        def forward(self, x):
+            return outer(x.flatten(1))
+
+    algorithm = MAML(Reaching(), 0.1, 1)
+    params, task = algorithm.init_params(), EPISODES.task(0)
+    for use in (
+        lambda: algorithm.meta_gradient(params, EPISODES),
+        lambda: algorithm.score_steps(params, EPISODES),
+        lambda: algorithm.adapt(params, task.support_x, task.support_y),
+    ):
+        with pytest.raises(UserError, match=r"its parameter a\.(weight|bias) past the module"):
+            use()

@@ -1,0 +1,131 @@
+"""Losses, targets and metrics of any kind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from innerloop import MAML, Episodes, UserError, evaluate
+from tests.algorithms.networks import Small
+from tests.helpers import random_episodes
+
+
+def tasks_of(make_task, count=6):
+    return Episodes(*(torch.stack(t) for t in zip(*map(make_task, range(count)), strict=True)))
+
+
+class Fixed:
+    """Episodes that exist already, as a sampler."""
+
+    split, seed, n_way, data_name = "test", 0, None, "own"
+    class_names: tuple[str, ...] = ()
+    input_shape = (5,)
+
+    def __init__(self, episodes):
+        self.episodes = episodes
+
+    def batch(self, start, count):
+        return Episodes(*(t[start : start + count] for t in self.episodes))
+
+    def protocol(self):
+        return {}
+
+
+def normal(i, *shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(i))
+
+
+def one_logit(i):
+    x = normal(i, 20, 5)
+    y = (x @ normal(i + 100, 5) > 0).long()
+    return x[:12], y[:12], x[12:], y[12:]
+
+
+def several_labels(i):
+    x = normal(i, 12, 5)
+    return x[:6], (x[:6, :4] > 0).long(), x[6:], (x[6:, :4] > 0).long()
+
+
+def tags(i):
+    x = normal(i, 8, 7, 5)
+    y = x[..., :3].argmax(-1)
+    return x[:4], y[:4], x[4:], y[4:]
+
+
+def pixels(i):
+    x = normal(i, 4, 1, 6, 6)
+    y = (x[:, 0] > 0).long()
+    return x[:2], y[:2], x[2:], y[2:]
+
+
+TARGETS = {
+    "one logit": (
+        lambda: nn.Linear(5, 1),
+        lambda o, t: F.binary_cross_entropy_with_logits(o[:, 0], t.to(o.dtype)),
+        one_logit,
+        lambda o, t: ((o[:, 0] > 0) == (t > 0)).double().mean(),
+    ),
+    "several labels": (
+        lambda: nn.Linear(5, 4),
+        lambda o, t: F.binary_cross_entropy_with_logits(o, t.to(o.dtype)),
+        several_labels,
+        lambda o, t: ((o > 0) == (t > 0)).double().mean(),
+    ),
+    "tags": (
+        lambda: nn.Linear(5, 3),
+        lambda o, t: F.cross_entropy(o.flatten(0, 1), t.flatten()),
+        tags,
+        lambda o, t: (o.argmax(-1) == t).double().mean(),
+    ),
+    "pixels": (
+        lambda: nn.Conv2d(1, 2, 3, padding=1),
+        F.cross_entropy,
+        pixels,
+        lambda o, t: (o.argmax(1) == t).double().mean(),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_integer_targets_that_are_no_labels_are_scored_by_the_metric_alone(kind):
+    network, loss, task, metric = TARGETS[kind]
+    episodes = tasks_of(task)
+    plain = MAML(network(), 0.1, 2, loss=loss)
+    params = plain.init_params()
+    _, metrics = plain.meta_gradient(params, episodes)
+    assert set(metrics) == {"loss"}
+    result = evaluate(plain, params, Fixed(episodes), tasks=6)
+    assert result["metric"] == "loss"
+    assert not any("accura" in key for key in result)
+    assert isinstance(result["ci95"], float)
+
+    def share_right(outputs, targets):
+        return metric(outputs, targets).item()
+
+    scored = MAML(plain.model, 0.1, 2, loss=loss, metric=share_right, execution="loop")
+    result = evaluate(scored, params, Fixed(episodes), tasks=6)
+    assert result["metric"] == "share_right"
+    assert 0 <= result["share_right"] <= 1
+    assert len(result["share_right_of_tasks"]) == 6
+    assert isinstance(result["ci95"], float)
+    by_hand = []
+    for t in episodes.tasks():
+        fast = scored.adapt(params, t.support_x, t.support_y)
+        by_hand.append(metric(scored.forward(fast, t.query_x), t.query_y).item())
+    assert result["share_right_of_tasks"] == pytest.approx(by_hand)
+
+
+def test_metric_none_leaves_the_loss_and_mistakes_are_named():
+    algorithm = MAML(Small(), 0.1, 1, metric=None)
+    _, metrics = algorithm.meta_gradient(algorithm.init_params(), random_episodes())
+    assert set(metrics) == {"loss"}
+    with pytest.raises(UserError, match="metric must be"):
+        MAML(Small(), metric="f1")
+    wrong = MAML(Small(), 0.1, 1, metric=lambda o, t: o.argmax(-1) == t, execution="loop")
+    with pytest.raises(UserError, match="metric must return a number"):
+        wrong.meta_gradient(wrong.init_params(), random_episodes())
+    wrong = MAML(Small(), 0.1, 1, loss=lambda o, t: F.cross_entropy(o, t, reduction="none"))
+    with pytest.raises(UserError, match="loss must return a scalar"):
+        wrong.meta_gradient(wrong.init_params(), random_episodes())

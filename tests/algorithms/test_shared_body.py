@@ -1,0 +1,43 @@
+"""The body is computed once for all tasks only where that is exact."""
+
+from __future__ import annotations
+
+import pytest
+
+from innerloop.algorithms.execution import candidates
+from innerloop.models import Conv4
+from tests.algorithms.contracts import CONTRACTS
+from tests.helpers import random_episodes, relative_error
+
+
+class MoreThanHead(Conv4):
+    """A headed model whose forward does more than `head(features(x))`."""
+
+    def forward(self, x):
+        return 3 * super().forward(x)
+
+
+@pytest.mark.parametrize("kind", ["forward", "hook", "head hook", "on the object"])
+@pytest.mark.parametrize("cls", ["anil", "maml", "protonet"])
+def test_a_network_that_does_more_than_head_of_features_gets_no_short_cut(kind, cls):
+    options = {"width": 16, "image_size": 16, "head": "random", "unit_features": True}
+    model = (MoreThanHead if kind == "forward" else Conv4)(3, **options).double()
+    if kind == "hook":
+        model.register_forward_hook(lambda module, x, out: 3 * out)
+    elif kind == "head hook":
+        model.head.register_forward_hook(lambda module, x, out: 3 * out)
+    elif kind == "on the object":
+        before = model.forward
+        model.forward = lambda x: 3 * before(x)
+    auto = CONTRACTS[cls].make(model)
+    loop = CONTRACTS[cls].make(model, execution="loop")
+    params, episodes = auto.init_params(), random_episodes()
+    assert candidates(auto, 1.0, training=True)[0] not in ("stacked", "shared_body")
+    found, _ = auto.meta_gradient(params, episodes)
+    expected, _ = loop.meta_gradient(params, episodes)
+    assert relative_error(found, expected) < 1e-10
+    if cls != "protonet":  # which takes the features
+        plain = Conv4(3, **options).double()
+        plain.load_state_dict(model.state_dict())
+        other, _ = CONTRACTS[cls].make(plain).meta_gradient(params, episodes)
+        assert relative_error(found, other) > 1e-2
