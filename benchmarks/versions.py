@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reports import check_names, no_traceback, write_report
+from benchmarks.reports import check_names, write_report
 
 HERE = Path(__file__).resolve().parent.parent
 NAMES = ("A", "B", "C", "D")
@@ -117,8 +117,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=8)
     arguments = parser.parse_args()
-    with no_traceback(parser):
-        names = check_names(arguments.names, NAMES, "workload") or list(NAMES)
+    check_names(parser, "workload", arguments.names, NAMES)
+    names = arguments.names or list(NAMES)
     from tempfile import TemporaryDirectory
 
     version = subprocess.run(

@@ -103,6 +103,19 @@ def pullback(function: Callable[..., Params], *trees: Params, cotangent: Params)
     return gradients(lambda *given: (dot(function(*given), cotangent), {}), *trees)[0]
 
 
+def mean_of_losses(
+    losses: Callable[[Params], tuple[Tensor, Params]], params: Params
+) -> tuple[Params, Params]:
+    """The gradient of the mean of the losses `[T]` of all tasks, and the mean of each metric."""
+
+    def mean_loss(params: Params) -> tuple[Tensor, Params]:
+        each, metrics = losses(params)
+        return each.mean(), {name: m.mean() for name, m in metrics.items()}
+
+    (found,), metrics = gradients(mean_loss, params)
+    return found, metrics
+
+
 def descend(params: Params, gradient: Params, inner_lr: Rates) -> Params:
     """`params - inner_lr * gradient`, name by name."""
     if isinstance(inner_lr, Mapping):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
 from innerloop.algorithms.execution import candidates
 from innerloop.models import Conv4
+from innerloop.models.layers import HeadedModel
 from tests.algorithms.contracts import CONTRACTS
+from tests.algorithms.networks import randomise
 from tests.helpers import random_episodes, relative_error
 
 
@@ -41,3 +45,26 @@ def test_a_network_that_does_more_than_head_of_features_gets_no_short_cut(kind, 
         plain.load_state_dict(model.state_dict())
         other, _ = CONTRACTS[cls].make(plain).meta_gradient(params, episodes)
         assert relative_error(found, other) > 1e-2
+
+
+class Centred(HeadedModel):
+    """Its features are taken off the mean of the batch: tasks in one batch would mix."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.head = nn.Linear(256, 8), nn.Linear(8, 3)
+        randomise(self)
+
+    def features(self, x):
+        x = torch.tanh(self.a(x.flatten(1)))
+        return x - x.mean(0)
+
+
+@pytest.mark.parametrize("name", ["anil", "protonet"])
+def test_a_body_that_mixes_the_rows_of_a_batch_is_noticed(name):
+    auto = CONTRACTS[name].make(Centred())
+    params, episodes = auto.init_params(), random_episodes()
+    found, _ = auto.meta_gradient(params, episodes)
+    expected = CONTRACTS[name].naive(Centred(), params, episodes)
+    assert relative_error(found, expected) < 1e-10
+    assert "mixes the rows of a batch" in auto.explain()

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from innerloop.algorithms import noise
 from innerloop.algorithms.each import first, overrides, stack
 from innerloop.algorithms.hooks import WAYS, Hooks
-from innerloop.algorithms.network import is_untouched
+from innerloop.algorithms.network import is_untouched, takes_tasks
 from innerloop.algorithms.shared_body import (
     features_in_place,
     is_head_on_features,
@@ -34,7 +34,6 @@ from innerloop.algorithms.shared_body import (
 )
 from innerloop.errors import UserError
 from innerloop.functional import Params
-from innerloop.models.layers import takes_tasks
 from innerloop.ops import kernels
 from innerloop.tasks.episodes import Episodes
 
@@ -67,12 +66,8 @@ def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str
         if not mixed and _kernels_serve(algorithm.model):
             return ["stacked"]
     on_cpu = all(not p.is_cuda for p in algorithm.model.parameters())
-    own = algorithm.network.is_own
-    if (
-        on_cpu
-        and not own
-        and any(isinstance(m, _SLOW_UNDER_VMAP) for m in algorithm.model.modules())
-    ):
+    slow = any(isinstance(m, _SLOW_UNDER_VMAP) for m in algorithm.model.modules())
+    if slow and on_cpu and not algorithm.network.is_own:
         return ["loop"]
     return ["vmap", "loop"]
 
@@ -104,6 +99,8 @@ def _why_not_shared_body(algorithm: Hooks, progress: float, training: bool) -> s
         return "batch norm of PyTorch would mix the tasks in one batch"
     if not all(is_untouched(m) for m in algorithm.model.modules()):
         return "a layer has hooks or a forward of its own, which are made for one task"
+    if algorithm.network.mixes_rows:
+        return "the body mixes the rows of a batch, so that tasks would change each other"
     if training and algorithm.network.draws:
         return "dropout draws for one task at a time"
     hooks = ["forward", "inner_loss", "query_outputs", "query_loss"]
@@ -133,7 +130,8 @@ def _kernels_serve(model: nn.Module) -> bool:
 def explain(algorithm: Hooks, progress: float) -> str:
     """How tasks are computed in training, and why not in another way."""
     ways = candidates(algorithm, progress, training=True)
-    way = algorithm._failed.get("training", ways[0]) if len(ways) > 1 else ways[0]
+    failed = any(kind.startswith("training") for kind in algorithm._failed)
+    way = ways[-1] if failed else ways[0]
     lines = [f"{way}: {_MEANINGS[way]}"]
     if algorithm.execution == "auto":
         for other in ("shared_body", "stacked"):

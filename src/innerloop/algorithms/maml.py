@@ -13,9 +13,9 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.each import first, overrides
 from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.algorithms.mixed_mode import mixed_mode_gradient
-from innerloop.algorithms.shared_body import features_in_place, head_outputs, mean_of_losses
+from innerloop.algorithms.shared_body import features_in_place, head_outputs
 from innerloop.errors import one_of, share_of_training
-from innerloop.functional import Params
+from innerloop.functional import Params, mean_of_losses
 from innerloop.models.layers import SharedHead
 from innerloop.tasks.episodes import Episodes
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from innerloop.algorithms import noise
 from innerloop.errors import UserError
 from innerloop.functional import Params, in_transform
+from innerloop.models.layers import HeadedModel, statistics_by_group
 
 # Attributes of these types hold no module and no tensor.
 _ATOMS = {bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device}
@@ -45,11 +46,14 @@ class Network:
 
     Attributes:
         draws: whether a forward pass in training draws random numbers, known once `look` has run.
+        mixes_rows: whether the features of a headed model depend on other tasks' rows in the
+            batch, known then as well.
     """
 
     def __init__(self, module: nn.Module, *, frozen: bool = False) -> None:
         self.module, self.frozen = module, frozen
         self.draws = False
+        self.mixes_rows = False
         # Random numbers that do not come from dropout: only a loop over tasks can repeat them.
         self._draws_globally = False
         self._written: set[str] = set()
@@ -95,6 +99,7 @@ class Network:
             # The call that counts says what is wrong; there may be more to a forward pass.
             return
         self.draws = seen.dropout or self._draws_globally
+        self.mixes_rows = self._mixes_rows(x)
         after = dict(_state(module))
         self._written = {
             n for n, (b, version) in versions.items() if after.get(n) is b and b._version != version
@@ -106,6 +111,20 @@ class Network:
                 "would have no effect: use the module's own attributes (self) in forward"
             )
         self._looked = True
+
+    def _mixes_rows(self, x: Tensor) -> bool:
+        """Whether a task's features change when those of another go through the body with it."""
+        if not isinstance(self.module, HeadedModel) or not x.is_floating_point():
+            return False
+        with torch.no_grad(), noise.calls(training=False):
+
+            def features(x: Tensor) -> Tensor:
+                with statistics_by_group(rows):
+                    return self({}, x, lambda module, x: module.features(x))
+
+            rows = len(x)
+            alone, together = features(x), features(torch.cat([x, 2 * x.flip(0) + 1]))
+        return not torch.allclose(alone, together[:rows], rtol=1e-3, atol=1e-5)
 
     def _named(self) -> Iterator[tuple[str, nn.Parameter]]:
         return self.module.named_parameters()
@@ -273,6 +292,37 @@ def is_untouched(module: nn.Module) -> bool:
     """Whether `module` does what its class says: no hooks, no `forward` of its own."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
     return not any(hooks) and not {"forward", "features"} & vars(module).keys()
+
+
+# Layers that treat every number by itself, and those that only hold others.
+_INDIFFERENT = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid),
+    *(nn.Softplus, nn.Hardtanh, nn.Identity, nn.Dropout),
+    *(nn.Sequential, nn.ModuleList, nn.ModuleDict),
+)
+
+
+def takes_tasks(model: nn.Module) -> bool:
+    """Whether `model` takes inputs `[T, B, ...]` with all parameters `[T, ...]`.
+
+    Its class and those of its layers say so by `takes_tasks`; a subclass with a `forward` of its
+    own has to say so again, and hooks are made for one task.
+    """
+    return all(_module_takes_tasks(m) for m in model.modules())
+
+
+def _module_takes_tasks(module: nn.Module) -> bool:
+    if not is_untouched(module):
+        return False
+    kind = type(module)
+    if kind in _INDIFFERENT:
+        return True
+    for cls in kind.__mro__:
+        if "takes_tasks" in vars(cls):
+            return bool(cls.takes_tasks)  # type: ignore[attr-defined]
+        if {"forward", "features"} & vars(cls).keys():
+            return False
+    return False
 
 
 def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.each import each
-from innerloop.algorithms.shared_body import features_in_place, mean_of_losses
+from innerloop.algorithms.shared_body import features_in_place
 from innerloop.errors import UserError
-from innerloop.functional import Params, repeat_each
+from innerloop.functional import Params, mean_of_losses, repeat_each
 from innerloop.models.layers import HeadedModel
 from innerloop.tasks.episodes import Episodes
 

@@ -6,30 +6,15 @@ tasks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from innerloop import ops
 from innerloop.algorithms.hooks import Hooks
 from innerloop.algorithms.network import is_untouched
-from innerloop.functional import Params, gradients
+from innerloop.functional import Params
 from innerloop.models.layers import HeadedModel, Linear, SharedHead, statistics_by_group
 from innerloop.tasks.episodes import Episodes
-
-
-def mean_of_losses(
-    losses: Callable[[Params], tuple[Tensor, Params]], params: Params
-) -> tuple[Params, Params]:
-    """The gradient of the mean of the losses `[T]` of all tasks, and the mean of each metric."""
-
-    def mean_loss(params: Params) -> tuple[Tensor, Params]:
-        each, metrics = losses(params)
-        return each.mean(), {name: m.mean() for name, m in metrics.items()}
-
-    (found,), metrics = gradients(mean_loss, params)
-    return found, metrics
 
 
 def features_in_place(algorithm: Hooks, params: Params, episodes: Episodes) -> Episodes:

@@ -275,39 +275,6 @@ class HeadedModel(nn.Module):
         return self.head(self.features(x))
 
 
-# Layers that treat every number by itself, and those that only hold others.
-_INDIFFERENT = (
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid),
-    *(nn.Softplus, nn.Hardtanh, nn.Identity, nn.Dropout),
-    *(nn.Sequential, nn.ModuleList, nn.ModuleDict),
-)
-
-
-def takes_tasks(model: nn.Module) -> bool:
-    """Whether `model` takes inputs `[T, B, ...]` with all parameters `[T, ...]`.
-
-    Its class and those of its layers say so by `takes_tasks`; a subclass with a `forward` of its
-    own has to say so again, and hooks are made for one task.
-    """
-    return all(_module_takes_tasks(m) for m in model.modules())
-
-
-def _module_takes_tasks(module: nn.Module) -> bool:
-    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
-        return False
-    if {"forward", "features"} & vars(module).keys():
-        return False
-    kind = type(module)
-    if kind in _INDIFFERENT:
-        return True
-    for cls in kind.__mro__:
-        if "takes_tasks" in vars(cls):
-            return bool(cls.takes_tasks)  # type: ignore[attr-defined]
-        if {"forward", "features"} & vars(cls).keys():
-            return False
-    return False
-
-
 # What makes the seed of a head another one than that of the layers before it.
 HEAD_SEED = 0x5EEDAD
 
