@@ -8,12 +8,14 @@ import shlex
 from pathlib import Path
 
 import pytest
+from tools import execution_picture
 from tools.notebooks import CHAPTERS
-from tools.pages import pictures, run, same_output, tutorial_pages
+from tools.pages import IMAGES, pictures, run, same_output, tutorial_pages
 from tools.tables import PAGES, filled
 
 import innerloop
 from innerloop.cli import COMMANDS, main
+from innerloop.ops import kernels
 
 ROOT = Path(__file__).parent.parent
 ENGLISH = [page for page in PAGES if "zh" not in page]
@@ -75,6 +77,25 @@ def test_the_python_of_the_docs_runs(page, capsys):
     for code in blocks(page, "python"):
         exec(compile(code, page, "exec"), {})
     assert capsys.readouterr().out or not blocks(page, "python")
+
+
+@pytest.mark.parametrize("page", ["how-it-is-computed.md", "algorithms/index.md"])
+def test_pages_print_how_tasks_are_computed(page, tmp_path):
+    if not kernels.ready():
+        pytest.skip("without kernels tasks are computed in another way")
+    for block, out in run(ROOT / "docs/en" / page, tmp_path):
+        assert same_output(out, block[2]), f"{block[1]}\n{out}"
+    assert blocks(f"docs/en/{page}", "text") == blocks(f"docs/zh/{page}", "text")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_picture_of_execution_is_the_one_that_is_drawn(language, tmp_path, monkeypatch):
+    monkeypatch.setattr(execution_picture, "IMAGES", tmp_path)
+    execution_picture.main()
+    name = f"execution-{language}.svg"
+    drawn, kept = ((folder / name).read_text("utf-8") for folder in (tmp_path, IMAGES.parent))
+    words = [re.findall(r">([^<>\n]+)</text>", text) for text in (drawn, kept)]
+    assert words[0] == words[1] != [], "run python -m tools.execution_picture"
 
 
 @pytest.mark.parametrize(
