@@ -63,6 +63,11 @@ def evaluate(
     with torch.no_grad():
         for start in range(0, tasks, chunk_size):
             episodes = _with_ways(sampler.batch(start, min(chunk_size, tasks - start)), sampler)
+            if episodes.num_tasks != min(chunk_size, tasks - start):
+                raise UserError(
+                    f"the sampler gave {episodes.num_tasks} tasks from {start} on where "
+                    f"{min(chunk_size, tasks - start)} were asked for: evaluate fewer tasks"
+                )
             chunks.append(
                 algorithm.score_steps(
                     params, episodes, inner_steps=inner_steps, every_step=every_step

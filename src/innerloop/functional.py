@@ -18,6 +18,8 @@ from innerloop.errors import UserError
 
 Params = dict[str, Tensor]
 Loss = Callable[[Params], Tensor]
+# What PyTorch's losses take for no label at all.
+NO_LABEL = -100
 Rates = float | Mapping[str, Tensor | float]
 
 
@@ -52,6 +54,11 @@ def gradients(
     Returns:
         The gradients, one dict for each of `trees`; and what `loss` returned beside the scalar.
     """
+    if torch.is_inference_mode_enabled():
+        raise UserError(
+            "adaptation takes gradients, which torch.inference_mode() does not allow: use "
+            "torch.no_grad() in its place"
+        )
     if in_transform():
         places = tuple(range(len(trees)))
         given = trees if create_graph else tuple(detach(tree) for tree in trees)
@@ -277,4 +284,6 @@ def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
     """Share of right answers, 0..1, from logits `[..., B, N]` and labels `[..., B]`."""
     # Of at least single precision: half precision counts to 2,048 alone.
     dtype = torch.promote_types(outputs.dtype, torch.float32)
-    return (outputs.argmax(dim=-1) == labels).to(dtype).mean(dim=-1)
+    counted = labels != NO_LABEL
+    right = (outputs.argmax(dim=-1) == labels) & counted
+    return right.to(dtype).sum(dim=-1) / counted.sum(dim=-1)

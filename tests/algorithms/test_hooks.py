@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from innerloop import MAML, Episodes, ProtoNet, UserError
@@ -120,3 +121,26 @@ def test_autocast_around_training_gives_what_it_gives_a_naive_loop():
     assert relative_error(found, expected) < 1e-2
     assert 0 < relative_error(found, exact) < 0.1
     assert metrics["accuracy"].dtype == torch.float32
+
+
+def test_tasks_have_equally_many_classes_and_examples():
+    model = Conv4(3, width=4, image_size=16, head="shared").double()
+    sx, sy, qx, qy = random_episodes()
+    missing = sy.clone()
+    missing[1][missing[1] == 2] = 1
+    for algorithm in (MAML(model), ProtoNet(model)):
+        params = algorithm.init_params()
+        with pytest.raises(UserError, match="task 1 has no example of class 2"):
+            algorithm.meta_gradient(params, Episodes(sx, missing, qx, qy))
+        with pytest.raises(UserError, match="query sets have no examples"):
+            algorithm.meta_gradient(params, Episodes(sx, sy, qx[:, :0], qy[:, :0]))
+
+
+def test_an_inner_loss_that_is_no_scalar_is_refused():
+    class Rows(MAML):
+        def support_loss(self, outputs, targets):
+            return F.cross_entropy(outputs, targets, reduction="none")
+
+    algorithm = Rows(Small(), 0.1, 1)
+    with pytest.raises(UserError, match="inner loss of a task must be a scalar"):
+        algorithm.meta_gradient(algorithm.init_params(), random_episodes())

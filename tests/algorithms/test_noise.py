@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from innerloop import MAML, Episodes
+from innerloop import MAML, Episodes, UserError
+from innerloop.algorithms.noise import training, watching
 from tests.algorithms.users import EPISODES, USERS, make
 from tests.helpers import relative_error
 
@@ -78,3 +82,91 @@ def test_masks_drop_the_share_that_was_asked_for():
         maml = MAML(Dropped(), 0.25, 1, loss=F.mse_loss, derivative=derivative)
         grads, _ = maml.meta_gradient(maml.init_params(), Episodes(x, y, x, y), keys=range(2000))
         assert grads["w"].item() == pytest.approx(4, abs=0.3)
+
+
+def attend(q, mask, dropout=0.0, causal=False):
+    with watching():
+        return F.scaled_dot_product_attention(
+            q, q, q, attn_mask=mask, dropout_p=dropout, is_causal=causal
+        )
+
+
+@pytest.mark.parametrize("kind", ["none", "causal", "boolean", "numbers", "a row of nothing"])
+def test_attention_is_that_of_pytorch_whatever_its_mask(kind):
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)
+    boolean = torch.rand(4, 4, generator=generator) > 0.3
+    boolean.fill_diagonal_(True)
+    masks = {"boolean": boolean, "numbers": torch.randn(4, 4, dtype=torch.float64)}
+    masks["a row of nothing"] = boolean.clone()
+    masks["a row of nothing"][1] = False
+    mask, causal = masks.get(kind), kind == "causal"
+    expected = F.scaled_dot_product_attention(q, q, q, attn_mask=mask, is_causal=causal)
+    torch.testing.assert_close(attend(q, mask, causal=causal), expected)
+    # With hardly any dropout the other branch says the same.
+    torch.testing.assert_close(attend(q, mask, 1e-12, causal), expected)
+    with pytest.raises(RuntimeError, match="not both"):
+        attend(q, boolean, causal=True)
+
+
+class Twice(nn.Module):
+    """Draws in one branch alone; a part may be computed again in the backward pass."""
+
+    def __init__(self, again=False):
+        super().__init__()
+        self.a, self.b = nn.Linear(12, 8), nn.Linear(8, 3)
+        self.drop, self.again = nn.Dropout(0.5), again
+
+    def hidden(self, x):
+        return self.drop(torch.tanh(self.a(x)))
+
+    def forward(self, x):
+        x = x.flatten(1)
+        if self.again:
+            return self.b(checkpoint(self.hidden, x, use_reentrant=False))
+        return self.b(self.hidden(x))
+
+
+@falls_back
+def test_what_is_computed_again_in_the_backward_pass_has_the_same_masks():
+    torch.manual_seed(0)
+    algorithm = MAML(Twice(again=True).double(), 0.1, 1, first_order=True)
+    params, found = algorithm.init_params(), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(algorithm.meta_gradient(params, EPISODES, keys=[4, 5, 6])[0])
+    assert relative_error(*found) == 0
+    # The query gradient at the adapted weights, by finite differences with the masks held.
+    loss = partial(algorithm.meta_gradient, episodes=EPISODES, keys=[4, 5, 6])
+    last = {n: p.clone() for n, p in params.items()}
+    grads, _ = loss(last)
+    step = {n: 1e-6 * g for n, g in grads.items() if n == "b.bias"}
+    ends = [
+        loss({n: p + sign * step.get(n, 0) for n, p in last.items()})[1]["loss"].item()
+        for sign in (1, -1)
+    ]
+    assert (ends[0] - ends[1]) > 0
+
+
+def test_masks_change_from_step_to_step_and_from_call_to_call():
+    """Without keys; a forward pass of the user's own, the network called twice in it."""
+
+    class RDrop(MAML):
+        def forward(self, params, x):
+            one, other = super().forward(params, x), super().forward(params, x)
+            if training():
+                assert not torch.equal(one, other)
+            return (one + other) / 2
+
+    torch.manual_seed(0)
+    algorithm = RDrop(Twice().double(), 0.1, 1, execution="loop")
+    params = algorithm.init_params()
+    losses = {algorithm.meta_gradient(params, EPISODES)[1]["loss"].item() for _ in range(4)}
+    assert len(losses) == 4
+
+
+@pytest.mark.parametrize("keys", [[1, 2], [1, 2, 3, 4]])
+def test_keys_have_to_be_one_a_task(keys):
+    algorithm = MAML(make("dropout"), 0.1, 1)
+    with pytest.raises(UserError, match="one integer a task"):
+        algorithm.meta_gradient(algorithm.init_params(), EPISODES, keys=keys)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from innerloop import MAML, Episodes, UserError, evaluate
+from innerloop.models import Conv4
 from tests.algorithms.networks import Small
 from tests.helpers import random_episodes
 
@@ -127,5 +128,54 @@ def test_metric_none_leaves_the_loss_and_mistakes_are_named():
     with pytest.raises(UserError, match="metric must return a number"):
         wrong.meta_gradient(wrong.init_params(), random_episodes())
     wrong = MAML(Small(), 0.1, 1, loss=lambda o, t: F.cross_entropy(o, t, reduction="none"))
-    with pytest.raises(UserError, match="loss must return a scalar"):
+    with pytest.raises(UserError, match="must be a scalar"):
         wrong.meta_gradient(wrong.init_params(), random_episodes())
+
+
+@pytest.mark.parametrize("way", ["auto", "stacked", "vmap", "loop"])
+@pytest.mark.parametrize("head", ["random", "shared"])
+def test_rows_without_a_label_do_not_count(way, head):
+    """-100, which PyTorch's losses leave out, in any way of computing."""
+    model = Conv4(3, width=4, image_size=16, head=head).double()
+    nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
+    sx, sy, qx, qy = random_episodes(k_query=3)
+    qy = qy.clone()
+    qy[:, ::4] = -100
+    episodes = Episodes(sx, sy, qx, qy)
+    algorithm = MAML(model, 0.1, 1, execution=way)
+    params = algorithm.init_params()
+    _, metrics = algorithm.meta_gradient(params, episodes)
+    losses, right = [], []
+    for task in episodes.tasks():
+        fast = algorithm.adapt(params, task.support_x, task.support_y)
+        outputs = algorithm.forward(fast, task.query_x)
+        counted = task.query_y != -100
+        losses.append(F.cross_entropy(outputs[counted], task.query_y[counted]))
+        right.append((outputs.argmax(1) == task.query_y)[counted].double().mean())
+    assert metrics["loss"].item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-9)
+    assert metrics["accuracy"].item() == pytest.approx(torch.stack(right).mean().item())
+
+
+def test_a_metric_cannot_take_the_name_of_something_else():
+    def ci95(outputs, targets):
+        return 0.0
+
+    with pytest.raises(UserError, match="cannot be called 'ci95'"):
+        MAML(Small(), metric=ci95)
+
+
+def test_a_metric_may_count_in_whole_numbers():
+    def hits(outputs, targets):
+        return (outputs.argmax(1) == targets).sum()
+
+    algorithm = MAML(Small(), 0.1, 1, metric=hits)
+    _, metrics = algorithm.meta_gradient(algorithm.init_params(), random_episodes())
+    assert 0 <= metrics["hits"] <= 6
+
+
+def test_a_sampler_that_has_fewer_tasks_is_not_taken_for_more():
+    network, loss, task, _ = TARGETS["one logit"]
+    algorithm = MAML(network(), 0.1, 1, loss=loss)
+    sampler = Fixed(tasks_of(task, 3))
+    with pytest.raises(UserError, match="gave 3 tasks from 0 on where 6 were asked for"):
+        evaluate(algorithm, algorithm.init_params(), sampler, tasks=6)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from innerloop import MAML
 from innerloop.algorithms.execution import candidates
-from innerloop.models import Conv4
+from innerloop.models import BatchNorm, Conv4
 from innerloop.models.layers import HeadedModel
 from tests.algorithms.contracts import CONTRACTS
 from tests.algorithms.networks import randomise
@@ -68,3 +69,64 @@ def test_a_body_that_mixes_the_rows_of_a_batch_is_noticed(name):
     expected = CONTRACTS[name].naive(Centred(), params, episodes)
     assert relative_error(found, expected) < 1e-10
     assert "mixes the rows of a batch" in auto.explain()
+
+
+class LooksAtHead(Centred):
+    """Its features depend on the head's weights."""
+
+    def features(self, x):
+        return torch.tanh(self.a(x.flatten(1))) * self.head.weight.square().mean()
+
+
+class FrozenBias(HeadedModel):
+    def __init__(self):
+        super().__init__()
+        self.a, self.head = nn.Linear(256, 8), nn.Linear(8, 3)
+        randomise(self)
+        self.head.bias.requires_grad_(False)
+
+    def features(self, x):
+        return torch.tanh(self.a(x.flatten(1)))
+
+
+class Places(HeadedModel):
+    """Batch norm sees several rows of each example."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm, self.head = nn.Linear(16, 8), BatchNorm(8), nn.Linear(8, 3)
+        randomise(self)
+
+    def features(self, x):
+        x = self.a(x.flatten(1, 2))
+        return torch.tanh(self.norm(x.flatten(0, 1)).view(x.shape)).mean(1)
+
+
+@pytest.mark.parametrize("bn", ["transductive", "support"])
+@pytest.mark.parametrize("network", [LooksAtHead, FrozenBias, Places])
+def test_bodies_and_heads_out_of_the_ordinary(network, bn):
+    auto = CONTRACTS["anil"].make(network(), bn=bn)
+    loop = CONTRACTS["anil"].make(network(), bn=bn, execution="loop")
+    params, episodes = auto.init_params(), random_episodes()
+    found, _ = auto.meta_gradient(params, episodes)
+    expected, _ = loop.meta_gradient(params, episodes)
+    assert relative_error(found, expected) < 1e-10
+    scores = [a.score_steps(params, episodes)["loss"] for a in (auto, loop)]
+    torch.testing.assert_close(*scores)
+    if bn == "support":
+        task = episodes.task(0)
+        fast = auto.adapt(params, task.support_x, task.support_y)
+        together = auto.query_outputs(fast, task.support_x, task.query_x)
+        alone = auto.query_outputs(fast, task.support_x, task.query_x[:1])
+        torch.testing.assert_close(together[:1], alone)
+
+
+@pytest.mark.parametrize("layer", ["head.bias", "head.weight", "convs.1.weight", "norms.0.bias"])
+def test_layers_with_a_frozen_part_are_not_stacked(layer):
+    model = Conv4(3, width=16, image_size=16, head="random").double()
+    model.get_parameter(layer).requires_grad_(False)
+    auto, loop = MAML(model, 0.1, 2), MAML(model, 0.1, 2, execution="loop")
+    params, episodes = auto.init_params(), random_episodes()
+    found, _ = auto.meta_gradient(params, episodes)
+    expected, _ = loop.meta_gradient(params, episodes)
+    assert relative_error(found, expected) < 1e-10

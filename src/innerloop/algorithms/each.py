@@ -61,14 +61,21 @@ def _overrides(kind: type, hook: str, together: str) -> bool:
     return place(hook) < place(together)
 
 
+def is_own(algorithm: Any, method: str, usual: type) -> bool:
+    """Whether a class below `usual`, or the object itself, has a `method` of its own."""
+    return method in vars(algorithm) or getattr(type(algorithm), method) is not getattr(
+        usual, method
+    )
+
+
 def alone(algorithm: Any, hook: str, *arguments: Any) -> Any:
     """A hook as `HOOK_each` of a single task: the default of most hooks."""
     together = getattr(type(algorithm), f"{hook}_each")
-    given = [
-        a if axis is None else with_task(a)
-        for a, axis in zip(arguments, together.axes, strict=True)
-    ]
-    return first(together.directly(algorithm, *given))
+    # A subclass may have written it without the mark.
+    marked: Any = (vars(c).get(together.__name__) for c in type(algorithm).__mro__)
+    axes = next(method.axes for method in marked if hasattr(method, "axes"))
+    given = [a if axis is None else with_task(a) for a, axis in zip(arguments, axes, strict=True)]
+    return first(getattr(together, "directly", together)(algorithm, *given))
 
 
 def first(tree: Any) -> Any:

@@ -9,13 +9,15 @@ Four ways, all of which give the same numbers:
 - `vmap`: `torch.func.vmap` over the tasks.  For most networks.
 - `loop`: one task after the other, by plain autograd.  For whatever PyTorch can differentiate.
 
-`execution="auto"` takes the first that is exact for the algorithm and the network.  Where `vmap`
-turns out to fail, `loop` takes its place, with a line of log that says so.
+`execution="auto"` takes `shared_body` or `stacked` where they are exact, else `loop` for networks
+that are known to be slow under `vmap`, else `vmap`.  Where `vmap` turns out to fail, `loop` takes
+its place, with a line of log that says so.
 """
 
 from __future__ import annotations
 
 import logging
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -61,15 +63,28 @@ def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str
             raise UserError(f"execution={asked!r} is not possible here: {reason}")
     if why_not(algorithm, "shared_body", progress, training=training) is None:
         return ["shared_body"]
-    if why_not(algorithm, "stacked", progress, training=training) is None:
-        mixed = training and algorithm.derivative_now(progress) == "mixed"
-        if not mixed and _kernels_serve(algorithm.model):
-            return ["stacked"]
+    exact = why_not(algorithm, "stacked", progress, training=training) is None
+    if exact and _why_slower_stacked(algorithm, progress, training) is None:
+        return ["stacked"]
+    return ["loop"] if _why_slower_under_vmap(algorithm) else ["vmap", "loop"]
+
+
+def _why_slower_stacked(algorithm: Hooks, progress: float, training: bool) -> str | None:
+    if training and algorithm.derivative_now(progress) == "mixed":
+        return "mixed derivatives are faster under vmap, forward over reverse"
+    if not _kernels_serve(algorithm.model):
+        return "there are no compiled kernels for these layers (widths are multiples of 16)"
+    return None
+
+
+def _why_slower_under_vmap(algorithm: Hooks) -> str | None:
+    if algorithm.network.writes_weights:
+        return "a forward pass writes to the weights"
+    slow = {type(m).__name__ for m in algorithm.model.modules() if isinstance(m, _SLOW_UNDER_VMAP)}
     on_cpu = all(not p.is_cuda for p in algorithm.model.parameters())
-    slow = any(isinstance(m, _SLOW_UNDER_VMAP) for m in algorithm.model.modules())
     if slow and on_cpu and not algorithm.network.is_own:
-        return ["loop"]
-    return ["vmap", "loop"]
+        return f"on a CPU {', '.join(sorted(slow))} would be slower than in a loop"
+    return None
 
 
 def why_not(algorithm: Hooks, way: str, progress: float, *, training: bool) -> str | None:
@@ -134,10 +149,17 @@ def explain(algorithm: Hooks, progress: float) -> str:
     way = ways[-1] if failed else ways[0]
     lines = [f"{way}: {_MEANINGS[way]}"]
     if algorithm.execution == "auto":
-        for other in ("shared_body", "stacked"):
-            reason = why_not(algorithm, other, progress, training=True)
-            if reason:
-                lines.append(f"not {other}: {reason}")
+        reasons = {
+            "shared_body": why_not(algorithm, "shared_body", progress, training=True),
+            "stacked": why_not(algorithm, "stacked", progress, training=True)
+            or _why_slower_stacked(algorithm, progress, True),
+            "vmap": _why_slower_under_vmap(algorithm) if way == "loop" else None,
+        }
+        if failed:
+            reasons["vmap"] = "it fails for this network or loss"
+        lines += [
+            f"not {other}: {reason}" for other, reason in reasons.items() if reason and other != way
+        ]
     return "\n".join(lines)
 
 
@@ -188,10 +210,7 @@ def meta_gradient(
     """See `Algorithm.meta_gradient`."""
     episodes = _checked(algorithm, episodes, training=True)
     algorithm.network.look(episodes.support_x[0])
-    if keys is None:
-        keys = (0,)
-        if algorithm.network.draws:
-            keys = torch.randint(2**62, (episodes.num_tasks,)).tolist()
+    keys = _keys(algorithm, episodes.num_tasks, keys)
     size = algorithm.chunk_size or episodes.num_tasks
     if episodes.num_tasks <= size:
         grads, metrics = _chunk_gradient(algorithm, params, episodes, progress, keys)
@@ -208,6 +227,17 @@ def meta_gradient(
         for parts in zip(*means, strict=True)
     )
     return grads, metrics
+
+
+def _keys(algorithm: Hooks, tasks: int, keys: Sequence[int] | None) -> Sequence[int]:
+    """One integer a task, from the global generator where none are given and some may be needed."""
+    if keys is None:
+        own = algorithm.network.is_own
+        return (0,) if own else torch.randint(2**62, (tasks,)).tolist()
+    keys = tuple(int(key) for key in keys)
+    if len(keys) != tasks:
+        raise UserError(f"keys are {len(keys)} for {tasks} tasks: give one integer a task")
+    return keys
 
 
 def _chunk_gradient(
@@ -325,6 +355,9 @@ def _first_that_works(
 ) -> Any:
     """The result of the first way that does not fail; what was found out is remembered."""
     way = algorithm._failed.get(kind, ways[0]) if len(ways) > 1 else ways[0]
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):
+            return _first_that_works(algorithm, kind, ways, by)
     try:
         return by(way)
     except _NOT_ABOUT_THE_WAY:
@@ -358,7 +391,7 @@ def _clearer(error: Exception, algorithm: Hooks, way: str) -> Exception:
             f"a class label is not among the network's outputs ({text}): labels run from 0 to N-1, "
             "and the last layer needs a row for each class, or head='shared'"
         )
-    if "forward AD" in text or "forward-mode" in text.lower() or "jvp" in text:
+    if "forward AD" in text or "forward-mode" in text.lower():
         return UserError(
             f"an operation of the network or the loss has no forward derivative ({text}): use "
             "derivative='reverse', or leave execution at 'auto'"
@@ -368,7 +401,7 @@ def _clearer(error: Exception, algorithm: Hooks, way: str) -> Exception:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:160]
+    return textwrap.shorten(lines[0], 160, placeholder=" ...")
 
 
 def _checked(algorithm: Hooks, episodes: Any, *, training: bool) -> Episodes:
@@ -387,6 +420,9 @@ def _checked(algorithm: Hooks, episodes: Any, *, training: bool) -> Episodes:
             "the tensors of the episodes differ in the number of tasks, their first axis: "
             + ", ".join(str(tuple(t.shape)) for t in episodes)
         )
+    for name, x in (("support", episodes.support_x), ("query", episodes.query_x)):
+        if x.ndim < 2 or not x.shape[1]:
+            raise UserError(f"the {name} sets have no examples: they have shape {tuple(x.shape)}")
     if not (training and algorithm.labels == "class"):
         episodes.n_way = algorithm.ways(episodes.support_y, n_way)
     return episodes

@@ -92,7 +92,7 @@ class FineTune(GradientBased):
         def loss(params: Params) -> tuple[Tensor, Params]:
             params = channels_last(params)
             # Batch statistics of one task's images at a time, as in use.
-            with statistics_by_group(x.shape[1]), noise.at(0):
+            with statistics_by_group(x.shape[1], total=len(y)), noise.at(0):
                 if self.num_classes is None:
                     return self.score(self.forward(params, x.flatten(0, 1)), y)
                 features = self.features(params, x.flatten(0, 1))

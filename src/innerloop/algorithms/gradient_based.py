@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.base import Algorithm
-from innerloop.algorithms.each import alone, each, overrides, stack, task_by_task
+from innerloop.algorithms.each import alone, each, is_own, overrides, stack, task_by_task
 from innerloop.algorithms.hooks import each_step
 from innerloop.algorithms.scores import are_labels, cross_entropy_each
 from innerloop.algorithms.shared_body import (
@@ -165,7 +165,13 @@ class GradientBased(Algorithm):
     def support_loss(self, outputs: Any, targets: Any) -> Tensor:
         """What the inner loop descends on, from the outputs for a support set; a scalar."""
         loss = self.loss(outputs, targets)
-        return loss * outputs.shape[-1] if self.inner_reduction == "per_shot" else loss
+        if self.inner_reduction == "mean":
+            return loss
+        if not are_labels(outputs, targets):
+            raise UserError(
+                "inner_reduction='per_shot' is for logits [B, N] and labels [B]: use 'mean'"
+            )
+        return loss * outputs.shape[-1]
 
     def inner_loss(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
         """The loss that inner step `step` descends on, as a function of all that it depends on.
@@ -190,6 +196,7 @@ class GradientBased(Algorithm):
             losses = cross_entropy_each(outputs, targets)
             per_shot = self.inner_reduction == "per_shot"
             return losses * outputs.shape[-1] if per_shot else losses
+
         return task_by_task(self.support_loss, (0, 0), (outputs, targets))
 
     @each(None, 0, 0, None)
@@ -238,7 +245,7 @@ class GradientBased(Algorithm):
         """
         steps = self.inner_steps if inner_steps is None else inner_steps
         fast = repeat_each(self.start(params, support.n_way, names), len(support.x))
-        # Nobody can ask for second derivatives with respect to constants.
+        # Without anything to differentiate by, a graph would be memory for nothing.
         asked = in_transform() or any(t.requires_grad for t in (*params.values(), support.x))
         for step in range(steps + 1):
             yield self.weights(params, fast, support, step)
@@ -246,7 +253,13 @@ class GradientBased(Algorithm):
                 return
 
             def loss(fast: Params, step: int = step) -> Tensor:
-                return self.inner_loss_each(params, fast, support, step)
+                losses = self.inner_loss_each(params, fast, support, step)
+                if losses.ndim != 1:
+                    raise UserError(
+                        "the inner loss of a task must be a scalar, the mean over the examples, "
+                        f"not {tuple(losses.shape[1:])}"
+                    )
+                return losses
 
             slope = gradient(loss, fast, create_graph=asked and not first_order)
             fast = self.update_each(params, fast, slope, step)
@@ -279,7 +292,7 @@ class GradientBased(Algorithm):
         batch_size: int | None = None,
     ) -> Iterator[Params]:
         """The inner loops of T tasks, through `inner_loop` where a subclass overrides it."""
-        if type(self).inner_loop is not GradientBased.inner_loop:
+        if is_own(self, "inner_loop", GradientBased):
             apart = [
                 self.inner_loop(params, x, y, inner_steps=inner_steps, n_way=tasks.n_way)
                 for x, y in zip(tasks.support_x, tasks.support_y, strict=True)
@@ -322,7 +335,7 @@ class GradientBased(Algorithm):
         return each_step(scored, steps, every_step)
 
     def why_not_together(self, training: bool) -> str | None:
-        if type(self).inner_loop is not GradientBased.inner_loop:
+        if is_own(self, "inner_loop", GradientBased):
             return f"{type(self).__name__} overrides inner_loop, which is about one task"
         return None
 
@@ -339,6 +352,7 @@ class GradientBased(Algorithm):
             and all(name.startswith("head.") for name in self.adapted_names)
             and not overrides(self, "inner_loss")
             and not overrides(self, "forward")
+            and not is_own(self, "rest", GradientBased)
         )
 
     def predictor(

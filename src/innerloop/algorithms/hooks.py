@@ -215,7 +215,8 @@ class Hooks(ABC):
         if self.bn != "support" or query_x is support_x:  # its statistics are its own
             return self.forward_each(params, query_x)
         support, queries = support_x.shape[1], query_x.shape[1]
-        with statistics_by_group(support + queries, first=support):
+        rows = support + queries
+        with statistics_by_group(rows, first=support, total=rows):
             outputs = self.forward_each(params, torch.cat([support_x, query_x], dim=1))
         return tree_map(lambda o: o[:, support:] if isinstance(o, Tensor) else o, outputs)
 
@@ -338,7 +339,9 @@ def _plain(model: nn.Module) -> nn.Module:
     """The network as it was before `torch.compile`, which knows one set of weights alone."""
     if not isinstance(model, nn.Module):
         raise UserError(f"a network must be a torch.nn.Module, not {type(model).__name__}")
-    model = getattr(model, "_orig_mod", model)
+    kind = type(model)
+    if kind.__name__ == "OptimizedModule" and kind.__module__.startswith("torch._dynamo"):
+        model = model._orig_mod  # type: ignore[assignment]
     if isinstance(model, torch.jit.ScriptModule):
         raise UserError(
             "a network compiled by torch.jit cannot be called with other weights: give the "

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.each import first, overrides
+from innerloop.algorithms.each import first, is_own, overrides
 from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.algorithms.mixed_mode import mixed_mode_gradient
 from innerloop.algorithms.shared_body import features_in_place, head_outputs
@@ -153,5 +153,5 @@ class MAML(GradientBased):
         """
         shared = isinstance(getattr(self.model, "head", None), SharedHead)
         own = any(overrides(self, hook) for hook in ("support_loss", "update"))
-        starts = type(self).start is not GradientBased.start
-        return shared and self.loss is F.cross_entropy and not own and not starts
+        own = own or any(is_own(self, method, GradientBased) for method in ("start", "rest"))
+        return shared and self.loss is F.cross_entropy and not own

@@ -43,7 +43,7 @@ class MAMLPlusPlus(MAML):
             without `innerloop.models.BatchNorm`.
     """
 
-    bn_modes = ("transductive", "support", "per_step")
+    bn_modes = (*MAML.bn_modes, "per_step")
 
     def __init__(
         self,

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import copy
 import functools
+import sys
 import types
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,16 +24,16 @@ from torch import Tensor, nn
 from innerloop.algorithms import noise
 from innerloop.errors import UserError
 from innerloop.functional import Params, in_transform
-from innerloop.models.layers import HeadedModel, statistics_by_group
+from innerloop.models.layers import BatchNorm, HeadedModel, SharedHead, statistics_by_group
 
 # Attributes of these types hold no module and no tensor.
 _ATOMS = {bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device}
 _ATOMS |= {torch.Size, types.BuiltinFunctionType, torch.memory_format}
 # What every module has, and what has rules of its own below.
-_OWN = {*vars(nn.Module())} - {"_forward_hooks", "_forward_pre_hooks"}
-_CONTAINERS = (dict, OrderedDict, list, deque, set)
+_OWN = {*vars(nn.Module())}
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _NORMS = (nn.modules.batchnorm._NormBase,)
-# Longer containers are shared with the user's module, unsearched: they hold data, not modules.
+# Longer containers are not searched for modules: they hold data.
 _SEARCHED = 1000
 # A buffer up to this size is copied at every call; a larger one only if the network writes to it.
 _SMALL = 2**14
@@ -48,19 +50,22 @@ class Network:
         draws: whether a forward pass in training draws random numbers, known once `look` has run.
         mixes_rows: whether the features of a headed model depend on other tasks' rows in the
             batch, known then as well.
+        entangled: whether they depend on the weights of the head.
+        writes_weights: whether a forward pass changes the weights that it is given.
     """
 
     def __init__(self, module: nn.Module, *, frozen: bool = False) -> None:
         self.module, self.frozen = module, frozen
-        self.draws = False
-        self.mixes_rows = False
+        self.draws = self.mixes_rows = self.entangled = self.writes_weights = False
         # Random numbers that do not come from dropout: only a loop over tasks can repeat them.
         self._draws_globally = False
+        # What is computed again in the backward pass repeats PyTorch's own dropout alone.
+        self._checkpoints = False
         self._written: set[str] = set()
         self._looked = self.is_own = _is_own(module)
 
     def __call__(
-        self, params: Params, x: Tensor, part: Callable[[Any, Tensor], Any] | None = None
+        self, params: Params, x: Any, part: Callable[[Any, Any], Any] | None = None
     ) -> Any:
         """The outputs for `x`.
 
@@ -70,56 +75,80 @@ class Network:
             part: called with the copy and `x` in place of the copy itself.
         """
         module = self._copy(params)
-        call = nn.Module.__call__ if part is None else part
         if self.is_own:
-            return call(module, x)
-        with noise.drawing(self._draws_globally, x):
-            return call(module, x)
+            return module(x) if part is None else part(module, x)
+        globally = self._draws_globally or self._checkpoints
+        with noise.drawing(globally, x, dropout=not self._checkpoints):
+            return module(x) if part is None else part(module, x)
 
-    def look(self, x: Tensor) -> None:
-        """Run the network once to learn what it does beside computing outputs.
+    def look(self, x: Any) -> None:
+        """Run a copy of the network to learn what it does beside computing outputs.
 
         Raises:
             UserError: it reaches its own weights in a way that cannot be redirected.
         """
         if self._looked or in_transform():
             return
-        trained = {id(p): n for n, p in self.module.named_parameters() if p.requires_grad}
-        leaves = {n: p.detach().requires_grad_() for n, p in self._named() if p.requires_grad}
-        before = torch.get_rng_state()
-        try:
-            in_training = noise.calls(training=True)
-            with torch.enable_grad(), torch.random.fork_rng(devices=[]), in_training:
-                module = self._copy(leaves, every_buffer=True)
-                versions = {n: (b, b._version) for n, b in _state(module)}
-                with noise.watching() as seen:
-                    out = module(x)
-                self._draws_globally = not torch.equal(torch.get_rng_state(), before)
-        except Exception:
-            # The call that counts says what is wrong; there may be more to a forward pass.
-            return
-        self.draws = seen.dropout or self._draws_globally
+        with torch.inference_mode(False):
+            self._look(x.clone() if isinstance(x, Tensor) else x)
+
+    def _look(self, x: Any) -> None:
+        trained = {id(p): n for n, p in self._named() if p.requires_grad}
+        for in_training in (False, True):
+            leaves = {
+                n: p.detach().clone().requires_grad_(p.requires_grad) for n, p in self._named()
+            }
+            before = torch.get_rng_state()
+            try:
+                with (
+                    torch.enable_grad(),
+                    torch.random.fork_rng(devices=[]),
+                    noise.calls(training=in_training),
+                ):
+                    self.entangled = self._is_entangled(leaves, x)
+                    module = self._copy(leaves, every_buffer=True)
+                    versions = {n: (b, b._version) for n, b in _state(module)}
+                    with noise.watching() as seen:
+                        out = module(x.clone() if isinstance(x, Tensor) else x)
+                    globally = not torch.equal(torch.get_rng_state(), before)
+            except Exception:
+                # The call that counts says what is wrong; there may be more to a forward pass.
+                self.draws = True
+                return
+            after = dict(_state(module))
+            self._written |= {
+                n for n, (b, v) in versions.items() if after.get(n) is b and b._version != v
+            }
+            self.writes_weights |= any(_changed(leaves[n], p) for n, p in self._named())
+            for name in sorted(trained[i] for i in _leaves(out) & trained.keys()):
+                raise UserError(
+                    f"the network reaches its parameter {name} past the module, for instance by a "
+                    "global variable or a function that holds the network, so that adapted weights "
+                    "would have no effect: use the module's own attributes (self) in forward"
+                )
+        self.draws = seen.dropout or globally
+        self._draws_globally = globally
+        self._checkpoints = seen.checkpoint
         self.mixes_rows = self._mixes_rows(x)
-        after = dict(_state(module))
-        self._written = {
-            n for n, (b, version) in versions.items() if after.get(n) is b and b._version != version
-        }
-        for name in sorted(trained[i] for i in _leaves(out) & trained.keys()):
-            raise UserError(
-                f"the network reaches its parameter {name} past the module, for instance by a "
-                "global variable or a function that holds the network, so that adapted weights "
-                "would have no effect: use the module's own attributes (self) in forward"
-            )
         self._looked = True
 
-    def _mixes_rows(self, x: Tensor) -> bool:
+    def _is_entangled(self, leaves: Params, x: Any) -> bool:
+        if not isinstance(self.module, HeadedModel):
+            return False
+        features = self(leaves, x, lambda module, x: module.features(x))
+        head = {id(p) for n, p in leaves.items() if n.startswith("head.")}
+        return bool(_leaves(features) & head)
+
+    def _mixes_rows(self, x: Any) -> bool:
         """Whether a task's features change when those of another go through the body with it."""
-        if not isinstance(self.module, HeadedModel) or not x.is_floating_point():
+        if not isinstance(self.module, HeadedModel) or not isinstance(x, Tensor):
+            return False
+        if not x.is_floating_point():
             return False
         with torch.no_grad(), noise.calls(training=False):
 
             def features(x: Tensor) -> Tensor:
-                with statistics_by_group(rows):
+                with statistics_by_group(rows, total=len(x)):
                     return self({}, x, lambda module, x: module.features(x))
 
             rows = len(x)
@@ -131,20 +160,30 @@ class Network:
 
     def _copy(self, params: Params, *, every_buffer: bool = False) -> nn.Module:
         given = {id(p): params[name] for name, p in self._named() if name in params}
+        if self.writes_weights:
+            given = {id(p): given.get(id(p), p.detach()).clone() for _, p in self._named()}
         return _Copy(self, given, every_buffer).of(self.module, "")
 
 
+def _changed(now: Tensor, before: Tensor) -> bool:
+    return now.dtype != before.dtype or not torch.equal(now.detach(), before.detach())
+
+
 class _Copy:
-    """One copy of a module's skeleton."""
+    """One copy of a module's skeleton.
+
+    What the user's module holds is copied as deeply as it can be written to, once each, so that
+    parts which share an object go on sharing it.
+    """
 
     def __init__(self, network: Network, given: dict[int, Tensor], every_buffer: bool) -> None:
         self._frozen, self._written = network.frozen, network._written
         self._given, self._every_buffer = given, every_buffer
         self._training = noise.training()
         self._own = network.is_own
-        self._tree: set[int] | None = None
-        self._root = network.module
         self._memo: dict[int, Any] = {}
+        # While something is in the memo it must not be freed, and its identity given away.
+        self._kept: list[Any] = []
 
     def of(self, module: nn.Module, prefix: str) -> nn.Module:
         found = self._memo.get(id(module))
@@ -158,43 +197,88 @@ class _Copy:
             n: p if p is None else given.get(id(p), p) for n, p in module._parameters.items()
         }
         constant = isinstance(module, _NORMS) and (self._frozen or module.running_mean is None)
-        if module._buffers:
-            state["_buffers"] = {
-                n: b if constant else self._buffer(b, prefix + n)
-                for n, b in module._buffers.items()
-            }
-        if module._modules:
-            state["_modules"] = {
-                n: None if m is None else self.of(m, f"{prefix}{n}.")
-                for n, m in module._modules.items()
-            }
+        state["_buffers"] = {
+            n: b if constant else self._tensor(b, prefix + n) for n, b in module._buffers.items()
+        }
+        state["_modules"] = {
+            n: None if m is None else self.of(m, f"{prefix}{n}.")
+            for n, m in module._modules.items()
+        }
         if not self._training or (constant and self._frozen):
             state["training"] = False
         state["_compiled_call_impl"] = None
         if not self._own:
+            state["_non_persistent_buffers_set"] = set(module._non_persistent_buffers_set)
             for name, value in module.__dict__.items():
-                if name not in _OWN and type(value) not in _ATOMS:
-                    state[name] = self._tensor(value, prefix + name)
+                if name in _HOOKS:
+                    state[name] = type(value)((k, self._shared(v)) for k, v in value.items())
+                elif name not in _OWN and type(value) not in _ATOMS:
+                    state[name] = self._value(value, prefix + name)
         object.__setattr__(new, "__dict__", state)
         return new
 
-    def _buffer(self, value: Tensor | None, name: str) -> Tensor | None:
-        if value is None or value.requires_grad:
+    def _tensor(self, value: Any, name: str = "") -> Any:
+        if not isinstance(value, Tensor):
             return value
-        copied = self._every_buffer or value.numel() <= _SMALL or name in self._written
-        return value.clone() if copied else value
+        if id(value) in self._given:
+            return self._given[id(value)]
+        if value.requires_grad:
+            return value
+        if id(value) not in self._memo:
+            copied = self._every_buffer or value.numel() <= _SMALL or name in self._written
+            self._memo[id(value)] = value.clone() if copied else value
+        return self._memo[id(value)]
 
-    def _tensor(self, value: Any, name: str) -> Any:
-        if isinstance(value, Tensor) and id(value) not in self._given:
-            return self._buffer(value, name)
-        redirected = self._redirect(value)
-        if redirected is value and type(value) in _CONTAINERS and len(value) <= _SEARCHED:
-            # What the forward pass puts into it is not for the user's module.
-            return copy.copy(value)
-        return redirected
+    def _value(self, value: Any, name: str = "") -> Any:
+        """What an attribute holds, copied where the copy may write to it."""
+        kind = type(value)
+        if kind in _ATOMS:
+            return value
+        if isinstance(value, Tensor):
+            return self._tensor(value, name)
+        if id(value) in self._memo:
+            return self._memo[id(value)]
+        if isinstance(value, nn.Module):
+            return self.of(value, name and f"{name}.")
+        if isinstance(value, dict | list | deque | set):
+            return self._container(value)
+        if isinstance(value, tuple):
+            items = [self._value(v) for v in value]
+            return kind._make(items) if hasattr(kind, "_make") else kind(items)
+        if isinstance(value, weakref.ref):
+            there = self._value(value())
+            return value if there is value() else weakref.ref(there)
+        if _is_plain_object(value):
+            return self._object(value)
+        return self._shared(value)
 
-    def _redirect(self, value: Any) -> Any:
-        """`value` with every mention of the user's module replaced by one of the copy."""
+    def _container(self, value: Any) -> Any:
+        new = copy.copy(value)
+        self._memo[id(value)] = new
+        self._kept.append(value)
+        if len(value) > _SEARCHED:
+            return new
+        if isinstance(value, dict):
+            for key, item in value.items():
+                new[key] = self._value(item)
+        else:
+            new.clear()
+            (new.update if isinstance(value, set) else new.extend)([self._value(v) for v in value])
+        return new
+
+    def _object(self, value: Any) -> Any:
+        """An object of a class of the user's."""
+        new = copy.copy(value)
+        self._memo[id(value)] = new
+        self._kept.append(value)
+        slots = [s for c in type(value).__mro__ for s in vars(c).get("__slots__", ())]
+        for name in (*getattr(value, "__dict__", ()), *slots):
+            if hasattr(value, name) and name not in ("__dict__", "__weakref__"):
+                object.__setattr__(new, name, self._value(getattr(value, name)))
+        return new
+
+    def _shared(self, value: Any) -> Any:
+        """What is shared with the user, with every mention of the module redirected to the copy."""
         kind = type(value)
         if kind in _ATOMS:
             return value
@@ -202,74 +286,66 @@ class _Copy:
             return self._memo[id(value)]
         if isinstance(value, Tensor):
             return self._given.get(id(value), value)
-        if isinstance(value, nn.Module):
-            return self.of(value, "") if id(value) in self._modules() else value
         if kind is types.MethodType:
-            owner = self._redirect(value.__self__)
+            owner = self._shared(value.__self__)
+            if owner is value.__self__ and _is_plain_object(owner):
+                owner = self._value(owner)
             return value if owner is value.__self__ else types.MethodType(value.__func__, owner)
         if kind is types.FunctionType:
             return self._function(value)
         if kind is functools.partial:
-            arguments = [self._redirect(v) for v in value.args]
-            named = {n: self._redirect(v) for n, v in value.keywords.items()}
-            return functools.partial(self._redirect(value.func), *arguments, **named)
+            arguments = [self._shared(v) for v in value.args]
+            named = {n: self._shared(v) for n, v in value.keywords.items()}
+            return functools.partial(self._shared(value.func), *arguments, **named)
+        if kind in (list, tuple) and len(value) <= _SEARCHED:
+            items = [self._shared(v) for v in value]
+            same = all(a is b for a, b in zip(items, value, strict=True))
+            return value if same else kind(items)
         if kind in (dict, OrderedDict) and len(value) <= _SEARCHED:
-            self._memo[id(value)] = value  # it may hold itself
-            values = {k: self._redirect(v) for k, v in value.items()}
-            if all(values[k] is v for k, v in value.items()):
-                return value
-            self._memo[id(value)] = new = kind(values)
-            return new
-        if kind in (list, tuple, deque, set) and len(value) <= _SEARCHED:
-            self._memo[id(value)] = value
-            items = [self._redirect(v) for v in value]
-            if all(a is b for a, b in zip(items, value, strict=True)):
-                return value
-            self._memo[id(value)] = new = kind(items)
-            return new
-        return self._object(value)
-
-    def _object(self, value: Any) -> Any:
-        """An object of another kind, copied if it holds a module or a weight of the network."""
-        held = getattr(value, "__dict__", None)
-        if type(held) is not dict or isinstance(value, type):
-            return value
-        tree = self._modules()
-        if not any(id(v) in tree or id(v) in self._given for v in held.values()):
-            return value
-        self._memo[id(value)] = new = copy.copy(value)
-        new.__dict__.update({n: self._redirect(v) for n, v in held.items()})
-        return new
+            held = {k: self._shared(v) for k, v in value.items()}
+            return value if all(held[k] is v for k, v in value.items()) else kind(held)
+        return value
 
     def _function(self, function: types.FunctionType) -> types.FunctionType:
-        cells = function.__closure__
-        if not cells:
+        cells, defaults = function.__closure__ or (), function.__defaults__ or ()
+        if not cells and not defaults:
             return function
         self._memo[id(function)] = function  # it may hold itself
-        contents = [_content(cell) for cell in cells]
-        redirected = [self._redirect(c) for c in contents]
-        if all(a is b for a, b in zip(contents, redirected, strict=True)):
+        before = (*(_content(cell) for cell in cells), *defaults)
+        after = [self._shared(c) for c in before]
+        if all(a is b for a, b in zip(before, after, strict=True)):
             return function
         closure = tuple(
             cell if old is new else types.CellType(new)
-            for cell, old, new in zip(cells, contents, redirected, strict=True)
+            for cell, old, new in zip(cells, before, after, strict=False)
         )
         new = types.FunctionType(
             function.__code__,
             function.__globals__,
             function.__name__,
-            function.__defaults__,
-            closure,
+            tuple(after[len(cells) :]) or None,
+            closure or None,
         )
         new.__kwdefaults__ = function.__kwdefaults__
         new.__dict__.update(function.__dict__)
         self._memo[id(function)] = new
+        self._kept.append(function)
         return new
 
-    def _modules(self) -> set[int]:
-        if self._tree is None:
-            self._tree = {id(m) for m in self._root.modules()}
-        return self._tree
+
+def _is_plain_object(value: Any) -> bool:
+    """Whether `value` is of a class of the user's that only holds things."""
+    kind = type(value)
+    root = kind.__module__.partition(".")[0]
+    held = hasattr(value, "__dict__") or hasattr(kind, "__slots__")
+    foreign = root not in sys.stdlib_module_names and root not in ("torch", "numpy", "innerloop")
+    return (
+        held
+        and (foreign or root == "__main__" or kind is types.SimpleNamespace)
+        and not isinstance(value, type | types.ModuleType)
+        and not hasattr(kind, "__del__")
+        and not hasattr(kind, "__deepcopy__")
+    )
 
 
 def _content(cell: types.CellType) -> Any:
@@ -290,7 +366,9 @@ def _package(kind: type) -> bool:
 
 def is_untouched(module: nn.Module) -> bool:
     """Whether `module` does what its class says: no hooks, no `forward` of its own."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+    everywhere = torch.nn.modules.module
+    hooks = [vars(module)[name] for name in _HOOKS]
+    hooks += [getattr(everywhere, f"_global{name}", {}) for name in _HOOKS]
     return not any(hooks) and not {"forward", "features"} & vars(module).keys()
 
 
@@ -317,6 +395,10 @@ def _module_takes_tasks(module: nn.Module) -> bool:
     kind = type(module)
     if kind in _INDIFFERENT:
         return True
+    # The weights of a layer have an axis of tasks, or none of them has.
+    layer = isinstance(module, nn.Conv2d | nn.Linear | BatchNorm | SharedHead)
+    if layer and not all(p.requires_grad for p in module.parameters(recurse=False)):
+        return False
     for cls in kind.__mro__:
         if "takes_tasks" in vars(cls):
             return bool(cls.takes_tasks)  # type: ignore[attr-defined]

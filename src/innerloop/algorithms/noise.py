@@ -38,11 +38,13 @@ class Noise(NamedTuple):
         keys: T numbers, one for each task.
         place: under `vmap`, which of them a task has, a scalar tensor.
         step: the place in the inner loop.
+        drawn: how many masks were drawn at this place so far.
     """
 
     keys: tuple[int, ...] = (0,)
     place: Tensor | None = None
     step: int = 0
+    drawn: list[int] | None = None
 
 
 _training: ContextVar[bool] = ContextVar("training", default=False)
@@ -75,7 +77,8 @@ def task(position: int, place: Tensor | None = None) -> Iterator[None]:
     keys = before.keys
     if place is None and before.place is None and len(keys) > 1:
         keys = keys[position : position + 1]
-    token = _noise.set(before._replace(keys=keys, place=before.place if place is None else place))
+    place = before.place if place is None else place
+    token = _noise.set(before._replace(keys=keys, place=place, drawn=[0]))
     try:
         yield
     finally:
@@ -85,7 +88,7 @@ def task(position: int, place: Tensor | None = None) -> Iterator[None]:
 @contextlib.contextmanager
 def at(step: int, *, query: bool = False) -> Iterator[None]:
     """Within this context a forward pass is that of an inner step's support or query set."""
-    token = _noise.set(_noise.get()._replace(step=2 * step + query))
+    token = _noise.set(_noise.get()._replace(step=2 * step + query, drawn=[0]))
     try:
         yield
     finally:
@@ -93,12 +96,13 @@ def at(step: int, *, query: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def drawing(globally: bool, x: Any) -> Iterator[None]:
+def drawing(globally: bool, x: Any, *, dropout: bool = True) -> Iterator[None]:
     """Around one forward pass of a network that is not of this package.
 
     Args:
         globally: whether it draws from PyTorch's global generator.
         x: its inputs.
+        dropout: whether dropout draws from the keys, or as PyTorch has it.
     """
     noise = _noise.get()
     with contextlib.ExitStack() as stack:
@@ -106,16 +110,20 @@ def drawing(globally: bool, x: Any) -> Iterator[None]:
             devices = [x.device] if isinstance(x, Tensor) and x.is_cuda else []
             stack.enter_context(_seeding)
             stack.enter_context(torch.random.fork_rng(devices=devices))
-            torch.manual_seed(_seed(noise.keys[0], noise.step, 0))
-        stack.enter_context(_Draws(noise))
+            count = noise.drawn[0] if noise.drawn else 0
+            torch.manual_seed(_seed(noise.keys[0], noise.step, count))
+            if noise.drawn:
+                noise.drawn[0] += 1
+        stack.enter_context(_Draws(noise, dropout))
         yield
 
 
 @dataclass
 class Seen:
-    """What a forward pass drew."""
+    """What a forward pass drew, and whether some of it is computed again in the backward pass."""
 
     dropout: bool = False
+    checkpoint: bool = False
 
 
 @contextlib.contextmanager
@@ -124,6 +132,12 @@ def watching() -> Iterator[Seen]:
     mode = _Draws(Noise())
     with mode:
         yield mode.seen
+
+
+def _saving_hooks() -> Any:
+    """The hooks for saved tensors that are active, if any."""
+    ask = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: None)
+    return ask(True)
 
 
 def _seed(key: int, step: int, count: int) -> int:
@@ -145,15 +159,16 @@ def episode_keys(seed: int, start: int, count: int) -> tuple[int, ...]:
 class _Draws(TorchFunctionMode):
     """Dropout and attention as functions that can be repeated, batched and differentiated twice."""
 
-    def __init__(self, noise: Noise) -> None:
+    def __init__(self, noise: Noise, dropout: bool = True) -> None:
         super().__init__()
-        self.noise, self.count, self.seen = noise, 0, Seen()
+        self.noise, self.dropout, self.seen = noise, dropout, Seen()
+        self.drawn = [0] if noise.drawn is None else noise.drawn
 
     def __torch_function__(
         self, func: Any, kinds: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         rule = _RULES.get(func)
-        if rule is not None:
+        if rule is not None and (self.dropout or rule is _attention):
             return rule(self, *args, **(kwargs or {}))
         if func in _OPENED:
             with self:
@@ -163,8 +178,10 @@ class _Draws(TorchFunctionMode):
     def mask(self, shape: Sequence[int], keep: float, like: Tensor) -> Tensor:
         """Ones with probability `keep`, else zeros; the same for the same key, step and count."""
         self.seen.dropout = True
-        count, self.count = self.count, self.count + 1
-        keys, place, step = self.noise
+        # torch.utils.checkpoint runs its part under hooks of this kind.
+        self.seen.checkpoint |= _saving_hooks() is not None
+        count, self.drawn[0] = self.drawn[0], self.drawn[0] + 1
+        keys, place, step, _ = self.noise
         together = place is None and len(keys) > 1
         size = tuple(shape[1:]) if together else tuple(shape)
         # NumPy's, because vmap lets no random operation of PyTorch through.
@@ -242,22 +259,31 @@ def _attention(
     enable_gqa: bool = False,
 ) -> Tensor:
     """PyTorch's fused attention has no second derivative and no vmap rule; this has both."""
-    if dropout_p == 0:
+    if is_causal and attn_mask is not None:
+        raise RuntimeError("attention takes either a mask or is_causal=True, not both")
+    if attn_mask is not None and attn_mask.dtype is torch.bool:
+        zeros = torch.zeros_like(attn_mask, dtype=query.dtype)
+        attn_mask = zeros.masked_fill(attn_mask.logical_not(), -math.inf)
+    if dropout_p == 0 or not mode.dropout:
         return torch.ops.aten._scaled_dot_product_attention_math(
-            query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )[0]
     if enable_gqa:
         groups = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
     scores = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
     if is_causal:
-        attn_mask = scores.new_ones(scores.shape[-2:], dtype=torch.bool).tril()
+        later = scores.new_ones(scores.shape[-2:], dtype=torch.bool).tril().logical_not()
+        scores = scores.masked_fill(later, -math.inf)
     if attn_mask is not None:
-        if attn_mask.dtype is torch.bool:
-            scores = scores.masked_fill(~attn_mask, -math.inf)
-        else:
-            scores = scores + attn_mask
-    return _dropout(mode, scores.softmax(-1), dropout_p, True) @ value
+        scores = scores + attn_mask
+        # A row that may look at nothing gives zeros, as in PyTorch.
+        nothing = (scores == -math.inf).all(-1, keepdim=True)
+        scores = scores.masked_fill(nothing, 0)
+        weights = scores.softmax(-1).masked_fill(nothing, 0)
+    else:
+        weights = scores.softmax(-1)
+    return _dropout(mode, weights, dropout_p, True) @ value
 
 
 def _opened(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.algorithms.each import each
+from innerloop.algorithms.each import each, is_own
 from innerloop.algorithms.shared_body import features_in_place
 from innerloop.errors import UserError
 from innerloop.functional import Params, mean_of_losses, repeat_each
@@ -29,7 +29,7 @@ class ProtoNet(Algorithm):
     Args:
         model: a `HeadedModel`, whose features are taken and whose head is not used, or any
             network from `[B, ...]` to features `[B, F]`.
-        options: `loss`, `bn`, `chunk_size` of `Algorithm`.
+        options: `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
 
     Raises:
         UserError: see `Algorithm`.
@@ -132,10 +132,7 @@ class ProtoNet(Algorithm):
         return minus_squared_distances(tasks.query_x, centres)
 
     def why_not_together(self, training: bool) -> str | None:
-        if (
-            type(self).inner_loop is not ProtoNet.inner_loop
-            or type(self).embed is not ProtoNet.embed
-        ):
+        if any(is_own(self, method, ProtoNet) for method in ("inner_loop", "embed")):
             return f"{type(self).__name__} overrides what is computed for one task"
         return None
 

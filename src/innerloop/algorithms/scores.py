@@ -12,8 +12,10 @@ from torch import Tensor
 
 from innerloop.algorithms.each import task_by_task
 from innerloop.errors import UserError
-from innerloop.functional import Params, accuracy
+from innerloop.functional import NO_LABEL, Params, accuracy
 
+# What the results of evaluation call other things.
+RESERVED = ("loss", "losses", "metric", "bn", "protocol", "ci95")
 # `"auto"`, a function of outputs and targets, or None.
 Metric = str | Callable[[Any, Any], Any] | None
 
@@ -25,6 +27,11 @@ def check_metric(metric: Metric) -> None:
             f"metric must be 'auto', 'accuracy', None, or a function of outputs and targets, not "
             f"{metric!r}"
         )
+    if callable(metric) and metric_name(metric).removesuffix("_per_step") in RESERVED:
+        raise UserError(
+            f"a metric cannot be called {metric_name(metric)!r}, which results use for something "
+            "else: give the function another name"
+        )
 
 
 def metric_name(metric: Callable[..., Any]) -> str:
@@ -33,19 +40,26 @@ def metric_name(metric: Callable[..., Any]) -> str:
     return getattr(named, "__name__", type(named).__name__)
 
 
+def check_loss(value: Any) -> Tensor:
+    """Raise a `UserError` for a loss that is no scalar."""
+    shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    if not isinstance(value, Tensor) or value.ndim:
+        raise UserError(
+            f"a loss must return a scalar tensor, the mean over the examples, not {shape}"
+        )
+    return value
+
+
 def score(
     loss: Callable[[Any, Any], Tensor], metric: Metric, outputs: Any, targets: Any
 ) -> tuple[Tensor, Params]:
     """The loss of one task, a scalar, and its metrics: `loss`, and what `metric` says."""
-    value = loss(outputs, targets)
-    if value.ndim:
-        raise UserError(
-            f"the loss must return a scalar, the mean over the examples, not {tuple(value.shape)}"
-        )
+    value = check_loss(loss(outputs, targets))
     metrics = {"loss": value.detach()}
     if callable(metric):
         with torch.no_grad():
             found = torch.as_tensor(metric(_detached(outputs), targets))
+            found = found if found.is_floating_point() else found.to(torch.get_default_dtype())
         if found.ndim:
             raise UserError(f"metric must return a number, not an array {tuple(found.shape)}")
         metrics[metric_name(metric)] = found.detach()
@@ -70,7 +84,8 @@ def cross_entropy_each(outputs: Tensor, targets: Tensor) -> Tensor:
     if len(outputs) == 1:
         return F.cross_entropy(outputs.squeeze(0), targets.squeeze(0)).unsqueeze(0)
     each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
-    return each.view(targets.shape).mean(dim=1)
+    # PyTorch's mean leaves out what is marked as no label.
+    return each.view(targets.shape).sum(dim=1) / (targets != NO_LABEL).sum(dim=1)
 
 
 def are_labels(outputs: Any, targets: Any, *, tasks: bool = False) -> bool:

@@ -42,12 +42,12 @@ def features_of_sets(
     tasks, support, queries = *support_x.shape[:2], query_x.shape[1]
     if algorithm.bn == "support":
         together = torch.cat([support_x, query_x], dim=1).flatten(0, 1)
-        with statistics_by_group(support + queries, first=support):
+        with statistics_by_group(support + queries, first=support, total=len(together)):
             f = algorithm.features(params, together).unflatten(0, (tasks, support + queries))
         return f[:, :support], f[:, support:]
-    with statistics_by_group(support):
+    with statistics_by_group(support, total=tasks * support):
         f_support = algorithm.features(params, support_x.flatten(0, 1))
-    with statistics_by_group(queries):
+    with statistics_by_group(queries, total=tasks * queries):
         f_query = algorithm.features(params, query_x.flatten(0, 1))
     return f_support.unflatten(0, (tasks, support)), f_query.unflatten(0, (tasks, queries))
 
@@ -70,7 +70,11 @@ def is_head_on_features(algorithm: Hooks) -> bool:
     model = algorithm.model
     if not isinstance(model, HeadedModel) or type(model).forward is not HeadedModel.forward:
         return False
+    if algorithm.network.entangled:
+        return False
     if not is_untouched(model) or not all(is_untouched(m) for m in model.head.modules()):
+        return False
+    if not all(p.requires_grad for p in model.head.parameters()):
         return False
     own = {id(p) for p in model.head.parameters()}
     uses = [p for _, p in model.named_parameters(remove_duplicate=False) if id(p) in own]

@@ -19,14 +19,16 @@ Statistics = dict[object, tuple[Tensor, Tensor]]
 
 # How the rows of a batch belong together: (rows a group, leading rows that give the
 # statistics), or None where all rows are one set.
-_groups: ContextVar[tuple[int, int] | None] = ContextVar("groups", default=None)
+_groups: ContextVar[tuple[int, int, int | None] | None] = ContextVar("groups", default=None)
 # Statistics to use instead of those of the batch, and where to note those of the batch.
 _given: ContextVar[Statistics | None] = ContextVar("given", default=None)
 _seen: ContextVar[Statistics | None] = ContextVar("seen", default=None)
 
 
 @contextlib.contextmanager
-def statistics_by_group(rows: int, first: int | None = None) -> Iterator[None]:
+def statistics_by_group(
+    rows: int, first: int | None = None, total: int | None = None
+) -> Iterator[None]:
     """Within this context, `BatchNorm` treats every `rows` examples as a set of their own.
 
     So the sets of many tasks can go through a network in one batch.  With `first`,
@@ -37,8 +39,10 @@ def statistics_by_group(rows: int, first: int | None = None) -> Iterator[None]:
     Args:
         rows: examples a set; the batch is a whole number of sets.
         first: examples of each set that the statistics are taken from; None for all.
+        total: examples in the batch that goes into the network, so that a norm inside it which sees
+            several rows of each example can tell; None where there is no such norm.
     """
-    token = _groups.set((rows, rows if first is None else first))
+    token = _groups.set((rows, rows if first is None else first, total))
     try:
         yield
     finally:
@@ -124,11 +128,28 @@ class BatchNorm(nn.Module):
             mean, variance = given[self.key]
             x = F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
             return after_norm(x, pool=pool, relu=relu)
-        rows, first = groups or (None, None)
+        rows, first = self._grouped(len(x), groups)
         if first == rows:
             return batch_norm(x, self.weight, self.bias, self.eps, pool=pool, relu=relu, group=rows)
         x = torch.cat([self._normalise_by(group[:first], group) for group in x.split(rows)])
         return after_norm(x, pool=pool, relu=relu)
+
+    def _grouped(
+        self, seen: int, groups: tuple[int, int, int | None] | None
+    ) -> tuple[int | None, int | None]:
+        """Rows a set, and those that give the statistics, for a batch of `seen` rows."""
+        if groups is None:
+            return None, None
+        rows, first, total = groups
+        if total is None or seen == total:
+            return rows, first
+        if seen % total:
+            raise UserError(
+                f"batch norm sees {seen} rows for {total} examples, and cannot tell whose they are"
+            )
+        # As after a reshape to [B * L, C]: the rows of an example stand together.
+        each = seen // total
+        return rows * each, first * each
 
     def _normalise_by(self, source: Tensor, x: Tensor) -> Tensor:
         """Normalise `x` with the statistics of `source`."""

@@ -116,7 +116,10 @@ def count_ways(labels: Tensor) -> int:
     """
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise UserError(f"class labels must be integers, not {str(labels.dtype).split('.')[-1]}")
+    labels = labels[labels != -100] if bool((labels == -100).any()) else labels
     found = labels.unique()
+    if not len(found):
+        raise UserError("there are no class labels to count")
     lowest, highest = int(found[0]), int(found[-1])
     if lowest != 0 or len(found) != highest + 1:
         shown = ", ".join(map(str, found[:8].tolist())) + (", ..." if len(found) > 8 else "")
@@ -124,4 +127,13 @@ def count_ways(labels: Tensor) -> int:
             f"class labels in a task must run from 0 to N-1 without gaps; these are {shown}. "
             "torch.unique(labels, return_inverse=True)[1] makes such labels"
         )
+    if labels.ndim == 2:
+        classes = torch.arange(highest + 1, device=labels.device)
+        there = (labels.unsqueeze(-1) == classes).any(dim=1)
+        if not bool(there.all()):
+            task, missing = (int(i) for i in (~there).nonzero()[0])
+            raise UserError(
+                f"task {task} has no example of class {missing} in its support set, but other "
+                f"tasks have {highest + 1} classes: tasks of a meta-batch have equally many"
+            )
     return highest + 1

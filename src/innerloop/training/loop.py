@@ -70,7 +70,7 @@ def meta_train(
         episodes = samplers["train"].batch(number, len(share))
         keys = episode_keys(config.seed, number, len(share))
         grads, metrics = meta_gradient(state.params, episodes, progress(config, state), keys)
-        # No machine's clock may take a run back.
+        # Keep elapsed time monotonic.
         seconds = max(state.seconds, time.monotonic() - started)
         # Asked once an iteration, so that none ends the loop without being saved.
         grads, metrics, state.seconds, stopping = world.mean(
