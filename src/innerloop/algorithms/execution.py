@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.checks import checked_episodes, task_keys
 from innerloop.algorithms.each import first, overrides, stack
 from innerloop.algorithms.hooks import WAYS, Hooks
 from innerloop.algorithms.network import is_untouched, takes_tasks
@@ -208,9 +209,9 @@ def meta_gradient(
     keys: Sequence[int] | None,
 ) -> tuple[Params, Params]:
     """See `Algorithm.meta_gradient`."""
-    episodes = _checked(algorithm, episodes, training=True)
+    episodes = checked_episodes(algorithm, episodes, training=True)
     algorithm.network.look(episodes.support_x[0])
-    keys = _keys(algorithm, episodes.num_tasks, keys)
+    keys = task_keys(algorithm, episodes.num_tasks, keys)
     size = algorithm.chunk_size or episodes.num_tasks
     if episodes.num_tasks <= size:
         grads, metrics = _chunk_gradient(algorithm, params, episodes, progress, keys)
@@ -227,17 +228,6 @@ def meta_gradient(
         for parts in zip(*means, strict=True)
     )
     return grads, metrics
-
-
-def _keys(algorithm: Hooks, tasks: int, keys: Sequence[int] | None) -> Sequence[int]:
-    """One integer a task, from the global generator where none are given and some may be needed."""
-    if keys is None:
-        own = algorithm.network.is_own
-        return (0,) if own else torch.randint(2**62, (tasks,)).tolist()
-    keys = tuple(int(key) for key in keys)
-    if len(keys) != tasks:
-        raise UserError(f"keys are {len(keys)} for {tasks} tasks: give one integer a task")
-    return keys
 
 
 def _chunk_gradient(
@@ -275,7 +265,7 @@ def score_steps(
     every_step: bool,
 ) -> Params:
     """See `Algorithm.score_steps`."""
-    episodes = _checked(algorithm, episodes, training=False)
+    episodes = checked_episodes(algorithm, episodes, training=False)
     algorithm.network.look(episodes.support_x[0])
 
     def scored(tasks: Episodes, of_features: bool = False) -> Params:
@@ -309,7 +299,7 @@ def adapt_all(
 ) -> list[Params]:
     """See `Algorithm.inner_loop_each`."""
     tasks = Episodes(support_x, support_y, support_x, support_y, n_way=n_way)
-    tasks = _checked(algorithm, tasks, training=False)
+    tasks = checked_episodes(algorithm, tasks, training=False)
     algorithm.network.look(support_x[0])
 
     def of_one(task: Episodes) -> list[Params]:
@@ -402,27 +392,3 @@ def _clearer(error: Exception, algorithm: Hooks, way: str) -> Exception:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return textwrap.shorten(lines[0], 160, placeholder=" ...")
-
-
-def _checked(algorithm: Hooks, episodes: Any, *, training: bool) -> Episodes:
-    """The episodes, with their number of ways where something asks for it.
-
-    Raises:
-        UserError: no tasks, or labels that are not 0..N-1 where they have to be.
-    """
-    n_way = getattr(episodes, "n_way", None)
-    episodes = Episodes(*episodes, n_way=n_way)
-    if not episodes.num_tasks:
-        raise UserError("there are no episodes: a meta-batch needs at least one task")
-    lengths = {len(t) for t in episodes}
-    if len(lengths) > 1:
-        raise UserError(
-            "the tensors of the episodes differ in the number of tasks, their first axis: "
-            + ", ".join(str(tuple(t.shape)) for t in episodes)
-        )
-    for name, x in (("support", episodes.support_x), ("query", episodes.query_x)):
-        if x.ndim < 2 or not x.shape[1]:
-            raise UserError(f"the {name} sets have no examples: they have shape {tuple(x.shape)}")
-    if not (training and algorithm.labels == "class"):
-        episodes.n_way = algorithm.ways(episodes.support_y, n_way)
-    return episodes

@@ -1,0 +1,47 @@
+"""What is checked of the tasks that come in, before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from innerloop.algorithms.hooks import Hooks
+from innerloop.errors import UserError
+from innerloop.tasks.episodes import Episodes
+
+
+def checked_episodes(algorithm: Hooks, episodes: Any, *, training: bool) -> Episodes:
+    """The episodes, with their number of ways where something asks for it.
+
+    Raises:
+        UserError: no tasks, or labels that are not 0..N-1 where they have to be.
+    """
+    n_way = getattr(episodes, "n_way", None)
+    episodes = Episodes(*episodes, n_way=n_way)
+    if not episodes.num_tasks:
+        raise UserError("there are no episodes: a meta-batch needs at least one task")
+    lengths = {len(t) for t in episodes}
+    if len(lengths) > 1:
+        raise UserError(
+            "the tensors of the episodes differ in the number of tasks, their first axis: "
+            + ", ".join(str(tuple(t.shape)) for t in episodes)
+        )
+    for name, x in (("support", episodes.support_x), ("query", episodes.query_x)):
+        if x.ndim < 2 or not x.shape[1]:
+            raise UserError(f"the {name} sets have no examples: they have shape {tuple(x.shape)}")
+    if not (training and algorithm.labels == "class"):
+        episodes.n_way = algorithm.ways(episodes.support_y, n_way)
+    return episodes
+
+
+def task_keys(algorithm: Hooks, tasks: int, keys: Sequence[int] | None) -> Sequence[int]:
+    """One integer a task, from the global generator where none are given and some may be needed."""
+    if keys is None:
+        own = algorithm.network.is_own
+        return (0,) if own else torch.randint(2**62, (tasks,)).tolist()
+    keys = tuple(int(key) for key in keys)
+    if len(keys) != tasks:
+        raise UserError(f"keys are {len(keys)} for {tasks} tasks: give one integer a task")
+    return keys

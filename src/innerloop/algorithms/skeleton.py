@@ -1,0 +1,228 @@
+"""A copy of a module's skeleton: new module objects with other weights, the rest as it was.
+
+What a forward pass may write to is copied, as deeply as it can be reached, and once each: parts of
+a network that share an object go on sharing it.  What only holds the network (closures, hooks,
+bound methods) is shared, with every mention of the network redirected to the copy.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import sys
+import types
+import weakref
+from collections import OrderedDict, deque
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Attributes of these types hold no module and no tensor.
+_ATOMS = {bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device}
+_ATOMS |= {torch.Size, types.BuiltinFunctionType, torch.memory_format}
+# What every module has, and what has rules of its own below.
+_OWN = {*vars(nn.Module())}
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_NORMS = (nn.modules.batchnorm._NormBase,)
+# Longer containers are not searched for modules: they hold data.
+_SEARCHED = 1000
+# A buffer up to this size is copied at every call; a larger one only if the network writes to it.
+_SMALL = 2**14
+
+
+class Skeleton:
+    """One copy.
+
+    Args:
+        given: tensors in place of parameters, by the identity of the parameter.
+        training: as the module has it; False switches dropout off everywhere.
+        frozen: batch norm uses its running statistics, as constants.
+        searched: look at attributes beside parameters, buffers and modules; not needed for
+            networks of this package.
+        written: names of large buffers that a forward pass writes to, or None for all.
+    """
+
+    def __init__(
+        self,
+        given: dict[int, Tensor],
+        *,
+        training: bool,
+        frozen: bool,
+        searched: bool,
+        written: set[str] | None,
+    ) -> None:
+        self._given, self._training, self._frozen = given, training, frozen
+        self._searched, self._written = searched, written
+        self._memo: dict[int, Any] = {}
+        # While something is in the memo it must not be freed, and its identity given away.
+        self._kept: list[Any] = []
+
+    def of(self, module: nn.Module, prefix: str) -> nn.Module:
+        found = self._memo.get(id(module))
+        if found is not None:
+            return found
+        new = object.__new__(type(module))
+        self._memo[id(module)] = new
+        state = module.__dict__.copy()
+        given = self._given
+        state["_parameters"] = {
+            n: p if p is None else given.get(id(p), p) for n, p in module._parameters.items()
+        }
+        constant = isinstance(module, _NORMS) and (self._frozen or module.running_mean is None)
+        state["_buffers"] = {
+            n: b if constant else self._tensor(b, prefix + n) for n, b in module._buffers.items()
+        }
+        state["_modules"] = {
+            n: None if m is None else self.of(m, f"{prefix}{n}.")
+            for n, m in module._modules.items()
+        }
+        if not self._training or (constant and self._frozen):
+            state["training"] = False
+        state["_compiled_call_impl"] = None
+        if self._searched:
+            state["_non_persistent_buffers_set"] = set(module._non_persistent_buffers_set)
+            for name, value in module.__dict__.items():
+                if name in HOOKS:
+                    state[name] = type(value)((k, self._shared(v)) for k, v in value.items())
+                elif name not in _OWN and type(value) not in _ATOMS:
+                    state[name] = self._value(value, prefix + name)
+        object.__setattr__(new, "__dict__", state)
+        return new
+
+    def _tensor(self, value: Any, name: str = "") -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if id(value) in self._given:
+            return self._given[id(value)]
+        if value.requires_grad:
+            return value
+        if id(value) not in self._memo:
+            copied = self._written is None or value.numel() <= _SMALL or name in self._written
+            self._memo[id(value)] = value.clone() if copied else value
+        return self._memo[id(value)]
+
+    def _value(self, value: Any, name: str = "") -> Any:
+        """What an attribute holds, copied where the copy may write to it."""
+        kind = type(value)
+        if kind in _ATOMS:
+            return value
+        if isinstance(value, Tensor):
+            return self._tensor(value, name)
+        if id(value) in self._memo:
+            return self._memo[id(value)]
+        if isinstance(value, nn.Module):
+            return self.of(value, name and f"{name}.")
+        if isinstance(value, dict | list | deque | set):
+            return self._container(value)
+        if isinstance(value, tuple):
+            items = [self._value(v) for v in value]
+            return kind._make(items) if hasattr(kind, "_make") else kind(items)
+        if isinstance(value, weakref.ref):
+            there = self._value(value())
+            return value if there is value() else weakref.ref(there)
+        if _is_plain_object(value):
+            return self._object(value)
+        return self._shared(value)
+
+    def _container(self, value: Any) -> Any:
+        new = copy.copy(value)
+        self._memo[id(value)] = new
+        self._kept.append(value)
+        if len(value) > _SEARCHED:
+            return new
+        if isinstance(value, dict):
+            for key, item in value.items():
+                new[key] = self._value(item)
+        else:
+            new.clear()
+            (new.update if isinstance(value, set) else new.extend)([self._value(v) for v in value])
+        return new
+
+    def _object(self, value: Any) -> Any:
+        """An object of a class of the user's."""
+        new = copy.copy(value)
+        self._memo[id(value)] = new
+        self._kept.append(value)
+        slots = [s for c in type(value).__mro__ for s in vars(c).get("__slots__", ())]
+        for name in (*getattr(value, "__dict__", ()), *slots):
+            if hasattr(value, name) and name not in ("__dict__", "__weakref__"):
+                object.__setattr__(new, name, self._value(getattr(value, name)))
+        return new
+
+    def _shared(self, value: Any) -> Any:
+        """What is shared with the user, with every mention of the module redirected to the copy."""
+        kind = type(value)
+        if kind in _ATOMS:
+            return value
+        if id(value) in self._memo:
+            return self._memo[id(value)]
+        if isinstance(value, Tensor):
+            return self._given.get(id(value), value)
+        if kind is types.MethodType:
+            owner = self._shared(value.__self__)
+            if owner is value.__self__ and _is_plain_object(owner):
+                owner = self._value(owner)
+            return value if owner is value.__self__ else types.MethodType(value.__func__, owner)
+        if kind is types.FunctionType:
+            return self._function(value)
+        if kind is functools.partial:
+            arguments = [self._shared(v) for v in value.args]
+            named = {n: self._shared(v) for n, v in value.keywords.items()}
+            return functools.partial(self._shared(value.func), *arguments, **named)
+        if kind in (list, tuple) and len(value) <= _SEARCHED:
+            items = [self._shared(v) for v in value]
+            same = all(a is b for a, b in zip(items, value, strict=True))
+            return value if same else kind(items)
+        if kind in (dict, OrderedDict) and len(value) <= _SEARCHED:
+            held = {k: self._shared(v) for k, v in value.items()}
+            return value if all(held[k] is v for k, v in value.items()) else kind(held)
+        return value
+
+    def _function(self, function: types.FunctionType) -> types.FunctionType:
+        cells, defaults = function.__closure__ or (), function.__defaults__ or ()
+        if not cells and not defaults:
+            return function
+        self._memo[id(function)] = function  # it may hold itself
+        before = (*(_content(cell) for cell in cells), *defaults)
+        after = [self._shared(c) for c in before]
+        if all(a is b for a, b in zip(before, after, strict=True)):
+            return function
+        closure = tuple(
+            cell if old is new else types.CellType(new)
+            for cell, old, new in zip(cells, before, after, strict=False)
+        )
+        new = types.FunctionType(
+            function.__code__,
+            function.__globals__,
+            function.__name__,
+            tuple(after[len(cells) :]) or None,
+            closure or None,
+        )
+        new.__kwdefaults__ = function.__kwdefaults__
+        new.__dict__.update(function.__dict__)
+        self._memo[id(function)] = new
+        self._kept.append(function)
+        return new
+
+
+def _is_plain_object(value: Any) -> bool:
+    """Whether `value` is of a class of the user's that only holds things."""
+    kind = type(value)
+    root = kind.__module__.partition(".")[0]
+    held = hasattr(value, "__dict__") or hasattr(kind, "__slots__")
+    foreign = root not in sys.stdlib_module_names and root not in ("torch", "numpy", "innerloop")
+    return (
+        held
+        and (foreign or root == "__main__" or kind is types.SimpleNamespace)
+        and not isinstance(value, type | types.ModuleType)
+        and not hasattr(kind, "__del__")
+        and not hasattr(kind, "__deepcopy__")
+    )
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not yet filled
+        return None
