@@ -186,3 +186,27 @@ def test_resume_with_other_data_is_refused(array, tmp_path):
     np.save(path, images[:-8])
     with pytest.raises(UserError, match="no longer has the training classes"):
         innerloop.resume(stopped)
+
+
+def test_the_fastest_way_is_measured_once_and_kept(tmp_path, monkeypatch):
+    """What was measured is a setting of the run, and the resumed run has the same."""
+    measured = []
+
+    def fastest(algorithm, params, episodes):
+        measured.append(episodes.num_tasks)
+        return "loop"
+
+    monkeypatch.setattr("innerloop.training.run.fastest", fastest)
+    settings = {"glyph_classes": 300, "width": 16, "iterations": 4, "val_every": 2}
+    settings |= {"val_tasks": 4, "test_tasks": 4, "meta_batch_size": 2}
+    run = innerloop.train(out=tmp_path / "measured", execution="fastest", **settings)
+    assert measured == [2]
+    assert run.algorithm.execution == "loop"
+    kept = yaml.safe_load((run.folder / "config.yaml").read_text("utf-8"))
+    assert kept["execution"] == "loop"
+    asked = innerloop.train(out=tmp_path / "asked", execution="loop", **settings)
+    assert all(torch.equal(p, run.params[n]) for n, p in asked.params.items())
+    (run.folder / "results.json").unlink()
+    again = innerloop.resume(run.folder)
+    assert measured == [2]
+    assert again.algorithm.execution == "loop"
