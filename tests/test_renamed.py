@@ -35,6 +35,11 @@ GONE = {
     "innerloop.models.layers": {"FeaturesOf"},
 }
 
+# Names that changed where they are.
+RENAMED = {
+    "innerloop.models.layers": ["innerloop.models.layers.conv_block is called conv_norm now"],
+}
+
 
 def _forget(module: str) -> None:
     """Undo the import of a module, or of a name, that was used before."""
@@ -69,7 +74,7 @@ def test_every_public_name_is_where_it_was(module):
         new = f"{NAMES[module][name]}.{name}"
         assert f"{module}.{name} has moved: use {new} instead" in texts
     if module not in MODULES and module not in NAMES:
-        assert not texts
+        assert texts == RENAMED.get(module, [])
     for warning in said:
         assert warning.category is DeprecationWarning
         assert warning.filename == __file__

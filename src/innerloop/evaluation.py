@@ -82,6 +82,9 @@ def evaluate(
             "adaptation diverged: a query loss is no longer a finite number. Lower inner_lr or "
             "the number of inner steps, or set inner_max_norm to clip inner gradients"
         )
+    for name, values in scores.items():
+        if not values.isfinite().all():
+            raise UserError(f"the metric {name} is not a finite number for every task")
     # An algorithm without an inner loop takes no steps, however many are asked for.
     asked = inner_steps is not None and algorithm.inner_steps > 0
     steps = inner_steps if asked else algorithm.inner_steps

@@ -192,13 +192,12 @@ def fastest(algorithm: Hooks, params: Params, episodes: Episodes, progress: floa
                 times.pop(way, None)
     finally:
         algorithm.execution = before
+    if not times:  # it says why
+        meta_gradient(algorithm, params, episodes, progress, keys)
     return min(times, key=lambda way: times[way])
 
 
 # ---- The ways
-
-# From T tasks to a tree of tensors `[T, ...]`.
-OfTasks = Callable[[Episodes], Any]
 
 
 def meta_gradient(

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.errors import UserError, one_of
-from innerloop.models.layers import BatchNorm, Conv2d, HeadedModel, conv_block, make_head
+from innerloop.models.layers import BatchNorm, Conv2d, HeadedModel, conv_norm, make_head
 
 
 class Conv4(HeadedModel):
@@ -82,7 +82,7 @@ class Conv4(HeadedModel):
         for block, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             pool = self.pool == "max" and block < self.halvings
             relu = block < 3 or not self.unit_features
-            x = conv_block(x, conv, norm, pool=pool, relu=relu)
+            x = conv_norm(x, conv, norm, pool=pool, relu=relu)
         x = x.mean(dim=(-2, -1)) if self.average else x.flatten(-3)
         return F.rms_norm(x, x.shape[-1:]) if self.unit_features else x
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -163,7 +165,7 @@ class BatchNorm(nn.Module):
         return f"{self.weight.shape[0]}, eps={self.eps}"
 
 
-def conv_block(
+def conv_norm(
     x: Tensor, conv: nn.Module, norm: nn.Module, *, pool: bool = False, relu: bool = True
 ) -> Tensor:
     """`norm(conv(x), pool=pool, relu=relu)`; in one go, where the batch gives the statistics."""
@@ -319,3 +321,14 @@ def make_head(kind: str, features: int, n_way: int, seed: int = 0) -> nn.Module:
     nn.init.normal_(head.weight, std=deviation, generator=generator)
     nn.init.zeros_(head.bias)
     return head
+
+
+def __getattr__(name: str) -> Any:
+    if name == "conv_block":
+        warnings.warn(
+            "innerloop.models.layers.conv_block is called conv_norm now",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return conv_norm
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

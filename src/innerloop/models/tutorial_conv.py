@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.models.conv4 import initialise
-from innerloop.models.layers import BatchNorm, Conv2d, HeadedModel, Linear, conv_block
+from innerloop.models.layers import BatchNorm, Conv2d, HeadedModel, Linear, conv_norm
 
 
 class TutorialConv(HeadedModel):
@@ -45,6 +45,6 @@ class TutorialConv(HeadedModel):
         """What the last layer sees: `[B, C, 28, 28]` to `[B, width]`."""
         *blocks, (conv, norm) = zip(self.convs, self.norms, strict=True)
         for block in blocks:
-            x = conv_block(x, *block, pool=True)
+            x = conv_norm(x, *block, pool=True)
         x = norm(F.relu(conv(x, bias=True)), pool=True)
         return x.flatten(-3)
