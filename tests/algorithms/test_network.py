@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import enum
 import threading
 import types
 from collections import defaultdict
@@ -168,6 +169,17 @@ class Stats:
         self.mean, self.calls = 0.0, []
 
 
+class Kind(enum.Enum):
+    PLAIN = 1
+
+
+class Uncopied:
+    """Refuses to be copied, as what holds a connection does."""
+
+    def __copy__(self):
+        raise TypeError("there is one of me")
+
+
 class Nested(Base):
     """State in a dict of lists, an object, a namespace and a tensor in a list."""
 
@@ -178,6 +190,7 @@ class Nested(Base):
         self.sums = [torch.zeros(3, dtype=torch.float64)]
         self.many = [0] * 2000
         self.by_key = defaultdict(list)
+        self.kind, self.only = Kind.PLAIN, Uncopied()
 
     def forward(self, x):
         y = self.a(x.flatten(1)) + self.stats.mean
@@ -185,6 +198,7 @@ class Nested(Base):
         self.log["count"] += 1
         self.stats.mean = self.stats.mean + 0.1
         self.stats.calls.append(1)
+        assert self.kind is Kind.PLAIN
         self.space.seen += 1
         self.sums[0] += y.detach().sum(0)
         self.many.append(1)

@@ -140,8 +140,13 @@ class Skeleton:
         return new
 
     def _object(self, value: Any) -> Any:
-        """An object of a class of the user's."""
-        new = copy.copy(value)
+        """An object of a class of the user's; shared where it cannot be copied."""
+        try:
+            new = copy.copy(value)
+        except Exception:
+            new = value
+        if new is value:  # such as a member of an enumeration
+            return value
         self._memo[id(value)] = new
         self._kept.append(value)
         slots = [s for c in type(value).__mro__ for s in vars(c).get("__slots__", ())]
