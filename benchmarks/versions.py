@@ -1,9 +1,9 @@
-"""Time of a meta-gradient in two versions: `python -m benchmarks.versions OLD`.
+"""Time of a meta-gradient in two versions: `python -m benchmarks.versions OLD [A B C D one]`.
 
 OLD is the folder of a checkout of another version, with its kernels compiled (`make setup` there,
 or `python setup.py build_ext --inplace`).  Both versions compute the workloads of
-`benchmarks.speed` in processes of their own, which take turns in one run; each says the median of
-its steps, and what counts is the ratio of the least medians.  Gradients are compared first, in
+`benchmarks.speed`, and a single task (`one`), in processes of their own, which take turns in one
+run; each says the median of its steps, and what counts is the ratio of the least medians.  Gradients are compared first, in
 double precision.  Writes `benchmarks/results/versions.json`.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.reports import check_names, write_report
 
 HERE = Path(__file__).resolve().parent.parent
-NAMES = ("A", "B", "C", "D")
+NAMES = ("A", "B", "C", "D", "one")
 ORDERS = ("first", "second")
 # Of the difference of the gradients, relative to their length.
 TOLERANCE = 1e-8
@@ -37,6 +37,7 @@ MAKE = {
     "A": lambda: TutorialConv(5),
     "B": lambda: Conv4(5, head="random"),
     "C": lambda: Conv4(20, head="random"),
+    "one": lambda: Conv4(5, head="random"),
     "D": lambda: Conv4(
         5, channels=3, image_size=84, width=32, pool="max", head="random"
     ),
@@ -46,9 +47,10 @@ T, N, K, Q, steps, lr, shape = {
     "B": (32, 5, 1, 1, 1, 0.4, (1, 28, 28)),
     "C": (16, 20, 1, 1, 5, 0.1, (1, 28, 28)),
     "D": (4, 5, 5, 15, 5, 0.01, (3, 84, 84)),
+    "one": (1, 5, 1, 15, 5, 0.1, (1, 28, 28)),
 }[name]
 if double:
-    T = 2
+    T = min(T, 2)
 generator, dtype = torch.Generator().manual_seed(0), torch.float64 if double else torch.float32
 
 def part(per_class):
@@ -113,7 +115,7 @@ def measure(old: Path, name: str, order: str, rounds: int, repeats: int) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("old", type=Path, help="folder of a checkout of the other version")
-    parser.add_argument("names", nargs="*", help="workloads: A B C D; all by default")
+    parser.add_argument("names", nargs="*", help=f"of {' '.join(NAMES)}; all by default")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=8)
     arguments = parser.parse_args()
