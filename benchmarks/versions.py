@@ -3,8 +3,8 @@
 OLD is the folder of a checkout of another version, with its kernels compiled (`make setup` there,
 or `python setup.py build_ext --inplace`).  Both versions compute the workloads of
 `benchmarks.speed`, and a single task (`one`), in processes of their own, which take turns in one
-run; each says the median of its steps, and what counts is the ratio of the least medians.  Gradients are compared first, in
-double precision.  Writes `benchmarks/results/versions.json`.
+run; each says the median of its steps, and what counts is the ratio of the least medians.
+Gradients are compared first, in double precision.  Writes `benchmarks/results/versions.json`.
 """
 
 from __future__ import annotations
