@@ -170,3 +170,11 @@ def test_keys_have_to_be_one_a_task(keys):
     algorithm = MAML(make("dropout"), 0.1, 1)
     with pytest.raises(UserError, match="one integer a task"):
         algorithm.meta_gradient(algorithm.init_params(), EPISODES, keys=keys)
+
+
+def test_a_network_that_draws_nothing_leaves_the_global_generator_alone():
+    algorithm = MAML(make("attention"), 0.1, 1)
+    params = algorithm.init_params()
+    before = torch.get_rng_state()
+    algorithm.meta_gradient(params, EPISODES)
+    assert torch.equal(torch.get_rng_state(), before)

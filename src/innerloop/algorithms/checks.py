@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
+from innerloop.algorithms import noise
 from innerloop.algorithms.hooks import Hooks
 from innerloop.errors import UserError
 from innerloop.tasks.episodes import Episodes
@@ -36,12 +38,22 @@ def checked_episodes(algorithm: Hooks, episodes: Any, *, training: bool) -> Epis
     return episodes
 
 
-def task_keys(algorithm: Hooks, tasks: int, keys: Sequence[int] | None) -> Sequence[int]:
-    """One integer a task, from the global generator where none are given and some may be needed."""
-    if keys is None:
-        own = algorithm.network.is_own
-        return (0,) if own else torch.randint(2**62, (tasks,)).tolist()
-    keys = tuple(int(key) for key in keys)
-    if len(keys) != tasks:
-        raise UserError(f"keys are {len(keys)} for {tasks} tasks: give one integer a task")
-    return keys
+@contextlib.contextmanager
+def task_keys(algorithm: Hooks, tasks: int, keys: Sequence[int] | None) -> Iterator[Sequence[int]]:
+    """One integer a task; from PyTorch's global generator where none are given.
+
+    Afterwards that is as it was if no network asked for random numbers.
+    """
+    if keys is not None:
+        keys = tuple(int(key) for key in keys)
+        if len(keys) != tasks:
+            raise UserError(f"keys are {len(keys)} for {tasks} tasks: give one integer a task")
+        yield keys
+    elif algorithm.network.is_own:
+        yield (0,)
+    else:
+        before = torch.get_rng_state()
+        with noise.noticing() as used:
+            yield tuple(torch.randint(2**62, (tasks,)).tolist())
+        if not used[0]:
+            torch.set_rng_state(before)

@@ -45,9 +45,6 @@ _log = logging.getLogger("innerloop")
 _SLOW_UNDER_VMAP = (nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase)
 
 
-# ---- The choice
-
-
 def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str]:
     """The ways to try, the best first; one alone where it was asked for.
 
@@ -197,9 +194,6 @@ def fastest(algorithm: Hooks, params: Params, episodes: Episodes, progress: floa
     return min(times, key=lambda way: times[way])
 
 
-# ---- The ways
-
-
 def meta_gradient(
     algorithm: Hooks,
     params: Params,
@@ -210,7 +204,17 @@ def meta_gradient(
     """See `Algorithm.meta_gradient`."""
     episodes = checked_episodes(algorithm, episodes, training=True)
     algorithm.network.look(episodes.support_x[0])
-    keys = task_keys(algorithm, episodes.num_tasks, keys)
+    with task_keys(algorithm, episodes.num_tasks, keys) as keys:
+        return _in_chunks(algorithm, params, episodes, progress, keys)
+
+
+def _in_chunks(
+    algorithm: Hooks,
+    params: Params,
+    episodes: Episodes,
+    progress: float,
+    keys: Sequence[int],
+) -> tuple[Params, Params]:
     size = algorithm.chunk_size or episodes.num_tasks
     if episodes.num_tasks <= size:
         grads, metrics = _chunk_gradient(algorithm, params, episodes, progress, keys)

@@ -50,6 +50,7 @@ class Noise(NamedTuple):
 _training: ContextVar[bool] = ContextVar("training", default=False)
 _NONE = Noise()
 _noise: ContextVar[Noise] = ContextVar("noise", default=_NONE)
+_used: ContextVar[list[bool] | None] = ContextVar("used", default=None)
 # One forward pass at a time may seed the global generator.
 _seeding = threading.RLock()
 
@@ -68,6 +69,17 @@ def calls(*, training: bool, keys: Sequence[int] = (0,)) -> Iterator[None]:
     finally:
         _training.reset(tokens[0])
         _noise.reset(tokens[1])
+
+
+@contextlib.contextmanager
+def noticing() -> Iterator[list[bool]]:
+    """Within this context a list says whether random numbers of networks were asked for."""
+    used = [False]
+    token = _used.set(used)
+    try:
+        yield used
+    finally:
+        _used.reset(token)
 
 
 @contextlib.contextmanager
@@ -107,6 +119,7 @@ def drawing(globally: bool, x: Any, *, dropout: bool = True) -> Iterator[None]:
     noise = _noise.get()
     with contextlib.ExitStack() as stack:
         if globally and training() and not in_transform():
+            _notice()
             devices = [x.device] if isinstance(x, Tensor) and x.is_cuda else []
             stack.enter_context(_seeding)
             stack.enter_context(torch.random.fork_rng(devices=devices))
@@ -151,6 +164,12 @@ def _seed(key: int, step: int, count: int) -> int:
     return z >> 1
 
 
+def _notice() -> None:
+    used = _used.get()
+    if used is not None:
+        used[0] = True
+
+
 def episode_keys(seed: int, start: int, count: int) -> tuple[int, ...]:
     """The keys of episodes `start` to `start + count - 1` of a run with this seed."""
     return tuple(_seed(seed, 0, number) for number in range(start, start + count))
@@ -178,6 +197,7 @@ class _Draws(TorchFunctionMode):
     def mask(self, shape: Sequence[int], keep: float, like: Tensor) -> Tensor:
         """Ones with probability `keep`, else zeros; the same for the same key, step and count."""
         self.seen.dropout = True
+        _notice()
         # torch.utils.checkpoint runs its part under hooks of this kind.
         self.seen.checkpoint |= _saving_hooks() is not None
         count, self.drawn[0] = self.drawn[0], self.drawn[0] + 1
