@@ -100,8 +100,10 @@ def difference(old: Path, name: str, order: str, folder: Path) -> float:
 
 def measure(old: Path, name: str, order: str, rounds: int, repeats: int) -> dict[str, Any]:
     times: dict[str, list[float]] = {"old": [], "new": []}
-    for _ in range(rounds):
-        for version, checkout in (("old", old), ("new", HERE)):
+    for round_ in range(rounds):
+        # Neither version always goes first.
+        turns = (("old", old), ("new", HERE))[:: 1 if round_ % 2 else -1]
+        for version, checkout in turns:
             times[version].append(step(checkout, name, order, str(repeats), "single"))
     least = {version: min(values) for version, values in times.items()}
     return {
