@@ -207,7 +207,7 @@ class Hooks(ABC):
     @each(0, 0)
     def forward_each(self, params: Params, x: Tensor) -> Any:
         if len(x) == 1:
-            return _one_task(self.forward, params, x)
+            return one_task(self.forward, params, x)
         return self.call(params, x)
 
     @each(0, 0, 0)
@@ -331,7 +331,7 @@ class Hooks(ABC):
         }
 
 
-def _one_task(forward: Callable[[Params, Tensor], Any], params: Params, x: Tensor) -> Any:
+def one_task(forward: Callable[[Params, Tensor], Any], params: Params, x: Tensor) -> Any:
     return with_task(forward(first(params), x.squeeze(0)))
 
 

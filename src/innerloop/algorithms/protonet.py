@@ -9,6 +9,7 @@ from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.each import each, is_own
+from innerloop.algorithms.hooks import one_task
 from innerloop.algorithms.shared_body import features_in_place
 from innerloop.errors import UserError
 from innerloop.functional import Params, mean_of_losses, repeat_each
@@ -68,8 +69,8 @@ class ProtoNet(Algorithm):
     @each(0, 0)
     def forward_each(self, params: Params, x: Tensor) -> Tensor:
         if len(x) == 1:
-            return self.forward({n: p.squeeze(0) for n, p in params.items()}, x.squeeze(0))[None]
-        return minus_squared_distances(self.embed(params, x), params[PROTOTYPES])
+            return one_task(self.forward, params, x)
+        return ProtoNet.forward(self, params, x)
 
     def inner_loop(
         self,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from innerloop.errors import UserError
+from innerloop.functional import NO_LABEL
 
 
 class _Sets(NamedTuple):
@@ -116,7 +117,7 @@ def count_ways(labels: Tensor) -> int:
     """
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise UserError(f"class labels must be integers, not {str(labels.dtype).split('.')[-1]}")
-    labels = labels[labels != -100] if bool((labels == -100).any()) else labels
+    labels = labels[labels != NO_LABEL] if bool((labels == NO_LABEL).any()) else labels
     found = labels.unique()
     if not len(found):
         raise UserError("there are no class labels to count")
