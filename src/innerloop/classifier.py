@@ -22,7 +22,8 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
-from innerloop.build import SINUSOID, build_algorithm
+from innerloop.build import build_algorithm
+from innerloop.config import TrainConfig
 from innerloop.data.pictures import border_brightness
 from innerloop.errors import UserError, at_least, one_of
 from innerloop.runs.loading import Loaded, load
@@ -123,18 +124,22 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         elif hasattr(self, "n_features_in_"):
             del self.n_features_in_  # of an earlier fit
         images = _images(X, loaded.input_shape)
-        self.ink_ = self._find_ink(images) if loaded.config.inputs == "ink" else None
+        config = loaded.config
+        self._inputs = config.inputs if isinstance(config, TrainConfig) else "unit"
+        self.ink_ = self._find_ink(images) if self._inputs == "ink" else None
         self.temperature_ = self.temperature or loaded.temperature
 
-        self._algorithm = build_algorithm(
-            replace(loaded.config, bn=self.bn),  # type: ignore[arg-type]
-            loaded.model,
-            loaded.num_classes,
-        )
-        self._input_shape, self._inputs = loaded.input_shape, loaded.config.inputs
+        self._algorithm = loaded.algorithm
+        if isinstance(config, TrainConfig):
+            self._algorithm = build_algorithm(
+                replace(config, bn=self.bn),  # type: ignore[arg-type]
+                loaded.model,
+                loaded.num_classes,
+            )
+        self._input_shape = loaded.input_shape
         self._params, self._support_x = loaded.params, self._pixels(images)
         targets = torch.from_numpy(labels.astype(np.int64))
-        steps = self.inner_steps or loaded.config.eval_inner_steps
+        steps = self.inner_steps or config.eval_inner_steps
         with torch.no_grad():
             self._algorithm.network.look(self._support_x)
             self._fast = list(
@@ -193,13 +198,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _check_classes(self, loaded: Loaded) -> None:
         n = len(self.classes_)
         name = "the network" if isinstance(self.model, Loaded) else self.model
-        if loaded.config.data == SINUSOID:
+        if loaded.config.regression:
             raise UserError(f"{name} was trained for regression: it knows no classes")
         if n < 2:
             raise UserError(
                 f"the number of classes has to be greater than one; got {n} class: give images of "
                 "at least two"
             )
+        if not isinstance(loaded.config, TrainConfig):
+            return
         if not loaded.config.any_ways and n != loaded.config.n_way:
             raise UserError(
                 f"{name} has a head with {loaded.config.n_way} rows and cannot tell {n} "

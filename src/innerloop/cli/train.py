@@ -10,8 +10,10 @@ from typing import Annotated
 
 import tyro
 
-from innerloop.config import ALGORITHM_NAMES, TrainConfig, preset_names
+from innerloop.config import TrainConfig, preset_names
 from innerloop.errors import UserError
+from innerloop.references import is_reference
+from innerloop.registry import ALGORITHMS, MODELS
 from innerloop.training.distributed import is_main, main_speaks, only_main_prints
 
 DESCRIPTION = f"""Meta-train a network, choose the best weights on validation tasks, test them.
@@ -27,6 +29,7 @@ examples:
   innerloop train --algorithm protonet --data omniglot
   innerloop train --data sinusoid --k-shot 5
   innerloop train --preset tutorial --iterations 100 --out runs/first
+  innerloop train --model my_nets.py:make --data my_data.py:load --loss my_losses:focal
   innerloop train --resume runs/first"""
 
 
@@ -43,6 +46,8 @@ class Arguments:
     """A new folder for the run; by default the next free one below runs/."""
     resume: Path | None = None
     """Go on with the interrupted run in this folder; takes no other settings."""
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """With --resume: run the code that the run names, although you never used it here."""
     tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also write numbers for TensorBoard into the run folder."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -72,8 +77,9 @@ def _main(argv: list[str]) -> int:
 
     # PyTorch takes seconds to import, which --help should not wait for.
     from innerloop.ops.allocator import keep_memory
+    from innerloop.training.fit import resume
     from innerloop.training.report import Report, TerminalReport
-    from innerloop.training.run import resume, train
+    from innerloop.training.run import train
     from innerloop.training.tensorboard import TensorBoardReport
 
     keep_memory()
@@ -81,7 +87,7 @@ def _main(argv: list[str]) -> int:
     if arguments.tensorboard and is_main():
         report = TensorBoardReport(report)
     if arguments.resume is not None:
-        run = resume(arguments.resume, report=report)
+        run = resume(arguments.resume, trust=arguments.trust, report=report)
     else:
         run = train(arguments.settings, out=arguments.out, report=report)
     if run.interrupted:
@@ -98,6 +104,7 @@ def _base(argv: list[str]) -> TrainConfig:
     parser.add_argument("--config", nargs="?")
     parser.add_argument("--algorithm", nargs="?")
     parser.add_argument("--data", nargs="?")
+    parser.add_argument("--model", nargs="?")
     known, _ = parser.parse_known_args(argv)
     if known.preset is not None and known.config is not None:
         raise UserError("give --preset or --config, not both")
@@ -105,6 +112,10 @@ def _base(argv: list[str]) -> TrainConfig:
         return TrainConfig.preset(known.preset)
     if known.config is not None:
         return TrainConfig.from_file(known.config)
-    # A recipe goes with the algorithm and the data; a wrong name is left for tyro to refuse.
-    algorithm = known.algorithm if known.algorithm in ALGORITHM_NAMES else "maml"
-    return TrainConfig.recipe(algorithm, known.data or "glyphs")
+    # A recipe goes with the algorithm, the data and the network; a wrong name is refused later.
+    algorithm, model = known.algorithm or "maml", known.model
+    if not is_reference(algorithm) and algorithm not in ALGORITHMS:
+        algorithm = "maml"
+    if model is not None and not is_reference(model) and model not in MODELS:
+        model = None
+    return TrainConfig.recipe(algorithm, known.data or "glyphs", model)
