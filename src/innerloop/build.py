@@ -23,13 +23,15 @@ from innerloop.references import call, find, is_reference
 from innerloop.registry import ALGORITHMS, DATA, MODELS, Registry
 from innerloop.tasks.protocol import Tasks
 from innerloop.tasks.sampler import EpisodeSampler
+from innerloop.tasks.sinusoid import SinusoidSampler
 
 SINUSOID = WAVES
 # Settings that have a meaning for images and their classes alone.
-IMAGES_ONLY = ("split", "within_group", "n_way", "rotate", "rotate_test", "bn")
+SAMPLERS_ONLY = ("split", "within_group", "rotate", "rotate_test")
+IMAGES_ONLY = (*SAMPLERS_ONLY, "n_way", "bn")
 
 
-# What `split`, `n_way` and the like can be given for: classes of examples, from which tasks are drawn.
+# Classes of examples, from which tasks are drawn; or the tasks themselves, by part.
 Source = ImageClasses | Mapping[str, Tasks]
 
 
@@ -75,12 +77,11 @@ def _refuse_unused(config: TrainConfig, make: Callable[..., Any]) -> None:
     """Raise a `UserError` for settings of images where there are tasks already."""
     usual = TrainConfig.recipe(config.algorithm, config.data, config.model)
     taken = inspect.signature(make).parameters
-    names = [n for n in IMAGES_ONLY if n not in taken and (n != "bn" or config.data == SINUSOID)]
-    wrong = [name for name in names if getattr(config, name) != getattr(usual, name)]
+    waves = config.data == SINUSOID
+    names = set(IMAGES_ONLY if waves else SAMPLERS_ONLY) - set(taken)
+    wrong = sorted(name for name in names if getattr(config, name) != getattr(usual, name))
     if wrong:
-        why = (
-            "has neither classes nor images" if config.data == SINUSOID else "gives tasks as it is"
-        )
+        why = "has neither classes nor images" if waves else "gives its tasks itself"
         raise UserError(f"{', '.join(wrong)}: not for data {config.data}, which {why}")
 
 
@@ -168,6 +169,19 @@ def check_regression(config: TrainConfig) -> None:
         )
     if config.model == "mlp" and config.head == "shared":
         raise UserError(f"head shared is for classes; for data {config.data} set head to linear")
+
+
+def build_waves(
+    config: TrainConfig, part: str, *, training: bool = False, episode_seed: int | None = None
+) -> SinusoidSampler:
+    """A sampler of sine waves; arguments as for `build_sampler`."""
+    return SinusoidSampler(
+        config.k_shot,
+        config.k_query if training else config.eval_k_query,
+        seed=config.seed if episode_seed is None else episode_seed,
+        split=part,
+        device=config.device,
+    )
 
 
 def build_sampler(

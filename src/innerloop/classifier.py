@@ -125,7 +125,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             del self.n_features_in_  # of an earlier fit
         images = _images(X, loaded.input_shape)
         config = loaded.config
-        self._inputs = config.inputs if isinstance(config, TrainConfig) else "unit"
+        self._inputs = config.inputs
         self.ink_ = self._find_ink(images) if self._inputs == "ink" else None
         self.temperature_ = self.temperature or loaded.temperature
 

@@ -29,7 +29,8 @@ MAX_CHARACTERS = 100_000
 
 # Names and references: the names are for --help and for completion alone.
 if TYPE_CHECKING:
-    AlgorithmName = ModelName = str
+    AlgorithmName = str
+    ModelName = str
 else:
     AlgorithmName = Literal[tuple(ALGORITHMS.names())] | str
     ModelName = Literal[tuple(MODELS.names())] | str
@@ -235,6 +236,12 @@ class TrainConfig(OuterLoop, _Parts):
         ways = "" if self.regression else f"{self.n_way}-way "
         return f"{self.algorithm} on {self.data}, {ways}{self.k_shot}-shot, network {self.model}"
 
+    def stem(self) -> str:
+        """The beginning of the name of a run folder."""
+        data = self.data.rpartition(":")[0] if is_reference(self.data) else self.data
+        ways = "" if self.regression else f"{self.n_way}way"
+        return f"{Path(data).stem}-{self.algorithm.rpartition(':')[2]}-{ways}{self.k_shot}shot"
+
     @classmethod
     def recipe(
         cls, algorithm: str = "maml", data: str = "glyphs", model: str | None = None
@@ -243,9 +250,8 @@ class TrainConfig(OuterLoop, _Parts):
         settings = dict(RECIPES.get(algorithm, ALGORITHMS.recipes.get(algorithm, {})))
         if data == WAVES:
             settings |= {**SINUSOID, **SINUSOID_RECIPES.get(algorithm, {})}
-        if model is not None:
-            settings["model"] = model
-            settings |= {} if MODELS.is_ours(model) else OWN["model"]
+        if model is not None and not MODELS.is_ours(model):
+            settings |= {**OWN["model"], "model": model}
         if not DATA.is_ours(data) and (is_reference(data) or data in DATA):
             settings |= OWN["data"]
         return cls(**{**settings, "algorithm": algorithm, "data": data})  # type: ignore[arg-type]

@@ -79,12 +79,15 @@ def reference_to(value: Any) -> str | None:
 
 
 def call(made_by: str, function: Callable[..., Any], **arguments: Any) -> Any:
-    """`function(**arguments)`; a mistake in it becomes a `UserError` that names the line."""
+    """`function(**arguments)`; a mistake in a user's code becomes an error with its line."""
     try:
         return function(**arguments)
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:
+        # Ours is no user's to mend, and for the lack of memory there is other advice.
+        if not is_reference(made_by) or "memory" in str(error):
+            raise
         raise UserError(f"{made_by} failed: {at_line(error)}") from error
 
 
@@ -161,7 +164,8 @@ def _from_file(path: Path) -> ModuleType:
         sys.path.append(str(path.parent))
     name = f"innerloop_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     _files.add(str(path))
     sys.modules[name] = module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +28,17 @@ class FitConfig(OuterLoop):
     """Where each object comes from: MODULE:NAME or FILE.py:NAME; None for one that has to be given
     again."""
 
+    @property
+    def inputs(self) -> str:
+        """Pixels, where examples are images: 0 to 1, as nothing else is known."""
+        return "unit"
+
     def title(self) -> str:
         return f"{self.algorithm} on {self.data}, network {self.model}"
+
+    def stem(self) -> str:
+        """The beginning of the name of a run folder."""
+        return re.sub(r"[^\w+-]+", "-", f"{self.data}-{self.algorithm}".lower())
 
     def to_dict(self) -> dict[str, Any]:
         """All settings as plain values."""

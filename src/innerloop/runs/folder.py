@@ -70,7 +70,7 @@ COUNTERS = {
 }
 
 
-def new_folder(out: str | Path | None, stem: str) -> Path:
+def new_folder(out: str | Path | None, config: TrainConfig | FitConfig) -> Path:
     """Make the run folder.
 
     Raises:
@@ -78,7 +78,7 @@ def new_folder(out: str | Path | None, stem: str) -> Path:
     """
     if out is None:
         for i in itertools.count(1):
-            folder = Path("runs") / f"{stem}-{i:03d}"
+            folder = Path("runs") / f"{config.stem()}-{i:03d}"
             # Made at once, so that two runs started together do not share a folder.
             with contextlib.suppress(FileExistsError), _making(folder):
                 folder.mkdir(parents=True)

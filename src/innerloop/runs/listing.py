@@ -108,7 +108,7 @@ def summary(folder: Path) -> dict[str, Any]:
         "protocol": None,
     }
     if results is not None:
-        names = ("iterations", "seconds")
+        names: tuple[str, ...] = ("iterations", "seconds")
         if "metric" in results:
             names = (*names, "ci95", "protocol")
             seen |= {"value": results.get(metric), "of": "test"}

@@ -233,7 +233,7 @@ def load_for(
             f"this network was trained on {own.data} and cannot be tested on {config.data}: its "
             "inputs are of another kind"
         )
-    if config.n_way != own.n_way and not config.any_ways:
+    if config.n_way != own.n_way and not (config.any_ways or config.regression):
         raise UserError(
             f"this network has a head with {own.n_way} rows and cannot tell "
             f"{config.n_way} classes apart: train with that n_way, or with head: shared"
@@ -284,8 +284,8 @@ def _load_made(
     changes = {name: value for name, value in changes.items() if (name, value) != ("device", "cpu")}
     if changes or episode_seed is not None:
         raise UserError(
-            f"{', '.join([*changes, *['seed'] * (episode_seed is not None)])}: cannot be changed in "
-            "a run by innerloop.fit; call innerloop.evaluate with tasks of your own"
+            f"{', '.join(changes) or 'seed'}: cannot be changed in a run by innerloop.fit; call "
+            "innerloop.evaluate with tasks of your own"
         )
     text = config.made_by.get(part)
     if text is None:

@@ -83,7 +83,7 @@ def _settings(algorithm: Algorithm) -> dict[str, Any]:
         name
         for cls in type(algorithm).__mro__
         if "__init__" in vars(cls)
-        for name in inspect.signature(cls.__init__).parameters
+        for name in inspect.signature(vars(cls)["__init__"]).parameters
     } - {"self", "model"}
     found = {n: getattr(algorithm, n) for n in sorted(names) if hasattr(algorithm, n)}
     if hasattr(algorithm, "adapted_names"):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
 from torch.optim import Optimizer
 
 from innerloop.algorithms.base import Algorithm
@@ -94,7 +95,7 @@ def fit(
         >>> run.results["iterations"]
         2
     """
-    given = {"algorithm": algorithm, "train": train, "val": val, "test": test}
+    given: dict[str, Any] = {"algorithm": algorithm, "train": train, "val": val, "test": test}
     functions = {"meta_optimizer": meta_optimizer, "schedule": schedule}
     known = (*OPTIMIZERS, *SCHEDULES)
     given |= {n: f for n, f in functions.items() if callable(f) or f not in known}
@@ -206,13 +207,15 @@ def _job(outer: Mapping[str, Any], given: Mapping[str, Any]) -> Job:
         if name in ("meta_optimizer", "schedule"):
             if not callable(value):
                 raise UserError(f"{name} must be a function, not {type(value).__name__}")
-        elif not isinstance(value, Algorithm) and callable(value) and not hasattr(value, "batch"):
+        elif callable(value) and not isinstance(value, Algorithm | nn.Module | Tasks):
             value = call(_reference(value) or name, value)
         made[name] = value
     algorithm = made.pop("algorithm")
     if not isinstance(algorithm, Algorithm):
         raise UserError(f"algorithm must be an innerloop.Algorithm, not {type(algorithm).__name__}")
-    tasks = {name: made[name] for name in ("train", "val", "test") if name in made}
+    tasks: dict[str, Tasks] = {
+        name: made[name] for name in ("train", "val", "test") if name in made
+    }
     for name, source in tasks.items():
         if not isinstance(source, Tasks):
             raise UserError(

@@ -218,7 +218,7 @@ def _start_folder(
     out: str | Path | None, config: TrainConfig | FitConfig, until_done: contextlib.ExitStack
 ) -> Path:
     """A new run folder with the config in it, held by this process."""
-    folder = new_folder(out, _stem(config))
+    folder = new_folder(out, config)
     until_done.enter_context(held(folder))
     # Another process may have been faster.
     refuse_used(folder)
@@ -226,17 +226,6 @@ def _start_folder(
     with write_whole(folder / CONFIG) as file:
         file.write(yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
     return folder
-
-
-def _stem(config: TrainConfig | FitConfig) -> str:
-    """The beginning of the name of a run folder."""
-    data = config.data.rpartition(":")[0] if is_reference(config.data) else config.data
-    algorithm = config.algorithm.rpartition(":")[2]
-    stem = f"{Path(data).stem}-{algorithm}"
-    if isinstance(config, FitConfig):
-        return stem
-    ways = "" if config.regression else f"{config.n_way}way"
-    return f"{stem}-{ways}{config.k_shot}shot"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,88 @@
+"""The command line on a network, an algorithm, data, a loss and a metric of a user's own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from innerloop.cli import main
+from tests.training import own
+
+FILE = str(Path(own.__file__))
+SMALL = """--n-way 3 --width 8 --iterations 4 --val-every 2 --val-tasks 4 --test-tasks 6
+--threads 1 --json""".split()
+OWN = ["--model", "{}:make", "--data", "{}:load", "--algorithm", "{}:Damped"]
+OWN += ["--loss", "{}:focal", "--metric", "{}:certainty", "--inner-reduction", "mean"]
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return shutil.copy(FILE, "mine.py")
+
+
+def command(place):
+    return [word.format(place) for word in OWN]
+
+
+@pytest.mark.parametrize("place", ["mine.py", own.__name__])
+def test_train_resume_and_evaluate(place, file, capsys):
+    assert main(["train", *command(place), *SMALL, "--out", "run"]) == 0
+    trained = json.loads(capsys.readouterr().out)
+    assert trained["metric"] == "certainty"
+    assert main(["evaluate", "run", "--tasks", "6", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["certainty"] == trained["certainty"]
+    assert main(["train", "--resume", "run", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["certainty_of_tasks"] == trained["certainty_of_tasks"]
+    assert main(["runs", "run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["value"] == trained["certainty"]
+
+
+def test_data_that_changed_is_refused(file, capsys):
+    assert main(["train", *command(file), *SMALL, "--out", "run"]) == 0
+    Path("run/results.json").unlink()
+    text = Path(file).read_text("utf-8").replace("shift=0.0", "shift=1.0")
+    Path("other").mkdir()
+    Path("other/mine.py").write_text(text, "utf-8")
+    settings = Path("run/config.yaml").read_text("utf-8")
+    Path("run/config.yaml").write_text(settings.replace("/mine.py:load", "/other/mine.py:load"))
+    capsys.readouterr()
+    assert main(["train", "--resume", "run"]) == 2
+    assert "names code to run" in capsys.readouterr().err
+    assert main(["train", "--resume", "run", "--trust"]) == 2
+    assert "first episode of train has other values" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ("import torch\nx = 1 +\n", "line 2: x = 1 +"),
+        ("import torch\nx = torch.nothing\n", "line 2, in <module>: x = torch.nothing"),
+        ("def make(n_way):\n    return n_way.nothing\n", "line 2, in make: return n_way.nothing"),
+        ("def make(depth):\n    pass\n", "needs an argument 'depth', which is no setting"),
+        ("def make():\n    return 3\n", "must give an nn.Module, not int"),
+        (
+            "from torch import nn\nclass make(nn.Linear):\n"
+            "    def __init__(self):\n        super().__init__(4, 3)\n"
+            "    def forward(self, x):\n        return super().forward(x[:, :2])\n",
+            "line 6, in forward: return super().forward(x[:, :2])",
+        ),
+    ],
+)
+def test_the_line_at_fault_is_shown(code, line, file, capsys):
+    Path("wrong.py").write_text(code)
+    words = command(file)
+    words[1] = "wrong.py:make"
+    assert main(["train", *words, *SMALL, "--out", "run"]) == 2
+    assert line in capsys.readouterr().err
+
+
+def test_names_that_there_are_not(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--algorithm", "mamel"])
+    assert stop.value.code == 2
+    assert "algorithm must be one of maml, anil" in " ".join(capsys.readouterr().err.split())
