@@ -160,7 +160,7 @@ def register_model(name: str, model: T | None = None) -> Any:
         model: a function (or class) that makes the `nn.Module`; None to decorate.  It is called
             with `n_way`, `input_shape` and `seed`, if it has arguments of these names, and with
             those settings of the run that its other arguments name, see
-            [the guide](own.md).
+            `docs/en/your-own.md`.
 
     Raises:
         UserError: the name is taken.
