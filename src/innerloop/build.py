@@ -49,6 +49,8 @@ def build_source(
     found = _make(config.data, make, config, progress=progress, episode_seed=seed)
     if isinstance(found, Tasks):
         found = {"train": found}
+    elif hasattr(found, "_asdict"):  # as a named tuple, of which a part may be missing
+        found = {part: tasks for part, tasks in found._asdict().items() if tasks is not None}
     if isinstance(found, Mapping):
         strange = [part for part in found if part not in ("train", "val", "test")]
         if "train" not in found or strange or not all(isinstance(t, Tasks) for t in found.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +23,12 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
+from innerloop.algorithms.base import Algorithm
 from innerloop.build import build_algorithm
 from innerloop.config import TrainConfig
 from innerloop.data.pictures import border_brightness
 from innerloop.errors import UserError, at_least, one_of
+from innerloop.models.layers import check_batch_norm
 from innerloop.runs.loading import Loaded, load
 
 LANCZOS = Image.Resampling.LANCZOS
@@ -129,8 +132,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.ink_ = self._find_ink(images) if self._inputs == "ink" else None
         self.temperature_ = self.temperature or loaded.temperature
 
-        self._algorithm = loaded.algorithm
-        if isinstance(config, TrainConfig):
+        if not isinstance(config, TrainConfig):
+            self._algorithm = _with_statistics(loaded.algorithm, self.bn)
+        else:
             self._algorithm = build_algorithm(
                 replace(config, bn=self.bn),  # type: ignore[arg-type]
                 loaded.model,
@@ -142,15 +146,22 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         steps = self.inner_steps or config.eval_inner_steps
         with torch.no_grad():
             self._algorithm.network.look(self._support_x)
-            self._fast = list(
-                self._algorithm.inner_loop(
-                    self._params,
-                    self._support_x,
-                    targets,
-                    inner_steps=steps,
-                    n_way=len(self.classes_),
-                )
+            loop = self._algorithm.inner_loop(
+                self._params,
+                self._support_x,
+                targets,
+                inner_steps=steps,
+                n_way=len(self.classes_),
             )
+            # Before any step, which would fail on labels beyond the outputs.
+            self._fast = [next(loop)]
+            shape = tuple(self._logits(self._support_x)[0].shape)
+            if shape != (len(targets), len(self.classes_)):
+                raise UserError(
+                    f"the network gives outputs {shape} for {len(targets)} images of "
+                    f"{len(self.classes_)} classes: it cannot tell so many classes apart"
+                )
+            self._fast += loop
         self.support_loss_ = [
             F.cross_entropy(logits, targets).item() for logits in self._logits(self._support_x)
         ]
@@ -273,3 +284,18 @@ def _bytes(X: np.ndarray) -> np.ndarray:
             f"and reach from {X.min():g} to {X.max():g}: scale them"
         )
     return X.astype(np.uint8) if whole else (X * 255).round().astype(np.uint8)
+
+
+def _with_statistics(algorithm: Algorithm, bn: str) -> Algorithm:
+    """An algorithm of a user's own, with batch statistics from elsewhere; it is not changed.
+
+    Raises:
+        UserError: the algorithm or the network cannot take them from there.
+    """
+    if algorithm.bn in (bn, "frozen"):
+        return algorithm
+    one_of(algorithm.bn_modes, bn=bn)
+    check_batch_norm(algorithm.model, own_only=bn == "support", frozen=False)
+    changed = copy.copy(algorithm)
+    changed.bn = bn
+    return changed

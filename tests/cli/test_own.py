@@ -7,7 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+import innerloop
 from innerloop.cli import main
 from tests.training import own
 
@@ -86,3 +88,59 @@ def test_names_that_there_are_not(capsys):
         main(["train", "--algorithm", "mamel"])
     assert stop.value.code == 2
     assert "algorithm must be one of maml, anil" in " ".join(capsys.readouterr().err.split())
+
+
+PICTURES = """
+import torch
+from torch import nn
+
+import innerloop
+
+
+class Net(nn.Module):
+    def __init__(self, n_way):
+        super().__init__()
+        self.norm, self.out = innerloop.models.BatchNorm(1), nn.Linear(64, n_way)
+
+    def forward(self, x):
+        return self.out(self.norm(x).flatten(1))
+
+
+class Pictures:
+    n_way = 2
+
+    def batch(self, start, count):
+        y = torch.arange(2).expand(count, 2)
+        generator = torch.Generator().manual_seed(start)
+        x = torch.rand(count, 2, 1, 8, 8, generator=generator) + y[..., None, None, None]
+        return innerloop.Episodes(x, y, x, y)
+
+
+def algorithm():
+    return innerloop.MAML(Net(2), 0.1, 1)
+
+
+def tasks():
+    return Pictures()
+"""
+
+
+def test_adapt_works_on_such_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("pictures.py").write_text(PICTURES)
+    places = ("pictures.py:algorithm", "pictures.py:tasks")
+    innerloop.fit(*places, out="fitted", iterations=2, threads=1)
+    words = ["--model", "pictures.py:Net", "--data", "pictures.py:tasks", "--n-way", "2"]
+    few = ["--iterations", "2", "--threads", "1"]
+    assert main(["train", *words, *few, "--out", "trained"]) == 0
+    for n, shade in (("dark", 40), ("light", 200)):
+        Path(f"s/{n}").mkdir(parents=True)
+        Image.new("L", (8, 8), shade).save(f"s/{n}/1.png")
+    capsys.readouterr()
+    for run in ("fitted", "trained"):
+        assert main(["adapt", run, "--support", "s", "--query", "s/dark/1.png", "--json"]) == 0
+        assert set(json.loads(capsys.readouterr().out)["support"]) == {"dark", "light"}
+    Path("s/third").mkdir()
+    Image.new("L", (8, 8), 100).save("s/third/1.png")
+    assert main(["adapt", "fitted", "--support", "s", "--query", "s/dark/1.png"]) == 2
+    assert "cannot tell so many classes apart" in capsys.readouterr().err

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +16,11 @@ import innerloop
 from innerloop import OuterLoop, UserError
 from tests.small_runs import StopAt, assert_same_runs
 from tests.training import own
+from tests.training.test_distributed import torchrun
 
 SMALL = {"iterations": 12, "val_every": 4, "val_tasks": 4, "test_tasks": 6, "threads": 1}
 PLACE = own.__name__
+ROOT = Path(__file__).parents[2]
 
 
 def objects(**changes):
@@ -72,6 +79,43 @@ def test_what_can_be_imported_is_found_again(whole, tmp_path):
     loaded = innerloop.load(folder)
     assert type(loaded.algorithm) is own.Damped
     assert all(torch.equal(p, whole.params[n]) for n, p in loaded.params.items())
+
+
+def test_killed_and_resumed_equals_uninterrupted(whole, tmp_path):
+    """Without a chance to write anything, in the middle of an iteration."""
+    code = f"""
+import os, signal, sys
+import innerloop
+from innerloop.training.report import Report
+from tests.training import own
+class Kill(Report):
+    def step(self, iteration, loss, share):
+        if iteration == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+innerloop.fit(own.algorithm, own.train, val=own.val, test=own.val, out=sys.argv[1], report=Kill(),
+              **{SMALL!r})
+"""
+    words = [sys.executable, "-c", code, str(tmp_path / "run")]
+    assert subprocess.run(words, cwd=ROOT).returncode == -signal.SIGKILL
+    assert_same_runs(whole.folder, innerloop.resume(tmp_path / "run").folder)
+
+
+def test_two_processes_learn_what_one_learns(tmp_path):
+    settings = {**SMALL, "meta_batch_size": 5, "meta_optimizer": "sgd", "schedule": "constant"}
+    (tmp_path / "program.py").write_text(
+        "import sys, innerloop\nfrom tests.training import own\n"
+        "innerloop.fit(own.algorithm(), own.train(), val=own.val(), test=own.val(),\n"
+        f"              out=sys.argv[1], **{settings!r})\n"
+    )
+    launched = torchrun(tmp_path / "program.py", tmp_path / "two")
+    launched["env"]["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
+    process = subprocess.Popen(cwd=ROOT, **launched)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    one = innerloop.fit(**objects(), out=tmp_path / "one", **settings)
+    two = innerloop.load(tmp_path / "two", algorithm=own.algorithm())
+    for name, p in one.params.items():
+        torch.testing.assert_close(two.params[name], p)
 
 
 def test_stopped_before_the_first_validation_the_first_weights_are_kept(tmp_path):
