@@ -12,7 +12,7 @@ import tyro
 
 from innerloop.config import TrainConfig, preset_names
 from innerloop.errors import UserError
-from innerloop.references import is_reference
+from innerloop.references import check_trust, is_reference
 from innerloop.registry import ALGORITHMS, MODELS
 from innerloop.training.distributed import is_main, main_speaks, only_main_prints
 
@@ -47,7 +47,7 @@ class Arguments:
     resume: Path | None = None
     """Go on with the interrupted run in this folder; takes no other settings."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """With --resume: run the code that the run names, although you never used it here."""
+    """With --resume and --config: run the code that is named there, although you never used it."""
     tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also write numbers for TensorBoard into the run folder."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -74,6 +74,11 @@ def _main(argv: list[str]) -> int:
     others = arguments.settings != TrainConfig() or any(value is not None for value in given)
     if arguments.resume is not None and others:
         raise UserError("--resume takes everything from the run folder: leave out other settings")
+
+    if arguments.config is not None:
+        # What was typed is the user's; what stands in the file may be another's.
+        named = set(base.absolute().references) & set(arguments.settings.absolute().references)
+        check_trust(sorted(named), arguments.config, arguments.trust)
 
     # PyTorch takes seconds to import, which --help should not wait for.
     from innerloop.ops.allocator import keep_memory

@@ -26,7 +26,7 @@ from innerloop.runs.fit_config import PARTS, FitConfig
 from innerloop.runs.folder import CONFIG, read_config
 from innerloop.tasks.protocol import Tasks, name_of
 from innerloop.training.report import Report
-from innerloop.training.run import Job, Run, _build, go_on, start
+from innerloop.training.run import Job, Run, build_job, go_on, start
 
 # An object, a function that makes it, or a reference to such a function.
 AlgorithmSource = Algorithm | Callable[[], Algorithm] | str
@@ -171,7 +171,7 @@ def resume(
         if given:
             raise UserError(f"{folder} names all that it needs: leave out {', '.join(given)}")
         check_trust(config.references, folder, trust)
-        return go_on(folder, config, lambda report: _build(config, None, report), report=report)
+        return go_on(folder, config, lambda report: build_job(config, None, report), report=report)
     needed = {name: text for name, text in config.made_by.items() if name not in given}
     missing = [name for name, text in needed.items() if text is None]
     if missing:

@@ -140,7 +140,7 @@ def train(
     given = data if isinstance(data, ImageClasses) else None
 
     def make(report: Report) -> Job:
-        return _build(asked, given, report)
+        return build_job(asked, given, report)
 
     trust(asked.references)
     return start(asked, make, out=out, report=report)
@@ -249,7 +249,7 @@ def _make_ready(
     return world.main_first(lambda: make(report))
 
 
-def _build(config: TrainConfig, data: ImageClasses | None, report: Report) -> Job:
+def build_job(config: TrainConfig, data: ImageClasses | None, report: Report) -> Job:
     """Build what the settings name; `data` None is built too."""
     if data is not None and data.name == SINUSOID:
         raise UserError("a data set of images cannot be called sinusoid: give it another name")
