@@ -35,7 +35,7 @@ def test_presets_of_publications_do_not_lean_on_defaults(name):
         # What other algorithms take, and what does not change the numbers.
         *("adapted", "second_order_from", "derivative", "inner_batch_size", "learn_inner_lr"),
         *("per_step_norm", "per_step_statistics", "multi_step_loss_until"),
-        *("regularization", "cg_steps", "execution"),
+        *("regularization", "cg_steps", "execution", "loss", "metric"),
     }
     assert set(TrainConfig().to_dict()) - free <= set(yaml.safe_load(text))
 

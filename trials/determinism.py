@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from benchmarks.reports import write_report
 
-from innerloop.config import ALGORITHM_NAMES
+from innerloop.registry import OURS
 from innerloop.runs.checkpoint import read_tensors
 
 # Other options, other environment, and how many processes.
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--iterations", type=int, default=20)
     usual = ["maml", "protonet"]
-    parser.add_argument("--algorithms", nargs="+", choices=ALGORITHM_NAMES, default=usual)
+    parser.add_argument("--algorithms", nargs="+", choices=OURS, default=usual)
     options = parser.parse_args()
     report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:

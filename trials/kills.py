@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 from benchmarks.reports import write_report
 
-from innerloop.config import ALGORITHM_NAMES
+from innerloop.registry import OURS
 from innerloop.runs.checkpoint import read_tensors
 from trials.small import SETTINGS, blobs
 
@@ -226,7 +226,7 @@ def main() -> None:
     draw = random.Random(options.seed)
     by_time, by_write = Count(), Count()
     with tempfile.TemporaryDirectory() as folder:
-        trials = [Trial(Path(folder) / name, name) for name in ALGORITHM_NAMES]
+        trials = [Trial(Path(folder) / name, name) for name in OURS]
         for trial in trials:
             trial.kill_at_every_write(by_write)
             print(f"{trial.algorithm}: {by_write.kills} kills before file operations", flush=True)

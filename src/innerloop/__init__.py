@@ -32,11 +32,17 @@ if TYPE_CHECKING:
     from innerloop.errors import UserError
     from innerloop.evaluation import evaluate
     from innerloop.functional import adapt_steps
-    from innerloop.runs.loading import load, pretrained_names
+    from innerloop.outer_loop import OuterLoop
+    from innerloop.registry import register_algorithm, register_data, register_model
+    from innerloop.runs.fit_config import FitConfig
+    from innerloop.runs.loading import Loaded, load, pretrained_names
     from innerloop.tasks.episodes import Episodes
+    from innerloop.tasks.protocol import Tasks
     from innerloop.tasks.sampler import EpisodeSampler
     from innerloop.tasks.sinusoid import SinusoidSampler
-    from innerloop.training.run import resume, train
+    from innerloop.training.fit import fit, resume
+    from innerloop.training.report import Report, TerminalReport
+    from innerloop.training.run import Run, train
 
 _HOME = {
     "ANIL": "algorithms",
@@ -48,18 +54,29 @@ _HOME = {
     "Episodes": "tasks.episodes",
     "FewShotClassifier": "classifier",
     "FineTune": "algorithms",
+    "FitConfig": "runs.fit_config",
+    "Loaded": "runs.loading",
     "MAMLPlusPlus": "algorithms",
     "MetaSGD": "algorithms",
+    "OuterLoop": "outer_loop",
     "ProtoNet": "algorithms",
+    "Report": "training.report",
     "Reptile": "algorithms",
+    "Run": "training.run",
     "SinusoidSampler": "tasks.sinusoid",
+    "Tasks": "tasks.protocol",
+    "TerminalReport": "training.report",
     "TrainConfig": "config",
     "UserError": "errors",
     "adapt_steps": "functional",
     "evaluate": "evaluation",
+    "fit": "training.fit",
     "load": "runs.loading",
     "pretrained_names": "runs.loading",
-    "resume": "training.run",
+    "register_algorithm": "registry",
+    "register_data": "registry",
+    "register_model": "registry",
+    "resume": "training.fit",
     "train": "training.run",
 }
 
@@ -73,20 +90,31 @@ __all__ = [
     "Episodes",
     "FewShotClassifier",
     "FineTune",
+    "FitConfig",
+    "Loaded",
     "MAMLPlusPlus",
     "MetaSGD",
+    "OuterLoop",
     "ProtoNet",
+    "Report",
     "Reptile",
+    "Run",
     "SinusoidSampler",
+    "Tasks",
+    "TerminalReport",
     "TrainConfig",
     "UserError",
     "__version__",
     "adapt_steps",
     "data",
     "evaluate",
+    "fit",
     "load",
     "models",
     "pretrained_names",
+    "register_algorithm",
+    "register_data",
+    "register_model",
     "resume",
     "train",
 ]

@@ -4,41 +4,116 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from innerloop import models
-from innerloop.algorithms import ALGORITHMS, Algorithm
-from innerloop.config import TrainConfig
-from innerloop.data import NAMES
-from innerloop.data import load as load_data
+from innerloop.algorithms import Algorithm
+from innerloop.config import WAVES, TrainConfig
 from innerloop.data.base import ImageClasses
 from innerloop.data.splits import automatic_split, split_classes
 from innerloop.errors import UserError
 from innerloop.functional import mean_squared_error
-from innerloop.tasks.protocol import TaskSampler
+from innerloop.named import images
+from innerloop.references import call, find, is_reference
+from innerloop.registry import ALGORITHMS, DATA, MODELS, Registry
+from innerloop.tasks.protocol import Tasks
 from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.tasks.sinusoid import SinusoidSampler
 
-SINUSOID = "sinusoid"
+SINUSOID = WAVES
 # Settings that have a meaning for images and their classes alone.
-IMAGES_ONLY = ("split", "within_group", "n_way", "rotate", "rotate_test", "bn")
+SAMPLERS_ONLY = ("split", "within_group", "rotate", "rotate_test")
+IMAGES_ONLY = (*SAMPLERS_ONLY, "n_way", "bn")
+
+
+# Classes of examples, from which tasks are drawn; or the tasks themselves, by part.
+Source = ImageClasses | Mapping[str, Tasks]
+
+
+def build_source(
+    config: TrainConfig, *, progress: bool = False, episode_seed: int | None = None
+) -> Source:
+    """The images that `config` names, or the tasks by part.
+
+    Raises:
+        UserError: as `innerloop.data.load`, or from code of the user's own.
+    """
+    known = is_reference(config.data) or config.data in DATA
+    make = _named(DATA, config.data) if known else images
+    seed = config.seed if episode_seed is None else episode_seed
+    found = _make(config.data, make, config, progress=progress, episode_seed=seed)
+    if isinstance(found, Tasks):
+        found = {"train": found}
+    elif hasattr(found, "_asdict"):  # as a named tuple, of which a part may be missing
+        found = {part: tasks for part, tasks in found._asdict().items() if tasks is not None}
+    if isinstance(found, Mapping):
+        strange = [part for part in found if part not in ("train", "val", "test")]
+        if "train" not in found or strange or not all(isinstance(t, Tasks) for t in found.values()):
+            raise UserError(
+                f"data {config.data} must give tasks by part, a dict with 'train' and, if need be, "
+                f"'val' and 'test', each with a method batch; it gave {', '.join(map(str, found))}"
+            )
+        _refuse_unused(config, make)
+    elif not isinstance(found, ImageClasses):
+        raise UserError(
+            f"data {config.data} must give classes of examples, or a dict of tasks by part, not "
+            f"{type(found).__name__}"
+        )
+    return found
 
 
 def build_data(config: TrainConfig, *, progress: bool = False) -> ImageClasses:
     """The images that `config` names; raises `UserError` as `innerloop.data.load`."""
-    return load_data(
-        config.data,
-        omniglot_source=config.omniglot_source,
-        image_size=config.image_size,
-        glyph_classes=config.glyph_classes,
-        progress=progress,
-    )
+    found = build_source(config, progress=progress)
+    if not isinstance(found, ImageClasses):
+        raise UserError(f"data {config.data} gives tasks, not images")
+    return found
+
+
+def _refuse_unused(config: TrainConfig, make: Callable[..., Any]) -> None:
+    """Raise a `UserError` for settings of images where there are tasks already."""
+    usual = TrainConfig.recipe(config.algorithm, config.data, config.model)
+    taken = inspect.signature(make).parameters
+    waves = config.data == SINUSOID
+    names = set(IMAGES_ONLY if waves else SAMPLERS_ONLY) - set(taken)
+    wrong = sorted(name for name in names if getattr(config, name) != getattr(usual, name))
+    if wrong:
+        why = "has neither classes nor images" if waves else "gives its tasks itself"
+        raise UserError(f"{', '.join(wrong)}: not for data {config.data}, which {why}")
+
+
+def _named(registry: Registry, name: str) -> Any:
+    """What a setting names: by a reference, or by a name of the registry."""
+    return find(name) if is_reference(name) else registry.get(name)
+
+
+def _make(name: str, function: Any, config: TrainConfig, **given: Any) -> Any:
+    """Call a function with the settings that its arguments name.
+
+    Raises:
+        UserError: an argument is no setting and has no default, or the function fails.
+    """
+    if not callable(function):
+        raise UserError(f"{name} must be a class or a function, not {type(function).__name__}")
+    settings = {**config.to_dict(), **given}
+    arguments = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name in settings:
+            arguments[parameter.name] = settings[parameter.name]
+        elif parameter.default is parameter.empty and parameter.kind not in (
+            parameter.VAR_KEYWORD,
+            parameter.VAR_POSITIONAL,
+        ):
+            raise UserError(
+                f"{name} needs an argument {parameter.name!r}, which is no setting: give it a "
+                f"default, or name it after a setting: {', '.join(settings)}"
+            )
+    return call(name, function, **arguments)
 
 
 def check_device(device: str) -> None:
@@ -52,12 +127,12 @@ def check_device(device: str) -> None:
 
 def build_samplers(
     config: TrainConfig, data: ImageClasses | None = None, *, progress: bool = False
-) -> tuple[TrainConfig, dict[str, TaskSampler]]:
-    """Samplers for `"train"`, `"val"` and `"test"`; no `"val"` where the split has none.
+) -> tuple[TrainConfig, dict[str, Tasks]]:
+    """Tasks for `"train"`, `"val"` and `"test"`; no `"val"` where the split has none.
 
     Args:
         config: the settings.
-        data: the images; None for those that `config` names.
+        data: the images; None for what `config` names.
         progress: show the progress of preparing data.
 
     Returns:
@@ -68,17 +143,15 @@ def build_samplers(
         UserError: unknown data, split or device, or too few classes or images for the tasks.
     """
     check_device(config.device)
-    if data is None and config.data == SINUSOID:
+    if data is None:
         check_regression(config)
-        return config, {
-            part: build_waves(config, part, training=part == "train")
-            for part in ("train", "val", "test")
-        }
-    data = data or build_data(config, progress=progress)
-    config = resolve(config, data)
-    parts = split_classes(data, config.split)
+    source: Source = build_source(config, progress=progress) if data is None else data
+    if not isinstance(source, ImageClasses):
+        return config, dict(source)
+    config = resolve(config, source)
+    parts = split_classes(source, config.split)
     return config, {
-        part: build_sampler(config, data, part, classes, training=part == "train")
+        part: build_sampler(config, source, part, classes, training=part == "train")
         for part, classes in parts.items()
         if part != "val" or len(classes)
     }
@@ -86,20 +159,18 @@ def build_samplers(
 
 def check_regression(config: TrainConfig) -> None:
     """Raise a `UserError` for settings with which a network cannot learn numbers."""
+    if not config.regression:
+        return
     if config.algorithm == "protonet":
         raise UserError(
-            "protonet needs classes, which data sinusoid has not: use another algorithm"
+            f"protonet needs classes, which data {config.data} has not: use another algorithm"
         )
-    if config.model != "mlp":
-        raise UserError(f"model {config.model} takes images; for data sinusoid set model to mlp")
-    if config.head == "shared":
-        raise UserError("head shared is for classes; for data sinusoid set head to linear")
-    usual = TrainConfig.recipe(config.algorithm, SINUSOID)
-    wrong = [name for name in IMAGES_ONLY if getattr(config, name) != getattr(usual, name)]
-    if wrong:
+    if MODELS.is_ours(config.model) and config.model != "mlp":
         raise UserError(
-            f"{', '.join(wrong)}: not for data sinusoid, which has neither classes nor images"
+            f"model {config.model} takes images; for data {config.data} set model to mlp"
         )
+    if config.model == "mlp" and config.head == "shared":
+        raise UserError(f"head shared is for classes; for data {config.data} set head to linear")
 
 
 def build_waves(
@@ -150,9 +221,14 @@ def build_sampler(
         rotate=config.rotate if training else config.rotate_test,
         within_group=config.within_group,
         inputs=config.inputs,
-        labels=ALGORITHMS[config.algorithm].labels if training else "task",
+        labels=_labels(config) if training else "task",
         device=config.device,
     )
+
+
+def _labels(config: TrainConfig) -> str:
+    """What the labels of training tasks count: a function that makes an algorithm does not say."""
+    return getattr(_named(ALGORITHMS, config.algorithm), "labels", "task")
 
 
 def resolve(config: TrainConfig, data: ImageClasses) -> TrainConfig:
@@ -168,35 +244,11 @@ def build_model(config: TrainConfig, input_shape: tuple[int, ...]) -> nn.Module:
     Raises:
         UserError: that network does not take such inputs.
     """
-    regression = config.data == SINUSOID
-    if config.model == "mlp":
-        return models.MLP(
-            math.prod(input_shape),
-            1 if regression else config.n_way,
-            hidden=(config.width, config.width),
-            head=config.head,
-            seed=config.seed,
-        )
-    channels, height, width = input_shape
-    if config.model == "tutorial_conv":
-        if (height, width) != (28, 28):
-            raise UserError(f"model tutorial_conv takes 28 x 28 images, not {height} x {width}")
-        return models.TutorialConv(
-            config.n_way, channels=channels, width=config.width, seed=config.seed
-        )
-    if height != width:
-        raise UserError(f"model conv4 takes square images, not {height} x {width}")
-    return models.Conv4(
-        config.n_way,
-        channels=channels,
-        image_size=height,
-        width=config.width,
-        pool=config.pool,
-        head=config.head,
-        unit_features=config.unit_features,
-        init=config.init,
-        seed=config.seed,
-    )
+    make = _named(MODELS, config.model)
+    model = _make(config.model, make, config, input_shape=input_shape, regression=config.regression)
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model {config.model} must give an nn.Module, not {type(model).__name__}")
+    return model
 
 
 def build_algorithm(
@@ -215,33 +267,37 @@ def build_algorithm(
         UserError: there is no such device, or settings that do not fit.
     """
     check_device(config.device)
-    algorithm = ALGORITHMS[config.algorithm]
+    algorithm = _named(ALGORITHMS, config.algorithm)
     settings = {**config.to_dict(), "num_classes": num_classes}
     if config.execution == "fastest":  # not yet measured
         settings["execution"] = "auto"
-    if config.data == SINUSOID:
-        settings["loss"] = mean_squared_error
-    taken = {
-        name
-        for cls in algorithm.__mro__
-        if "__init__" in vars(cls)
-        for name in inspect.signature(cls).parameters
-    }
+    settings["loss"] = _loss(config)
+    if config.metric is not None and is_reference(config.metric):
+        settings["metric"] = find(config.metric)
+    # A class takes the settings of its bases as well.
+    bases = [cls for cls in getattr(algorithm, "__mro__", ()) if "__init__" in vars(cls)]
+    taken = {name for cls in bases or [algorithm] for name in inspect.signature(cls).parameters}
     options = {name: value for name, value in settings.items() if name in taken - {"model"}}
-    return algorithm(model.to(config.device), **options)
+    made = call(config.algorithm, algorithm, model=model.to(config.device), **options)
+    if not isinstance(made, Algorithm):
+        raise UserError(
+            f"algorithm {config.algorithm} must be an innerloop.Algorithm, not "
+            f"{type(made).__name__}"
+        )
+    return made
 
 
-def num_classes(train: TaskSampler) -> int | None:
-    """How many classes training tasks are drawn from; None for regression."""
-    return train.num_classes if isinstance(train, EpisodeSampler) else None
+def _loss(config: TrainConfig) -> Callable[[Any, Any], Any]:
+    if config.loss is not None and is_reference(config.loss):
+        return find(config.loss)
+    return mean_squared_error if config.regression else F.cross_entropy
+
+
+def num_classes(train: Tasks) -> int | None:
+    """How many classes training tasks are drawn from; None where that is not known."""
+    return getattr(train, "num_classes", None)
 
 
 def absolute_paths(config: TrainConfig) -> TrainConfig:
-    """Paths made absolute, so that a run folder can be used from any working directory."""
-    changes: dict[str, Any] = {}
-    if config.omniglot_source:
-        changes["omniglot_source"] = str(Path(config.omniglot_source).expanduser().absolute())
-    # A name stays a name, even beside a folder that is called the same.
-    if config.data not in (*NAMES, SINUSOID) and Path(config.data).exists():
-        changes["data"] = str(Path(config.data).expanduser().absolute())
-    return dataclasses.replace(config, **changes)
+    """See `TrainConfig.absolute`."""
+    return config.absolute()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +23,12 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor
 
-from innerloop.build import SINUSOID, build_algorithm
+from innerloop.algorithms.base import Algorithm
+from innerloop.build import build_algorithm
+from innerloop.config import TrainConfig
 from innerloop.data.pictures import border_brightness
 from innerloop.errors import UserError, at_least, one_of
+from innerloop.models.layers import check_batch_norm
 from innerloop.runs.loading import Loaded, load
 
 LANCZOS = Image.Resampling.LANCZOS
@@ -123,29 +127,41 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         elif hasattr(self, "n_features_in_"):
             del self.n_features_in_  # of an earlier fit
         images = _images(X, loaded.input_shape)
-        self.ink_ = self._find_ink(images) if loaded.config.inputs == "ink" else None
+        config = loaded.config
+        self._inputs = config.inputs
+        self.ink_ = self._find_ink(images) if self._inputs == "ink" else None
         self.temperature_ = self.temperature or loaded.temperature
 
-        self._algorithm = build_algorithm(
-            replace(loaded.config, bn=self.bn),  # type: ignore[arg-type]
-            loaded.model,
-            loaded.num_classes,
-        )
-        self._input_shape, self._inputs = loaded.input_shape, loaded.config.inputs
+        if not isinstance(config, TrainConfig):
+            self._algorithm = _with_statistics(loaded.algorithm, self.bn)
+        else:
+            self._algorithm = build_algorithm(
+                replace(config, bn=self.bn),  # type: ignore[arg-type]
+                loaded.model,
+                loaded.num_classes,
+            )
+        self._input_shape = loaded.input_shape
         self._params, self._support_x = loaded.params, self._pixels(images)
         targets = torch.from_numpy(labels.astype(np.int64))
-        steps = self.inner_steps or loaded.config.eval_inner_steps
+        steps = self.inner_steps or config.eval_inner_steps
         with torch.no_grad():
             self._algorithm.network.look(self._support_x)
-            self._fast = list(
-                self._algorithm.inner_loop(
-                    self._params,
-                    self._support_x,
-                    targets,
-                    inner_steps=steps,
-                    n_way=len(self.classes_),
-                )
+            loop = self._algorithm.inner_loop(
+                self._params,
+                self._support_x,
+                targets,
+                inner_steps=steps,
+                n_way=len(self.classes_),
             )
+            # Before any step, which would fail on labels beyond the outputs.
+            self._fast = [next(loop)]
+            shape = tuple(self._logits(self._support_x)[0].shape)
+            if shape != (len(targets), len(self.classes_)):
+                raise UserError(
+                    f"the network gives outputs {shape} for {len(targets)} images of "
+                    f"{len(self.classes_)} classes: it cannot tell so many classes apart"
+                )
+            self._fast += loop
         self.support_loss_ = [
             F.cross_entropy(logits, targets).item() for logits in self._logits(self._support_x)
         ]
@@ -193,13 +209,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _check_classes(self, loaded: Loaded) -> None:
         n = len(self.classes_)
         name = "the network" if isinstance(self.model, Loaded) else self.model
-        if loaded.config.data == SINUSOID:
+        if loaded.config.regression:
             raise UserError(f"{name} was trained for regression: it knows no classes")
         if n < 2:
             raise UserError(
                 f"the number of classes has to be greater than one; got {n} class: give images of "
                 "at least two"
             )
+        if not isinstance(loaded.config, TrainConfig):
+            return
         if not loaded.config.any_ways and n != loaded.config.n_way:
             raise UserError(
                 f"{name} has a head with {loaded.config.n_way} rows and cannot tell {n} "
@@ -266,3 +284,18 @@ def _bytes(X: np.ndarray) -> np.ndarray:
             f"and reach from {X.min():g} to {X.max():g}: scale them"
         )
     return X.astype(np.uint8) if whole else (X * 255).round().astype(np.uint8)
+
+
+def _with_statistics(algorithm: Algorithm, bn: str) -> Algorithm:
+    """An algorithm of a user's own, with batch statistics from elsewhere; it is not changed.
+
+    Raises:
+        UserError: the algorithm or the network cannot take them from there.
+    """
+    if algorithm.bn in (bn, "frozen"):
+        return algorithm
+    one_of(algorithm.bn_modes, bn=bn)
+    check_batch_norm(algorithm.model, own_only=bn == "support", frozen=False)
+    changed = copy.copy(algorithm)
+    changed.bn = bn
+    return changed

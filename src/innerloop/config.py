@@ -7,37 +7,51 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 # Short, whatever the value is: YAML's references can make a small file mean an endless one.
 from reprlib import repr
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
 from innerloop.errors import UserError, above_zero, at_least, at_most, share_of_training
-from innerloop.recipes import RECIPES, SINUSOID, SINUSOID_RECIPES
+from innerloop.outer_loop import OuterLoop
+from innerloop.recipes import OWN, RECIPES, SINUSOID, SINUSOID_RECIPES
+from innerloop.references import absolute, is_reference
+from innerloop.registry import ALGORITHMS, DATA, MODELS
 
 # Of a file of settings; ours have 2,000.
 MAX_CHARACTERS = 100_000
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """All settings of one run; the defaults are the `quick` recipe, that of MAML.
+# Names and references: the names are for --help and for completion alone.
+if TYPE_CHECKING:
+    AlgorithmName = str
+    ModelName = str
+else:
+    AlgorithmName = Literal[tuple(ALGORITHMS.names())] | str
+    ModelName = Literal[tuple(MODELS.names())] | str
 
-    `recipe` gives those of another algorithm.
-    """
+WAVES = "sinusoid"
+LOSSES = ("cross_entropy", "mse")
+METRICS = ("auto", "accuracy")
+# Settings whose values can be references.
+REFERENCES = ("data", "model", "algorithm", "loss", "metric", "meta_optimizer", "schedule")
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What is learnt, from what: the part of the settings that `fit` takes as objects."""
 
     # --- data and tasks
     data: str = "glyphs"
     """What to learn from: `glyphs` (made on the spot), `omniglot`, `random`, `sinusoid` (regression
     on sine waves), or the PATH of a folder with one folder of images per class, of a folder with
     train.csv, val.csv and test.csv, or of a .npy array (classes, images, channels, height,
-    width)."""
+    width), or a function of your own that loads it, MODULE:NAME or FILE.py:NAME."""
     omniglot_source: str | None = None
     """Folder with images_background.zip and images_evaluation.zip (or what is in them);
     without it they are downloaded once."""
@@ -69,8 +83,8 @@ class TrainConfig:
     """The same for validation and test classes."""
 
     # --- network
-    model: Literal["conv4", "tutorial_conv", "mlp"] = "conv4"
-    """The network."""
+    model: ModelName = "conv4"
+    """The network: a name, or a function of your own that makes it, MODULE:NAME or FILE.py:NAME."""
     width: int = 32
     """Filters of each convolution, units of each hidden layer."""
     pool: Literal["stride", "max"] = "max"
@@ -86,18 +100,15 @@ class TrainConfig:
     Xavier-uniform."""
 
     # --- algorithm (inner loop)
-    algorithm: Literal[
-        "maml",
-        "anil",
-        "boil",
-        "reptile",
-        "meta-sgd",
-        "maml++",
-        "imaml",
-        "protonet",
-        "fine-tune",
-    ] = "maml"
-    """The meta-learning algorithm; other settings then start from its own recipe."""
+    algorithm: AlgorithmName = "maml"
+    """The meta-learning algorithm; other settings then start from its own recipe. A name, or a
+    class of your own: MODULE:NAME or FILE.py:NAME."""
+    loss: str | None = None
+    """What is minimised: `cross_entropy`, `mse` (regression), or a function of your own of outputs
+    and targets, MODULE:NAME or FILE.py:NAME; by default what suits the data."""
+    metric: str | None = "auto"
+    """What results are measured by: `auto`, the accuracy where there are classes; `accuracy`; or a
+    function of your own of outputs and targets, the higher the better; null for the loss alone."""
     adapted: str | None = None
     """What the inner loop changes: `all`, `head`, `body`, or names of parameters with
     wildcards, such as `convs.3.*,head.*`; by default what the algorithm is known for."""
@@ -105,8 +116,6 @@ class TrainConfig:
     """Inner learning rate."""
     inner_steps: int = 1
     """Inner steps in training."""
-    eval_inner_steps: int = 3
-    """Inner steps in validation and test."""
     first_order: bool = False
     """Drop the second derivatives (first-order MAML)."""
     second_order_from: float = 0.0
@@ -136,63 +145,49 @@ class TrainConfig:
     cg_steps: int = 5
     """imaml: conjugate-gradient steps."""
 
-    # --- meta-training (outer loop)
-    iterations: int = 1200
-    """Outer steps."""
-    max_seconds: float | None = None
-    """End training after this much time, even if iterations are left; the schedule follows."""
-    meta_batch_size: int = 2
-    """Tasks in one outer step."""
-    meta_optimizer: Literal["adam", "sgd"] = "adam"
-    """What takes the outer steps."""
-    meta_lr: float = 1e-2
-    """Learning rate of the outer loop."""
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    """meta_lr over the run: as it is, straight down to 0, or a short warm-up and a half cosine down
-    to 1%."""
-    clip_value: float | None = None
-    """Clip each entry of the meta-gradient to plus or minus this."""
-    clip_norm: float | None = 10.0
-    """Clip the norm of the meta-gradient."""
 
-    # --- run
-    seed: int = 0
-    """Initial weights and episodes are a pure function of it."""
-    val_every: int = 400
-    """Validate after this many outer steps; the best weights so far are what the run is for."""
-    val_tasks: int = 100
-    """Tasks in each validation."""
-    test_tasks: int = 600
-    """Tasks in the test at the end."""
+@dataclass(frozen=True)
+class TrainConfig(OuterLoop, _Parts):
+    """All settings of one run; the defaults are the `quick` recipe, that of MAML.
+
+    `recipe` gives those of another algorithm, of other data or of a network of your own.  Those
+    of the outer loop are explained in `OuterLoop`.
+    """
+
+    eval_inner_steps: int = 3
+    """Inner steps in validation and test."""
     execution: Literal["auto", "fastest", "stacked", "vmap", "loop", "shared_body"] = "auto"
     """How tasks are computed: `auto` goes by the network; `fastest` measures once, at the start of
     the run, and keeps to that way; the others ask for a way."""
     chunk_size: int | None = None
     """Tasks computed at a time: lower it when memory runs out."""
-    threads: int | None = None
-    """CPU threads; PyTorch's choice by default."""
-    device: str = "cpu"
-    """Where to compute: cpu, cuda, mps."""
-    precision: Literal["float32", "tf32", "bf16"] = "float32"
-    """On cuda: how exactly factors are multiplied; tf32 and bf16 are faster and less exact."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+
         def named(names: str) -> dict[str, Any]:
             return {name: getattr(self, name) for name in names.split()}
 
-        for name, value in self.to_dict().items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"{name} must be a finite number, not {value}")
-            if isinstance(value, int) and abs(value) >= 2**31:
-                raise UserError(f"{name} must be less than {2**31:,}, not {repr(value)}")
-        at_most(10_000, **named("inner_steps eval_inner_steps threads"))
-        at_least(0, **named("seed"))
+        at_most(10_000, **named("inner_steps"))
         at_least(2, **named("n_way train_n_way"))
         at_least(1, **named("glyph_classes k_shot k_query eval_k_query width inner_steps"))
-        at_least(1, **named("eval_inner_steps iterations meta_batch_size val_every val_tasks"))
-        at_least(1, **named("test_tasks cg_steps threads chunk_size inner_batch_size"))
-        above_zero(**named("inner_lr meta_lr max_seconds clip_value clip_norm regularization"))
+        at_least(1, **named("cg_steps chunk_size inner_batch_size"))
+        above_zero(**named("inner_lr regularization"))
         share_of_training(**named("second_order_from multi_step_loss_until"))
+        for name, registry in (("algorithm", ALGORITHMS), ("model", MODELS)):
+            value = getattr(self, name)
+            if not is_reference(value) and value not in registry:
+                raise UserError(
+                    f"{name} must be one of {', '.join(registry.names())}, or MODULE:NAME or "
+                    f"FILE.py:NAME, not {repr(value)}"
+                )
+        for name, known in (("loss", LOSSES), ("metric", METRICS)):
+            value = getattr(self, name)
+            if value not in (*known, None) and not is_reference(value):
+                raise UserError(
+                    f"{name} must be one of {', '.join(known)}, or MODULE:NAME or FILE.py:NAME, "
+                    f"not {repr(value)}"
+                )
         # The baseline trains a classifier of all classes, whatever its tasks' ways.
         free = self.any_ways or self.algorithm == "fine-tune"
         if self.train_n_way not in (None, self.n_way) and not free:
@@ -212,16 +207,53 @@ class TrainConfig:
         """Whether the network can tell any number of classes apart."""
         return self.head == "shared" or self.algorithm == "protonet"
 
-    def to_dict(self) -> dict[str, Any]:
-        """All settings as plain values."""
-        return dataclasses.asdict(self)
+    @property
+    def regression(self) -> bool:
+        """Whether tasks have numbers as targets, not classes."""
+        return self.loss == "mse" or (self.loss is None and self.data == WAVES)
+
+    @property
+    def references(self) -> list[str]:
+        """The code that the settings name, see `innerloop.references`."""
+        values = (getattr(self, name) for name in REFERENCES)
+        return [value for value in values if value is not None and is_reference(value)]
+
+    def absolute(self) -> TrainConfig:
+        """Paths made absolute, so that a run folder can be used from any working directory."""
+        changes: dict[str, Any] = {}
+        if self.omniglot_source:
+            changes["omniglot_source"] = str(Path(self.omniglot_source).expanduser().absolute())
+        for name in REFERENCES:
+            value = getattr(self, name)
+            if value is not None and is_reference(value):
+                changes[name] = absolute(value)
+        # A name stays a name, even beside a folder that is called the same.
+        if not is_reference(self.data) and self.data not in DATA and Path(self.data).exists():
+            changes["data"] = str(Path(self.data).expanduser().absolute())
+        return dataclasses.replace(self, **changes)
+
+    def title(self) -> str:
+        ways = "" if self.regression else f"{self.n_way}-way "
+        return f"{self.algorithm} on {self.data}, {ways}{self.k_shot}-shot, network {self.model}"
+
+    def stem(self) -> str:
+        """The beginning of the name of a run folder."""
+        data = self.data.rpartition(":")[0] if is_reference(self.data) else self.data
+        ways = "" if self.regression else f"{self.n_way}way"
+        return f"{Path(data).stem}-{self.algorithm.rpartition(':')[2]}-{ways}{self.k_shot}shot"
 
     @classmethod
-    def recipe(cls, algorithm: str = "maml", data: str = "glyphs") -> TrainConfig:
-        """The defaults that suit an algorithm and the data."""
-        settings = RECIPES.get(algorithm, {})
-        if data == "sinusoid":
-            settings = {**settings, **SINUSOID, **SINUSOID_RECIPES.get(algorithm, {})}
+    def recipe(
+        cls, algorithm: str = "maml", data: str = "glyphs", model: str | None = None
+    ) -> TrainConfig:
+        """The defaults that suit an algorithm, the data, and a network of one's own."""
+        settings = dict(RECIPES.get(algorithm, ALGORITHMS.recipes.get(algorithm, {})))
+        if data == WAVES:
+            settings |= {**SINUSOID, **SINUSOID_RECIPES.get(algorithm, {})}
+        if model is not None and not MODELS.is_ours(model):
+            settings |= {**OWN["model"], "model": model}
+        if not DATA.is_ours(data) and (is_reference(data) or data in DATA):
+            settings |= OWN["data"]
         return cls(**{**settings, "algorithm": algorithm, "data": data})  # type: ignore[arg-type]
 
     @classmethod
@@ -241,7 +273,8 @@ class TrainConfig:
                 hint = f": did you mean {near[0]!r}?" if near else f"; known: {', '.join(types)}"
                 raise UserError(f"{source} has an unknown setting {name!r}{hint}")
         given = {n: _coerce(n, value, types[n], source) for n, value in settings.items()}
-        base = cls.recipe(given.get("algorithm", "maml"), given.get("data", "glyphs"))
+        names = (given.get("algorithm", "maml"), given.get("data", "glyphs"), given.get("model"))
+        base = cls.recipe(*names)
         return dataclasses.replace(base, **given)
 
     @classmethod
@@ -251,20 +284,7 @@ class TrainConfig:
         Raises:
             UserError: the file cannot be read, is no YAML, or has a bad setting.
         """
-        try:
-            with open(path, encoding="utf-8") as file:
-                text = file.read(MAX_CHARACTERS + 1)
-            if len(text) > MAX_CHARACTERS:
-                raise UserError(f"{path} is too large for a file of settings")
-            settings = yaml.safe_load(text)
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from error
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            # ValueError: no UTF-8, a date that there is not, a number of thousands of digits.
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"{path} is not valid YAML: {error}") from error
-        return cls.from_dict(settings, str(path))
+        return cls.from_dict(read_settings(path), str(path))
 
     @classmethod
     def preset(cls, name: str) -> TrainConfig:
@@ -279,7 +299,22 @@ class TrainConfig:
         return cls.from_dict(yaml.safe_load(text), f"preset {name}")
 
 
-ALGORITHM_NAMES: tuple[str, ...] = get_args(get_type_hints(TrainConfig)["algorithm"])
+def read_settings(path: str | Path) -> Any:
+    """What a YAML file of settings holds; raises `UserError` as `TrainConfig.from_file`."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read(MAX_CHARACTERS + 1)
+        if len(text) > MAX_CHARACTERS:
+            raise UserError(f"{path} is too large for a file of settings")
+        settings = yaml.safe_load(text)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: no UTF-8, a date that there is not, a number of thousands of digits.
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    return settings
 
 
 def preset_names() -> list[str]:
@@ -295,10 +330,10 @@ def _coerce(name: str, value: Any, kind: Any, source: str) -> Any:
         if value in choices:
             return value
         raise UserError(f"{source}: {name} must be one of {', '.join(choices)}, not {repr(value)}")
-    if choices:  # X | None
-        if value is None:
+    if choices:  # X | None, or a name of a list | another
+        if value is None and type(None) in choices:
             return None
-        kind = next(c for c in choices if c is not type(None))
+        kind = next(c for c in choices if c is not type(None) and get_origin(c) is not Literal)
     if kind is bool or isinstance(value, bool):
         good = kind is bool and isinstance(value, bool)
     elif kind is float:

@@ -13,13 +13,13 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.tasks.episodes import Episodes
-from innerloop.tasks.protocol import TaskSampler
+from innerloop.tasks.protocol import Tasks, draw, protocol_of
 
 
 def evaluate(
     algorithm: Algorithm,
     params: Params,
-    sampler: TaskSampler,
+    sampler: Tasks,
     *,
     tasks: int = 600,
     inner_steps: int | None = None,
@@ -34,7 +34,7 @@ def evaluate(
     Args:
         algorithm: how to adapt; its `bn` says where batch statistics come from.
         params: the meta-parameters; they are not changed.
-        sampler: where the tasks come from.
+        sampler: where the tasks come from: any `Tasks`.
         tasks: number of tasks, at least 2.
         inner_steps: None for as many as in training.
         every_step: score the queries after each inner step; False saves time and
@@ -59,15 +59,11 @@ def evaluate(
         raise UserError(f"an interval needs at least 2 tasks, not {tasks}")
 
     chunk_size = chunk_size or algorithm.chunk_size or _tasks_at_a_time(params, sampler)
+    device = next(iter(params.values())).device
     chunks = []
     with torch.no_grad():
         for start in range(0, tasks, chunk_size):
-            episodes = _with_ways(sampler.batch(start, min(chunk_size, tasks - start)), sampler)
-            if episodes.num_tasks != min(chunk_size, tasks - start):
-                raise UserError(
-                    f"the sampler gave {episodes.num_tasks} tasks from {start} on where "
-                    f"{min(chunk_size, tasks - start)} were asked for: evaluate fewer tasks"
-                )
+            episodes = draw(sampler, start, min(chunk_size, tasks - start), device)
             chunks.append(
                 algorithm.score_steps(
                     params, episodes, inner_steps=inner_steps, every_step=every_step
@@ -98,7 +94,7 @@ def evaluate(
         **{f"{name}_per_step": values.mean(dim=0).tolist() for name, values in scores.items()},
         "bn": algorithm.bn,
         "protocol": {
-            **sampler.protocol(),
+            **protocol_of(sampler),
             "inner_steps": steps,
             "tasks": tasks,
             "interval": "1.96 standard errors over tasks",
@@ -108,18 +104,11 @@ def evaluate(
     return {**result, every_task: scores[metric][:, -1].tolist()}
 
 
-def _with_ways(episodes: Any, sampler: TaskSampler) -> Episodes:
-    """The episodes with their number of ways, which samplers of users may say for all alone."""
-    if isinstance(episodes, Episodes) and episodes.n_way is not None:
-        return episodes
-    return Episodes(*episodes, n_way=getattr(sampler, "n_way", None))
-
-
-def _tasks_at_a_time(params: Params, sampler: TaskSampler) -> int:
+def _tasks_at_a_time(params: Params, sampler: Tasks) -> int:
     """Few on a CPU, which has them in its caches; on a GPU many, with four million pixels."""
     if not next(iter(params.values())).is_cuda:
         return 8
-    task = sampler.batch(0, 1)
+    task = draw(sampler, 0, 1)
     return min(128, max(8, 2**22 // (task.support_x.numel() + task.query_x.numel())))
 
 

@@ -64,3 +64,10 @@ SINUSOID_RECIPES: dict[str, dict[str, Any]] = {
     "imaml": {"inner_steps": 5},
     "fine-tune": {"inner_steps": 10},
 }
+
+# What suits a network or data of one's own, for which nothing is known: no head that takes any
+# number of classes, no more ways in training than in the test, images as they are.
+OWN: dict[str, dict[str, Any]] = {
+    "model": {"head": "linear", "train_n_way": None, "unit_features": False},
+    "data": {"train_n_way": None, "rotate": False, "inputs": "unit"},
+}

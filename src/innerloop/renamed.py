@@ -45,6 +45,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "innerloop.tensorboard": ("innerloop.training.tensorboard",),
     "innerloop.trainer": (
         "innerloop.training.run",
+        "innerloop.training.fit",
         "innerloop.training.loop",
         "innerloop.training.signals",
     ),

@@ -1,5 +1,6 @@
 """Meta-learning algorithms; one file each."""
 
+from innerloop import registry
 from innerloop.algorithms.anil import ANIL, BOIL
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.fine_tune import FineTune
@@ -10,18 +11,10 @@ from innerloop.algorithms.meta_sgd import MetaSGD
 from innerloop.algorithms.protonet import ProtoNet
 from innerloop.algorithms.reptile import Reptile
 
-# By the names that config files and the command line use.  Each must have its row in the
-# table of tests/algorithms/contracts.py.
+# Those of this package by the names that config files and the command line use, see
+# `innerloop.registry`.  Each must have its row in the table of tests/algorithms/contracts.py.
 ALGORITHMS: dict[str, type[Algorithm]] = {
-    "maml": MAML,
-    "anil": ANIL,
-    "boil": BOIL,
-    "reptile": Reptile,
-    "meta-sgd": MetaSGD,
-    "maml++": MAMLPlusPlus,
-    "imaml": IMAML,
-    "protonet": ProtoNet,
-    "fine-tune": FineTune,
+    name: globals()[cls] for name, cls in registry.OURS.items()
 }
 
 __all__ = [

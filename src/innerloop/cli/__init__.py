@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from innerloop.errors import UserError
+from innerloop.references import at_line, is_of_user
 from innerloop.training.distributed import LostProcess, is_main
 
 COMMANDS = {
@@ -71,9 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         _drop_output()
         return 2
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
         # PyTorch has no exception of its own for the CPU's memory.
-        if "memory" not in str(error):
+        memory = isinstance(error, MemoryError | RuntimeError) and "memory" in str(error)
+        if not memory and is_of_user(error):
+            print(f"error: {at_line(error)}", file=sys.stderr)
+            return 2
+        if not memory:
             raise
         print(
             "error: out of memory. Lower --chunk-size (tasks computed at a time), "

@@ -46,6 +46,8 @@ class Arguments:
     """Turn coloured pictures into grey ones, for a network that takes grey."""
     picture: Path = Path("adapt.png")
     """The PNG file to draw: support set, queries, probabilities."""
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Run the code that the run names, although you never used it on this machine."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print JSON."""
     csv: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -67,14 +69,15 @@ def main(argv: list[str]) -> int:
     from innerloop.plots.adaptation import plot_adaptation
     from innerloop.runs.loading import load
 
-    shape = load(arguments.model).input_shape
+    loaded = load(arguments.model, trust=arguments.trust)
+    shape = loaded.input_shape
     if len(shape) != 3:
         raise UserError(f"{arguments.model} was trained for regression: it takes no pictures")
     names = [name for name, files in support.items() for _ in files]
     support_x = _read([file for files in support.values() for file in files], shape, arguments)
     query_x = _read(queries, shape, arguments)
     classifier = FewShotClassifier(
-        arguments.model, inner_steps=arguments.inner_steps, bn=arguments.bn, ink=arguments.ink
+        loaded, inner_steps=arguments.inner_steps, bn=arguments.bn, ink=arguments.ink
     ).fit(support_x, names)
     probabilities = classifier.predict_proba(query_x)
     classes = classifier.classes_.tolist()

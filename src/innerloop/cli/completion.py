@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import tempfile
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import Annotated, Any, Literal, Union
 
 import tyro
 
+from innerloop.config import TrainConfig
 from innerloop.errors import UserError
+from innerloop.registry import ALGORITHMS, MODELS
 
 DESCRIPTION = """Print what makes a shell complete innerloop's commands and options.
 
@@ -35,6 +38,20 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _with_names(arguments: Any) -> Any:
+    """The arguments of `train` with names alone for what can be a reference too: those complete."""
+    choices = {"algorithm": ALGORITHMS, "model": MODELS}
+    fields = [
+        (name, Literal[tuple(registry.names())], getattr(TrainConfig, name))  # type: ignore[misc]
+        for name, registry in choices.items()
+    ]
+    named = dataclasses.make_dataclass("Named", fields, bases=(TrainConfig,), frozen=True)
+    settings: Any = Annotated[named, tyro.conf.OmitArgPrefixes]
+    return dataclasses.make_dataclass(
+        "Arguments", [("settings", settings)], bases=(arguments,), frozen=True
+    )
+
+
 def completion(shell: str) -> str:
     """The program that completes for `shell`, as tyro writes it for all commands together."""
     from innerloop.cli import COMMANDS
@@ -44,6 +61,8 @@ def completion(shell: str) -> str:
     for name in COMMANDS:
         module = importlib.import_module(f"innerloop.cli.{name}")
         arguments = getattr(module, "Arguments", None) or module.Command
+        if name == "train":
+            arguments = _with_names(arguments)
         parts.append(Annotated[arguments, tyro.conf.subcommand(name)])
     commands: Any = Union[tuple(parts)]  # noqa: UP007
     with tempfile.TemporaryDirectory() as folder:

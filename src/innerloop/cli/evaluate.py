@@ -55,6 +55,8 @@ class Arguments:
     """Other tasks, of the same split."""
     device: str = "cpu"
     """Where to compute: cpu, cuda, mps."""
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Run the code that the run names, although you never used it on this machine."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the result as JSON on standard output."""
     per_task: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -72,7 +74,9 @@ def main(argv: list[str]) -> int:
 
     at_least(2, tasks=arguments.tasks)  # Before it says that it is testing.
     keep_memory()
-    loaded, sampler = load_for(arguments.run, part=arguments.part, **_changes(arguments))
+    loaded, sampler = load_for(
+        arguments.run, part=arguments.part, trust=arguments.trust, **_changes(arguments)
+    )
     with TerminalReport().testing(arguments.tasks) as on_progress:
         result = evaluate(
             loaded.algorithm,
@@ -91,7 +95,7 @@ def main(argv: list[str]) -> int:
 def _changes(arguments: Arguments) -> dict[str, Any]:
     """The settings of the run that are to be replaced."""
     renamed = {"k_query": "eval_k_query", "inner_steps": "eval_inner_steps", "seed": "episode_seed"}
-    own = ("run", "tasks", "part", "json", "per_task")
+    own = ("run", "tasks", "part", "trust", "json", "per_task")
     changes = {
         renamed.get(name, name): value
         for name, value in dataclasses.asdict(arguments).items()

@@ -10,8 +10,10 @@ from typing import Annotated
 
 import tyro
 
-from innerloop.config import ALGORITHM_NAMES, TrainConfig, preset_names
+from innerloop.config import TrainConfig, preset_names
 from innerloop.errors import UserError
+from innerloop.references import check_trust, is_reference
+from innerloop.registry import ALGORITHMS, MODELS
 from innerloop.training.distributed import is_main, main_speaks, only_main_prints
 
 DESCRIPTION = f"""Meta-train a network, choose the best weights on validation tasks, test them.
@@ -27,6 +29,7 @@ examples:
   innerloop train --algorithm protonet --data omniglot
   innerloop train --data sinusoid --k-shot 5
   innerloop train --preset tutorial --iterations 100 --out runs/first
+  innerloop train --model my_nets.py:make --data my_data.py:load --loss my_losses:focal
   innerloop train --resume runs/first"""
 
 
@@ -43,6 +46,8 @@ class Arguments:
     """A new folder for the run; by default the next free one below runs/."""
     resume: Path | None = None
     """Go on with the interrupted run in this folder; takes no other settings."""
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """With --resume and --config: run the code that is named there, although you never used it."""
     tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also write numbers for TensorBoard into the run folder."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -70,10 +75,16 @@ def _main(argv: list[str]) -> int:
     if arguments.resume is not None and others:
         raise UserError("--resume takes everything from the run folder: leave out other settings")
 
+    if arguments.config is not None:
+        # What was typed is the user's; what stands in the file may be another's.
+        named = set(base.absolute().references) & set(arguments.settings.absolute().references)
+        check_trust(sorted(named), arguments.config, arguments.trust)
+
     # PyTorch takes seconds to import, which --help should not wait for.
     from innerloop.ops.allocator import keep_memory
+    from innerloop.training.fit import resume
     from innerloop.training.report import Report, TerminalReport
-    from innerloop.training.run import resume, train
+    from innerloop.training.run import train
     from innerloop.training.tensorboard import TensorBoardReport
 
     keep_memory()
@@ -81,7 +92,7 @@ def _main(argv: list[str]) -> int:
     if arguments.tensorboard and is_main():
         report = TensorBoardReport(report)
     if arguments.resume is not None:
-        run = resume(arguments.resume, report=report)
+        run = resume(arguments.resume, trust=arguments.trust, report=report)
     else:
         run = train(arguments.settings, out=arguments.out, report=report)
     if run.interrupted:
@@ -98,6 +109,7 @@ def _base(argv: list[str]) -> TrainConfig:
     parser.add_argument("--config", nargs="?")
     parser.add_argument("--algorithm", nargs="?")
     parser.add_argument("--data", nargs="?")
+    parser.add_argument("--model", nargs="?")
     known, _ = parser.parse_known_args(argv)
     if known.preset is not None and known.config is not None:
         raise UserError("give --preset or --config, not both")
@@ -105,6 +117,10 @@ def _base(argv: list[str]) -> TrainConfig:
         return TrainConfig.preset(known.preset)
     if known.config is not None:
         return TrainConfig.from_file(known.config)
-    # A recipe goes with the algorithm and the data; a wrong name is left for tyro to refuse.
-    algorithm = known.algorithm if known.algorithm in ALGORITHM_NAMES else "maml"
-    return TrainConfig.recipe(algorithm, known.data or "glyphs")
+    # A recipe goes with the algorithm, the data and the network; a wrong name is refused later.
+    algorithm, model = known.algorithm or "maml", known.model
+    if not is_reference(algorithm) and algorithm not in ALGORITHMS:
+        algorithm = "maml"
+    if model is not None and not is_reference(model) and model not in MODELS:
+        model = None
+    return TrainConfig.recipe(algorithm, known.data or "glyphs", model)

@@ -73,7 +73,7 @@ def plot_runs(runs: list[Path], path: Path, *, episodes: int = 1) -> Path:
     top.legend(handles=handles, loc="outside lower center", fontsize=8, frameon=False)
     for row, (folder, number) in zip(rows, shown, strict=True):
         network, sampler = loaded[folder]
-        steps = network.config.eval_inner_steps
+        steps = network.config.eval_inner_steps or network.algorithm.inner_steps
         if isinstance(sampler, SinusoidSampler):
             draw_wave(row.subplots(), network.algorithm, network.params, sampler, number, steps)
         elif isinstance(sampler, EpisodeSampler):

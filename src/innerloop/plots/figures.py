@@ -19,7 +19,7 @@ from innerloop.files import write_whole
 from innerloop.functional import Params
 from innerloop.runs.folder import METRICS, PICTURE, RESULTS
 from innerloop.tasks.episodes import Episodes
-from innerloop.tasks.protocol import TaskSampler
+from innerloop.tasks.protocol import Tasks
 from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.tasks.sinusoid import SinusoidSampler
 
@@ -31,7 +31,7 @@ def plot_run(
     folder: Path,
     algorithm: Algorithm,
     params: Params,
-    sampler: TaskSampler,
+    sampler: Tasks,
     inner_steps: int,
     *,
     episodes: int = 2,
@@ -54,7 +54,8 @@ def plot_run(
     if isinstance(sampler, SinusoidSampler):
         heights = [4.2, 4.0]
     else:
-        heights = [4.2] + [0.62 * (sampler.n_way or 1) + 0.7] * episodes
+        shown = episodes if isinstance(sampler, EpisodeSampler) else 0
+        heights = [4.2] + [0.62 * (getattr(sampler, "n_way", None) or 1) + 0.7] * shown
     figure = Figure(figsize=(11, sum(heights)), layout="constrained")
     rows = np.atleast_1d(np.asarray(figure.subfigures(len(heights), 1, height_ratios=heights)))
     left, right = rows[0].subplots(1, 2)
@@ -117,19 +118,19 @@ def _learning_curve(axes: Any, lines: list[dict[str, Any]]) -> None:
     axes.set_ylabel("training query loss", color=BLUE)
     loss = [line["loss"] for line in lines]
     axes.plot(iterations, loss, color=BLUE, marker="o", ms=3, label="training")
-    for metric in ("accuracy", "loss"):
-        if not lines or f"val_{metric}" not in lines[0]:
-            continue
+    named = [name for name in lines[0] if name.startswith("val_")] if lines else []
+    for metric in (name.removeprefix("val_") for name in named if name != "val_ci95"):
         # Two losses share one axis, as two scales would hide which is lower.
-        other = axes.twinx() if metric == "accuracy" else axes
+        other = axes if metric == "loss" else axes.twinx()
         value = np.array([line[f"val_{metric}"] for line in lines])
         half = np.array([line["val_ci95"] for line in lines])
         label = f"validation {metric} (95% interval)"
         other.plot(iterations, value, color=ORANGE, marker="s", ms=3, label=label)
         other.fill_between(iterations, value - half, value + half, color=ORANGE, alpha=0.2)
-        if metric == "accuracy":
+        if metric != "loss":
             other.set_ylabel(label, color=ORANGE)
-            other.set_ylim(top=1.005)
+            if metric == "accuracy":
+                other.set_ylim(top=1.005)
         else:
             axes.set_ylabel("query loss", color="black")
             axes.set_ylim(bottom=0)
@@ -139,17 +140,21 @@ def _learning_curve(axes: Any, lines: list[dict[str, Any]]) -> None:
 def _steps_curve(axes: Any, results: dict[str, Any]) -> None:
     p = results["protocol"]
     axes.set_xlabel("inner step")
-    if results["metric"] == "loss":
-        loss = np.array(results["loss_per_step"])
-        half = np.array(results["ci95_per_step"])
-        axes.set_title(f"Test: {p['k_shot']}-shot regression, {p['tasks']} tasks")
-        axes.errorbar(range(len(loss)), loss, half, color=GREEN, marker="o", capsize=3)
-        axes.set_ylabel("query loss (95% interval)")
-        axes.set_xticks(range(len(loss)))
-        axes.set_ylim(bottom=0)
+    metric, shots = results["metric"], f"{p['k_shot']}-shot " if p.get("k_shot") else ""
+    if metric != "accuracy":
+        values, half = (np.array(results[f"{name}_per_step"]) for name in (metric, "ci95"))
+        kind = f"{shots}regression, " if isinstance(p.get("amplitude"), list) else shots
+        axes.set_title(f"Test: {kind}{p['tasks']} tasks")
+        axes.errorbar(range(len(values)), values, half, color=GREEN, marker="o", capsize=3)
+        axes.set_ylabel(f"query {metric} (95% interval)")
+        axes.set_xticks(range(len(values)))
+        if metric == "loss":
+            axes.set_ylim(bottom=0)
         return
     accuracy = results["accuracy_per_step"]
-    axes.set_title(f"Test: {p['n_way']}-way {p['k_shot']}-shot, {p['tasks']} tasks")
+    ways = f"{p['n_way']}-way " if p.get("n_way") else ""
+    setting = f"{ways}{shots}".strip()
+    axes.set_title(f"Test: {setting}{', ' if setting else ''}{p['tasks']} tasks")
     axes.plot(range(len(accuracy)), accuracy, color=GREEN, marker="o")
     for step, value in enumerate(accuracy):
         axes.annotate(
@@ -160,16 +165,17 @@ def _steps_curve(axes: Any, results: dict[str, Any]) -> None:
             ha="center",
             fontsize=8,
         )
-    axes.axhline(1 / p["n_way"], color=GREY, ls="--", lw=1)
-    axes.annotate(
-        "chance",
-        (len(accuracy) - 1, 1 / p["n_way"]),
-        (0, 4),
-        textcoords="offset points",
-        color=GREY,
-        ha="right",
-        fontsize=8,
-    )
+    if p.get("n_way"):
+        axes.axhline(1 / p["n_way"], color=GREY, ls="--", lw=1)
+        axes.annotate(
+            "chance",
+            (len(accuracy) - 1, 1 / p["n_way"]),
+            (0, 4),
+            textcoords="offset points",
+            color=GREY,
+            ha="right",
+            fontsize=8,
+        )
     axes.set_ylabel("query accuracy")
     axes.set_xticks(range(len(accuracy)))
     axes.set_ylim(0, 1.1)

@@ -18,12 +18,14 @@ from torch import Tensor
 
 from innerloop import __version__
 from innerloop.algorithms.base import Algorithm
-from innerloop.config import TrainConfig
+from innerloop.config import TrainConfig, read_settings
 from innerloop.errors import UserError
 from innerloop.files import write_whole
 from innerloop.functional import Params
+from innerloop.outer_loop import OuterLoop
 from innerloop.runs.checkpoint import fill, read_tensors, write_tensors
-from innerloop.tasks.protocol import TaskSampler
+from innerloop.runs.fit_config import FitConfig
+from innerloop.tasks.protocol import Tasks, class_names_of, input_shape_of, name_of
 
 CONFIG, METRICS, CHECKPOINTS = "config.yaml", "metrics.jsonl", "checkpoints"
 MODEL, RESULTS, PICTURE = "model.safetensors", "results.json", "run.png"
@@ -47,6 +49,12 @@ class State:
     best_score: float = -math.inf
     # Training losses since the last line of metrics.
     losses: list[float] = field(default_factory=list)
+    # The rate of each of the optimiser's groups, before the schedule.
+    rates: list[float] = field(default_factory=list)
+    # A schedule of the user's own; None for that of the config.
+    schedule: Callable[[float], float] | None = None
+    # What tells the objects of a user's own from others; None where the config says all.
+    fingerprint: dict[str, Any] | None = None
 
 
 # The tensors and the counters of a checkpoint.
@@ -62,17 +70,15 @@ COUNTERS = {
 }
 
 
-def new_folder(out: str | Path | None, config: TrainConfig) -> Path:
+def new_folder(out: str | Path | None, config: TrainConfig | FitConfig) -> Path:
     """Make the run folder.
 
     Raises:
         UserError: `out` already holds a run, or cannot be made.
     """
     if out is None:
-        ways = "" if config.data == "sinusoid" else f"{config.n_way}way"
-        stem = f"{Path(config.data).stem}-{config.algorithm}-{ways}{config.k_shot}shot"
         for i in itertools.count(1):
-            folder = Path("runs") / f"{stem}-{i:03d}"
+            folder = Path("runs") / f"{config.stem()}-{i:03d}"
             # Made at once, so that two runs started together do not share a folder.
             with contextlib.suppress(FileExistsError), _making(folder):
                 folder.mkdir(parents=True)
@@ -105,11 +111,37 @@ def _making(folder: Path) -> Iterator[None]:
         raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from error
 
 
-def new_state(config: TrainConfig, algorithm: Algorithm) -> State:
-    """The state before the first iteration."""
+# Of the parameters and `lr=`.
+OptimizerFactory = Callable[..., torch.optim.Optimizer]
+
+
+def new_state(
+    config: OuterLoop,
+    algorithm: Algorithm,
+    optimizer: OptimizerFactory | None = None,
+    schedule: Callable[[float], float] | None = None,
+    fingerprint: dict[str, Any] | None = None,
+) -> State:
+    """The state before the first iteration.
+
+    Args:
+        config: the settings.
+        algorithm: what is learnt.
+        optimizer: one of the user's own; None for the one that `config` names.
+        schedule: the same of the schedule.
+        fingerprint: see `State`.
+    """
     params = algorithm.init_params()
     learnt = [p for name, p in params.items() if name not in algorithm.moving_averages]
-    return State(params=params, optimizer=make_optimizer(config, learnt), best=params)
+    made = make_optimizer(config, learnt, optimizer)
+    return State(
+        params=params,
+        optimizer=made,
+        best=params,
+        rates=[group["lr"] for group in made.param_groups],
+        schedule=schedule,
+        fingerprint=fingerprint,
+    )
 
 
 # What each optimiser keeps of every parameter, from the first step on.
@@ -119,14 +151,30 @@ OPTIMIZER_STATE: dict[type, tuple[str, ...]] = {
 }
 
 
-def make_optimizer(config: TrainConfig, params: list[Tensor]) -> torch.optim.Optimizer:
-    """Adam with the defaults of its paper, or plain gradient descent."""
-    kind = torch.optim.SGD if config.meta_optimizer == "sgd" else torch.optim.Adam
-    # One launch for all parameters.
-    return kind(params, lr=config.meta_lr, fused=True if params[0].is_cuda else None)
+def make_optimizer(
+    config: OuterLoop, params: list[Tensor], factory: OptimizerFactory | None = None
+) -> torch.optim.Optimizer:
+    """Adam with the defaults of its paper, plain gradient descent, or one of the user's own.
+
+    Raises:
+        UserError: what the user's own gave is no optimiser of all `params`.
+    """
+    if factory is None:
+        kind = torch.optim.SGD if config.meta_optimizer == "sgd" else torch.optim.Adam
+        # One launch for all parameters.
+        return kind(params, lr=config.meta_lr, fused=True if params[0].is_cuda else None)
+    made = factory(params, lr=config.meta_lr)
+    if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):
+        raise UserError(
+            f"meta_optimizer gave {type(made).__name__}: it must give a torch.optim.Optimizer "
+            "whose step needs no closure"
+        )
+    if {id(p) for group in made.param_groups for p in group["params"]} != set(map(id, params)):
+        raise UserError("meta_optimizer must give an optimiser of all the parameters it was given")
+    return made
 
 
-def read_config(folder: Path) -> TrainConfig:
+def read_config(folder: Path) -> TrainConfig | FitConfig:
     """The settings that a run began with.
 
     Raises:
@@ -136,7 +184,10 @@ def read_config(folder: Path) -> TrainConfig:
         raise UserError(f"there is no folder {folder}; innerloop runs lists the runs")
     if not (folder / CONFIG).exists():
         raise UserError(f"{folder} is no run folder: there is no {CONFIG} in it")
-    return TrainConfig.from_file(folder / CONFIG)
+    settings = read_settings(folder / CONFIG)
+    if FitConfig.describes(settings):
+        return FitConfig.from_dict(settings, str(folder / CONFIG))
+    return TrainConfig.from_dict(settings, str(folder / CONFIG))
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -149,7 +200,7 @@ def checkpoints(folder: Path) -> list[Path]:
     return [found[iteration] for iteration in sorted(found, reverse=True)]
 
 
-def save_state(folder: Path, train: TaskSampler, state: State) -> None:
+def save_state(folder: Path, train: Tasks, state: State) -> None:
     """Write a checkpoint: parameters, best parameters, the optimiser's state, counters.
 
     The last few are kept, for the case that one is damaged.
@@ -158,9 +209,17 @@ def save_state(folder: Path, train: TaskSampler, state: State) -> None:
     tensors |= {f"best/{name}": p for name, p in state.best.items()}
     for name, p in state.params.items():
         for key, value in state.optimizer.state.get(p, {}).items():
-            tensors[f"optimizer/{key}/{name}"] = value
+            if value is not None and not isinstance(value, Tensor):
+                raise UserError(
+                    f"{type(state.optimizer).__name__} keeps {key}, a {type(value).__name__}, of "
+                    "every parameter, which a checkpoint cannot hold: only tensors"
+                )
+            if value is not None:
+                tensors[f"optimizer/{key}/{name}"] = value
     metadata = {name: getattr(state, name) for name in COUNTERS}
     metadata |= {"version": __version__, "train_classes": _digest(train)}
+    if state.fingerprint is not None:
+        metadata["fingerprint"] = state.fingerprint
     path = folder / CHECKPOINTS / f"iteration-{state.iteration:06d}.safetensors"
     write_tensors(path, tensors, metadata)
     keep_checkpoints(folder, KEPT)
@@ -174,12 +233,12 @@ def keep_checkpoints(folder: Path, number: int) -> None:
             path.unlink()
 
 
-def _digest(train: TaskSampler) -> str:
+def _digest(train: Tasks) -> str:
     """Tells whether the training classes are still those that the run began with."""
-    return hashlib.sha256(json.dumps(train.class_names).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(class_names_of(train)).encode()).hexdigest()
 
 
-def read_state(folder: Path, train: TaskSampler, warn: Callable[[str], None]) -> Saved | None:
+def read_state(folder: Path, train: Tasks, warn: Callable[[str], None]) -> Saved | None:
     """What `save_state` wrote last; None where the first checkpoint was yet to come.
 
     A damaged checkpoint is set aside, under another name, and the one before it used.
@@ -205,7 +264,7 @@ def read_state(folder: Path, train: TaskSampler, warn: Callable[[str], None]) ->
             continue
         if metadata.get("train_classes") != _digest(train):
             raise UserError(
-                f"{train.data_name} no longer has the training classes that the run in {folder} "
+                f"{name_of(train)} no longer has the training classes that the run in {folder} "
                 "began with: bring the data back as it was, or start a new run"
             )
         return tensors, metadata
@@ -243,14 +302,15 @@ def restore(state: State, saved: Saved, source: str) -> None:
         setattr(state, name, counters[name])
     learnt = {id(p) for group in state.optimizer.param_groups for p in group["params"]}
     template = {name: p for name, p in state.params.items() if id(p) in learnt}
-    known = {f"optimizer/{key}" for key in OPTIMIZER_STATE[type(state.optimizer)]}
-    if parts.keys() != (known if state.iteration else set()):
+    kept = OPTIMIZER_STATE.get(type(state.optimizer))
+    known = {f"optimizer/{key}" for key in kept or ()}
+    if kept is not None and parts.keys() != (known if state.iteration else set()):
         raise UserError(f"{source} does not fit the optimiser: it holds {', '.join(parts)}")
     for part, values in parts.items():
         key = part.removeprefix("optimizer/")
         like = template
-        if key == "step":
-            # It has no shape, and is where the optimiser wants it.
+        if any(t.ndim == 0 and template[n].ndim for n, t in values.items() if n in template):
+            # A count has no shape, and is where the optimiser wants it.
             like = {
                 name: torch.zeros((), device=p.device if p.is_cuda else "cpu")
                 for name, p in template.items()
@@ -278,16 +338,16 @@ def _iteration(line: bytes) -> float:
     return iteration if whole else math.inf
 
 
-def save_model(folder: Path, config: TrainConfig, train: TaskSampler, params: Params) -> None:
+def save_model(folder: Path, config: OuterLoop, train: Tasks, params: Params) -> None:
     """Write the weights, with all that `innerloop.load` needs to rebuild the network.
 
     The names of the training classes go along, so that nobody tests on them by mistake.
     """
     metadata = {
         "config": config.to_dict(),
-        "input_shape": train.input_shape,
-        "data": train.data_name,
-        "train_classes": train.class_names,
+        "input_shape": input_shape_of(train),
+        "data": name_of(train),
+        "train_classes": class_names_of(train),
         "version": __version__,
     }
     write_tensors(folder / MODEL, params, metadata)

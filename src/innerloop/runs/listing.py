@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from innerloop.build import SINUSOID
+from innerloop.config import TrainConfig
 from innerloop.errors import UserError
 from innerloop.files import held
 from innerloop.runs.folder import CONFIG, METRICS, RESULTS, read_config
@@ -46,7 +46,10 @@ def read_results(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     results = _json(text, folder / RESULTS)
-    if not {"metric", "protocol", "loss_per_step", "algorithm", "iterations"} <= results.keys():
+    needed = {"algorithm", "iterations"}
+    # A run without test tasks has no more.
+    needed |= {"metric", "protocol", "loss_per_step"} if "bn" in results else set()
+    if not needed <= results.keys() or ("metric" in results) != ("bn" in results):
         raise UserError(f"{folder / RESULTS} is damaged: it lacks results")
     return results
 
@@ -75,9 +78,16 @@ def summary(folder: Path) -> dict[str, Any]:
         UserError: a file of the run is damaged.
     """
     config, results, lines = read_config(folder), read_results(folder), read_metrics(folder)
-    ways = "" if config.data == SINUSOID else f"{config.n_way}-way "
-    metric = "loss" if config.data == SINUSOID else "accuracy"
     last = lines[-1] if lines else {}
+    validated = [k for k in last if k.startswith("val_") and k != "val_ci95"]
+    metric = "loss" if config.regression else "accuracy"
+    if results is not None and "metric" in results:
+        metric = results["metric"]
+    elif validated:
+        metric = validated[0].removeprefix("val_")
+    setting = ""
+    if isinstance(config, TrainConfig):
+        setting = ("" if config.regression else f"{config.n_way}-way ") + f"{config.k_shot}-shot"
     best = (min if metric == "loss" else max)(
         (line for line in lines if f"val_{metric}" in line),
         key=lambda line: line[f"val_{metric}"],
@@ -87,7 +97,7 @@ def summary(folder: Path) -> dict[str, Any]:
         "run": str(folder),
         "algorithm": config.algorithm,
         "data": config.data,
-        "setting": f"{ways}{config.k_shot}-shot",
+        "setting": setting,
         "state": "finished" if results else "running" if _at_work(folder) else "stopped",
         "iterations": last.get("iteration", 0),
         "seconds": last.get("seconds"),
@@ -98,9 +108,11 @@ def summary(folder: Path) -> dict[str, Any]:
         "protocol": None,
     }
     if results is not None:
-        names = ("iterations", "seconds", "ci95", "protocol")
+        names: tuple[str, ...] = ("iterations", "seconds")
+        if "metric" in results:
+            names = (*names, "ci95", "protocol")
+            seen |= {"value": results.get(metric), "of": "test"}
         seen |= {name: results.get(name) for name in names}
-        seen |= {"value": results.get(metric), "of": "test"}
     return seen
 
 

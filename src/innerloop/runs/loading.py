@@ -13,22 +13,25 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.build import (
-    SINUSOID,
     build_algorithm,
-    build_data,
     build_model,
     build_sampler,
-    build_waves,
+    build_source,
     resolve,
 )
 from innerloop.config import TrainConfig
 from innerloop.data.archive import MAX_SIDE
+from innerloop.data.base import ImageClasses
 from innerloop.data.splits import split_classes
 from innerloop.errors import UserError
 from innerloop.functional import Params
+from innerloop.references import call, check_trust, find
+from innerloop.references import trust as remember
+from innerloop.registry import MODELS
 from innerloop.runs.checkpoint import fill, read_tensors
+from innerloop.runs.fit_config import FitConfig
 from innerloop.runs.folder import CONFIG, MODEL
-from innerloop.tasks.protocol import TaskSampler
+from innerloop.tasks.protocol import Tasks
 
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
@@ -51,7 +54,7 @@ class Loaded(NamedTuple):
     model: nn.Module
     algorithm: Algorithm
     params: Params
-    config: TrainConfig
+    config: TrainConfig | FitConfig
     input_shape: tuple[int, ...]
     data_name: str
     train_classes: list[str]
@@ -60,10 +63,14 @@ class Loaded(NamedTuple):
     @property
     def num_classes(self) -> int | None:
         """How many classes it was trained on, turned ones counted; None in regression."""
+        if isinstance(self.config, FitConfig):
+            return len(self.train_classes) or None
         return num_trained(self.config, self.train_classes)
 
     def untrained(self) -> Loaded:
         """The same network as it was before meta-training, to see what that bought."""
+        if isinstance(self.config, FitConfig):
+            return self._replace(params=self.algorithm.init_params(), temperature=1.0)
         model = build_model(self.config, self.input_shape)
         algorithm = build_algorithm(self.config, model, self.num_classes)
         return self._replace(
@@ -81,14 +88,18 @@ def pretrained_names() -> list[str]:
     return sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))
 
 
-def load(path: str | Path) -> Loaded:
+def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = False) -> Loaded:
     """Load what a run has learnt.
 
     Args:
         path: a run folder, a `model.safetensors` of one, or one of `pretrained_names`.
+        algorithm: for a run by `fit`, one like that which it began with; None to make it by the
+            function that the run names.
+        trust: run the code that the file names, although you never used it on this machine.
 
     Raises:
-        UserError: there is no such file, it is damaged, or not of this package.
+        UserError: there is no such file, it is damaged, or not of this package; or it names code
+            that was never used here.
     """
     name, path = str(path), Path(path)
     if name in pretrained_names() and not path.exists():
@@ -105,9 +116,20 @@ def load(path: str | Path) -> Loaded:
         )
     tensors, metadata = read_tensors(file)
     settings, shape, data_name, classes, temperature = _description(file, metadata)
+    config: TrainConfig | FitConfig
+    if FitConfig.describes(settings):
+        config = FitConfig.from_dict(settings, str(file))
+        algorithm = algorithm or _made(file, config, trust)
+        params = fill(algorithm.init_params(), tensors, str(file))
+        return Loaded(
+            algorithm.model, algorithm, params, config, shape, data_name, classes, temperature
+        )
+    if algorithm is not None:
+        raise UserError(f"{file} names its algorithm: leave out algorithm=")
     # Where it was trained need not be where it is used.
     config = TrainConfig.from_dict(settings, str(file))
     config = dataclasses.replace(config, device="cpu", precision="float32")
+    check_trust(config.references, file, trust)
     _check_size(file, config, shape, tensors)
     model = build_model(config, shape)
     algorithm = build_algorithm(config, model, num_trained(config, classes))
@@ -116,6 +138,21 @@ def load(path: str | Path) -> Loaded:
         if name in params:
             p.data.copy_(params[name])
     return Loaded(model, algorithm, params, config, shape, data_name, classes, temperature)
+
+
+def _made(file: Path, config: FitConfig, trusted: bool) -> Algorithm:
+    """The algorithm of a run by `fit`, made again by the function that the run names."""
+    text = config.made_by.get("algorithm")
+    if text is None:
+        raise UserError(
+            f"the algorithm of {file} cannot be imported: pass algorithm=, one like that which the "
+            "run began with"
+        )
+    check_trust([text], file, trusted)
+    made = call(text, find(text))
+    if not isinstance(made, Algorithm):
+        raise UserError(f"{text} must give an innerloop.Algorithm, not {type(made).__name__}")
+    return made
 
 
 def _description(
@@ -128,7 +165,7 @@ def _description(
     if not (
         isinstance(settings, dict)
         and isinstance(shape, list)
-        and len(shape) in (1, 3)
+        and len(shape) <= 8
         and all(type(n) is int and 0 < n <= MAX_SIDE for n in shape)
         and isinstance(data_name, str)
         and isinstance(classes, list)
@@ -144,6 +181,8 @@ def _check_size(
     file: Path, config: TrainConfig, shape: tuple[int, ...], tensors: dict[str, Tensor]
 ) -> None:
     """Raise a `UserError` for a small file whose settings describe a network beyond all memory."""
+    if not MODELS.is_ours(config.model):
+        return  # code of the user's own
     try:
         with torch.device("meta"):  # shapes alone
             described = sum(p.numel() for p in build_model(config, shape).parameters())
@@ -163,12 +202,13 @@ def load_for(
     part: str = "test",
     episode_seed: int | None = None,
     progress: bool = False,
+    trust: bool = False,
     **changes: Any,
-) -> tuple[Loaded, TaskSampler]:
+) -> tuple[Loaded, Tasks]:
     """Load a run together with a sampler of tasks to test it on.
 
     Args:
-        path: as for `load`.
+        path: as for `load`, as is `trust`.
         part: `"test"`, `"val"` or `"train"`.
         episode_seed: draw other tasks, from the same split; None for those of the run.
         progress: show the progress of preparing data.
@@ -179,35 +219,47 @@ def load_for(
         UserError: as `load`; the network cannot do what is asked; or classes to test on
             were trained on.
     """
-    loaded = load(path)
-    if changes.get("data", loaded.config.data) != loaded.config.data:
+    loaded = load(path, trust=trust)
+    if isinstance(loaded.config, FitConfig):
+        return _load_made(loaded, loaded.config, path, part, trust, episode_seed, changes)
+    own = loaded.config
+    if changes.get("data", own.data) != own.data:
         changes.setdefault("split", "auto")
-    config = TrainConfig.from_dict({**loaded.config.to_dict(), **changes, "train_n_way": None})
-    if SINUSOID in (loaded.config.data, config.data):
-        return _load_for_waves(loaded, config, part, episode_seed, changes)
-    if config.n_way != loaded.config.n_way and not config.any_ways:
+    config = TrainConfig.from_dict({**own.to_dict(), **changes, "train_n_way": None}).absolute()
+    # What was just given is the user's.
+    remember(set(config.references) - set(own.references))
+    if own.regression != config.regression:
         raise UserError(
-            f"this network has a head with {loaded.config.n_way} rows and cannot tell "
+            f"this network was trained on {own.data} and cannot be tested on {config.data}: its "
+            "inputs are of another kind"
+        )
+    if config.n_way != own.n_way and not (config.any_ways or config.regression):
+        raise UserError(
+            f"this network has a head with {own.n_way} rows and cannot tell "
             f"{config.n_way} classes apart: train with that n_way, or with head: shared"
         )
-    data = build_data(config, progress=progress)
-    if data.image_shape != loaded.input_shape:
+    source = build_source(config, progress=progress, episode_seed=episode_seed)
+    if not isinstance(source, ImageClasses):
+        if part not in source:
+            raise UserError(f"{config.data} has no {part} part")
+        return _fitted(loaded, config), source[part]
+    if source.image_shape != loaded.input_shape:
         raise UserError(
             f"the network was trained on images of shape {loaded.input_shape} (channels, height, "
-            f"width), but those of {config.data} have {data.image_shape}"
+            f"width), but those of {config.data} have {source.image_shape}"
         )
-    config = resolve(config, data)
-    classes = split_classes(data, config.split)[part]
+    config = resolve(config, source)
+    classes = split_classes(source, config.split)[part]
     if len(classes) == 0:
         raise UserError(f"split {config.split} has no {part} part")
-    if part != "train" and data.name == loaded.data_name:
-        seen = {data.names[int(c)] for c in classes} & set(loaded.train_classes)
+    if part != "train" and source.name == loaded.data_name:
+        seen = {source.names[int(c)] for c in classes} & set(loaded.train_classes)
         if seen:
             raise UserError(
                 f"{len(seen)} of the {len(classes)} {part} classes of split {config.split} were "
-                f"trained on: the run's own split is {loaded.config.split}"
+                f"trained on: the run's own split is {own.split}"
             )
-    sampler = build_sampler(config, data, part, classes, episode_seed=episode_seed)
+    sampler = build_sampler(config, source, part, classes, episode_seed=episode_seed)
     return _fitted(loaded, config), sampler
 
 
@@ -218,22 +270,33 @@ def _fitted(loaded: Loaded, config: TrainConfig) -> Loaded:
     return loaded._replace(algorithm=algorithm, params=params, config=config)
 
 
-def _load_for_waves(
+def _load_made(
     loaded: Loaded,
-    config: TrainConfig,
+    config: FitConfig,
+    path: str | Path,
     part: str,
+    trusted: bool,
     episode_seed: int | None,
     changes: dict[str, Any],
-) -> tuple[Loaded, TaskSampler]:
-    """`load_for` in regression, where nothing about classes has a meaning."""
-    if config.data != loaded.config.data:
+) -> tuple[Loaded, Tasks]:
+    """`load_for` of a run by `fit`: its tasks are made by the functions that the run names."""
+    steps = changes.pop("eval_inner_steps", config.eval_inner_steps)
+    changes = {name: value for name, value in changes.items() if (name, value) != ("device", "cpu")}
+    if changes or episode_seed is not None:
         raise UserError(
-            f"this network was trained on {loaded.config.data} and cannot be tested on "
-            f"{config.data}: its inputs are of another kind"
+            f"{', '.join(changes) or 'seed'}: cannot be changed in a run by innerloop.fit; call "
+            "innerloop.evaluate with tasks of your own"
         )
-    wrong = sorted(set(changes) - {"data", "k_shot", "eval_k_query", "eval_inner_steps", "device"})
-    if wrong:
+    text = config.made_by.get(part)
+    if text is None:
         raise UserError(
-            f"{', '.join(wrong)}: not for data sinusoid, which has neither classes nor images"
+            f"the {part} tasks of the run in {path} cannot be imported: call innerloop.evaluate "
+            "with them"
         )
-    return _fitted(loaded, config), build_waves(config, part, episode_seed=episode_seed)
+    check_trust([text], path, trusted)
+    tasks = find(text)
+    if callable(tasks) and not hasattr(tasks, "batch"):
+        tasks = call(text, tasks)
+    if not isinstance(tasks, Tasks):
+        raise UserError(f"{text} must give innerloop.Tasks, not {type(tasks).__name__}")
+    return loaded._replace(config=dataclasses.replace(config, eval_inner_steps=steps)), tasks

@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import hashlib
+from typing import Any, Protocol, runtime_checkable
 
+import torch
+
+from innerloop.errors import UserError
 from innerloop.tasks.episodes import Episodes
 
 
-class TaskSampler(Protocol):
-    """Where tasks come from, as far as training and evaluation are concerned.
+@runtime_checkable
+class Tasks(Protocol):
+    """Where tasks come from: anything with a method `batch`.
+
+    Episode `i` must be a function of `i` alone: the same whenever it is asked for, and however many
+    are asked for with it.  Exact resume, several processes and repeatable results rest on that.
+
+    What follows is optional, and goes into results and run folders where it is there:
+    `protocol()`, a dict of plain values that says what the tasks are; `data_name`, a short name;
+    `n_way`, the classes of a task; `class_names`, the classes that tasks are made of;
+    `num_classes`, how many those are, for an algorithm that asks for it.
+
+    Example:
+        >>> import innerloop, torch
+        >>> class Lines:
+        ...     def batch(self, start, count):
+        ...         tasks = []
+        ...         for number in range(start, start + count):
+        ...             generator = torch.Generator().manual_seed(number)
+        ...             slope = torch.randn(1, generator=generator)
+        ...             x = torch.randn(10, 1, generator=generator)
+        ...             tasks.append((x[:5], slope * x[:5], x[5:], slope * x[5:]))
+        ...         return innerloop.Episodes(*(torch.stack(t) for t in zip(*tasks)))
+        >>> isinstance(Lines(), innerloop.Tasks)
+        True
+    """
+
+    def batch(self, start: int, count: int) -> Episodes:
+        """Episodes `start` to `start + count - 1`."""
+        ...
+
+
+class TaskSampler(Tasks, Protocol):
+    """Tasks that say all of themselves, as those of this package do.
 
     Attributes:
         split: name of the part of the data, `"train"`, `"val"` or `"test"`.
@@ -34,10 +70,79 @@ class TaskSampler(Protocol):
     @property
     def input_shape(self) -> tuple[int, ...]: ...
 
-    def batch(self, start: int, count: int) -> Episodes:
-        """Episodes `start` to `start + count - 1`."""
-        ...
-
     def protocol(self) -> dict[str, Any]:
         """What a result needs to say of its tasks, as plain values."""
         ...
+
+
+def draw(tasks: Tasks, start: int, count: int, device: torch.device | None = None) -> Episodes:
+    """Episodes of any `Tasks`, on a device, with their number of ways where it is known.
+
+    Raises:
+        UserError: what `batch` gave are no episodes, or not as many as were asked for.
+    """
+    found: Any = tasks.batch(start, count)
+    if not isinstance(found, tuple) or len(found) != 4:
+        raise UserError(
+            f"batch of {type(tasks).__name__} must return innerloop.Episodes, not "
+            f"{type(found).__name__}"
+        )
+    ways = getattr(found, "n_way", None)
+    if ways is None:
+        found = Episodes(*found, n_way=getattr(tasks, "n_way", None))
+    if {len(t) for t in found} != {count}:
+        raise UserError(
+            f"{type(tasks).__name__} gave {found.num_tasks} tasks from {start} on where {count} "
+            "were asked for: give as many as are asked for, or ask for fewer"
+        )
+    if device is not None and found.support_x.device != device:
+        found = found.to(device)
+    return found
+
+
+def protocol_of(tasks: Tasks) -> dict[str, Any]:
+    """What a result says of its tasks, as plain values."""
+    if hasattr(tasks, "protocol"):
+        return dict(tasks.protocol())
+    known = {"data": name_of(tasks), "n_way": getattr(tasks, "n_way", None)}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def name_of(tasks: Tasks) -> str:
+    """Short name of the data."""
+    return str(getattr(tasks, "data_name", type(tasks).__name__))
+
+
+def class_names_of(tasks: Tasks) -> list[str]:
+    """Names of the classes that tasks are made of, as far as they are known."""
+    return [str(name) for name in getattr(tasks, "class_names", [])]
+
+
+def input_shape_of(tasks: Tasks) -> tuple[int, ...]:
+    """The shape of one example."""
+    if hasattr(tasks, "input_shape"):
+        return tuple(tasks.input_shape)
+    return tuple(draw(tasks, 0, 1).support_x.shape[2:])
+
+
+def fingerprint_of(tasks: Tasks) -> dict[str, Any]:
+    """What tells these tasks from others: what they say of themselves, and their first episode.
+
+    Raises:
+        UserError: the first episode is another one when it is asked for again.
+    """
+    first, again = (_digest(draw(tasks, 0, 1)) for _ in range(2))
+    if first != again:
+        raise UserError(
+            f"{type(tasks).__name__} gives another episode 0 each time: episode i must be a "
+            "function of i alone, for instance by torch.Generator().manual_seed(i)"
+        )
+    return {"described as": protocol_of(tasks), "first episode": first}
+
+
+def _digest(episodes: Episodes) -> str:
+    digest = hashlib.sha256()
+    for t in episodes:
+        digest.update(f"{t.dtype} {tuple(t.shape)}\n".encode())
+        digest.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -15,13 +15,13 @@ from torch.nn.utils import get_total_norm
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.noise import episode_keys
-from innerloop.config import TrainConfig
 from innerloop.errors import UserError
 from innerloop.evaluation import evaluate
 from innerloop.files import append_line
 from innerloop.functional import Params
+from innerloop.outer_loop import OuterLoop
 from innerloop.runs.folder import METRICS, State, save_model, save_state
-from innerloop.tasks.protocol import TaskSampler
+from innerloop.tasks.protocol import Tasks, draw
 from innerloop.training.distributed import World
 from innerloop.training.recorded import RecordedMetaGradient
 from innerloop.training.report import Report
@@ -34,10 +34,10 @@ ASK_AFTER = {"cuda": 50}
 
 
 def meta_train(
-    config: TrainConfig,
+    config: OuterLoop,
     folder: Path,
     algorithm: Algorithm,
-    samplers: dict[str, TaskSampler],
+    samplers: dict[str, Tasks],
     state: State,
     report: Report,
     stop: threading.Event,
@@ -57,7 +57,8 @@ def meta_train(
     tasks = config.meta_batch_size
     share = world.share(tasks)
     meta_gradient = RecordedMetaGradient(algorithm, report.warning)
-    ask_after = ASK_AFTER.get(torch.device(config.device).type, 1)
+    device = next(iter(state.params.values())).device
+    ask_after = ASK_AFTER.get(device.type, 1)
     # What is known of the latest iterations once the device is asked: loss and length of gradient.
     waiting: list[Tensor] = []
     saved = time.monotonic()
@@ -67,7 +68,7 @@ def meta_train(
         before = time.monotonic()
         set_learning_rate(config, state)
         number = state.iteration * tasks + share.start
-        episodes = samplers["train"].batch(number, len(share))
+        episodes = draw(samplers["train"], number, len(share), device)
         keys = episode_keys(config.seed, number, len(share))
         grads, metrics = meta_gradient(state.params, episodes, progress(config, state), keys)
         # Keep elapsed time monotonic.
@@ -105,23 +106,30 @@ def meta_train(
     return stopping
 
 
-def progress(config: TrainConfig, state: State) -> float:
+def progress(config: OuterLoop, state: State) -> float:
     """The share of the run that is done, 0 to 1: of the iterations or of the time."""
     by_time = state.seconds / config.max_seconds if config.max_seconds else 0.0
     return max(state.iteration / config.iterations, by_time)
 
 
-def set_learning_rate(config: TrainConfig, state: State) -> None:
-    """`meta_lr`; linear: down to 0; cosine: 5% of warm-up, then down to 1% of it."""
+def set_learning_rate(config: OuterLoop, state: State) -> None:
+    """Each group's own rate times what the schedule says of the share that is done.
+
+    Linear: down to 0; cosine: 5% of warm-up, then down to 1%.
+    """
     share = progress(config, state)
     factor = 1.0
-    if config.schedule == "linear":
+    if state.schedule is not None:
+        factor = float(state.schedule(share))
+        if not math.isfinite(factor):
+            raise UserError(f"the schedule gave {factor} for the share {share}, which is no rate")
+    elif config.schedule == "linear":
         factor = 1 - share
     elif config.schedule == "cosine":
         warm_up = min(1.0, share / 0.05 + 0.1)
         factor = warm_up * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
-    for group in state.optimizer.param_groups:
-        group["lr"] = config.meta_lr * factor
+    for rate, group in zip(state.rates, state.optimizer.param_groups, strict=True):
+        group["lr"] = rate * factor
 
 
 def check_finite(
@@ -161,7 +169,7 @@ def _diverged(what: str, folder: Path) -> UserError:
     )
 
 
-def apply_gradient(config: TrainConfig, algorithm: Algorithm, state: State, grads: Params) -> None:
+def apply_gradient(config: OuterLoop, algorithm: Algorithm, state: State, grads: Params) -> None:
     """One outer step: the optimiser's on what is learnt, with the clipping asked for.
 
     Running averages go a tenth of the way to the new value, as batch norm's usually do.
@@ -183,7 +191,7 @@ def apply_gradient(config: TrainConfig, algorithm: Algorithm, state: State, grad
 
 
 def validate(
-    config: TrainConfig, algorithm: Algorithm, sampler: TaskSampler | None, state: State
+    config: OuterLoop, algorithm: Algorithm, sampler: Tasks | None, state: State
 ) -> dict[str, Any]:
     """One line of metrics; keeps the weights if they are the best so far.
 
@@ -210,7 +218,7 @@ def validate(
             raise UserError(f"in validation after iteration {state.iteration}: {error}") from error
         metric = result["metric"]
         line[f"val_{metric}"], line["val_ci95"] = result[metric], result["ci95"]
-        score = result[metric] if metric == "accuracy" else -result[metric]
+        score = -result[metric] if metric == "loss" else result[metric]
     if score >= state.best_score:
         state.best = {name: p.clone() for name, p in state.params.items()}
         state.best_iteration, state.best_score = state.iteration, score

@@ -10,20 +10,20 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from innerloop.config import TrainConfig
+from innerloop.outer_loop import OuterLoop
 from innerloop.runs.folder import PICTURE
 
 
-class SilentReport:
-    """Shows nothing; the base of the others."""
+class Report:
+    """What a run tells of itself; this one shows nothing.  A subclass shows what it overrides."""
 
     shows_progress = False
 
-    def start(self, config: TrainConfig, folder: Path, iteration: int) -> None:
+    def start(self, config: OuterLoop, folder: Path, iteration: int) -> None:
         """A run begins, or goes on from `iteration`."""
 
     @contextlib.contextmanager
-    def training(self, config: TrainConfig) -> Iterator[None]:
+    def training(self, config: OuterLoop) -> Iterator[None]:
         """The time in which `step` and `validated` are called."""
         yield
 
@@ -48,10 +48,12 @@ class SilentReport:
         """The run came to its end."""
 
 
-Report = SilentReport
+# The name of version 0.1.
+class SilentReport(Report):
+    """Shows nothing."""
 
 
-class TerminalReport(SilentReport):
+class TerminalReport(Report):
     """A live progress bar on a terminal; a line for each validation elsewhere.
 
     Everything goes to standard error, so that standard output is free for `--json`.
@@ -78,16 +80,12 @@ class TerminalReport(SilentReport):
         self._task: Any = None
         self._first: tuple[int, float] | None = None
 
-    def start(self, config: TrainConfig, folder: Path, iteration: int) -> None:
+    def start(self, config: OuterLoop, folder: Path, iteration: int) -> None:
         where = f"from iteration {iteration} " if iteration else ""
-        ways = "" if config.data == "sinusoid" else f"{config.n_way}-way "
-        self.console.print(
-            f"meta-training {config.algorithm} {where}on {config.data}, "
-            f"{ways}{config.k_shot}-shot, network {config.model}, into {folder}"
-        )
+        self.console.print(f"meta-training {where}{config.title()}, into {folder}")
 
     @contextlib.contextmanager
-    def training(self, config: TrainConfig) -> Iterator[None]:
+    def training(self, config: OuterLoop) -> Iterator[None]:
         if not self.live:
             yield
             return
@@ -116,7 +114,7 @@ class TerminalReport(SilentReport):
         self._progress.update(self._task, completed=share, info=info)
 
     def validated(self, line: dict[str, Any]) -> None:
-        value = line.get("val_accuracy", line.get("val_loss"))
+        value = next((v for k, v in line.items() if k.startswith("val_") and k != "val_ci95"), None)
         shown = f"validation {value:.3f}" if value is not None else ""
         self._info = shown
         self.console.print(
@@ -150,8 +148,11 @@ class TerminalReport(SilentReport):
         )
 
     def finished(self, folder: Path, results: dict[str, Any]) -> None:
+        if "metric" not in results:
+            self.console.print(f"{results['iterations']} iterations; the run is in {folder}")
+            return
         self.console.print(format_result(results))
-        data = results["protocol"]["data"]
+        data = results["protocol"].get("data")
         again = "--data omniglot " if data == "glyphs" else ""
         support = "" if data == "sinusoid" else " --bn support"
         steps = "" if results["algorithm"] == "protonet" else "--inner-steps 10"
@@ -170,21 +171,27 @@ class TerminalReport(SilentReport):
 def format_result(results: dict[str, Any]) -> str:
     """A result of `evaluate` for people: the metric, its interval, protocol, one line a step."""
     p, losses = results["protocol"], results["loss_per_step"]
-    if results["metric"] == "accuracy":
-        accuracies = [f"{100 * a:7.2f}%" for a in results["accuracy_per_step"]]
+    metric = results["metric"]
+    ways = f"{p['n_way']}-way " if p.get("n_way") else ""
+    shots = f"{p['k_shot']}-shot, " if p.get("k_shot") else ""
+    classes = f" of {p['classes']} {p['part']} classes" if "classes" in p else ""
+    of = f"{classes} of {p['data']}" if "data" in p else ""
+    setting = f"{ways}{shots}{p['tasks']} tasks{of}, 95% interval over tasks"
+    if metric == "accuracy":
+        shown = [f"{100 * a:7.2f}%" for a in results["accuracy_per_step"]]
         lines = [
             f"accuracy {100 * results['accuracy']:.2f} ± {100 * results['ci95']:.2f} %  "
-            f"({p['n_way']}-way {p['k_shot']}-shot, {p['tasks']} tasks of {p['classes']} "
-            f"{p['part']} classes of {p['data']}, 95% interval over tasks, "
-            f"batch statistics: {results['bn']})",
+            f"({setting}, batch statistics: {results['bn']})",
             "  inner step  accuracy    loss",
         ]
     else:
-        accuracies = [" " * 8] * len(losses)
+        shown = [" " * 8] * len(losses)
+        if metric != "loss":
+            shown = [f"{value:8.4f}" for value in results[f"{metric}_per_step"]]
+        title = "" if metric == "loss" else metric[:8]
         lines = [
-            f"loss {results['loss']:.4f} ± {results['ci95']:.4f}  ({p['k_shot']}-shot, "
-            f"{p['tasks']} {p['part']} tasks of {p['data']}, 95% interval over tasks)",
-            "  inner step              loss",
+            f"{metric} {results[metric]:.4f} ± {results['ci95']:.4f}  ({setting})",
+            f"  inner step  {title:>8}    loss",
         ]
-    rows = zip(accuracies, losses, strict=True)
+    rows = zip(shown, losses, strict=True)
     return "\n".join(lines + [f"  {i:10d}  {a}  {loss:6.3f}" for i, (a, loss) in enumerate(rows)])

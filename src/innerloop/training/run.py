@@ -1,4 +1,4 @@
-"""A training run from its settings to its results: begun, or taken up again."""
+"""A training run from its objects to its results: begun, or taken up again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.execution import fastest
 from innerloop.build import (
     SINUSOID,
-    absolute_paths,
     build_algorithm,
     build_model,
     build_samplers,
@@ -32,22 +31,27 @@ from innerloop.evaluation import evaluate
 from innerloop.files import held, remove_unfinished, write_whole
 from innerloop.functional import Params
 from innerloop.ops.precision import products
+from innerloop.outer_loop import OuterLoop
+from innerloop.references import find, is_reference, trust
+from innerloop.runs.fit_config import FitConfig
 from innerloop.runs.folder import (
     CHECKPOINTS,
     CONFIG,
     RESULTS,
+    OptimizerFactory,
     State,
     cut_metrics,
     keep_checkpoints,
     new_folder,
     new_state,
-    read_config,
     read_state,
     refuse_used,
     restore,
+    save_state,
 )
-from innerloop.tasks.protocol import TaskSampler
+from innerloop.tasks.protocol import Tasks, draw, input_shape_of
 from innerloop.training.distributed import World
+from innerloop.training.fingerprint import check_same, fingerprint
 from innerloop.training.loop import meta_train
 from innerloop.training.report import Report, SilentReport
 from innerloop.training.signals import stop_requests
@@ -72,6 +76,35 @@ class Run:
     interrupted: bool = False
 
 
+@dataclass
+class Job:
+    """What a run works with.
+
+    Attributes:
+        config: the settings.
+        algorithm: the algorithm with its network.
+        tasks: by part; `"val"` and `"test"` where there are such.
+        optimizer, schedule: functions of the user's own; None for those that `config` names.
+        own: whether any of it is the user's own, so that resuming has to compare.
+    """
+
+    config: TrainConfig | FitConfig
+    algorithm: Algorithm
+    tasks: dict[str, Tasks]
+    optimizer: OptimizerFactory | None = None
+    schedule: Callable[[float], float] | None = None
+    own: bool = False
+
+    def new_state(self) -> State:
+        """The state before the first iteration."""
+        own = {"meta_optimizer": self.optimizer, "schedule": self.schedule}
+        own = {name: value for name, value in own.items() if value is not None}
+        found = None
+        if self.own:
+            found = fingerprint(self.config, self.algorithm, self.tasks, **own)
+        return new_state(self.config, self.algorithm, self.optimizer, self.schedule, found)
+
+
 def train(
     config: TrainConfig | None = None,
     *,
@@ -81,6 +114,8 @@ def train(
     **settings: Any,
 ) -> Run:
     """Meta-train, choose the best weights on validation tasks, test them.
+
+    Builds what the settings name, and then does what `fit` does.
 
     Args:
         config: the settings; None for the `quick` recipe on glyphs.
@@ -101,36 +136,86 @@ def train(
     elif data is not None:
         settings["data"] = data
     given_settings = {**config.to_dict(), **settings} if config else settings
-    asked = absolute_paths(TrainConfig.from_dict(given_settings))
+    asked = TrainConfig.from_dict(given_settings).absolute()
     given = data if isinstance(data, ImageClasses) else None
+
+    def make(report: Report) -> Job:
+        return build_job(asked, given, report)
+
+    trust(asked.references)
+    return start(asked, make, out=out, report=report)
+
+
+def start(
+    asked: OuterLoop,
+    make: Callable[[Report], Job],
+    *,
+    out: str | Path | None,
+    report: Report | None,
+) -> Run:
+    """A new run: `make` gives what it works with, in every process."""
     with _world(report) as (world, report, until_done):
         until_done.enter_context(products(asked.precision, asked.device))
         if out is not None:
             # Said before data is prepared, which may take long.
             world.from_main(lambda: refuse_used(Path(out)))
-        config, algorithm, samplers = _make_ready(asked, given, report, world)
-        config = _measured(config, algorithm, samplers["train"], world)
-        folder = Path(world.from_main(lambda: str(_start_folder(out, config, until_done))))
-        state = new_state(config, algorithm)
-        return _run(config, folder, algorithm, samplers, state, report, world)
+        job = _make_ready(asked, make, report, world)
+        _measure(job, world)
+        state = job.new_state()
+        folder = Path(world.from_main(lambda: str(_start_folder(out, job.config, until_done))))
+        if job.own and world.is_main:
+            # The first weights are the user's: nothing else could bring them back.
+            save_state(folder, job.tasks["train"], state)
+        return _run(job, folder, state, report, world)
 
 
-def _measured(
-    config: TrainConfig, algorithm: Algorithm, train: TaskSampler, world: World
-) -> TrainConfig:
-    """`config` with `execution: fastest` replaced by the way that is, so that resuming keeps it."""
-    if config.execution != "fastest":
-        return config
+def go_on(
+    folder: Path,
+    asked: OuterLoop,
+    make: Callable[[Report], Job],
+    *,
+    report: Report | None,
+) -> Run:
+    """The run in a folder, taken up again; arguments as for `start`."""
+    with _world(report) as (world, report, until_done):
+        world.from_main(lambda: _hold(folder, until_done))
+        until_done.enter_context(products(asked.precision, asked.device))
+        job = _make_ready(asked, make, report, world)
+        saved = world.from_main(lambda: read_state(folder, job.tasks["train"], report.warning))
+        state = job.new_state()
+        if saved is not None:
+            then = saved[1].get("fingerprint")
+            if isinstance(then, dict) and state.fingerprint is not None:
+                check_same(then, state.fingerprint, str(folder))
+            restore(state, saved, f"the checkpoint in {folder}")
+        world.from_main(lambda: cut_metrics(folder, state))
+        return _run(job, folder, state, report, world)
+
+
+def _hold(folder: Path, until_done: contextlib.ExitStack) -> None:
+    """Keep other processes out of a run folder."""
+    until_done.enter_context(held(folder))
+    for place in (folder, folder / CHECKPOINTS):
+        remove_unfinished(place)
+
+
+def _measure(job: Job, world: World) -> None:
+    """Replace `execution: fastest` by the way that is, so that resuming keeps it."""
+    config = job.config
+    if not isinstance(config, TrainConfig) or config.execution != "fastest":
+        return
     tasks = len(world.share(config.meta_batch_size))
     way = world.from_main(
-        lambda: fastest(algorithm, algorithm.init_params(), train.batch(0, tasks))
+        lambda: fastest(
+            job.algorithm, job.algorithm.init_params(), draw(job.tasks["train"], 0, tasks)
+        )
     )
-    algorithm.execution = way
-    return dataclasses.replace(config, execution=way)  # type: ignore[arg-type]
+    job.algorithm.execution = way
+    job.config = dataclasses.replace(config, execution=way)  # type: ignore[arg-type]
 
 
 def _start_folder(
-    out: str | Path | None, config: TrainConfig, until_done: contextlib.ExitStack
+    out: str | Path | None, config: TrainConfig | FitConfig, until_done: contextlib.ExitStack
 ) -> Path:
     """A new run folder with the config in it, held by this process."""
     folder = new_folder(out, config)
@@ -141,39 +226,6 @@ def _start_folder(
     with write_whole(folder / CONFIG) as file:
         file.write(yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
     return folder
-
-
-def resume(folder: str | Path, *, report: Report | None = None) -> Run:
-    """Go on with an interrupted run, from its folder alone.
-
-    The result is that of a run that was never interrupted, to the last bit
-    (on the same machine and number of threads, without `max_seconds`).
-
-    Raises:
-        UserError: `folder` is no run folder, all its checkpoints are damaged, or another
-            process is working in it.
-    """
-    folder = Path(folder)
-    with _world(report) as (world, report, until_done):
-        # Rank 0 reads, and tells the others: the folder may be on its machine alone.
-        asked = world.from_main(lambda: _take_up(folder, until_done))
-        until_done.enter_context(products(asked.precision, asked.device))
-        config, algorithm, samplers = _make_ready(asked, None, report, world)
-        saved = world.from_main(lambda: read_state(folder, samplers["train"], report.warning))
-        state = new_state(config, algorithm)
-        if saved is not None:
-            restore(state, saved, f"the checkpoint in {folder}")
-        world.from_main(lambda: cut_metrics(folder, state))
-        return _run(config, folder, algorithm, samplers, state, report, world)
-
-
-def _take_up(folder: Path, until_done: contextlib.ExitStack) -> TrainConfig:
-    """The config of a run folder, which is held by this process from now on."""
-    config = read_config(folder)
-    until_done.enter_context(held(folder))
-    for place in (folder, folder / CHECKPOINTS):
-        remove_unfinished(place)
-    return config
 
 
 @contextlib.contextmanager
@@ -187,54 +239,59 @@ def _world(report: Report | None) -> Iterator[tuple[World, Report, contextlib.Ex
 
 
 def _make_ready(
-    config: TrainConfig, data: ImageClasses | None, report: Report, world: World
-) -> tuple[TrainConfig, Algorithm, dict[str, TaskSampler]]:
-    """Build what a run works with; `data` None is built too, from `config`."""
+    config: OuterLoop, make: Callable[[Report], Job], report: Report, world: World
+) -> Job:
+    """What a run works with, made by rank 0 first."""
     world.share(config.meta_batch_size)
     world.use(config.device)
-    return world.main_first(lambda: _build(config, data, report))
-
-
-def _build(
-    config: TrainConfig, data: ImageClasses | None, report: Report
-) -> tuple[TrainConfig, Algorithm, dict[str, TaskSampler]]:
     if config.threads:
         torch.set_num_threads(config.threads)
+    return world.main_first(lambda: make(report))
+
+
+def build_job(config: TrainConfig, data: ImageClasses | None, report: Report) -> Job:
+    """Build what the settings name; `data` None is built too."""
     if data is not None and data.name == SINUSOID:
         raise UserError("a data set of images cannot be called sinusoid: give it another name")
     config, samplers = build_samplers(config, data, progress=report.shows_progress)
     train = samplers["train"]
-    model = build_model(config, train.input_shape)
-    return config, build_algorithm(config, model, num_classes(train)), samplers
+    model = build_model(config, input_shape_of(train))
+    own = {
+        name: find(value) if is_reference(value) else None
+        for name, value in (("o", config.meta_optimizer), ("s", config.schedule))
+    }
+    return Job(
+        config,
+        build_algorithm(config, model, num_classes(train)),
+        samplers,
+        optimizer=own["o"],
+        schedule=own["s"],
+        own=bool(config.references),
+    )
 
 
-def _run(
-    config: TrainConfig,
-    folder: Path,
-    algorithm: Algorithm,
-    samplers: dict[str, TaskSampler],
-    state: State,
-    report: Report,
-    world: World,
-) -> Run:
+def _run(job: Job, folder: Path, state: State, report: Report, world: World) -> Run:
     """Train from `state` to the end, then test; or stop early with a checkpoint."""
+    config, algorithm, tasks = job.config, job.algorithm, job.tasks
     report.start(config, folder, state.iteration)
     with stop_requests() as stop, report.training(config):
-        stopped = meta_train(config, folder, algorithm, samplers, state, report, stop, world)
+        stopped = meta_train(config, folder, algorithm, tasks, state, report, stop, world)
     if stopped:
         report.interrupted(folder, state.iteration)
         return Run(folder, algorithm, state.best, {}, interrupted=True)
 
-    # Every process tests, as every process validates: none has to wait for the result.
-    with report.testing(config.test_tasks) as on_progress:
-        results = evaluate(
-            algorithm,
-            state.best,
-            samplers["test"],
-            tasks=config.test_tasks,
-            inner_steps=config.eval_inner_steps,
-            on_progress=on_progress,
-        )
+    results: dict[str, Any] = {}
+    if "test" in tasks:
+        # Every process tests, as every process validates: none has to wait for the result.
+        with report.testing(config.test_tasks) as on_progress:
+            results = evaluate(
+                algorithm,
+                state.best,
+                tasks["test"],
+                tasks=config.test_tasks,
+                inner_steps=config.eval_inner_steps,
+                on_progress=on_progress,
+            )
     results |= {
         "algorithm": config.algorithm,
         "iterations": state.iteration,
@@ -253,10 +310,12 @@ def _run(
         return Run(folder, algorithm, state.best, results)
     with write_whole(folder / RESULTS) as file:
         file.write(json.dumps(results, indent=1).encode())
-    # Plotting is slow to import, and of no use to a run that does not get here.
-    from innerloop.plots.figures import plot_run
+    if "test" in tasks:
+        # Plotting is slow to import, and of no use to a run that does not get here.
+        from innerloop.plots.figures import plot_run
 
-    plot_run(folder, algorithm, state.best, samplers["test"], config.eval_inner_steps)
+        steps = config.eval_inner_steps or algorithm.inner_steps
+        plot_run(folder, algorithm, state.best, tasks["test"], steps)
     # Nothing can go wrong with this run any more.
     keep_checkpoints(folder, 1)
     report.finished(folder, results)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from innerloop.config import TrainConfig
 from innerloop.errors import UserError
+from innerloop.outer_loop import OuterLoop
 from innerloop.training.report import Report, SilentReport
 
 FOLDER = "tensorboard"
@@ -32,7 +32,7 @@ class TensorBoardReport(SilentReport):
         self.shown = shown
         self.shows_progress = shown.shows_progress
 
-    def start(self, config: TrainConfig, folder: Path, iteration: int) -> None:
+    def start(self, config: OuterLoop, folder: Path, iteration: int) -> None:
         # Slow to import, and not installed everywhere.
         from torch.utils.tensorboard import SummaryWriter
 
@@ -45,7 +45,7 @@ class TensorBoardReport(SilentReport):
         self.shown.start(config, folder, iteration)
 
     @contextlib.contextmanager
-    def training(self, config: TrainConfig) -> Iterator[None]:
+    def training(self, config: OuterLoop) -> Iterator[None]:
         try:
             with self.shown.training(config):
                 yield
@@ -57,11 +57,10 @@ class TensorBoardReport(SilentReport):
         self.shown.step(iteration, loss, share)
 
     def validated(self, line: dict[str, Any]) -> None:
-        for metric in ("accuracy", "loss"):
-            if f"val_{metric}" in line:
-                self.writer.add_scalar(
-                    f"validation/{metric}", line[f"val_{metric}"], line["iteration"]
-                )
+        for name, value in line.items():
+            if name.startswith("val_") and name != "val_ci95":
+                metric = name.removeprefix("val_")
+                self.writer.add_scalar(f"validation/{metric}", value, line["iteration"])
         self.writer.flush()
         self.shown.validated(line)
 
@@ -78,7 +77,7 @@ class TensorBoardReport(SilentReport):
         self.shown.interrupted(folder, iteration)
 
     def finished(self, folder: Path, results: dict[str, Any]) -> None:
-        for metric in ("accuracy", "loss"):
+        for metric in dict.fromkeys((results.get("metric", "loss"), "loss")):
             for step, value in enumerate(results.get(f"{metric}_per_step", [])):
                 self.writer.add_scalar(f"test/{metric} against inner steps", value, step)
         self.writer.close()

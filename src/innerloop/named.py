@@ -1,0 +1,88 @@
+"""The networks and the data that have names, made from the settings that their arguments name."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from innerloop import models
+from innerloop.data import load
+from innerloop.data.base import ImageClasses
+from innerloop.errors import UserError
+from innerloop.tasks.sinusoid import SinusoidSampler
+
+
+def mlp(
+    n_way: int, input_shape: tuple[int, ...], width: int, head: str, seed: int, regression: bool
+) -> models.MLP:
+    """Two hidden layers; one output in regression."""
+    outputs = 1 if regression else n_way
+    return models.MLP(math.prod(input_shape), outputs, hidden=(width, width), head=head, seed=seed)
+
+
+def tutorial_conv(n_way: int, input_shape: tuple[int, ...], width: int, seed: int) -> Any:
+    """The tutorial's network; raises `UserError` for images of another size."""
+    channels, height, breadth = input_shape
+    if (height, breadth) != (28, 28):
+        raise UserError(f"model tutorial_conv takes 28 x 28 images, not {height} x {breadth}")
+    return models.TutorialConv(n_way, channels=channels, width=width, seed=seed)
+
+
+def conv4(
+    n_way: int,
+    input_shape: tuple[int, ...],
+    width: int,
+    pool: str,
+    head: str,
+    unit_features: bool,
+    init: str,
+    seed: int,
+) -> models.Conv4:
+    """Four blocks; raises `UserError` for images that are not square."""
+    channels, height, breadth = input_shape
+    if height != breadth:
+        raise UserError(f"model conv4 takes square images, not {height} x {breadth}")
+    return models.Conv4(
+        n_way,
+        channels=channels,
+        image_size=height,
+        width=width,
+        pool=pool,
+        head=head,
+        unit_features=unit_features,
+        init=init,
+        seed=seed,
+    )
+
+
+def images(
+    data: str,
+    omniglot_source: str | None,
+    image_size: int | None,
+    glyph_classes: int,
+    progress: bool,
+) -> ImageClasses:
+    """Images by a name, or from a path."""
+    return load(
+        data,
+        omniglot_source=omniglot_source,
+        image_size=image_size,
+        glyph_classes=glyph_classes,
+        progress=progress,
+    )
+
+
+def sinusoid(
+    k_shot: int, k_query: int, eval_k_query: int, episode_seed: int, device: str
+) -> dict[str, SinusoidSampler]:
+    """Sine waves."""
+    return {
+        part: SinusoidSampler(
+            k_shot,
+            k_query if part == "train" else eval_k_query,
+            seed=episode_seed,
+            split=part,
+            device=device,
+        )
+        for part in ("train", "val", "test")
+    }

@@ -1,0 +1,99 @@
+"""The settings of the outer loop, shared by `fit` and `TrainConfig`.
+
+This module imports neither PyTorch nor NumPy, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+# Short, whatever the value is: YAML's references can make a small file mean an endless one.
+from reprlib import repr
+from typing import Any, Literal
+
+from innerloop.errors import UserError, above_zero, at_least, at_most
+
+OPTIMIZERS = ("adam", "sgd")
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+@dataclass(frozen=True)
+class OuterLoop:
+    """How a run trains, validates and tests, whatever is learnt: the keywords of `innerloop.fit`.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    iterations: int = 1200
+    """Outer steps."""
+    max_seconds: float | None = None
+    """End training after this much time, even if iterations are left; the schedule follows."""
+    meta_batch_size: int = 2
+    """Tasks in one outer step."""
+    meta_optimizer: str = "adam"
+    """What takes the outer steps: `adam`, `sgd`, or a class or function such as
+    `torch.optim:AdamW`, called with the parameters and `lr=`."""
+    meta_lr: float = 1e-2
+    """Learning rate of the outer loop."""
+    schedule: str = "cosine"
+    """meta_lr over the run: `constant`, as it is; `linear`, straight down to 0; `cosine`, a short
+    warm-up and a half cosine down to 1%; or a function such as `my_run.py:rate`, from the share of
+    the run that is done, 0 to 1, to a factor."""
+    clip_value: float | None = None
+    """Clip each entry of the meta-gradient to plus or minus this."""
+    clip_norm: float | None = 10.0
+    """Clip the norm of the meta-gradient."""
+    seed: int = 0
+    """Initial weights and episodes are a pure function of it."""
+    val_every: int = 400
+    """Validate after this many outer steps; the best weights so far are what the run is for."""
+    val_tasks: int = 100
+    """Tasks in each validation."""
+    test_tasks: int = 600
+    """Tasks in the test at the end."""
+    eval_inner_steps: int | None = None
+    """Inner steps in validation and test; by default as many as in training."""
+    threads: int | None = None
+    """CPU threads; PyTorch's choice by default."""
+    device: str = "cpu"
+    """Where to compute: cpu, cuda, mps."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """On cuda: how exactly factors are multiplied; tf32 and bf16 are faster and less exact."""
+
+    def __post_init__(self) -> None:
+        def named(names: str) -> dict[str, Any]:
+            return {name: getattr(self, name) for name in names.split()}
+
+        for name, value in self.to_dict().items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{name} must be a finite number, not {value}")
+            if isinstance(value, int) and abs(value) >= 2**31:
+                raise UserError(f"{name} must be less than {2**31:,}, not {repr(value)}")
+        at_most(10_000, **named("eval_inner_steps threads"))
+        at_least(0, **named("seed"))
+        at_least(1, **named("eval_inner_steps iterations meta_batch_size val_every threads"))
+        # An interval needs two.
+        at_least(2, **named("val_tasks test_tasks"))
+        above_zero(**named("meta_lr max_seconds clip_value clip_norm"))
+        for name, names in (("meta_optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            value = getattr(self, name)
+            if value not in names and ":" not in value:
+                raise UserError(
+                    f"{name} must be one of {', '.join(names)}, or MODULE:NAME, not {repr(value)}"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings as plain values."""
+        return dataclasses.asdict(self)
+
+    def title(self) -> str:
+        """What is learnt from what, in a few words."""
+        raise NotImplementedError
+
+    @property
+    def regression(self) -> bool:
+        """Whether the tasks are known to have no classes."""
+        return False

@@ -1,0 +1,199 @@
+"""Algorithms, networks and data by name: ours, those that programs register, those of packages.
+
+This module imports neither PyTorch nor NumPy, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from innerloop.errors import UserError
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+class Registry:
+    """Objects by name.
+
+    A name is found among ours, among what was registered in this process, and among the entry
+    points that installed packages declare in the group `innerloop.KIND`.
+
+    Args:
+        kind: `"algorithms"`, `"models"` or `"data"`.
+        ours: `"module:name"` by name; imported when first asked for.
+    """
+
+    def __init__(self, kind: str, ours: dict[str, str]) -> None:
+        self.kind, self._ours = kind, ours
+        self._found: dict[str, Any] = {}
+        self.recipes: dict[str, Mapping[str, Any]] = {}
+
+    def names(self) -> list[str]:
+        """All names, ours first."""
+        others = {*self._found, *(point.name for point in self._points())} - set(self._ours)
+        return [*self._ours, *sorted(others)]
+
+    def is_ours(self, name: str) -> bool:
+        """Whether the name comes with this package."""
+        return name in self._ours
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._ours or name in self._found or name in self.names()
+
+    def get(self, name: str) -> Any:
+        """What has that name.
+
+        Raises:
+            UserError: nothing has, or what a package declares cannot be imported.
+        """
+        if name not in self._found:
+            self._found[name] = self._import(name)
+        return self._found[name]
+
+    def add(self, name: str, value: Any, recipe: Mapping[str, Any] | None = None) -> None:
+        """Give a name to an object.
+
+        Raises:
+            UserError: the name is taken, or is none.
+        """
+        if not name or not isinstance(name, str) or not set(name).isdisjoint(":/\\ \t\n"):
+            raise UserError(f"{name!r} is no name: use letters, digits, - and +")
+        if name in self and self.get(name) is not value and not _same(self.get(name), value):
+            raise UserError(f"{name!r} is taken already among the {self.kind}: choose another name")
+        self._found[name] = value
+        if recipe is not None:
+            self.recipes[name] = MappingProxyType(dict(recipe))
+
+    def _points(self) -> Any:
+        return entry_points(group=f"innerloop.{self.kind}")
+
+    def _import(self, name: str) -> Any:
+        if name in self._ours:
+            module, _, attribute = self._ours[name].partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        for point in self._points():
+            if point.name == name:
+                try:
+                    return point.load()
+                except Exception as error:
+                    raise UserError(
+                        f"{name!r} of the {self.kind} comes from {point.value}, which cannot be "
+                        f"imported: {type(error).__name__}: {error}"
+                    ) from error
+        raise UserError(f"{name!r} is none of the {self.kind}: {', '.join(self.names())}")
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether these are one definition, executed again: a module reloaded, a cell run twice."""
+    names = [(getattr(x, "__module__", None), getattr(x, "__qualname__", None)) for x in (a, b)]
+    return names[0] == names[1] and None not in names[0]
+
+
+# Names of our algorithms, and of their classes.
+OURS = {
+    "maml": "MAML",
+    "anil": "ANIL",
+    "boil": "BOIL",
+    "reptile": "Reptile",
+    "meta-sgd": "MetaSGD",
+    "maml++": "MAMLPlusPlus",
+    "imaml": "IMAML",
+    "protonet": "ProtoNet",
+    "fine-tune": "FineTune",
+}
+
+ALGORITHMS = Registry(
+    "algorithms", {name: f"innerloop.algorithms:{cls}" for name, cls in OURS.items()}
+)
+MODELS = Registry("models", {n: f"innerloop.named:{n}" for n in ("conv4", "tutorial_conv", "mlp")})
+DATA = Registry(
+    "data",
+    {
+        "glyphs": "innerloop.named:images",
+        "omniglot": "innerloop.named:images",
+        "random": "innerloop.named:images",
+        "sinusoid": "innerloop.named:sinusoid",
+    },
+)
+
+
+def register_algorithm(
+    name: str, algorithm: T | None = None, *, recipe: Mapping[str, Any] | None = None
+) -> Any:
+    """Give a name to an algorithm, for `TrainConfig.algorithm` and `innerloop train --algorithm`.
+
+    Settings go to the arguments of the same names, of the class and of its bases.  A package
+    registers its algorithms for everyone by entry points of the group `innerloop.algorithms`.
+
+    Args:
+        name: such as `"my-maml"`.
+        algorithm: a subclass of `Algorithm`, or a function from a network (and settings) to one;
+            None to decorate.
+        recipe: settings that suit it, where the defaults of `TrainConfig` do not.
+
+    Raises:
+        UserError: the name is taken.
+
+    Example:
+        >>> import innerloop
+        >>> @innerloop.register_algorithm("slow-maml", recipe={"inner_lr": 0.001})
+        ... class SlowMAML(innerloop.MAML):
+        ...     pass
+        >>> innerloop.TrainConfig.recipe("slow-maml").inner_lr
+        0.001
+    """
+    return _register(ALGORITHMS, name, algorithm, recipe)
+
+
+def register_model(name: str, model: T | None = None) -> Any:
+    """Give a name to a network, for `TrainConfig.model` and `innerloop train --model`.
+
+    Entry points: `innerloop.models`.
+
+    Args:
+        name: such as `"my-net"`.
+        model: a function (or class) that makes the `nn.Module`; None to decorate.  It is called
+            with `n_way`, `input_shape` and `seed`, if it has arguments of these names, and with
+            those settings of the run that its other arguments name, see
+            `docs/en/your-own.md`.
+
+    Raises:
+        UserError: the name is taken.
+    """
+    return _register(MODELS, name, model, None)
+
+
+def register_data(name: str, data: T | None = None) -> Any:
+    """Give a name to data, for `TrainConfig.data` and `innerloop train --data`.
+
+    Entry points: `innerloop.data`.
+
+    Args:
+        name: such as `"my-data"`.
+        data: a function that returns classes of examples, such as `innerloop.data.ImageClasses`,
+            or a dict of `Tasks` with the keys `"train"` and, where there are such tasks, `"val"`
+            and `"test"`; None to decorate.  It is called with those settings of the run that its
+            arguments name, as in `register_model`.
+
+    Raises:
+        UserError: the name is taken.
+    """
+    return _register(DATA, name, data, None)
+
+
+def _register(registry: Registry, name: str, value: Any, recipe: Mapping[str, Any] | None) -> Any:
+    if value is None:
+
+        def decorate(value: Any) -> Any:
+            return _register(registry, name, value, recipe)
+
+        return decorate
+    if not callable(value) or inspect.ismodule(value):
+        raise UserError(f"{name!r} must be a class or a function, not {type(value).__name__}")
+    registry.add(name, value, recipe)
+    return value

@@ -1,0 +1,154 @@
+"""The command line on a network, an algorithm, data, a loss and a metric of a user's own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import innerloop
+from innerloop.cli import main
+from tests.training import own
+
+FILE = str(Path(own.__file__))
+SMALL = """--n-way 3 --width 8 --iterations 4 --val-every 2 --val-tasks 4 --test-tasks 6
+--threads 1 --json""".split()
+OWN = ["--model", "{}:make", "--data", "{}:load", "--algorithm", "{}:Damped"]
+OWN += ["--loss", "{}:focal", "--metric", "{}:certainty", "--inner-reduction", "mean"]
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return shutil.copy(FILE, "mine.py")
+
+
+def command(place):
+    return [word.format(place) for word in OWN]
+
+
+@pytest.mark.parametrize("place", ["mine.py", own.__name__])
+def test_train_resume_and_evaluate(place, file, capsys):
+    assert main(["train", *command(place), *SMALL, "--out", "run"]) == 0
+    trained = json.loads(capsys.readouterr().out)
+    assert trained["metric"] == "certainty"
+    assert main(["evaluate", "run", "--tasks", "6", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["certainty"] == trained["certainty"]
+    assert main(["train", "--resume", "run", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["certainty_of_tasks"] == trained["certainty_of_tasks"]
+    assert main(["runs", "run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["value"] == trained["certainty"]
+
+
+def test_data_that_changed_is_refused(file, capsys):
+    assert main(["train", *command(file), *SMALL, "--out", "run"]) == 0
+    Path("run/results.json").unlink()
+    text = Path(file).read_text("utf-8").replace("shift=0.0", "shift=1.0")
+    Path("other").mkdir()
+    Path("other/mine.py").write_text(text, "utf-8")
+    settings = Path("run/config.yaml").read_text("utf-8")
+    Path("run/config.yaml").write_text(settings.replace("/mine.py:load", "/other/mine.py:load"))
+    capsys.readouterr()
+    assert main(["train", "--resume", "run"]) == 2
+    assert "names code to run" in capsys.readouterr().err
+    assert main(["train", "--resume", "run", "--trust"]) == 2
+    assert "first episode of train has other values" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ("import torch\nx = 1 +\n", "line 2: x = 1 +"),
+        ("import torch\nx = torch.nothing\n", "line 2, in <module>: x = torch.nothing"),
+        ("def make(n_way):\n    return n_way.nothing\n", "line 2, in make: return n_way.nothing"),
+        ("def make(depth):\n    pass\n", "needs an argument 'depth', which is no setting"),
+        ("def make():\n    return 3\n", "must give an nn.Module, not int"),
+        (
+            "from torch import nn\nclass make(nn.Linear):\n"
+            "    def __init__(self):\n        super().__init__(4, 3)\n"
+            "    def forward(self, x):\n        return super().forward(x[:, :2])\n",
+            "line 6, in forward: return super().forward(x[:, :2])",
+        ),
+    ],
+)
+def test_the_line_at_fault_is_shown(code, line, file, capsys):
+    Path("wrong.py").write_text(code)
+    words = command(file)
+    words[1] = "wrong.py:make"
+    assert main(["train", *words, *SMALL, "--out", "run"]) == 2
+    assert line in capsys.readouterr().err
+
+
+def test_code_that_a_config_file_names_is_not_run_unasked(file, capsys, monkeypatch, tmp_path):
+    Path("c.yaml").write_text("model: mine.py:make\ndata: mine.py:load\nn_way: 3\n")
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "elsewhere"))
+    assert main(["train", "--config", "c.yaml", *SMALL, "--out", "run"]) == 2
+    assert "c.yaml names code to run" in capsys.readouterr().err
+    assert main(["train", "--config", "c.yaml", *SMALL, "--out", "run", "--trust"]) == 0
+
+
+def test_names_that_there_are_not(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--algorithm", "mamel"])
+    assert stop.value.code == 2
+    assert "algorithm must be one of maml, anil" in " ".join(capsys.readouterr().err.split())
+
+
+PICTURES = """
+import torch
+from torch import nn
+
+import innerloop
+
+
+class Net(nn.Module):
+    def __init__(self, n_way):
+        super().__init__()
+        self.norm, self.out = innerloop.models.BatchNorm(1), nn.Linear(64, n_way)
+
+    def forward(self, x):
+        return self.out(self.norm(x).flatten(1))
+
+
+class Pictures:
+    n_way = 2
+
+    def batch(self, start, count):
+        y = torch.arange(2).expand(count, 2)
+        generator = torch.Generator().manual_seed(start)
+        x = torch.rand(count, 2, 1, 8, 8, generator=generator) + y[..., None, None, None]
+        return innerloop.Episodes(x, y, x, y)
+
+
+def algorithm():
+    return innerloop.MAML(Net(2), 0.1, 1)
+
+
+def tasks():
+    return Pictures()
+"""
+
+
+def test_adapt_works_on_such_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("pictures.py").write_text(PICTURES)
+    places = ("pictures.py:algorithm", "pictures.py:tasks")
+    innerloop.fit(*places, out="fitted", iterations=2, threads=1)
+    words = ["--model", "pictures.py:Net", "--data", "pictures.py:tasks", "--n-way", "2"]
+    few = ["--iterations", "2", "--threads", "1"]
+    assert main(["train", *words, *few, "--out", "trained"]) == 0
+    for n, shade in (("dark", 40), ("light", 200)):
+        Path(f"s/{n}").mkdir(parents=True)
+        Image.new("L", (8, 8), shade).save(f"s/{n}/1.png")
+    capsys.readouterr()
+    for run in ("fitted", "trained"):
+        assert main(["adapt", run, "--support", "s", "--query", "s/dark/1.png", "--json"]) == 0
+        assert set(json.loads(capsys.readouterr().out)["support"]) == {"dark", "light"}
+    Path("s/third").mkdir()
+    Image.new("L", (8, 8), 100).save("s/third/1.png")
+    assert main(["adapt", "fitted", "--support", "s", "--query", "s/dark/1.png"]) == 2
+    assert "cannot tell so many classes apart" in capsys.readouterr().err

@@ -1,0 +1,70 @@
+"""Names of users and of packages beside ours."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+import innerloop
+from innerloop import TrainConfig, UserError, registry
+from innerloop.registry import ALGORITHMS, DATA, MODELS
+from tests.training import own
+
+SMALL = {"n_way": 3, "width": 8, "iterations": 2, "val_every": 2, "val_tasks": 4, "test_tasks": 4}
+
+
+@pytest.fixture(autouse=True)
+def _names_of_this_test_alone(monkeypatch):
+    for names in (ALGORITHMS, MODELS, DATA):
+        monkeypatch.setattr(names, "_found", dict(names._found))
+        monkeypatch.setattr(names, "recipes", dict(names.recipes))
+
+
+def test_what_is_registered_trains_by_name_and_loads(tmp_path):
+    innerloop.register_algorithm("damped", own.Damped, recipe={"inner_reduction": "mean"})
+    innerloop.register_model("net", own.make)
+    innerloop.register_data("series", own.load)
+    run = innerloop.train(
+        algorithm="damped", model="net", data="series", out=tmp_path / "run", **SMALL
+    )
+    assert type(run.algorithm) is own.Damped
+    assert run.algorithm.inner_reduction == "mean"
+    assert type(innerloop.load(run.folder).model) is own.Net
+
+
+def test_names_are_taken_once():
+    innerloop.register_algorithm("damped", own.Damped)
+    innerloop.register_algorithm("damped", own.Damped)
+    for name in ("damped", "maml"):
+        with pytest.raises(UserError, match="taken already"):
+            innerloop.register_algorithm(name, innerloop.ANIL)
+    with pytest.raises(UserError, match="is no name"):
+        innerloop.register_model("a:b", own.make)
+    with pytest.raises(UserError, match="must be a class or a function"):
+        innerloop.register_data("numbers", 3)
+
+
+def test_entry_points_of_packages(monkeypatch):
+    point = EntryPoint("damped", f"{own.__name__}:Damped", "innerloop.algorithms")
+    broken = EntryPoint("broken", "nowhere_at_all:Broken", "innerloop.algorithms")
+
+    def points(group):
+        return [point, broken] if group == point.group else []
+
+    monkeypatch.setattr(registry, "entry_points", points)
+    assert TrainConfig(algorithm="damped").algorithm == "damped"
+    assert ALGORITHMS.get("damped") is own.Damped
+    with pytest.raises(UserError, match="comes from nowhere_at_all:Broken, which cannot be"):
+        ALGORITHMS.get("broken")
+    with pytest.raises(UserError, match=r"algorithm must be one of maml,.*broken, damped"):
+        TrainConfig(algorithm="other")
+
+
+def test_names_are_known_without_pytorch():
+    """--help does not wait for it."""
+    import subprocess
+
+    code = "import sys, innerloop.config; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

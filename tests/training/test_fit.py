@@ -1,0 +1,214 @@
+"""Runs on objects of a user's own: begun, killed, resumed, refused, loaded."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import innerloop
+from innerloop import OuterLoop, UserError
+from tests.small_runs import StopAt, assert_same_runs
+from tests.training import own
+from tests.training.test_distributed import torchrun
+
+SMALL = {"iterations": 12, "val_every": 4, "val_tasks": 4, "test_tasks": 6, "threads": 1}
+PLACE = own.__name__
+ROOT = Path(__file__).parents[2]
+
+
+def objects(**changes):
+    parts = {"algorithm": own.algorithm(), "train": own.train(), "val": own.val()}
+    return {**parts, "test": own.val(), **changes}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fit") / "whole"
+    return innerloop.fit(**objects(), out=folder, **SMALL)
+
+
+def stopped(folder, **changes):
+    run = innerloop.fit(**objects(), out=folder, report=StopAt(6), **{**SMALL, **changes})
+    assert run.interrupted
+    return folder
+
+
+def test_a_run_learns_and_leaves_the_users_objects_alone(tmp_path):
+    network = own.Net()
+    before = {n: p.clone() for n, p in network.state_dict().items()}
+    run = innerloop.fit(
+        own.Damped(network, 0.2, 2),
+        own.train(),
+        test=own.val(),
+        out=tmp_path / "run",
+        iterations=60,
+        test_tasks=100,
+        threads=1,
+    )
+    start = innerloop.evaluate(own.algorithm(), before, own.val(), tasks=100)
+    assert run.results["accuracy"] > start["accuracy"] + 0.1
+    assert all(torch.equal(p, before[n]) for n, p in network.state_dict().items())
+    assert (run.folder / "run.png").exists()
+
+
+def test_interrupted_and_resumed_with_the_objects_equals_uninterrupted(whole, tmp_path):
+    folder = stopped(tmp_path / "run")
+    run = innerloop.fit(**objects(), out=folder, resume=True, **SMALL)
+    assert_same_runs(whole.folder, run.folder)
+
+
+def test_resume_takes_the_objects_too(whole, tmp_path):
+    folder = stopped(tmp_path / "run")
+    with pytest.raises(UserError, match="pass algorithm=, train=, val=, test= to resume"):
+        innerloop.resume(folder)
+    assert_same_runs(whole.folder, innerloop.resume(folder, **objects()).folder)
+
+
+def test_what_can_be_imported_is_found_again(whole, tmp_path):
+    functions = {"algorithm": own.algorithm, "train": own.train, "val": f"{PLACE}:val"}
+    folder = tmp_path / "run"
+    innerloop.fit(**functions, test=own.val, out=folder, report=StopAt(6), **SMALL)
+    assert_same_runs(whole.folder, innerloop.resume(folder).folder)
+    loaded = innerloop.load(folder)
+    assert type(loaded.algorithm) is own.Damped
+    assert all(torch.equal(p, whole.params[n]) for n, p in loaded.params.items())
+
+
+def test_killed_and_resumed_equals_uninterrupted(whole, tmp_path):
+    """Without a chance to write anything, in the middle of an iteration."""
+    code = f"""
+import os, signal, sys
+import innerloop
+from innerloop.training.report import Report
+from tests.training import own
+class Kill(Report):
+    def step(self, iteration, loss, share):
+        if iteration == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+innerloop.fit(own.algorithm, own.train, val=own.val, test=own.val, out=sys.argv[1], report=Kill(),
+              **{SMALL!r})
+"""
+    words = [sys.executable, "-c", code, str(tmp_path / "run")]
+    assert subprocess.run(words, cwd=ROOT).returncode == -signal.SIGKILL
+    assert_same_runs(whole.folder, innerloop.resume(tmp_path / "run").folder)
+
+
+def test_two_processes_learn_what_one_learns(tmp_path):
+    settings = {**SMALL, "meta_batch_size": 5, "meta_optimizer": "sgd", "schedule": "constant"}
+    (tmp_path / "program.py").write_text(
+        "import sys, innerloop\nfrom tests.training import own\n"
+        "innerloop.fit(own.algorithm(), own.train(), val=own.val(), test=own.val(),\n"
+        f"              out=sys.argv[1], **{settings!r})\n"
+    )
+    launched = torchrun(tmp_path / "program.py", tmp_path / "two")
+    launched["env"]["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
+    process = subprocess.Popen(cwd=ROOT, **launched)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    one = innerloop.fit(**objects(), out=tmp_path / "one", **settings)
+    two = innerloop.load(tmp_path / "two", algorithm=own.algorithm())
+    for name, p in one.params.items():
+        torch.testing.assert_close(two.params[name], p)
+
+
+def test_stopped_before_the_first_validation_the_first_weights_are_kept(tmp_path):
+    """A network that starts otherwise each time: the checkpoint has where it started."""
+    torch.manual_seed(0)
+    kwargs = {"train": own.train(), "out": tmp_path / "run", **SMALL}
+    first = innerloop.MAML(torch.nn.Linear(4, 3), 0.1)
+    innerloop.fit(first, report=StopAt(1), **kwargs)
+    again = innerloop.fit(innerloop.MAML(torch.nn.Linear(4, 3), 0.1), resume=True, **kwargs)
+    expected = innerloop.fit(first, **{**kwargs, "out": tmp_path / "other"})
+    assert all(torch.equal(p, expected.params[n]) for n, p in again.params.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"algorithm": own.Damped(own.Net(), 0.3, 2)}, "inner_lr of algorithm was 0.2 and is 0.3"),
+        ({"algorithm": own.Damped(own.Net(width=9), 0.2, 2)}, r"body.weight of parameters of netw"),
+        ({"algorithm": innerloop.MAML(own.Net(), 0.2, 2)}, "class of algorithm was"),
+        ({"train": own.Series(shift=1.0)}, "first episode of train has other values"),
+        ({"val": own.Series(5)}, "first episode of val has other values"),
+        ({"val": None}, "val is missing"),
+        ({"meta_lr": 0.5}, "meta_lr of settings was 0.01 and is 0.5"),
+        ({"meta_optimizer": torch.optim.AdamW}, "meta_optimizer of settings"),
+    ],
+)
+def test_what_is_not_the_same_is_refused_by_name(changes, message, tmp_path):
+    folder = stopped(tmp_path / "run")
+    with pytest.raises(UserError, match=message):
+        innerloop.fit(**{**objects(), **SMALL, **changes}, out=folder, resume=True)
+    innerloop.fit(**objects(), out=folder, resume=True, **SMALL)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [torch.optim.AdamW, torch.optim.Adagrad, torch.optim.RMSprop, torch.optim.SGD]
+)
+def test_an_optimiser_and_a_schedule_of_ones_own_resume(optimizer, tmp_path):
+    changes = {"meta_optimizer": optimizer, "schedule": own.rate}
+    a = innerloop.fit(**objects(), out=tmp_path / "a", **SMALL, **changes)
+    folder = stopped(tmp_path / "b", **changes)
+    b = innerloop.fit(**objects(), out=folder, resume=True, **SMALL, **changes)
+    assert_same_runs(a.folder, b.folder)
+
+
+def test_episodes_that_differ_each_time_are_refused(tmp_path):
+    class Random(own.Series):
+        def batch(self, start, count):
+            return super().batch(start + int(torch.randint(10**6, ())), count)
+
+    with pytest.raises(UserError, match="another episode 0 each time"):
+        innerloop.fit(own.algorithm(), Random(), out=tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "train", "message"),
+    [
+        (own.Net(), own.train(), "must be an innerloop.Algorithm, not"),
+        (own.algorithm(), [1], "must have a method batch"),
+        ("nowhere.py:make", own.train(), "there is no file"),
+        ("nowhere_at_all:make", own.train(), "there is no module nowhere_at_all"),
+        (f"{PLACE}:mak", own.train(), "has no mak; it has"),
+    ],
+)
+def test_what_does_not_fit_is_said(algorithm, train, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        innerloop.fit(algorithm, train, out=tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+def test_code_that_a_file_names_is_not_run_unasked(tmp_path, monkeypatch):
+    functions = {"algorithm": own.algorithm, "train": own.train}
+    folder = innerloop.fit(**functions, out=tmp_path / "run", **SMALL).folder
+    # On another machine, nobody has used it yet.
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "elsewhere"))
+    with pytest.raises(UserError, match=r"names code to run.*trust=True"):
+        innerloop.load(folder)
+    with pytest.raises(UserError, match="names code to run"):
+        innerloop.resume(folder)
+    assert type(innerloop.load(folder, algorithm=own.algorithm()).algorithm) is own.Damped
+    assert type(innerloop.load(folder, trust=True).algorithm) is own.Damped
+
+
+def test_without_a_test_there_are_no_test_results(tmp_path):
+    run = innerloop.fit(own.algorithm(), own.train(), out=tmp_path / "run", **SMALL)
+    assert "accuracy" not in run.results
+    assert run.results["best_iteration"] == 12
+
+
+def test_the_keywords_are_the_settings_of_the_outer_loop():
+    """They are defined once: names, types and defaults are those of `OuterLoop`."""
+    keywords = inspect.signature(innerloop.fit).parameters
+    for name, default in OuterLoop().to_dict().items():
+        assert keywords[name].default == default, name
+    others = {"algorithm", "train", "val", "test", "out", "resume", "report"}
+    assert set(keywords) == others | set(OuterLoop().to_dict())
