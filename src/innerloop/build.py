@@ -21,6 +21,7 @@ from innerloop.data.base import ImageClasses
 from innerloop.data.splits import automatic_split, split_classes
 from innerloop.errors import UserError
 from innerloop.functional import mean_squared_error
+from innerloop.models.resnet12 import check_size
 from innerloop.tasks.protocol import TaskSampler
 from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.tasks.sinusoid import SinusoidSampler
@@ -178,6 +179,16 @@ def build_model(config: TrainConfig, input_shape: tuple[int, ...]) -> nn.Module:
             seed=config.seed,
         )
     channels, height, width = input_shape
+    if config.model == "resnet12":
+        check_size(height, width)
+        return models.ResNet12(
+            config.n_way,
+            channels=channels,
+            widths=[config.width * part // 2 for part in (2, 5, 10, 20)],
+            drop_rate=config.drop_rate,
+            head=config.head,
+            seed=config.seed,
+        )
     if config.model == "tutorial_conv":
         if (height, width) != (28, 28):
             raise UserError(f"model tutorial_conv takes 28 x 28 images, not {height} x {width}")

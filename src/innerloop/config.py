@@ -18,7 +18,14 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
-from innerloop.errors import UserError, above_zero, at_least, at_most, share_of_training
+from innerloop.errors import (
+    UserError,
+    above_zero,
+    at_least,
+    at_most,
+    share_below_one,
+    share_of_training,
+)
 from innerloop.recipes import RECIPES, SINUSOID, SINUSOID_RECIPES
 
 # Of a file of settings; ours have 2,000.
@@ -69,10 +76,11 @@ class TrainConfig:
     """The same for validation and test classes."""
 
     # --- network
-    model: Literal["conv4", "tutorial_conv", "mlp"] = "conv4"
+    model: Literal["conv4", "resnet12", "tutorial_conv", "mlp"] = "conv4"
     """The network."""
     width: int = 32
-    """Filters of each convolution, units of each hidden layer."""
+    """Filters of each convolution, units of each hidden layer. resnet12: filters in the first
+    block; the others have 2.5, 5 and 10 times as many (64 is the usual size)."""
     pool: Literal["stride", "max"] = "max"
     """conv4: halve the image by strided convolutions or by max-pooling."""
     head: Literal["linear", "random", "normal", "shared"] = "shared"
@@ -81,6 +89,8 @@ class TrainConfig:
     MAML paper; `shared` one row that all classes start from."""
     unit_features: bool = True
     """conv4: scale feature vectors to unit mean square."""
+    drop_rate: float = 0.0
+    """resnet12: dropout after each block in training, 0 to less than 1."""
     init: Literal["kaiming", "xavier"] = "kaiming"
     """conv4: how convolutions start: Kaiming-normal; or, as in the code of the MAML paper,
     Xavier-uniform."""
@@ -199,6 +209,11 @@ class TrainConfig:
             raise UserError(
                 "train_n_way can differ from n_way only with head: shared, because any other head "
                 "has one row per class; set head to shared or train_n_way to null"
+            )
+        share_below_one(**named("drop_rate"))
+        if self.drop_rate and self.model != "resnet12":
+            raise UserError(
+                f"drop_rate is for model resnet12, not for {self.model}: set drop_rate to 0"
             )
         if self.head != "linear" and self.model == "tutorial_conv":
             raise UserError("model tutorial_conv has a linear head: set head to linear")
