@@ -42,6 +42,7 @@ figures: setup
 bench: setup
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.speed own
+	$(BIN)/python -m benchmarks.threads
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.scaling
