@@ -41,6 +41,8 @@ figures: setup
 # Measures the speed beside other libraries (about half an hour on two cores).
 bench: setup
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.speed own
+	$(BIN)/python -m benchmarks.threads
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.scaling

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -116,6 +116,35 @@ def tutorial(
         return named(model, torch.autograd.grad(mean, theta))
 
     return meta_gradient
+
+
+def loop(
+    model: nn.Module, episodes: Episodes, lr: float, steps: int, first_order: bool
+) -> MetaGradient:
+    """What one writes without a library, task by task."""
+    names = [n for n, _ in model.named_parameters()]
+    theta = list(model.parameters())
+
+    def loss(weights: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
+        by_name = dict(zip(names, weights, strict=True))
+        return F.cross_entropy(torch.func.functional_call(model, by_name, (x,)), y)
+
+    def task_gradient(task: Episodes):
+        weights: Sequence[Tensor] = theta
+        for _ in range(steps):
+            gradients = torch.autograd.grad(
+                loss(weights, task.support_x, task.support_y),
+                weights,
+                create_graph=not first_order,
+                allow_unused=True,
+            )
+            weights = [
+                w if g is None else w - lr * g for w, g in zip(weights, gradients, strict=True)
+            ]
+        query = loss(weights, task.query_x, task.query_y)
+        return torch.autograd.grad(query, theta, allow_unused=True)
+
+    return mean_over_tasks(model, episodes, task_gradient)
 
 
 def higher(

@@ -71,17 +71,18 @@ def shorten(value: Any) -> None:
             shorten(part)
 
 
-def write_report(name: str, runs: Any, command: str, **more: Any) -> None:
+def write_report(name: str | Path, runs: Any, command: str, **more: Any) -> None:
     """Write `benchmarks/results/NAME.json`.
 
     Args:
-        name: of the file.
+        name: of the file; or its path, where it is another.
         runs: what was measured.
         command: what measures it again.
         more: what else belongs to all runs.
     """
     report = {"command": command, **more, "machine": machine(), "runs": runs}
-    (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=1) + "\n")
+    path = name if isinstance(name, Path) else RESULTS / f"{name}.json"
+    path.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def in_own_process(module: str, *arguments: str) -> Any:

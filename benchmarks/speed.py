@@ -6,13 +6,16 @@ precision.  Writes `benchmarks/results/speed.json` and `docs/img/speed.png`; wit
 workloads, only these are measured again.  `--quick` takes two rounds and writes nothing.
 With `--device cuda` everything is measured on a GPU, ours from recordings as in training, and
 goes to `speed-gpu.json`.
+
+`python -m benchmarks.speed own [E F G ...]` measures networks in plain `torch.nn`, see
+`benchmarks.own`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,30 +27,30 @@ import torch
 from torch import nn
 
 import innerloop
+from benchmarks import own
+from benchmarks.contest import (
+    ROUNDS,
+    MetaGradient,
+    agreed,
+    difference,
+    in_precision,
+    recorded,
+    rounds_of,
+    seconds,
+)
 from benchmarks.peers import PEERS, TASK_BY_TASK, Plain, exact_vmap, installed
 from benchmarks.reports import RESULTS, check_names, graphics, matrix_product_rate, write_report
 from innerloop import Episodes
-from innerloop.functional import Params
 from innerloop.models import Conv4, TutorialConv
 from innerloop.ops.allocator import keep_memory
-from innerloop.ops.precision import PRECISIONS, products
-from innerloop.training.recorded import RecordedMetaGradient
+from innerloop.ops.precision import PRECISIONS
 
-MetaGradient = Callable[[], Params]
 # On a GPU, by precision.
 OURS = {
     "float32": "innerloop",
     "tf32": "innerloop, TF32",
     "bf16": "innerloop, bf16",
 }
-
-ROUNDS, LEAST_ROUNDS = 12, 3
-# A contestant that is slow gets fewer rounds, so that all are done within the hour.
-SECONDS_EACH = 45.0
-# Of the difference from our gradient in double precision, relative to its length.  (In single
-# precision the tutorial's network, whose rows of the head are equal at first, makes much of
-# rounding.)
-TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True)
@@ -159,45 +162,6 @@ def contestants(
     return made
 
 
-def recorded(
-    maml: innerloop.MAML, params: Params, episodes: Episodes, precision: str
-) -> MetaGradient:
-    """As training computes it on a GPU."""
-    meta_gradient = RecordedMetaGradient(maml, print)
-    return in_precision(precision, lambda: meta_gradient(params, episodes, 1.0)[0])
-
-
-def in_precision(precision: str, meta_gradient: MetaGradient) -> MetaGradient:
-    def within() -> Params:
-        with products(precision, "cuda"):
-            return meta_gradient()
-
-    return within
-
-
-def seconds(meta_gradient: MetaGradient, device: str) -> float:
-    """What one call takes, until the device has done it."""
-    started = time.perf_counter()
-    meta_gradient()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
-    """The length of the difference of two gradients, relative to that of the first."""
-    apart = sum((ours[name] - theirs[name]).square().sum() for name in ours)
-    return (apart / sum(g.square().sum() for g in ours.values())).sqrt().item()
-
-
-def agreed(name: str, ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
-    """`difference`, where it is within the tolerance; otherwise the measurement ends."""
-    apart = difference(ours, theirs)
-    if not apart <= TOLERANCE:
-        raise SystemExit(f"{name} computes another gradient: they differ by {apart:.1e}")
-    return apart
-
-
 def measure(work: Workload, order: str, rounds: int, device: str = "cpu") -> dict[str, Any]:
     """Seconds of every contestant, interleaved."""
     # The order in which vmap's gradient is taken is not the exact one everywhere.
@@ -219,8 +183,7 @@ def measure(work: Workload, order: str, rounds: int, device: str = "cpu") -> dic
             if name not in inexact:
                 row = found.setdefault(name, {})
                 row["single_precision_difference"] = difference(ours, meta_gradient())
-        fewer = max(LEAST_ROUNDS, int(SECONDS_EACH / once))
-        found.setdefault(name, {}).update(rounds=min(rounds, fewer), seconds=[])
+        found.setdefault(name, {}).update(rounds=rounds_of(once, rounds), seconds=[])
     for turn in range(rounds):
         for name, meta_gradient in made.items():
             if turn < found[name]["rounds"]:
@@ -314,6 +277,9 @@ def draw(runs: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["own"]:
+        own.main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

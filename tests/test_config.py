@@ -32,6 +32,8 @@ def test_presets_of_publications_do_not_lean_on_defaults(name):
         *("omniglot_source", "image_size", "glyph_classes", "max_seconds", "seed", "threads"),
         *("chunk_size", "device", "precision", "within_group", "inner_max_norm", "bn", "val_tasks"),
         *("rotate_test", "first_order", "pool", "unit_features", "clip_value", "init"),
+        # Of another network.
+        "drop_rate",
         # What other algorithms take, and what does not change the numbers.
         *("adapted", "second_order_from", "derivative", "inner_batch_size", "learn_inner_lr"),
         *("per_step_norm", "per_step_statistics", "multi_step_loss_until"),
@@ -104,6 +106,8 @@ def test_numbers_as_people_write_them(tmp_path):
             "model: mlp\nhead: linear\ntrain_n_way: null\ninit: xavier",
             "init xavier is for model conv4",
         ),
+        ("drop_rate: 0.1", "drop_rate is for model resnet12, not for conv4"),
+        ("model: resnet12\ndrop_rate: 1", "drop_rate must be at least 0 and less than 1"),
         ("- a\n- b", "must hold `name: value` lines"),
         ("{", "not valid YAML"),
         ("!!python/object/apply:os.system ['true']", "not valid YAML"),

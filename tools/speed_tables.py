@@ -50,6 +50,12 @@ WORDS = {
             "loop (first order only). *: not quite the same gradient. Two threads of an "
             "{processor} ({gflops} GFLOP/s), PyTorch {torch}."
         ),
+        "fails": "fails",
+        "best_other": "the best of these / innerloop",
+        "own_note": (
+            "Milliseconds of one meta-gradient, median of turns in one run. Two threads of an "
+            "{processor} ({gflops} GFLOP/s), PyTorch {torch}."
+        ),
         "scaling_head": "| processes | tasks a step | ms a step | all-reduce alone, ms | |",
         "one": "",
         "strong": "{speed_up:.2f} times as fast",
@@ -98,6 +104,12 @@ WORDS = {
         "short_note": (
             "一次元梯度的毫秒数，以及其他写法用时是它的多少倍：其中最快的，逐任务计算的库中最快的，"
             "以及教程的循环（只有一阶）。*：并非完全相同的梯度。"
+            "{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
+        ),
+        "fails": "失败",
+        "best_other": "其中最快的 / innerloop",
+        "own_note": (
+            "一次元梯度的毫秒数：同一次测量中轮流计时，取中位数。"
             "{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
         ),
         "scaling_head": "| 进程数 | 每步任务数 | 每步毫秒 | 仅 all-reduce，毫秒 | |",
@@ -209,6 +221,30 @@ def speed_short(words: dict[str, str]) -> str:
     return table(words["short_head"], rows, note(words["short_note"], report))
 
 
+def own(words: dict[str, str], result: str = "own") -> str:
+    """Networks that users bring; what took no part, or nowhere, has an empty cell or no column."""
+    report = read(result)
+    found = [r["contestants"] for orders in report["runs"].values() for r in orders.values()]
+    names = list(dict.fromkeys(n for c in found for n, row in c.items() if "left_out" not in row))
+    cells = [words["workload"], words["order"], *names, words["best_other"]]
+    rows = []
+    for workload, orders in report["runs"].items():
+        for order, r in orders.items():
+            shown = [own_cell(words, r["contestants"].get(name, {})) for name in names]
+            ratio = r.get("faster_than_the_best_other")
+            shown.append("" if ratio is None else f"{ratio:.2f}")
+            rows.append(f"| {' | '.join([workload, words[order], *shown])} |")
+    return table(f"| {' | '.join(cells)} |", rows, note(words["own_note"], report))
+
+
+def own_cell(words: dict[str, str], row: dict[str, Any]) -> str:
+    """Milliseconds; or that it fails."""
+    if "median" not in row:
+        return words["fails"] if "fails" in row else ""
+    ms = 1000 * row["median"]
+    return f"{ms:,.{0 if ms >= 10 else 2}f}"
+
+
 def fastest_is_inexact(result: dict[str, Any]) -> bool:
     """Whether the fastest of the others computes another gradient."""
     others = [
@@ -292,6 +328,7 @@ def tables(language: str) -> dict[str, Callable[[Any], str]]:
         speed_gpu,
         precision,
         speed_short,
+        own,
         scaling,
         scaling_prediction,
         sampling,

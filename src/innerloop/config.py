@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 import yaml
 
-from innerloop.errors import UserError, above_zero, at_least, at_most, share_of_training
+from innerloop.errors import (
+    UserError,
+    above_zero,
+    at_least,
+    at_most,
+    share_below_one,
+    share_of_training,
+)
 from innerloop.outer_loop import OuterLoop
 from innerloop.recipes import OWN, RECIPES, SINUSOID, SINUSOID_RECIPES
 from innerloop.references import absolute, is_reference
@@ -86,7 +93,8 @@ class _Parts:
     model: ModelName = "conv4"
     """The network: a name, or a function of your own that makes it, MODULE:NAME or FILE.py:NAME."""
     width: int = 32
-    """Filters of each convolution, units of each hidden layer."""
+    """Filters of each convolution, units of each hidden layer. resnet12: filters in the first
+    block; the others have 2.5, 5 and 10 times as many (64 is the usual size)."""
     pool: Literal["stride", "max"] = "max"
     """conv4: halve the image by strided convolutions or by max-pooling."""
     head: Literal["linear", "random", "normal", "shared"] = "shared"
@@ -95,6 +103,8 @@ class _Parts:
     MAML paper; `shared` one row that all classes start from."""
     unit_features: bool = True
     """conv4: scale feature vectors to unit mean square."""
+    drop_rate: float = 0.0
+    """resnet12: dropout after each block in training, 0 to less than 1."""
     init: Literal["kaiming", "xavier"] = "kaiming"
     """conv4: how convolutions start: Kaiming-normal; or, as in the code of the MAML paper,
     Xavier-uniform."""
@@ -194,6 +204,11 @@ class TrainConfig(OuterLoop, _Parts):
             raise UserError(
                 "train_n_way can differ from n_way only with head: shared, because any other head "
                 "has one row per class; set head to shared or train_n_way to null"
+            )
+        share_below_one(**named("drop_rate"))
+        if self.drop_rate and self.model in ("conv4", "tutorial_conv", "mlp"):
+            raise UserError(
+                f"drop_rate is for model resnet12, not for {self.model}: set drop_rate to 0"
             )
         if self.head != "linear" and self.model == "tutorial_conv":
             raise UserError("model tutorial_conv has a linear head: set head to linear")

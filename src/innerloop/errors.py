@@ -42,6 +42,13 @@ def share_of_training(**values: float) -> None:
             raise UserError(f"{name} is a share of training, 0 to 1, not {value}")
 
 
+def share_below_one(**values: float) -> None:
+    """Raise a `UserError` that names the first value outside 0 to less than 1."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise UserError(f"{name} must be at least 0 and less than 1, not {value}")
+
+
 def one_of(choices: Iterable[str], **values: str) -> None:
     """Raise a `UserError` that names the first value that is none of `choices`."""
     for name, value in values.items():

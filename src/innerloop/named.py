@@ -9,6 +9,7 @@ from innerloop import models
 from innerloop.data import load
 from innerloop.data.base import ImageClasses
 from innerloop.errors import UserError
+from innerloop.models.resnet12 import check_size
 from innerloop.tasks.sinusoid import SinusoidSampler
 
 
@@ -51,6 +52,22 @@ def conv4(
         head=head,
         unit_features=unit_features,
         init=init,
+        seed=seed,
+    )
+
+
+def resnet12(
+    n_way: int, input_shape: tuple[int, ...], width: int, head: str, drop_rate: float, seed: int
+) -> models.ResNet12:
+    """The first block as wide as `width`; raises `UserError` for images that are too small."""
+    channels, height, breadth = input_shape
+    check_size(height, breadth)
+    return models.ResNet12(
+        n_way,
+        channels=channels,
+        widths=[width * part // 2 for part in (2, 5, 10, 20)],
+        drop_rate=drop_rate,
+        head=head,
         seed=seed,
     )
 

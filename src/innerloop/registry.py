@@ -110,7 +110,10 @@ OURS = {
 ALGORITHMS = Registry(
     "algorithms", {name: f"innerloop.algorithms:{cls}" for name, cls in OURS.items()}
 )
-MODELS = Registry("models", {n: f"innerloop.named:{n}" for n in ("conv4", "tutorial_conv", "mlp")})
+MODELS = Registry(
+    "models",
+    {n: f"innerloop.named:{n}" for n in ("conv4", "resnet12", "tutorial_conv", "mlp")},
+)
 DATA = Registry(
     "data",
     {

@@ -3,6 +3,7 @@
 from innerloop.models.conv4 import Conv4
 from innerloop.models.layers import BatchNorm, HeadedModel, SharedHead, replace_batch_norm
 from innerloop.models.mlp import MLP
+from innerloop.models.resnet12 import ResNet12
 from innerloop.models.tutorial_conv import TutorialConv
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "BatchNorm",
     "Conv4",
     "HeadedModel",
+    "ResNet12",
     "SharedHead",
     "TutorialConv",
     "replace_batch_norm",
