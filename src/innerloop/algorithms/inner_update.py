@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from innerloop.algorithms.each import task_by_task
 from innerloop.errors import UserError
@@ -46,17 +46,24 @@ def step(
         UserError: the optimiser wrote into its arguments, returned other weights than it was
             given, or a state that cannot be taken apart by tasks.
     """
+    given = [t for tree in (weights, gradient, state) for t in _tensors(tree)]
+    versions = [t._version for t in given]
     if _is_elementwise(optimizer):
-        return optimizer.update(weights, gradient, state, rates)
-    versions = [t._version for tree in (weights, gradient) for t in tree.values()]
-    update = _of_one(optimizer.update)
-    updated, state = task_by_task(update, (0, 0, 0, None), (weights, gradient, state, rates))
-    if versions != [t._version for tree in (weights, gradient) for t in tree.values()]:
+        # New containers: those of the state before may be asked for again.
+        found = optimizer.update(weights, gradient, tree_map(lambda leaf: leaf, state), rates)
+    else:
+        update = _of_one(optimizer.update)
+        found = task_by_task(update, (0, 0, 0, None), (weights, gradient, state, rates))
+    if versions != [t._version for t in given]:
         raise UserError(
-            f"{type(optimizer).__name__}.update writes into the weights or the gradient that it is "
-            "given: let it return new tensors"
+            f"{type(optimizer).__name__}.update writes into the tensors that it is given: let it "
+            "return new ones"
         )
-    return updated, state
+    return found
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, Tensor)]
 
 
 def _is_elementwise(optimizer: InnerOptimizer) -> bool:
