@@ -18,6 +18,8 @@ from torch import Tensor
 from innerloop.errors import UserError, above_zero
 from innerloop.functional import Params, Rates, descend, zeros_like
 
+__all__ = ["SGD", "Adam", "InnerOptimizer"]
+
 
 @runtime_checkable
 class InnerOptimizer(Protocol):
