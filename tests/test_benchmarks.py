@@ -5,9 +5,9 @@ import warnings
 
 import pytest
 import torch
-from benchmarks import peers, reports, scaling, speed
+from benchmarks import memory, peers, reports, scaling, speed
 from PIL import Image
-from tools import speed_tables, table_parts
+from tools import speed_tables, table_parts, tables
 from torch import nn
 
 from innerloop.models import Conv4, TutorialConv
@@ -120,3 +120,35 @@ def test_efficiency_of_a_ring():
     # Two processes: each sends the gradient once, in two messages.
     assert scaling.efficiency(1.0, 100.0, 2, 100.0, 0.5) == pytest.approx(1 / 3)
     assert scaling.efficiency(1.0, 100.0, 1, 100.0, 0.5) == 1
+
+
+@pytest.mark.parametrize("name", memory.NETWORKS)
+def test_memory_is_measured_of_the_same_gradient(name):
+    network, found = memory.NETWORKS[name], {}
+    episodes = memory.random_tasks(2, network.shape).to(torch.float64)
+    torch.manual_seed(0)
+    model = network.tiny().double()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for way in memory.WAYS:
+            found[way] = memory.prepare(way, model, episodes, 3)()
+    for way in memory.WAYS:
+        assert speed.difference(found["reverse"], found[way]) < 1e-9, way
+
+
+def test_what_does_not_fit_into_memory_is_left_out(tmp_path, monkeypatch):
+    def peak(module, name, way, steps):
+        return {"bytes": 2**20 * int(steps), "seconds": 1.0}
+
+    monkeypatch.setattr(memory, "in_own_process", peak)
+    monkeypatch.setattr(memory, "available", lambda: 2**20 * 70)
+    runs = {way: memory.measured("plain", way) for way in memory.WAYS}
+    assert [s for s, r in runs["mixed"].items() if "left_out" in r] == ["100", "200"]
+    monkeypatch.setattr(memory, "RESULTS", tmp_path / "benchmarks" / "results")
+    (tmp_path / "docs" / "img").mkdir(parents=True)
+    memory.draw("plain", runs)
+    with Image.open(tmp_path / "docs" / "img" / "memory_plain.png") as picture:
+        assert picture.width > 500
+    report = {"runs": runs, "machine": {"processor": "X", "matrix_product_gflops": 1, "torch": "2"}}
+    monkeypatch.setattr(tables, "read", lambda name: report)
+    assert "| 200 |  |" in tables.memory_table(tables.WORDS["en"])

@@ -157,8 +157,9 @@ def test_the_reference_has_every_public_name(language):
             re.MULTILINE,
         )
     )
-    public = {name for name in innerloop.__all__ if name not in ("__version__", "data", "models")}
-    public |= {f"{m}.{name}" for m in ("data", "models") for name in getattr(innerloop, m).__all__}
+    modules = ("data", "inner", "models")
+    public = {name for name in innerloop.__all__ if name not in ("__version__", *modules)}
+    public |= {f"{m}.{name}" for m in modules for name in getattr(innerloop, m).__all__}
     assert listed == public
     for name in public:
         found = innerloop

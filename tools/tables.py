@@ -199,9 +199,10 @@ def memory_table(words: dict[str, str]) -> str:
     runs = report["runs"]
     lines = []
     for steps in runs["reverse"]:
-        points = [way[steps] for way in runs.values()]
-        cells = [f"{r['bytes'] / 2**20:,.0f}" for r in points]
-        cells += [f"{r['seconds']:.2f}" for r in points]
+        # What would not have fitted into memory has no numbers.
+        points = [way.get(steps, {}) for way in runs.values()]
+        cells = [f"{r['bytes'] / 2**20:,.0f}" if "bytes" in r else "" for r in points]
+        cells += [f"{r['seconds']:.2f}" if "seconds" in r else "" for r in points]
         lines.append(f"| {steps} | {' | '.join(cells)} |")
     return table(words["memory_head"], lines, note(words["memory_note"], report))
 

@@ -14,7 +14,7 @@ from innerloop import renamed
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from innerloop import data, models
+    from innerloop import data, inner, models
     from innerloop.algorithms import (
         ANIL,
         BOIL,
@@ -109,6 +109,7 @@ __all__ = [
     "data",
     "evaluate",
     "fit",
+    "inner",
     "load",
     "models",
     "pretrained_names",
@@ -124,7 +125,7 @@ _old_name = renamed.forward(__name__)
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("data", "models"):
+    if name in ("data", "inner", "models"):
         return importlib.import_module(f"innerloop.{name}")
     if name in _HOME:
         value = getattr(importlib.import_module(f"innerloop.{_HOME[name]}"), name)

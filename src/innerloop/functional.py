@@ -126,9 +126,13 @@ def mean_of_losses(
 def descend(params: Params, gradient: Params, inner_lr: Rates) -> Params:
     """`params - inner_lr * gradient`, name by name."""
     if isinstance(inner_lr, Mapping):
-        return {name: p - inner_lr[name] * gradient[name] for name, p in params.items()}
-    # One pass over memory, and one for the derivative.
-    return {name: p.add(gradient[name], alpha=-inner_lr) for name, p in params.items()}
+        return {name: _less(p, gradient[name], inner_lr[name]) for name, p in params.items()}
+    return {name: _less(p, gradient[name], inner_lr) for name, p in params.items()}
+
+
+def _less(p: Tensor, g: Tensor, rate: Tensor | float) -> Tensor:
+    # A number takes one pass over memory, and one for the derivative.
+    return p - rate * g if isinstance(rate, Tensor) else p.add(g, alpha=-rate)
 
 
 def inner_step(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import weakref
+from collections import Counter
+
 import pytest
 import torch
 from torch import nn
 
 from innerloop import ANIL, BOIL, MAML, MAMLPlusPlus, MetaSGD, UserError
+from innerloop.algorithms.mixed_mode import Place, _backwards
 from innerloop.models import MLP, Conv4, TutorialConv
 from tests.helpers import NormNet, random_episodes, relative_error
 
@@ -65,6 +70,74 @@ def test_own_networks(model, shape):
         MAML, model, random_episodes(shape=shape), inner_lr=0.1, inner_steps=2
     )
     assert relative_error(mixed, reverse) < 1e-12
+
+
+@pytest.mark.parametrize("steps", [8, 9, 16, 17, 70])
+def test_inner_loops_that_are_taken_in_stretches(steps):
+    """Steps are taken again where their weights were not kept."""
+    model = MLP(4, 3, hidden=(5,)).double()
+    nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
+    episodes = random_episodes(shape=(4,))
+    for execution in ("stacked", "vmap", "loop"):
+        (reverse, _), (mixed, _) = both(
+            MAML, model, episodes, execution=execution, inner_lr=0.1, inner_steps=steps
+        )
+        assert relative_error(mixed, reverse) < 1e-12
+
+
+@pytest.mark.parametrize("steps", [1, 7, 8, 9, 63, 64, 65, 100, 200, 1000])
+def test_few_sets_of_weights_are_kept_and_no_step_is_taken_three_times(steps):
+    alive = weakref.WeakSet()
+    taken = Counter()
+    most = 0
+
+    def weights(step):
+        p = torch.tensor(float(step))
+        alive.add(p)
+        return {"w": p}
+
+    def take(place):
+        nonlocal most
+        taken[place.step] += 1
+        most = max(most, len(alive))
+        return {"w": torch.zeros(())}, Place(place.step + 1, weights(place.step + 1), None)
+
+    seen = []
+    for place, slope in _backwards(Place(0, weights(0), None), steps, take):
+        assert place.fast["w"].item() == place.step
+        assert (slope is None) == (place.step == steps)
+        seen.append(place.step)
+        most = max(most, len(alive))
+    assert seen == list(reversed(range(steps + 1)))
+    assert set(taken) == set(range(steps))
+    assert max(taken.values()) == (1 if steps <= 8 else 2)
+    # The last stretch is not taken again.
+    assert taken[steps - 1] == 1
+    assert most <= max(8, math.ceil(steps**0.5)) + math.ceil(steps / max(8, steps**0.5)) + 3
+
+
+def test_masks_of_dropout_are_the_same_when_a_step_is_taken_again():
+    """Also where the inner loss is one's own, and says nothing of the step."""
+
+    class Own(MAML):
+        def inner_loss(self, params, fast, support, step):
+            x, y = support.batch(step)
+            return self.loss(self.forward({**params, **fast}, x), y)
+
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(4, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 3)
+    ).double()
+    episodes, keys = random_episodes(shape=(4,)), (3, 1, 4)
+    for make in (MAML, Own):
+        for execution in ("vmap", "loop"):
+            found = []
+            for derivative in ("reverse", "mixed"):
+                maml = make(model, 0.2, 20, derivative=derivative, execution=execution)
+                params = maml.init_params()
+                found.append(maml.meta_gradient(params, episodes, keys=keys)[0])
+            assert relative_error(found[1], found[0]) < 1e-12
+            other = maml.meta_gradient(params, episodes, keys=(2, 7, 1))[0]
+            assert relative_error(other, found[0]) > 1e-3
 
 
 def test_first_order_is_first_order_in_either_mode():

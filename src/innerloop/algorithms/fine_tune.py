@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.algorithms.shared_body import channels_last
 from innerloop.errors import UserError
@@ -32,8 +33,8 @@ class FineTune(GradientBased):
         num_classes: number of training classes, which the labels of `meta_gradient`'s episodes
             count; None for regression.
         adapted: see `GradientBased`; None for the head, or for all in regression.
-        options: `inner_reduction`, `inner_max_norm` of `GradientBased`; `loss`, `metric`, `bn`,
-            `chunk_size`, `execution` of `Algorithm`.
+        options: `inner_reduction`, `inner_max_norm`, `inner_optimizer` of `GradientBased`;
+            `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
 
     Raises:
         UserError: a value out of range, or a network without a head.
@@ -44,7 +45,7 @@ class FineTune(GradientBased):
     def __init__(
         self,
         model: nn.Module,
-        inner_lr: float = 0.1,
+        inner_lr: InnerRates = 0.1,
         inner_steps: int = 20,
         *,
         num_classes: int | None = None,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.algorithms import noise
+from innerloop.algorithms import inner_update, noise
+from innerloop.algorithms.adapted import InnerRates, check_rates, names_of, rates_by_name
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.each import alone, each, is_own, overrides, stack, task_by_task
 from innerloop.algorithms.hooks import each_step
@@ -30,6 +30,7 @@ from innerloop.functional import (
     in_transform,
     repeat_each,
 )
+from innerloop.inner import InnerOptimizer
 from innerloop.tasks.episodes import Episodes
 
 REDUCTIONS = ("mean", "per_shot")
@@ -82,7 +83,8 @@ class GradientBased(Algorithm):
 
     Args:
         model: see `Algorithm`.
-        inner_lr: learning rate of the inner loop, greater than 0.
+        inner_lr: learning rate of the inner loop, greater than 0; or rates by pattern of
+            parameter names, `{"head.*": 0.4, "*": 0.01}`, of which the first that matches counts.
         inner_steps: gradient steps in training, at least 1.
         adapted: what the inner loop changes: `"all"`; `"head"`, the module of that
             name; `"body"`, all but it; or names of parameters, separated by commas, with
@@ -91,10 +93,14 @@ class GradientBased(Algorithm):
             `"per_shot"`, their sum divided by K, as in the code of the MAML paper: N
             times the mean, so that its rate of 0.4 at 5-way is 2.0 for the mean.
         inner_max_norm: clip each inner gradient to this norm; None for no clipping.
+        inner_optimizer: what the inner loop does with a gradient: an `innerloop.inner.SGD` or
+            `Adam`, or your own `innerloop.inner.InnerOptimizer`; None for plain gradient descent.
+            Its state starts anew with every task.
         options: `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
 
     Raises:
-        UserError: a value out of range, or nothing to adapt.
+        UserError: a value out of range, nothing to adapt, a parameter without a rate, or an
+            inner optimiser for a class that overrides `update`.
     """
 
     adapts = "all"
@@ -102,50 +108,40 @@ class GradientBased(Algorithm):
     def __init__(
         self,
         model: nn.Module,
-        inner_lr: float = 0.4,
+        inner_lr: InnerRates = 0.4,
         inner_steps: int = 1,
         *,
         adapted: str | None = None,
         inner_reduction: str = "mean",
         inner_max_norm: float | None = None,
+        inner_optimizer: InnerOptimizer | None = None,
         **options: Any,
     ) -> None:
         super().__init__(model, **options)
         at_least(1, inner_steps=inner_steps)
-        above_zero(inner_lr=inner_lr, inner_max_norm=inner_max_norm)
+        check_rates(inner_lr)
+        above_zero(inner_max_norm=inner_max_norm)
         one_of(REDUCTIONS, inner_reduction=inner_reduction)
         self.inner_lr, self.inner_steps = inner_lr, inner_steps
         self.inner_reduction, self.inner_max_norm = inner_reduction, inner_max_norm
-        self.adapted_names = self._names(self.adapts if adapted is None else adapted)
+        self.adapted_names = names_of(
+            self.adapts if adapted is None else adapted, self.model, self._shared_rows
+        )
+        self.inner_optimizer = inner_optimizer
+        if inner_optimizer is not None:
+            inner_update.check_optimizer(inner_optimizer)
+            if is_own(self, "update", GradientBased) or is_own(self, "update_each", GradientBased):
+                raise UserError(
+                    f"{type(self).__name__} overrides update, whose place an inner optimiser "
+                    "takes: leave inner_optimizer out"
+                )
+        self._rates: Mapping[str, float] | None = None
+        if isinstance(inner_lr, Mapping):
+            self._rates = rates_by_name(inner_lr, self.model, self.adapted_names)
 
-    def _names(self, adapted: str) -> list[str]:
-        """The names of the trainable parameters that `adapted` means."""
-        names = [name for name, p in self.model.named_parameters() if p.requires_grad]
-        if not names:
-            raise UserError("the network has no trainable parameter: there is nothing to adapt")
-        if adapted in ("head", "body") and not hasattr(self.model, "head"):
-            raise UserError(
-                f"this network has no module called head, so adapted={adapted!r} has no meaning: "
-                f"name the parameters instead, with wildcards; there are {', '.join(names)}"
-            )
-        if adapted == "body":
-            chosen = [name for name in names if not name.startswith("head.")]
-        else:
-            patterns = {"all": "*", "head": "head.*"}.get(adapted, adapted).split(",")
-            matches = {p: [n for n in names if fnmatchcase(n, p.strip())] for p in patterns}
-            for pattern, found in matches.items():
-                if not found:
-                    raise UserError(
-                        f"adapted: {pattern.strip()!r} is none of the trainable parameters "
-                        f"{', '.join(names)}"
-                    )
-            chosen = [name for name in names if any(name in found for found in matches.values())]
-        if self._shared_rows and not self._shared_rows & set(chosen):
-            raise UserError(
-                f"adapted={adapted!r} leaves out the shared head, whose rows would stay the same "
-                "for all classes: give the network head='random', with a row for each class"
-            )
-        return chosen
+    def inner_lr_of(self, name: str) -> float:
+        """`inner_lr` of a parameter."""
+        return self.inner_lr if self._rates is None else self._rates[name]  # type: ignore[return-value]
 
     # ---- What the inner loop is made of; a subclass may override each of these
 
@@ -159,8 +155,8 @@ class GradientBased(Algorithm):
         return self.fast_weights(params, n_way)
 
     def rates(self, params: Params, step: int) -> Rates:
-        """The inner learning rates of a step."""
-        return self.inner_lr
+        """The inner learning rates of a step: a number, or one entry a parameter name."""
+        return self.inner_lr if self._rates is None else self._rates  # type: ignore[return-value]
 
     def support_loss(self, outputs: Any, targets: Any) -> Tensor:
         """What the inner loop descends on, from the outputs for a support set; a scalar."""
@@ -185,7 +181,10 @@ class GradientBased(Algorithm):
         return alone(self, "inner_loss", params, fast, support, step)
 
     def update(self, params: Params, fast: Params, gradient: Params, step: int) -> Params:
-        """The weights after inner step `step`, from those before it and their gradient."""
+        """The weights after inner step `step`, from those before it and their gradient.
+
+        This is plain gradient descent; an `inner_optimizer` takes its place.
+        """
         return alone(self, "update", params, fast, gradient, step)
 
     # ---- The same for T tasks
@@ -209,11 +208,40 @@ class GradientBased(Algorithm):
 
     @each(None, 0, 0, None)
     def update_each(self, params: Params, fast: Params, gradient: Params, step: int) -> Params:
-        if self.inner_max_norm is not None:
-            gradient = clip_norm_each(gradient, self.inner_max_norm)
-        return descend(fast, gradient, self.rates(params, step))
+        return descend(fast, self._clipped(gradient), self.rates(params, step))
+
+    def _clipped(self, gradient: Params) -> Params:
+        if self.inner_max_norm is None:
+            return gradient
+        return clip_norm_each(gradient, self.inner_max_norm)
 
     # ---- The inner loop
+
+    def inner_losses(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
+        """`inner_loss` of T tasks, `[T]`: whenever it is computed, with the same random numbers."""
+        with noise.at(step):
+            losses = self.inner_loss_each(params, fast, support, step)
+        if losses.ndim != 1:
+            raise UserError(
+                "the inner loss of a task must be a scalar, the mean over the examples, not "
+                f"{tuple(losses.shape[1:])}"
+            )
+        return losses
+
+    def first_state(self, fast: Params) -> Any:
+        """The inner optimiser's state of T tasks before the first step; None without one."""
+        if self.inner_optimizer is None:
+            return None
+        return inner_update.first_state(self.inner_optimizer, fast)
+
+    def advance_each(
+        self, params: Params, fast: Params, gradient: Params, state: Any, step: int
+    ) -> tuple[Params, Any]:
+        """What the inner loop of T tasks carries to the next step: the weights, and the state."""
+        if self.inner_optimizer is None:
+            return self.update_each(params, fast, gradient, step), None
+        slope, rates = self._clipped(gradient), self.rates(params, step)
+        return inner_update.step(self.inner_optimizer, fast, slope, state, rates)
 
     def weights(self, params: Params, fast: Params, support: Support, step: int) -> Params:
         """All weights at a step, `[T, ...]`: those that the inner loop changes, and the rest."""
@@ -245,6 +273,7 @@ class GradientBased(Algorithm):
         """
         steps = self.inner_steps if inner_steps is None else inner_steps
         fast = repeat_each(self.start(params, support.n_way, names), len(support.x))
+        state = self.first_state(fast)
         # Without anything to differentiate by, a graph would be memory for nothing.
         asked = in_transform() or any(t.requires_grad for t in (*params.values(), support.x))
         for step in range(steps + 1):
@@ -253,16 +282,10 @@ class GradientBased(Algorithm):
                 return
 
             def loss(fast: Params, step: int = step) -> Tensor:
-                losses = self.inner_loss_each(params, fast, support, step)
-                if losses.ndim != 1:
-                    raise UserError(
-                        "the inner loss of a task must be a scalar, the mean over the examples, "
-                        f"not {tuple(losses.shape[1:])}"
-                    )
-                return losses
+                return self.inner_losses(params, fast, support, step)
 
             slope = gradient(loss, fast, create_graph=asked and not first_order)
-            fast = self.update_each(params, fast, slope, step)
+            fast, state = self.advance_each(params, fast, slope, state, step)
 
     def inner_loop(
         self,

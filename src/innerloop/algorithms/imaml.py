@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.each import each
 from innerloop.algorithms.gradient_based import GradientBased, Support
-from innerloop.errors import above_zero, at_least
+from innerloop.errors import UserError, above_zero, at_least
 from innerloop.functional import (
     Params,
     add,
@@ -39,17 +40,17 @@ class IMAML(GradientBased):
             is nearly reached.
         regularization: λ, greater than 0.
         cg_steps: conjugate-gradient steps, at least 1.
-        options: `adapted`, `inner_reduction`, `inner_max_norm` of `GradientBased`;
-            `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
+        options: `adapted`, `inner_reduction`, `inner_max_norm`, `inner_optimizer` of
+            `GradientBased`; `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
 
     Raises:
-        UserError: a value out of range.
+        UserError: a value out of range, or an inner optimiser with weight decay.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        inner_lr: float = 0.1,
+        inner_lr: InnerRates = 0.1,
         inner_steps: int = 16,
         *,
         regularization: float = 2.0,
@@ -57,6 +58,11 @@ class IMAML(GradientBased):
         **options: Any,
     ) -> None:
         super().__init__(model, inner_lr, inner_steps, **options)
+        if getattr(self.inner_optimizer, "weight_decay", 0):
+            raise UserError(
+                "weight decay in the inner optimiser would move the minimum that iMAML's "
+                "meta-gradient is taken at: put the decay into the loss"
+            )
         above_zero(regularization=regularization)
         at_least(1, cg_steps=cg_steps)
         self.regularization, self.cg_steps = regularization, cg_steps
@@ -94,7 +100,7 @@ class IMAML(GradientBased):
         def products(v: Params) -> tuple[Params, Params]:
             """Of the whole inner loss F, pull included: ∂²F/∂θ∂φ v / λ and (I + H/λ) v."""
             found = second_derivatives(
-                lambda params, fast: self.inner_loss_each(params, fast, support, end),
+                lambda params, fast: self.inner_losses(params, fast, support, end),
                 params,
                 fast,
                 v,

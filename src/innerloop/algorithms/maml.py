@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.each import first, is_own, overrides
 from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.algorithms.mixed_mode import mixed_mode_gradient
@@ -40,8 +41,8 @@ class MAML(GradientBased):
             inner loop; or `"mixed"`, step by step from the last to the first, so that
             memory grows by the weights of each inner step alone, not by its graph.
             The numbers are the same.
-        options: `adapted`, `inner_reduction`, `inner_max_norm` of `GradientBased`;
-            `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
+        options: `adapted`, `inner_reduction`, `inner_max_norm`, `inner_optimizer` of
+            `GradientBased`; `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
 
     Raises:
         UserError: a value out of range.
@@ -60,7 +61,7 @@ class MAML(GradientBased):
     def __init__(
         self,
         model: nn.Module,
-        inner_lr: float = 0.4,
+        inner_lr: InnerRates = 0.4,
         inner_steps: int = 1,
         first_order: bool = False,
         *,
@@ -151,6 +152,9 @@ class MAML(GradientBased):
         zero over the classes.  While all rows of the head are the same, what flows
         back into the features is therefore zero, whatever the weights.
         """
+        # Weight decay moves weights whose gradient is zero, and Adam makes rounding errors large.
+        if self.inner_optimizer is not None:
+            return False
         shared = isinstance(getattr(self.model, "head", None), SharedHead)
         own = any(overrides(self, hook) for hook in ("support_loss", "update"))
         own = own or any(is_own(self, method, GradientBased) for method in ("start", "rest"))

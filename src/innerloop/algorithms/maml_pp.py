@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.maml import MAML
 from innerloop.errors import UserError, share_of_training
-from innerloop.functional import Params, detach
+from innerloop.functional import Params, Rates, detach
 from innerloop.models.layers import BatchNorm, Statistics, seen_statistics
 from innerloop.tasks.episodes import Episodes
 
@@ -48,7 +49,7 @@ class MAMLPlusPlus(MAML):
     def __init__(
         self,
         model: nn.Module,
-        inner_lr: float = 0.1,
+        inner_lr: InnerRates = 0.1,
         inner_steps: int = 5,
         first_order: bool = False,
         *,
@@ -98,12 +99,15 @@ class MAMLPlusPlus(MAML):
             params[name] = fill(self._norms[norm].weight.detach()).repeat(steps + 1, 1)
         return params
 
-    def rates(self, params: Params, step: int) -> float | Params:
+    def rates(self, params: Params, step: int) -> Rates:
         if not self.learn_inner_lr:
-            return self.inner_lr
+            return super().rates(params, step)
         # Steps beyond those of training go on with the last rate; so do norms below.
         row = min(step, self.inner_steps - 1)
-        return {name: self.inner_lr * params[f"rate@{name}"][row] for name in self.adapted_names}
+        return {
+            name: self.inner_lr_of(name) * params[f"rate@{name}"][row]
+            for name in self.adapted_names
+        }
 
     def rest(self, params: Params, n_way: int | None, step: int) -> Params:
         row = min(step, self.inner_steps)

@@ -15,7 +15,7 @@ class MetaSGD(MAML):
     Eq. 2 and Algorithm 1: θ' = θ - α ∘ ∇L_support(θ), where α has the shape of θ and is
     learnt along with it.  One inner step in the paper.
 
-    The meta-parameter `rate@NAME` is α of parameter NAME as a multiple of `inner_lr`; it
+    The meta-parameter `rate@NAME` is α of parameter NAME as a multiple of its `inner_lr`; it
     starts at 1 and may become negative.  (As a multiple, so that the outer optimiser's steps
     suit it whatever `inner_lr` is.)
 
@@ -32,4 +32,6 @@ class MetaSGD(MAML):
         return params | rates
 
     def rates(self, params: Params, step: int) -> Params:
-        return {name: self.inner_lr * params[f"rate@{name}"] for name in self.adapted_names}
+        return {
+            name: self.inner_lr_of(name) * params[f"rate@{name}"] for name in self.adapted_names
+        }

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.errors import at_least
 from innerloop.functional import Params, detach, zeros_like
@@ -32,8 +33,8 @@ class Reptile(GradientBased):
         inner_batch_size: examples in the mini-batch of an inner step in training, taken in
             turn from the task's, which come in random order; None for all.  At use every
             step sees the whole support set.
-        options: `adapted`, `inner_reduction`, `inner_max_norm` of `GradientBased`;
-            `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
+        options: `adapted`, `inner_reduction`, `inner_max_norm`, `inner_optimizer` of
+            `GradientBased`; `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
 
     Raises:
         UserError: a value out of range.
@@ -42,7 +43,7 @@ class Reptile(GradientBased):
     def __init__(
         self,
         model: nn.Module,
-        inner_lr: float = 0.1,
+        inner_lr: InnerRates = 0.1,
         inner_steps: int = 5,
         *,
         inner_batch_size: int | None = None,

@@ -1,0 +1,126 @@
+"""Any inner optimiser on T tasks, and its state as something to differentiate by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from innerloop.algorithms.each import task_by_task
+from innerloop.errors import UserError
+from innerloop.functional import Params, Rates
+from innerloop.inner import InnerOptimizer
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise a `UserError` unless `optimizer` is an object with the two methods."""
+    if isinstance(optimizer, type) or not isinstance(optimizer, InnerOptimizer):
+        what = optimizer if isinstance(optimizer, type) else type(optimizer)
+        raise UserError(
+            "inner_optimizer must be an object with init(weights) and "
+            f"update(weights, gradient, state, rates), not {what.__module__}.{what.__name__}: "
+            "innerloop.inner.SGD() and innerloop.inner.Adam() are, optimisers of torch.optim are "
+            "not"
+        )
+
+
+def first_state(optimizer: InnerOptimizer, weights: Params) -> Any:
+    """The state of T tasks before the first step.
+
+    Args:
+        optimizer: see `InnerOptimizer`.
+        weights: `[T, ...]` by name.
+    """
+    if _is_elementwise(optimizer):
+        return _checked(optimizer.init(weights))
+    return task_by_task(_of_one(lambda w: (w, optimizer.init(w))), (0,), (weights,))[1]
+
+
+def step(
+    optimizer: InnerOptimizer, weights: Params, gradient: Params, state: Any, rates: Rates
+) -> tuple[Params, Any]:
+    """The weights and the state of T tasks after a step.
+
+    Raises:
+        UserError: the optimiser wrote into its arguments, returned other weights than it was
+            given, or a state that cannot be taken apart by tasks.
+    """
+    given = [t for tree in (weights, gradient, state) for t in _tensors(tree)]
+    versions = [t._version for t in given]
+    if _is_elementwise(optimizer):
+        # New containers: those of the state before may be asked for again.
+        found = optimizer.update(weights, gradient, tree_map(lambda leaf: leaf, state), rates)
+    else:
+        update = _of_one(optimizer.update)
+        found = task_by_task(update, (0, 0, 0, None), (weights, gradient, state, rates))
+    if versions != [t._version for t in given]:
+        raise UserError(
+            f"{type(optimizer).__name__}.update writes into the tensors that it is given: let it "
+            "return new ones"
+        )
+    return found
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, Tensor)]
+
+
+def _is_elementwise(optimizer: InnerOptimizer) -> bool:
+    return bool(getattr(optimizer, "elementwise", False))
+
+
+def _of_one(update: Any) -> Any:
+    """`update` of one task, what it returns checked, here and against the other tasks."""
+    numbers: list[Any] = []
+
+    def checked(weights: Params, *others: Any) -> tuple[Params, Any]:
+        found = update(weights, *others)
+        shapes = {name: p.shape for name, p in weights.items()}
+        good = isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], dict)
+        if not good or {n: getattr(p, "shape", None) for n, p in found[0].items()} != shapes:
+            raise UserError(
+                "update of an inner optimiser must return (weights, state), the weights as a dict "
+                "with the names and shapes that it was given"
+            )
+        state = _checked(found[1])
+        leaves, structure = tree_flatten(state)
+        numbers.append(([leaf for leaf in leaves if not isinstance(leaf, Tensor)], structure))
+        if numbers[0] != numbers[-1]:
+            raise UserError(
+                "the state of an inner optimiser differs between tasks in more than the values of "
+                "its tensors: keep as a tensor what depends on the task"
+            )
+        return found[0], state
+
+    return checked
+
+
+def _checked(state: Any) -> Any:
+    for leaf in tree_flatten(state)[0]:
+        if leaf is not None and not isinstance(leaf, Tensor | int | float | str):
+            raise UserError(
+                "the state of an inner optimiser is made of tensors and numbers in dicts, lists "
+                f"and tuples; this one holds a {type(leaf).__name__}"
+            )
+    return state
+
+
+def split_state(state: Any) -> tuple[Params, Any]:
+    """The part of a state that can be differentiated, by number; and the rest, for `join_state`."""
+    leaves, structure = tree_flatten(state)
+    # No parameter has a @ in its name.
+    floating = {
+        f"state@{i}": leaf
+        for i, leaf in enumerate(leaves)
+        if isinstance(leaf, Tensor) and leaf.is_floating_point()
+    }
+    rest = [None if f"state@{i}" in floating else leaf for i, leaf in enumerate(leaves)]
+    return floating, (rest, structure)
+
+
+def join_state(floating: Params, rest: Any) -> Any:
+    """The state that `split_state` took apart."""
+    others, structure = rest
+    leaves = [floating.get(f"state@{i}", other) for i, other in enumerate(others)]
+    return tree_unflatten(leaves, structure)
