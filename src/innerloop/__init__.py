@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from innerloop.functional import adapt_steps
     from innerloop.runs.loading import load, pretrained_names
     from innerloop.tasks.episodes import Episodes
+    from innerloop.tasks.parts import split_tasks
     from innerloop.tasks.sampler import EpisodeSampler
     from innerloop.tasks.sinusoid import SinusoidSampler
     from innerloop.training.run import resume, train
@@ -60,6 +61,7 @@ _HOME = {
     "load": "runs.loading",
     "pretrained_names": "runs.loading",
     "resume": "training.run",
+    "split_tasks": "tasks.parts",
     "train": "training.run",
 }
 
@@ -88,6 +90,7 @@ __all__ = [
     "models",
     "pretrained_names",
     "resume",
+    "split_tasks",
     "train",
 ]
 

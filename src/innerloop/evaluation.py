@@ -61,20 +61,23 @@ def evaluate(
     chunk_size = chunk_size or algorithm.chunk_size or _tasks_at_a_time(params, sampler)
     chunks = []
     with torch.no_grad():
-        for start in range(0, tasks, chunk_size):
-            episodes = _with_ways(sampler.batch(start, min(chunk_size, tasks - start)), sampler)
-            if episodes.num_tasks != min(chunk_size, tasks - start):
+        start = 0
+        while start < tasks:
+            count = _of_one_shape(sampler, start, min(chunk_size, tasks - start))
+            episodes = _with_ways(sampler.batch(start, count), sampler)
+            if episodes.num_tasks != count:
                 raise UserError(
                     f"the sampler gave {episodes.num_tasks} tasks from {start} on where "
-                    f"{min(chunk_size, tasks - start)} were asked for: evaluate fewer tasks"
+                    f"{count} were asked for: evaluate fewer tasks"
                 )
             chunks.append(
                 algorithm.score_steps(
                     params, episodes, inner_steps=inner_steps, every_step=every_step
                 )
             )
+            start += count
             if on_progress is not None:
-                on_progress(min(start + chunk_size, tasks))
+                on_progress(start)
     # Every metric by name, [tasks, steps].
     scores = {name: torch.cat([c[name] for c in chunks]).cpu().double() for name in chunks[0]}
     if not scores["loss"].isfinite().all():
@@ -113,6 +116,12 @@ def _with_ways(episodes: Any, sampler: TaskSampler) -> Episodes:
     if isinstance(episodes, Episodes) and episodes.n_way is not None:
         return episodes
     return Episodes(*episodes, n_way=getattr(sampler, "n_way", None))
+
+
+def _of_one_shape(sampler: TaskSampler, start: int, count: int) -> int:
+    """How many tasks from `start` on fit into one tensor; samplers whose tasks vary say it."""
+    stackable = getattr(sampler, "stackable", None)
+    return count if stackable is None else min(count, stackable(start, count))
 
 
 def _tasks_at_a_time(params: Params, sampler: TaskSampler) -> int:

@@ -91,6 +91,31 @@ def read_picture(path: Path, channels: int, size: tuple[int, int] | None) -> np.
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
+def picture_pixels(picture: Image.Image, what: str, size: tuple[int, int] | None) -> np.ndarray:
+    """A picture that is open already, as `read_picture` decodes one.
+
+    Args:
+        picture: it is not changed.
+        what: how messages name it.
+        size: (width, height) to scale to; None keeps the size.
+
+    Returns:
+        `uint8` array `[1, height, width]` where its format is grey, else `[3, height, width]`.
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
+    try:
+        mode = "L" if picture.mode in _GREY_MODES else "RGB"
+        flat = _flat(ImageOps.exif_transpose(picture), what, mode)
+        if size is not None and flat.size != size:
+            flat = flat.resize(size, Image.Resampling.LANCZOS)
+    except (OSError, SyntaxError) as error:
+        raise UserError(f"{what} cannot be read as a picture ({error})") from error
+    pixels = np.asarray(flat)
+    return pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
+
+
 def border_brightness(images: np.ndarray) -> float:
     """Median brightness of the outermost pixels.
 
@@ -127,7 +152,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         ) from error
 
 
-def _flat(picture: Image.Image, path: Path, mode: str) -> Image.Image:
+def _flat(picture: Image.Image, path: Path | str, mode: str) -> Image.Image:
     """The picture in `"L"` or `"RGB"`, on white where it is transparent."""
     if picture.mode == "F":
         raise UserError(
