@@ -76,7 +76,7 @@ def name_of(augment: Any) -> str:
     if isinstance(augment, Augmentation):
         return repr(augment)
     named = augment if hasattr(augment, "__qualname__") else type(augment)
-    return f"{named.__module__}.{named.__qualname__}"
+    return ".".join(filter(None, (named.__module__, named.__qualname__)))
 
 
 def _uniform(key: int, start: int, count: int, width: int) -> Tensor:
