@@ -32,6 +32,8 @@ def split_classes(data: ClassIndexed, name: str = "auto", seed: int = 0) -> dict
     - `lake2015`: the background alphabets train, but for the last five, which
       validate; the evaluation alphabets test.
     - `csv`: what `train.csv`, `val.csv` and `test.csv` say.
+    - `folders`: what the folders `train`, `val` and `test` say.
+    - `given`: the one given to `innerloop.data.from_arrays` or `from_dataset`.
     - `groups`: 64 / 16 / 20 % of the groups (alphabets), drawn by `seed`.
     - `random`: 64 / 16 / 20 % of the classes, drawn by `seed`.
     - any other split that came with the data, by its name.
