@@ -29,7 +29,7 @@ from innerloop.files import cache_folder, one_at_a_time, write_whole
 LARGEST_KEPT = 84
 GREY_SIZE, COLOUR_SIZE = 28, 84
 # Raised when prepared arrays change, so that older ones are no longer used.
-_FORMAT = 1
+_FORMAT = 2
 _BATCH = 256
 
 
@@ -53,7 +53,7 @@ def folder(
       `filename` and `label`; they become the split `"csv"`;
     - a `.npy` file, `uint8` `[classes, images a class, C, H, W]`.
 
-    Pictures are png, jpg, bmp, gif, tif or webp.  Hidden files and other files are
+    Pictures are png, jpg (jpeg, jfif), bmp, gif, tif or webp.  Hidden files and other files are
     ignored.  The prepared pictures are kept in the cache folder and memory-mapped;
     they are prepared anew when a file's name, size or time changes.  Neither step
     needs all of them in memory.

@@ -12,10 +12,12 @@ from PIL import Image, ImageOps
 
 from innerloop.errors import UserError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 # About 270 MB once decoded; a small file can claim to hold any number.
 MAX_PIXELS = 89_000_000
+
+_FAINT = 16  # of 255: what differs by less from white paper does not show
 
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height.
 _GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -69,7 +71,8 @@ def is_grey(path: Path) -> bool:
 def read_picture(path: Path, channels: int, size: tuple[int, int] | None) -> np.ndarray:
     """Decode one picture.
 
-    Transparent parts become white paper.  Of animations the first frame is taken.
+    Transparent parts become white paper; black, where a picture is so light that it would not
+    show on white.  Of animations the first frame is taken.
 
     Args:
         path: the file.
@@ -153,7 +156,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _flat(picture: Image.Image, path: Path | str, mode: str) -> Image.Image:
-    """The picture in `"L"` or `"RGB"`, on white where it is transparent."""
+    """The picture in `"L"` or `"RGB"`, on paper where it is transparent."""
     if picture.mode == "F":
         raise UserError(
             f"{path} has floating-point pixels, whose range is unknown; "
@@ -164,6 +167,19 @@ def _flat(picture: Image.Image, path: Path | str, mode: str) -> Image.Image:
         values = np.asarray(picture).astype(np.int64) >> 8
         picture = Image.fromarray(values.clip(0, 255).astype(np.uint8))
     elif picture.has_transparency_data:
-        colours = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
+        picture = _on_paper(picture.convert("RGBA"))
     return picture.convert(mode)
+
+
+def _on_paper(picture: Image.Image) -> Image.Image:
+    """An RGBA picture on white; on black if there is next to nothing to see of it on white."""
+    on_white, on_black = (
+        Image.alpha_composite(Image.new("RGBA", picture.size, colour), picture).convert("RGB")
+        for colour in ("white", "black")
+    )
+    return on_black if _contrast(on_white) < _FAINT <= _contrast(on_black) else on_white
+
+
+def _contrast(picture: Image.Image) -> int:
+    """The greatest difference within a channel, 0 to 255."""
+    return int(np.ptp(np.asarray(picture), axis=(0, 1)).max())
