@@ -126,10 +126,10 @@ def test_episodes(rotate, inputs, monkeypatch):
     options = {"n_way": 5, "k_shot": 1, "k_query": 2, "rotate": rotate, "inputs": inputs}
     here = innerloop.EpisodeSampler(data, **options).batch(3, 2)
     sampler = innerloop.EpisodeSampler(data, **options, device="cuda")
-    assert sampler._on_device is not None
+    assert sampler._fetch._on_device is not None
     assert all(torch.equal(a, b.cpu()) for a, b in zip(here, sampler.batch(3, 2), strict=True))
     # Too many images for the GPU's memory.
-    monkeypatch.setattr(sampler, "_on_device", None)
+    monkeypatch.setattr(sampler._fetch, "_on_device", None)
     assert all(torch.equal(a, b.cpu()) for a, b in zip(here, sampler.batch(3, 2), strict=True))
 
 

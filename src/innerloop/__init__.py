@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from innerloop.runs.fit_config import FitConfig
     from innerloop.runs.loading import Loaded, load, pretrained_names
     from innerloop.tasks.episodes import Episodes
+    from innerloop.tasks.parts import split_tasks
     from innerloop.tasks.protocol import Tasks
     from innerloop.tasks.sampler import EpisodeSampler
     from innerloop.tasks.sinusoid import SinusoidSampler
@@ -77,6 +78,7 @@ _HOME = {
     "register_data": "registry",
     "register_model": "registry",
     "resume": "training.fit",
+    "split_tasks": "tasks.parts",
     "train": "training.run",
 }
 
@@ -117,6 +119,7 @@ __all__ = [
     "register_data",
     "register_model",
     "resume",
+    "split_tasks",
     "train",
 ]
 

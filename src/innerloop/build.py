@@ -14,7 +14,7 @@ from torch import nn
 
 from innerloop.algorithms import Algorithm
 from innerloop.config import WAVES, TrainConfig
-from innerloop.data.base import ImageClasses
+from innerloop.data.base import ClassIndexed, ImageClasses
 from innerloop.data.splits import automatic_split, split_classes
 from innerloop.errors import UserError
 from innerloop.functional import mean_squared_error
@@ -32,7 +32,7 @@ IMAGES_ONLY = (*SAMPLERS_ONLY, "n_way", "bn")
 
 
 # Classes of examples, from which tasks are drawn; or the tasks themselves, by part.
-Source = ImageClasses | Mapping[str, Tasks]
+Source = ClassIndexed | Mapping[str, Tasks]
 
 
 def build_source(
@@ -59,7 +59,7 @@ def build_source(
                 f"'val' and 'test', each with a method batch; it gave {', '.join(map(str, found))}"
             )
         _refuse_unused(config, make)
-    elif not isinstance(found, ImageClasses):
+    elif not isinstance(found, ClassIndexed):
         raise UserError(
             f"data {config.data} must give classes of examples, or a dict of tasks by part, not "
             f"{type(found).__name__}"
@@ -71,7 +71,7 @@ def build_data(config: TrainConfig, *, progress: bool = False) -> ImageClasses:
     """The images that `config` names; raises `UserError` as `innerloop.data.load`."""
     found = build_source(config, progress=progress)
     if not isinstance(found, ImageClasses):
-        raise UserError(f"data {config.data} gives tasks, not images")
+        raise UserError(f"data {config.data} gives no images")
     return found
 
 
@@ -126,7 +126,7 @@ def check_device(device: str) -> None:
 
 
 def build_samplers(
-    config: TrainConfig, data: ImageClasses | None = None, *, progress: bool = False
+    config: TrainConfig, data: ClassIndexed | None = None, *, progress: bool = False
 ) -> tuple[TrainConfig, dict[str, Tasks]]:
     """Tasks for `"train"`, `"val"` and `"test"`; no `"val"` where the split has none.
 
@@ -146,7 +146,7 @@ def build_samplers(
     if data is None:
         check_regression(config)
     source: Source = build_source(config, progress=progress) if data is None else data
-    if not isinstance(source, ImageClasses):
+    if not isinstance(source, ClassIndexed):
         return config, dict(source)
     config = resolve(config, source)
     parts = split_classes(source, config.split)
@@ -188,7 +188,7 @@ def build_waves(
 
 def build_sampler(
     config: TrainConfig,
-    data: ImageClasses,
+    data: ClassIndexed,
     part: str,
     classes: np.ndarray,
     *,
@@ -231,7 +231,7 @@ def _labels(config: TrainConfig) -> str:
     return getattr(_named(ALGORITHMS, config.algorithm), "labels", "task")
 
 
-def resolve(config: TrainConfig, data: ImageClasses) -> TrainConfig:
+def resolve(config: TrainConfig, data: ClassIndexed) -> TrainConfig:
     """`config` with `split: auto` replaced by the split that it means, so that results name it."""
     if config.split != "auto":
         return config

@@ -62,15 +62,18 @@ def evaluate(
     device = next(iter(params.values())).device
     chunks = []
     with torch.no_grad():
-        for start in range(0, tasks, chunk_size):
-            episodes = draw(sampler, start, min(chunk_size, tasks - start), device)
+        start = 0
+        while start < tasks:
+            count = _of_one_shape(sampler, start, min(chunk_size, tasks - start))
+            episodes = draw(sampler, start, count, device)
             chunks.append(
                 algorithm.score_steps(
                     params, episodes, inner_steps=inner_steps, every_step=every_step
                 )
             )
+            start += count
             if on_progress is not None:
-                on_progress(min(start + chunk_size, tasks))
+                on_progress(start)
     # Every metric by name, [tasks, steps].
     scores = {name: torch.cat([c[name] for c in chunks]).cpu().double() for name in chunks[0]}
     if not scores["loss"].isfinite().all():
@@ -102,6 +105,12 @@ def evaluate(
     }
     every_task = {"accuracy": "accuracies", "loss": "losses"}.get(metric, f"{metric}_of_tasks")
     return {**result, every_task: scores[metric][:, -1].tolist()}
+
+
+def _of_one_shape(sampler: Tasks, start: int, count: int) -> int:
+    """How many tasks from `start` on fit into one tensor; samplers whose tasks vary say it."""
+    stackable = getattr(sampler, "stackable", None)
+    return count if stackable is None else min(count, stackable(start, count))
 
 
 def _tasks_at_a_time(params: Params, sampler: Tasks) -> int:

@@ -166,5 +166,5 @@ def _warn(old: str, new: str) -> None:
 
 
 def _is_root(frame: FrameType) -> bool:
-    """True for the `__getattr__` of `innerloop` itself, which calls that of `forward`."""
-    return frame.f_globals.get("__name__") == "innerloop"
+    """True for a package's own `__getattr__` that calls that of `forward`."""
+    return frame.f_globals.get("__name__") in ("innerloop", "innerloop.data")

@@ -319,3 +319,26 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     paint(tmp_path / "a" / "huge.png")
     with pytest.raises(UserError, match=r"huge\.png cannot be read"):
         folder(tmp_path)
+
+
+@pytest.mark.parametrize("light", [255, 245])
+def test_a_light_drawing_on_transparent_paper_is_not_blank(tmp_path, light):
+    drawing = np.zeros((20, 20, 4), np.uint8)
+    drawing[8:12] = light
+    dark = drawing.copy()
+    dark[8:12, :, :3] = 30
+    for number, pixels in enumerate((drawing, dark)):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    on_black, on_white = (read_picture(tmp_path / f"{n}.png", 1, None)[0] for n in (0, 1))
+    assert on_black[0, 0] == 0
+    assert on_black[10, 10] > 200
+    assert on_white[0, 0] == 255
+    assert on_white[10, 10] < 80
+
+
+def test_every_ending_of_jpeg_is_read(tmp_path):
+    for number, ending in enumerate(("jpg", "JPEG", "jfif")):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        noise = np.random.default_rng(number).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / "a" / f"{number}.{ending}", format="JPEG")
+    assert folder(tmp_path).counts.tolist() == [3]

@@ -22,11 +22,11 @@ def test_episodes_are_the_same_to_the_last_bit(monkeypatch, rotate, inputs, size
     )
     sampler = innerloop.EpisodeSampler(cut, n_way=5, k_query=2, rotate=rotate, inputs=inputs)
     expected = sampler.batch(3, 4)
-    images = DeviceImages(cut, CPU, sampler._zero, sampler._unit)
-    monkeypatch.setattr(sampler, "_on_device", images)
+    images = DeviceImages(cut, CPU, sampler._fetch.zero, sampler._fetch.unit)
+    monkeypatch.setattr(sampler._fetch, "_on_device", images)
     # Not by the compiled path that makes episodes for a CPU.
     monkeypatch.setattr(sampler, "device", torch.device("meta"))
-    monkeypatch.setattr(sampler, "_to_device", lambda tensor: tensor)
+    monkeypatch.setattr(sampler._fetch, "send", lambda tensor: tensor)
     found = sampler.batch(3, 4)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 

@@ -287,8 +287,8 @@ def test_only_the_choice_of_images_is_compiled_for_another_device(monkeypatch):
     one = sampler(rotate=True, inputs="ink")
     expected = one.batch(3, 2)
     monkeypatch.setattr(one, "device", torch.device("meta"))
-    monkeypatch.setattr(one, "_to_device", lambda tensor: tensor)
-    monkeypatch.setattr(one, "_plan", None)
+    monkeypatch.setattr(one._fetch, "send", lambda tensor: tensor)
+    monkeypatch.setattr(one._source(5, 2).plan, "batch", None)
     assert equal(one.batch(3, 2), expected)
 
 

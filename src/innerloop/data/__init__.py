@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from innerloop.data.base import ImageClasses
+from innerloop.data.arrays import from_arrays
+from innerloop.data.base import ClassIndexed, ExampleClasses, ImageClasses
+from innerloop.data.datasets import from_dataset
 from innerloop.data.folder import folder
 from innerloop.data.glyphs import glyphs
 from innerloop.data.omniglot import SIZE, omniglot
@@ -15,11 +19,19 @@ from innerloop.data.splits import available_splits, split_classes
 from innerloop.errors import UserError
 from innerloop.renamed import forward
 
+if TYPE_CHECKING:
+    from innerloop.data import augment
+
 __all__ = [
+    "ClassIndexed",
+    "ExampleClasses",
     "ImageClasses",
+    "augment",
     "available_splits",
     "contact_sheet",
     "folder",
+    "from_arrays",
+    "from_dataset",
     "glyphs",
     "load",
     "omniglot",
@@ -27,7 +39,14 @@ __all__ = [
     "split_classes",
 ]
 
-__getattr__ = forward(__name__)
+_old_name = forward(__name__)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "augment":  # It needs PyTorch, for which `import innerloop.data` does not wait.
+        return importlib.import_module("innerloop.data.augment")
+    return _old_name(name)
+
 
 NAMES = ("omniglot", "glyphs", "random")
 

@@ -1,4 +1,4 @@
-"""Images indexed by class: what every data set becomes."""
+"""Examples indexed by class: what every data set becomes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,114 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
+from innerloop.data.examples import ArrayExamples, Examples
 from innerloop.errors import UserError
 
 
+class ClassIndexed:
+    """Examples sorted by class: what every data set becomes.
+
+    The examples of class `c` are those with the numbers `starts[c]` to
+    `starts[c] + counts[c] - 1`; classes may have different numbers of them.  There are two
+    kinds: `ImageClasses`, images of bytes in one array, which is the fast one, and
+    `ExampleClasses`, anything else.
+
+    Attributes:
+        examples: the examples, read by their numbers.
+        starts: `int64` array `[classes]`, number of the first example of each class.
+        counts: `int64` array `[classes]`, how many examples each class has, at least 1.
+        names: one name a class, unique, e.g. `"Greek/character03"`.
+        groups: one group a class, e.g. its alphabet; all `""` where there are none.
+        name: short name of the data set, for results and pictures.
+        dark_ink: True for dark strokes on light paper, whose usual network input is inverted
+            so that ink is 1 and paper 0.
+        splits: splits that come with the data: name of the split to
+            `{"train": classes, "val": classes, "test": classes}`.
+        pixels: True where examples are `uint8` images `[C, H, W]`, which samplers scale.
+    """
+
+    examples: Examples
+    starts: np.ndarray
+    counts: np.ndarray
+    names: Sequence[str]
+    groups: Sequence[str]
+    name: str
+    dark_ink: bool
+    splits: dict[str, dict[str, np.ndarray]]
+    pixels: bool
+    _things: ClassVar[str] = "examples"
+
+    def __post_init__(self) -> None:
+        name, number = self.name, self.examples.shape[0]
+        if not len(self.starts) == len(self.counts) == len(self.names):
+            raise UserError(f"{name}: starts, counts and names must have one entry a class")
+        if len(self.counts) == 0 or int(self.counts.min()) < 1:
+            raise UserError(f"{name}: every class needs at least one {self._things[:-1]}")
+        if int((self.starts + self.counts).max()) > number:
+            raise UserError(f"{name}: the classes reach beyond the {number} {self._things}")
+        if int(self.starts.min()) < 0:
+            raise UserError(f"{name}: starts must not be negative")
+        if len(set(self.names)) != len(self.names):
+            twice = sorted(name for name, n in Counter(self.names).items() if n > 1)
+            raise UserError(f"{name}: two classes are named {twice[0]!r}")
+        if self.groups and len(self.groups) != len(self.names):
+            raise UserError(f"{name}: groups must have one entry a class, or none at all")
+        if not self.groups:
+            object.__setattr__(self, "groups", ("",) * len(self.names))
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.names)
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """Shape of one example, `(C, H, W)` for images."""
+        return tuple(self.examples.shape[1:])
+
+    def class_examples(self, index: int) -> np.ndarray:
+        """The examples of class `index`: `[count, ...]`."""
+        start = int(self.starts[index])
+        return self.examples.read(np.arange(start, start + int(self.counts[index])))
+
+
 @dataclass(frozen=True)
-class ImageClasses:
+class ExampleClasses(ClassIndexed):
+    """Examples of any dtype and shape, sorted by class.
+
+    `innerloop.data.from_arrays` and `from_dataset` make it.
+
+    Args:
+        examples: the examples, read by their numbers.
+        starts, counts, names, groups, name, dark_ink, splits: see `ClassIndexed`.
+        pixels: True where examples are `uint8` images `[C, H, W]`.
+
+    Raises:
+        UserError: the arrays contradict each other.
+    """
+
+    examples: Examples
+    starts: np.ndarray
+    counts: np.ndarray
+    names: Sequence[str]
+    groups: Sequence[str] = ()
+    name: str = "examples"
+    dark_ink: bool = False
+    splits: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    pixels: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shape, dtype = self.example_shape, self.examples.dtype
+        if self.pixels and (dtype != np.uint8 or len(shape) != 3):
+            raise UserError(f"{self.name}: pixels are uint8 [C, H, W], not {dtype} {list(shape)}")
+
+
+@dataclass(frozen=True)
+class ImageClasses(ClassIndexed):
     """A data set of images, sorted by class.
 
     The images of class `c` are `images[starts[c] : starts[c] + counts[c]]`;
@@ -41,27 +141,15 @@ class ImageClasses:
     dark_ink: bool = False
     splits: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
+    _things: ClassVar[str] = "images"
+
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != np.uint8:
             raise UserError(
                 f"{self.name}: images must be a uint8 array [images, C, H, W], "
                 f"not {self.images.dtype} of shape {self.images.shape}"
             )
-        if not len(self.starts) == len(self.counts) == len(self.names):
-            raise UserError(f"{self.name}: starts, counts and names must have one entry a class")
-        if len(self.counts) == 0 or int(self.counts.min()) < 1:
-            raise UserError(f"{self.name}: every class needs at least one image")
-        if int((self.starts + self.counts).max()) > len(self.images):
-            raise UserError(f"{self.name}: the classes reach beyond the {len(self.images)} images")
-        if int(self.starts.min()) < 0:
-            raise UserError(f"{self.name}: starts must not be negative")
-        if len(set(self.names)) != len(self.names):
-            twice = sorted(name for name, n in Counter(self.names).items() if n > 1)
-            raise UserError(f"{self.name}: two classes are named {twice[0]!r}")
-        if self.groups and len(self.groups) != len(self.names):
-            raise UserError(f"{self.name}: groups must have one entry a class, or none at all")
-        if not self.groups:
-            object.__setattr__(self, "groups", ("",) * len(self.names))
+        super().__post_init__()
 
     @classmethod
     def from_square(cls, array: np.ndarray, **attributes) -> ImageClasses:
@@ -89,8 +177,14 @@ class ImageClasses:
         )
 
     @property
-    def num_classes(self) -> int:
-        return len(self.names)
+    def examples(self) -> Examples:  # type: ignore[override]
+        """The images, read by their numbers."""
+        return ArrayExamples(self.images)
+
+    @property
+    def pixels(self) -> bool:  # type: ignore[override]
+        """True: the examples are `uint8` images `[C, H, W]`."""
+        return True
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

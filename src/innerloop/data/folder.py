@@ -29,7 +29,7 @@ from innerloop.files import cache_folder, one_at_a_time, write_whole
 LARGEST_KEPT = 84
 GREY_SIZE, COLOUR_SIZE = 28, 84
 # Raised when prepared arrays change, so that older ones are no longer used.
-_FORMAT = 1
+_FORMAT = 2
 _BATCH = 256
 
 
@@ -42,15 +42,18 @@ def folder(
 ) -> ImageClasses:
     """Load pictures of one's own, preparing them the first time.
 
-    Three layouts are understood:
+    Four layouts are understood:
 
     - one folder a class, directly in `path` or deeper (`Greek/alpha/1.png`: the class
       is `"Greek/alpha"`, its group `"Greek"`), with any number of pictures each;
+    - one folder a part of the split, `train`, `val` and `test` (also `valid`, `validation`,
+      `meta_train` and the like, in any case), each with folders of classes; they become the
+      split `"folders"`, or one set of classes if the parts have the same ones (a warning);
     - mini-ImageNet's: `images/` and `train.csv`, `val.csv`, `test.csv` with columns
       `filename` and `label`; they become the split `"csv"`;
     - a `.npy` file, `uint8` `[classes, images a class, C, H, W]`.
 
-    Pictures are png, jpg, bmp, gif, tif or webp.  Hidden files and other files are
+    Pictures are png, jpg (jpeg, jfif), bmp, gif, tif or webp.  Hidden files and other files are
     ignored.  The prepared pictures are kept in the cache folder and memory-mapped;
     they are prepared anew when a file's name, size or time changes.  Neither step
     needs all of them in memory.
@@ -153,7 +156,7 @@ def _prepared(home: Path, fingerprint: str) -> ImageClasses | None:
             groups=index["groups"],
             name=index["name"],
             dark_ink=index["dark_ink"],
-            splits={"csv": split} if split else {},
+            splits={index.get("split_name", "csv"): split} if split else {},
         )
     except (
         OSError,
@@ -204,6 +207,7 @@ def _prepare(
         "counts": [len(members) for members in layout.classes.values()],
         "dark_ink": channels == 1 and float(np.median(borders)) > 127.5,
         "split": layout.split,
+        "split_name": layout.split_name,
     }
     with write_whole(home / "index.json") as out:
         out.write(json.dumps(index).encode())

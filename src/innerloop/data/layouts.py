@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import unicodedata
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,6 +20,13 @@ _HINT = (
     "or use mini-ImageNet's layout (PATH/images, train.csv, val.csv, test.csv)"
 )
 
+# What people call the parts of a split, without "meta", dashes and underscores.
+_PART_OF = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -27,20 +36,23 @@ class Layout:
         classes: class name to its files; both sorted, whatever order the file
             system lists them in.
         groups: class name to its group, `""` where there is none.
-        split: part of the split to class names; empty without csv files.
+        split: part of the split to class names; empty where there is none.
+        split_name: `"csv"` or `"folders"`, where the split comes from.
     """
 
     classes: dict[str, list[Path]]
     groups: dict[str, str]
     split: dict[str, list[str]] = field(default_factory=dict)
+    split_name: str = "csv"
 
 
 def find_layout(path: Path) -> Layout:
     """Read the layout of a folder of pictures.
 
     Args:
-        path: a folder of class folders, at any depth, or one with `images`,
-            `train.csv`, `val.csv` and `test.csv`.
+        path: a folder of class folders, at any depth; or one with `images`,
+            `train.csv`, `val.csv` and `test.csv`; or one with `train`, `val` and `test`, each a
+            folder of class folders.
 
     Raises:
         UserError: there is no such folder, or it cannot be told which picture
@@ -72,10 +84,67 @@ def _from_folders(path: Path) -> Layout:
             f"{path} holds no pictures ({', '.join(ending[1:] for ending in EXTENSIONS)}); {_HINT}"
         )
     _check_depth(path, found)
+    parts = _parts(found)
+    if parts:
+        return _from_parts(path, found, parts)
     names = sorted(found)
+    return Layout({name: found[name] for name in names}, _groups(names))
+
+
+def _groups(names: list[str]) -> dict[str, str]:
+    """The folder that holds the folder of each class."""
     parents = {name: PurePosixPath(name).parent.as_posix() for name in names}
-    groups = {name: "" if parent == "." else parent for name, parent in parents.items()}
-    return Layout({name: found[name] for name in names}, groups)
+    return {name: "" if parent == "." else parent for name, parent in parents.items()}
+
+
+def _parts(found: dict[str, list[Path]]) -> dict[str, str]:
+    """The part of a split that each folder lies in; empty if the folders are no split.
+
+    They are one if each class lies in a folder named for a part, and there are several parts.
+    """
+    parts = {}
+    for name in found:
+        top, _, rest = name.partition("/")
+        part = _PART_OF.get(re.sub(r"[-_ ]", "", top.lower()).removeprefix("meta"))
+        if part is None or not rest:
+            return {}
+        parts[name] = part
+    return parts if len(set(parts.values())) > 1 else {}
+
+
+def _from_parts(path: Path, found: dict[str, list[Path]], parts: dict[str, str]) -> Layout:
+    """PATH/train/CLASS, PATH/val/CLASS, PATH/test/CLASS: a split of the classes.
+
+    Where all parts have the same classes, as for ordinary classification, their pictures are
+    put together, because the parts of a split of tasks share no class.
+    """
+    classes: dict[str, list[Path]] = defaultdict(list)
+    lie_in: dict[str, set[str]] = defaultdict(set)
+    for folder in sorted(found):
+        name = folder.partition("/")[2]
+        classes[name] += found[folder]
+        lie_in[name].add(parts[folder])
+    names = sorted(classes)
+    groups = _groups(names)
+    shared = [name for name in names if len(lie_in[name]) > 1]
+    if not shared:
+        split = {part: [name for name in names if lie_in[name] == {part}] for part in PARTS}
+        return Layout({name: classes[name] for name in names}, groups, split, "folders")
+    alone = [name for name in names if len(lie_in[name]) == 1]
+    if alone:
+        both = " and ".join(sorted(lie_in[shared[0]], key=PARTS.index))
+        raise UserError(
+            f"{path}: class {shared[0]!r} is in {both}, but class {alone[0]!r} only in "
+            f"{next(iter(lie_in[alone[0]]))}. For a split of the classes, give each class one "
+            "part; to divide them by another split, put all class folders into one folder"
+        )
+    warnings.warn(
+        f"{path}: the folders {', '.join(sorted({n.partition('/')[0] for n in found}))} have the "
+        f"same {len(names)} classes. The pictures of each class are put together, and the classes "
+        "divided anew, because training and test tasks must not share classes",
+        stacklevel=4,
+    )
+    return Layout({name: classes[name] for name in names}, groups)
 
 
 def _check_depth(path: Path, found: dict[str, list[Path]]) -> None:

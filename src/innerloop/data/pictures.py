@@ -12,10 +12,12 @@ from PIL import Image, ImageOps
 
 from innerloop.errors import UserError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 # About 270 MB once decoded; a small file can claim to hold any number.
 MAX_PIXELS = 89_000_000
+
+_FAINT = 16  # of 255: what differs by less from white paper does not show
 
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height.
 _GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -69,7 +71,8 @@ def is_grey(path: Path) -> bool:
 def read_picture(path: Path, channels: int, size: tuple[int, int] | None) -> np.ndarray:
     """Decode one picture.
 
-    Transparent parts become white paper.  Of animations the first frame is taken.
+    Transparent parts become white paper; black, where a picture is so light that it would not
+    show on white.  Of animations the first frame is taken.
 
     Args:
         path: the file.
@@ -89,6 +92,31 @@ def read_picture(path: Path, channels: int, size: tuple[int, int] | None) -> np.
         flat = flat.resize(size, Image.Resampling.LANCZOS)
     pixels = np.asarray(flat)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def picture_pixels(picture: Image.Image, what: str, size: tuple[int, int] | None) -> np.ndarray:
+    """A picture that is open already, as `read_picture` decodes one.
+
+    Args:
+        picture: it is not changed.
+        what: how messages name it.
+        size: (width, height) to scale to; None keeps the size.
+
+    Returns:
+        `uint8` array `[1, height, width]` where its format is grey, else `[3, height, width]`.
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
+    try:
+        mode = "L" if picture.mode in _GREY_MODES else "RGB"
+        flat = _flat(ImageOps.exif_transpose(picture), what, mode)
+        if size is not None and flat.size != size:
+            flat = flat.resize(size, Image.Resampling.LANCZOS)
+    except (OSError, SyntaxError) as error:
+        raise UserError(f"{what} cannot be read as a picture ({error})") from error
+    pixels = np.asarray(flat)
+    return pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
 
 
 def border_brightness(images: np.ndarray) -> float:
@@ -127,8 +155,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         ) from error
 
 
-def _flat(picture: Image.Image, path: Path, mode: str) -> Image.Image:
-    """The picture in `"L"` or `"RGB"`, on white where it is transparent."""
+def _flat(picture: Image.Image, path: Path | str, mode: str) -> Image.Image:
+    """The picture in `"L"` or `"RGB"`, on paper where it is transparent."""
     if picture.mode == "F":
         raise UserError(
             f"{path} has floating-point pixels, whose range is unknown; "
@@ -139,6 +167,19 @@ def _flat(picture: Image.Image, path: Path, mode: str) -> Image.Image:
         values = np.asarray(picture).astype(np.int64) >> 8
         picture = Image.fromarray(values.clip(0, 255).astype(np.uint8))
     elif picture.has_transparency_data:
-        colours = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
+        picture = _on_paper(picture.convert("RGBA"))
     return picture.convert(mode)
+
+
+def _on_paper(picture: Image.Image) -> Image.Image:
+    """An RGBA picture on white; on black if there is next to nothing to see of it on white."""
+    on_white, on_black = (
+        Image.alpha_composite(Image.new("RGBA", picture.size, colour), picture).convert("RGB")
+        for colour in ("white", "black")
+    )
+    return on_black if _contrast(on_white) < _FAINT <= _contrast(on_black) else on_white
+
+
+def _contrast(picture: Image.Image) -> int:
+    """The greatest difference within a channel, 0 to 255."""
+    return int(np.ptp(np.asarray(picture), axis=(0, 1)).max())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from innerloop.data.base import ImageClasses
+from innerloop.data.base import ClassIndexed
 from innerloop.data.omniglot_facts import HALVES, class_names, facts
 from innerloop.errors import UserError
 
@@ -17,7 +17,7 @@ OMNIGLOT_CLASSES = 1623
 Parts = tuple[list[int], list[int], list[int]]
 
 
-def split_classes(data: ImageClasses, name: str = "auto", seed: int = 0) -> dict[str, np.ndarray]:
+def split_classes(data: ClassIndexed, name: str = "auto", seed: int = 0) -> dict[str, np.ndarray]:
     """Split the classes of a data set by the protocol of that name.
 
     Which class goes where depends on the names of the classes (and on the seed,
@@ -32,6 +32,8 @@ def split_classes(data: ImageClasses, name: str = "auto", seed: int = 0) -> dict
     - `lake2015`: the background alphabets train, but for the last five, which
       validate; the evaluation alphabets test.
     - `csv`: what `train.csv`, `val.csv` and `test.csv` say.
+    - `folders`: what the folders `train`, `val` and `test` say.
+    - `given`: the one given to `innerloop.data.from_arrays` or `from_dataset`.
     - `groups`: 64 / 16 / 20 % of the groups (alphabets), drawn by `seed`.
     - `random`: 64 / 16 / 20 % of the classes, drawn by `seed`.
     - any other split that came with the data, by its name.
@@ -75,7 +77,7 @@ def split_classes(data: ImageClasses, name: str = "auto", seed: int = 0) -> dict
     return split
 
 
-def available_splits(data: ImageClasses) -> list[str]:
+def available_splits(data: ClassIndexed) -> list[str]:
     """Names of the splits that fit a data set, without `auto`."""
     names = list(data.splits)
     for name, rule in _BUILT_IN.items():
@@ -89,7 +91,7 @@ def available_splits(data: ImageClasses) -> list[str]:
     return names
 
 
-def automatic_split(data: ImageClasses) -> str:
+def automatic_split(data: ClassIndexed) -> str:
     """Name of the split that `auto` stands for."""
     if "csv" in data.splits:
         return "csv"
@@ -100,24 +102,24 @@ def automatic_split(data: ImageClasses) -> str:
     return "groups" if len(_groups(data)) >= 10 else "random"
 
 
-def _tutorial(data: ImageClasses, seed: int) -> Parts:
+def _tutorial(data: ClassIndexed, seed: int) -> Parts:
     _need_omniglot_size(data, "tutorial")
     return _ranges(1100, 1200)
 
 
-def _tutorial_no_validation(data: ImageClasses, seed: int) -> Parts:
+def _tutorial_no_validation(data: ClassIndexed, seed: int) -> Parts:
     _need_omniglot_size(data, "tutorial-no-validation")
     return _ranges(1200, 1200)
 
 
-def _finn2017(data: ImageClasses, seed: int) -> Parts:
+def _finn2017(data: ClassIndexed, seed: int) -> Parts:
     _need_omniglot_size(data, "finn2017")
     index = {name: i for i, name in enumerate(data.names)}
     order = [index[name] for name in _shuffled(list(data.names), seed)]
     return order[:1100], order[1100:1200], order[1200:]
 
 
-def _vinyals2016(data: ImageClasses, seed: int) -> Parts:
+def _vinyals2016(data: ClassIndexed, seed: int) -> Parts:
     index = _omniglot_index(data, "vinyals2016")
     rule = facts()["vinyals2016"]
     names = class_names(facts())
@@ -127,7 +129,7 @@ def _vinyals2016(data: ImageClasses, seed: int) -> Parts:
     return [index[n] for n in train], [index[n] for n in val], [index[n] for n in test]
 
 
-def _lake2015(data: ImageClasses, seed: int) -> Parts:
+def _lake2015(data: ClassIndexed, seed: int) -> Parts:
     index = _omniglot_index(data, "lake2015")
     background, evaluation = (sorted(facts()[half]) for half in HALVES)
     wanted = (background[:-5], background[-5:], evaluation)
@@ -137,14 +139,14 @@ def _lake2015(data: ImageClasses, seed: int) -> Parts:
     return train, val, test
 
 
-def _csv(data: ImageClasses, seed: int) -> Parts:
+def _csv(data: ClassIndexed, seed: int) -> Parts:
     raise UserError(
         f"{data.name} came without train.csv, val.csv and test.csv; "
         f"it has {', '.join(['auto', *available_splits(data)])}"
     )
 
 
-def _by_groups(data: ImageClasses, seed: int) -> Parts:
+def _by_groups(data: ClassIndexed, seed: int) -> Parts:
     groups = _groups(data)
     parts = _shares(_shuffled(groups, seed), f"groups of {data.name}")
     train, val, test = (
@@ -153,14 +155,14 @@ def _by_groups(data: ImageClasses, seed: int) -> Parts:
     return train, val, test
 
 
-def _random(data: ImageClasses, seed: int) -> Parts:
+def _random(data: ClassIndexed, seed: int) -> Parts:
     index = {name: i for i, name in enumerate(data.names)}
     parts = _shares(_shuffled(list(data.names), seed), f"classes of {data.name}")
     train, val, test = ([index[name] for name in part] for part in parts)
     return train, val, test
 
 
-_BUILT_IN: dict[str, Callable[[ImageClasses, int], Parts]] = {
+_BUILT_IN: dict[str, Callable[[ClassIndexed, int], Parts]] = {
     "tutorial": _tutorial,
     "tutorial-no-validation": _tutorial_no_validation,
     "finn2017": _finn2017,
@@ -196,11 +198,11 @@ def _shares(names: list[str], what: str) -> tuple[list[str], list[str], list[str
     return names[test + val :], names[test : test + val], names[:test]
 
 
-def _groups(data: ImageClasses) -> list[str]:
+def _groups(data: ClassIndexed) -> list[str]:
     return sorted(set(data.groups) - {""})
 
 
-def _need_omniglot_size(data: ImageClasses, name: str) -> None:
+def _need_omniglot_size(data: ClassIndexed, name: str) -> None:
     if data.num_classes != OMNIGLOT_CLASSES:
         raise UserError(
             f"split {name!r} is for the {OMNIGLOT_CLASSES:,} characters of Omniglot; "
@@ -208,7 +210,7 @@ def _need_omniglot_size(data: ImageClasses, name: str) -> None:
         )
 
 
-def _omniglot_index(data: ImageClasses, name: str) -> dict[str, int]:
+def _omniglot_index(data: ClassIndexed, name: str) -> dict[str, int]:
     if set(data.names) != set(class_names(facts())):
         raise UserError(
             f"split {name!r} names alphabets of Omniglot, which {data.name} does not have: "

@@ -21,7 +21,7 @@ from innerloop.build import (
 )
 from innerloop.config import TrainConfig
 from innerloop.data.archive import MAX_SIDE
-from innerloop.data.base import ImageClasses
+from innerloop.data.base import ClassIndexed
 from innerloop.data.splits import split_classes
 from innerloop.errors import UserError
 from innerloop.functional import Params
@@ -239,14 +239,14 @@ def load_for(
             f"{config.n_way} classes apart: train with that n_way, or with head: shared"
         )
     source = build_source(config, progress=progress, episode_seed=episode_seed)
-    if not isinstance(source, ImageClasses):
+    if not isinstance(source, ClassIndexed):
         if part not in source:
             raise UserError(f"{config.data} has no {part} part")
         return _fitted(loaded, config), source[part]
-    if source.image_shape != loaded.input_shape:
+    if source.example_shape != loaded.input_shape:
         raise UserError(
             f"the network was trained on images of shape {loaded.input_shape} (channels, height, "
-            f"width), but those of {config.data} have {source.image_shape}"
+            f"width), but those of {config.data} have {source.example_shape}"
         )
     config = resolve(config, source)
     classes = split_classes(source, config.split)[part]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from innerloop.data.base import ImageClasses
+from innerloop.data.base import ClassIndexed
 from innerloop.tasks.counter import random_bits
 
 # Each random decision of an episode draws from a stream of its own.
@@ -33,7 +33,7 @@ class EpisodePlan:
 
     def __init__(
         self,
-        data: ImageClasses,
+        data: ClassIndexed,
         classes: np.ndarray,
         key: int,
         *,
@@ -86,6 +86,18 @@ class EpisodePlan:
     def indices(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See `EpisodeSampler.indices`."""
         n, per_class = self.n_way, self.k_shot + self.k_query
+        chosen, rotations, classes = self.choose_classes(start, count)
+        upper = self.counts[chosen].reshape(-1, 1)
+        random = self._random(_IMAGES, start, count, n * per_class)
+        within = _distinct(random.reshape(count * n, per_class), upper)
+        order = self._random(_IMAGE_ORDER, start, count, n * per_class)
+        order = order.reshape(count * n, per_class).argsort(axis=1)
+        within = _reorder(within, order).reshape(count, n, per_class)
+        return self.starts[chosen][:, :, None] + within, rotations, classes
+
+    def choose_classes(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The classes of episodes, `[T, N]` each: in the data, quarter turns, 0..num_classes-1."""
+        n = self.n_way
         pool = self._random(_POOLS, start, count, 1) % np.uint64(len(self.pool_size))
         pool = pool.astype(np.int64)
         upper = self.pool_size[pool] * self.turns
@@ -95,15 +107,7 @@ class EpisodePlan:
         virtual = _reorder(virtual, order)
         chosen = self.pooled[self.pool_start[pool] + virtual // self.turns]
         rotations = virtual % self.turns
-
-        upper = self.counts[chosen].reshape(-1, 1)
-        random = self._random(_IMAGES, start, count, n * per_class)
-        within = _distinct(random.reshape(count * n, per_class), upper)
-        order = self._random(_IMAGE_ORDER, start, count, n * per_class)
-        order = order.reshape(count * n, per_class).argsort(axis=1)
-        within = _reorder(within, order).reshape(count, n, per_class)
-        classes = self.position[chosen] * self.turns + rotations
-        return self.starts[chosen][:, :, None] + within, rotations, classes
+        return chosen, rotations, self.position[chosen] * self.turns + rotations
 
     def _random(self, stream: int, start: int, count: int, width: int) -> np.ndarray:
         return random_bits(self.key, stream, start, count, width)

@@ -25,7 +25,7 @@ from innerloop.build import (
     num_classes,
 )
 from innerloop.config import TrainConfig
-from innerloop.data.base import ImageClasses
+from innerloop.data.base import ClassIndexed
 from innerloop.errors import UserError
 from innerloop.evaluation import evaluate
 from innerloop.files import held, remove_unfinished, write_whole
@@ -109,7 +109,7 @@ def train(
     config: TrainConfig | None = None,
     *,
     out: str | Path | None = None,
-    data: ImageClasses | str | None = None,
+    data: ClassIndexed | str | None = None,
     report: Report | None = None,
     **settings: Any,
 ) -> Run:
@@ -131,13 +131,13 @@ def train(
     Raises:
         UserError: settings or data that do not fit, a folder in use, a diverging loss.
     """
-    if isinstance(data, ImageClasses):
+    if isinstance(data, ClassIndexed):
         settings["data"] = data.name
     elif data is not None:
         settings["data"] = data
     given_settings = {**config.to_dict(), **settings} if config else settings
     asked = TrainConfig.from_dict(given_settings).absolute()
-    given = data if isinstance(data, ImageClasses) else None
+    given = data if isinstance(data, ClassIndexed) else None
 
     def make(report: Report) -> Job:
         return build_job(asked, given, report)
@@ -249,7 +249,7 @@ def _make_ready(
     return world.main_first(lambda: make(report))
 
 
-def build_job(config: TrainConfig, data: ImageClasses | None, report: Report) -> Job:
+def build_job(config: TrainConfig, data: ClassIndexed | None, report: Report) -> Job:
     """Build what the settings name; `data` None is built too."""
     if data is not None and data.name == SINUSOID:
         raise UserError("a data set of images cannot be called sinusoid: give it another name")

@@ -50,8 +50,9 @@ def test_episodes(build, shape, inputs, threads):
                         for one, other in zip(found, expected, strict=True):
                             assert one.dtype == other.dtype
                             assert torch.equal(one, other)
-                        plan = s._compiled.plan(start, count)
-                        for one, other in zip(plan, s._plan.batch(start, count), strict=True):
+                        (source,) = s._sources.values()
+                        plan = source.compiled.plan(start, count)
+                        for one, other in zip(plan, source.plan.batch(start, count), strict=True):
                             assert np.array_equal(one, other)
     finally:
         torch.set_num_threads(old)

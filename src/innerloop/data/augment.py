@@ -1,0 +1,294 @@
+"""Random changes of the images of training tasks, as the few-shot papers use them.
+
+Each is a function of a batch of images and a generator, and so may be one of your own.  Those
+here take all images of a meta-batch in one pass, from uniform random numbers that depend on
+the seed, the split and the episode alone.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from innerloop.errors import UserError
+
+
+class Augmentation(ABC):
+    """A random change of images that is a function of some uniform random numbers an image."""
+
+    @property
+    @abstractmethod
+    def numbers(self) -> int:
+        """P, how many random numbers an image takes."""
+
+    @abstractmethod
+    def apply(self, images: Tensor, u: Tensor) -> Tensor:
+        """Change the images.
+
+        Args:
+            images: `[M, C, H, W]`; not written to.
+            u: float32 `[M, P]`, uniform in 0 <= u < 1, on the same device.
+
+        Returns:
+            As many images of the same shape.
+        """
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Change the images `[M, C, H, W]` by numbers of a generator on their device."""
+        return self.apply(
+            images,
+            torch.rand(len(images), self.numbers, generator=generator, device=images.device),
+        )
+
+
+@dataclass(frozen=True, init=False)
+class Compose(Augmentation):
+    """Several, one after another: `Compose(RandomCrop(4), RandomHorizontalFlip())`."""
+
+    parts: tuple[Augmentation, ...]
+
+    def __init__(self, *parts: Augmentation) -> None:
+        for part in parts:
+            if not isinstance(part, Augmentation):
+                raise UserError(
+                    f"Compose is for those of innerloop.data.augment, not for {part!r}: call your "
+                    "own function and these in one function of (images, generator)"
+                )
+        object.__setattr__(self, "parts", parts)
+
+    @property
+    def numbers(self) -> int:
+        return sum(part.numbers for part in self.parts)
+
+    def apply(self, images: Tensor, u: Tensor) -> Tensor:
+        for part, numbers in zip(
+            self.parts, u.split([part.numbers for part in self.parts], dim=1), strict=True
+        ):
+            images = part.apply(images, numbers)
+        return images
+
+
+@dataclass(frozen=True)
+class RandomCrop(Augmentation):
+    """Pad each image on all sides, then cut out its size again, anywhere.
+
+    Args:
+        padding: pixels on each side, at least 1.
+        fill: value of the padding; 0 is black, and paper where `inputs="ink"`.
+    """
+
+    padding: int = 4
+    fill: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.padding < 1:
+            raise UserError(f"RandomCrop: padding must be at least 1, not {self.padding}")
+
+    @property
+    def numbers(self) -> int:
+        return 2
+
+    def apply(self, images: Tensor, u: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        padded = functional.pad(images, [self.padding] * 4, value=self.fill)
+        top, left = (u * (2 * self.padding + 1)).long().unbind(dim=1)
+        rows = top[:, None] + torch.arange(height, device=u.device)
+        columns = left[:, None] + torch.arange(width, device=u.device)
+        # [M, C, H + 2p, W + 2p] -> [M, C, H, W + 2p] -> [M, C, H, W].
+        rows = rows[:, None, :, None].expand(-1, images.shape[1], -1, padded.shape[-1])
+        columns = columns[:, None, None, :].expand(-1, images.shape[1], height, -1)
+        return padded.gather(2, rows).gather(3, columns)
+
+
+@dataclass(frozen=True)
+class RandomHorizontalFlip(Augmentation):
+    """Swap left and right.
+
+    Args:
+        p: how probably, 0 to 1.
+    """
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        _share("RandomHorizontalFlip", p=self.p)
+
+    @property
+    def numbers(self) -> int:
+        return 1
+
+    def apply(self, images: Tensor, u: Tensor) -> Tensor:
+        return torch.where(_each(u[:, 0] < self.p), images.flip(-1), images)
+
+
+@dataclass(frozen=True)
+class ColorJitter(Augmentation):
+    """Change brightness, contrast and saturation, in this order.
+
+    Each by a factor that is uniform from 1 - a to 1 + a.  Images must be of 0..1
+    (`inputs="unit"` or `"ink"`), and are clamped to it.  Grey ones have no saturation.
+
+    Args:
+        brightness: a for the brightness, 0 or more.
+        contrast: a for the contrast.
+        saturation: a for the saturation.
+    """
+
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "saturation"):
+            if getattr(self, name) < 0:
+                raise UserError(f"ColorJitter: {name} must not be negative")
+
+    @property
+    def numbers(self) -> int:
+        return 3
+
+    def apply(self, images: Tensor, u: Tensor) -> Tensor:
+        if images.shape[1] not in (1, 3):
+            raise UserError(f"ColorJitter is for 1 or 3 channels, not {images.shape[1]}")
+        reach = u.new_tensor([self.brightness, self.contrast, self.saturation])
+        factors = (1 + (2 * u - 1) * reach).clamp_min(0)
+        bright, contrast, saturation = (_each(f) for f in factors.unbind(dim=1))
+        images = (images * bright).clamp(0, 1)
+        mean = _grey(images).mean(dim=(-2, -1), keepdim=True)
+        images = torch.lerp(mean.expand_as(images), images, contrast).clamp(0, 1)
+        if images.shape[1] == 1:
+            return images
+        return torch.lerp(_grey(images).expand_as(images), images, saturation).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class RandomErasing(Augmentation):
+    """Overwrite a rectangle.
+
+    Args:
+        p: how probably, 0 to 1.
+        scale: least and greatest share of the image's area.
+        ratio: least and greatest proportion of height to width, drawn log-uniformly; sides
+            that are longer than the image's are cut.
+        value: what is written.
+
+    References:
+        Zhong et al. (2020), Random erasing data augmentation, AAAI.
+    """
+
+    p: float = 0.5
+    scale: tuple[float, float] = (0.02, 0.33)
+    ratio: tuple[float, float] = (0.3, 3.3)
+    value: float = 0.0
+
+    def __post_init__(self) -> None:
+        _share("RandomErasing", p=self.p)
+        if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
+            raise UserError(
+                "RandomErasing: scale goes from a smaller to a greater share of the area, ratio "
+                f"from a smaller to a greater proportion, not {self.scale} and {self.ratio}"
+            )
+
+    @property
+    def numbers(self) -> int:
+        return 5
+
+    def apply(self, images: Tensor, u: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        area = _between(u[:, 1], self.scale) * height * width
+        ratio = _between(u[:, 2], (math.log(self.ratio[0]), math.log(self.ratio[1]))).exp()
+        h = (area * ratio).sqrt().round().clamp(1, height)
+        w = (area / ratio).sqrt().round().clamp(1, width)
+        top = (u[:, 3] * (height - h + 1)).floor()
+        left = (u[:, 4] * (width - w + 1)).floor()
+        # Without a rectangle where nothing is erased.
+        h = torch.where(u[:, 0] < self.p, h, torch.zeros_like(h))
+        inside = _inside(height, top, h)[:, None, :, None] & _inside(width, left, w)[:, None, None]
+        return images.masked_fill(inside, self.value)
+
+
+@dataclass(frozen=True)
+class RandomAffine(Augmentation):
+    """Turn, shift, scale and shear, with bilinear interpolation; what comes in is 0.
+
+    Args:
+        degrees: turned by up to so many degrees to either side.
+        translate: shifted by up to so many of the width and of the height, 0 to 1.
+        scale: least and greatest factor of the size.
+        shear: sheared by up to so many degrees to either side.
+    """
+
+    degrees: float = 10.0
+    translate: tuple[float, float] = (0.1, 0.1)
+    scale: tuple[float, float] = (0.9, 1.1)
+    shear: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise UserError(
+                f"RandomAffine: scale goes from a smaller to a greater factor above 0, "
+                f"not {self.scale}"
+            )
+        if self.degrees < 0 or not 0 <= self.shear < 90 or min(self.translate) < 0:
+            raise UserError("RandomAffine: degrees, translate and shear must not be negative")
+
+    @property
+    def numbers(self) -> int:
+        return 5
+
+    def apply(self, images: Tensor, u: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        angle = torch.deg2rad(_between(u[:, 0], (-self.degrees, self.degrees)))
+        shear = torch.deg2rad(_between(u[:, 1], (-self.shear, self.shear))).tan()
+        scale = _between(u[:, 2], self.scale)
+        shift_x = _between(u[:, 3], (-self.translate[0], self.translate[0])) * width
+        shift_y = _between(u[:, 4], (-self.translate[1], self.translate[1])) * height
+        cos, sin = angle.cos() / scale, angle.sin() / scale
+        # Where each pixel comes from, (x, y) in pixels from the middle: turned and scaled back,
+        # then sheared back.
+        c, d = -sin, cos
+        a, b = cos - shear * c, sin - shear * d
+        x0, y0 = a * -shift_x + b * -shift_y, c * -shift_x + d * -shift_y
+        # affine_grid counts in halves of the width and the height.
+        theta = torch.stack(
+            [a, b * height / width, 2 * x0 / width, c * width / height, d, 2 * y0 / height], dim=1
+        )
+        grid = functional.affine_grid(
+            theta.view(-1, 2, 3).to(images.dtype), list(images.shape), align_corners=False
+        )
+        return functional.grid_sample(images, grid, align_corners=False)
+
+
+def _each(values: Tensor) -> Tensor:
+    """`[M]` as `[M, 1, 1, 1]`."""
+    return values.view(-1, 1, 1, 1)
+
+
+def _between(u: Tensor, ends: tuple[float, float]) -> Tensor:
+    """Numbers of 0..1 stretched to lie between two ends."""
+    return ends[0] + (ends[1] - ends[0]) * u
+
+
+def _inside(length: int, start: Tensor, size: Tensor) -> Tensor:
+    """Which of `length` pixels lie in the interval of each image: `[M, length]`."""
+    places = torch.arange(length, device=start.device)
+    return (places >= start[:, None]) & (places < (start + size)[:, None])
+
+
+def _grey(images: Tensor) -> Tensor:
+    """Luminance `[M, 1, H, W]`, by ITU-R BT.601 as Pillow's."""
+    if images.shape[1] == 1:
+        return images
+    weights = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    return (images * weights).sum(dim=1, keepdim=True)
+
+
+def _share(who: str, **values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{who}: {name} must be between 0 and 1, not {value}")

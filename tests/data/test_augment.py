@@ -1,0 +1,153 @@
+"""Augmentations: what each does, and that they are functions of (seed, split, episode)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from innerloop import EpisodeSampler, UserError
+from innerloop.data import augment, from_arrays, random_images
+
+ALL = [
+    augment.RandomCrop(2),
+    augment.RandomHorizontalFlip(),
+    augment.ColorJitter(),
+    augment.RandomErasing(),
+    augment.RandomAffine(shear=5.0),
+    augment.Compose(augment.RandomCrop(3), augment.RandomHorizontalFlip()),
+]
+
+
+def images(channels=3, height=8, width=12, count=200) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(count, channels, height, width, generator=generator)
+
+
+def noise(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return x + torch.randn(x.shape, generator=generator, device=x.device)
+
+
+@pytest.mark.parametrize("change", [*ALL, noise], ids=str)
+def test_episodes_depend_on_seed_split_and_number_alone(change):
+    def sampler(**settings):
+        return EpisodeSampler(random_images(20, 8, 6), k_query=2, augment=change, **settings)
+
+    whole = sampler().batch(3, 5)
+    pieces = [sampler().batch(3, 2), sampler().batch(5, 3)]
+    for a, *parts in zip(whole, *pieces, strict=True):
+        assert torch.equal(a, torch.cat(parts))
+    plain = EpisodeSampler(random_images(20, 8, 6), k_query=2).batch(3, 5)
+    assert torch.equal(plain.query_y, whole.query_y)
+    assert not torch.equal(plain.support_x, whole.support_x)
+    assert not torch.equal(plain.query_x, whole.query_x)
+    assert not torch.equal(sampler(seed=1).batch(3, 5).query_x, whole.query_x)
+
+
+@pytest.mark.parametrize("change", ALL, ids=str)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shapes_stay_and_nothing_is_written_to(change, channels):
+    x = images(channels)
+    before = x.clone()
+    found = change(x, torch.Generator().manual_seed(1))
+    assert found.shape == x.shape
+    assert found.dtype == x.dtype
+    assert found.isfinite().all()
+    assert torch.equal(x, before)
+    assert not torch.equal(found, x)
+
+
+def test_a_crop_is_a_shift_with_padding():
+    x, change = images(count=30), augment.RandomCrop(2, fill=0.5)
+    u = torch.rand(30, 2, generator=torch.Generator().manual_seed(1))
+    found = change.apply(x, u)
+    padded = torch.nn.functional.pad(x, [2] * 4, value=0.5)
+    for i, (top, left) in enumerate((u * 5).long().tolist()):
+        assert torch.equal(found[i], padded[i, :, top : top + 8, left : left + 12])
+
+
+def test_flips_are_half_of_them():
+    x = images()
+    found = augment.RandomHorizontalFlip()(x, torch.Generator().manual_seed(0))
+    flipped = (found == x.flip(-1)).flatten(1).all(dim=1)
+    assert torch.equal(found[~flipped], x[~flipped])
+    assert 70 < flipped.sum() < 130
+
+
+def test_erased_rectangles_have_the_area_asked_for():
+    x = images(height=32, width=32) + 1
+    change = augment.RandomErasing(p=1.0, scale=(0.1, 0.2), ratio=(0.5, 2.0))
+    erased = change(x, torch.Generator().manual_seed(0)) == 0
+    share = erased[:, 0].float().mean(dim=(-2, -1))
+    assert share.min() > 0.08
+    assert share.max() < 0.22
+    for mask in erased[:, 0]:
+        rows, columns = mask.any(dim=1), mask.any(dim=0)
+        assert mask.sum() == rows.sum() * columns.sum(), "it is one full rectangle"
+
+
+def test_an_affine_map_is_what_it_says():
+    x = torch.zeros(1, 1, 9, 9)
+    x[..., 4, 7] = 1
+    half = torch.full((1, 5), 0.5)
+    none = augment.RandomAffine(degrees=0, translate=(0, 0), scale=(1, 1))
+    torch.testing.assert_close(none.apply(x, half), x)
+    turn = augment.RandomAffine(degrees=90, translate=(0, 0), scale=(1, 1))
+    quarter = half.clone()
+    quarter[0, 0] = 1.0
+    assert turn.apply(x, quarter).argmax() == 7 * 9 + 4
+    shift = half.clone()
+    shift[0, 3] = 1.0
+    moved = augment.RandomAffine(degrees=0, translate=(1 / 9, 0), scale=(1, 1)).apply(x, shift)
+    torch.testing.assert_close(moved, x.roll(1, dims=-1))
+    larger = augment.RandomAffine(degrees=0, translate=(0, 0), scale=(2, 2)).apply(
+        torch.ones(1, 1, 8, 12), half
+    )
+    torch.testing.assert_close(larger, torch.ones_like(larger))
+    # What is not square is turned without being distorted.
+    wide = torch.zeros(1, 1, 9, 21)
+    wide[..., 4, 13] = 1
+    assert turn.apply(wide, quarter).argmax() == 7 * 21 + 10
+
+
+def test_jitter_stays_between_black_and_white():
+    found = augment.ColorJitter(0.9, 0.9, 0.9)(images(), torch.Generator().manual_seed(0))
+    assert found.min() >= 0
+    assert found.max() <= 1
+    same = augment.ColorJitter(0, 0, 0)(images(), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(same, images())
+
+
+def test_results_name_the_augmentation():
+    data = random_images(20, 8, 6)
+    named = EpisodeSampler(data, k_query=2, augment=augment.RandomCrop(2)).protocol()["augment"]
+    assert named == "RandomCrop(padding=2, fill=0.0)"
+    assert EpisodeSampler(data, k_query=2, augment=noise).protocol()["augment"].endswith(".noise")
+    assert "augment" not in EpisodeSampler(data, k_query=2).protocol()
+
+
+def test_a_function_changes_any_examples():
+    data = from_arrays(np.arange(40.0)[:, None] * np.ones((1, 3)), np.arange(40) % 8)
+    plain = EpisodeSampler(data, k_query=2).batch(0, 2)
+    minus = EpisodeSampler(data, k_query=2, augment=lambda x, generator: -x).batch(0, 2)
+    assert torch.equal(plain.support_x, -minus.support_x)
+    with pytest.raises(UserError, match="for images"):
+        EpisodeSampler(data, k_query=2, augment=augment.RandomCrop(1)).batch(0, 2)
+    with pytest.raises(UserError, match="same shape and dtype"):
+        EpisodeSampler(data, k_query=2, augment=lambda x, generator: x[:, :1]).batch(0, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: augment.RandomCrop(0), "padding must be at least 1"),
+        (lambda: augment.RandomHorizontalFlip(2), "between 0 and 1"),
+        (lambda: augment.ColorJitter(-1), "must not be negative"),
+        (lambda: augment.RandomErasing(scale=(0.5, 0.1)), "smaller to a greater"),
+        (lambda: augment.RandomAffine(scale=(0, 1)), "above 0"),
+        (lambda: augment.Compose(noise), "one function"),
+    ],
+)
+def test_values_out_of_range_are_refused(make, message):
+    with pytest.raises(UserError, match=message):
+        make()

@@ -1,0 +1,82 @@
+"""Folders named for the parts of a split."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from innerloop import cli
+from innerloop.data import available_splits, folder, split_classes
+from innerloop.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def make(root, parts):
+    generator = np.random.default_rng(0)
+    for part, names in parts.items():
+        for name in names:
+            (root / part / name).mkdir(parents=True)
+            for number in range(2):
+                noise = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(noise).save(root / part / name / f"{number}.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    "parts",
+    ["train val test", "TRAIN Valid Test", "meta_train meta-val metatest", "training dev"],
+)
+def test_parts_are_the_split_whatever_they_are_called(tmp_path, parts):
+    if "dev" in parts:
+        # Not all are parts of a split: they are groups, as any other folders.
+        data = folder(make(tmp_path, {part: [part[0] + "1"] for part in parts.split()}))
+        assert list(data.names) == ["dev/d1", "training/t1"]
+        assert "folders" not in available_splits(data)
+        return
+    train, val, test = parts.split()
+    root = make(tmp_path, {train: ["a", "d"], val: ["c"], test: ["birds/b", "e"]})
+    for _ in range(2):  # prepared, then read again
+        data = folder(root)
+        assert list(data.names) == ["a", "birds/b", "c", "d", "e"]
+        assert list(data.groups) == ["", "birds", "", "", ""]
+        for name in ("auto", "folders"):
+            split = split_classes(data, name)
+            names = {part: [data.names[c] for c in classes] for part, classes in split.items()}
+            assert names == {"train": ["a", "d"], "val": ["c"], "test": ["birds/b", "e"]}
+
+
+def test_the_command_says_what_was_understood(tmp_path, capsys):
+    root = make(tmp_path, {"train": ["a", "b"], "test": ["c"]})
+    cli.main(["data", "info", str(root), "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["automatic_split"] == "folders"
+    assert facts["splits"]["folders"] == {"train": 2, "val": 0, "test": 1}
+
+
+def test_the_same_classes_in_all_parts_are_put_together(tmp_path):
+    root = make(tmp_path, {"train": ["cat", "dog", "owl"], "test": ["cat", "dog", "owl"]})
+    with pytest.warns(UserWarning, match="folders test, train have the same 3 classes"):
+        data = folder(root)
+    assert list(data.names) == ["cat", "dog", "owl"]
+    assert data.counts.tolist() == [4, 4, 4]
+    assert "folders" not in available_splits(data)
+
+
+def test_a_class_in_two_parts_is_refused(tmp_path):
+    root = make(tmp_path, {"train": ["cat", "dog"], "val": ["cat"], "test": ["owl"]})
+    with pytest.raises(UserError, match="class 'cat' is in train and val, but class 'dog' only"):
+        folder(root)
+
+
+def test_classes_that_are_called_so_stay_classes(tmp_path):
+    root = make(tmp_path, {".": ["train", "plane", "test"]})
+    assert list(folder(root).names) == ["plane", "test", "train"]
+
+
+def test_one_part_alone_is_no_split(tmp_path):
+    data = folder(make(tmp_path, {"train": ["a", "b", "c"]}))
+    assert list(data.names) == ["train/a", "train/b", "train/c"]
