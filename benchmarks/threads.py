@@ -30,9 +30,10 @@ import torch
 import innerloop
 from benchmarks.reports import check_names, write_report
 from innerloop.build import build_algorithm, build_model, build_samplers, num_classes
-from innerloop.config import ALGORITHM_NAMES, TrainConfig
+from innerloop.config import TrainConfig
 from innerloop.ops import kernels
 from innerloop.ops.allocator import keep_memory
+from innerloop.registry import OURS
 from innerloop.runs.folder import new_state
 from innerloop.training.loop import apply_gradient
 
@@ -258,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "recipes",
         nargs="*",
-        help=f"of {', '.join(ALGORITHM_NAMES)}; all by default, and the step and the fit with them",
+        help=f"of {', '.join(OURS)}; all by default, and the step and the fit with them",
     )
     parser.add_argument("--threads", type=int, nargs="+", default=THREADS)
     parser.add_argument("--tasks", type=int, nargs="+", default=TASKS)
@@ -271,12 +272,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.worker:
         work(options.worker)
         return
-    check_names(parser, "recipe", options.recipes, ALGORITHM_NAMES)
+    check_names(parser, "recipe", options.recipes, OURS)
     if min(*options.threads, *options.tasks, options.rounds) < 1 or options.load < 0:
         parser.error("threads, tasks and rounds must be at least 1, the load at least 0")
     cases: list[Case] = [
         (recipe, tasks)
-        for recipe in options.recipes or ALGORITHM_NAMES
+        for recipe in options.recipes or OURS
         for tasks in dict.fromkeys(options.tasks)
     ]
     if not options.recipes:

@@ -81,7 +81,7 @@ def test_the_command_measures_every_case_and_writes_them(tmp_path, monkeypatch, 
     threads.main(["--threads", "1", "2", "--tasks", "1", "8"])
     report = json.loads((tmp_path / "threads.json").read_text())
     assert {"maml, 1 task", "imaml, 8 tasks", threads.FIT, threads.STEP} <= report["runs"].keys()
-    assert len(report["runs"]) == 2 * len(threads.ALGORITHM_NAMES) + 2
+    assert len(report["runs"]) == 2 * len(threads.OURS) + 2
     assert report["busy_processes"] == 0
     assert "fit of five drawings" in capsys.readouterr().out
     threads.main(["maml", "--threads", "1", "--tasks", "1", "--out", str(tmp_path / "a.json")])
