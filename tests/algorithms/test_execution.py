@@ -211,14 +211,73 @@ def test_explain_says_the_way_and_why_not_another():
     assert MAML(Conv4(3, width=16)).explain().startswith("stacked: all tasks together")
     text = MAML(make("attention")).explain()
     assert text.startswith("vmap: ")
-    assert "not stacked: a layer of Attention does not take an axis of tasks" in text
+    assert "not stacked: Attention does not take several tasks at once: that is found out" in text
     assert ProtoNet(Conv4(3)).explain().startswith("shared_body: ")
     assert MAML(make("LSTM")).explain().startswith("loop: ")
 
 
 def test_the_fastest_way_is_one_that_works():
     algorithm = MAML(make("attention"), 0.1, 2)
-    assert fastest(algorithm, algorithm.init_params(), EPISODES) in ("vmap", "loop")
+    assert fastest(algorithm, algorithm.init_params(), EPISODES) in ("stacked", "vmap", "loop")
     assert algorithm.execution == "auto"
     algorithm = MAML(make("branch"), 0.1, 2)
     assert fastest(algorithm, algorithm.init_params(), EPISODES) == "loop"
+
+
+class Plain(nn.Module):
+    """A convolutional network as users write it: a residual branch, and other norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1, bias=False)
+        self.norm_a = nn.BatchNorm2d(16, track_running_stats=False)
+        self.norm_b, self.dropout = nn.GroupNorm(4, 16), nn.Dropout(0.3)
+        self.out = nn.Linear(16 * 16, 3)
+
+    def forward(self, x):
+        h = nn.functional.max_pool2d(torch.relu(self.norm_a(self.a(x))), 2)
+        h = h + nn.functional.leaky_relu(self.norm_b(self.b(h)), 0.1)
+        return self.out(self.dropout(h).flatten(1))
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_a_network_that_knows_nothing_of_tasks_is_stacked(first_order):
+    torch.manual_seed(0)
+    model, episodes = Plain().double(), random_episodes(shape=(1, 8, 8))
+    found = {}
+    for way in ("auto", "stacked", "loop"):
+        algorithm = MAML(model, 0.1, 3, first_order, execution=way)
+        params = algorithm.init_params()
+        found[way] = algorithm.meta_gradient(params, episodes, keys=range(episodes.num_tasks))[0]
+        if way == "auto":
+            assert algorithm.explain().startswith("stacked")
+    for way in ("auto", "stacked"):
+        torch.testing.assert_close(found[way], found["loop"], rtol=1e-6, atol=1e-9)
+
+
+class Rows(Plain):
+    """Mixes the rows of a batch, and so must not see those of other tasks."""
+
+    def forward(self, x):
+        return super().forward(x - x.mean(0)) - x.flatten(1)[:, :1].max()
+
+
+def test_rows_are_those_of_a_task_alone():
+    torch.manual_seed(0)
+    episodes = random_episodes(shape=(1, 8, 8))
+    found = []
+    for way in ("stacked", "loop"):
+        algorithm = MAML(Rows().double(), 0.1, 2, execution=way)
+        algorithm.model.dropout.p = 0.0
+        torch.manual_seed(1)
+        params = {n: 0.1 * torch.randn_like(p) for n, p in algorithm.init_params().items()}
+        found.append(algorithm.meta_gradient(params, episodes)[0])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-6, atol=1e-9)
+
+
+def test_a_network_with_a_hook_is_not_stacked():
+    model = Plain().double()
+    model.a.register_forward_hook(lambda *_: None)
+    algorithm = MAML(model, 0.1, 1)
+    algorithm.meta_gradient(algorithm.init_params(), random_episodes(shape=(1, 8, 8)))
+    assert "it has hooks" in algorithm.explain()

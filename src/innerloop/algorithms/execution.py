@@ -63,7 +63,7 @@ def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str
         return ["shared_body"]
     exact = why_not(algorithm, "stacked", progress, training=training) is None
     if exact and _why_slower_stacked(algorithm, progress, training) is None:
-        return ["stacked"]
+        return ["stacked"] if takes_tasks(algorithm.model) else ["stacked", "loop"]
     return ["loop"] if _why_slower_under_vmap(algorithm) else ["vmap", "loop"]
 
 
@@ -96,10 +96,9 @@ def why_not(algorithm: Hooks, way: str, progress: float, *, training: bool) -> s
 
 def _why_not_stacked(algorithm: Hooks, training: bool) -> str | None:
     if not takes_tasks(algorithm.model):
-        return (
-            f"a layer of {type(algorithm.model).__name__} does not take an axis of tasks, or has "
-            "hooks or a forward of its own"
-        )
+        reason = algorithm.network.why_not_each()
+        if reason is not None:
+            return f"{type(algorithm.model).__name__} does not take several tasks at once: {reason}"
     if algorithm.bn not in ("transductive", "frozen"):
         return f"bn={algorithm.bn!r} normalises each task's queries by statistics of its own"
     return _overridden(algorithm, ["forward"], training) or algorithm.why_not_together(training)
@@ -136,8 +135,12 @@ def _overridden(algorithm: Hooks, hooks: Sequence[str], training: bool) -> str |
 
 
 def _kernels_serve(model: nn.Module) -> bool:
-    convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d))
-    return all(kernels.serve(conv.weight, conv.out_channels) for conv in convolutions)
+    kinds = nn.Conv2d if takes_tasks(model) else (nn.Conv1d, nn.Conv2d)
+    served = [
+        kernels.serve(m.weight, m.out_channels) for m in model.modules() if isinstance(m, kinds)
+    ]
+    # A network of a user's own may have layers that go one by one.
+    return all(served) if takes_tasks(model) else not served or any(served)
 
 
 def explain(algorithm: Hooks, progress: float) -> str:

@@ -208,7 +208,7 @@ class Hooks(ABC):
     def forward_each(self, params: Params, x: Tensor) -> Any:
         if len(x) == 1:
             return one_task(self.forward, params, x)
-        return self.call(params, x)
+        return self.call(params, x, self.network.each)
 
     @each(0, 0, 0)
     def query_outputs_each(self, params: Params, support_x: Tensor, query_x: Tensor) -> Any:
@@ -274,13 +274,15 @@ class Hooks(ABC):
 
     # ---- For algorithms
 
-    def call(self, params: Params, x: Tensor) -> Any:
-        """The network itself, on weights `[...]`, or `[T, ...]` where it takes them."""
-        statistics = self.statistics_in(params)
+    def call(
+        self, params: Params, x: Tensor, network: Callable[[Params, Any], Any] | None = None
+    ) -> Any:
+        """The network itself on weights `[...]`; or another `network`, as one for T tasks."""
+        network, statistics = network or self.network, self.statistics_in(params)
         if not statistics:
-            return self.network(of_network(params), x)
+            return network(of_network(params), x)
         with given_statistics(statistics):
-            return self.network(of_network(params), x)
+            return network(of_network(params), x)
 
     def statistics_in(self, params: Params) -> Statistics:
         """Batch statistics among the weights, which are used in place of the batch's own."""

@@ -20,6 +20,7 @@ from innerloop.algorithms.skeleton import HOOKS, Skeleton
 from innerloop.errors import UserError
 from innerloop.functional import Params, in_transform
 from innerloop.models.layers import BatchNorm, HeadedModel, SharedHead, statistics_by_group
+from innerloop.ops.stacked import NotStackableError, Stacked, apart, calls, stacked
 
 
 class Network:
@@ -46,6 +47,9 @@ class Network:
         self._checkpoints = False
         self._written: set[str] = set()
         self._looked = self.is_own = _is_own(module)
+        # Inputs of one task, kept until it is known whether several can go through together.
+        self._example: Any = None
+        self._not_together: str | None = "that is found out at its first call"
 
     def __call__(
         self, params: Params, x: Any, part: Callable[[Any, Any], Any] | None = None
@@ -63,6 +67,82 @@ class Network:
         globally = self._draws_globally or self._checkpoints
         with noise.drawing(globally, x, dropout=not self._checkpoints):
             return module(x) if part is None else part(module, x)
+
+    def each(self, params: Params, x: Any) -> Any:
+        """The outputs of T tasks, `[T, ...]`, for `x` `[T, B, ...]` and weights `[T, ...]`."""
+        if takes_tasks(self.module):
+            return self(params, x)
+        with calls():
+            return apart(self(stacked(params), Stacked(x)), len(x))
+
+    def why_not_each(self) -> str | None:
+        """Why a module that was written for one task cannot take several; None where it can.
+
+        It is tried on the first inputs that `look` has seen: outputs and gradients of two tasks,
+        together and one by one.
+        """
+        if self._example is not None:
+            x, self._example = self._example, None
+            self._not_together = self._tried_together(x)
+        return self._not_together
+
+    def _tried_together(self, x: Tensor) -> str | None:
+        if self._draws_globally or self._checkpoints or self.writes_weights:
+            return "its forward pass draws random numbers, is computed again or writes to weights"
+        if x.is_cuda:
+            return "networks of one's own go by vmap on a GPU"
+        reason = None
+        # In double precision nothing is decided by rounding; not every network can do that.
+        for dtype, tolerance in ((torch.float64, 1e-6), (x.dtype, 2e-2)):
+            try:
+                with torch.inference_mode(False), torch.enable_grad():
+                    return self._difference(x.to(dtype) if x.is_floating_point() else x, tolerance)
+            except NotStackableError as error:
+                return str(error).partition("\n")[0]
+            except Exception as error:
+                reason = f"{type(error).__name__} when it was tried"
+        return reason
+
+    def _difference(self, x: Tensor, tolerance: float) -> str | None:
+        other = 0.9 * x.flip(0) + 0.05 if x.is_floating_point() else x.flip(0)
+        inputs = torch.stack([x, other])
+        dtype = x.dtype if x.is_floating_point() else None
+        generator = torch.Generator().manual_seed(0)
+
+        def two(p: Tensor) -> Tensor:
+            moved = torch.randn((2, *p.shape), generator=generator).to(p) * (0.02 + 0.1 * p.abs())
+            return (p.detach() + moved).to(dtype or p.dtype).requires_grad_()
+
+        params = {n: two(p) for n, p in self._named() if p.requires_grad}
+
+        def gradients(outputs: list[list[Any]]) -> list[Tensor]:
+            """The outputs, and the gradients of a sum of them."""
+            flat = [torch.stack([o[i] for o in outputs]) for i in range(len(outputs[0]))]
+            flat = [t if t.is_floating_point() else t.double() for t in flat]
+            total = sum((t * t.detach().cos()).sum() for t in flat)
+            given = list(params.values())
+            found = torch.autograd.grad(total, given, allow_unused=True, materialize_grads=True)  # type: ignore[arg-type]
+            return [t.detach() for t in (*flat, *found)]
+
+        def tensors(tree: Any) -> list[Any]:
+            return [t for t in torch.utils._pytree.tree_leaves(tree) if isinstance(t, Tensor)]
+
+        with noise.calls(training=self.draws, keys=(1, 2)):
+            apart_ = []
+            for i in range(2):
+                with noise.task(i):
+                    apart_.append(tensors(self({n: p[i] for n, p in params.items()}, inputs[i])))
+            with noise.at(0):
+                together = tensors(self.each(params, inputs))
+            wanted = gradients(apart_)
+            found = gradients([[t[i] for t in together] for i in range(2)])
+        if [t.shape for t in wanted] != [t.shape for t in found]:
+            return "its outputs have another shape for several tasks"
+        scale = max((t.abs().max().item() for t in wanted if t.numel()), default=0.0)
+        for a, b in zip(wanted, found, strict=True):
+            if not torch.allclose(a, b, rtol=tolerance, atol=tolerance * max(scale, 1e-30)):
+                return "its rows or its tasks would not stay apart"
+        return None
 
     def look(self, x: Any) -> None:
         """Run a copy of the network to learn what it does beside computing outputs.
@@ -114,6 +194,12 @@ class Network:
         self._checkpoints = seen.checkpoint
         self.mixes_rows = self._mixes_rows(x)
         self._looked = True
+        if not isinstance(x, Tensor):
+            self._not_together = "its inputs are no tensor"
+        elif not all(is_untouched(m) for m in self.module.modules()):
+            self._not_together = "it has hooks, or a forward of its own, made for one task"
+        elif not takes_tasks(self.module):
+            self._example = x.detach()
 
     def _is_entangled(self, leaves: Params, x: Any) -> bool:
         if not isinstance(self.module, HeadedModel):

@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from innerloop.functional import in_transform
+from innerloop.ops.stacked import Stacked
 
 
 class Noise(NamedTuple):
@@ -202,7 +203,7 @@ class _Draws(TorchFunctionMode):
         self.seen.checkpoint |= _saving_hooks() is not None
         count, self.drawn[0] = self.drawn[0], self.drawn[0] + 1
         keys, place, step, _ = self.noise
-        together = place is None and len(keys) > 1
+        together = place is None and len(keys) > 1 and not isinstance(like, Stacked)
         size = tuple(shape[1:]) if together else tuple(shape)
         # NumPy's, because vmap lets no random operation of PyTorch through.
         masks = [
@@ -210,6 +211,10 @@ class _Draws(TorchFunctionMode):
             < keep
             for key in keys
         ]
+        if isinstance(like, Stacked):
+            if len(keys) == 1:
+                return torch.from_numpy(masks[0]).to(like.device, like.dtype)
+            return Stacked(torch.from_numpy(np.stack(masks)).to(like.device, like.dtype))
         if place is None:
             found = torch.from_numpy(np.stack(masks) if together else masks[0])
             return found.to(like.device, like.dtype)
@@ -234,7 +239,8 @@ def _in_place(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def _channels(mode: _Draws, input: Tensor) -> tuple[int, ...]:
     """Of `[B, C, ...]` one number a channel; with an axis of tasks before."""
-    kept = 2 + (mode.noise.place is None and len(mode.noise.keys) > 1)
+    together = mode.noise.place is None and len(mode.noise.keys) > 1
+    kept = 2 + (together and not isinstance(input, Stacked))
     return (*input.shape[:kept], *[1] * (input.ndim - kept))
 
 

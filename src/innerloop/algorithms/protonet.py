@@ -10,6 +10,7 @@ from torch import Tensor
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.each import each, is_own
 from innerloop.algorithms.hooks import one_task
+from innerloop.algorithms.network import takes_tasks
 from innerloop.algorithms.shared_body import features_in_place
 from innerloop.errors import UserError
 from innerloop.functional import Params, mean_of_losses, repeat_each
@@ -135,6 +136,8 @@ class ProtoNet(Algorithm):
     def why_not_together(self, training: bool) -> str | None:
         if any(is_own(self, method, ProtoNet) for method in ("inner_loop", "embed")):
             return f"{type(self).__name__} overrides what is computed for one task"
+        if not takes_tasks(self.model):
+            return "the features of a network of one's own are taken for one task at a time"
         return None
 
     def body_stays(self, progress: float) -> bool:

@@ -6,9 +6,12 @@ operators; the numbers are the same up to rounding.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from innerloop.ops import autograd, kernels
 from innerloop.ops.autograd.max_pool import max_pool_2x2
@@ -16,6 +19,8 @@ from innerloop.ops.autograd.max_pool import max_pool_2x2
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`[B, in]` to `[B, out]`, or `[T, B, in]` to `[T, B, out]` with T weights and biases."""
+    if has_torch_function((x, weight)):
+        return handle_torch_function(linear, (x, weight), x, weight, bias)
     if weight.ndim == 2:
         return F.linear(x, weight, bias)
     return x @ weight.mT if bias is None else torch.baddbmm(bias[:, None], x, weight.mT)
@@ -26,6 +31,9 @@ def conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0) -> T
 
     Also of `[T, B, in, H, W]` with `[T, out, in, KH, KW]`.
     """
+    if has_torch_function((x, weight)):
+        of = x, weight
+        return handle_torch_function(conv2d, of, *of, stride=stride, padding=padding)
     if kernels.serve(x, weight.shape[-4]):
         return autograd.conv2d(x, weight, stride, padding)
     if weight.ndim == 5:
@@ -57,6 +65,9 @@ def batch_norm(
     Returns:
         `x`'s shape; with `pool`, height and width are halved, rounded down.
     """
+    if has_torch_function((x, weight)):
+        how: dict[str, Any] = {"pool": pool, "relu": relu, "group": group}
+        return handle_torch_function(batch_norm, (x, weight), x, weight, bias, eps, **how)
     groups = 1 if group is None else x.shape[0] // group
     if x.ndim >= 4 and kernels.serve(x, weight.shape[-1]):
         if groups == 1:
@@ -85,6 +96,9 @@ def conv_block(
     relu: bool,
 ) -> Tensor:
     """`conv2d` of `x` with `kernel`, then `batch_norm`, in one go where the kernels serve."""
+    if has_torch_function((x, kernel)):
+        how: dict[str, Any] = {"stride": stride, "padding": padding, "pool": pool, "relu": relu}
+        return handle_torch_function(conv_block, (x, kernel), x, kernel, weight, bias, eps, **how)
     if kernels.serve(x, kernel.shape[-4]):
         return autograd.fused_block(
             x, kernel, weight, bias, eps, stride=stride, padding=padding, pool=pool, relu=relu

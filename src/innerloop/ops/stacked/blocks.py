@@ -1,0 +1,116 @@
+"""Convolution, batch norm, pooling and ReLU in one go, wherever they follow each other.
+
+None of them is computed when the network asks for it: what is known is its shape, and what it would
+be computed from.  A batch norm of such a convolution takes the convolution's inputs; an activation
+or pooling of such a norm becomes a part of it.  Whatever else looks at the result has it computed
+as it stands.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from innerloop import ops
+from innerloop.ops import kernels
+from innerloop.ops.stacked.tensor import Stacked, of_shape
+
+
+class Conv(NamedTuple):
+    """A convolution that is not computed yet.
+
+    Attributes:
+        x: images `[T, B, C, H, W]`; of a 1-D convolution H is 1.
+        weight: `[T, out, C, KH, KW]`.
+        bias: `[T, out]`, or None.
+        line: whether the result is `[T, B, out, W']`.
+    """
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    stride: int
+    padding: int
+    line: bool
+
+    def __call__(self) -> Tensor:
+        y = ops.conv2d(self.x, self.weight, stride=self.stride, padding=self.padding)
+        y = y if self.bias is None else y + self.bias[:, None, :, None, None]
+        return y.squeeze(-2) if self.line else y
+
+
+class Norm(NamedTuple):
+    """A batch norm by the batch's own statistics, and what follows it; not computed yet."""
+
+    of: Conv | Tensor
+    gamma: Tensor
+    beta: Tensor
+    eps: float
+    pool: bool = False
+    relu: bool = False
+
+    def __call__(self) -> Tensor:
+        of = self.of
+        if isinstance(of, Tensor):
+            return ops.batch_norm(
+                of, self.gamma, self.beta, self.eps, pool=self.pool, relu=self.relu
+            )
+        # Without the convolution's bias: the norm subtracts the mean.
+        y = ops.conv_block(
+            of.x,
+            of.weight,
+            self.gamma,
+            self.beta,
+            self.eps,
+            stride=of.stride,
+            padding=of.padding,
+            pool=self.pool,
+            relu=self.relu,
+        )
+        return y.squeeze(-2) if of.line else y
+
+
+def convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]
+) -> Stacked | None:
+    """The convolution of `[T, B, C, H, W]`, or of `[T, B, C, W]`; None where no kernel serves."""
+    line = x.ndim == 4
+    if not kernels.serve(x, weight.shape[1]) or weight.dtype != x.dtype:
+        return None
+    if line:
+        x, weight = x.unsqueeze(-2), weight.unsqueeze(-2)
+    if padding[0] != padding[1]:
+        x, padding = F.pad(x, (padding[1], padding[1], padding[0], padding[0])), (0, 0)
+    sides = [
+        (n + 2 * padding[0] - k) // stride + 1
+        for n, k in zip(x.shape[-2:], weight.shape[-2:], strict=True)
+    ]
+    if min(sides) < 1:
+        return None
+    shape = x.shape[1], weight.shape[1], *(sides[1:] if line else sides)
+    return of_shape(shape, x, later=Conv(x, weight, bias, stride, padding[0], line))
+
+
+def norm(x: Stacked, gamma: Tensor, beta: Tensor, eps: float) -> Stacked:
+    """The batch norm of `[B, C, ...]` with `gamma` and `beta` `[T, C]`."""
+    of = x.later if isinstance(x.later, Conv) else x.tasks
+    later = Norm(of, gamma, beta, eps)
+    if isinstance(of, Tensor) and not (of.ndim == 5 and kernels.serve(of, of.shape[2])):
+        return Stacked(later())
+    return of_shape(x.shape, x, later=later)
+
+
+def relu(x: Stacked) -> Stacked:
+    if isinstance(x.later, Norm):
+        return of_shape(x.shape, x, later=x.later._replace(relu=True))
+    return Stacked(F.relu(x.tasks))
+
+
+def pool_2x2(x: Stacked) -> Stacked | None:
+    """Max-pooling over windows of 2 x 2 as a part of a norm; None where there is none."""
+    if not isinstance(x.later, Norm) or x.later.pool or x.ndim != 4:
+        return None
+    shape = (*x.shape[:-2], x.shape[-2] // 2, x.shape[-1] // 2)
+    return of_shape(shape, x, later=x.later._replace(pool=True)) if min(shape) else None

@@ -1,0 +1,269 @@
+"""What layers with weights, norms and pooling do with an axis of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from innerloop import ops
+from innerloop.ops.stacked import blocks
+from innerloop.ops.stacked.rules import all_of, by_name, count_of, rule
+from innerloop.ops.stacked.tensor import RULES, NotStackableError, Stacked, by_vmap
+
+# ---- Layers with weights
+
+
+@rule(F.linear, ops.linear)
+def linear(input: Any, weight: Any, bias: Any = None) -> Stacked:
+    if not isinstance(weight, Stacked) and not isinstance(bias, Stacked):
+        return Stacked(F.linear(input.tasks, weight, bias))
+    if weight.ndim != 2 or input.ndim < 2:
+        return by_vmap(F.linear, (input, weight, bias), {})
+    tasks = count_of(input, weight, bias)
+    x, w, b = (all_of(t, tasks) for t in (input, weight, bias))
+    y = ops.linear(x.flatten(1, -2), w, b)
+    return Stacked(y.unflatten(1, x.shape[1:-1]) if x.ndim != 3 else y)
+
+
+@rule(F.embedding)
+def embedding(
+    input: Any,
+    weight: Any,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Stacked:
+    if max_norm is not None or scale_grad_by_freq or sparse:
+        raise NotStackableError("an embedding that renews its weights, or is sparse, has no rule")
+    if not isinstance(weight, Stacked):
+        return Stacked(F.embedding(input.tasks, weight, padding_idx))
+    tasks = count_of(weight)
+    i, w = all_of(input, tasks), weight.tasks
+    if i.numel() and not 0 <= int(i.min()) <= int(i.max()) < w.shape[1]:
+        raise IndexError("index out of range in self")
+    places = torch.arange(tasks, device=w.device).view(-1, *[1] * (i.ndim - 1))
+    y = F.embedding(i + places * w.shape[1], w.flatten(0, 1))
+    if padding_idx is None:
+        return Stacked(y)
+    # Its row gets no gradient.
+    return Stacked(torch.where((i == padding_idx % w.shape[1]).unsqueeze(-1), y.detach(), y))
+
+
+def _pair(value: Any) -> tuple[Any, Any]:
+    return (value[0], value[-1]) if isinstance(value, Sequence) else (value, value)
+
+
+def _convolution(function: Any, axes: int) -> Callable[..., Any]:
+    def of_tasks(
+        input: Any,
+        weight: Any,
+        bias: Any = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Any:
+        how = (stride, padding, dilation, groups)
+        if input.ndim != axes + 2:
+            return by_vmap(function, (input, weight, bias, *how), {})
+        tasks = count_of(input, weight, bias)
+        x, w, b = (all_of(t, tasks) for t in (input, weight, bias))
+        plain = groups == 1 and set(_pair(dilation)) == {1} and not isinstance(padding, str)
+        if plain and axes <= 2 and len(set(_pair(stride))) == 1:
+            sides = (0, _pair(padding)[0]) if axes == 1 else _pair(padding)
+            found = blocks.convolution(x, w, b, _pair(stride)[0], sides)
+            if found is not None:
+                return found
+        if not isinstance(weight, Stacked) and not isinstance(bias, Stacked):
+            return Stacked(function(x.flatten(0, 1), weight, bias, *how).unflatten(0, x.shape[:2]))
+        if x.is_cuda:
+            return by_vmap(function, (input, weight, bias, *how), {})
+        biases = [None] * tasks if b is None else b.unbind(0)
+        each = zip(x.unbind(0), w.unbind(0), biases, strict=True)
+        return Stacked(torch.stack([function(*of_one, *how) for of_one in each]))
+
+    return of_tasks
+
+
+for _f, _axes in ((F.conv1d, 1), (F.conv2d, 2), (F.conv3d, 3)):
+    RULES[_f] = _convolution(_f, _axes)
+
+
+@rule(ops.conv2d)
+def own_conv2d(x: Any, weight: Any, *, stride: int = 1, padding: int = 0) -> Any:
+    return RULES[F.conv2d](x, weight, None, stride, padding)
+
+
+# ---- Norms
+
+
+def _affine(x: Tensor, weight: Any, bias: Any, after: int) -> Stacked:
+    """`[T, ...] * weight + bias`, whose axes stand `after` others from the last."""
+    for value, multiply in ((weight, True), (bias, False)):
+        if value is None:
+            continue
+        v = value.tasks if isinstance(value, Stacked) else value[None]
+        v = v.view(len(v), *[1] * (x.ndim - v.ndim - after), *v.shape[1:], *[1] * after)
+        x = x * v if multiply else x + v
+    return Stacked(x)
+
+
+@rule(F.batch_norm)
+def batch_norm(
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    tasks = count_of(input, weight, bias, running_mean)
+    if not training:
+        x, mean, var = (all_of(t, tasks) for t in (input, running_mean, running_var))
+        by_channel = (slice(None), None, slice(None), *[None] * (x.ndim - 3))
+        x = (x - mean[by_channel]) * torch.rsqrt(var + eps)[by_channel]
+        return _affine(x, weight, bias, x.ndim - 3)
+    if running_mean is not None:
+        raise NotStackableError("batch norm that renews running statistics has no rule")
+    input = input if isinstance(input, Stacked) else Stacked(all_of(input, tasks))
+    channels = input.shape[1]
+    like = {"dtype": input.dtype, "device": input.device}
+    gamma = all_of(torch.ones(channels, **like) if weight is None else weight, tasks)
+    beta = all_of(torch.zeros(channels, **like) if bias is None else bias, tasks)
+    return blocks.norm(input, gamma, beta, eps)
+
+
+@rule(ops.batch_norm)
+def own_batch_norm(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    eps: float,
+    *,
+    pool: bool = False,
+    relu: bool = False,
+    group: int | None = None,
+) -> Any:
+    if group is not None:
+        raise NotStackableError("batch norm by groups of rows has no rule")
+    y = batch_norm(x, None, None, weight, bias, True, 0.0, eps)
+    y = max_pool2d(y, 2) if pool else y
+    return blocks.relu(y) if relu else y
+
+
+@rule(ops.conv_block)
+def own_conv_block(
+    x: Any,
+    kernel: Any,
+    weight: Any,
+    bias: Any,
+    eps: float,
+    *,
+    stride: int,
+    padding: int,
+    pool: bool,
+    relu: bool,
+) -> Any:
+    y = own_conv2d(x, kernel, stride=stride, padding=padding)
+    return own_batch_norm(y, weight, bias, eps, pool=pool, relu=relu)
+
+
+@rule(F.layer_norm)
+def layer_norm(
+    input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Stacked:
+    x = all_of(input, count_of(input, weight, bias))
+    return _affine(F.layer_norm(x, normalized_shape, eps=eps), weight, bias, 0)
+
+
+@rule(F.rms_norm, torch.rms_norm)
+def rms_norm(
+    input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None
+) -> Stacked:
+    x = all_of(input, count_of(input, weight))
+    return _affine(F.rms_norm(x, normalized_shape, eps=eps), weight, None, 0)
+
+
+@rule(F.group_norm, torch.group_norm)
+def group_norm(
+    input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
+) -> Stacked:
+    x = all_of(input, count_of(input, weight, bias))
+    y = F.group_norm(x.flatten(0, 1), num_groups, eps=eps).unflatten(0, x.shape[:2])
+    return _affine(y, weight, bias, x.ndim - 3)
+
+
+@rule(F.instance_norm)
+def instance_norm(
+    input: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    if running_mean is not None or not use_input_stats:
+        raise NotStackableError("instance norm with running statistics has no rule")
+    x = all_of(input, count_of(input, weight, bias))
+    y = F.instance_norm(x.flatten(0, 1), eps=eps).unflatten(0, x.shape[:2])
+    return _affine(y, weight, bias, x.ndim - 3)
+
+
+# ---- Operations on each example: tasks are further rows
+
+
+def _rows(function: Any, axes: int) -> Callable[..., Any]:
+    """`function`, whose first argument has `axes` axes where it is a batch."""
+
+    def of_tasks(input: Any, *args: Any, **kwargs: Any) -> Any:
+        more = any(isinstance(v, Tensor) for v in (*args, *kwargs.values()))
+        if more or not isinstance(input, Stacked) or input.ndim != axes:
+            return by_vmap(function, (input, *args), kwargs)
+        x = input.tasks
+        y = function(x.flatten(0, 1), *args, **kwargs)
+        if not isinstance(y, Tensor):
+            return by_vmap(function, (input, *args), kwargs)
+        return Stacked(y.unflatten(0, x.shape[:2]))
+
+    return of_tasks
+
+
+for _axes in (1, 2, 3):
+    for _name in ("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "lp_pool"):
+        for _f in by_name(f"{_name}{_axes}d"):
+            RULES[_f] = _rows(_f, _axes + 2)
+for _f in (*by_name("pixel_shuffle", "pixel_unshuffle", "unfold"), F.interpolate):
+    RULES.setdefault(_f, _rows(_f, 4))
+RULES.pop(Tensor.unfold, None)  # another operation than F.unfold
+_pool_rows = _rows(torch.max_pool2d, 4)
+
+
+@rule(torch.max_pool2d, F.max_pool2d)
+def max_pool2d(
+    input: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    if return_indices:
+        how = (kernel_size, stride, padding, dilation, ceil_mode)
+        return by_vmap(F.max_pool2d_with_indices, (input, *how), {})
+    plain = set(_pair(padding)) == {0} and set(_pair(dilation)) == {1} and not ceil_mode
+    if plain and set(_pair(kernel_size)) == {2} and set(_pair(stride or kernel_size)) == {2}:
+        found = blocks.pool_2x2(input)
+        if found is not None:
+            return found
+    return _pool_rows(input, kernel_size, stride, padding, dilation, ceil_mode)

@@ -1,0 +1,164 @@
+"""A tensor of one task, as a network sees it, that holds those of T tasks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+Rule = Callable[..., Any]
+# What is done with the axis of tasks, by function of PyTorch; see rules.py.
+RULES: dict[Any, Rule] = {}
+# Whether gradients were recorded when the network was called; None outside of such a call.
+_recording: ContextVar[bool | None] = ContextVar("recording", default=None)
+
+
+class NotStackableError(RuntimeError):
+    """An operation for which there is no way to do it for T tasks at once."""
+
+
+@contextlib.contextmanager
+def calls() -> Iterator[None]:
+    """Around the call of a network on `Stacked` tensors."""
+    token = _recording.set(torch.is_grad_enabled())
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+class Stacked(Tensor):
+    """What the network takes for a tensor `[...]` of one task.
+
+    Attributes:
+        tasks: those of T tasks, `[T, ...]`.
+        count: T.
+    """
+
+    count: int
+
+    _tasks: Tensor | None
+    # What `tasks` is computed from when it is asked for.
+    later: Callable[[], Tensor] | None
+
+    def __new__(cls, tasks: Tensor) -> Stacked:
+        return of_shape(tasks.shape[1:], tasks, tasks)
+
+    @property
+    def tasks(self) -> Tensor:
+        if self._tasks is None:
+            assert self.later is not None
+            self._tasks, self.later = self.later(), None
+        return self._tasks
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, kinds: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _ABOUT_ONE:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        recording = _recording.get()
+        if recording and not torch.is_grad_enabled():
+            # A custom autograd function computes like this, and links its own derivative to what
+            # it returns, where nobody would find it.
+            raise NotStackableError(f"{_name(func)} under no_grad")
+        rule = RULES.get(func)
+        return by_vmap(func, args, kwargs) if rule is None else rule(*args, **kwargs)
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, kinds: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        raise NotStackableError(f"{func} came past its rule")
+
+    def __repr__(self, *_: Any, **__: Any) -> str:  # type: ignore[override]
+        return f"Stacked({tuple(self.shape)}, tasks={'later' if self._tasks is None else 'there'})"
+
+
+def of_shape(shape: Any, like: Tensor, tasks: Tensor | None = None, later: Any = None) -> Stacked:
+    """A `Stacked` of one task's `shape`; `like`, of T tasks, gives T, type and device."""
+    with torch._C.DisableTorchFunctionSubclass():
+        found: Any = Tensor._make_wrapper_subclass(
+            Stacked, tuple(shape), dtype=like.dtype, device=like.device
+        )
+    found._tasks, found.later = tasks, later
+    found.count = like.count if isinstance(like, Stacked) else len(like)
+    return found
+
+
+def stacked(tree: Any) -> Any:
+    """A tree of tensors `[T, ...]` as the network sees it."""
+    return tree_map(lambda t: Stacked(t) if isinstance(t, Tensor) else t, tree)
+
+
+def apart(tree: Any, tasks: int) -> Any:
+    """The way back; what does not depend on the task is repeated."""
+
+    def back(t: Any) -> Any:
+        if isinstance(t, Stacked):
+            return t.tasks
+        return t.expand(tasks, *t.shape) if isinstance(t, Tensor) else t
+
+    return tree_map(back, tree)
+
+
+def by_vmap(func: Any, args: tuple, kwargs: dict) -> Any:
+    """`func` for each task, by `vmap` over this operation alone."""
+    name = _name(func)
+    leaves, structure = tree_flatten((args, kwargs))
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Stacked)]
+    tensors = [leaves[i].tasks for i in places]
+    writes = name.endswith("_") and not name.endswith("__")
+    if writes and not (args and isinstance(args[0], Stacked)):
+        raise NotStackableError(f"{name} writes what belongs to one task into a tensor of all")
+    if not places or name in ("__set__", "__setitem__", "__iter__"):
+        raise NotStackableError(f"{name} has no rule")
+
+    def of_one(*given: Tensor) -> Any:
+        found = list(leaves)
+        for i, tensor in zip(places, given, strict=True):
+            found[i] = tensor
+        of_args, of_kwargs = tree_unflatten(found, structure)
+        return func(*of_args, **of_kwargs)
+
+    try:
+        out = torch.func.vmap(of_one, randomness="error")(*tensors)
+    except NotStackableError:
+        raise
+    except Exception as error:
+        raise NotStackableError(f"{name}: {error}") from error
+    return args[0] if writes else stacked(out)
+
+
+def _name(func: Any) -> str:
+    return getattr(func, "__name__", str(func))
+
+
+def _getter(name: str) -> Any:
+    return getattr(Tensor, name).__get__
+
+
+# Questions that have the same answer for all tasks, and that the tensor of one task knows.
+_ABOUT_ONE = {
+    *(_getter(n) for n in ("shape", "ndim", "dtype", "device", "layout", "is_cuda", "is_sparse")),
+    *(_getter(n) for n in ("is_nested", "is_quantized", "is_mkldnn", "is_meta")),
+    *(Tensor.size, Tensor.dim, Tensor.ndimension, Tensor.numel, Tensor.nelement, Tensor.__len__),
+    *(Tensor.is_floating_point, Tensor.is_complex, torch.is_floating_point, torch.is_complex),
+    *(Tensor.element_size, torch.numel, Tensor.__hash__, Tensor.stride, Tensor.is_contiguous),
+    *(Tensor.__repr__, Tensor.get_device),
+}
+
+
+def _requires_grad(t: Stacked) -> bool:
+    return t.tasks.requires_grad
+
+
+RULES[_getter("requires_grad")] = _requires_grad
+RULES[_getter("is_leaf")] = lambda t: t.tasks.is_leaf
