@@ -172,3 +172,9 @@ def test_a_run_trains_it_and_its_weights_load(noise, tmp_path):
     run = innerloop.train(data=str(noise), out=tmp_path / "run", **settings)
     assert run.results["iterations"] == settings["iterations"]
     assert isinstance(innerloop.load(tmp_path / "run").model, ResNet12)
+
+
+def test_all_tasks_go_through_at_once():
+    algorithm = MAML(ResNet12(3, channels=1, widths=(16, 16, 16, 16)).double(), 0.1, 1)
+    algorithm.meta_gradient(algorithm.init_params(), random_episodes(shape=(1, 16, 16)))
+    assert algorithm.explain().startswith("stacked")
