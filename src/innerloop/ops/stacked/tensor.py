@@ -133,7 +133,7 @@ def by_vmap(func: Any, args: tuple, kwargs: dict) -> Any:
     except NotStackableError:
         raise
     except Exception as error:
-        raise NotStackableError(f"{name}: {error}") from error
+        raise NotStackableError(f"{name} has no rule") from error
     return args[0] if writes else stacked(out)
 
 
