@@ -175,6 +175,7 @@ def test_a_run_trains_it_and_its_weights_load(noise, tmp_path):
 
 
 def test_all_tasks_go_through_at_once():
-    algorithm = MAML(ResNet12(3, channels=1, widths=(16, 16, 16, 16)).double(), 0.1, 1)
+    model = ResNet12(3, channels=1, widths=(16, 16, 16, 16)).double()
+    algorithm = MAML(model, 0.1, 1, execution="stacked")
     algorithm.meta_gradient(algorithm.init_params(), random_episodes(shape=(1, 16, 16)))
     assert algorithm.explain().startswith("stacked")
