@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from innerloop import MAML, UserError
+from innerloop.algorithms.network import Network
 from tests.algorithms.users import EPISODES, USERS, make
 from tests.helpers import random_episodes, relative_error
 
@@ -306,3 +307,20 @@ def test_inference_mode_around_use_changes_nothing():
         with pytest.raises(UserError, match="no_grad"):
             algorithm.adapt(params, EPISODES.support_x[0], EPISODES.support_y[0])
     torch.testing.assert_close(found, expected)
+
+
+def test_a_thread_that_asks_while_another_tries_gets_the_same_answer(monkeypatch):
+    network = Network(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)))
+    network.look(torch.randn(4, 3, 4))
+    tried, meanwhile = Network._tried_together, []
+
+    def slowly(self, x):
+        if not meanwhile:
+            meanwhile.append("asked")
+            meanwhile[0] = self.why_not_each()
+        return tried(self, x)
+
+    monkeypatch.setattr(Network, "_tried_together", slowly)
+    assert network.why_not_each() is None
+    assert meanwhile == [None]
+    assert network.why_not_each() is None

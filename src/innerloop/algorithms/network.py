@@ -81,9 +81,13 @@ class Network:
         It is tried on the first inputs that `look` has seen: outputs and gradients of two tasks,
         together and one by one.
         """
-        if self._example is not None:
-            x, self._example = self._example, None
-            self._not_together = self._tried_together(x)
+        x = self._example
+        if x is not None:
+            # Another thread that asks meanwhile tries it, too: it must not take the answer from
+            # before for the one that counts.
+            self._not_together = found = self._tried_together(x)
+            self._example = None
+            return found
         return self._not_together
 
     def _tried_together(self, x: Tensor) -> str | None:
@@ -193,13 +197,14 @@ class Network:
         self._draws_globally = globally
         self._checkpoints = seen.checkpoint
         self.mixes_rows = self._mixes_rows(x)
-        self._looked = True
         if not isinstance(x, Tensor):
             self._not_together = "its inputs are no tensor"
         elif not all(is_untouched(m) for m in self.module.modules()):
             self._not_together = "it has hooks, or a forward of its own, made for one task"
         elif not takes_tasks(self.module):
             self._example = x.detach()
+        # Last, for other threads go by it.
+        self._looked = True
 
     def _is_entangled(self, leaves: Params, x: Any) -> bool:
         if not isinstance(self.module, HeadedModel):
