@@ -3,10 +3,10 @@
 Four ways, all of which give the same numbers:
 
 - `stacked`: all tasks together, with a leading axis of tasks on images and weights, by plain
-  autograd.  For networks whose layers take such an axis; the fastest.
+  autograd.  For networks that take such an axis, or the tensors of `ops.stacked`; the fastest.
 - `shared_body`: where the inner loop leaves the body alone, its features are computed for the
   images of all tasks in one batch; the head is stacked.
-- `vmap`: `torch.func.vmap` over the tasks.  For most networks.
+- `vmap`: `torch.func.vmap` over the tasks.  For most others.
 - `loop`: one task after the other, by plain autograd.  For whatever PyTorch can differentiate.
 
 `execution="auto"` takes `shared_body` or `stacked` where they are exact, else `loop` for networks
@@ -135,12 +135,12 @@ def _overridden(algorithm: Hooks, hooks: Sequence[str], training: bool) -> str |
 
 
 def _kernels_serve(model: nn.Module) -> bool:
-    kinds = nn.Conv2d if takes_tasks(model) else (nn.Conv1d, nn.Conv2d)
-    served = [
-        kernels.serve(m.weight, m.out_channels) for m in model.modules() if isinstance(m, kinds)
-    ]
+    own = not takes_tasks(model)
+    kinds = (nn.Conv1d, nn.Conv2d) if own else nn.Conv2d
+    layers = [m for m in model.modules() if isinstance(m, kinds)]
+    served = [kernels.serve(m.weight, m.out_channels) for m in layers]
     # A network of a user's own may have layers that go one by one.
-    return all(served) if takes_tasks(model) else not served or any(served)
+    return not served or any(served) if own else all(served)
 
 
 def explain(algorithm: Hooks, progress: float) -> str:

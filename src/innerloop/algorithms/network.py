@@ -70,8 +70,10 @@ class Network:
 
     def each(self, params: Params, x: Any) -> Any:
         """The outputs of T tasks, `[T, ...]`, for `x` `[T, B, ...]` and weights `[T, ...]`."""
-        if takes_tasks(self.module):
-            return self(params, x)
+        # Tried where it was written for one task; what is left takes an axis of tasks itself.
+        return self._together(params, x) if self._not_together is None else self(params, x)
+
+    def _together(self, params: Params, x: Tensor) -> Any:
         with calls():
             return apart(self(stacked(params), Stacked(x)), len(x))
 
@@ -102,7 +104,7 @@ class Network:
                 with torch.inference_mode(False), torch.enable_grad():
                     return self._difference(x.to(dtype) if x.is_floating_point() else x, tolerance)
             except NotStackableError as error:
-                return str(error).partition("\n")[0]
+                return str(error)
             except Exception as error:
                 reason = f"{type(error).__name__} when it was tried"
         return reason
@@ -137,7 +139,7 @@ class Network:
                 with noise.task(i):
                     apart_.append(tensors(self({n: p[i] for n, p in params.items()}, inputs[i])))
             with noise.at(0):
-                together = tensors(self.each(params, inputs))
+                together = tensors(self._together(params, inputs))
             wanted = gradients(apart_)
             found = gradients([[t[i] for t in together] for i in range(2)])
         if [t.shape for t in wanted] != [t.shape for t in found]:
