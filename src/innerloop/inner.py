@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from innerloop.errors import UserError, above_zero
+from innerloop.errors import UserError, above_zero, share_below_one
 from innerloop.functional import Params, Rates, descend, zeros_like
 
 __all__ = ["SGD", "Adam", "InnerOptimizer"]
@@ -83,7 +83,7 @@ class SGD:
     def __init__(
         self, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False
     ) -> None:
-        _below_one(momentum=momentum)
+        share_below_one(momentum=momentum)
         _not_negative(weight_decay=weight_decay)
         if nesterov and not momentum:
             raise UserError("nesterov needs a momentum greater than 0")
@@ -146,7 +146,7 @@ class Adam:
         decoupled_weight_decay: bool = False,
     ) -> None:
         first, second = betas
-        _below_one(**{"betas[0]": first, "betas[1]": second})
+        share_below_one(**{"betas[0]": first, "betas[1]": second})
         above_zero(eps=eps)
         _not_negative(weight_decay=weight_decay)
         self.betas, self.eps = (first, second), eps
@@ -193,12 +193,6 @@ def _with_decay(weights: Params, slope: Params, decay: float) -> Params:
     if not decay:
         return slope
     return {name: g.add(weights[name], alpha=decay) for name, g in slope.items()}
-
-
-def _below_one(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value < 1:
-            raise UserError(f"{name} must be at least 0 and less than 1, not {value}")
 
 
 def _not_negative(**values: float) -> None:
