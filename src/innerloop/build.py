@@ -20,16 +20,14 @@ from innerloop.errors import UserError
 from innerloop.functional import mean_squared_error
 from innerloop.named import images
 from innerloop.references import call, find, is_reference
-from innerloop.registry import ALGORITHMS, DATA, MODELS, Registry
+from innerloop.registry import ALGORITHMS, DATA, MODELS, Registry, arguments_of
 from innerloop.tasks.protocol import Tasks
 from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.tasks.sinusoid import SinusoidSampler
 
-SINUSOID = WAVES
-# Settings that have a meaning for images and their classes alone.
+# Settings that have a meaning for classes of examples alone, and those that regression has not.
 SAMPLERS_ONLY = ("split", "within_group", "rotate", "rotate_test")
 IMAGES_ONLY = (*SAMPLERS_ONLY, "n_way", "bn")
-
 
 # Classes of examples, from which tasks are drawn; or the tasks themselves, by part.
 Source = ClassIndexed | Mapping[str, Tasks]
@@ -79,7 +77,7 @@ def _refuse_unused(config: TrainConfig, make: Callable[..., Any]) -> None:
     """Raise a `UserError` for settings of images where there are tasks already."""
     usual = TrainConfig.recipe(config.algorithm, config.data, config.model)
     taken = inspect.signature(make).parameters
-    waves = config.data == SINUSOID
+    waves = config.data == WAVES
     names = set(IMAGES_ONLY if waves else SAMPLERS_ONLY) - set(taken)
     wrong = sorted(name for name in names if getattr(config, name) != getattr(usual, name))
     if wrong:
@@ -274,10 +272,8 @@ def build_algorithm(
     settings["loss"] = _loss(config)
     if config.metric is not None and is_reference(config.metric):
         settings["metric"] = find(config.metric)
-    # A class takes the settings of its bases as well.
-    bases = [cls for cls in getattr(algorithm, "__mro__", ()) if "__init__" in vars(cls)]
-    taken = {name for cls in bases or [algorithm] for name in inspect.signature(cls).parameters}
-    options = {name: value for name, value in settings.items() if name in taken - {"model"}}
+    taken = arguments_of(algorithm) - {"model"}
+    options = {name: value for name, value in settings.items() if name in taken}
     made = call(config.algorithm, algorithm, model=model.to(config.device), **options)
     if not isinstance(made, Algorithm):
         raise UserError(

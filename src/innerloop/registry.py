@@ -17,6 +17,12 @@ from innerloop.errors import UserError
 T = TypeVar("T", bound=Callable[..., Any])
 
 
+def arguments_of(made_by: Callable[..., Any]) -> set[str]:
+    """The names of what a function takes, or a class and its bases, whose arguments it hands on."""
+    bases = [cls for cls in getattr(made_by, "__mro__", ()) if "__init__" in vars(cls)]
+    return {name for maker in bases or [made_by] for name in inspect.signature(maker).parameters}
+
+
 class Registry:
     """Objects by name.
 

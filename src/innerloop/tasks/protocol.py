@@ -6,6 +6,7 @@ import hashlib
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from innerloop.errors import UserError
 from innerloop.tasks.episodes import Episodes
@@ -131,7 +132,7 @@ def fingerprint_of(tasks: Tasks) -> dict[str, Any]:
     Raises:
         UserError: the first episode is another one when it is asked for again.
     """
-    first, again = (_digest(draw(tasks, 0, 1)) for _ in range(2))
+    first, again = (digest_of(*draw(tasks, 0, 1)) for _ in range(2))
     if first != again:
         raise UserError(
             f"{type(tasks).__name__} gives another episode 0 each time: episode i must be a "
@@ -140,9 +141,10 @@ def fingerprint_of(tasks: Tasks) -> dict[str, Any]:
     return {"described as": protocol_of(tasks), "first episode": first}
 
 
-def _digest(episodes: Episodes) -> str:
+def digest_of(*tensors: Tensor) -> str:
+    """SHA-256 of types, shapes and values."""
     digest = hashlib.sha256()
-    for t in episodes:
+    for t in tensors:
         digest.update(f"{t.dtype} {tuple(t.shape)}\n".encode())
         digest.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

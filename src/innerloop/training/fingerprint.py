@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 import json
 from typing import Any
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 from innerloop.algorithms.base import Algorithm
 from innerloop.errors import UserError
 from innerloop.outer_loop import OuterLoop
-from innerloop.tasks.protocol import Tasks, fingerprint_of
+from innerloop.registry import arguments_of
+from innerloop.tasks.protocol import Tasks, digest_of, fingerprint_of
 
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -79,12 +79,7 @@ def _short(value: Any) -> str:
 
 def _settings(algorithm: Algorithm) -> dict[str, Any]:
     """The arguments that the algorithm was made with, as far as it kept them."""
-    names = {
-        name
-        for cls in type(algorithm).__mro__
-        if "__init__" in vars(cls)
-        for name in inspect.signature(vars(cls)["__init__"]).parameters
-    } - {"self", "model"}
+    names = arguments_of(type(algorithm)) - {"model"}
     found = {n: getattr(algorithm, n) for n in sorted(names) if hasattr(algorithm, n)}
     if hasattr(algorithm, "adapted_names"):
         found["adapted"] = algorithm.adapted_names
@@ -101,7 +96,7 @@ def _described(value: Any) -> Any:
         entries = [_described(entry) for entry in value]
         return sorted(entries, key=str) if isinstance(value, set | frozenset) else entries
     if isinstance(value, Tensor):
-        return _digest(value)
+        return digest_of(value)
     if isinstance(value, functools.partial):
         given = [_described(value.func), _described(value.args), _described(value.keywords)]
         return {"partial": given}
@@ -112,7 +107,7 @@ def _described(value: Any) -> Any:
     own = vars(value) if hasattr(value, "__dict__") else {}
     plain = {n: v for n, v in own.items() if not n.startswith("_") and isinstance(v, _PLAIN)}
     if isinstance(value, nn.Module):
-        plain |= {name: _digest(t) for name, t in value.state_dict().items()}
+        plain |= {name: digest_of(t) for name, t in value.state_dict().items()}
     return {"class": _name(type(value)), **plain}
 
 
@@ -132,12 +127,5 @@ def _network(algorithm: Algorithm) -> dict[str, Any]:
     return {
         "class": _name(type(algorithm.model)),
         "parameters": found,
-        "constants": {name: _digest(t) for name, t in rest.items()},
+        "constants": {name: digest_of(t) for name, t in rest.items()},
     }
-
-
-def _digest(t: Tensor) -> str:
-    plain = t.detach().cpu().contiguous()
-    digest = hashlib.sha256(f"{plain.dtype} {tuple(plain.shape)}\n".encode())
-    digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

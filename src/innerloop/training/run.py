@@ -18,13 +18,12 @@ from innerloop import __version__
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.execution import fastest
 from innerloop.build import (
-    SINUSOID,
     build_algorithm,
     build_model,
     build_samplers,
     num_classes,
 )
-from innerloop.config import TrainConfig
+from innerloop.config import WAVES, TrainConfig
 from innerloop.data.base import ClassIndexed
 from innerloop.errors import UserError
 from innerloop.evaluation import evaluate
@@ -251,7 +250,7 @@ def _make_ready(
 
 def build_job(config: TrainConfig, data: ClassIndexed | None, report: Report) -> Job:
     """Build what the settings name; `data` None is built too."""
-    if data is not None and data.name == SINUSOID:
+    if data is not None and data.name == WAVES:
         raise UserError("a data set of images cannot be called sinusoid: give it another name")
     config, samplers = build_samplers(config, data, progress=report.shows_progress)
     train = samplers["train"]
