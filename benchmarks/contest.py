@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
 import innerloop
 from innerloop import Episodes
@@ -22,6 +24,47 @@ SECONDS_EACH = 45.0
 # precision the tutorial's network, whose rows of the head are equal at first, makes much of
 # rounding.)
 TOLERANCE = 1e-8
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is computed: `tasks` of N-way K-shot with Q queries a class, `steps` inner steps.
+
+    Args:
+        network: makes the network.
+        shape: of one example.
+        without: contestants that are left out on a CPU, with the order, and why.
+    """
+
+    network: Callable[[], nn.Module]
+    tasks: int
+    n_way: int
+    k_shot: int
+    k_query: int
+    steps: int
+    lr: float
+    shape: tuple[int, ...] = (1, 28, 28)
+    without: tuple[tuple[str, str, str], ...] = ()
+
+    def make(self) -> nn.Module:
+        """The network, with the same weights every time."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self.network()
+
+    def targets(self, x: Tensor, per_class: int) -> Tensor:
+        """Of examples `x` `[T, B, ...]`: their classes `[T, B]`."""
+        return torch.arange(self.n_way).repeat_interleave(per_class).repeat(self.tasks, 1)
+
+    def episodes(self, dtype: torch.dtype, device: str = "cpu") -> Episodes:
+        generator = torch.Generator().manual_seed(0)
+
+        def part(per_class: int) -> tuple[Tensor, Tensor]:
+            size = (self.tasks, self.n_way * per_class, *self.shape)
+            x = torch.rand(size, generator=generator)
+            return x.to(dtype), self.targets(x, per_class)
+
+        return Episodes(*part(self.k_shot), *part(self.k_query)).to(device)
 
 
 def rounds_of(once: float, rounds: int) -> int:

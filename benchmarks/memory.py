@@ -14,7 +14,6 @@ are measured again.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import threading
 import time
@@ -28,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import innerloop
+from benchmarks.own_networks import resnet12
 from benchmarks.peers import Plain
 from benchmarks.reports import RESULTS, in_own_process, write_report
 from innerloop.models import Conv4
@@ -35,43 +35,6 @@ from innerloop.models import Conv4
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200)
 WAYS = ("reverse", "mixed", "mixed, task by task", "higher")
 K_QUERY = 15
-
-
-class ResNet12(nn.Module):
-    """Four residual blocks of three convolutions, for `[B, 3, 84, 84]`.
-
-    Oreshkin, Rodríguez López, Lacoste 2018, "TADAM", appendix A; widths of later papers.
-    """
-
-    def __init__(self, n_way: int, widths: tuple[int, ...] = (64, 160, 320, 640)) -> None:
-        super().__init__()
-        ends = (3, *widths)
-        self.blocks = nn.ModuleList(Block(*pair) for pair in itertools.pairwise(ends))
-        self.head = nn.Linear(widths[-1], n_way)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            x = block(x)
-        return self.head(x.mean(dim=(-2, -1)))
-
-
-class Block(nn.Module):
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        ends = (inputs, outputs, outputs)
-        self.convs = nn.ModuleList(nn.Conv2d(i, outputs, 3, padding=1, bias=False) for i in ends)
-        self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
-        self.norms = nn.ModuleList(
-            nn.BatchNorm2d(outputs, track_running_stats=False) for _ in range(4)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x
-        for i, conv in enumerate(self.convs):
-            y = self.norms[i](conv(y))
-            if i < 2:
-                y = F.leaky_relu(y, 0.1)
-        return F.max_pool2d(F.leaky_relu(y + self.norms[3](self.skip(x)), 0.1), 2)
 
 
 class Network(NamedTuple):
@@ -97,8 +60,8 @@ NETWORKS = {
         *(4, (1, 28, 28), "Conv4-64 in torch.nn"),
     ),
     "resnet12": Network(
-        lambda: ResNet12(N_WAY),
-        lambda: ResNet12(N_WAY, (2, 2, 2, 2)),
+        lambda: resnet12((64, 160, 320, 640), N_WAY),
+        lambda: resnet12((2, 2, 2, 2), N_WAY),
         *(1, (3, 84, 84), "ResNet-12 in torch.nn"),
     ),
 }

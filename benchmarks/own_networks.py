@@ -6,14 +6,13 @@ mix tasks; apart from that nothing here knows of meta-learning.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop import Episodes
+from benchmarks.contest import Workload
 
 
 def norm2d(channels: int) -> nn.Module:
@@ -202,45 +201,21 @@ class UNet(nn.Module):
 
 
 @dataclass(frozen=True)
-class OwnWorkload:
-    """`tasks` of N-way K-shot with Q queries a class, `steps` inner steps, on one network.
+class OwnWorkload(Workload):
+    """A workload on a network as users write them.
 
     Args:
-        network: makes it, with PyTorch's initial weights.
-        shape: of one example.
         pixels: the targets are classes of pixels, 0 and 1, instead of one class an example.
         attention: whether PyTorch's fused attention is in it, which has no second derivative.
         orders: what is measured where nothing else is asked for.
     """
 
-    network: Callable[[], nn.Module]
-    tasks: int
-    n_way: int
-    k_shot: int
-    k_query: int
-    steps: int
-    lr: float
-    shape: tuple[int, ...]
     pixels: bool = False
     attention: bool = False
     orders: tuple[str, ...] = ("first", "second")
 
-    def make(self) -> nn.Module:
-        """The network, with the same weights every time."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return self.network()
-
-    def episodes(self, dtype: torch.dtype, device: str = "cpu") -> Episodes:
-        generator = torch.Generator().manual_seed(0)
-
-        def part(per_class: int) -> tuple[Tensor, Tensor]:
-            size = (self.tasks, self.n_way * per_class, *self.shape)
-            x = torch.rand(size, generator=generator)
-            labels = torch.arange(self.n_way).repeat_interleave(per_class).repeat(self.tasks, 1)
-            return x.to(dtype), (x[:, :, 0] > 0.5).long() if self.pixels else labels
-
-        return Episodes(*part(self.k_shot), *part(self.k_query)).to(device)
+    def targets(self, x: Tensor, per_class: int) -> Tensor:
+        return (x[:, :, 0] > 0.5).long() if self.pixels else super().targets(x, per_class)
 
     def smaller(self, tasks: int) -> OwnWorkload:
         """The same with no more than `tasks` tasks."""

@@ -17,8 +17,6 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,6 +29,7 @@ from benchmarks import own
 from benchmarks.contest import (
     ROUNDS,
     MetaGradient,
+    Workload,
     agreed,
     difference,
     in_precision,
@@ -40,7 +39,6 @@ from benchmarks.contest import (
 )
 from benchmarks.peers import PEERS, TASK_BY_TASK, Plain, exact_vmap, installed
 from benchmarks.reports import RESULTS, check_names, graphics, matrix_product_rate, write_report
-from innerloop import Episodes
 from innerloop.models import Conv4, TutorialConv
 from innerloop.ops.allocator import keep_memory
 from innerloop.ops.precision import PRECISIONS
@@ -51,32 +49,6 @@ OURS = {
     "tf32": "innerloop, TF32",
     "bf16": "innerloop, bf16",
 }
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What is computed: `tasks` of N-way K-shot with Q queries a class, `steps` inner steps."""
-
-    make: Callable[[], nn.Module]
-    tasks: int
-    n_way: int
-    k_shot: int
-    k_query: int
-    steps: int
-    lr: float
-    shape: tuple[int, int, int] = (1, 28, 28)
-    # Contestants that are left out on a CPU, and why.
-    without: tuple[tuple[str, str, str], ...] = ()
-
-    def episodes(self, dtype: torch.dtype, device: str = "cpu") -> Episodes:
-        generator = torch.Generator().manual_seed(0)
-
-        def part(per_class: int):
-            labels = torch.arange(self.n_way).repeat_interleave(per_class)
-            size = (self.tasks, self.n_way * per_class, *self.shape)
-            return torch.rand(size, generator=generator).to(dtype), labels.repeat(self.tasks, 1)
-
-        return Episodes(*part(self.k_shot), *part(self.k_query)).to(device)
 
 
 WORKLOADS = {
