@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
+from innerloop.algorithms.each import stack
 from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.tasks.episodes import Episodes
@@ -128,12 +128,12 @@ def outputs_per_step(
     *,
     inner_steps: int | None,
     n_way: int | None,
-) -> Tensor:
-    """Outputs for the queries of one task: `[steps + 1, N*Q, ...]`."""
+) -> Any:
+    """Outputs for the queries of one task: `[steps + 1, N*Q, ...]`, or a dict or tuple of these."""
     with torch.no_grad():
         predict = algorithm.predictor(params, task.support_x, task.query_x)
         algorithm.network.look(task.support_x)
         steps = algorithm.inner_loop(
             params, task.support_x, task.support_y, inner_steps=inner_steps, n_way=n_way
         )
-        return torch.stack([predict(fast) for fast in steps])
+        return stack([predict(fast) for fast in steps])

@@ -9,11 +9,21 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from innerloop.errors import UserError, at_least, at_most
-from innerloop.plots.figures import BLUE, GREEN, GREY, ORANGE, RED, draw_episode, draw_wave, save
+from innerloop.plots.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    draw_episode,
+    draw_wave,
+    save,
+    shows_episodes,
+)
 from innerloop.runs.folder import read_config
 from innerloop.runs.listing import read_metrics, read_results, summary
-from innerloop.runs.loading import load_for
-from innerloop.tasks.sampler import EpisodeSampler
+from innerloop.runs.loading import Loaded, load_for
+from innerloop.tasks.protocol import Tasks, setting_of
 from innerloop.tasks.sinusoid import SinusoidSampler
 
 # Told apart by the mark as well as by the colour.
@@ -43,9 +53,10 @@ def plot_runs(runs: list[Path], path: Path, *, episodes: int = 1) -> Path:
         raise UserError(f"{len(runs)} runs are too many for one picture: give at most {MOST}")
     metrics = [summary(folder)["metric"] for folder in runs]
     if len(set(metrics)) > 1:
+        one, other, *_ = sorted(set(metrics))
         raise UserError(
-            f"{runs[metrics.index('accuracy')]} is judged by accuracy and "
-            f"{runs[metrics.index('loss')]} by loss: compare runs of one kind"
+            f"{runs[metrics.index(one)]} is judged by {one} and {runs[metrics.index(other)]} by "
+            f"{other}: compare runs of one kind"
         )
     metric = metrics[0]
     lines = [read_metrics(folder) for folder in runs]
@@ -53,10 +64,11 @@ def plot_runs(runs: list[Path], path: Path, *, episodes: int = 1) -> Path:
     if not any(lines) and not any(results):
         raise UserError("none of these runs has come to its first validation: nothing to draw yet")
 
+    finished = [folder for folder, r in zip(runs, results, strict=True) if r and episodes]
+    loaded = {folder: load_for(folder) for folder in finished}
     shown = [
-        (folder, i) for folder, r in zip(runs, results, strict=True) if r for i in range(episodes)
+        (folder, i) for folder in finished if _is_drawn(*loaded[folder]) for i in range(episodes)
     ]
-    loaded = {folder: load_for(folder) for folder, _ in shown}
     ways = [getattr(loaded[folder][1], "n_way", None) for folder, _ in shown]
     heights = [4.4 + 0.22 * len(runs)] + [0.62 * w + 0.7 if w else 3.2 for w in ways]
     figure = Figure(figsize=(11, sum(heights)), layout="constrained")
@@ -76,10 +88,16 @@ def plot_runs(runs: list[Path], path: Path, *, episodes: int = 1) -> Path:
         steps = network.config.eval_inner_steps or network.algorithm.inner_steps
         if isinstance(sampler, SinusoidSampler):
             draw_wave(row.subplots(), network.algorithm, network.params, sampler, number, steps)
-        elif isinstance(sampler, EpisodeSampler):
+        elif shows_episodes(sampler, network.algorithm, network.params):
             draw_episode(row, network.algorithm, network.params, sampler, number, steps)
             row.suptitle(f"{_short(folder)}\n{row.get_suptitle()}", fontsize=9)
     return save(figure, path)
+
+
+def _is_drawn(network: Loaded, sampler: Tasks) -> bool:
+    return isinstance(sampler, SinusoidSampler) or shows_episodes(
+        sampler, network.algorithm, network.params
+    )
 
 
 def _learning(axes: Any, lines: list[list[dict[str, Any]]], metric: str) -> None:
@@ -112,16 +130,13 @@ def _name(folder: Path, result: dict[str, Any] | None) -> str:
     if result is None:
         return f"{_short(folder)}: {read_config(folder).algorithm}, not finished"
     p, metric = result["protocol"], result["metric"]
-    ways = f"{p['n_way']}-way " if "n_way" in p else ""
     value = (
         f"{100 * result['accuracy']:.2f} ± {100 * result['ci95']:.2f} %"
         if metric == "accuracy"
-        else f"loss {result['loss']:.3f} ± {result['ci95']:.3f}"
+        else f"{metric} {result[metric]:.3f} ± {result['ci95']:.3f}"
     )
-    return (
-        f"{_short(folder)}: {result['algorithm']}, {p['data']}, {ways}{p['k_shot']}-shot, "
-        f"{p['tasks']} tasks: {value}"
-    )
+    parts = result["algorithm"], p.get("data"), setting_of(p), f"{p['tasks']} tasks"
+    return f"{_short(folder)}: {', '.join(part for part in parts if part)}: {value}"
 
 
 def _short(folder: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
+from innerloop.algorithms.scores import are_labels
 from innerloop.evaluation import outputs_per_step
 from innerloop.files import write_whole
 from innerloop.functional import Params
 from innerloop.runs.folder import METRICS, PICTURE, RESULTS
 from innerloop.tasks.episodes import Episodes
-from innerloop.tasks.protocol import Tasks
+from innerloop.tasks.protocol import Tasks, setting_of
 from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.tasks.sinusoid import SinusoidSampler
 
@@ -54,7 +55,7 @@ def plot_run(
     if isinstance(sampler, SinusoidSampler):
         heights = [4.2, 4.0]
     else:
-        shown = episodes if isinstance(sampler, EpisodeSampler) else 0
+        shown = episodes if shows_episodes(sampler, algorithm, params) else 0
         heights = [4.2] + [0.62 * (getattr(sampler, "n_way", None) or 1) + 0.7] * shown
     figure = Figure(figsize=(11, sum(heights)), layout="constrained")
     rows = np.atleast_1d(np.asarray(figure.subfigures(len(heights), 1, height_ratios=heights)))
@@ -64,7 +65,7 @@ def plot_run(
     if isinstance(sampler, SinusoidSampler):
         for i, axes in enumerate(rows[1].subplots(1, 3, sharey=True)):
             draw_wave(axes, algorithm, params, sampler, i, inner_steps, legend=i == 0)
-    elif isinstance(sampler, EpisodeSampler):
+    elif isinstance(sampler, EpisodeSampler):  # no rows where nothing can be pictured
         for i, row in enumerate(rows[1:]):
             draw_episode(row, algorithm, params, sampler, i, inner_steps)
     return save(figure, folder / PICTURE)
@@ -140,11 +141,12 @@ def _learning_curve(axes: Any, lines: list[dict[str, Any]]) -> None:
 def _steps_curve(axes: Any, results: dict[str, Any]) -> None:
     p = results["protocol"]
     axes.set_xlabel("inner step")
-    metric, shots = results["metric"], f"{p['k_shot']}-shot " if p.get("k_shot") else ""
+    metric = results["metric"]
     if metric != "accuracy":
         values, half = (np.array(results[f"{name}_per_step"]) for name in (metric, "ci95"))
-        kind = f"{shots}regression, " if isinstance(p.get("amplitude"), list) else shots
-        axes.set_title(f"Test: {kind}{p['tasks']} tasks")
+        shots = setting_of({"k_shot": p.get("k_shot")})
+        kind = "regression, " if isinstance(p.get("amplitude"), list) else ""
+        axes.set_title(f"Test: {shots}{' ' if shots else ''}{kind}{p['tasks']} tasks")
         axes.errorbar(range(len(values)), values, half, color=GREEN, marker="o", capsize=3)
         axes.set_ylabel(f"query {metric} (95% interval)")
         axes.set_xticks(range(len(values)))
@@ -152,8 +154,7 @@ def _steps_curve(axes: Any, results: dict[str, Any]) -> None:
             axes.set_ylim(bottom=0)
         return
     accuracy = results["accuracy_per_step"]
-    ways = f"{p['n_way']}-way " if p.get("n_way") else ""
-    setting = f"{ways}{shots}".strip()
+    setting = setting_of(p)
     axes.set_title(f"Test: {setting}{', ' if setting else ''}{p['tasks']} tasks")
     axes.plot(range(len(accuracy)), accuracy, color=GREEN, marker="o")
     for step, value in enumerate(accuracy):
@@ -165,7 +166,7 @@ def _steps_curve(axes: Any, results: dict[str, Any]) -> None:
             ha="center",
             fontsize=8,
         )
-    if p.get("n_way"):
+    if isinstance(p.get("n_way"), int):
         axes.axhline(1 / p["n_way"], color=GREY, ls="--", lw=1)
         axes.annotate(
             "chance",
@@ -182,13 +183,33 @@ def _steps_curve(axes: Any, results: dict[str, Any]) -> None:
     axes.margins(x=0.08)
 
 
+def shows_episodes(
+    sampler: Tasks, algorithm: Algorithm, params: Params
+) -> TypeGuard[EpisodeSampler]:
+    """Whether test episodes are grey or colour images, each with a class as the network's guess."""
+    if not isinstance(sampler, EpisodeSampler):
+        return False
+    shape = sampler.input_shape
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        return False
+    task, n_way = _test_task(sampler, 0)
+    outputs = outputs_per_step(algorithm, params, task, inner_steps=0, n_way=n_way)
+    return isinstance(outputs, Tensor) and are_labels(outputs[0], task.query_y)
+
+
+def _test_task(sampler: EpisodeSampler, number: int) -> tuple[Episodes, int]:
+    """A task, and how many ways it has, which may vary."""
+    episodes = sampler.batch(number, 1)
+    return episodes.task(0), episodes.ways() or sampler.n_way
+
+
 def draw_episode(
     row: Any, algorithm: Algorithm, params: Params, sampler: EpisodeSampler, number: int, steps: int
 ) -> None:
     """Support images and a few queries of each class, predictions before and after."""
-    ways = sampler.n_way
-    shown_support, shown_query = min(sampler.k_shot, 3), min(sampler.k_query, 9)
-    task = sampler.batch(number, 1).task(0)
+    task, ways = _test_task(sampler, number)
+    most_support, most_query = (int(y.bincount().max()) for y in (task.support_y, task.query_y))
+    shown_support, shown_query = min(most_support, 3), min(most_query, 9)
     outputs = outputs_per_step(algorithm, params, task, inner_steps=steps, n_way=ways)
     guesses = outputs.argmax(dim=-1)
     before, after, steps = guesses[0], guesses[-1], len(guesses) - 1
@@ -199,7 +220,7 @@ def draw_episode(
         + f"{wrong_after} of {len(task.query_y)} queries wrong",
         fontsize=9,
     )
-    grid = row.subplots(ways, shown_support + shown_query)
+    grid = row.subplots(ways, shown_support + shown_query, squeeze=False)
     dark = sampler.inputs == "ink" and sampler.data.dark_ink
     for way in range(ways):
         support = task.support_x[task.support_y == way][:shown_support]

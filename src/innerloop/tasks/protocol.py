@@ -109,6 +109,14 @@ def protocol_of(tasks: Tasks) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
+def setting_of(protocol: dict[str, Any]) -> str:
+    """Ways and shots as people write them, as far as they are known: "5-way 1-shot"."""
+    known = [(name, protocol.get(f"{kind}_{name}")) for kind, name in (("n", "way"), ("k", "shot"))]
+    # A range has two ends.
+    texts = [(name, "-".join(map(str, v)) if isinstance(v, list) else v) for name, v in known]
+    return " ".join(f"{text}-{name}" for name, text in texts if text)
+
+
 def name_of(tasks: Tasks) -> str:
     """Short name of the data."""
     return str(getattr(tasks, "data_name", type(tasks).__name__))

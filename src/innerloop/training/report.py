@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from innerloop.outer_loop import OuterLoop
 from innerloop.runs.folder import PICTURE
+from innerloop.tasks.protocol import setting_of
 
 
 class Report:
@@ -172,11 +173,10 @@ def format_result(results: dict[str, Any]) -> str:
     """A result of `evaluate` for people: the metric, its interval, protocol, one line a step."""
     p, losses = results["protocol"], results["loss_per_step"]
     metric = results["metric"]
-    ways = f"{p['n_way']}-way " if p.get("n_way") else ""
-    shots = f"{p['k_shot']}-shot, " if p.get("k_shot") else ""
     classes = f" of {p['classes']} {p['part']} classes" if "classes" in p else ""
     of = f"{classes} of {p['data']}" if "data" in p else ""
-    setting = f"{ways}{shots}{p['tasks']} tasks{of}, 95% interval over tasks"
+    kind = setting_of(p)
+    setting = f"{kind}{', ' if kind else ''}{p['tasks']} tasks{of}, 95% interval over tasks"
     if metric == "accuracy":
         shown = [f"{100 * a:7.2f}%" for a in results["accuracy_per_step"]]
         lines = [
