@@ -141,7 +141,11 @@ class GradientBased(Algorithm):
 
     def inner_lr_of(self, name: str) -> float:
         """`inner_lr` of a parameter."""
-        return self.inner_lr if self._rates is None else self._rates[name]  # type: ignore[return-value]
+        rates = self._by_name_or_one()
+        return rates[name] if isinstance(rates, Mapping) else rates
+
+    def _by_name_or_one(self) -> InnerRates:
+        return self.inner_lr if self._rates is None else self._rates
 
     # ---- What the inner loop is made of; a subclass may override each of these
 
@@ -156,7 +160,7 @@ class GradientBased(Algorithm):
 
     def rates(self, params: Params, step: int) -> Rates:
         """The inner learning rates of a step: a number, or one entry a parameter name."""
-        return self.inner_lr if self._rates is None else self._rates  # type: ignore[return-value]
+        return self._by_name_or_one()
 
     def support_loss(self, outputs: Any, targets: Any) -> Tensor:
         """What the inner loop descends on, from the outputs for a support set; a scalar."""
