@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -212,3 +213,15 @@ def test_the_keywords_are_the_settings_of_the_outer_loop():
         assert keywords[name].default == default, name
     others = {"algorithm", "train", "val", "test", "out", "resume", "report"}
     assert set(keywords) == others | set(OuterLoop().to_dict())
+
+
+@pytest.mark.parametrize("inputs", ["ink", "unit", "raw"])
+def test_what_training_did_to_pixels_stands_with_the_weights(inputs, tmp_path):
+    """So that a classifier does it again; it was taken for `unit`, whatever it had been."""
+    pictures = np.random.default_rng(0).integers(0, 255, (160, 8, 8), dtype=np.uint8)
+    data = innerloop.data.from_arrays(pictures, np.repeat(np.arange(20), 8), dark_ink=True)
+    train = innerloop.split_tasks(data, n_way=3, k_query=2, inputs=inputs).train
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    algorithm = innerloop.MAML(network, 0.01)
+    run = innerloop.fit(algorithm, train, out=tmp_path / "run", iterations=1, meta_batch_size=1)
+    assert innerloop.load(run.folder, algorithm=algorithm).config.inputs == inputs

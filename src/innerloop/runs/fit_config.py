@@ -24,14 +24,11 @@ class FitConfig(OuterLoop):
     """Name of the network's class."""
     data: str = ""
     """Short name of the data."""
+    inputs: str = "unit"
+    """Pixels, where examples are images: as the sampler of training tasks has them, or 0 to 1."""
     made_by: dict[str, str | None] = dataclasses.field(default_factory=dict)
     """Where each object comes from: MODULE:NAME or FILE.py:NAME; None for one that has to be given
     again."""
-
-    @property
-    def inputs(self) -> str:
-        """Pixels, where examples are images: 0 to 1, as nothing else is known."""
-        return "unit"
 
     def title(self) -> str:
         return f"{self.algorithm} on {self.data}, network {self.model}"

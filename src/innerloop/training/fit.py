@@ -25,6 +25,7 @@ from innerloop.references import (
 from innerloop.runs.fit_config import PARTS, FitConfig
 from innerloop.runs.folder import CONFIG, read_config
 from innerloop.tasks.protocol import Tasks, name_of
+from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.training.report import Report
 from innerloop.training.run import Job, Run, build_job, go_on, start
 
@@ -228,6 +229,7 @@ def _job(outer: Mapping[str, Any], given: Mapping[str, Any]) -> Job:
         algorithm=type(algorithm).__name__,
         model=type(algorithm.model).__name__,
         data=name_of(tasks["train"]),
+        inputs=_inputs(tasks["train"]),
         made_by={name: _reference(value) for name, value in given.items()},
     )
     return Job(
@@ -238,6 +240,13 @@ def _job(outer: Mapping[str, Any], given: Mapping[str, Any]) -> Job:
         schedule=made.get("schedule"),
         own=True,
     )
+
+
+def _inputs(train: Tasks) -> str:
+    """How the tasks scale bytes, so that it is done again in use; 0 to 1 where it is not known."""
+    if isinstance(train, EpisodeSampler) and train.data.pixels:
+        return train.inputs
+    return FitConfig.inputs
 
 
 def _check_place(algorithm: Algorithm, device: str) -> None:
