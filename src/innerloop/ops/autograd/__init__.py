@@ -8,8 +8,8 @@ copied as long as everything comes from here (`arranged` brings weights into tha
 """
 
 from innerloop.ops.autograd.block import fused_block
-from innerloop.ops.autograd.convolution import conv2d
+from innerloop.ops.autograd.convolution import conv2d, linear
 from innerloop.ops.autograd.layout import arranged
 from innerloop.ops.autograd.norm import batch_norm
 
-__all__ = ["arranged", "batch_norm", "conv2d", "fused_block"]
+__all__ = ["arranged", "batch_norm", "conv2d", "fused_block", "linear"]

@@ -22,6 +22,16 @@ def conv2d(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     return _Conv.apply(x, weight, stride, padding)
 
 
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """`[T, B, in]` times `[T, out, in]`, to `[T, B, out]`; in and out are multiples of 16.
+
+    To the kernels it is the way back through a convolution of one pixel: so that weights and their
+    derivatives lie in memory as PyTorch has them.
+    """
+    pixels, w = x[..., None, None], weight.mT[..., None, None]
+    return _ConvInputs.apply(pixels, w, (1, 1), 1, 0).squeeze((-2, -1))
+
+
 class _WithWeights(Operation):
     """Where tasks share weights, the rule for vmap makes one long batch of them."""
 
