@@ -287,29 +287,25 @@ def _attention(
     """PyTorch's fused attention has no second derivative and no vmap rule; this has both."""
     if is_causal and attn_mask is not None:
         raise RuntimeError("attention takes either a mask or is_causal=True, not both")
-    if attn_mask is not None and attn_mask.dtype is torch.bool:
-        zeros = torch.zeros_like(attn_mask, dtype=query.dtype)
-        attn_mask = zeros.masked_fill(attn_mask.logical_not(), -math.inf)
-    if dropout_p == 0 or not mode.dropout:
-        return torch.ops.aten._scaled_dot_product_attention_math(
-            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-        )[0]
     if enable_gqa:
         groups = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
-    scores = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+    scores = query * (query.shape[-1] ** -0.5 if scale is None else scale) @ key.mT
     if is_causal:
         later = scores.new_ones(scores.shape[-2:], dtype=torch.bool).tril().logical_not()
         scores = scores.masked_fill(later, -math.inf)
-    if attn_mask is not None:
-        scores = scores + attn_mask
+    if attn_mask is None:
+        weights = scores.softmax(-1)
+    else:
+        if attn_mask.dtype is torch.bool:
+            scores = scores.masked_fill(attn_mask.logical_not(), -math.inf)
+        else:
+            scores = scores + attn_mask
         # A row that may look at nothing gives zeros, as in PyTorch.
         nothing = (scores == -math.inf).all(-1, keepdim=True)
         scores = scores.masked_fill(nothing, 0)
         weights = scores.softmax(-1).masked_fill(nothing, 0)
-    else:
-        weights = scores.softmax(-1)
-    return _dropout(mode, weights, dropout_p, True) @ value
+    return (_dropout(mode, weights, dropout_p, True) if mode.dropout else weights) @ value
 
 
 def _opened(function: Callable[..., Any]) -> Callable[..., Any]:
