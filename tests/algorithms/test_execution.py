@@ -195,7 +195,7 @@ def test_an_error_of_the_network_is_raised_as_it_is_in_a_loop():
 def test_a_way_that_is_not_exact_is_refused_with_the_reason():
     with pytest.raises(UserError, match="execution must be one of auto, stacked"):
         MAML(MLP(4, 3), execution="fast")
-    algorithm = MAML(make("LSTM"), execution="stacked")
+    algorithm = MAML(make("noise of its own"), execution="stacked")
     with pytest.raises(UserError, match=r"'stacked' is not possible here: .*several tasks at once"):
         algorithm.meta_gradient(algorithm.init_params(), EPISODES)
 

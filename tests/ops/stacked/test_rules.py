@@ -13,6 +13,27 @@ from innerloop.ops.stacked import NotStackableError, Stacked, apart, calls
 
 TASKS = 3
 IMAGES = (4, 16, 6, 6)
+
+
+def _gates(number, inputs, size, directions=1):
+    """The shapes of the weights and biases of one recurrent layer."""
+    each = [(number * size, inputs), (number * size, size), (number * size,), (number * size,)]
+    return each * directions
+
+
+def _recurrent(function, number, states, layers=1, biases=True, bidirectional=False):
+    """Outputs and last states, from states that are the same for all tasks."""
+    first = number == 3 and not bidirectional
+
+    def of_tensors(x, *weights):
+        start = torch.zeros(layers * (1 + bidirectional), 4, 2, dtype=torch.float64)
+        start = start if states == 1 else (start, start + 1)
+        found = function(x, start, weights, biases, layers, 0.0, True, bidirectional, first)
+        return torch.cat([t.flatten() for t in found])
+
+    return of_tensors
+
+
 # By name: a function of the tensors of one task, and their shapes.
 OPERATIONS = {
     "linear": (F.linear, (4, 5), (3, 5), (3,)),
@@ -113,11 +134,44 @@ OPERATIONS = {
     "matmul": (lambda x, y: x @ y, (4, 5, 6), (6, 3)),
     "matmul of a vector": (lambda x, y: x @ y, (4, 5), (5,)),
     "einsum": (lambda x, y: torch.einsum("bi,oi->bo", x, y), (4, 5), (3, 5)),
+    "linear on kernels": (F.linear, (6, 32), (16, 32), (16,)),
     "attention": (
-        lambda q, k, v: torch.ops.aten._scaled_dot_product_attention_math(q, k, v)[0],
+        lambda q, k, v: (q * 0.5 @ k.mT).softmax(-1) @ v,
         (4, 2, 5, 3),
         (4, 2, 5, 3),
         (4, 2, 5, 3),
+    ),
+    "three in one": (lambda x: x[0] * x[1] + x[-1] + x[1:, 2].sum(), (3, 4, 5)),
+    "items": (
+        lambda x: x[1, ..., None].sum() + x[:, 1, 0:1, None] * x[torch.tensor([0, 2])].sum(),
+        (4, 5, 1),
+    ),
+    "gru": (_recurrent(torch.gru, 3, 1), (4, 6, 3), *_gates(3, 3, 2)),
+    "gru in both directions": (
+        _recurrent(torch.gru, 3, 1, bidirectional=True),
+        (6, 4, 3),
+        *_gates(3, 3, 2, 2),
+    ),
+    "lstm of two layers": (
+        _recurrent(torch.lstm, 4, 2, layers=2),
+        (6, 4, 3),
+        *_gates(4, 3, 2),
+        *_gates(4, 2, 2),
+    ),
+    "rnn without biases": (
+        _recurrent(torch.rnn_tanh, 1, 1, biases=False),
+        (6, 4, 3),
+        (2, 3),
+        (2, 2),
+    ),
+    "rnn of relu": (_recurrent(torch.rnn_relu, 1, 1), (6, 4, 3), *_gates(1, 3, 2)),
+    "gru_cell": (torch.gru_cell, (4, 3), (4, 2), *_gates(3, 3, 2)),
+    "lstm_cell": (
+        lambda x, h, c, *w: torch.cat(torch.lstm_cell(x, (h, c), *w), 1),
+        (4, 3),
+        (4, 2),
+        (4, 2),
+        *_gates(4, 3, 2),
     ),
     "embedding": (lambda w: F.embedding(torch.tensor([[0, 2], [1, 1]]), w), (3, 5)),
     "embedding, padded": (

@@ -245,6 +245,24 @@ def unbind(input: Stacked, dim: int = 0) -> Any:
     return tuple(Stacked(t) for t in input.tasks.unbind(_shift(dim)))
 
 
+# As of query, key and value in one tensor: taken one by one, each would have a derivative of the
+# size of all of them.
+_FEW = 8
+
+
+@rule(Tensor.__getitem__)
+def item(input: Any, index: Any) -> Any:
+    places = index if isinstance(index, tuple) else (index,)
+    plain = all(p is None or p is ... or type(p) in (int, slice) for p in places)
+    if not plain or not isinstance(input, Stacked):
+        return by_vmap(Tensor.__getitem__, (input, index), {})
+    if type(index) is not int or not 0 < len(input) <= _FEW:
+        return Stacked(input.tasks[(slice(None), *places)])
+    if input.rows is None:
+        input.rows = unbind(input)
+    return input.rows[index]
+
+
 @rule(Tensor.__iter__)
 def iterate(input: Stacked) -> Any:
     return iter(unbind(input))
@@ -256,16 +274,3 @@ def matmul(input: Any, other: Any) -> Any:
         return by_vmap(torch.matmul, (input, other), {})
     axes = max(input.ndim, other.ndim)
     return Stacked(torch.matmul(_aligned(input, axes), _aligned(other, axes)))
-
-
-@rule(torch.ops.aten._scaled_dot_product_attention_math)
-def attention(*args: Any, **kwargs: Any) -> Any:
-    function = torch.ops.aten._scaled_dot_product_attention_math
-    tensors = [a for a in args[:3] if isinstance(a, Tensor)]
-    mask = args[3] if len(args) > 3 else None
-    axes = {t.ndim for t in tensors}
-    if len(axes) > 1 or isinstance(mask, Stacked):
-        return by_vmap(function, args, kwargs)
-    tasks = count_of(*tensors)
-    found = function(*(all_of(t, tasks) for t in tensors), *args[3:], **kwargs)
-    return tuple(Stacked(t) for t in found)

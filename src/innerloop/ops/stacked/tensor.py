@@ -45,6 +45,8 @@ class Stacked(Tensor):
     _tasks: Tensor | None
     # What `tasks` is computed from when it is asked for.
     later: Callable[[], Tensor] | None
+    # One after the other along the first axis, once that was asked for.
+    rows: tuple[Stacked, ...] | None
 
     def __new__(cls, tasks: Tensor) -> Stacked:
         return of_shape(tasks.shape[1:], tasks, tasks)
@@ -88,7 +90,7 @@ def of_shape(shape: Any, like: Tensor, tasks: Tensor | None = None, later: Any =
         found: Any = Tensor._make_wrapper_subclass(
             Stacked, tuple(shape), dtype=like.dtype, device=like.device
         )
-    found._tasks, found.later = tasks, later
+    found._tasks, found.later, found.rows = tasks, later, None
     found.count = like.count if isinstance(like, Stacked) else len(like)
     return found
 
