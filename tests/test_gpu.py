@@ -1,8 +1,11 @@
 """The same numbers on a GPU as on a CPU; `pytest -m gpu` where there is one."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from benchmarks.own_networks import OWN
 
 import innerloop
 from innerloop import ANIL, IMAML, MAML, MAMLPlusPlus, MetaSGD, ProtoNet, Reptile
@@ -82,8 +85,31 @@ def test_a_recording_follows_its_inputs(name, network):
     assert recorded._graph is not None
 
 
+@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize("name", OWN)
+def test_networks_of_ones_own(name, order):
+    work = OWN[name].smaller(2)
+    model, episodes = work.make().double(), work.episodes(torch.float64)
+    if name == "J" and order == "second":
+        pytest.skip("cuDNN's recurrent layers have no second derivative")
+    maml = MAML(model, work.lr, 2, first_order=order == "first")
+    params = maml.init_params()
+    expected, _ = maml.meta_gradient(params, episodes)
+    model.cuda()
+    there, warnings = {n: p.cuda() for n, p in params.items()}, []
+    recorded = RecordedMetaGradient(maml, warnings.append)
+    for _ in range(3):
+        assert_same(recorded(there, episodes.to("cuda"), 1.0)[0], expected)
+    assert not warnings
+    assert recorded._graph is not None
+    if name != "J":
+        assert maml.explain().startswith("stacked")
+
+
 class Waits:
     """An algorithm that asks for a value on the way."""
+
+    network = SimpleNamespace(look=lambda x: None, draws=False)
 
     def phase(self, progress):
         return None

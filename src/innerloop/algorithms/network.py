@@ -95,8 +95,6 @@ class Network:
     def _tried_together(self, x: Tensor) -> str | None:
         if self._draws_globally or self._checkpoints or self.writes_weights:
             return "its forward pass draws random numbers, is computed again or writes to weights"
-        if x.is_cuda:
-            return "networks of one's own go by vmap on a GPU"
         reason = None
         # In double precision nothing is decided by rounding; not every network can do that.
         for dtype, tolerance in ((torch.float64, 1e-6), (x.dtype, 2e-2)):

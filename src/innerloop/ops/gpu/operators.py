@@ -76,12 +76,19 @@ def _product(a: Tensor, b: Tensor, add: Tensor | None = None) -> Tensor:
 
 
 def _patches(x: Tensor, kernel: tuple[int, int], stride: int, padding: int) -> Tensor:
+    if _one_to_one(kernel, stride, padding):
+        return x
     if tiles := _triton(x, x.numel() * kernel[0] * kernel[1]):
         half = _half and x.dtype == torch.float32
         return tiles.patches(x, kernel, stride, padding, torch.bfloat16 if half else x.dtype)
     x = F.pad(x, (0, 0, padding, padding, padding, padding))
     patches = x.unfold(2, kernel[0], stride).unfold(3, kernel[1], stride)
     return patches.permute(0, 1, 2, 3, 5, 6, 4).flatten(4)
+
+
+def _one_to_one(kernel: tuple[int, int], stride: int, padding: int) -> bool:
+    """Whether each output pixel sees the one input pixel at its place."""
+    return (*kernel, stride, padding) == (1, 1, 1, 0)
 
 
 def _outputs(patches: Tensor, w: Tensor, add: Tensor | None = None) -> Tensor:
@@ -96,9 +103,7 @@ def _to_weights(
     tasks, rows = len(dy), dy[0, ..., 0].numel()
     entries, outputs = patches.shape[-1], dy.shape[-1]
     # Long sums for a small result would leave most of the GPU idle: they are taken in parts.
-    results, parts = tasks * -(-entries // 64) * -(-outputs // 64), 1
-    while results * parts < 256 and rows % (2 * parts) == 0 and rows // (2 * parts) >= 256:
-        parts *= 2
+    parts = _parts(rows, wanted=256 // (tasks * -(-entries // 64) * -(-outputs // 64)))
     a = patches.reshape(tasks * parts, -1, entries).mT
     b = dy.reshape(tasks * parts, -1, outputs)
     if parts > 1:
@@ -107,6 +112,12 @@ def _to_weights(
     else:
         dw = _product(a, b, None if add is None else add.flatten(1, 3))
     return dw.view(tasks, *kernel, -1, outputs)
+
+
+def _parts(rows: int, wanted: int) -> int:
+    """Into how many equal parts of at least 256 `rows` fall: `wanted` or more, if they can."""
+    able = [n for n in range(1, rows // 256 + 1) if rows % n == 0] or [1]
+    return next((n for n in able if n >= wanted), able[-1])
 
 
 def _to_patches(dy: Tensor, w: Tensor, add: Tensor | None = None) -> Tensor:
@@ -120,6 +131,8 @@ def _fold(
     patches: Tensor, size: tuple[int, int], kernel: tuple[int, int], stride: int, padding: int
 ) -> Tensor:
     """Sums, for each pixel of the inputs, of its places in the patches."""
+    if _one_to_one(kernel, stride, padding):
+        return patches
     tasks, images, height, width = patches.shape[:4]
     channels = patches.shape[-1] // (kernel[0] * kernel[1])
     shape = tasks, images, *size, channels
