@@ -2,9 +2,10 @@
 
 A `Stacked` tensor looks like that of one task, `[B, ...]`, and holds those of T tasks, `[T, B,
 ...]`.  A network that is called on such inputs, with such weights, computes all tasks together and
-knows nothing of it.  `rules.py`, `layers.py` and `recurrent.py` say what the usual operations do with
-the axis of tasks; `blocks.py` computes convolution, norm, pooling and activation in one go where they follow
-each other; whatever else there is goes through `torch.func.vmap`, one operation at a time.
+knows nothing of it.  `rules.py`, `layers.py` and `recurrent.py` say what the usual operations do
+with the axis of tasks; `blocks.py` computes convolution, norm, pooling and activation in one go
+where they follow each other; whatever else there is goes through `torch.func.vmap`, one operation
+at a time.
 """
 
 from innerloop.ops.stacked import layers as _layers
