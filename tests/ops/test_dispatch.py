@@ -11,7 +11,7 @@ from tests.ops.arrays import close, packed
 
 def test_sizes_of_nothing_are_left_to_pytorch_or_refused(build):
     w, one = torch.zeros(16, 16, 3, 3), torch.ones(16)
-    how = {"stride": 1, "padding": 1, "pool": True, "relu": True}
+    how = {"stride": 1, "padding": 1, "pool": True, "slope": 0.0}
     nothing = torch.zeros(0, 16, 8, 8)
     assert ops.conv2d(nothing, w, padding=1).shape == (0, 16, 8, 8)
     assert ops.conv_block(nothing, w, one, one, 1e-5, **how).shape == (0, 16, 4, 4)
@@ -33,7 +33,7 @@ def test_a_block_is_what_pytorch_makes_of_it(build, dtype, channels, pool):
     tangent = [packed(tasks + 1, *size, dtype=torch.float64)[1:] for size in sizes]
 
     def ours(*given):
-        how = {"stride": 1, "padding": 1, "pool": pool, "relu": True}
+        how = {"stride": 1, "padding": 1, "pool": pool, "slope": 0.0}
         return ops.conv_block(*given, 1e-5, **how)
 
     def pytorch(*given):
@@ -66,11 +66,11 @@ def test_a_block_is_what_pytorch_makes_of_it(build, dtype, channels, pool):
 
 def test_groups_are_batches_of_their_own(build):
     x, w = packed(6, 16, 4, 4, dtype=torch.float64), packed(16, dtype=torch.float64)
-    ours = ops.batch_norm(x, w, w, 1e-5, pool=True, relu=True, group=3)
+    ours = ops.batch_norm(x, w, w, 1e-5, pool=True, slope=0.0, group=3)
     with kernels.without():
-        expected = ops.batch_norm(x, w, w, 1e-5, pool=True, relu=True, group=3)
+        expected = ops.batch_norm(x, w, w, 1e-5, pool=True, slope=0.0, group=3)
     torch.testing.assert_close(ours, expected)
-    apart = ops.batch_norm(x[3:], w, w, 1e-5, pool=True, relu=True)
+    apart = ops.batch_norm(x[3:], w, w, 1e-5, pool=True, slope=0.0)
     torch.testing.assert_close(ours[3:], apart)
 
 
@@ -78,7 +78,7 @@ def test_groups_are_batches_of_their_own(build):
 def test_no_tasks_have_no_results(compiled, shared):
     """Nothing is left of a meta-batch: there is nothing to do, and nothing to divide by."""
     x, w, one = torch.zeros(0, 2, 16, 4, 4), torch.zeros(0, 16, 16, 3, 3), torch.zeros(0, 16)
-    how = {"stride": 1, "padding": 1, "pool": True, "relu": True}
+    how = {"stride": 1, "padding": 1, "pool": True, "slope": 0.0}
 
     def gradients(x, w, one):
         def loss(x, w, one):
@@ -121,7 +121,7 @@ def test_types_are_not_mixed(compiled):
 
 def everything(x, w, one):
     """A block, and its derivatives to the second order."""
-    how = {"stride": 1, "padding": 1, "pool": True, "relu": True}
+    how = {"stride": 1, "padding": 1, "pool": True, "slope": 0.0}
 
     def loss(x, w, one):
         return (ops.conv_block(x, w, one, one, 1e-5, **how) ** 3).sum()

@@ -59,20 +59,20 @@ NORMS = [(3, 5, 14, 14, 64), (1, 4, 7, 5, 48), (2, 3, 15, 4, 16), (5, 9, 2, 2, 3
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", NORMS)
 @pytest.mark.parametrize("pool", [False, True])
-@pytest.mark.parametrize("relu", [False, True])
-def test_norm(build, shape, dtype, pool, relu):
+@pytest.mark.parametrize("slope", [1.0, 0.0, 0.1])
+def test_norm(build, shape, dtype, pool, slope):
     t, c = shape[0], shape[-1]
     x = 3 + packed(*shape, dtype=dtype)
     gamma, beta = packed(t, c, dtype=dtype), packed(t + 1, c, dtype=dtype)[1:]
-    y, mean, rstd, argmax = kernels.norm_forward(x, gamma, beta, 1e-5, pool, relu)
+    y, mean, rstd, argmax = kernels.norm_forward(x, gamma, beta, 1e-5, pool, slope)
     dy = torch.randn(y.shape, dtype=dtype, generator=torch.Generator().manual_seed(1))
-    dx, dgamma, dbeta = kernels.norm_backward(x, gamma, mean, rstd, argmax, dy, pool)
+    dx, dgamma, dbeta = kernels.norm_backward(x, gamma, mean, rstd, argmax, dy, pool, slope)
     for task in range(t):
         images = x[task].permute(0, 3, 1, 2).requires_grad_()
         g, b = gamma[task].clone().requires_grad_(), beta[task].clone().requires_grad_()
         out = F.batch_norm(images, None, None, g, b, True, 0.0, 1e-5)
         out = F.max_pool2d(out, 2) if pool else out
-        out = F.relu(out) if relu else out
+        out = F.leaky_relu(out, slope)
         close(y[task].permute(0, 3, 1, 2), out.detach())
         expected = torch.autograd.grad(out, (images, g, b), dy[task].permute(0, 3, 1, 2))
         close(dx[task].permute(0, 3, 1, 2), expected[0])
@@ -85,7 +85,7 @@ def test_statistics_far_from_zero(build):
     x = 1000 + packed(2, 30, 20, 20, 16, dtype=torch.float32)
     x[..., 3] = 1000
     one, zero = torch.ones(2, 16), torch.zeros(2, 16)
-    _, mean, rstd, _ = kernels.norm_forward(x, one, zero, 1e-5, False, False)
+    _, mean, rstd, _ = kernels.norm_forward(x, one, zero, 1e-5, False, 1.0)
     exact = x.double().flatten(1, 3)
     torch.testing.assert_close(mean.double(), exact.mean(1), rtol=1e-7, atol=0)
     expected = (exact.var(1, correction=0) + 1e-5).rsqrt()
@@ -94,16 +94,14 @@ def test_statistics_far_from_zero(build):
 
 def test_a_tie_goes_to_the_first_pixel_as_in_pytorch(build):
     x = torch.ones(1, 1, 4, 4, 16)
-    _, _, _, argmax = kernels.norm_forward(
-        x, torch.ones(1, 16), torch.ones(1, 16), 1e-5, True, False
-    )
+    _, _, _, argmax = kernels.norm_forward(x, torch.ones(1, 16), torch.ones(1, 16), 1e-5, True, 1.0)
     assert (argmax == 0).all()
 
 
 def test_not_a_number_is_not_hidden(build):
     x = torch.randn(1, 2, 4, 4, 16, generator=torch.Generator().manual_seed(0))
     x[0, 0, 1, 2, 5] = float("nan")
-    y, *_ = kernels.norm_forward(x, torch.ones(1, 16), torch.zeros(1, 16), 1e-5, True, True)
+    y, *_ = kernels.norm_forward(x, torch.ones(1, 16), torch.zeros(1, 16), 1e-5, True, 0.0)
     assert y[..., 5].isnan().all()
     assert not y[..., 6].isnan().any()
 
@@ -146,9 +144,9 @@ def test_the_number_of_threads_changes_nothing(build, threads, shape, how):
     def everything():
         y = kernels.conv_forward(x, w, *how)
         dx, dw = kernels.conv_inputs(y, w, size, *how), kernels.conv_weights(x, y, (3, 3), *how)
-        z, mean, rstd, argmax = kernels.norm_forward(y, one, zero, 1e-5, True, True)
-        back = kernels.norm_backward(y, one, mean, rstd, argmax, z, True)
-        second = kernels.norm_second(y, one, mean, rstd, argmax, z, (y, one, one), True)
+        z, mean, rstd, argmax = kernels.norm_forward(y, one, zero, 1e-5, True, 0.0)
+        back = kernels.norm_backward(y, one, mean, rstd, argmax, z, True, 0.0)
+        second = kernels.norm_second(y, one, mean, rstd, argmax, z, (y, one, one), True, 0.0)
         return [y, dx, dw, z, mean, rstd, *back, *second]
 
     before = torch.get_num_threads()
@@ -166,8 +164,9 @@ def test_the_number_of_threads_changes_nothing(build, threads, shape, how):
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("channels", [16, 3])  # of pictures the convolution is made anew
 @pytest.mark.parametrize(("size", "stride", "padding"), [(30, 1, 1), (7, 2, 2)])
-def test_a_block_is_its_parts(build, threads, pool, shared, channels, size, stride, padding):
-    tasks, eps, how = 3, 1e-5, (stride, padding, pool, True)
+@pytest.mark.parametrize("slope", [0.0, 0.3])
+def test_a_block_is_its_parts(build, threads, pool, shared, channels, size, stride, padding, slope):
+    tasks, eps, how = 3, 1e-5, (stride, padding, pool, slope)
     inner = channels == 16
     # Large enough for a task's images to be taken a few at a time; or mostly padding.
     x = packed(tasks, 5, size, size, channels, dtype=torch.float64)
@@ -194,10 +193,10 @@ def test_a_block_is_its_parts(build, threads, pool, shared, channels, size, stri
     conv = kernels.conv_forward
     weights, inputs = kernels.conv_weights, kernels.conv_inputs
     for ours, part in zip(
-        (y, mean, rstd, argmax), kernels.norm_forward(z, gamma, beta, eps, pool, True), strict=True
+        (y, mean, rstd, argmax), kernels.norm_forward(z, gamma, beta, eps, pool, slope), strict=True
     ):
         close(ours.double(), part.double())
-    dz, *vectors = kernels.norm_backward(z, gamma, mean, rstd, argmax, dy, pool)
+    dz, *vectors = kernels.norm_backward(z, gamma, mean, rstd, argmax, dy, pool, slope)
     close(dgamma, vectors[0])
     close(dbeta, vectors[1])
     close(dw, weights(x, dz, (3, 3), stride, padding))
@@ -209,7 +208,7 @@ def test_a_block_is_its_parts(build, threads, pool, shared, channels, size, stri
     for result, direct in results:
         to_dz = direct + conv(x, vw, stride, padding)
         to_z, to_gamma, to_dy = kernels.norm_second(
-            z, gamma, mean, rstd, argmax, dy, (to_dz, a, b), pool
+            z, gamma, mean, rstd, argmax, dy, (to_dz, a, b), pool, slope
         )
         to_w = weights(x, to_z, (3, 3), stride, padding)
         if result is not first_layer:

@@ -120,6 +120,7 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor, *, pool: bool = False, relu: bool = False) -> Tensor:
         """Normalise `x`; then, in the same pass, 2 x 2 max-pooling if `pool` and ReLU if `relu`."""
+        slope = 0.0 if relu else 1.0
         seen, given, groups = _seen.get(), _given.get(), _groups.get()
         if seen is not None:
             # With an axis of tasks, weight and bias have one as well.
@@ -129,12 +130,14 @@ class BatchNorm(nn.Module):
         if given is not None:
             mean, variance = given[self.key]
             x = F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
-            return after_norm(x, pool=pool, relu=relu)
+            return after_norm(x, pool=pool, slope=slope)
         rows, first = self._grouped(len(x), groups)
         if first == rows:
-            return batch_norm(x, self.weight, self.bias, self.eps, pool=pool, relu=relu, group=rows)
+            return batch_norm(
+                x, self.weight, self.bias, self.eps, pool=pool, slope=slope, group=rows
+            )
         x = torch.cat([self._normalise_by(group[:first], group) for group in x.split(rows)])
-        return after_norm(x, pool=pool, relu=relu)
+        return after_norm(x, pool=pool, slope=slope)
 
     def _grouped(
         self, seen: int, groups: tuple[int, int, int | None] | None
@@ -182,7 +185,7 @@ def conv_norm(
         stride=conv.stride[0],
         padding=int(conv.padding[0]),
         pool=pool,
-        relu=relu,
+        slope=0.0 if relu else 1.0,
     )
 
 

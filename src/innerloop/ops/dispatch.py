@@ -53,37 +53,38 @@ def batch_norm(
     eps: float,
     *,
     pool: bool = False,
-    relu: bool = False,
+    slope: float = 1.0,
     group: int | None = None,
 ) -> Tensor:
-    """Batch norm by the batch's own statistics, then 2 x 2 max-pooling, then ReLU.
+    """Batch norm by the batch's own statistics, then 2 x 2 max-pooling, then leaky ReLU.
 
     Args:
         x: `[B, C]` or `[B, C, ...]`; or with T weights `[T, B, C, ...]`.
         weight, bias: `[C]`, or `[T, C]`.
         eps: added to the variance.
-        pool, relu: what comes after the batch norm.
+        pool: whether there is pooling.
+        slope: of what is negative, 0 to 1: 0 is ReLU, 1 leaves it as it is.
         group: rows of `x` that are a batch of their own; None for all.
 
     Returns:
         `x`'s shape; with `pool`, height and width are halved, rounded down.
     """
     if has_torch_function((x, weight)):
-        how: dict[str, Any] = {"pool": pool, "relu": relu, "group": group}
+        how: dict[str, Any] = {"pool": pool, "slope": slope, "group": group}
         return handle_torch_function(batch_norm, (x, weight), x, weight, bias, eps, **how)
     groups = 1 if group is None else x.shape[0] // group
     if x.ndim >= 4 and kernels.serve(x, weight.shape[-1]):
         if groups == 1:
-            return autograd.batch_norm(x, weight, bias, eps, pool=pool, relu=relu)
+            return autograd.batch_norm(x, weight, bias, eps, pool=pool, slope=slope)
         weight, bias = weight.expand(groups, -1), bias.expand(groups, -1)
         tasks = x.unflatten(0, (groups, -1))
-        return autograd.batch_norm(tasks, weight, bias, eps, pool=pool, relu=relu).flatten(0, 1)
+        return autograd.batch_norm(tasks, weight, bias, eps, pool=pool, slope=slope).flatten(0, 1)
     if weight.ndim == 2:
         y = F.batch_norm(_abreast(x), None, None, weight.flatten(), bias.flatten(), True, 0.0, eps)
-        return after_norm(_apart(y, len(weight)), pool=pool, relu=relu)
+        return after_norm(_apart(y, len(weight)), pool=pool, slope=slope)
     parts = x.split(len(x) // groups)
     x = torch.cat([F.batch_norm(p, None, None, weight, bias, True, 0.0, eps) for p in parts])
-    return after_norm(x, pool=pool, relu=relu)
+    return after_norm(x, pool=pool, slope=slope)
 
 
 def conv_block(
@@ -96,27 +97,29 @@ def conv_block(
     stride: int,
     padding: int,
     pool: bool,
-    relu: bool,
+    slope: float,
 ) -> Tensor:
     """`conv2d` of `x` with `kernel`, then `batch_norm`, in one go where the kernels serve."""
     if has_torch_function((x, kernel)):
-        how: dict[str, Any] = {"stride": stride, "padding": padding, "pool": pool, "relu": relu}
+        how: dict[str, Any] = {"stride": stride, "padding": padding, "pool": pool, "slope": slope}
         return handle_torch_function(conv_block, (x, kernel), x, kernel, weight, bias, eps, **how)
     if kernels.serve(x, kernel.shape[-4]):
         return autograd.fused_block(
-            x, kernel, weight, bias, eps, stride=stride, padding=padding, pool=pool, relu=relu
+            x, kernel, weight, bias, eps, stride=stride, padding=padding, pool=pool, slope=slope
         )
     x = conv2d(x, kernel, stride=stride, padding=padding)
-    return batch_norm(x, weight, bias, eps, pool=pool, relu=relu)
+    return batch_norm(x, weight, bias, eps, pool=pool, slope=slope)
 
 
-def after_norm(x: Tensor, *, pool: bool, relu: bool) -> Tensor:
-    """2 x 2 max-pooling if `pool`, then ReLU if `relu`."""
+def after_norm(x: Tensor, *, pool: bool, slope: float) -> Tensor:
+    """2 x 2 max-pooling if `pool`, then leaky ReLU."""
     if pool:
         tasks = x.ndim == 5
         y = max_pool_2x2(x.flatten(0, 1) if tasks else x)
         x = y.unflatten(0, x.shape[:2]) if tasks else y
-    return F.relu(x) if relu else x
+    if slope == 1:
+        return x
+    return F.leaky_relu(x, slope) if slope else F.relu(x)
 
 
 def _abreast(x: Tensor) -> Tensor:

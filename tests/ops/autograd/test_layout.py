@@ -10,7 +10,7 @@ from tests.ops.autograd.derivatives import block, loss, plain_block, rand
 
 
 def two_layers(x, w, gamma, beta):
-    return ops.batch_norm(ops.conv2d(x, w, padding=1), gamma, beta, 1e-5, pool=True, relu=True)
+    return ops.batch_norm(ops.conv2d(x, w, padding=1), gamma, beta, 1e-5, pool=True, slope=0.0)
 
 
 T = 3
@@ -121,7 +121,7 @@ def test_what_has_left_a_transform_is_a_tensor_like_others():
     for function, arguments in (
         (lambda x, w: autograd.conv2d(x, w, 1, 1), (x, w)),
         (lambda x, w, g: block(x, w, g, g), (xs, ws, ones)),
-        (lambda x, g: autograd.batch_norm(x, g, g, 1e-5, pool=False, relu=True), (xs, ones)),
+        (lambda x, g: autograd.batch_norm(x, g, g, 1e-5, pool=False, slope=0.0), (xs, ones)),
         (many, (xs, ws, ones)),
     ):
         # The function that vjp returns is called when the transform is over.

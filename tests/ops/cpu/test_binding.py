@@ -16,7 +16,7 @@ from tests.ops.arrays import packed
 
 def block(inputs, size, stride, padding):
     """A block and its derivatives."""
-    how = stride, padding, True, True
+    how = stride, padding, True, 0.0
     x = packed(3, 5, size, size, inputs, dtype=torch.float32)
     w = packed(3, 3, 3, inputs, 64, dtype=torch.float32)
     one, wanted = torch.ones(3, 64), inputs == 16
@@ -32,13 +32,13 @@ def parts():
     x, w = packed(2, 3, 9, 9, 16, dtype=torch.float64), packed(2, 3, 3, 16, 32, dtype=torch.float64)
     one = torch.ones(2, 32, dtype=torch.float64)
     z = binding.conv_forward(x, w, 1, 1)
-    y, *seen = binding.norm_forward(z, one, one, 1e-5, True, True)
+    y, *seen = binding.norm_forward(z, one, one, 1e-5, True, 0.0)
     return [
         *(z, y, *seen),
         binding.conv_inputs(z, w, (9, 9), 1, 1),
         binding.conv_weights(x, z, (3, 3), 1, 1),
-        *binding.norm_backward(z, one, *seen, y, True),
-        *binding.norm_second(z, one, *seen, y, (z, one, one), True),
+        *binding.norm_backward(z, one, *seen, y, True, 0.0),
+        *binding.norm_second(z, one, *seen, y, (z, one, one), True, 0.0),
     ]
 
 
@@ -95,7 +95,7 @@ import resource, torch
 from innerloop.ops.cpu import binding
 torch.set_num_threads(1)
 x, w, one = torch.randn(1, 200, 28, 28, 1), torch.randn(1, 3, 3, 1, 64), torch.ones(1, 64)
-how = 1, 1, True, True
+how = 1, 1, True, 0.0
 z, y, *seen = binding.block_forward(x, w, one, one, 1e-5, how)
 def second():
     return binding.block_second(x, w, one, (z, *seen), y, (None, w, one, one), how, False)
@@ -120,7 +120,7 @@ print(all(t.isfinite().all() for t in second() if t is not None))
 def arguments(**other):
     """Of a block's functions, with other tensors in the place of some."""
     x, w, one = torch.ones(2, 3, 6, 6, 16), torch.ones(2, 3, 3, 16, 32), torch.ones(2, 32)
-    given = {"x": x, "w": w, "gamma": one, "how": (1, 1, True, True)}
+    given = {"x": x, "w": w, "gamma": one, "how": (1, 1, True, 0.0)}
     z, y, mean, rstd, argmax = binding.block_forward(x, w, one, one, 1e-5, given["how"])
     given |= {"seen": (z, mean, rstd, argmax), "dy": y, "inputs": True}
     return given | other
@@ -137,9 +137,9 @@ BAD = {
     "overlapping": {"x": torch.ones(1, 3, 6, 6, 16).expand(2, -1, -1, -1, -1)},
     "short vectors": {"gamma": torch.ones(1, 32)},
     "another size": {"dy": torch.ones(2, 3, 6, 6, 32)},
-    "no stride": {"how": (0, 1, True, True)},
-    "less than no padding": {"how": (1, -1, True, True)},
-    "too small": {"how": (1, 0, True, True), "x": torch.ones(2, 3, 2, 2, 16)},
+    "no stride": {"how": (0, 1, True, 0.0)},
+    "less than no padding": {"how": (1, -1, True, 0.0)},
+    "too small": {"how": (1, 0, True, 0.0), "x": torch.ones(2, 3, 2, 2, 16)},
     "no images": {"x": torch.ones(2, 0, 6, 6, 16), "dy": torch.ones(2, 0, 3, 3, 32)},
     # Of memory that there is not: nothing but the shape is looked at.
     "too large": {"x": torch.ones(1).expand(2, 3, 20_000, 20_000, 16)},
@@ -158,7 +158,7 @@ def test_what_does_not_fit_is_refused(compiled, bad):
 
 def test_parts_that_do_not_fit_are_refused(compiled):
     x, w, one = torch.ones(2, 3, 6, 6, 16), torch.ones(2, 3, 3, 16, 32), torch.ones(2, 16)
-    y, *seen = binding.norm_forward(x, one, one, 1e-5, True, True)
+    y, *seen = binding.norm_forward(x, one, one, 1e-5, True, 0.0)
     tangent = x, one, one
     for call in (
         lambda: binding.conv_forward(x, torch.ones(2, 3, 3, 32, 32), 1, 1),
@@ -166,11 +166,11 @@ def test_parts_that_do_not_fit_are_refused(compiled):
         lambda: binding.conv_inputs(x, w, (6, 6), 1, 1),
         lambda: binding.conv_inputs(torch.ones(2, 3, 6, 6, 32), w[..., :3, :], (6, 6), 1, 1),
         lambda: binding.conv_weights(x, torch.ones(2, 3, 5, 6, 32), (3, 3), 1, 1),
-        lambda: binding.norm_forward(x, one[:1], one, 1e-5, True, True),
-        lambda: binding.norm_forward(x[:, :, :1].contiguous(), one, one, 1e-5, True, True),
-        lambda: binding.norm_backward(x, one, *seen, x, True),
-        lambda: binding.norm_second(x, one, *seen, y, (y, *tangent[1:]), True),
-        lambda: binding.norm_second(x, one, *seen, y, (x, one[0], one), True),
+        lambda: binding.norm_forward(x, one[:1], one, 1e-5, True, 0.0),
+        lambda: binding.norm_forward(x[:, :, :1].contiguous(), one, one, 1e-5, True, 0.0),
+        lambda: binding.norm_backward(x, one, *seen, x, True, 0.0),
+        lambda: binding.norm_second(x, one, *seen, y, (y, *tangent[1:]), True, 0.0),
+        lambda: binding.norm_second(x, one, *seen, y, (x, one[0], one), True, 0.0),
     ):
         with pytest.raises(RuntimeError):
             call()
@@ -196,7 +196,7 @@ import os, threading, torch
 from innerloop.ops.cpu import binding
 torch.set_num_threads(1)
 x, w, one = torch.randn(1, 100, 28, 28, 1), torch.randn(1, 3, 3, 1, 64), torch.ones(1, 64)
-how = 1, 1, True, True
+how = 1, 1, True, 0.0
 kept, y, *seen = binding.block_forward(x, w, one, one, 1e-5, how)
 def second():  # 20 MB of workspace
     torch.set_num_threads(1)

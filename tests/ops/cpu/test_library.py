@@ -84,7 +84,7 @@ def test_a_library_of_other_sources_is_refused_with_one_warning(built):
     x, w, one = packed(2, 16, 6, 6, dtype=torch.float32), torch.ones(16, 16, 3, 3), torch.ones(16)
 
     def block():
-        return ops.conv_block(x, w, one, one, 1e-5, stride=1, padding=1, pool=True, relu=True)
+        return ops.conv_block(x, w, one, one, 1e-5, stride=1, padding=1, pool=True, slope=0.0)
 
     with kernels.without():
         expected = block()

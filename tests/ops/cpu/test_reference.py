@@ -54,7 +54,8 @@ class Case:
             self.kernel = draw.randint(1, 4), draw.randint(1, 4)
             self.stride, self.padding = draw.randint(1, 3), draw.randint(0, 3)
             self.inputs, self.outputs = draw.choice([1, 3, 16, 32]), draw.choice([16, 48, 64])
-            self.pool, self.relu, self.shared = (draw.random() < 0.5 for _ in range(3))
+            self.pool, self.shared = draw.random() < 0.5, draw.random() < 0.5
+            self.slope = draw.choice([1.0, 0.0, 0.1])
             out = [
                 (n + 2 * self.padding - k) // self.stride + 1
                 for n, k in zip(self.size, self.kernel, strict=True)
@@ -62,7 +63,7 @@ class Case:
             # With few pixels batch norm magnifies what rounding has left of their differences.
             if min(out) >= 1 + self.pool and self.images * out[0] * out[1] >= 16:
                 break
-        self.how = self.stride, self.padding, self.pool, self.relu
+        self.how = self.stride, self.padding, self.pool, self.slope
 
     def normal(self, *shape):
         return torch.randn(*shape, generator=self.generator, dtype=self.dtype)
@@ -81,7 +82,7 @@ class Case:
         ]
 
     def norm(self, x):
-        return binding._norm(x.shape, pool=self.pool, relu=self.relu, eps=1e-3)[0]
+        return binding._norm(x.shape, pool=self.pool, slope=self.slope, eps=1e-3)[0]
 
     def close(self, ours, theirs):
         """Up to rounding of the largest number."""
@@ -126,13 +127,13 @@ def test_norm(compiled, reference, case):
         x = x.repeat(1, 1, 1, 2, 1)
     shape = [case.norm(x)]
     gamma, beta, a, b = (case.normal(case.tasks, case.outputs) for _ in range(4))
-    out = binding.norm_forward(x, gamma, beta, 1e-3, case.pool, case.relu)
+    out = binding.norm_forward(x, gamma, beta, 1e-3, case.pool, case.slope)
     case.close(out, reference("norm_forward", shape, [x, gamma, beta], out))
     y, *seen = out
     dy, v = case.normal(*y.shape), case.normal(*x.shape)
-    out = binding.norm_backward(x, gamma, *seen, dy, case.pool)
+    out = binding.norm_backward(x, gamma, *seen, dy, case.pool, case.slope)
     case.close(out, reference("norm_backward", shape, [x, gamma, *seen, dy], out))
-    out = binding.norm_second(x, gamma, *seen, dy, (v, a, b), case.pool)
+    out = binding.norm_second(x, gamma, *seen, dy, (v, a, b), case.pool, case.slope)
     case.close(out, reference("norm_second", shape, [x, gamma, *seen, dy, v, a, b], out))
 
 

@@ -68,16 +68,19 @@ def test_patches_and_their_sums(shape, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [*(s[:5] for s in SHAPES), (1, 8, 20, 20, 16)])
 @pytest.mark.parametrize("pool", [False, True])
-@pytest.mark.parametrize("relu", [False, True])
-def test_norm(shape, dtype, pool, relu):
+@pytest.mark.parametrize("slope", [1.0, 0.0, 0.1])
+def test_norm(shape, dtype, pool, slope):
     x = 3 + rand(*shape, dtype=dtype)
     gamma, beta = rand(shape[0], shape[-1], dtype=dtype), rand(shape[0], shape[-1], dtype=dtype)
-    y, mean, rstd, argmax = found = gpu.norm_forward(x, gamma, beta, 1e-5, pool, relu)
-    close(tiles.norm_forward(x, gamma, beta, 1e-5, pool, relu), found)
+    y, mean, rstd, argmax = found = gpu.norm_forward(x, gamma, beta, 1e-5, pool, slope)
+    close(tiles.norm_forward(x, gamma, beta, 1e-5, pool, slope), found)
     given = x, gamma, mean, rstd, argmax, rand(*y.shape, dtype=dtype, seed=1)
-    close(tiles.norm_backward(*given, pool), gpu.norm_backward(*given, pool))
+    close(tiles.norm_backward(*given, pool, slope), gpu.norm_backward(*given, pool, slope))
     tangent = rand(*shape, dtype=dtype, seed=2), beta, gamma
-    close(tiles.norm_second(*given, tangent, pool), gpu._norm_second(*given, tangent, pool))
+    close(
+        tiles.norm_second(*given, tangent, pool, slope),
+        gpu._norm_second(*given, tangent, pool, slope),
+    )
 
 
 def test_statistics_far_from_zero():
@@ -85,7 +88,7 @@ def test_statistics_far_from_zero():
     x = 1000 + rand(2, 30, 20, 20, 16, dtype=torch.float32)
     x[..., 3] = 1000
     one = torch.ones(2, 16, device=DEVICE)
-    _, mean, rstd, _ = tiles.norm_forward(x, one, 0 * one, 1e-5, False, False)
+    _, mean, rstd, _ = tiles.norm_forward(x, one, 0 * one, 1e-5, False, 1.0)
     exact = x.double().flatten(1, 3)
     torch.testing.assert_close(mean.double(), exact.mean(1), rtol=1e-6, atol=0)
     expected = (exact.var(1, correction=0) + 1e-5).rsqrt()
@@ -94,8 +97,8 @@ def test_statistics_far_from_zero():
 
 def test_ties_and_what_is_no_number():
     x, one = torch.ones(1, 2, 4, 4, 16, device=DEVICE), torch.ones(1, 16, device=DEVICE)
-    assert bool((tiles.norm_forward(x, one, one, 1e-5, True, False)[3] == 0).all())
+    assert bool((tiles.norm_forward(x, one, one, 1e-5, True, 1.0)[3] == 0).all())
     x[0, 0, 1, 2, 5] = float("nan")
-    y = tiles.norm_forward(x, one, 0 * one, 1e-5, True, True)[0]
+    y = tiles.norm_forward(x, one, 0 * one, 1e-5, True, 0.0)[0]
     assert bool(y[..., 5].isnan().all())
     assert not bool(y[..., 6].isnan().any())

@@ -107,7 +107,22 @@ OPERATIONS = {
     "add a plain tensor": (lambda x: x + torch.arange(5.0), (4, 5)),
     "a plain tensor with more axes": (lambda x: torch.ones(2, 4, 5) * x, (4, 5)),
     "where": (lambda x, y: torch.where(x > 0, x, y), (4, 5), (5,)),
-    "leaky_relu": (lambda x: F.leaky_relu(x, 0.1), (4, 5)),
+    "leaky_relu": (lambda x: F.leaky_relu(x, 0.1) + F.leaky_relu(x, -2) + F.relu(x), (4, 5)),
+    "leaky_relu in place": (lambda x: F.leaky_relu(x * 1, 0.1, inplace=True), (4, 5)),
+    "pooled after activation": (
+        lambda x, y: F.max_pool2d(F.leaky_relu(x + y, 0.1), 2) + F.relu(x)[..., ::2, ::2],
+        IMAGES,
+        IMAGES,
+    ),
+    "a leaky block": (
+        lambda x, w, g, b: F.max_pool2d(
+            F.leaky_relu(F.batch_norm(F.conv2d(x, w), None, None, g, b, True), 0.2), 2
+        ),
+        IMAGES,
+        (16, 16, 3, 3),
+        (16,),
+        (16,),
+    ),
     "gelu": (F.gelu, (4, 5)),
     "softplus": (F.softplus, (4, 5)),
     "in place": (lambda x: (x * 1).add_(2).mul_(x).tanh_(), (4, 5)),
@@ -271,7 +286,7 @@ def test_a_block_is_computed_in_one_go(monkeypatch):
         function = getattr(ops, name)
 
         def noted(*arguments, function=function, name=name, **options):
-            seen.append((name, options.get("pool"), options.get("relu")))
+            seen.append((name, options.get("pool"), options.get("slope")))
             return function(*arguments, **options)
 
         monkeypatch.setattr(ops, name, noted)
@@ -282,6 +297,7 @@ def test_a_block_is_computed_in_one_go(monkeypatch):
         nn.MaxPool2d(2),
         nn.Conv2d(16, 16, 1, bias=False),
         nn.BatchNorm2d(16, track_running_stats=False),
+        nn.LeakyReLU(0.1),
         nn.Flatten(),
     )
     if not kernels.ready():
@@ -290,4 +306,4 @@ def test_a_block_is_computed_in_one_go(monkeypatch):
     with calls():
         given = {n: Stacked(p) for n, p in weights.items()}
         torch.func.functional_call(net, given, (Stacked(torch.randn(TASKS, 4, 1, 8, 8)),))
-    assert seen == [("conv_block", True, True), ("conv_block", False, False)]
+    assert seen == [("conv_block", True, 0.0), ("conv_block", False, 0.1)]

@@ -43,10 +43,10 @@ def fused_block(
     stride: int,
     padding: int,
     pool: bool,
-    relu: bool,
+    slope: float,
 ) -> Tensor:
     """`conv2d`, then `batch_norm`."""
-    how = (stride, padding, pool, relu)
+    how = (stride, padding, pool, slope)
     return _Block.apply(x, weight, gamma, beta, eps, how)[0]
 
 

@@ -15,7 +15,8 @@ function f of x̂ is s P(∂f/∂x̂), and Σ v P(g) = n (m(v g) - m(v) m(g) - m
     ∂L/∂g = γ s P(v) + a x̂ + b.
 
 The last is also how z changes when x, γ, β change by v, a, b: L's matrix of second
-derivatives is symmetric.  Pooling and ReLU choose pixels, and the choice has no derivative.
+derivatives is symmetric.  Pooling chooses pixels and leaky ReLU a factor for
+each; the choices have no derivative.
 """
 
 from __future__ import annotations
@@ -37,17 +38,18 @@ from innerloop.ops.autograd.layout import (
 
 
 def batch_norm(
-    x: Tensor, weight: Tensor, bias: Tensor, eps: float, *, pool: bool, relu: bool
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, *, pool: bool, slope: float
 ) -> Tensor:
-    """Batch norm by the batch's own statistics, then 2 x 2 max-pooling, then ReLU.
+    """Batch norm by the batch's own statistics, then 2 x 2 max-pooling, then leaky ReLU.
 
     Args:
         x: `[B, C, H, W]`, C a multiple of 16; or `[T, B, C, H, W]`, with T batches.
         weight, bias: `[C]` or `[T, C]`.
         eps: added to the variance.
-        pool, relu: what comes after the batch norm.
+        pool: whether there is pooling.
+        slope: of what is negative, 0 to 1: 0 is ReLU, 1 leaves it as it is.
     """
-    return _Norm.apply(x, weight, bias, eps, pool, relu)[0]
+    return _Norm.apply(x, weight, bias, eps, pool, slope)[0]
 
 
 class _Norm(Operation):
@@ -57,10 +59,10 @@ class _Norm(Operation):
 
     @staticmethod
     def forward(
-        x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, relu: bool
+        x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, slope: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         y, mean, rstd, argmax = kernels.norm_forward(
-            images(x), vectors(gamma), vectors(beta), eps, pool, relu
+            images(x), vectors(gamma), vectors(beta), eps, pool, slope
         )
         return (
             images_back(y, x),
@@ -71,7 +73,7 @@ class _Norm(Operation):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        x, gamma, _, _, ctx.pool, _ = inputs
+        x, gamma, _, _, *ctx.how = inputs
         _, mean, rstd, argmax = output
         ctx.mark_non_differentiable(mean, rstd, argmax)
         ctx.set_materialize_grads(False)
@@ -83,7 +85,7 @@ class _Norm(Operation):
         if dy is None:
             return (None,) * 6
         x, gamma, *seen = ctx.saved_tensors
-        to_x, to_gamma, to_beta = _NormBackward.apply(x, gamma, dy, *seen, ctx.pool)
+        to_x, to_gamma, to_beta = _NormBackward.apply(x, gamma, dy, *seen, *ctx.how)
         return to_x, to_gamma, to_beta, None, None, None
 
     @staticmethod
@@ -101,7 +103,7 @@ class _Norm(Operation):
             or_zeros(gamma_tangent, gamma),
             or_zeros(beta_tangent, gamma),
         )
-        change = _NormSecond.apply(x, gamma, nothing, mean, rstd, argmax, *tangent, ctx.pool)[2]
+        change = _NormSecond.apply(x, gamma, nothing, mean, rstd, argmax, *tangent, *ctx.how)[2]
         return change, None, None, None
 
 
@@ -123,6 +125,7 @@ class _NormBackward(Operation):
         rstd: Tensor,
         argmax: Tensor,
         pool: bool,
+        slope: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         dx, dgamma, dbeta = kernels.norm_backward(
             images(x),
@@ -132,18 +135,20 @@ class _NormBackward(Operation):
             images(argmax),
             images(dy),
             pool,
+            slope,
         )
         return images_back(dx, x), vectors_back(dgamma, gamma), vectors_back(dbeta, gamma)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-        *tensors, ctx.pool = inputs
+        *tensors, pool, slope = inputs
+        ctx.how = pool, slope
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, v: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor | None, ...]:
-        return *_NormSecond.apply(*ctx.saved_tensors, v, a, b, ctx.pool), None, None, None, None
+        return *_NormSecond.apply(*ctx.saved_tensors, v, a, b, *ctx.how), *[None] * 5
 
     @staticmethod
     def jvp(
@@ -156,10 +161,10 @@ class _NormBackward(Operation):
         x, gamma, dy, *seen = ctx.saved_tensors
         # Linear in dy; and the matrix of second derivatives is symmetric.
         tangent = or_zeros(x_tangent, x), or_zeros(gamma_tangent, gamma), torch.zeros_like(gamma)
-        dx, dgamma, _ = _NormSecond.apply(x, gamma, dy, *seen, *tangent, ctx.pool)
+        dx, dgamma, _ = _NormSecond.apply(x, gamma, dy, *seen, *tangent, *ctx.how)
         if dy_tangent is None:
             return dx, dgamma, torch.zeros_like(gamma)
-        parts = _NormBackward.apply(x, gamma, dy_tangent, *seen, ctx.pool)
+        parts = _NormBackward.apply(x, gamma, dy_tangent, *seen, *ctx.how)
         return dx + parts[0], dgamma + parts[1], parts[2]
 
 
@@ -180,6 +185,7 @@ class _NormSecond(Operation):
         a: Tensor,
         b: Tensor,
         pool: bool,
+        slope: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         to_x, to_gamma, to_dy = kernels.norm_second(
             images(x),
@@ -190,6 +196,7 @@ class _NormSecond(Operation):
             images(dy),
             (images(v), vectors(a), vectors(b)),
             pool,
+            slope,
         )
         return images_back(to_x, x), vectors_back(to_gamma, gamma), images_back(to_dy, dy)
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from innerloop.ops.cpu import library
 from innerloop.ops.cpu.library import LANES, TYPES, Conv, Norm
 
-# Stride, padding, pool and relu of a block.
-How = tuple[int, int, bool, bool]
+# Stride, padding, pool and slope of a block.
+How = tuple[int, int, bool, float]
 # What `block_forward` keeps, mean, rstd and argmax.
 Seen = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -133,7 +133,7 @@ def conv_weights(
 
 
 def _norm(
-    x: Sequence[int], *, relu: bool = False, pool: bool, eps: float = 0.0
+    x: Sequence[int], *, pool: bool, slope: float, eps: float = 0.0
 ) -> tuple[Norm, tuple[int, ...]]:
     """Batch norm of images of shape `x`, and its output's shape."""
     height, width = (n // 2 if pool else n for n in x[2:4])
@@ -141,20 +141,20 @@ def _norm(
         raise RuntimeError(f"there is no kernel for images of shape {tuple(x)}")
     if min(height, width) < 1:
         raise RuntimeError(f"nothing is left of {tuple(x[2:4])} pixels after 2 x 2 pooling")
-    norm = Norm(*x, relu, pool, eps, torch.get_num_threads())
+    norm = Norm(*x, pool, slope, eps, torch.get_num_threads())
     return norm, (*x[:2], height, width, x[-1])
 
 
 def norm_forward(
-    x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, relu: bool
+    x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, slope: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Batch norm, 2 x 2 max-pooling if `pool`, ReLU if `relu`.
+    """Batch norm, 2 x 2 max-pooling if `pool`, and what is negative times `slope`, 0 to 1.
 
     Returns:
         Outputs; mean and one over the standard deviation of each channel, `[T, C]`; and which
-        pixel of its window each output is, 0 to 3, or 4 for one that the ReLU made zero.
+        pixel of its window each output is, 0 to 3, or 4 to 7 where it was multiplied by `slope`.
     """
-    shape, of_y = _norm(x.shape, relu=relu, pool=pool, eps=eps)
+    shape, of_y = _norm(x.shape, pool=pool, slope=slope, eps=eps)
     _fits((x.shape[0], x.shape[-1]), gamma=gamma, beta=beta)
     y, argmax = x.new_empty(of_y), torch.empty(of_y, dtype=torch.uint8)
     mean, rstd = torch.empty_like(gamma), torch.empty_like(gamma)
@@ -163,10 +163,17 @@ def norm_forward(
 
 
 def norm_backward(
-    x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, argmax: Tensor, dy: Tensor, pool: bool
+    x: Tensor,
+    gamma: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    argmax: Tensor,
+    dy: Tensor,
+    pool: bool,
+    slope: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients with respect to `x`, `gamma` and `beta` from that of the outputs."""
-    shape, of_y = _norm(x.shape, pool=pool)
+    shape, of_y = _norm(x.shape, pool=pool, slope=slope)
     _fits((x.shape[0], x.shape[-1]), gamma=gamma, mean=mean, rstd=rstd)
     _fits(of_y, argmax=argmax, gradient=dy)
     out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
@@ -183,11 +190,12 @@ def norm_second(
     dy: Tensor,
     tangent: tuple[Tensor, Tensor, Tensor],
     pool: bool,
+    slope: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients with respect to `x`, `gamma`, `dy` of the scalar product of what
     `norm_backward` returns with `tangent`."""
     v, a, b = tangent
-    shape, of_y = _norm(x.shape, pool=pool)
+    shape, of_y = _norm(x.shape, pool=pool, slope=slope)
     _fits((x.shape[0], x.shape[-1]), gamma=gamma, mean=mean, rstd=rstd, a=a, b=b)
     _fits(of_y, argmax=argmax, gradient=dy)
     _fits(x.shape, v=v)
@@ -200,11 +208,11 @@ class _Block:
     """The shapes of a block of images `x`: of its parts, what it keeps and its output."""
 
     def __init__(self, x: Tensor, w: Tensor, how: How, eps: float = 0.0) -> None:
-        stride, padding, pool, relu = how
+        stride, padding, pool, slope = how
         _weights_fit(w, x.shape, w.shape[-1])
         kernel = w.shape[1], w.shape[2]
         self.conv, z = _conv(x.shape, w.shape[-1], kernel, stride, padding, len(w))
-        self.norm, self.y = _norm(z, relu=relu, pool=pool, eps=eps)
+        self.norm, self.y = _norm(z, pool=pool, slope=slope, eps=eps)
         # See block.inc.
         self.kept = self.y if pool and x.shape[-1] < LANES else z
         self.vector = z[0], z[-1]
@@ -220,7 +228,7 @@ class _Block:
 def block_forward(
     x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, how: How
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Convolution and `norm_forward`; `how` is stride, padding, pool and relu.
+    """Convolution and `norm_forward`; `how` is stride, padding, pool and slope.
 
     Returns:
         The output of the convolution, or what pooling has chosen of it where the other functions

@@ -142,9 +142,9 @@ int norm_forward(const Norm *n, const double *x, const double *gamma, const doub
                         which = k;
                     }
                 }
-                if (n->relu && largest <= 0) {
-                    largest = 0;
-                    which = 4;
+                if (n->slope != 1 && largest <= 0) {
+                    largest *= n->slope;
+                    which += 4;
                 }
                 y[(t * windows + q) * channels + c] = largest;
                 argmax[(t * windows + q) * channels + c] = which;
@@ -166,8 +166,7 @@ static void one_channel(const Norm *n, long t, long c, const double *x, const do
     }
     for (long q = 0; q < windows; q++) {
         const long out = (t * windows + q) * channels + c;
-        if (argmax[out] != 4)
-            g[pixel_of(n, q, argmax[out])] = dy[out];
+        g[pixel_of(n, q, argmax[out] % 4)] = (argmax[out] < 4 ? 1 : n->slope) * dy[out];
     }
 }
 
@@ -255,11 +254,9 @@ int norm_second(const Norm *n, const double *x, const double *gamma, const doubl
             to_gamma[vector] = s * pixels * q;
             for (long w = 0; w < windows; w++) {
                 const long out = (t * windows + w) * channels + c;
-                to_dy[out] = 0;
-                if (argmax[out] != 4) {
-                    const long p = pixel_of(n, w, argmax[out]);
-                    to_dy[out] = gs * pv[p] + a[vector] * xhat[p] + b[vector];
-                }
+                const long p = pixel_of(n, w, argmax[out] % 4);
+                to_dy[out] = (argmax[out] < 4 ? 1 : n->slope) *
+                             (gs * pv[p] + a[vector] * xhat[p] + b[vector]);
             }
         }
     free(xhat);

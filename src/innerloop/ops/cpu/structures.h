@@ -14,7 +14,8 @@ typedef struct {
 
 typedef struct {
     int tasks, images, height, width, channels;
-    int relu, pool;
+    int pool;
+    double slope; /* of what is negative: 0 is ReLU, 1 leaves it as it is */
     double eps;
     int threads;
 } Norm;

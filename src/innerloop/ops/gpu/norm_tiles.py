@@ -1,4 +1,4 @@
-"""Batch norm, pooling and ReLU in Triton; tiles.py launches these.
+"""Batch norm, pooling and leaky ReLU in Triton; tiles.py launches these.
 
 Each program works on a few pixels and channels of one task.  The formulas are those of
 `ops/autograd/norm.py`; sums over the pixels of a task come in parts, from the launch before.
@@ -52,7 +52,7 @@ def moments(
 @triton.jit
 def normalise(
     x, gamma, beta, means, squares, y, argmax, mean_out, rstd_out,
-    EPS: tl.constexpr, POOL: tl.constexpr, RELU: tl.constexpr, pixels, rows, parts, part_rows,
+    EPS: tl.constexpr, POOL: tl.constexpr, SLOPE: tl.constexpr, pixels, rows, parts, part_rows,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     PARTS: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
@@ -89,23 +89,32 @@ def normalise(
         value = tl.load(x + r[:, None] * C + c[None, :], there, other=0.0)
         best = (value - mean) * factor + shift
         chosen = tl.zeros([ROWS, CHANNELS], tl.int32)
-    if RELU:
-        chosen = tl.where(best > 0, chosen, 4)
+    if SLOPE != 1:
         # What is not a number stays so.
-        best = tl.where(best <= 0, 0.0, best)
+        below = best <= 0
+        chosen = tl.where(below, chosen + 4, chosen)
+        best = tl.where(below, 0.0 if SLOPE == 0 else best * SLOPE, best)
     at = task.to(tl.int64) * rows * C + r[:, None] * C + c[None, :]
     tl.store(y + at, best, there)
     tl.store(argmax + at, chosen.to(tl.uint8), there)
 
 
 @triton.jit
+def _passed(value, mine, sloped, SLOPE: tl.constexpr):
+    """What of `value`, or of its derivative, comes from a pixel."""
+    if SLOPE != 1:
+        value = tl.where(sloped, 0.0 if SLOPE == 0 else value * SLOPE, value)
+    return tl.where(mine, value, 0.0)
+
+
+@triton.jit
 def _at_pixels(
     dy, argmax, r, c, there,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
-    POOL: tl.constexpr,
+    POOL: tl.constexpr, SLOPE: tl.constexpr,
 ):  # fmt: skip
     """The derivative for pixels `r` from that of the outputs; and for each the place of its output,
-    which pixel that has chosen, and which one this is."""
+    whether that has chosen it, and whether the slope was applied."""
     if POOL:
         h, w = (r // W) % H, r % W
         output = (r // (W * H) * OH + h // 2) * OW + w // 2
@@ -114,15 +123,16 @@ def _at_pixels(
     else:
         output, inside, own = r, there, 0
     at = output[:, None] * C + c[None, :]
-    # 5: no output sees this pixel.
-    chosen = tl.load(argmax + at, inside, other=5).to(tl.int32)
-    g = tl.where(chosen == own, tl.load(dy + at, inside, other=0.0), 0.0)
-    return g, at, chosen, own
+    chosen = tl.load(argmax + at, inside, other=0).to(tl.int32)
+    mine, sloped = inside & ((chosen & 3) == own), chosen > 3
+    g = _passed(tl.load(dy + at, inside, other=0.0), mine, sloped, SLOPE)
+    return g, at, mine, sloped
 
 
 @triton.jit
 def backward_sums(
-    x, mean_in, rstd_in, argmax, dy, sums, POOL: tl.constexpr, pixels, TILES: tl.constexpr,
+    x, mean_in, rstd_in, argmax, dy, sums, POOL: tl.constexpr, SLOPE: tl.constexpr, pixels,
+    TILES: tl.constexpr,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
@@ -138,7 +148,7 @@ def backward_sums(
     for tile in range(TILES):
         r = (part * TILES + tile) * ROWS + tl.arange(0, ROWS)
         there = (r < pixels)[:, None]
-        g, _, _, _ = _at_pixels(dy, argmax, r, c, there, H, W, OH, OW, C, POOL)
+        g, _, _, _ = _at_pixels(dy, argmax, r, c, there, H, W, OH, OW, C, POOL, SLOPE)
         value = tl.load(x + r[:, None] * C + c[None, :], there, other=0.0)
         sum_g += g
         sum_gx += g * (value - mean) * rstd
@@ -161,7 +171,7 @@ def _total(
 @triton.jit
 def backward(
     x, gamma, mean_in, rstd_in, argmax, dy, sums, dx, dgamma, dbeta, POOL: tl.constexpr,
-    pixels, rows, parts, part_rows,
+    SLOPE: tl.constexpr, pixels, rows, parts, part_rows,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     PARTS: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
@@ -179,7 +189,7 @@ def backward(
     argmax += task.to(tl.int64) * outputs * C
     r = block * ROWS + tl.arange(0, ROWS)
     there = (r < pixels)[:, None]
-    g, _, _, _ = _at_pixels(dy, argmax, r, c, there, H, W, OH, OW, C, POOL)
+    g, _, _, _ = _at_pixels(dy, argmax, r, c, there, H, W, OH, OW, C, POOL, SLOPE)
     at = task.to(tl.int64) * pixels * C + r[:, None] * C + c[None, :]
     x_hat = (tl.load(x + at, there, other=0.0) - mean) * rstd
     tl.store(dx + at, factor * (g - sum_g / pixels - x_hat * (sum_gx / pixels)), there)
@@ -187,7 +197,8 @@ def backward(
 
 @triton.jit
 def second_sums(
-    x, mean_in, rstd_in, argmax, dy, v_in, sums, POOL: tl.constexpr, pixels, TILES: tl.constexpr,
+    x, mean_in, rstd_in, argmax, dy, v_in, sums, POOL: tl.constexpr, SLOPE: tl.constexpr, pixels,
+    TILES: tl.constexpr,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
@@ -207,7 +218,7 @@ def second_sums(
         r = (part * TILES + tile) * ROWS + tl.arange(0, ROWS)
         there = (r < pixels)[:, None]
         at = r[:, None] * C + c[None, :]
-        g, _, _, _ = _at_pixels(dy, argmax, r, c, there, H, W, OH, OW, C, POOL)
+        g, _, _, _ = _at_pixels(dy, argmax, r, c, there, H, W, OH, OW, C, POOL, SLOPE)
         v = tl.load(v_in + at, there, other=0.0)
         x_hat = (tl.load(x + at, there, other=0.0) - mean) * rstd
         g0 += tl.sum(g, 0)
@@ -226,7 +237,7 @@ def second_sums(
 @triton.jit
 def second(
     x, gamma, mean_in, rstd_in, argmax, dy, v_in, a_in, b_in, sums, to_x, to_gamma, to_dy,
-    dx, POOL: tl.constexpr, pixels, rows, parts, part_rows,
+    dx, POOL: tl.constexpr, SLOPE: tl.constexpr, pixels, rows, parts, part_rows,
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     PARTS: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
@@ -249,7 +260,7 @@ def second(
     to_dy += task.to(tl.int64) * outputs * C
     r = block * ROWS + tl.arange(0, ROWS)
     there = (r < pixels)[:, None]
-    g, output, chosen, own = _at_pixels(dy, argmax, r, c, there, H, W, OH, OW, C, POOL)
+    g, output, mine, sloped = _at_pixels(dy, argmax, r, c, there, H, W, OH, OW, C, POOL, SLOPE)
     at = task.to(tl.int64) * pixels * C + r[:, None] * C + c[None, :]
     v = tl.load(v_in + at, there, other=0.0)
     x_hat = (tl.load(x + at, there, other=0.0) - mean) * rstd
@@ -258,7 +269,6 @@ def second(
     found = (a - factor * mean_vx) * of_g - factor * mean_gx * of_v - factor * q * x_hat
     tl.store(to_x + at, rstd * found, there)
     tl.store(dx + at, factor * of_g, there)
-    # Each output is written once: by the pixel that it chose, or by the first where none is.
-    mine = chosen == own
-    to_y = tl.where(mine, a * x_hat + b + factor * of_v, 0.0)
-    tl.store(to_dy + output, to_y, there & (mine | ((chosen == 4) & (own == 0))))
+    # Each output is written once: by the pixel that it chose.
+    to_y = _passed(a * x_hat + b + factor * of_v, mine, sloped, SLOPE)
+    tl.store(to_dy + output, to_y, there & mine)

@@ -159,10 +159,10 @@ def conv_inputs(dy: Tensor, w: Tensor, size: tuple[int, int], stride: int, paddi
 
 
 def norm_forward(
-    x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, relu: bool
+    x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, slope: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if tiles := _triton(x):
-        return tiles.norm_forward(x, gamma, beta, eps, pool, relu)
+        return tiles.norm_forward(x, gamma, beta, eps, pool, slope)
     variance, mean = torch.var_mean(x, _PIXELS, correction=0)
     rstd = (variance + eps).rsqrt()
     y = torch.addcmul(_each(beta), x - _each(mean), _each(gamma * rstd))
@@ -170,18 +170,25 @@ def norm_forward(
         y, argmax = _windows(y).max(dim=4)
     else:
         argmax = torch.zeros((), dtype=torch.int64, device=x.device)
-    if relu:
-        argmax = torch.where(y > 0, argmax, 4)
-        y = y.relu()
+    if slope != 1:
+        argmax = torch.where(y > 0, argmax, argmax + 4)
+        y = F.leaky_relu(y, slope) if slope else y.relu()
     return y, mean, rstd, argmax.to(torch.uint8).expand(y.shape).contiguous()
 
 
 def norm_backward(
-    x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, argmax: Tensor, dy: Tensor, pool: bool
+    x: Tensor,
+    gamma: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    argmax: Tensor,
+    dy: Tensor,
+    pool: bool,
+    slope: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     if tiles := _triton(x):
-        return tiles.norm_backward(x, gamma, mean, rstd, argmax, dy, pool)
-    g, x_hat = _to_pixels(dy, argmax, pool, x), (x - _each(mean)) * _each(rstd)
+        return tiles.norm_backward(x, gamma, mean, rstd, argmax, dy, pool, slope)
+    g, x_hat = _to_pixels(dy, argmax, pool, slope, x), (x - _each(mean)) * _each(rstd)
     dbeta, dgamma = g.sum(_PIXELS), (g * x_hat).sum(_PIXELS)
     pixels = x[0, ..., 0].numel()
     return _each(gamma * rstd) * _without(g, x_hat, dbeta / pixels, dgamma / pixels), dgamma, dbeta
@@ -196,8 +203,9 @@ def norm_second(
     dy: Tensor,
     tangent: tuple[Tensor, Tensor, Tensor],
     pool: bool,
+    slope: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _norm_second(x, gamma, mean, rstd, argmax, dy, tangent, pool)[:3]
+    return _norm_second(x, gamma, mean, rstd, argmax, dy, tangent, pool, slope)[:3]
 
 
 def _norm_second(
@@ -209,12 +217,13 @@ def _norm_second(
     dy: Tensor,
     tangent: tuple[Tensor, Tensor, Tensor],
     pool: bool,
+    slope: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Also what `norm_backward` has for the inputs, which is nearly done on the way."""
     if tiles := _triton(x):
-        return tiles.norm_second(x, gamma, mean, rstd, argmax, dy, tangent, pool)
+        return tiles.norm_second(x, gamma, mean, rstd, argmax, dy, tangent, pool, slope)
     v, a, b = tangent
-    g, x_hat = _to_pixels(dy, argmax, pool, x), (x - _each(mean)) * _each(rstd)
+    g, x_hat = _to_pixels(dy, argmax, pool, slope, x), (x - _each(mean)) * _each(rstd)
     mg, mv, mgx, mvx, mvg = (t.mean(_PIXELS) for t in (g, v, g * x_hat, v * x_hat, v * g))
     q = mvg - mv * mg - mvx * mgx
     factor = gamma * rstd
@@ -225,7 +234,7 @@ def _norm_second(
     )
     to_y = torch.addcmul(_each(b), x_hat, _each(a)) + _each(factor) * of_v
     pixels = x[0, ..., 0].numel()
-    return to_x, rstd * pixels * q, _at_argmax(to_y, argmax, pool), _each(factor) * of_g
+    return to_x, rstd * pixels * q, _at_argmax(to_y, argmax, pool, slope), _each(factor) * of_g
 
 
 def _each(of_channels: Tensor) -> Tensor:
@@ -247,13 +256,21 @@ def _windows(y: Tensor) -> Tensor:
 
 def _chosen(argmax: Tensor) -> Tensor:
     """Whether each of four pixels is the one at `argmax`: `[T, B, h, w, 4, C]`."""
-    return argmax.unsqueeze(4) == torch.arange(4, device=argmax.device)[:, None]
+    return (argmax & 3).unsqueeze(4) == torch.arange(4, device=argmax.device)[:, None]
 
 
-def _to_pixels(dy: Tensor, argmax: Tensor, pool: bool, x: Tensor) -> Tensor:
+def _sloped(value: Tensor, argmax: Tensor, slope: float) -> Tensor:
+    """What of `value`, or of its derivative, is left where the slope was applied."""
+    if slope == 1:
+        return value
+    return torch.where(argmax < 4, value, slope * value if slope else 0)
+
+
+def _to_pixels(dy: Tensor, argmax: Tensor, pool: bool, slope: float, x: Tensor) -> Tensor:
     """The derivative for every pixel of `x` from that of the outputs."""
+    dy = _sloped(dy, argmax, slope)
     if not pool:
-        return torch.where(argmax == 0, dy, 0)
+        return dy
     g = torch.where(_chosen(argmax), dy.unsqueeze(4), 0).unflatten(4, (2, 2)).transpose(3, 4)
     g = g.flatten(4, 5).flatten(2, 3)
     # Rows and columns that no window holds.
@@ -261,11 +278,11 @@ def _to_pixels(dy: Tensor, argmax: Tensor, pool: bool, x: Tensor) -> Tensor:
     return F.pad(g, (0, 0, 0, columns, 0, rows)) if rows or columns else g
 
 
-def _at_argmax(y: Tensor, argmax: Tensor, pool: bool) -> Tensor:
-    """The entries of `y` at `argmax` of the outputs; 0 where the ReLU made them so."""
-    if not pool:
-        return torch.where(argmax == 0, y, 0)
-    return torch.where(_chosen(argmax), _windows(y), 0).sum(dim=4)
+def _at_argmax(y: Tensor, argmax: Tensor, pool: bool, slope: float) -> Tensor:
+    """The entries of `y` at `argmax` of the outputs, with the slope where it was applied."""
+    if pool:
+        y = torch.where(_chosen(argmax), _windows(y), 0).sum(dim=4)
+    return _sloped(y, argmax, slope)
 
 
 def block_forward(
@@ -274,11 +291,11 @@ def block_forward(
     gamma: Tensor,
     beta: Tensor,
     eps: float,
-    how: tuple[int, int, bool, bool],
+    how: tuple[int, int, bool, float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    stride, padding, pool, relu = how
+    stride, padding, pool, slope = how
     z = conv_forward(x, w, stride, padding)
-    return z, *norm_forward(z, gamma, beta, eps, pool, relu)
+    return z, *norm_forward(z, gamma, beta, eps, pool, slope)
 
 
 def block_backward(
@@ -287,12 +304,12 @@ def block_backward(
     gamma: Tensor,
     seen: tuple[Tensor, Tensor, Tensor, Tensor],
     dy: Tensor,
-    how: tuple[int, int, bool, bool],
+    how: tuple[int, int, bool, float],
     inputs: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
-    stride, padding, pool, _ = how
+    stride, padding, pool, slope = how
     z, mean, rstd, argmax = seen
-    dz, dgamma, dbeta = norm_backward(z, gamma, mean, rstd, argmax, dy, pool)
+    dz, dgamma, dbeta = norm_backward(z, gamma, mean, rstd, argmax, dy, pool, slope)
     dw = conv_weights(x, dz, (w.shape[1], w.shape[2]), stride, padding)
     dx = conv_inputs(dz, w, (x.shape[2], x.shape[3]), stride, padding) if inputs else None
     return dx, dw, dgamma, dbeta
@@ -305,10 +322,10 @@ def block_second(
     seen: tuple[Tensor, Tensor, Tensor, Tensor],
     dy: Tensor,
     tangent: tuple[Tensor | None, Tensor, Tensor, Tensor],
-    how: tuple[int, int, bool, bool],
+    how: tuple[int, int, bool, float],
     inputs: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
-    stride, padding, pool, _ = how
+    stride, padding, pool, slope = how
     kernel, size = (w.shape[1], w.shape[2]), (x.shape[2], x.shape[3])
     z, mean, rstd, argmax = seen
     vx, vw, a, b = tangent
@@ -317,7 +334,9 @@ def block_second(
     if vx is not None:
         of_vx = _patches(vx, kernel, stride, padding)
         v = _outputs(of_vx, w, add=v)
-    to_z, to_gamma, to_dy, dz = _norm_second(z, gamma, mean, rstd, argmax, dy, (v, a, b), pool)
+    to_z, to_gamma, to_dy, dz = _norm_second(
+        z, gamma, mean, rstd, argmax, dy, (v, a, b), pool, slope
+    )
     to_w = _to_weights(of_x, to_z, kernel)
     if of_vx is not None:
         to_w = _to_weights(of_vx, dz, kernel, add=to_w)

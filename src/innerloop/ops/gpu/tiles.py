@@ -49,7 +49,7 @@ def fold(
 
 
 def norm_forward(
-    x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, relu: bool
+    x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, slope: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     height, width = (n // 2 if pool else n for n in x.shape[2:4])
     y = x.new_empty(*x.shape[:2], height, width, x.shape[-1])
@@ -59,20 +59,27 @@ def norm_forward(
     means, squares = shape.sums(x, 1), shape.sums(x, 1)
     shape.over_parts(norm.moments, x, means, squares)
     shape.over_rows(
-        norm.normalise, y, x, gamma, beta, means, squares, y, argmax, mean, rstd, eps, pool, relu
+        norm.normalise, y, x, gamma, beta, means, squares, y, argmax, mean, rstd, eps, pool, slope
     )
     return y, mean, rstd, argmax
 
 
 def norm_backward(
-    x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, argmax: Tensor, dy: Tensor, pool: bool
+    x: Tensor,
+    gamma: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    argmax: Tensor,
+    dy: Tensor,
+    pool: bool,
+    slope: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     dx, dgamma, dbeta = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
     shape = _Shape(x, dy)
     sums = shape.sums(x, 2)
-    shape.over_parts(norm.backward_sums, x, mean, rstd, argmax, dy, sums, pool)
+    shape.over_parts(norm.backward_sums, x, mean, rstd, argmax, dy, sums, pool, slope)
     shape.over_rows(
-        norm.backward, x, x, gamma, mean, rstd, argmax, dy, sums, dx, dgamma, dbeta, pool
+        norm.backward, x, x, gamma, mean, rstd, argmax, dy, sums, dx, dgamma, dbeta, pool, slope
     )
     return dx, dgamma, dbeta
 
@@ -86,15 +93,16 @@ def norm_second(
     dy: Tensor,
     tangent: tuple[Tensor, Tensor, Tensor],
     pool: bool,
+    slope: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     v, a, b = tangent
     to_x, to_gamma, to_dy = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(dy)
     dx = torch.empty_like(x)
     shape = _Shape(x, dy)
     sums = shape.sums(x, 5)
-    shape.over_parts(norm.second_sums, x, mean, rstd, argmax, dy, v, sums, pool)
+    shape.over_parts(norm.second_sums, x, mean, rstd, argmax, dy, v, sums, pool, slope)
     given = x, gamma, mean, rstd, argmax, dy, v, a, b, sums
-    shape.over_rows(norm.second, x, *given, to_x, to_gamma, to_dy, dx, pool)
+    shape.over_rows(norm.second, x, *given, to_x, to_gamma, to_dy, dx, pool, slope)
     return to_x, to_gamma, to_dy, dx
 
 

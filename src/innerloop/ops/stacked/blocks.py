@@ -49,13 +49,13 @@ class Norm(NamedTuple):
     beta: Tensor
     eps: float
     pool: bool = False
-    relu: bool = False
+    slope: float = 1.0
 
     def __call__(self) -> Tensor:
         of = self.of
         if isinstance(of, Tensor):
             return ops.batch_norm(
-                of, self.gamma, self.beta, self.eps, pool=self.pool, relu=self.relu
+                of, self.gamma, self.beta, self.eps, pool=self.pool, slope=self.slope
             )
         # Without the convolution's bias: the norm subtracts the mean.
         y = ops.conv_block(
@@ -67,9 +67,20 @@ class Norm(NamedTuple):
             stride=of.stride,
             padding=of.padding,
             pool=self.pool,
-            relu=self.relu,
+            slope=self.slope,
         )
         return y.squeeze(-2) if of.line else y
+
+
+class Activation(NamedTuple):
+    """Leaky ReLU of what is no norm, and pooling that follows it; not computed yet."""
+
+    of: Tensor
+    slope: float
+    pool: bool = False
+
+    def __call__(self) -> Tensor:
+        return ops.after_norm(self.of, pool=self.pool, slope=self.slope)
 
 
 def convolution(
@@ -102,15 +113,23 @@ def norm(x: Stacked, gamma: Tensor, beta: Tensor, eps: float) -> Stacked:
     return of_shape(x.shape, x, later=later)
 
 
-def relu(x: Stacked) -> Stacked:
-    if isinstance(x.later, Norm):
-        return of_shape(x.shape, x, later=x.later._replace(relu=True))
-    return Stacked(F.relu(x.tasks))
+def leaky_relu(x: Stacked, slope: float) -> Stacked:
+    """The activation, 0 <= slope < 1, as a part of a norm; or for later, because pooling after it
+    is pooling before it, which leaves it a quarter of the work."""
+    of = x.later
+    if isinstance(of, Norm) and of.slope == 1:
+        return of_shape(x.shape, x, later=of._replace(slope=slope))
+    return of_shape(x.shape, x, later=Activation(x.tasks, slope))
 
 
 def pool_2x2(x: Stacked) -> Stacked | None:
-    """Max-pooling over windows of 2 x 2 as a part of a norm; None where there is none."""
-    if not isinstance(x.later, Norm) or x.later.pool or x.ndim != 4:
-        return None
+    """Max-pooling over windows of 2 x 2 of images; None where it is not the time for it."""
+    of = x.later
     shape = (*x.shape[:-2], x.shape[-2] // 2, x.shape[-1] // 2)
-    return of_shape(shape, x, later=x.later._replace(pool=True)) if min(shape) else None
+    if x.ndim != 4 or not min(shape):
+        return None
+    if isinstance(of, Norm) and not of.pool:
+        return of_shape(shape, x, later=of._replace(pool=True))
+    if isinstance(of, Activation):
+        return of_shape(shape, x, later=of._replace(pool=True))
+    return None

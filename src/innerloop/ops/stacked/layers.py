@@ -151,14 +151,14 @@ def own_batch_norm(
     eps: float,
     *,
     pool: bool = False,
-    relu: bool = False,
+    slope: float = 1.0,
     group: int | None = None,
 ) -> Any:
     if group is not None:
         raise NotStackableError("batch norm by groups of rows has no rule")
     y = batch_norm(x, None, None, weight, bias, True, 0.0, eps)
     y = max_pool2d(y, 2) if pool else y
-    return blocks.relu(y) if relu else y
+    return y if slope == 1 else blocks.leaky_relu(y, slope)
 
 
 @rule(ops.conv_block)
@@ -172,10 +172,10 @@ def own_conv_block(
     stride: int,
     padding: int,
     pool: bool,
-    relu: bool,
+    slope: float,
 ) -> Any:
     y = own_conv2d(x, kernel, stride=stride, padding=padding)
-    return own_batch_norm(y, weight, bias, eps, pool=pool, relu=relu)
+    return own_batch_norm(y, weight, bias, eps, pool=pool, slope=slope)
 
 
 @rule(F.layer_norm)

@@ -116,23 +116,33 @@ for _name in ("add", "sub", "mul", "truediv", "pow"):
 for _name in ("__neg__", "__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__"):
     RULES[getattr(Tensor, _name)] = pointwise(getattr(Tensor, _name))
 for _name in (
-    *("leaky_relu", "gelu", "silu", "mish", "elu", "selu", "celu", "softplus", "relu6"),
+    *("gelu", "silu", "mish", "elu", "selu", "celu", "softplus", "relu6"),
     *("hardtanh", "hardswish", "hardsigmoid", "logsigmoid", "softsign", "tanhshrink"),
 ):
     for _f in by_name(_name):
         RULES[_f] = pointwise(_f)
 
 
+@rule(*by_name("leaky_relu"))
+def leaky_relu(input: Stacked, negative_slope: float = 0.01, inplace: bool = False) -> Stacked:
+    if 0 <= negative_slope < 1:
+        found = blocks.leaky_relu(input, negative_slope)
+    else:
+        found = Stacked(F.leaky_relu(input.tasks, negative_slope))
+    if not inplace:
+        return found
+    input._tasks, input.later = found._tasks, found.later
+    return input
+
+
 @rule(F.relu, torch.relu, Tensor.relu)
 def relu(input: Stacked, inplace: bool = False) -> Stacked:
-    return relu_(input) if inplace else blocks.relu(input)
+    return leaky_relu(input, 0.0, inplace)
 
 
 @rule(torch.relu_, Tensor.relu_)
 def relu_(input: Stacked) -> Stacked:
-    found = blocks.relu(input)
-    input._tasks, input.later = found._tasks, found.later
-    return input
+    return leaky_relu(input, 0.0, True)
 
 
 # ---- Axes
