@@ -86,9 +86,7 @@ class Algorithm(Hooks):
             each metric, scalars: `loss` (query loss), for class labels `accuracy`
             (query accuracy, 0..1).
         """
-        return execution.meta_gradient(
-            self, self._arranged(detach(params)), episodes, progress, keys
-        )
+        return execution.meta_gradient(self, detach(params), episodes, progress, keys)
 
     def score_steps(
         self,

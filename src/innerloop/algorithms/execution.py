@@ -247,15 +247,15 @@ def _chunk_gradient(
     n_way = episodes.n_way
 
     def by(way: str) -> tuple[Params, Params]:
+        given, features = algorithm.arranged(params, way), way == "shared_body"
         with noise.calls(training=True, keys=keys):
             if way in ("stacked", "shared_body"):
-                features = way == "shared_body"
-                return algorithm.mean_gradient(params, episodes, progress, of_features=features)
+                return algorithm.mean_gradient(given, episodes, progress, of_features=features)
             # One gradient a task, averaged afterwards.  To differentiate through vmap instead
             # gives wrong numbers with batch norm and layer norm (PyTorch 2.13), see
             # tests/algorithms/test_maml.py.
             found = _one_by_one(
-                way, lambda task: algorithm.task_gradient(params, task, n_way, progress), episodes
+                way, lambda task: algorithm.task_gradient(given, task, n_way, progress), episodes
             )
             return tuple({n: v.mean(dim=0) for n, v in part.items()} for part in found)  # type: ignore[return-value]
 

@@ -26,7 +26,7 @@ from innerloop.models.layers import (
     given_statistics,
     statistics_by_group,
 )
-from innerloop.ops import autograd
+from innerloop.ops import autograd, kernels
 from innerloop.tasks.episodes import Episodes, count_ways
 
 # How tasks can be computed, see execution.py.
@@ -77,10 +77,12 @@ class Hooks(ABC):
                 )
         # What was found out about ways that fail, by kind of computation.
         self._failed: dict[str, str] = {}
+        # The weights that kernels take, and whether a layer of ours has them.
         self._convolutions = {
-            f"{name}.weight".lstrip(".")
+            f"{name}.weight".lstrip("."): type(module) is Conv2d
             for name, module in self.model.named_modules()
-            if type(module) is Conv2d
+            if isinstance(module, nn.Conv1d | nn.Conv2d) and module.groups == 1
+            if module.out_channels % kernels.LANES == 0
         }
         # Parameters that hold one row for every class.
         self._shared_rows = {
@@ -326,11 +328,13 @@ class Hooks(ABC):
             for name, p in of_network(params).items()
         }
 
-    def _arranged(self, params: Params) -> Params:
-        """The same values, the weights of our convolutions in memory as the kernels want them."""
-        return {
-            n: autograd.arranged(p) if n in self._convolutions else p for n, p in params.items()
-        }
+    def arranged(self, params: Params, way: str) -> Params:
+        """The same values, convolutions' weights in memory as the kernels want them.
+
+        What copies would do otherwise in every step, unless PyTorch's own convolutions are next.
+        """
+        names = {n for n, own in self._convolutions.items() if own or way == "stacked"}
+        return {n: autograd.arranged(p) if n in names else p for n, p in params.items()}
 
 
 def one_task(forward: Callable[[Params, Tensor], Any], params: Params, x: Tensor) -> Any:

@@ -93,6 +93,10 @@ def test_arranged_weights_are_the_same_and_need_no_copy():
     assert layout.weights(arranged).data_ptr() == arranged.data_ptr()
     many = arranged.expand(5, *w.shape)
     assert layout.weights(many).data_ptr() == arranged.data_ptr()
+    line = rand(32, 16, 5, requires_grad=False)
+    arranged = autograd.arranged(line)
+    assert torch.equal(arranged, line)
+    assert layout.weights(arranged.unsqueeze(-2)).data_ptr() == arranged.data_ptr()
 
 
 def test_operations_go_past_the_search_for_defaults_or_not_to_the_same_end(monkeypatch):

@@ -13,8 +13,9 @@ from innerloop.ops.cpu.library import LANES
 
 
 def arranged(weight: Tensor) -> Tensor:
-    """`[out, in, KH, KW]` with the same values, in memory as the kernels want it."""
-    return weight.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
+    """`[out, in, KH, KW]` or `[out, in, K]` as it is, in memory as the kernels want it."""
+    turned = weight.movedim((0, 1), (-1, -2)).contiguous()
+    return turned.movedim((-1, -2), (0, 1))
 
 
 # Between PyTorch's order of axes and that of the kernels, which always have a task axis.
