@@ -4,7 +4,8 @@ Plain `torch.nn` networks (`benchmarks.own_networks`) by `innerloop.MAML` as it 
 the tasks and by other libraries.  Before anything is timed, each gradient is compared in double
 precision, on two tasks, with that of the loop.  Then all contestants take turns, in each round
 another one first.  What fails is written down with its reason.  Fused attention has no second
-derivative: there the loop takes part a second time, with PyTorch told to leave it out.
+derivative, nor have cuDNN's recurrent layers: there the loop takes part a second time, with PyTorch
+told to leave them out.
 
 Writes `benchmarks/results/own.json` and `docs/img/own.png` (on a GPU `own-gpu.json` alone);
 with names of workloads, only these are measured again.
@@ -64,11 +65,13 @@ def ours(
 def unfused(
     model: torch.nn.Module, episodes: Episodes, lr: float, steps: int, first_order: bool
 ) -> MetaGradient:
-    """The loop with attention that has all derivatives."""
+    """The loop with attention and recurrent layers that have all derivatives."""
     meta_gradient = peers.loop(model, episodes, lr, steps, first_order)
 
     def within() -> dict[str, torch.Tensor]:
-        with sdpa_kernel(SDPBackend.MATH):
+        # Without cuDNN where its recurrent layers would be, and nowhere else.
+        recurrent = any(isinstance(m, torch.nn.RNNBase) for m in model.modules())
+        with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=not recurrent):
             return meta_gradient()
 
     return within
@@ -82,9 +85,10 @@ CONTESTANTS: dict[str, Maker] = {
 }
 
 
-def contestants(work: OwnWorkload, order: str) -> list[str]:
+def contestants(work: OwnWorkload, order: str, device: str) -> list[str]:
     """Who there is; not all of them need be able to."""
-    twice = work.attention and order == "second"
+    fused = work.attention or (work.recurrent and device != "cpu")
+    twice = fused and order == "second"
     return [name for name in CONTESTANTS if name != "loop, unfused" or twice]
 
 
@@ -112,7 +116,7 @@ def compare(work: OwnWorkload, order: str, device: str) -> dict[str, dict[str, A
     work = work.smaller(COMPARED)
     expected = made("loop, unfused", work, order, torch.float64, device)()
     found: dict[str, dict[str, Any]] = {}
-    for name in contestants(work, order):
+    for name in contestants(work, order, device):
         if reason := left_out(name, order):
             found[name] = {"left_out": reason}
             continue

@@ -207,11 +207,13 @@ class OwnWorkload(Workload):
     Args:
         pixels: the targets are classes of pixels, 0 and 1, instead of one class an example.
         attention: whether PyTorch's fused attention is in it, which has no second derivative.
+        recurrent: whether recurrent layers are, of which cuDNN has no second derivative.
         orders: what is measured where nothing else is asked for.
     """
 
     pixels: bool = False
     attention: bool = False
+    recurrent: bool = False
     orders: tuple[str, ...] = ("first", "second")
 
     def targets(self, x: Tensor, per_class: int) -> Tensor:
@@ -231,7 +233,7 @@ OWN = {
     "G": OwnWorkload(resnet12, 2, 5, 1, 5, 2, 0.01, (3, 84, 84)),
     "H": OwnWorkload(mlp, 16, 5, 1, 15, 5, 0.01, GREY),
     "I": OwnWorkload(Transformer, 8, 5, 1, 15, 3, 0.01, SERIES, attention=True),
-    "J": OwnWorkload(Recurrent, 8, 5, 1, 15, 3, 0.01, SERIES),
+    "J": OwnWorkload(Recurrent, 8, 5, 1, 15, 3, 0.01, SERIES, recurrent=True),
     "K": OwnWorkload(ViT, 8, 5, 1, 15, 3, 0.01, GREY, attention=True),
     "L": OwnWorkload(conv1d, 8, 5, 1, 15, 5, 0.01, (3, 128)),
     "M": OwnWorkload(densenet, 4, 5, 1, 15, 3, 0.01, GREY),

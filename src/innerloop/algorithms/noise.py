@@ -177,7 +177,8 @@ def episode_keys(seed: int, start: int, count: int) -> tuple[int, ...]:
 
 
 class _Draws(TorchFunctionMode):
-    """Dropout and attention as functions that can be repeated, batched and differentiated twice."""
+    """Dropout, attention and recurrent layers as functions that can be repeated, batched and
+    differentiated twice."""
 
     def __init__(self, noise: Noise, dropout: bool = True) -> None:
         super().__init__()
@@ -190,6 +191,9 @@ class _Draws(TorchFunctionMode):
         rule = _RULES.get(func)
         if rule is not None and (self.dropout or rule is _attention):
             return rule(self, *args, **(kwargs or {}))
+        if func in _RECURRENT and args[0].is_cuda:
+            with _without_cudnn():
+                return func(*args, **(kwargs or {}))
         if func in _OPENED:
             with self:
                 return _OPENED[func](*args, **(kwargs or {}))
@@ -308,6 +312,16 @@ def _attention(
     return (_dropout(mode, weights, dropout_p, True) if mode.dropout else weights) @ value
 
 
+@contextlib.contextmanager
+def _without_cudnn() -> Iterator[None]:
+    """cuDNN's recurrent layers have no second derivative, and in evaluation not even a first."""
+    before, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
+
+
 def _opened(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` without its own question whether somebody overrides it.
 
@@ -336,6 +350,7 @@ _RULES: dict[Any, Callable[..., Any]] = {
     torch.feature_alpha_dropout_: _in_place(_feature_alpha_dropout),
     F.scaled_dot_product_attention: _attention,
 }
+_RECURRENT = {torch.gru, torch.lstm, torch.rnn_tanh, torch.rnn_relu}
 _OPENED: dict[Any, Callable[..., Any]] = {
     f: _opened(f)
     for f in (

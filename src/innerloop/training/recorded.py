@@ -46,13 +46,15 @@ class RecordedMetaGradient:
             return algorithm.meta_gradient(params, episodes, progress, keys=keys)
         if not (self._able and episodes.support_x.is_cuda):
             return algorithm.meta_gradient(params, episodes, progress)
+        # Here, as nobody may wait for the GPU while a recording is made.
+        n_way = algorithm.ways(episodes.support_y, episodes.n_way)
         shapes = ((t.shape, t.dtype, t.device) for t in episodes)
         weights = (p.data_ptr() for p in params.values())
-        kind = (self._algorithm.phase(progress), episodes.n_way, *shapes, *weights)
+        kind = (self._algorithm.phase(progress), n_way, *shapes, *weights)
         with torch.cuda.device_of(episodes.support_x):
             if kind != self._kind:
                 # From the same memory as the recording, so that nothing is compiled anew for it.
-                self._episodes = Episodes(*(t.clone() for t in episodes), n_way=episodes.n_way)
+                self._episodes = Episodes(*(t.clone() for t in episodes), n_way=n_way)
                 self._kind, self._graph = kind, None
                 return self._algorithm.meta_gradient(params, self._episodes, progress)
             for place, given in zip(self._episodes, episodes, strict=True):
