@@ -207,7 +207,7 @@ def meta_gradient(
     """See `Algorithm.meta_gradient`."""
     episodes = checked_episodes(algorithm, episodes, training=True)
     algorithm.network.look(episodes.support_x[0])
-    with task_keys(algorithm, episodes.num_tasks, keys) as keys:
+    with algorithm.network.unchanged(), task_keys(algorithm, episodes.num_tasks, keys) as keys:
         return _in_chunks(algorithm, params, episodes, progress, keys)
 
 

@@ -9,7 +9,9 @@ copy, so each call starts from the module as the user left it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -21,6 +23,10 @@ from innerloop.errors import UserError
 from innerloop.functional import Params, in_transform
 from innerloop.models.layers import BatchNorm, HeadedModel, SharedHead, statistics_by_group
 from innerloop.ops.stacked import NotStackableError, Stacked, apart, calls, stacked
+
+# A network, and its parameters by name while they stay what they are.
+_known: ContextVar[tuple[Network, list[tuple[str, nn.Parameter]]] | None]
+_known = ContextVar("known", default=None)
 
 
 class Network:
@@ -229,8 +235,19 @@ class Network:
             alone, together = features(x), features(torch.cat([x, 2 * x.flip(0) + 1]))
         return not torch.allclose(alone, together[:rows], rtol=1e-3, atol=1e-5)
 
-    def _named(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return self.module.named_parameters()
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Look for the parameters of a network of this package once, not at every forward pass."""
+        known = (self, list(self.module.named_parameters())) if self.is_own else None
+        token = _known.set(known)
+        try:
+            yield
+        finally:
+            _known.reset(token)
+
+    def _named(self) -> Iterable[tuple[str, nn.Parameter]]:
+        known = _known.get()
+        return known[1] if known and known[0] is self else self.module.named_parameters()
 
     def _copy(self, params: Params, *, every_buffer: bool = False) -> nn.Module:
         given = {id(p): params[name] for name, p in self._named() if name in params}

@@ -8,6 +8,7 @@ each other, every function raises RuntimeError: compiled code would read and wri
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -62,6 +63,21 @@ def _conv(
     weights: int | None = None,
 ) -> tuple[Conv, tuple[int, ...]]:
     """A convolution of images of shape `x`, with weights for so many tasks; its output's shape."""
+    threads = torch.get_num_threads()
+    return _conv_by(tuple(x), outputs, kernel, stride, padding, weights, threads)
+
+
+# The same shapes come again in every step, and small kernels take no longer than to work them out.
+@functools.lru_cache(maxsize=4096)
+def _conv_by(
+    x: tuple[int, ...],
+    outputs: int,
+    kernel: tuple[int, int],
+    stride: int,
+    padding: int,
+    weights: int | None,
+    threads: int,
+) -> tuple[Conv, tuple[int, ...]]:
     tasks, images, height, width, inputs = x
     if stride < 1 or padding < 0 or min(kernel) < 1:
         raise RuntimeError(f"no convolution has {kernel=}, {stride=} and {padding=}")
@@ -78,7 +94,7 @@ def _conv(
         raise RuntimeError(f"images of shape {tuple(x[2:])} are too large for the kernels")
     shared = weights is not None and weights < tasks
     y = tasks, images, out_height, out_width, outputs
-    how = *kernel, stride, padding, shared, False, torch.get_num_threads()
+    how = *kernel, stride, padding, shared, False, threads
     return Conv(*x, *y[2:], *how), y
 
 
@@ -136,12 +152,19 @@ def _norm(
     x: Sequence[int], *, pool: bool, slope: float, eps: float = 0.0
 ) -> tuple[Norm, tuple[int, ...]]:
     """Batch norm of images of shape `x`, and its output's shape."""
+    return _norm_by(tuple(x), pool, slope, eps, torch.get_num_threads())
+
+
+@functools.lru_cache(maxsize=4096)
+def _norm_by(
+    x: tuple[int, ...], pool: bool, slope: float, eps: float, threads: int
+) -> tuple[Norm, tuple[int, ...]]:
     height, width = (n // 2 if pool else n for n in x[2:4])
     if x[-1] % LANES or 0 in x[1:]:
         raise RuntimeError(f"there is no kernel for images of shape {tuple(x)}")
     if min(height, width) < 1:
         raise RuntimeError(f"nothing is left of {tuple(x[2:4])} pixels after 2 x 2 pooling")
-    norm = Norm(*x, pool, slope, eps, torch.get_num_threads())
+    norm = Norm(*x, pool, slope, eps, threads)
     return norm, (*x[:2], height, width, x[-1])
 
 
@@ -205,24 +228,33 @@ def norm_second(
 
 
 class _Block:
-    """The shapes of a block of images `x`: of its parts, what it keeps and its output."""
+    """The shapes of a block of images `x` and weights `w`: of its parts, what it keeps and its
+    output."""
 
-    def __init__(self, x: Tensor, w: Tensor, how: How, eps: float = 0.0) -> None:
+    def __init__(
+        self, x: tuple[int, ...], w: tuple[int, ...], how: How, eps: float, threads: int
+    ) -> None:
         stride, padding, pool, slope = how
-        _weights_fit(w, x.shape, w.shape[-1])
-        kernel = w.shape[1], w.shape[2]
-        self.conv, z = _conv(x.shape, w.shape[-1], kernel, stride, padding, len(w))
-        self.norm, self.y = _norm(z, pool=pool, slope=slope, eps=eps)
+        self.conv, z = _conv_by(x, w[-1], (w[1], w[2]), stride, padding, w[0], threads)
+        self.norm, self.y = _norm_by(z, pool, slope, eps, threads)
         # See block.inc.
-        self.kept = self.y if pool and x.shape[-1] < LANES else z
+        self.kept = self.y if pool and x[-1] < LANES else z
         self.vector = z[0], z[-1]
-        self.w = z[0], *w.shape[1:]
+        self.w = z[0], *w[1:]
 
     def fits(self, gamma: Tensor, seen: Seen, dy: Tensor) -> None:
         kept, mean, rstd, argmax = seen
         _fits(self.vector, gamma=gamma, mean=mean, rstd=rstd)
         _fits(self.kept, kept=kept)
         _fits(self.y, argmax=argmax, gradient=dy)
+
+
+_block_by = functools.lru_cache(maxsize=4096)(_Block)
+
+
+def _block(x: Tensor, w: Tensor, how: How, eps: float = 0.0) -> _Block:
+    _weights_fit(w, x.shape, w.shape[-1])
+    return _block_by(tuple(x.shape), tuple(w.shape), how, eps, torch.get_num_threads())
 
 
 def block_forward(
@@ -234,7 +266,7 @@ def block_forward(
         The output of the convolution, or what pooling has chosen of it where the other functions
         make the rest anew (see block.inc); and what `norm_forward` returns.
     """
-    shape = _Block(x, w, how, eps)
+    shape = _block(x, w, how, eps)
     _fits(shape.vector, gamma=gamma, beta=beta)
     kept, y = x.new_empty(shape.kept), x.new_empty(shape.y)
     argmax = torch.empty(shape.y, dtype=torch.uint8)
@@ -256,7 +288,7 @@ def block_backward(
 
     `seen` is the first, mean, rstd and argmax of what `block_forward` returns.
     """
-    shape = _Block(x, w, how)
+    shape = _block(x, w, how)
     shape.fits(gamma, seen, dy)
     if inputs:
         _multiple(x.shape[-1])
@@ -279,7 +311,7 @@ def block_second(
     """The gradients with respect to `x` (if `inputs`), `w`, `gamma`, `dy` of the scalar product of
     what `block_backward` returns with `tangent`, whose first part None is zero."""
     vx, vw, a, b = tangent
-    shape = _Block(x, w, how)
+    shape = _block(x, w, how)
     shape.fits(gamma, seen, dy)
     _fits(x.shape, vx=vx)
     _fits(shape.w, vw=vw)
