@@ -56,6 +56,10 @@ WORDS = {
             "Milliseconds of one meta-gradient, median of turns in one run. Two threads of an "
             "{processor} ({gflops} GFLOP/s), PyTorch {torch}."
         ),
+        "own_note_gpu": (
+            "Milliseconds of one meta-gradient, median of turns in one run; ours from a recording, "
+            "as in training. {gpu}, PyTorch {{torch}}."
+        ),
         "scaling_head": "| processes | tasks a step | ms a step | all-reduce alone, ms | |",
         "one": "",
         "strong": "{speed_up:.2f} times as fast",
@@ -111,6 +115,10 @@ WORDS = {
         "own_note": (
             "一次元梯度的毫秒数：同一次测量中轮流计时，取中位数。"
             "{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
+        ),
+        "own_note_gpu": (
+            "一次元梯度的毫秒数：同一次测量中轮流计时，取中位数；我们的重放录制好的步骤，与训练时相同。"
+            "{gpu}，PyTorch {{torch}}。"
         ),
         "scaling_head": "| 进程数 | 每步任务数 | 每步毫秒 | 仅 all-reduce，毫秒 | |",
         "one": "",
@@ -234,7 +242,15 @@ def own(words: dict[str, str], result: str = "own") -> str:
             ratio = r.get("faster_than_the_best_other")
             shown.append("" if ratio is None else f"{ratio:.2f}")
             rows.append(f"| {' | '.join([workload, words[order], *shown])} |")
-    return table(f"| {' | '.join(cells)} |", rows, note(words["own_note"], report))
+    text = words["own_note"]
+    if "gpu" in report:
+        text = words["own_note_gpu"].format(gpu=report["gpu"])
+    return table(f"| {' | '.join(cells)} |", rows, note(text, report))
+
+
+def own_gpu(words: dict[str, str]) -> str:
+    """The same on a GPU."""
+    return own(words, "own-gpu")
 
 
 def own_cell(words: dict[str, str], row: dict[str, Any]) -> str:
@@ -329,6 +345,7 @@ def tables(language: str) -> dict[str, Callable[[Any], str]]:
         precision,
         speed_short,
         own,
+        own_gpu,
         scaling,
         scaling_prediction,
         sampling,
