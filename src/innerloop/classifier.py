@@ -29,7 +29,7 @@ from innerloop.config import TrainConfig
 from innerloop.data.pictures import border_brightness
 from innerloop.errors import UserError, at_least, one_of
 from innerloop.models.layers import check_batch_norm
-from innerloop.runs.loading import Loaded, load
+from innerloop.runs.loading import Loaded, load, pretrained_names, shipped
 
 LANCZOS = Image.Resampling.LANCZOS
 INKS = ("auto", "dark", "light")
@@ -114,7 +114,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         at_least(1, inner_steps=self.inner_steps)
         if self.temperature is not None and not 0 < self.temperature < np.inf:
             raise UserError(f"temperature must be greater than 0, not {self.temperature}")
-        loaded = self.model if isinstance(self.model, Loaded) else load(self.model)
+        if isinstance(self.model, Loaded):
+            loaded = self.model
+        elif self.model in pretrained_names() and not Path(self.model).exists():
+            loaded = shipped(str(self.model))
+        else:
+            loaded = load(self.model)
         X, y = self._checked(X), column_or_1d(y, warn=True)
         if y.dtype.kind == "f":
             assert_all_finite(y, input_name="y")

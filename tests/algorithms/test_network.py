@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 import enum
+import random
 import threading
 import types
 from collections import defaultdict
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from innerloop import MAML, UserError
+from innerloop import MAML, Episodes, UserError
 from innerloop.algorithms.network import Network
+from innerloop.models import Conv4
 from tests.algorithms.users import EPISODES, USERS, make
 from tests.helpers import random_episodes, relative_error
 
@@ -324,3 +327,76 @@ def test_a_thread_that_asks_while_another_tries_gets_the_same_answer(monkeypatch
     assert network.why_not_each() is None
     assert meanwhile == [None]
     assert network.why_not_each() is None
+
+
+class Generators(nn.Module):
+    """Noise from a generator of Python's or NumPy's own."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.draw, self.out = draw, nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.out(x.flatten(1)) + (self.draw() if self.training else 0)
+
+
+@falls_back
+@pytest.mark.parametrize("draw", [random.random, np.random.rand], ids=["Python", "NumPy"])
+def test_random_numbers_of_python_and_numpy_follow_from_the_keys(draw):
+    found = []
+    for derivative in ("reverse", "mixed", "reverse"):
+        model = Generators(draw).double()
+        with torch.no_grad():
+            for p in model.parameters():
+                p.copy_(torch.linspace(-1, 1, p.numel()).view_as(p))
+        maml = MAML(
+            model,
+            0.1,
+            2,
+            derivative=derivative,
+            # Softmax does not see what is added to all outputs.
+            loss=lambda o, t: (o.gather(1, t[:, None]) ** 2).mean(),
+        )
+        draw()
+        before = random.getstate(), np.random.get_state()[2]  # noqa: NPY002
+        found.append(maml.meta_gradient(maml.init_params(), EPISODES, keys=(4, 5, 6))[0])
+        assert (random.getstate(), np.random.get_state()[2]) == before  # noqa: NPY002
+    for other in found[1:]:
+        for name, g in found[0].items():
+            torch.testing.assert_close(other[name], g)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_hooks_that_are_added_later_are_seen(own):
+    model = (
+        Conv4(3, width=16, image_size=16) if own else nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    )
+    model = model.double()
+    maml = MAML(model, 0.1, 1)
+    episodes = random_episodes() if own else EPISODES
+    maml.meta_gradient(maml.init_params(), episodes)
+    assert maml.explain().startswith("stacked")
+    shapes = []
+    layer = model.head if own else model[1]
+    handle = layer.register_forward_hook(lambda m, x, y: shapes.append(y.ndim))
+    maml.meta_gradient(maml.init_params(), episodes)
+    assert set(shapes) == {2}
+    assert not maml.explain().startswith("stacked")
+    handle.remove()
+    maml.meta_gradient(maml.init_params(), episodes)
+    assert maml.explain().startswith("stacked")
+
+
+@falls_back
+@pytest.mark.parametrize("first_order", [True, False])
+def test_sparse_gradients_of_an_embedding_are_those_of_a_dense_one(first_order):
+    x = torch.tensor([[[0, 2], [1, 1], [3, 0]]])
+    episodes = Episodes(x, torch.tensor([[0, 1, 2]]), x.flip(1), torch.tensor([[2, 1, 0]]))
+    found = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Embedding(4, 5, sparse=sparse), nn.Flatten(), nn.Linear(10, 3))
+        maml = MAML(model.double(), 0.3, 2, first_order=first_order)
+        found.append(maml.meta_gradient(maml.init_params(), episodes)[0])
+    for name, g in found[0].items():
+        torch.testing.assert_close(found[1][name], g)

@@ -24,6 +24,7 @@ from innerloop.functional import Params, in_transform
 from innerloop.models.layers import BatchNorm, HeadedModel, SharedHead, statistics_by_group
 from innerloop.ops.stacked import NotStackableError, Stacked, apart, calls, stacked
 
+_NOT_TRIED = "that is found out at its first call"
 # A network, and its parameters by name while they stay what they are.
 _known: ContextVar[tuple[Network, list[tuple[str, nn.Parameter]]] | None]
 _known = ContextVar("known", default=None)
@@ -53,9 +54,10 @@ class Network:
         self._checkpoints = False
         self._written: set[str] = set()
         self._looked = self.is_own = _is_own(module)
+        self._hooks = _count_hooks(module)
         # Inputs of one task, kept until it is known whether several can go through together.
         self._example: Any = None
-        self._not_together: str | None = "that is found out at its first call"
+        self._not_together: str | None = _NOT_TRIED
 
     def __call__(
         self, params: Params, x: Any, part: Callable[[Any, Any], Any] | None = None
@@ -160,9 +162,16 @@ class Network:
         Raises:
             UserError: it reaches its own weights in a way that cannot be redirected.
         """
-        if self._looked or in_transform():
+        if in_transform():
             return
-        with torch.inference_mode(False):
+        hooks = _count_hooks(self.module)
+        if hooks != self._hooks:
+            # Added or taken away since the last call.
+            self.is_own, self._hooks = _is_own(self.module), hooks
+            self._looked, self._not_together = self.is_own, _NOT_TRIED
+        if self._looked:
+            return
+        with torch.inference_mode(False), noise.generators_kept():
             self._look(x.clone() if isinstance(x, Tensor) else x)
 
     def _look(self, x: Any) -> None:
@@ -171,19 +180,13 @@ class Network:
             leaves = {
                 n: p.detach().clone().requires_grad_(p.requires_grad) for n, p in self._named()
             }
-            before = torch.get_rng_state()
             try:
-                with (
-                    torch.enable_grad(),
-                    torch.random.fork_rng(devices=[]),
-                    noise.calls(training=in_training),
-                ):
+                with torch.enable_grad(), noise.calls(training=in_training):
                     self.entangled = self._is_entangled(leaves, x)
                     module = self._copy(leaves, every_buffer=True)
                     versions = {n: (b, b._version) for n, b in _state(module)}
                     with noise.watching() as seen:
                         out = module(x.clone() if isinstance(x, Tensor) else x)
-                    globally = not torch.equal(torch.get_rng_state(), before)
             except Exception:
                 # The call that counts says what is wrong; there may be more to a forward pass.
                 self.draws = True
@@ -199,8 +202,8 @@ class Network:
                     "global variable or a function that holds the network, so that adapted weights "
                     "would have no effect: use the module's own attributes (self) in forward"
                 )
-        self.draws = seen.dropout or globally
-        self._draws_globally = globally
+        self.draws = seen.dropout or seen.globally
+        self._draws_globally = seen.globally
         self._checkpoints = seen.checkpoint
         self.mixes_rows = self._mixes_rows(x)
         if not isinstance(x, Tensor):
@@ -273,6 +276,14 @@ def _is_own(module: nn.Module) -> bool:
 
 def _package(kind: type) -> bool:
     return kind is nn.ModuleList or kind.__module__.startswith("innerloop.models.")
+
+
+def _count_hooks(module: nn.Module) -> int:
+    """Of all modules, with every `forward` that was put on an object."""
+    found = [vars(m) for m in module.modules()]
+    return sum(len(state[name]) for state in found for name in HOOKS) + sum(
+        "forward" in state for state in found
+    )
 
 
 def is_untouched(module: nn.Module) -> bool:

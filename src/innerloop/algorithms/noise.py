@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -113,39 +114,70 @@ def drawing(globally: bool, x: Any, *, dropout: bool = True) -> Iterator[None]:
     """Around one forward pass of a network that is not of this package.
 
     Args:
-        globally: whether it draws from PyTorch's global generator.
+        globally: whether it draws from global generators: PyTorch's, Python's or NumPy's.
         x: its inputs.
         dropout: whether dropout draws from the keys, or as PyTorch has it.
     """
     noise = _noise.get()
     with contextlib.ExitStack() as stack:
-        if globally and training() and not in_transform():
+        if globally and training():
+            if in_transform():
+                raise RuntimeError("random numbers of global generators cannot be drawn under vmap")
             _notice()
             devices = [x.device] if isinstance(x, Tensor) and x.is_cuda else []
             stack.enter_context(_seeding)
-            stack.enter_context(torch.random.fork_rng(devices=devices))
+            stack.enter_context(generators_kept(devices))
             count = noise.drawn[0] if noise.drawn else 0
-            torch.manual_seed(_seed(noise.keys[0], noise.step, count))
+            seed = _seed(noise.keys[0], noise.step, count)
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
             if noise.drawn:
                 noise.drawn[0] += 1
         stack.enter_context(_Draws(noise, dropout))
         yield
 
 
+@contextlib.contextmanager
+def generators_kept(devices: Sequence[torch.device] = ()) -> Iterator[None]:
+    """The global generators of PyTorch, Python and NumPy are afterwards as they were."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _states() -> tuple[Any, ...]:
+    """Of the global generators on a CPU."""
+    kind, numbers, *rest = np.random.get_state()  # noqa: NPY002
+    return random.getstate(), kind, bytes(numbers), *rest, bytes(torch.get_rng_state().numpy())  # type: ignore[arg-type]
+
+
 @dataclass
 class Seen:
-    """What a forward pass drew, and whether some of it is computed again in the backward pass."""
+    """What a forward pass drew, and whether some of it is computed again in the backward pass.
+
+    Attributes:
+        dropout: masks that follow from keys.
+        globally: other random numbers, from global generators.
+        checkpoint: whether some of it is computed again.
+    """
 
     dropout: bool = False
+    globally: bool = False
     checkpoint: bool = False
 
 
 @contextlib.contextmanager
 def watching() -> Iterator[Seen]:
-    """Around a forward pass; says afterwards whether there was dropout in it."""
-    mode = _Draws(Noise())
+    """Around a forward pass; says afterwards what was drawn."""
+    mode, before = _Draws(Noise()), _states()
     with mode:
         yield mode.seen
+    mode.seen.globally = _states() != before
 
 
 def _saving_hooks() -> Any:
@@ -191,6 +223,9 @@ class _Draws(TorchFunctionMode):
         rule = _RULES.get(func)
         if rule is not None and (self.dropout or rule is _attention):
             return rule(self, *args, **(kwargs or {}))
+        if func in _EMBEDDINGS:
+            # A sparse derivative is the same numbers, but none that an inner step could use.
+            kwargs = {**(kwargs or {}), "sparse": False}
         if func in _RECURRENT and args[0].is_cuda:
             with _without_cudnn():
                 return func(*args, **(kwargs or {}))
@@ -350,6 +385,7 @@ _RULES: dict[Any, Callable[..., Any]] = {
     torch.feature_alpha_dropout_: _in_place(_feature_alpha_dropout),
     F.scaled_dot_product_attention: _attention,
 }
+_EMBEDDINGS = {F.embedding, F.embedding_bag}
 _RECURRENT = {torch.gru, torch.lstm, torch.rnn_tanh, torch.rnn_relu}
 _OPENED: dict[Any, Callable[..., Any]] = {
     f: _opened(f)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import sys
 from pathlib import Path
@@ -86,6 +87,12 @@ def num_trained(config: TrainConfig, train_classes: list[str]) -> int | None:
 def pretrained_names() -> list[str]:
     """Names of the weights that come with the package; each has a card beside it."""
     return sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))
+
+
+@functools.cache
+def shipped(name: str) -> Loaded:
+    """Weights that come with the package, for those who only read them."""
+    return load(PRETRAINED / f"{name}.safetensors")
 
 
 def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = False) -> Loaded:

@@ -111,9 +111,14 @@ def apart(tree: Any, tasks: int) -> Any:
     return tree_map(back, tree)
 
 
+_LOOKS = {"__bool__", "__float__", "__int__", "__index__", "item", "tolist", "numpy", "__array__"}
+
+
 def by_vmap(func: Any, args: tuple, kwargs: dict) -> Any:
     """`func` for each task, by `vmap` over this operation alone."""
     name = _name(func)
+    if name in _LOOKS:
+        raise NotStackableError(f"it looks at values ({name})")
     leaves, structure = tree_flatten((args, kwargs))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Stacked)]
     tensors = [leaves[i].tasks for i in places]
