@@ -60,6 +60,13 @@ WORDS = {
             "Milliseconds of one meta-gradient, median of turns in one run; ours from a recording, "
             "as in training. {gpu}, PyTorch {{torch}}."
         ),
+        "threads_head": (
+            "| ms, with so many threads | {} | two by one | by PyTorch's operators, two |"
+        ),
+        "fit of five drawings": "`FewShotClassifier.fit` of five drawings",
+        "step of MAML++": "a training step of MAML++",
+        "task": "`{}`, {} task{}",
+        "threads_note": "Two cores of an {processor}, PyTorch {torch}.",
         "scaling_head": "| processes | tasks a step | ms a step | all-reduce alone, ms | |",
         "one": "",
         "strong": "{speed_up:.2f} times as fast",
@@ -120,6 +127,11 @@ WORDS = {
             "一次元梯度的毫秒数：同一次测量中轮流计时，取中位数；我们的重放录制好的步骤，与训练时相同。"
             "{gpu}，PyTorch {{torch}}。"
         ),
+        "threads_head": "| 毫秒，用这么多线程 | {} | 两个比一个 | 用 PyTorch 的运算，两个线程 |",
+        "fit of five drawings": "`FewShotClassifier.fit`，五张图",
+        "step of MAML++": "MAML++ 的一个训练步",
+        "task": "`{}`，{} 个任务",
+        "threads_note": "{processor} 的两个核心，PyTorch {torch}。",
         "scaling_head": "| 进程数 | 每步任务数 | 每步毫秒 | 仅 all-reduce，毫秒 | |",
         "one": "",
         "strong": "快 {speed_up:.2f} 倍",
@@ -261,6 +273,29 @@ def own_cell(words: dict[str, str], row: dict[str, Any]) -> str:
     return f"{ms:,.{0 if ms >= 10 else 2}f}"
 
 
+# What the table of threads shows of the many rows that are measured.
+SHOWN = ("maml, 1 task", "maml, 8 tasks", "reptile, 1 task", "protonet, 1 task", "imaml, 1 task")
+
+
+def threads(words: dict[str, str]) -> str:
+    """Some recipes, and what else is measured, by the number of threads."""
+    report = read("threads")
+    runs = report["runs"]
+    rows = []
+    for name in (*SHOWN, "step of MAML++", "fit of five drawings"):
+        run = runs[name]
+        recipe, _, number = name.partition(", ")
+        count = number.partition(" ")[0]
+        plural = "" if count == "1" else "s"
+        what = words["task"].format(recipe, count, plural) if number else words[name]
+        kernels, operators = run["ms"]["kernels"], run["ms"]["operators"]
+        cells = [*(f"{ms:.1f}" for ms in kernels.values())]
+        cells += [f"{run['two_threads_by_one']:.2f}", f"{operators['2']:.1f}"]
+        rows.append(f"| {' | '.join([what, *cells])} |")
+    head = words["threads_head"].format(" | ".join(runs[SHOWN[0]]["ms"]["kernels"]))
+    return table(head, rows, note(words["threads_note"], report))
+
+
 def fastest_is_inexact(result: dict[str, Any]) -> bool:
     """Whether the fastest of the others computes another gradient."""
     others = [
@@ -346,6 +381,7 @@ def tables(language: str) -> dict[str, Callable[[Any], str]]:
         speed_short,
         own,
         own_gpu,
+        threads,
         scaling,
         scaling_prediction,
         sampling,
