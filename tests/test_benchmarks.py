@@ -5,11 +5,12 @@ import warnings
 
 import pytest
 import torch
-from benchmarks import memory, peers, reports, scaling, speed
+from benchmarks import adapters, memory, peers, reports, scaling, speed
 from PIL import Image
 from tools import speed_tables, table_parts, tables
 from torch import nn
 
+import innerloop
 from innerloop.models import Conv4, TutorialConv
 
 WORKS = {
@@ -134,6 +135,17 @@ def test_memory_is_measured_of_the_same_gradient(name):
             found[way] = memory.prepare(way, model, episodes, 3)()
     for way in memory.WAYS:
         assert speed.difference(found["reverse"], found[way]) < 1e-9, way
+
+
+def test_adapters_are_a_small_part_of_the_network_whose_memory_is_measured():
+    learnt = {}
+    for what in adapters.WHAT:
+        maml = innerloop.MAML(adapters.network(what, 16, 1), 0.01)
+        grads, _ = maml.meta_gradient(maml.init_params(), adapters.random_tasks())
+        learnt[what] = sum(g.numel() for g in grads.values())
+    whole = sum(p.numel() for p in adapters.network("everything", 16, 1).parameters())
+    assert learnt["everything"] == whole
+    assert learnt["adapters"] < whole / 4
 
 
 def test_what_does_not_fit_into_memory_is_left_out(tmp_path, monkeypatch):

@@ -69,6 +69,20 @@ WORDS = {
             "task*: the graph of one task at a time (`chunk_size: 1`), otherwise those of all "
             "four. `python -m benchmarks.memory`, two threads of an {processor}."
         ),
+        "series_head": "| accuracy in % | draw 0 | 1 | 2 | 3 | 4 | mean |",
+        "nearest spectrum": "no learning: the support piece with the nearest spectrum",
+        "languages_head": "| what is learnt and adapted | numbers | before | after |",
+        "adapters": "adapters and head",
+        "everything": "everything",
+        "adapters_head": (
+            "| inner steps | everything, MB | adapters, MB | everything, s | adapters, s |"
+        ),
+        "adapters_note": (
+            "{everything} numbers are learnt and adapted, or {adapters}. {tasks} tasks, "
+            "{n_way}-way 1-shot, {k_query} queries a class, sequences of {length}, a transformer "
+            "of {layers} layers and width {width}, adapters of rank {rank}, second order. "
+            "`python -m benchmarks.adapters`, one thread of an {processor}."
+        ),
         "sinusoid_head": "| network | K | inner rate | before | after 1 step | after 10 steps |",
         "pre-trained": "pre-trained",
         "sinusoid_note": (
@@ -116,6 +130,20 @@ WORDS = {
             "4 个任务，5-way 1-shot，每类 15 个查询样本，64 个卷积核的 Conv4，28 x 28。"
             "逐个任务：同一时刻只保留一个任务的计算图（`chunk_size: 1`），否则保留全部四个任务的。"
             "`python -m benchmarks.memory`，{processor} 的两个线程。"
+        ),
+        "series_head": "| 准确率（%） | 划分 0 | 1 | 2 | 3 | 4 | 平均 |",
+        "nearest spectrum": "不学习：取频谱最近的支持样本",
+        "languages_head": "| 学习并适应的部分 | 参数个数 | 之前 | 之后 |",
+        "adapters": "适配器和分类头",
+        "everything": "全部",
+        "adapters_head": (
+            "| 内循环步数 | 全部参数，MB | 仅适配器，MB | 全部参数，秒 | 仅适配器，秒 |"
+        ),
+        "adapters_note": (
+            "学习并适应的参数分别为 {everything} 个和 {adapters} 个。{tasks} 个任务，"
+            "{n_way}-way 1-shot，每类 {k_query} 个查询样本，序列长度 {length}，"
+            "{layers} 层、宽度 {width} 的 Transformer，"
+            "适配器的秩为 {rank}，二阶。`python -m benchmarks.adapters`，{processor} 的一个线程。"
         ),
         "sinusoid_head": "| 网络 | K | 内循环学习率 | 适应前 | 1 步后 | 10 步后 |",
         "pre-trained": "预训练",
@@ -207,6 +235,40 @@ def memory_table(words: dict[str, str]) -> str:
     return table(words["memory_head"], lines, note(words["memory_note"], report))
 
 
+def adapters_table(words: dict[str, str]) -> str:
+    """Peak memory and time of a meta-gradient of everything, and of adapters alone."""
+    report = read("memory_adapters")
+    runs = report["runs"]
+    lines, learnt = [], {}
+    for steps in runs["everything"]:
+        points = {what: way[steps] for what, way in runs.items()}
+        cells = [f"{r['bytes'] / 2**20:,.0f}" for r in points.values()]
+        cells += [f"{r['seconds']:.2f}" for r in points.values()]
+        lines.append(f"| {steps} | {' | '.join(cells)} |")
+        learnt = {what: f"{r['learnt']:,}" for what, r in points.items()}
+    said = {**report["shape"], **learnt, "processor": report["machine"]["processor"]}
+    return table(words["adapters_head"], lines, words["adapters_note"].format(**said))
+
+
+def series_table(words: dict[str, str]) -> str:
+    """Time series: accuracies of each draw of the people, and their mean."""
+    draws, lines = read("examples")["runs"]["time_series"], []
+    for name in draws[0]:
+        found = [draw[name] for draw in draws]
+        cells = [f"{100 * accuracy:.1f}" for accuracy in (*found, sum(found) / len(found))]
+        lines.append(f"| {words.get(name, name)} | {' | '.join(cells)} |")
+    return table(words["series_head"], lines)
+
+
+def languages_table(words: dict[str, str]) -> str:
+    """Adapters alone, and everything: how much is learnt, and accuracies before and after."""
+    lines = [
+        f"| {words[what]} | {r['learnt']:,} | {100 * r['before']:.1f}% | {100 * r['after']:.1f}% |"
+        for what, r in read("examples")["runs"]["adapters"].items()
+    ]
+    return table(words["languages_head"], lines)
+
+
 def sinusoid_table(words: dict[str, str]) -> str:
     """MAML and the pre-trained network on sine waves."""
     runs = read("sinusoid")["runs"]
@@ -240,6 +302,9 @@ def filled(page: str) -> str:
         "recipe": recipe_table,
         "algorithms": algorithms_table,
         "memory": memory_table,
+        "adapters": adapters_table,
+        "series": series_table,
+        "languages": languages_table,
         "sinusoid": sinusoid_table,
         **speed_tables.tables(language),
         **trial_tables.tables(language),

@@ -81,9 +81,10 @@ class Network:
         # Tried where it was written for one task; what is left takes an axis of tasks itself.
         return self._together(params, x) if self._not_together is None else self(params, x)
 
-    def _together(self, params: Params, x: Tensor) -> Any:
+    def _together(self, params: Params, x: Tensor, same: Params | None = None) -> Any:
+        """`same`: weights `[...]` that all tasks share."""
         with calls():
-            return apart(self(stacked(params), Stacked(x)), len(x))
+            return apart(self(stacked(params) | (same or {}), Stacked(x)), len(x))
 
     def why_not_each(self) -> str | None:
         """Why a module that was written for one task cannot take several; None where it can.
@@ -105,27 +106,31 @@ class Network:
             return "its forward pass draws random numbers, is computed again or writes to weights"
         reason = None
         # In double precision nothing is decided by rounding; not every network can do that.
-        for dtype, tolerance in ((torch.float64, 1e-6), (x.dtype, 2e-2)):
+        for dtype, tolerance in ((torch.float64, 1e-6), (None, 2e-2)):
             try:
                 with torch.inference_mode(False), torch.enable_grad():
-                    return self._difference(x.to(dtype) if x.is_floating_point() else x, tolerance)
+                    return self._difference(x, dtype, tolerance)
             except NotStackableError as error:
                 return str(error)
             except Exception as error:
                 reason = f"{type(error).__name__} when it was tried"
         return reason
 
-    def _difference(self, x: Tensor, tolerance: float) -> str | None:
+    def _difference(self, x: Tensor, dtype: torch.dtype | None, tolerance: float) -> str | None:
+        def cast(t: Tensor) -> Tensor:
+            return t.detach().to(dtype if dtype and t.is_floating_point() else t.dtype)
+
+        x = cast(x)
         other = 0.9 * x.flip(0) + 0.05 if x.is_floating_point() else x.flip(0)
         inputs = torch.stack([x, other])
-        dtype = x.dtype if x.is_floating_point() else None
         generator = torch.Generator().manual_seed(0)
 
         def two(p: Tensor) -> Tensor:
             moved = torch.randn((2, *p.shape), generator=generator).to(p) * (0.02 + 0.1 * p.abs())
-            return (p.detach() + moved).to(dtype or p.dtype).requires_grad_()
+            return cast(p.detach() + moved).requires_grad_()
 
         params = {n: two(p) for n, p in self._named() if p.requires_grad}
+        frozen = {n: cast(p) for n, p in self._named() if not p.requires_grad}
 
         def gradients(outputs: list[list[Any]]) -> list[Tensor]:
             """The outputs, and the gradients of a sum of them."""
@@ -143,9 +148,10 @@ class Network:
             apart_ = []
             for i in range(2):
                 with noise.task(i):
-                    apart_.append(tensors(self({n: p[i] for n, p in params.items()}, inputs[i])))
+                    of_one = {n: p[i] for n, p in params.items()} | frozen
+                    apart_.append(tensors(self(of_one, inputs[i])))
             with noise.at(0):
-                together = tensors(self._together(params, inputs))
+                together = tensors(self._together(params, inputs, frozen))
             wanted = gradients(apart_)
             found = gradients([[t[i] for t in together] for i in range(2)])
         if [t.shape for t in wanted] != [t.shape for t in found]:

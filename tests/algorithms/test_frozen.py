@@ -1,0 +1,110 @@
+"""Frozen parameters are used where they lie: no copies for tasks, no gradients, no step."""
+
+from __future__ import annotations
+
+import tempfile
+
+import pytest
+import torch
+from torch import nn
+
+import innerloop
+from innerloop.ops.stacked import Stacked
+
+# Where the frozen weight lies, and its shape, at each call.
+SEEN: list = []
+
+
+class Body(nn.Module):
+    """A frozen layer that notes what its weight is in each call, and an adapter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 6).requires_grad_(False)
+        self.adapter = nn.Linear(4, 6, bias=False)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        weight = self.linear.weight
+        copied = isinstance(weight, Stacked) or torch._C._functorch.is_batchedtensor(weight)
+        SEEN.append((weight.data_ptr() if not copied else None, tuple(weight.shape)))
+        assert not weight.requires_grad
+        return self.head((self.linear(x) + self.adapter(x)).relu())
+
+
+@pytest.fixture
+def network():
+    SEEN.clear()
+    torch.manual_seed(0)
+    return Body()
+
+
+def tasks(count: int) -> innerloop.Episodes:
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.randn(count, 6, 4, generator=generator), torch.arange(3).repeat(count, 2)
+    return innerloop.Episodes(x, y, x.flip(1), y.flip(1))
+
+
+@pytest.mark.parametrize("way", ["stacked", "vmap", "loop"])
+@pytest.mark.parametrize("derivative", ["reverse", "mixed"])
+def test_tasks_share_the_frozen_weights_themselves(network, way, derivative):
+    maml = innerloop.MAML(network, 0.1, 3, execution=way, derivative=derivative)
+    params = maml.init_params()
+    maml.meta_gradient(params, tasks(4))  # looks at the network first
+    SEEN.clear()
+    grads, _ = maml.meta_gradient(params, tasks(4))
+    maml.score_steps(params, tasks(4))
+    maml.inner_loop_each(params, tasks(4).support_x, tasks(4).support_y)
+    assert set(SEEN) == {(network.linear.weight.data_ptr(), (6, 4))}
+    assert grads.keys() == {"adapter.weight", "head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize("kind", [innerloop.MAML, innerloop.MetaSGD, innerloop.Reptile])
+def test_fast_weights_leave_them_out(network, kind):
+    adapted = kind(network, 0.1).inner_loop_each(
+        kind(network, 0.1).init_params(), tasks(4).support_x, tasks(4).support_y
+    )[-1]
+    assert not any(name.startswith("linear.") for name in adapted)
+
+
+def test_a_run_leaves_them_as_they_were(network):
+    class Same:
+        n_way = 3
+
+        def batch(self, start, count):
+            return tasks(count)
+
+    before = {name: p.clone() for name, p in network.named_parameters()}
+    run = innerloop.fit(
+        innerloop.MAML(network, 0.1),
+        Same(),
+        out=tempfile.mkdtemp(),
+        iterations=3,
+    )
+    assert run.params.keys() == {"adapter.weight", "head.weight", "head.bias"}
+    assert not torch.equal(run.params["adapter.weight"], before["adapter.weight"])
+    for name, p in network.named_parameters():
+        assert torch.equal(p, before[name]), name
+
+
+class Tokens(nn.Module):
+    """A frozen embedding, and what is learnt; it notes the types that it computes with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(9, 6).requires_grad_(False)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, tokens):
+        SEEN.append((self.embedding.weight.dtype, self.head.weight.dtype))
+        return self.head(self.embedding(tokens).mean(dim=1))
+
+
+def test_whether_tasks_stay_apart_is_tried_in_double_precision():
+    """Frozen weights too, and for token ids: single precision would decide by rounding."""
+    SEEN.clear()
+    maml = innerloop.MAML(Tokens(), 0.1)
+    x, y = torch.randint(9, (2, 6, 5)), torch.arange(3).repeat(2, 2)
+    maml.meta_gradient(maml.init_params(), innerloop.Episodes(x, y, x, y))
+    assert {(torch.float64, torch.float64), (torch.float32, torch.float32)} == set(SEEN)
+    assert maml.explain().startswith("stacked")
