@@ -26,7 +26,7 @@ from torch import Tensor
 from innerloop.algorithms.base import Algorithm
 from innerloop.build import build_algorithm
 from innerloop.config import TrainConfig
-from innerloop.data.pictures import border_brightness
+from innerloop.data.pictures import MIDDLE, border_brightness
 from innerloop.errors import UserError, at_least, one_of
 from innerloop.models.layers import check_batch_norm
 from innerloop.runs.loading import Loaded, load, pretrained_names, shipped
@@ -50,14 +50,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         bn: where batch norm takes the statistics for queries from. With `"support"`, what is
             predicted for an image does not depend on what else is predicted with it; with
             `"transductive"` it does, and is a little better for a balanced set of queries.
-        ink: `"dark"` strokes on light paper, `"light"` ones on dark, or `"auto"`: whichever the
-            edges of the support images speak for.  Only for networks that were trained on ink.
+        ink: `"dark"` strokes on light paper, `"light"` ones on dark; only for networks that were
+            trained on grey pictures with inputs `"ink"`.  With `"auto"`, the edges of the support
+            images tell, where all pictures in training were ink on paper; else, and always for
+            colour, pixels are treated as in training.
         temperature: divides the logits: above 1, probabilities are less extreme. None for the
             one that comes with the weights, fitted on validation tasks.
 
     Attributes:
         classes_: the classes, sorted.
-        ink_: `"dark"` or `"light"`; None for networks that take pixels as they are.
+        ink_: `"dark"` or `"light"`; None for networks that were not trained on ink.
         temperature_: the temperature in use.
         support_loss_: loss on the support set before the first and after each inner step.
         n_features_in_: for flattened images alone, how many numbers each has.
@@ -133,8 +135,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             del self.n_features_in_  # of an earlier fit
         images = _images(X, loaded.input_shape)
         config = loaded.config
-        self._inputs = config.inputs
-        self.ink_ = self._find_ink(images) if self._inputs == "ink" else None
+        self._raw = config.inputs == "raw"
+        self.ink_ = self._find_ink(loaded, images)
+        self._inverted = bool(loaded.inverted) if self.ink_ is None else self.ink_ == "dark"
         self.temperature_ = self.temperature or loaded.temperature
 
         if not isinstance(config, TrainConfig):
@@ -229,17 +232,24 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 "classes apart: use one with head shared, or a ProtoNet"
             )
 
-    def _find_ink(self, images: np.ndarray) -> str:
+    def _find_ink(self, loaded: Loaded, images: np.ndarray) -> str | None:
         if self.ink != "auto":
+            if loaded.config.inputs != "ink" or loaded.input_shape[0] != 1:
+                raise UserError(
+                    f"ink is {self.ink!r}, but this network was not trained on grey pictures of "
+                    "ink: leave ink out, and pixels are treated as in training"
+                )
             return self.ink
-        return "dark" if border_brightness(images) > 127.5 else "light"
+        if not loaded.knows_ink:
+            return None
+        return "dark" if border_brightness(images) > MIDDLE else "light"
 
     def _pixels(self, images: np.ndarray) -> Tensor:
         """What the network takes, `[n, C, H, W]`, from bytes of that shape."""
         x = torch.from_numpy(images).float()
-        if self._inputs == "raw":
+        if self._raw:
             return x
-        return 1 - x / 255 if self.ink_ == "dark" else x / 255
+        return 1 - x / 255 if self._inverted else x / 255
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

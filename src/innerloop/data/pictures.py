@@ -17,6 +17,8 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff",
 # About 270 MB once decoded; a small file can claim to hold any number.
 MAX_PIXELS = 89_000_000
 
+# Brightness, 0 to 255, above which edges are light: those of paper, where ink is dark.
+MIDDLE = 127.5
 _FAINT = 16  # of 255: what differs by less from white paper does not show
 
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height.
