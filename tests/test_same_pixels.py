@@ -25,7 +25,6 @@ SMALL = {
     "eval_k_query": 3,
     "rotate": False,
     "width": 8,
-    "inner_lr": 0.1,
     "iterations": 1,
     "val_every": 1,
     "val_tasks": 2,
@@ -93,9 +92,9 @@ def test_three_ways_see_the_same_pixels_and_answer_the_same(trained, tmp_path, c
             assert ours == {x.numpy().tobytes() for x in theirs}
         answers = classifier.predict_proba(data.images[queries])
         right = (answers.argmax(1) == np.repeat([0, 1], 3)).mean()
-        outputs = outputs_per_step(
-            loaded.algorithm, loaded.params, task, inner_steps=3, n_way=2
-        )[-1]
+        outputs = outputs_per_step(loaded.algorithm, loaded.params, task, inner_steps=3, n_way=2)[
+            -1
+        ]
         assert (outputs.argmax(1) == task.query_y).double().mean() == pytest.approx(right)
         found = outputs.softmax(1).sort(dim=1)[0][:, 1].sort()[0]
         expected = torch.from_numpy(answers).max(dim=1)[0].sort()[0]
@@ -113,9 +112,7 @@ def test_three_ways_see_the_same_pixels_and_answer_the_same(trained, tmp_path, c
         report = json.loads(capsys.readouterr().out)
         told = [list(query["probabilities"].values()) for query in report["queries"]]
         calibrated = FewShotClassifier(run).fit(data.images[support], list("ab"))
-        np.testing.assert_allclose(
-            told, calibrated.predict_proba(data.images[queries]), atol=1e-6
-        )
+        np.testing.assert_allclose(told, calibrated.predict_proba(data.images[queries]), atol=1e-6)
 
 
 def test_only_pictures_on_paper_have_ink(trained):
@@ -129,13 +126,13 @@ def test_only_pictures_on_paper_have_ink(trained):
     for given, ink in ((images, "dark"), (255 - images, "light")):
         assert FewShotClassifier(run).fit(given, [0, 1]).ink_ == (ink if on_paper else None)
     if inputs != "ink" or kind.startswith("colour"):
-        with pytest.raises(UserError, match="ink is 'dark', but .* leave ink out"):
+        with pytest.raises(UserError, match=r"ink is 'dark', but .* leave ink out"):
             FewShotClassifier(run, ink="dark").fit(images, [0, 1])
 
 
 def test_other_data_is_treated_as_in_training(trained, tmp_path):
     """Photos with dark edges are not inverted otherwise than those of training; ink is."""
-    (kind, inputs), _, run = trained
+    (kind, _), _, run = trained
     loaded = innerloop.load(run)
     other = np.full((10, 4, *loaded.input_shape), 30, np.uint8)
     np.save(tmp_path / "dark.npy", other)

@@ -78,7 +78,8 @@ def main(argv: list[str]) -> int:
     query_x = _read(queries, shape, arguments)
     classifier = FewShotClassifier(
         loaded, inner_steps=arguments.inner_steps, bn=arguments.bn, ink=arguments.ink
-    ).fit(support_x, names)
+    )
+    classifier.fit(support_x, names)
     probabilities = classifier.predict_proba(query_x)
     classes = classifier.classes_.tolist()
     picture = plot_adaptation(
@@ -180,4 +181,6 @@ def _print(report: dict[str, Any], classes: list[str], arguments: Arguments) -> 
             ranked = sorted(each["probabilities"].items(), key=lambda item: -item[1])
             (best, p), (second, q) = ranked[:2]
             print(f"{each['file']:<{width}}  {best}  {p:.0%}   (then {second}, {q:.0%})")
+        if report["ink"] == "light":
+            print("read as light strokes on dark paper; --ink dark says otherwise")
         print(f"the picture is {report['picture']}")

@@ -145,7 +145,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
         params = fill(algorithm.init_params(), tensors, str(file))
         return Loaded(
             *(algorithm.model, algorithm, params, config, shape, data_name, classes, temperature),
-            **_pixels(file, metadata),
+            *_pixels(file, metadata),
         )
     if algorithm is not None:
         raise UserError(f"{file} names its algorithm: leave out algorithm=")
@@ -162,7 +162,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
             p.data.copy_(params[name])
     return Loaded(
         *(model, algorithm, params, config, shape, data_name, classes, temperature),
-        **_pixels(file, metadata),
+        *_pixels(file, metadata),
     )
 
 
@@ -203,8 +203,8 @@ def _description(
     return settings, tuple(shape), data_name, classes, temperature
 
 
-def _pixels(file: Path, metadata: dict[str, Any]) -> dict[str, bool]:
-    """What training did to pixels; nothing in files of version 0.1.0."""
+def _pixels(file: Path, metadata: dict[str, Any]) -> tuple[bool | None, bool | None]:
+    """`inverted` and `on_paper` of `Loaded`; files of version 0.1.0 do not say."""
     found = metadata.get("pixels", {})
     if (
         not isinstance(found, dict)
@@ -212,7 +212,7 @@ def _pixels(file: Path, metadata: dict[str, Any]) -> dict[str, bool]:
         or not all(type(value) is bool for value in found.values())
     ):
         raise UserError(f"{file} does not say what training did to pixels")
-    return found
+    return found.get("inverted"), found.get("on_paper")
 
 
 def _check_size(
