@@ -79,12 +79,11 @@ class _Sizes:
         together = own in (None, config.n_way)
         used = ways if together else {p: n for p, n in ways.items() if p != "train"}
         part = min(used, key=lambda part: used[part])
-        n_way = self._at_most("n_way", used[part], f"{used[part]} classes in part {part}")
+        n_way = self._at_most("n_way", used[part], self._counted(part, used[part]))
         if together and own is not None:
             self.lowered |= {"train_n_way": n_way} if n_way < config.n_way else {}
         elif own is not None:
-            reason = f"{ways['train']} classes in part train"
-            self._at_most("train_n_way", ways["train"], reason)
+            self._at_most("train_n_way", ways["train"], self._counted("train", ways["train"]))
 
     def lower_shots(self) -> None:
         """Shots and queries."""
@@ -124,12 +123,19 @@ class _Sizes:
 
     def _ways(self, part: str, classes: np.ndarray) -> int:
         """How many classes the largest task can have."""
-        config = self.config
         number = len(classes)
-        if config.within_group:
+        if self.config.within_group:
             number = max(Counter(self.data.groups[int(c)] for c in classes).values())
-        turned = config.rotate if part == "train" else config.rotate_test
-        return number * (4 if turned else 1)
+        return number * (4 if self._turned(part) else 1)
+
+    def _turned(self, part: str) -> bool:
+        return self.config.rotate if part == "train" else self.config.rotate_test
+
+    def _counted(self, part: str, ways: int) -> str:
+        """How many classes a part has for a task, in words."""
+        of = " of one group" if self.config.within_group else ""
+        turned = ", turned ones counted" if self._turned(part) else ""
+        return f"{ways} classes{of} in part {part}{turned}"
 
 
 _NO_TRAINING = (
