@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -20,6 +22,7 @@ import innerloop
 from innerloop import FewShotClassifier, UserError
 from innerloop.calibration import expected_calibration_error, fit_temperature
 from innerloop.classifier import _images
+from innerloop.cli import main
 
 NAMES = innerloop.pretrained_names()
 
@@ -148,6 +151,39 @@ def test_temperature_changes_probabilities_but_not_classes(episode):
     assert shipped.temperature_ == innerloop.load("omniglot-conv4").temperature != 1
 
 
+@pytest.fixture(scope="module")
+def noise():
+    """Thirty images without classes, and labels for them: inner steps overshoot."""
+    images = np.random.default_rng(0).integers(0, 256, (30, 28, 28), dtype=np.uint8)
+    return images, np.arange(30) % 3
+
+
+def test_a_rising_support_loss_is_one_warning_with_a_way_out(noise):
+    with pytest.warns(ConvergenceWarning, match="rises over the 5 inner steps") as seen:
+        classifier = FewShotClassifier(inner_steps=5).fit(*noise)
+    assert len(seen) == 1
+    losses = classifier.support_loss_
+    best = int(np.argmin(losses))
+    assert losses[-1] > losses[best] + 0.2
+    assert f"give inner_steps={best}," in str(seen[0].message)
+    FewShotClassifier(inner_steps=best).fit(*noise)
+
+
+def test_adapt_says_a_warning_in_one_line(noise, tmp_path, capsys):
+    for i, (image, label) in enumerate(zip(*noise, strict=True)):
+        place = tmp_path / "support" / str(label) / f"{i}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place)
+    words = ["adapt", "omniglot-conv4", "--inner-steps", "5", "--query", str(place)]
+    words += ["--support", str(tmp_path / "support"), "--picture", str(tmp_path / "p.png")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(words) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("warning: the loss on the support images rises")
+    assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("options", "images", "labels", "message"),
     [
@@ -199,6 +235,8 @@ def as_pixels(X, shape):
     return _images(X, shape)
 
 
+# Noise in place of images can be driven apart by inner steps.
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks([FewShotClassifier()])
 def test_what_scikit_learn_asks_of_an_estimator(estimator, check, monkeypatch):
     """All of its checks, with only their data made pixels of square images."""

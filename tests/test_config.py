@@ -32,8 +32,8 @@ def test_presets_of_publications_do_not_lean_on_defaults(name):
         *("omniglot_source", "image_size", "glyph_classes", "max_seconds", "seed", "threads"),
         *("chunk_size", "device", "precision", "within_group", "inner_max_norm", "bn", "val_tasks"),
         *("rotate_test", "first_order", "pool", "unit_features", "clip_value", "init"),
-        # Of another network.
-        "drop_rate",
+        # Of another network, or of an algorithm that the papers have not.
+        *("drop_rate", "unit_length", "distance"),
         # What other algorithms take, and what does not change the numbers.
         *("adapted", "second_order_from", "derivative", "inner_batch_size", "learn_inner_lr"),
         *("per_step_norm", "per_step_statistics", "multi_step_loss_until"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from innerloop.functional import mean_squared_error
 from innerloop.named import images
 from innerloop.references import call, find, is_reference
 from innerloop.registry import ALGORITHMS, DATA, MODELS, Registry, arguments_of
+from innerloop.sizes import fit_sizes
 from innerloop.tasks.protocol import Tasks
 from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.tasks.sinusoid import SinusoidSampler
@@ -124,7 +126,12 @@ def check_device(device: str) -> None:
 
 
 def build_samplers(
-    config: TrainConfig, data: ClassIndexed | None = None, *, progress: bool = False
+    config: TrainConfig,
+    data: ClassIndexed | None = None,
+    *,
+    progress: bool = False,
+    given: Collection[str] | None = None,
+    say: Callable[[str], None] = warnings.warn,
 ) -> tuple[TrainConfig, dict[str, Tasks]]:
     """Tasks for `"train"`, `"val"` and `"test"`; no `"val"` where the split has none.
 
@@ -132,10 +139,13 @@ def build_samplers(
         config: the settings.
         data: the images; None for what `config` names.
         progress: show the progress of preparing data.
+        given: sizes of tasks that the user gave; others are lowered where the data is too small
+            for them.  None to lower none.
+        say: told what was lowered.
 
     Returns:
         `config`, with `split: auto` replaced by the split that it means so that results
-        name it, and the samplers.
+        name it, and sizes that the data can serve; and the samplers.
 
     Raises:
         UserError: unknown data, split or device, or too few classes or images for the tasks.
@@ -147,6 +157,10 @@ def build_samplers(
     if not isinstance(source, ClassIndexed):
         return config, dict(source)
     config = resolve(config, source)
+    if given is not None:
+        config, line = fit_sizes(config, source, given)
+        if line is not None:
+            say(line)
     parts = split_classes(source, config.split)
     return config, {
         part: build_sampler(config, source, part, classes, training=part == "train")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     assert_all_finite,
@@ -21,20 +23,23 @@ from sklearn.utils.validation import (
     check_is_fitted,
     column_or_1d,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
+from innerloop.body import body
 from innerloop.build import build_algorithm
 from innerloop.config import TrainConfig
-from innerloop.data.pictures import border_brightness
+from innerloop.data.pictures import MIDDLE, are_pictures, border_brightness, read_pictures
 from innerloop.errors import UserError, at_least, one_of
-from innerloop.models.layers import check_batch_norm
+from innerloop.models.layers import check_batch_norm, has_batch_norm
 from innerloop.runs.loading import Loaded, load, pretrained_names, shipped
 
+# Nats by which the support loss may rise again without a warning: below that, steps only jitter.
+RISE = 0.2
 LANCZOS = Image.Resampling.LANCZOS
 INKS = ("auto", "dark", "light")
-# Queries predicted at a time.
-BATCH = 256
+# Queries predicted at a time, at most: images, and numbers in them.
+BATCH, BATCH_NUMBERS = 256, 2**22
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
@@ -45,25 +50,32 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     cross-validation work.
 
     Args:
-        model: a name of `pretrained_names`, a run folder, a weights file, or what `load` gave.
+        model: a name of `pretrained_names`, a run folder, a weights file, or what `load` gave; or
+            any `nn.Module` from RGB pixels 0..1, `[B, 3, S, S]`, to features `[B, F]`, such as a
+            pretrained network without its last layer. Classes are then told apart by the cosine
+            to the mean of their features; running statistics of batch norm are constants.
         inner_steps: steps of gradient descent; None for as many as the run was tested with.
         bn: where batch norm takes the statistics for queries from. With `"support"`, what is
             predicted for an image does not depend on what else is predicted with it; with
             `"transductive"` it does, and is a little better for a balanced set of queries.
-        ink: `"dark"` strokes on light paper, `"light"` ones on dark, or `"auto"`: whichever the
-            edges of the support images speak for.  Only for networks that were trained on ink.
+        ink: `"dark"` strokes on light paper, `"light"` ones on dark; only for networks that were
+            trained on grey pictures with inputs `"ink"`.  With `"auto"`, the edges of the support
+            images tell, where all pictures in training were ink on paper; else, and always for
+            colour, pixels are treated as in training.
+        image_size: S, to which pictures are scaled, where `model` is an `nn.Module`.
         temperature: divides the logits: above 1, probabilities are less extreme. None for the
             one that comes with the weights, fitted on validation tasks.
 
     Attributes:
         classes_: the classes, sorted.
-        ink_: `"dark"` or `"light"`; None for networks that take pixels as they are.
+        ink_: `"dark"` or `"light"`; None for networks that were not trained on ink.
         temperature_: the temperature in use.
         support_loss_: loss on the support set before the first and after each inner step.
         n_features_in_: for flattened images alone, how many numbers each has.
 
-    Images: `[n, H, W]`, `[n, C, H, W]` or flattened `[n, C*H*W]`; integers 0..255 or real
-    numbers 0..1.  Other sizes are scaled to that of the network.
+    Images: `[n, H, W]`, `[n, C, H, W]`, `[n, H, W, C]` or flattened `[n, C*H*W]`; integers 0..255
+    or real numbers 0..1; or a list of paths (text or `Path`) or of PIL pictures, of any sizes.
+    They are scaled to the size of the network.
 
     Example:
         >>> import numpy as np, innerloop
@@ -74,17 +86,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        model: str | Path | Loaded = "omniglot-conv4",
+        model: str | Path | Loaded | nn.Module = "omniglot-conv4",
         *,
         inner_steps: int | None = None,
         bn: str = "support",
         ink: str = "auto",
+        image_size: int = 224,
         temperature: float | None = None,
     ) -> None:
         self.model = model
         self.inner_steps = inner_steps
         self.bn = bn
         self.ink = ink
+        self.image_size = image_size
         self.temperature = temperature
 
     @classmethod
@@ -109,18 +123,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             UserError: images or labels that do not fit, or more classes than the network can
                 tell apart.
             ValueError: what scikit-learn finds wrong with them.
+
+        Warns:
+            ConvergenceWarning: the support loss rises over the inner steps.
         """
         one_of(INKS, ink=self.ink)
         at_least(1, inner_steps=self.inner_steps)
         if self.temperature is not None and not 0 < self.temperature < np.inf:
             raise UserError(f"temperature must be greater than 0, not {self.temperature}")
-        if isinstance(self.model, Loaded):
-            loaded = self.model
-        elif self.model in pretrained_names() and not Path(self.model).exists():
-            loaded = shipped(str(self.model))
-        else:
-            loaded = load(self.model)
-        X, y = self._checked(X), column_or_1d(y, warn=True)
+        loaded = self._loaded()
+        X, y = self._checked(X, loaded.input_shape), column_or_1d(y, warn=True)
         if y.dtype.kind == "f":
             assert_all_finite(y, input_name="y")
         check_consistent_length(X, y)
@@ -133,15 +145,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             del self.n_features_in_  # of an earlier fit
         images = _images(X, loaded.input_shape)
         config = loaded.config
-        self._inputs = config.inputs
-        self.ink_ = self._find_ink(images) if self._inputs == "ink" else None
+        self._raw = config.inputs == "raw"
+        self.ink_ = self._find_ink(loaded, images)
+        self._inverted = bool(loaded.inverted) if self.ink_ is None else self.ink_ == "dark"
         self.temperature_ = self.temperature or loaded.temperature
 
         if not isinstance(config, TrainConfig):
             self._algorithm = _with_statistics(loaded.algorithm, self.bn)
         else:
+            bn: Any = "frozen" if config.bn == "frozen" else self.bn
             self._algorithm = build_algorithm(
-                replace(config, bn=self.bn),  # type: ignore[arg-type]
+                replace(config, bn=bn),
                 loaded.model,
                 loaded.num_classes,
             )
@@ -170,7 +184,23 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.support_loss_ = [
             F.cross_entropy(logits, targets).item() for logits in self._logits(self._support_x)
         ]
+        self._warn_of_rise()
         return self
+
+    def _warn_of_rise(self) -> None:
+        """Warn where the last inner steps lead away from what they should lead to."""
+        losses = self.support_loss_
+        lowest = int(np.argmin(losses))
+        if losses[-1] <= losses[lowest] + RISE:
+            return
+        less = f"give inner_steps={lowest}, or " if lowest else ""
+        warnings.warn(
+            f"the loss on the support images rises over the {len(losses) - 1} inner steps, from "
+            f"{losses[lowest]:.2g} after {lowest} to {losses[-1]:.2g} at the end, so answers get "
+            f"worse: {less}train with a lower inner_lr",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each image, `[n]`."""
@@ -185,7 +215,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def staged_predict_proba(self, X: Any) -> Iterator[np.ndarray]:
         """`predict_proba` before the first and after each inner step."""
         check_is_fitted(self)
-        X = self._checked(X)
+        X = self._checked(X, self._input_shape)
         expected = getattr(self, "n_features_in_", None)
         if expected is not None and (X.ndim != 2 or X.shape[1] != expected):
             found = X.shape[1] if X.ndim == 2 else f"shape {X.shape[1:]}"
@@ -200,7 +230,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _logits(self, x: Tensor) -> list[Tensor]:
         """`[B, N]` for every inner step."""
         # With transductive statistics, all queries belong together.
-        chunks = x.split(BATCH) if self.bn == "support" and len(x) > BATCH else [x]
+        size = max(1, min(BATCH, BATCH_NUMBERS // x[0].numel()))
+        chunks = x.split(size) if self.bn == "support" and len(x) > size else [x]
         with torch.no_grad():
             parts = []
             for chunk in chunks:
@@ -208,12 +239,28 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 parts.append([predict(fast) for fast in self._fast])
         return [torch.cat(step) for step in zip(*parts, strict=True)]
 
-    def _checked(self, X: Any) -> np.ndarray:
+    def _loaded(self) -> Loaded:
+        if isinstance(self.model, Loaded):
+            return self.model
+        if isinstance(self.model, nn.Module):
+            return body(self.model, self.image_size, self.bn)
+        if not isinstance(self.model, str | Path):
+            raise UserError(
+                "model must be a name, a run folder, a weights file, what innerloop.load gave or a "
+                f"torch.nn.Module, not {type(self.model).__name__}"
+            )
+        if self.model in pretrained_names() and not Path(self.model).exists():
+            return shipped(str(self.model))
+        return load(self.model)
+
+    def _checked(self, X: Any, shape: tuple[int, ...]) -> np.ndarray:
+        if are_pictures(X):
+            return read_pictures(X, shape)
         return check_array(X, ensure_2d=True, allow_nd=True, dtype="numeric", input_name="X")
 
     def _check_classes(self, loaded: Loaded) -> None:
         n = len(self.classes_)
-        name = "the network" if isinstance(self.model, Loaded) else self.model
+        name = self.model if isinstance(self.model, str | Path) else "the network"
         if loaded.config.regression:
             raise UserError(f"{name} was trained for regression: it knows no classes")
         if n < 2:
@@ -229,17 +276,24 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 "classes apart: use one with head shared, or a ProtoNet"
             )
 
-    def _find_ink(self, images: np.ndarray) -> str:
+    def _find_ink(self, loaded: Loaded, images: np.ndarray) -> str | None:
         if self.ink != "auto":
+            if loaded.config.inputs != "ink" or loaded.input_shape[0] != 1:
+                raise UserError(
+                    f"ink is {self.ink!r}, but this network was not trained on grey pictures of "
+                    "ink: leave ink out, and pixels are treated as in training"
+                )
             return self.ink
-        return "dark" if border_brightness(images) > 127.5 else "light"
+        if not loaded.knows_ink:
+            return None
+        return "dark" if border_brightness(images) > MIDDLE else "light"
 
     def _pixels(self, images: np.ndarray) -> Tensor:
         """What the network takes, `[n, C, H, W]`, from bytes of that shape."""
         x = torch.from_numpy(images).float()
-        if self._inputs == "raw":
+        if self._raw:
             return x
-        return 1 - x / 255 if self.ink_ == "dark" else x / 255
+        return 1 - x / 255 if self._inverted else x / 255
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -266,6 +320,8 @@ def _images(X: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
             )
     elif X.ndim == 3:
         X = X[:, None]
+    elif X.ndim == 4 and X.shape[1] != channels == X.shape[3]:
+        X = X.transpose(0, 3, 1, 2)
     if X.ndim != 4 or X.shape[1] != channels:
         kinds = {1: "grey images [n, height, width]", 3: "colour images [n, 3, height, width]"}
         raise UserError(f"this network takes {kinds[channels]}, not an array of shape {X.shape}")
@@ -297,7 +353,7 @@ def _with_statistics(algorithm: Algorithm, bn: str) -> Algorithm:
     Raises:
         UserError: the algorithm or the network cannot take them from there.
     """
-    if algorithm.bn in (bn, "frozen"):
+    if algorithm.bn in (bn, "frozen") or not has_batch_norm(algorithm.model):
         return algorithm
     one_of(algorithm.bn_modes, bn=bn)
     check_batch_norm(algorithm.model, own_only=bn == "support", frozen=False)

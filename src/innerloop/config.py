@@ -45,6 +45,10 @@ else:
 WAVES = "sinusoid"
 LOSSES = ("cross_entropy", "mse")
 METRICS = ("auto", "accuracy")
+# What runs of version 0.1.0 did without saying so; and settings that tell those of a run, which
+# name all there were, from a file made by hand.
+BEFORE = {"unit_length": False}
+_OF_A_RUN = {"unit_features", "image_size", "cg_steps", "regularization", "threads", "precision"}
 # Settings whose values can be references.
 REFERENCES = ("data", "model", "algorithm", "loss", "metric", "meta_optimizer", "schedule")
 
@@ -102,7 +106,10 @@ class _Parts:
     random rows of length about 1, `normal` with numbers drawn from N(0, 1), as in the code of the
     MAML paper; `shared` one row that all classes start from."""
     unit_features: bool = True
-    """conv4: scale feature vectors to unit mean square."""
+    """conv4: scale feature vectors to one length."""
+    unit_length: bool = True
+    """conv4 with unit_features: the same length for images of every size, that of unit mean square
+    at 28 pixels; `false` is unit mean square at every size, as in version 0.1.0."""
     drop_rate: float = 0.0
     """resnet12: dropout after each block in training, 0 to less than 1."""
     init: Literal["kaiming", "xavier"] = "kaiming"
@@ -137,9 +144,12 @@ class _Parts:
     code; n_way times the mean)."""
     inner_max_norm: float | None = None
     """Clip each inner gradient to this norm."""
-    bn: Literal["transductive", "support", "per_step"] = "transductive"
-    """Batch statistics for queries: of the query set, or of the support set; maml++ in use also
+    bn: Literal["transductive", "support", "frozen", "per_step"] = "transductive"
+    """Batch statistics for queries: of the query set, or of the support set; `frozen`, for a
+    pretrained network of your own, its running statistics as constants; maml++ in use also
     `per_step`, the running statistics of each inner step."""
+    distance: Literal["euclidean", "cosine"] = "euclidean"
+    """protonet: squared Euclidean distance to the means of classes, or the cosine."""
     learn_inner_lr: bool = True
     """maml++: learn an inner rate for every layer and step."""
     per_step_norm: bool = True
@@ -288,6 +298,8 @@ class TrainConfig(OuterLoop, _Parts):
                 hint = f": did you mean {near[0]!r}?" if near else f"; known: {', '.join(types)}"
                 raise UserError(f"{source} has an unknown setting {name!r}{hint}")
         given = {n: _coerce(n, value, types[n], source) for n, value in settings.items()}
+        if given.keys() >= _OF_A_RUN:
+            given = {**BEFORE, **given}
         names = (given.get("algorithm", "maml"), given.get("data", "glyphs"), given.get("model"))
         base = cls.recipe(*names)
         return dataclasses.replace(base, **given)

@@ -36,13 +36,17 @@ def conv4(
     pool: str,
     head: str,
     unit_features: bool,
+    unit_length: bool,
     init: str,
     seed: int,
 ) -> models.Conv4:
     """Four blocks; raises `UserError` for images that are not square."""
     channels, height, breadth = input_shape
     if height != breadth:
-        raise UserError(f"model conv4 takes square images, not {height} x {breadth}")
+        raise UserError(
+            f"model conv4 takes square images, not {height} x {breadth}: scale pictures of a "
+            "folder by image_size, for instance --image-size 64, or use model resnet12"
+        )
     return models.Conv4(
         n_way,
         channels=channels,
@@ -51,6 +55,7 @@ def conv4(
         pool=pool,
         head=head,
         unit_features=unit_features,
+        unit_length=unit_length,
         init=init,
         seed=seed,
     )

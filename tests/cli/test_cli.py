@@ -158,7 +158,7 @@ def test_evaluate_refuses_what_cannot_be(run, arguments, message, capsys):
 def test_too_few_classes_leave_no_folder(noise, tmp_path, capsys):
     arguments = ["--data", str(noise), "--out", str(tmp_path / "r"), *SMALL]
     assert main(["train", *arguments, "--train-n-way", "100", "--no-rotate"]) == 2
-    assert "100-way tasks need 100 classes" in capsys.readouterr().err
+    assert "train_n_way is 100, but noise has 19 classes in part train" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
 
 

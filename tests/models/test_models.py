@@ -37,6 +37,27 @@ def test_conv4_shapes(options, size, features):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("pool", ["max", "stride"])
+def test_unit_features_have_one_length_whatever_the_size_of_images(pool):
+    """Logits went from 5 at 28 pixels to 401 at 224 for one inner rate."""
+
+    def length(size, **options):
+        model = Conv4(image_size=size, width=8, pool=pool, unit_features=True, **options)
+        x = torch.rand(3, 1, size, size, generator=torch.Generator().manual_seed(0))
+        return model.features(x).norm(dim=1)
+
+    usual = length(28)
+    for size in (16, 33, 64, 84, 224):
+        torch.testing.assert_close(length(size), usual)
+    # At 28 pixels nothing has changed, and elsewhere it can be had as it was.
+    torch.testing.assert_close(length(28, unit_length=False), usual, rtol=0, atol=0)
+    x = torch.rand(3, 1, 64, 64)
+    old = Conv4(image_size=64, width=8, pool=pool, unit_features=True, unit_length=False)
+    mean_squares = old.features(x).square().mean(dim=1)
+    torch.testing.assert_close(mean_squares, torch.ones(3), rtol=1e-4, atol=0)
+
+
+@torch.no_grad()
 def test_conv4_can_start_as_in_the_papers_code():
     model, ours = Conv4(20, init="xavier", head="normal"), Conv4(20)
     for conv in model.convs:

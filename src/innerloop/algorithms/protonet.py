@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.each import each, is_own
 from innerloop.algorithms.hooks import one_task
 from innerloop.algorithms.network import takes_tasks
 from innerloop.algorithms.shared_body import features_in_place
-from innerloop.errors import UserError
+from innerloop.errors import UserError, one_of
 from innerloop.functional import Params, mean_of_losses, repeat_each
 from innerloop.models.layers import HeadedModel
 from innerloop.tasks.episodes import Episodes
 
 PROTOTYPES = "prototypes@"
+# So that softmax can tell classes apart: cosines are 1 at most.
+COSINE_SCALE = 10.0
 
 
 class ProtoNet(Algorithm):
@@ -31,6 +35,9 @@ class ProtoNet(Algorithm):
     Args:
         model: a `HeadedModel`, whose features are taken and whose head is not used, or any
             network from `[B, ...]` to features `[B, F]`.
+        distance: `"euclidean"`, as in the paper; or `"cosine"`: the logit of a class is 10 times
+            the cosine between the query's features and the prototype, as suits most pretrained
+            networks (Chen et al. 2019, "A Closer Look at Few-shot Classification", section 3.3).
         options: `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
 
     Raises:
@@ -38,6 +45,17 @@ class ProtoNet(Algorithm):
     """
 
     inner_steps = 0
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        distance: str = "euclidean",
+        **options: Any,
+    ) -> None:
+        super().__init__(model, **options)
+        one_of(DISTANCES, distance=distance)
+        self.distance = distance
 
     def init_params(self) -> Params:
         params = super().init_params()
@@ -65,7 +83,7 @@ class ProtoNet(Algorithm):
 
     def forward(self, params: Params, x: Tensor) -> Tensor:
         """Logits `[B, N]` of `x` from the prototypes among `params`."""
-        return minus_squared_distances(self.embed(params, x), params[PROTOTYPES])
+        return self._compare(self.embed(params, x), params[PROTOTYPES])
 
     @each(0, 0)
     def forward_each(self, params: Params, x: Tensor) -> Tensor:
@@ -131,7 +149,11 @@ class ProtoNet(Algorithm):
     def _logits(self, tasks: Episodes) -> Tensor:
         """Logits `[T, B, N]` of queries from features `[T, B, F]` of both sets."""
         centres = prototypes(tasks.support_x, tasks.support_y, tasks.ways())
-        return minus_squared_distances(tasks.query_x, centres)
+        return self._compare(tasks.query_x, centres)
+
+    def _compare(self, features: Tensor, centres: Tensor) -> Tensor:
+        """Logits `[..., B, N]` of features `[..., B, F]`."""
+        return DISTANCES[self.distance](features, centres)
 
     def why_not_together(self, training: bool) -> str | None:
         if any(is_own(self, method, ProtoNet) for method in ("inner_loop", "embed")):
@@ -159,3 +181,11 @@ def minus_squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Minus the squared Euclidean distances `[..., A, B]` of `[..., A, F]` and `[..., B, F]`."""
     squares = a.square().sum(dim=-1, keepdim=True), b.square().sum(dim=-1).unsqueeze(-2)
     return 2 * a @ b.mT - squares[0] - squares[1]
+
+
+def scaled_cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Ten times the cosines `[..., A, B]` between `[..., A, F]` and `[..., B, F]`."""
+    return COSINE_SCALE * F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).mT
+
+
+DISTANCES = {"euclidean": minus_squared_distances, "cosine": scaled_cosines}

@@ -6,7 +6,9 @@ import contextlib
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from innerloop.errors import UserError
 from innerloop.references import at_line, is_of_user
@@ -53,6 +55,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 2: a mistake that the message explains. 130: interrupted by the user.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show
+        return _main(arguments)
+
+
+def _show(message: Warning | str, *where: Any, **more: Any) -> None:
+    """A warning in one line, without the line of code that a caller from Python would look for."""
+    if is_main():
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def _main(arguments: list[str]) -> int:
     try:
         status = _dispatch(arguments)
         # Where the rest of the output cannot be written, this is the time to say so.

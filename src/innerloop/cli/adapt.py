@@ -41,7 +41,7 @@ class Arguments:
     bn: Literal["support", "transductive"] = "support"
     """Batch statistics for queries: of the support set, or of all queries together."""
     ink: Literal["auto", "dark", "light"] = "auto"
-    """Whether strokes are dark on light paper, or light on dark."""
+    """Whether strokes are dark on light paper, or light on dark; for networks trained on ink."""
     grey: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Turn coloured pictures into grey ones, for a network that takes grey."""
     picture: Path = Path("adapt.png")
@@ -78,7 +78,8 @@ def main(argv: list[str]) -> int:
     query_x = _read(queries, shape, arguments)
     classifier = FewShotClassifier(
         loaded, inner_steps=arguments.inner_steps, bn=arguments.bn, ink=arguments.ink
-    ).fit(support_x, names)
+    )
+    classifier.fit(support_x, names)
     probabilities = classifier.predict_proba(query_x)
     classes = classifier.classes_.tolist()
     picture = plot_adaptation(
@@ -180,4 +181,6 @@ def _print(report: dict[str, Any], classes: list[str], arguments: Arguments) -> 
             ranked = sorted(each["probabilities"].items(), key=lambda item: -item[1])
             (best, p), (second, q) = ranked[:2]
             print(f"{each['file']:<{width}}  {best}  {p:.0%}   (then {second}, {q:.0%})")
+        if report["ink"] == "light":
+            print("read as light strokes on dark paper; --ink dark says otherwise")
         print(f"the picture is {report['picture']}")

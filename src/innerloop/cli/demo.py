@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import socket
 import sys
+import warnings
 import webbrowser
 
 import tyro
@@ -55,6 +56,8 @@ def main(argv: list[str]) -> int:
         )
     if arguments.port is not None and not 0 <= arguments.port < 65536:
         raise UserError(f"--port must be from 0 (any free one) to 65535, not {arguments.port}")
+    # The page itself shows the support loss after each step.
+    warnings.filterwarnings("ignore", "the loss on the support images rises")
     with _listen(arguments.host, arguments.port) as listener:
         _serve(arguments, listener)
     return 0

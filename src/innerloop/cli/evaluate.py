@@ -30,9 +30,9 @@ class Arguments:
     """Number of test tasks."""
     inner_steps: int | None = None
     """Inner steps; by default the run's eval_inner_steps."""
-    bn: Literal["transductive", "support", "per_step"] | None = None
-    """Batch statistics for queries: of the query set, of the support set alone, or for maml++ the
-    running ones of each inner step."""
+    bn: Literal["transductive", "support", "frozen", "per_step"] | None = None
+    """Batch statistics for queries: of the query set, of the support set alone, `frozen` ones of a
+    pretrained network, or for maml++ the running ones of each inner step."""
     part: Literal["test", "val", "train"] = "test"
     """Which part of the split."""
     data: str | None = None

@@ -82,6 +82,7 @@ def _main(argv: list[str]) -> int:
 
     # PyTorch takes seconds to import, which --help should not wait for.
     from innerloop.ops.allocator import keep_memory
+    from innerloop.sizes import SIZES
     from innerloop.training.fit import resume
     from innerloop.training.report import Report, TerminalReport
     from innerloop.training.run import train
@@ -94,7 +95,10 @@ def _main(argv: list[str]) -> int:
     if arguments.resume is not None:
         run = resume(arguments.resume, trust=arguments.trust, report=report)
     else:
-        run = train(arguments.settings, out=arguments.out, report=report)
+        typed = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in argv}
+        # What was typed is given, also where it is what the recipe says.
+        sizes = {n: getattr(arguments.settings, n) for n in SIZES if n in typed}
+        run = train(arguments.settings, out=arguments.out, report=report, **sizes)
     if run.interrupted:
         return 130
     if arguments.json and is_main():

@@ -26,7 +26,7 @@ from innerloop.data.labels import (
     group,
     label_array,
 )
-from innerloop.data.pictures import border_brightness
+from innerloop.data.pictures import MIDDLE, border_brightness
 from innerloop.errors import UserError
 
 _SAMPLE = 200
@@ -180,7 +180,7 @@ def _dark_ink(details: Details, examples: Examples, *, pixels: bool) -> bool:
         return False
     number = examples.shape[0]
     some = np.unique(np.linspace(0, number - 1, min(number, _SAMPLE)).astype(np.int64))
-    return border_brightness(examples.read(some)) > 127.5
+    return border_brightness(examples.read(some)) > MIDDLE
 
 
 def _on_disk(array: np.ndarray) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -196,6 +196,13 @@ class ImageClasses(ClassIndexed):
         """The images of class `index`: `uint8` `[count, C, H, W]`."""
         start = int(self.starts[index])
         return self.images[start : start + int(self.counts[index])]
+
+
+def with_dark_ink(data: ClassIndexed, dark_ink: bool) -> ClassIndexed:
+    """The same examples, inverted by `inputs="ink"` or not."""
+    if data.dark_ink == dark_ink or not isinstance(data, ImageClasses | ExampleClasses):
+        return data
+    return replace(data, dark_ink=dark_ink)
 
 
 def load_npy(path: str | Path) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 from innerloop.data.base import ImageClasses, load_npy
 from innerloop.data.layouts import Layout, find_layout
 from innerloop.data.pictures import (
+    MIDDLE,
     border_brightness,
     file_status,
     is_grey,
@@ -122,7 +123,7 @@ def _from_array(path: Path, image_size: int | None, channels: int | None) -> Ima
             raise UserError(f"{path} is used as it is, so {what} must be {found[0]}, not {wanted}")
     data = ImageClasses.from_square(array, name=path.stem)
     every = max(1, len(data.images) // 1000)
-    light = array.shape[2] == 1 and border_brightness(data.images[::every]) > 127.5
+    light = array.shape[2] == 1 and border_brightness(data.images[::every]) > MIDDLE
     return ImageClasses.from_square(array, name=path.stem, dark_ink=light)
 
 
@@ -205,7 +206,7 @@ def _prepare(
         "names": list(layout.classes),
         "groups": [layout.groups[class_name] for class_name in layout.classes],
         "counts": [len(members) for members in layout.classes.values()],
-        "dark_ink": channels == 1 and float(np.median(borders)) > 127.5,
+        "dark_ink": channels == 1 and float(np.median(borders)) > MIDDLE,
         "split": layout.split,
         "split_name": layout.split_name,
     }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,6 +18,8 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff",
 # About 270 MB once decoded; a small file can claim to hold any number.
 MAX_PIXELS = 89_000_000
 
+# Brightness, 0 to 255, above which edges are light: those of paper, where ink is dark.
+MIDDLE = 127.5
 _FAINT = 16  # of 255: what differs by less from white paper does not show
 
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height.
@@ -117,6 +120,41 @@ def picture_pixels(picture: Image.Image, what: str, size: tuple[int, int] | None
         raise UserError(f"{what} cannot be read as a picture ({error})") from error
     pixels = np.asarray(flat)
     return pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
+
+
+def are_pictures(X: Any) -> bool:
+    """Whether `X` is a list, tuple or array of paths or of PIL pictures."""
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "OU":
+        return False
+    if not isinstance(X, list | tuple | np.ndarray) or len(X) == 0:
+        return False
+    return all(isinstance(x, str | Path | Image.Image) for x in X)
+
+
+def read_pictures(given: Iterable[Any], shape: tuple[int, ...]) -> np.ndarray:
+    """Bytes `[n, C, H, W]` of paths and PIL pictures, for a network that takes `(C, H, W)`.
+
+    Raises:
+        UserError: one cannot be read, or has colour where C is 1.
+    """
+    channels, height, width = shape
+    found = []
+    for number, x in enumerate(given):
+        if isinstance(x, Image.Image):
+            what = f"picture {number}"
+            pixels = picture_pixels(x, what, (width, height))
+        else:
+            what = str(x)
+            pixels = read_picture(Path(x), 3, (width, height))
+        if channels == 1:
+            if (pixels != pixels[:1]).any():
+                raise UserError(
+                    f"{what} has colour, and the network takes grey pictures: convert it with PIL, "
+                    "picture.convert('L'), or train on colour"
+                )
+            pixels = pixels[:1]
+        found.append(pixels if len(pixels) == channels else pixels.repeat(channels, axis=0))
+    return np.stack(found)
 
 
 def border_brightness(images: np.ndarray) -> float:

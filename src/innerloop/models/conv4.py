@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from innerloop.errors import UserError, one_of
 from innerloop.models.layers import BatchNorm, Conv2d, HeadedModel, conv_norm, make_head
 
+# That of Omniglot, for which the inner rates of the recipes were chosen.
+USUAL_SIZE = 28
+
 
 class Conv4(HeadedModel):
     """Four blocks of 3x3 convolution, batch norm and ReLU, then a linear layer.
@@ -19,9 +22,11 @@ class Conv4(HeadedModel):
     (Vinyals et al. 2016; mini-ImageNet in Finn et al.).
 
     With `unit_features` the last block neither halves the image nor has a ReLU, all
-    positions are kept, and each feature vector is scaled so that its mean square is one.
+    positions are kept, and each feature vector is scaled to one length.
     The first inner step from a shared head then compares cosines, which learns
-    several times faster than raw features (docs/en/recipes.md has the figures).
+    several times faster than raw features (docs/en/recipes.md has the figures).  The length is
+    that of images of 28 pixels with a mean square of one, for images of every size: logits grow
+    with its square, and the inner rate that suits one size then suits others.
 
     Args:
         n_way: N, number of classes.
@@ -32,6 +37,8 @@ class Conv4(HeadedModel):
         head: `"linear"`, `"random"`, `"normal"` or `"shared"`, see `make_head` in
             `innerloop.models.layers`.
         unit_features: see above.
+        unit_length: False scales features to a mean square of one instead, so that their length
+            grows with the image, as in version 0.1.0; there is no difference at 28 pixels.
         init: of the convolutions, see `initialise`: `"kaiming"`; or `"xavier"`, as in the code of
             Finn et al. 2017, whose head is `"normal"`.
         seed: of the initial weights.
@@ -54,6 +61,7 @@ class Conv4(HeadedModel):
         pool: str = "stride",
         head: str = "linear",
         unit_features: bool = False,
+        unit_length: bool = True,
         init: str = "kaiming",
         seed: int = 0,
     ) -> None:
@@ -71,9 +79,9 @@ class Conv4(HeadedModel):
         )
         self.norms = nn.ModuleList(BatchNorm(width) for _ in range(4))
         self.average = pool == "stride" and not unit_features
-        # Stride 2 with padding 1 rounds up at each halving, pooling rounds down.
-        parts = 2**self.halvings
-        side = -(-image_size // parts) if pool == "stride" else image_size // parts
+        side, usual = (_side(size, self.halvings, pool) for size in (image_size, USUAL_SIZE))
+        # What a mean square of one is multiplied with.
+        self.scale = usual / side if unit_features and unit_length else 1.0
         self.head = make_head(head, width if self.average else width * side * side, n_way, seed)
         initialise(self, seed, init)
 
@@ -84,7 +92,17 @@ class Conv4(HeadedModel):
             relu = block < 3 or not self.unit_features
             x = conv_norm(x, conv, norm, pool=pool, relu=relu)
         x = x.mean(dim=(-2, -1)) if self.average else x.flatten(-3)
-        return F.rms_norm(x, x.shape[-1:]) if self.unit_features else x
+        if not self.unit_features:
+            return x
+        x = F.rms_norm(x, x.shape[-1:])
+        return x if self.scale == 1 else x * self.scale
+
+
+def _side(image_size: int, halvings: int, pool: str) -> int:
+    """Positions along each axis that are left of an image."""
+    parts = 2**halvings
+    # Stride 2 with padding 1 rounds up at each halving, pooling rounds down.
+    return -(-image_size // parts) if pool == "stride" else image_size // parts
 
 
 def initialise(model: nn.Module, seed: int, init: str = "kaiming") -> None:

@@ -221,6 +221,17 @@ def replace_batch_norm(model: nn.Module) -> nn.Module:
     return model
 
 
+def has_running_statistics(model: nn.Module) -> bool:
+    """Whether a norm of `model` keeps statistics, as those of pretrained networks do."""
+    return any(getattr(m, "running_mean", None) is not None for m in model.modules())
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether outputs of `model` for an example can depend on the rest of the batch."""
+    kinds = BatchNorm | nn.modules.batchnorm._BatchNorm
+    return any(isinstance(m, kinds) for m in model.modules())
+
+
 def check_batch_norm(model: nn.Module, *, own_only: bool, frozen: bool = False) -> None:
     """Refuse networks whose batch norm would mix tasks.
 
@@ -234,7 +245,7 @@ def check_batch_norm(model: nn.Module, *, own_only: bool, frozen: bool = False) 
         UserError: it names the module and the way out.
     """
     if frozen:
-        if not any(getattr(m, "running_mean", None) is not None for m in model.modules()):
+        if not has_running_statistics(model):
             raise UserError(
                 "bn='frozen' uses the running statistics of batch norm as constants, and this "
                 "network has none: choose 'transductive' or 'support'"
@@ -248,11 +259,11 @@ def check_batch_norm(model: nn.Module, *, own_only: bool, frozen: bool = False) 
         label = f"module {name!r} ({type(module).__name__})"
         if getattr(module, "running_mean", None) is not None:
             batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-            mend = way_out if batch_norm else "make it with track_running_stats=False"
-            mend += "; or, for a pretrained network, keep them as constants by bn='frozen'"
+            anew = way_out if batch_norm else "make it with track_running_stats=False"
             raise UserError(
                 f"{label} keeps running statistics, which would mix tasks, and support with "
-                f"query: {mend}"
+                "query. For a pretrained network keep them as constants, by bn='frozen'. For one "
+                f"that is trained from the start, which loses nothing by it, {anew}"
             )
         if own_only and isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise UserError(f"{label} cannot take its statistics from the support set: {way_out}")

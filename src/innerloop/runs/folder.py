@@ -25,7 +25,7 @@ from innerloop.functional import Params
 from innerloop.outer_loop import OuterLoop
 from innerloop.runs.checkpoint import fill, read_tensors, write_tensors
 from innerloop.runs.fit_config import FitConfig
-from innerloop.tasks.protocol import Tasks, class_names_of, input_shape_of, name_of
+from innerloop.tasks.protocol import Tasks, class_names_of, input_shape_of, name_of, pixels_of
 
 CONFIG, METRICS, CHECKPOINTS = "config.yaml", "metrics.jsonl", "checkpoints"
 MODEL, RESULTS, PICTURE = "model.safetensors", "results.json", "run.png"
@@ -346,6 +346,7 @@ def save_model(folder: Path, config: OuterLoop, train: Tasks, params: Params) ->
     metadata = {
         "config": config.to_dict(),
         "input_shape": input_shape_of(train),
+        "pixels": pixels_of(train),
         "data": name_of(train),
         "train_classes": class_names_of(train),
         "version": __version__,

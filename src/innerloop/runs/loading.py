@@ -22,7 +22,7 @@ from innerloop.build import (
 )
 from innerloop.config import TrainConfig
 from innerloop.data.archive import MAX_SIDE
-from innerloop.data.base import ClassIndexed
+from innerloop.data.base import ClassIndexed, with_dark_ink
 from innerloop.data.splits import split_classes
 from innerloop.errors import UserError
 from innerloop.functional import Params
@@ -50,6 +50,9 @@ class Loaded(NamedTuple):
         train_classes: names of the classes that it was trained on.
         temperature: divides the logits so that probabilities can be trusted, as fitted on
             validation tasks; 1 where that was not done.
+        inverted: training inverted bytes (dark ink); None where the file does not say.
+        on_paper: its pictures were of ink on paper, whose edges tell dark ink from light; None
+            where the file does not say.
     """
 
     model: nn.Module
@@ -60,6 +63,18 @@ class Loaded(NamedTuple):
     data_name: str
     train_classes: list[str]
     temperature: float = 1.0
+    inverted: bool | None = None
+    on_paper: bool | None = None
+
+    @property
+    def knows_ink(self) -> bool:
+        """Whether it takes ink to be 1, be it dark or light, as the edges of pictures tell.
+
+        What training did to all other pixels is done again in use, without a look at them.
+        """
+        if getattr(self.config, "inputs", None) != "ink" or self.input_shape[0] != 1:
+            return False
+        return self.on_paper is not False
 
     @property
     def num_classes(self) -> int | None:
@@ -129,7 +144,8 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
         algorithm = algorithm or _made(file, config, trust)
         params = fill(algorithm.init_params(), tensors, str(file))
         return Loaded(
-            algorithm.model, algorithm, params, config, shape, data_name, classes, temperature
+            *(algorithm.model, algorithm, params, config, shape, data_name, classes, temperature),
+            *_pixels(file, metadata),
         )
     if algorithm is not None:
         raise UserError(f"{file} names its algorithm: leave out algorithm=")
@@ -144,7 +160,10 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
     for name, p in model.named_parameters():
         if name in params:
             p.data.copy_(params[name])
-    return Loaded(model, algorithm, params, config, shape, data_name, classes, temperature)
+    return Loaded(
+        *(model, algorithm, params, config, shape, data_name, classes, temperature),
+        *_pixels(file, metadata),
+    )
 
 
 def _made(file: Path, config: FitConfig, trusted: bool) -> Algorithm:
@@ -182,6 +201,18 @@ def _description(
     ):
         raise UserError(f"{file} lacks the description of its network")
     return settings, tuple(shape), data_name, classes, temperature
+
+
+def _pixels(file: Path, metadata: dict[str, Any]) -> tuple[bool | None, bool | None]:
+    """`inverted` and `on_paper` of `Loaded`; files of version 0.1.0 do not say."""
+    found = metadata.get("pixels", {})
+    if (
+        not isinstance(found, dict)
+        or not found.keys() <= {"inverted", "on_paper"}
+        or not all(type(value) is bool for value in found.values())
+    ):
+        raise UserError(f"{file} does not say what training did to pixels")
+    return found.get("inverted"), found.get("on_paper")
 
 
 def _check_size(
@@ -255,6 +286,9 @@ def load_for(
             f"the network was trained on images of shape {loaded.input_shape} (channels, height, "
             f"width), but those of {config.data} have {source.example_shape}"
         )
+    if loaded.inverted is not None and not loaded.knows_ink:
+        # As in training, whatever the edges of the other pictures are like.
+        source = with_dark_ink(source, loaded.inverted)
     config = resolve(config, source)
     classes = split_classes(source, config.split)[part]
     if len(classes) == 0:

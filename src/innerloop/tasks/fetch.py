@@ -28,6 +28,9 @@ class Fetch:
         inputs: how bytes are scaled, one of `INPUTS`.
         device: where the tensors go.
 
+    Attributes:
+        inverted: whether bytes are inverted.
+
     Raises:
         UserError: data that is not images of bytes cannot be scaled.
     """
@@ -42,7 +45,8 @@ class Fetch:
         self._data, self._device = data, device
         # A byte b becomes zero + b / unit.
         self.zero, self.unit = (0.0, 1.0 if inputs == "raw" else 255.0)
-        if inputs == "ink" and data.dark_ink:
+        self.inverted = inputs == "ink" and bool(data.dark_ink)
+        if self.inverted:
             self.zero, self.unit = 1.0, -255.0
         self.images: np.ndarray | None = None
         self._on_device: DeviceImages | None = None

@@ -134,6 +134,15 @@ def input_shape_of(tasks: Tasks) -> tuple[int, ...]:
     return tuple(draw(tasks, 0, 1).support_x.shape[2:])
 
 
+def pixels_of(tasks: Tasks) -> dict[str, bool]:
+    """What the tasks did to pixels, as far as it is known, so that it is done again in use.
+
+    `inverted`: dark became light.  `on_paper`: pictures of ink whose edges tell dark from light.
+    """
+    known = {name: getattr(tasks, name, None) for name in ("inverted", "on_paper")}
+    return {name: value for name, value in known.items() if isinstance(value, bool)}
+
+
 def fingerprint_of(tasks: Tasks) -> dict[str, Any]:
     """What tells these tasks from others: what they say of themselves, and their first episode.
 

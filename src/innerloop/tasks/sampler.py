@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from innerloop.data.base import ClassIndexed
+from innerloop.data.paper import is_on_paper
 from innerloop.errors import UserError, at_least
 from innerloop.ops import kernels
 from innerloop.tasks.augmenting import Augment, augmented, name_of
@@ -143,6 +145,16 @@ class EpisodeSampler:
     def num_classes(self) -> int:
         """Classes to draw from, turned ones counted."""
         return len(self.classes) * self._num_turns
+
+    @property
+    def inverted(self) -> bool:
+        """Whether bytes are inverted: dark ink on light paper, of which `inputs="ink"` makes 1."""
+        return self._fetch.inverted
+
+    @functools.cached_property
+    def on_paper(self) -> bool:
+        """Whether the edges of a picture tell if its ink is dark or light, see `is_on_paper`."""
+        return self.inputs == "ink" and is_on_paper(self.data)
 
     def protocol(self) -> dict[str, Any]:
         """What a result needs to say of its tasks, as plain values."""

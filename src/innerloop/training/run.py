@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import json
 import platform
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,9 @@ from innerloop.runs.folder import (
     restore,
     save_state,
 )
+from innerloop.sizes import given_sizes
 from innerloop.tasks.protocol import Tasks, draw, input_shape_of
-from innerloop.training.distributed import World
+from innerloop.training.distributed import World, is_main
 from innerloop.training.fingerprint import check_same, fingerprint
 from innerloop.training.loop import meta_train
 from innerloop.training.report import Report, SilentReport
@@ -121,7 +123,9 @@ def train(
         out: a new folder for the run; None for the next free one below `runs/`.
         data: a data set object in place of `config.data`, or a value for it.
         report: shows progress; None for silence.
-        settings: single settings that differ from `config`, see `TrainConfig`.
+        settings: single settings that differ from `config`, see `TrainConfig`.  Ways, shots and
+            queries that the data is too small for are lowered, with a warning, unless they are
+            given here or differ from the recipe.
 
     Returns:
         The finished run; its folder holds config, metrics, checkpoint, weights,
@@ -134,12 +138,15 @@ def train(
         settings["data"] = data.name
     elif data is not None:
         settings["data"] = data
+    sizes = given_sizes(config, settings)
     given_settings = {**config.to_dict(), **settings} if config else settings
     asked = TrainConfig.from_dict(given_settings).absolute()
     given = data if isinstance(data, ClassIndexed) else None
 
-    def make(report: Report) -> Job:
-        return build_job(asked, given, report)
+    def make(to: Report) -> Job:
+        # Where nothing is shown, only a warning of Python's is seen.
+        say = to.warning if report is not None or not is_main() else warnings.warn
+        return build_job(asked, given, to, sizes, say)
 
     trust(asked.references)
     return start(asked, make, out=out, report=report)
@@ -248,11 +255,19 @@ def _make_ready(
     return world.main_first(lambda: make(report))
 
 
-def build_job(config: TrainConfig, data: ClassIndexed | None, report: Report) -> Job:
-    """Build what the settings name; `data` None is built too."""
+def build_job(
+    config: TrainConfig,
+    data: ClassIndexed | None,
+    report: Report,
+    given: Collection[str] | None = None,
+    say: Callable[[str], None] = warnings.warn,
+) -> Job:
+    """Build what the settings name; `data` None is built too; the rest as for `build_samplers`."""
     if data is not None and data.name == WAVES:
         raise UserError("a data set of images cannot be called sinusoid: give it another name")
-    config, samplers = build_samplers(config, data, progress=report.shows_progress)
+    config, samplers = build_samplers(
+        config, data, progress=report.shows_progress, given=given, say=say
+    )
     train = samplers["train"]
     model = build_model(config, input_shape_of(train))
     own = {

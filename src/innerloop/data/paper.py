@@ -1,0 +1,28 @@
+"""Whether a data set is of ink on paper, so that the edges of a picture tell which is which."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from innerloop.data.base import ClassIndexed
+from innerloop.data.pictures import MIDDLE, border_brightness
+
+# Pictures looked at, evenly spread.
+_SAMPLE = 200
+
+
+def is_on_paper(data: ClassIndexed) -> bool:
+    """Whether every picture has the edges that `data.dark_ink` says: all light, or all dark.
+
+    So it is with drawings, and the edges of another drawing then tell whether its ink is dark or
+    light.  Of photographs they tell nothing: some have light edges, others dark ones.
+
+    Args:
+        data: any data set; only grey pictures can be on paper.
+    """
+    if not data.pixels or data.example_shape[0] != 1:
+        return False
+    number = data.examples.shape[0]
+    some = np.unique(np.linspace(0, number - 1, min(number, _SAMPLE)).astype(np.int64))
+    images = data.examples.read(some)
+    return all((border_brightness(image) > MIDDLE) == data.dark_ink for image in images)
