@@ -74,6 +74,7 @@ def test_names_are_known_without_pytorch():
 def test_the_table_of_settings_is_what_the_signatures_take():
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     assert names >= registry.OF_ALGORITHMS
+    # What an inner optimiser takes goes there, not to the algorithm.
     of_all = registry.COMMON | {"loss", "metric"}
     assert registry.TAKEN.keys() == registry.OURS.keys()
     for name, taken in registry.TAKEN.items():

@@ -120,6 +120,9 @@ ALGORITHMS = Registry(
 # The settings that our algorithms take beside those that all of them take.  They stand here as
 # well as in the signatures because those need PyTorch; a test compares the two.
 _STEPS = {"adapted", "inner_lr", "inner_steps", "inner_reduction", "inner_max_norm"}
+_STEPS |= {"inner_optimizer"}
+# Settings of the inner optimiser, which go where it goes.
+_OF_OPTIMIZER = {"inner_momentum", "inner_weight_decay"}
 _MAML = _STEPS | {"first_order", "second_order_from", "derivative"}
 TAKEN: dict[str, set[str]] = {
     "maml": _MAML,
@@ -130,12 +133,12 @@ TAKEN: dict[str, set[str]] = {
     "maml++": _MAML
     | {"learn_inner_lr", "per_step_norm", "per_step_statistics", "multi_step_loss_until"},
     "imaml": _STEPS | {"regularization", "cg_steps"},
-    "protonet": set(),
+    "protonet": {"distance"},
     "fine-tune": _STEPS,
 }
 # All of ours take these; an algorithm of a user's own need not.
 COMMON = {"bn", "execution", "chunk_size"}
-OF_ALGORITHMS = COMMON.union({"eval_inner_steps"}, *TAKEN.values())
+OF_ALGORITHMS = COMMON.union(_OF_OPTIMIZER, {"eval_inner_steps"}, *TAKEN.values())
 
 
 def not_of(algorithm: str) -> set[str]:
@@ -158,6 +161,8 @@ def not_of(algorithm: str) -> set[str]:
                 f"algorithm {algorithm} must be a class or a function, not {type(found).__name__}"
             )
         taken = arguments_of(found)
+    if "inner_optimizer" in taken:
+        taken = taken | _OF_OPTIMIZER
     return OF_ALGORITHMS - taken - steps
 
 
