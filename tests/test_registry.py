@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from importlib.metadata import EntryPoint
 
@@ -68,3 +69,28 @@ def test_names_are_known_without_pytorch():
 
     code = "import sys, innerloop.config; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_table_of_settings_is_what_the_signatures_take():
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    assert names >= registry.OF_ALGORITHMS
+    # What an inner optimiser takes goes there, not to the algorithm.
+    of_all = registry.COMMON | {"loss", "metric"}
+    assert registry.TAKEN.keys() == registry.OURS.keys()
+    for name, taken in registry.TAKEN.items():
+        found = registry.arguments_of(ALGORITHMS.get(name)) & names - {"model"}
+        assert found == taken | of_all, name
+
+
+def test_settings_that_are_not_of_an_algorithm(monkeypatch):
+    def bare(model, cg_steps):
+        raise NotImplementedError
+
+    innerloop.register_algorithm("damped", own.Damped)
+    innerloop.register_algorithm("bare", bare)
+    assert registry.not_of("damped") == registry.not_of("maml")
+    assert registry.not_of("bare") == registry.OF_ALGORITHMS - {"cg_steps", "eval_inner_steps"}
+    assert registry.not_of(f"{own.__name__}:Damped") == registry.not_of("maml")
+    monkeypatch.setattr(own, "number", 3, raising=False)
+    with pytest.raises(UserError, match="must be a class or a function, not int"):
+        registry.not_of(f"{own.__name__}:number")

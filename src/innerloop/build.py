@@ -19,6 +19,7 @@ from innerloop.data.base import ClassIndexed, ImageClasses
 from innerloop.data.splits import automatic_split, split_classes
 from innerloop.errors import UserError
 from innerloop.functional import mean_squared_error
+from innerloop.inner import SGD, Adam, InnerOptimizer
 from innerloop.named import images
 from innerloop.references import call, find, is_reference
 from innerloop.registry import ALGORITHMS, DATA, MODELS, Registry, arguments_of
@@ -284,6 +285,7 @@ def build_algorithm(
     if config.execution == "fastest":  # not yet measured
         settings["execution"] = "auto"
     settings["loss"] = _loss(config)
+    settings["inner_optimizer"] = _inner_optimizer(config)
     if config.metric is not None and is_reference(config.metric):
         settings["metric"] = find(config.metric)
     taken = arguments_of(algorithm) - {"model"}
@@ -294,6 +296,24 @@ def build_algorithm(
             f"algorithm {config.algorithm} must be an innerloop.Algorithm, not "
             f"{type(made).__name__}"
         )
+    return made
+
+
+def _inner_optimizer(config: TrainConfig) -> InnerOptimizer | None:
+    """What `config` names; None for plain gradient descent."""
+    name, momentum, decay = config.inner_optimizer, config.inner_momentum, config.inner_weight_decay
+    if name == "sgd":
+        return SGD(momentum, decay) if momentum or decay else None
+    if name == "adam":
+        return Adam(weight_decay=decay)
+    make = find(name)
+    if callable(make):  # `_make` refuses what is not
+        for setting in ("inner_momentum", "inner_weight_decay"):
+            if getattr(config, setting) and setting not in arguments_of(make):
+                raise UserError(
+                    f"inner_optimizer {name} has no argument {setting!r}: set {setting} to 0"
+                )
+    made: InnerOptimizer = _make(name, make, config)
     return made
 
 

@@ -49,8 +49,10 @@ METRICS = ("auto", "accuracy")
 # name all there were, from a file made by hand.
 BEFORE = {"unit_length": False}
 _OF_A_RUN = {"unit_features", "image_size", "cg_steps", "regularization", "threads", "precision"}
+INNER_OPTIMIZERS = ("sgd", "adam")
 # Settings whose values can be references.
-REFERENCES = ("data", "model", "algorithm", "loss", "metric", "meta_optimizer", "schedule")
+_OUTER = ("meta_optimizer", "schedule")
+REFERENCES = ("data", "model", "algorithm", "loss", "metric", "inner_optimizer", *_OUTER)
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,14 @@ class _Parts:
     """Inner learning rate."""
     inner_steps: int = 1
     """Inner steps in training."""
+    inner_optimizer: str = "sgd"
+    """What the inner loop does with a gradient: `sgd`, `adam` (wants smaller rates), or a class or
+    function of your own that makes an `innerloop.inner.InnerOptimizer`, MODULE:NAME or
+    FILE.py:NAME."""
+    inner_momentum: float = 0.0
+    """Momentum of `sgd` in the inner loop, 0 to less than 1."""
+    inner_weight_decay: float = 0.0
+    """Weight decay in the inner loop, at least 0."""
     first_order: bool = False
     """Drop the second derivatives (first-order MAML)."""
     second_order_from: float = 0.0
@@ -201,13 +211,24 @@ class TrainConfig(OuterLoop, _Parts):
                     f"{name} must be one of {', '.join(registry.names())}, or MODULE:NAME or "
                     f"FILE.py:NAME, not {repr(value)}"
                 )
-        for name, known in (("loss", LOSSES), ("metric", METRICS)):
+        for name, known in (
+            ("loss", (*LOSSES, None)),
+            ("metric", (*METRICS, None)),
+            ("inner_optimizer", INNER_OPTIMIZERS),
+        ):
             value = getattr(self, name)
-            if value not in (*known, None) and not is_reference(value):
+            if value not in known and not is_reference(value):
                 raise UserError(
-                    f"{name} must be one of {', '.join(known)}, or MODULE:NAME or FILE.py:NAME, "
-                    f"not {repr(value)}"
+                    f"{name} must be one of {', '.join(filter(None, known))}, or MODULE:NAME or "
+                    f"FILE.py:NAME, not {repr(value)}"
                 )
+        share_below_one(**named("inner_momentum"))
+        at_least(0, **named("inner_weight_decay"))
+        if self.inner_momentum and self.inner_optimizer == "adam":
+            raise UserError(
+                "inner_momentum is for inner_optimizer sgd, not for adam, which has its own: set "
+                "inner_momentum to 0"
+            )
         # The baseline trains a classifier of all classes, whatever its tasks' ways.
         free = self.any_ways or self.algorithm == "fine-tune"
         if self.train_n_way not in (None, self.n_way) and not free:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from innerloop.errors import UserError
+from innerloop.references import find, is_reference
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -116,6 +117,55 @@ OURS = {
 ALGORITHMS = Registry(
     "algorithms", {name: f"innerloop.algorithms:{cls}" for name, cls in OURS.items()}
 )
+# The settings that our algorithms take beside those that all of them take.  They stand here as
+# well as in the signatures because those need PyTorch; a test compares the two.
+_STEPS = {"adapted", "inner_lr", "inner_steps", "inner_reduction", "inner_max_norm"}
+_STEPS |= {"inner_optimizer"}
+# Settings of the inner optimiser, which go where it goes.
+_OF_OPTIMIZER = {"inner_momentum", "inner_weight_decay"}
+_MAML = _STEPS | {"first_order", "second_order_from", "derivative"}
+TAKEN: dict[str, set[str]] = {
+    "maml": _MAML,
+    "anil": _MAML,
+    "boil": _MAML,
+    "reptile": _STEPS | {"inner_batch_size"},
+    "meta-sgd": _MAML,
+    "maml++": _MAML
+    | {"learn_inner_lr", "per_step_norm", "per_step_statistics", "multi_step_loss_until"},
+    "imaml": _STEPS | {"regularization", "cg_steps"},
+    "protonet": {"distance"},
+    "fine-tune": _STEPS,
+}
+# All of ours take these; an algorithm of a user's own need not.
+COMMON = {"bn", "execution", "chunk_size"}
+OF_ALGORITHMS = COMMON.union(_OF_OPTIMIZER, {"eval_inner_steps"}, *TAKEN.values())
+
+
+def not_of(algorithm: str) -> set[str]:
+    """The settings that belong to algorithms, but not to this one.
+
+    Args:
+        algorithm: a name, or a reference, which is followed.
+
+    Raises:
+        UserError: there is no such algorithm, it cannot be imported, or is nothing to call.
+    """
+    # Steps at test time are an argument of the call, which only ProtoNet makes nothing of.
+    steps = {"eval_inner_steps"} if algorithm != "protonet" else set()
+    if algorithm in TAKEN:
+        taken = TAKEN[algorithm] | COMMON
+    else:
+        found = find(algorithm) if is_reference(algorithm) else ALGORITHMS.get(algorithm)
+        if not callable(found):
+            raise UserError(
+                f"algorithm {algorithm} must be a class or a function, not {type(found).__name__}"
+            )
+        taken = arguments_of(found)
+    if "inner_optimizer" in taken:
+        taken = taken | _OF_OPTIMIZER
+    return OF_ALGORITHMS - taken - steps
+
+
 MODELS = Registry(
     "models",
     {n: f"innerloop.named:{n}" for n in ("conv4", "resnet12", "tutorial_conv", "mlp")},

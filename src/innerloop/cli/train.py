@@ -6,14 +6,14 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 
 from innerloop.config import TrainConfig, preset_names
 from innerloop.errors import UserError
-from innerloop.references import check_trust, is_reference
-from innerloop.registry import ALGORITHMS, MODELS
+from innerloop.references import check_trust, find, is_reference
+from innerloop.registry import ALGORITHMS, DATA, MODELS, OF_ALGORITHMS, arguments_of, not_of
 from innerloop.training.distributed import is_main, main_speaks, only_main_prints
 
 DESCRIPTION = f"""Meta-train a network, choose the best weights on validation tasks, test them.
@@ -21,6 +21,8 @@ DESCRIPTION = f"""Meta-train a network, choose the best weights on validation ta
 Settings come from the recipe of the algorithm, or from --preset or --config; then single options.
 
 presets: {", ".join(preset_names())}
+
+`--algorithm NAME --help` shows only the settings that the algorithm has.
 
 examples:
   innerloop train
@@ -62,11 +64,14 @@ def main(argv: list[str]) -> int:
 
 def _main(argv: list[str]) -> int:
     base = _base(argv)
+    kind, default = Arguments, Arguments(settings=base)
+    if "--help" in argv or "-h" in argv:
+        kind, default = _for_help(base, _typed(argv).algorithm)
     with only_main_prints():
         arguments = tyro.cli(
-            Arguments,
+            kind,
             args=argv,
-            default=Arguments(settings=base),
+            default=default,
             prog="innerloop train",
             description=DESCRIPTION,
         )
@@ -79,6 +84,8 @@ def _main(argv: list[str]) -> int:
         # What was typed is the user's; what stands in the file may be another's.
         named = set(base.absolute().references) & set(arguments.settings.absolute().references)
         check_trust(sorted(named), arguments.config, arguments.trust)
+    if arguments.resume is None:
+        _refuse_unused(argv, arguments.settings)
 
     # PyTorch takes seconds to import, which --help should not wait for.
     from innerloop.ops.allocator import keep_memory
@@ -106,15 +113,61 @@ def _main(argv: list[str]) -> int:
     return 0
 
 
+def _typed(argv: list[str]) -> argparse.Namespace:
+    """What the recipe depends on, as typed; None for the rest."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("preset", "config", "algorithm", "data", "model"):
+        parser.add_argument(f"--{name}", nargs="?")
+    return parser.parse_known_args(argv)[0]
+
+
+def _for_help(base: TrainConfig, algorithm: str | None) -> tuple[Any, Arguments]:
+    """The arguments without the settings that `algorithm` has not; a wrong name hides none."""
+    if algorithm is None or not (is_reference(algorithm) or algorithm in ALGORITHMS):
+        return Arguments, Arguments(settings=base)
+    types = get_type_hints(TrainConfig)
+    # A type that is made here, which no type checker can follow.
+    suppress: Any = tyro.conf.Suppress
+    hidden = [
+        (name, suppress[types[name]], getattr(TrainConfig, name))
+        for name in sorted(not_of(algorithm))
+    ]
+    shown = dataclasses.make_dataclass("Settings", hidden, bases=(TrainConfig,), frozen=True)
+    settings: Any = tyro.conf.OmitArgPrefixes
+    kind: Any = dataclasses.make_dataclass(
+        "Arguments", [("settings", settings[shown])], bases=(Arguments,), frozen=True
+    )
+    kind.__doc__ = Arguments.__doc__
+    return kind, kind(settings=shown(**vars(base)))
+
+
+def _refuse_unused(argv: list[str], settings: TrainConfig) -> None:
+    """Raise a `UserError` for an option that nothing in the run makes use of."""
+    words = {word.partition("=")[0].replace("_", "-") for word in argv if word.startswith("--")}
+    options = {
+        name: name.replace("_", "-") for name in (f.name for f in dataclasses.fields(settings))
+    }
+    given = {n for n, option in options.items() if words & {f"--{option}", f"--no-{option}"}}
+    if not given & OF_ALGORITHMS:
+        return
+    unused = given & not_of(settings.algorithm)
+    for name, registry in ((settings.model, MODELS), (settings.data, DATA)):
+        # A function of the user's own takes what settings it likes.
+        if unused and is_reference(name):
+            unused -= arguments_of(find(name))
+        elif unused and name in registry and not registry.is_ours(name):
+            unused -= arguments_of(registry.get(name))
+    if unused:
+        raise UserError(
+            f"algorithm {settings.algorithm} has no {', '.join(sorted(unused))}: leave out "
+            f"{', '.join('--' + options[name] for name in sorted(unused))}; `innerloop train "
+            f"--algorithm {settings.algorithm} --help` lists what it has"
+        )
+
+
 def _base(argv: list[str]) -> TrainConfig:
     """The settings that --preset or --config name."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--preset", nargs="?")
-    parser.add_argument("--config", nargs="?")
-    parser.add_argument("--algorithm", nargs="?")
-    parser.add_argument("--data", nargs="?")
-    parser.add_argument("--model", nargs="?")
-    known, _ = parser.parse_known_args(argv)
+    known = _typed(argv)
     if known.preset is not None and known.config is not None:
         raise UserError("give --preset or --config, not both")
     if known.preset is not None:

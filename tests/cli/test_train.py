@@ -1,0 +1,107 @@
+"""Which settings `innerloop train` shows and takes for an algorithm."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from innerloop import TrainConfig, registry
+from innerloop.cli import main
+from tests.training import own
+
+NAMES = {field.name for field in dataclasses.fields(TrainConfig)}
+
+
+def shown(capsys, *words):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *words, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    options = {word.strip("│ ,|") for word in text.replace("|", " ").split()}
+    return {n for n in NAMES if options & {f"--{n}".replace("_", "-")}}
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.mark.parametrize("name", registry.OURS)
+def test_help_shows_the_settings_of_the_algorithm_alone(name, capsys):
+    assert shown(capsys, "--algorithm", name) == NAMES - registry.not_of(name)
+    assert shown(capsys, f"--algorithm={name}") == NAMES - registry.not_of(name)
+
+
+def test_help_without_an_algorithm_shows_all(capsys):
+    assert shown(capsys) == NAMES
+
+
+def test_help_for_an_algorithm_of_a_users_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(own.__file__, "mine.py")
+    with open("mine.py", "a", encoding="utf-8") as file:
+        file.write("\n\nclass Solved(innerloop.IMAML):\n    pass\n")
+    assert shown(capsys, "--algorithm", "mine.py:Damped") == NAMES - registry.not_of("maml")
+    assert shown(capsys, "--algorithm", "mine.py:Solved") == NAMES - registry.not_of("imaml")
+    name = f"{own.__name__}:Damped"
+    assert shown(capsys, "--algorithm", name) == NAMES - registry.not_of("maml")
+
+
+def test_help_of_our_algorithms_does_not_wait_for_pytorch():
+    code = (
+        "import sys, innerloop.cli\n"
+        "try:\n    innerloop.cli.main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "assert not {'torch', 'numpy'} & set(sys.modules)"
+    )
+    words = [sys.executable, "-c", code, "train", "--algorithm", "imaml", "--help"]
+    result = subprocess.run(words, capture_output=True, text=True, env=dict(os.environ))
+    assert result.returncode == 0, result.stderr
+    assert "--cg-steps" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--cg-steps", "5"], "algorithm maml has no cg_steps: leave out --cg-steps"),
+        (["--cg_steps=5"], "algorithm maml has no cg_steps"),
+        (["--no-learn-inner-lr"], "algorithm maml has no learn_inner_lr"),
+        (["--algorithm", "protonet", "--inner-lr", "1"], "algorithm protonet has no inner_lr"),
+        (["--algorithm", f"{own.__name__}:Damped", "--cg-steps", "2"], "has no cg_steps"),
+    ],
+)
+def test_an_option_that_is_not_of_the_algorithm_is_refused(words, message, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["train", *words, "--out", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_network_of_a_users_own_may_take_what_the_algorithm_does_not(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(own.__file__, "mine.py")
+    with open("mine.py", "a", encoding="utf-8") as file:
+        file.write("\n\ndef deep(n_way, cg_steps):\n    assert cg_steps == 7\n    return Net()\n")
+    words = "--model mine.py:deep --data mine.py:load --n-way 3 --iterations 2 --val-every 2"
+    words += " --val-tasks 4 --test-tasks 4 --threads 1 --json --out run"
+    assert main(["train", *words.split(), "--cg-steps", "7"]) == 0
+    assert json.loads(capsys.readouterr().out)
+    assert "cg_steps: 7" in Path("run/config.yaml").read_text("utf-8")
+    assert main(["train", *words.split(), "--out", "other", "--regularization", "7"]) == 2
+    assert "has no regularization" in capsys.readouterr().err
+
+
+def test_a_file_of_settings_may_hold_those_of_other_algorithms(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("all.yaml").write_text("algorithm: reptile\ncg_steps: 3\n")
+    words = "--config all.yaml --algorithm protonet --glyph-classes 200 --iterations 2 --width 8"
+    words += " --val-every 2 --val-tasks 4 --test-tasks 4 --threads 1 --json --out run"
+    assert main(["train", *words.split()]) == 0
