@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(ValueError):
@@ -14,16 +15,31 @@ class UserError(ValueError):
     """
 
 
+def _check_number(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        raise UserError(f"{name} must be a number, not {value!r}: leave out the quotes")
+
+
 def at_least(least: int, **values: int | None) -> None:
     """Raise a `UserError` that names the first value below `least`; None passes."""
     for name, value in values.items():
+        _check_number(name, value)
         if value is not None and value < least:
             raise UserError(f"{name} must be at least {least}, not {value}")
+
+
+def whole(**values: int | None) -> None:
+    """Raise a `UserError` that names the first value that is no whole number; None passes."""
+    for name, value in values.items():
+        _check_number(name, value)
+        if isinstance(value, float):
+            raise UserError(f"{name} must be a whole number, not {value}")
 
 
 def at_most(most: int, **values: int | None) -> None:
     """Raise a `UserError` that names the first value above `most`; None passes."""
     for name, value in values.items():
+        _check_number(name, value)
         if value is not None and value > most:
             raise UserError(f"{name} must be at most {most:,}, not {value:,}")
 
@@ -31,6 +47,7 @@ def at_most(most: int, **values: int | None) -> None:
 def above_zero(**values: float | None) -> None:
     """Raise a `UserError` that names the first value that is not greater than 0; None passes."""
     for name, value in values.items():
+        _check_number(name, value)
         if value is not None and not value > 0:
             raise UserError(f"{name} must be greater than 0, not {value}")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from reprlib import repr
 from typing import Any, Literal
 
-from innerloop.errors import UserError, above_zero, at_least, at_most
+from innerloop.errors import UserError, above_zero, at_least, at_most, whole
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -72,6 +72,8 @@ class OuterLoop:
                 raise UserError(f"{name} must be a finite number, not {value}")
             if isinstance(value, int) and abs(value) >= 2**31:
                 raise UserError(f"{name} must be less than {2**31:,}, not {repr(value)}")
+        whole(**named("seed eval_inner_steps iterations meta_batch_size val_every threads"))
+        whole(**named("val_tasks test_tasks"))
         at_most(10_000, **named("eval_inner_steps threads"))
         at_least(0, **named("seed"))
         at_least(1, **named("eval_inner_steps iterations meta_batch_size val_every threads"))

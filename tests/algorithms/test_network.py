@@ -400,3 +400,62 @@ def test_sparse_gradients_of_an_embedding_are_those_of_a_dense_one(first_order):
         found.append(maml.meta_gradient(maml.init_params(), episodes)[0])
     for name, g in found[0].items():
         torch.testing.assert_close(found[1][name], g)
+
+
+class StraightThrough(nn.Module):
+    """Rounds on the way there, and not on the way back."""
+
+    def __init__(self, cut):
+        super().__init__()
+        self.cut, self.a, self.o = cut, nn.Linear(12, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        h = self.a(x.flatten(1))
+        return self.o(h * self.a.weight.data.mean() + self.cut((h > 0).to(h) - h))
+
+
+@pytest.mark.parametrize("execution", ["auto", "vmap", "loop"])
+@pytest.mark.parametrize("derivative", ["reverse", "mixed"])
+def test_data_is_cut_off_like_a_detached_tensor(execution, derivative):
+    found = []
+    for cut in (lambda h: h.data, lambda h: h.detach()):
+        torch.manual_seed(0)
+        model = StraightThrough(cut).double()
+        # With .detach() all ways are right.
+        how = {"execution": execution, "derivative": derivative} if not found else {}
+        maml = MAML(model, 0.3, 2, **how)
+        found.append(maml.meta_gradient(maml.init_params(), EPISODES)[0])
+    for name, g in found[1].items():
+        torch.testing.assert_close(found[0][name], g)
+
+
+class LeavesInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.o = nn.Linear(12, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.o(self.a((x + 1).relu().flatten(1)).tanh())
+
+
+class WritesInputs(LeavesInputs):
+    def forward(self, x):
+        x += 1
+        return self.o(self.a(x[:, 0:3].relu_().flatten(1)).tanh())
+
+
+@pytest.mark.parametrize("execution", ["auto", "vmap", "loop"])
+@pytest.mark.parametrize("first_order", [True, False])
+def test_inputs_that_a_network_writes_to_stay_the_users(first_order, execution):
+    before = [t.clone() for t in EPISODES]
+    found = []
+    for kind in (LeavesInputs, WritesInputs):
+        torch.manual_seed(0)
+        maml = MAML(kind().double(), 0.1, 2, first_order=first_order, execution=execution)
+        params = maml.init_params()
+        found += [maml.meta_gradient(params, EPISODES)[0] for _ in range(2)]
+        maml.adapt(params, EPISODES.support_x[0], EPISODES.support_y[0])
+        maml.score_steps(params, EPISODES)
+    assert all(torch.equal(a, b) for a, b in zip(EPISODES, before, strict=True))
+    for gradient in found[1:]:
+        assert relative_error(gradient, found[0]) < 1e-10

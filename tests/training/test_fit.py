@@ -161,6 +161,20 @@ def test_an_optimiser_and_a_schedule_of_ones_own_resume(optimizer, tmp_path):
     assert_same_runs(a.folder, b.folder)
 
 
+def test_another_layer_without_weights_is_another_network(tmp_path):
+    def made(*between):
+        torch.manual_seed(0)
+        first, last = torch.nn.Linear(4, 8), torch.nn.Linear(8, 3)
+        return innerloop.MAML(torch.nn.Sequential(first, *between, last), 0.1)
+
+    kwargs = {"train": own.train(), "out": tmp_path / "run", **SMALL}
+    innerloop.fit(made(torch.nn.LeakyReLU(0.1)), report=StopAt(1), **kwargs)
+    for other in (torch.nn.Tanh(), torch.nn.LeakyReLU(0.2)):
+        with pytest.raises(UserError, match=r"1 of modules of network was .*LeakyReLU"):
+            innerloop.fit(made(other), resume=True, **kwargs)
+    innerloop.fit(made(torch.nn.LeakyReLU(0.1)), resume=True, **kwargs)
+
+
 def test_episodes_that_differ_each_time_are_refused(tmp_path):
     class Random(own.Series):
         def batch(self, start, count):

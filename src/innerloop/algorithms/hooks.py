@@ -65,6 +65,8 @@ class Hooks(ABC):
         check_batch_norm(self.model, own_only=bn == "support", frozen=bn == "frozen")
         # PyTorch's own fails where it is differentiated forward over reverse.
         mse = isinstance(loss, nn.MSELoss) and loss.reduction == "mean"
+        if not callable(loss):
+            raise UserError(f"loss must be a function of outputs and targets, not {loss!r}")
         self.loss = mean_squared_error if mse or loss is F.mse_loss else loss
         self.metric, self.bn, self.chunk_size = metric, bn, chunk_size
         self.execution = execution

@@ -10,12 +10,14 @@ copy, so each call starts from the module as the user left it.
 from __future__ import annotations
 
 import contextlib
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.skeleton import HOOKS, Skeleton
@@ -53,6 +55,8 @@ class Network:
         # What is computed again in the backward pass repeats PyTorch's own dropout alone.
         self._checkpoints = False
         self._written: set[str] = set()
+        # A forward pass writes to its inputs, so that it is given copies of them.
+        self._writes_inputs = False
         self._looked = self.is_own = _is_own(module)
         self._hooks = _count_hooks(module)
         # Inputs of one task, kept until it is known whether several can go through together.
@@ -72,6 +76,8 @@ class Network:
         module = self._copy(params)
         if self.is_own:
             return module(x) if part is None else part(module, x)
+        if self._writes_inputs:
+            x = _copied(x)
         globally = self._draws_globally or self._checkpoints
         with noise.drawing(globally, x, dropout=not self._checkpoints):
             return module(x) if part is None else part(module, x)
@@ -113,7 +119,7 @@ class Network:
             except NotStackableError as error:
                 return str(error)
             except Exception as error:
-                reason = f"{type(error).__name__} when it was tried"
+                reason = f"{type(error).__name__} when it was tried ({_first_line(error)})"
         return reason
 
     def _difference(self, x: Tensor, dtype: torch.dtype | None, tolerance: float) -> str | None:
@@ -141,17 +147,14 @@ class Network:
             found = torch.autograd.grad(total, given, allow_unused=True, materialize_grads=True)  # type: ignore[arg-type]
             return [t.detach() for t in (*flat, *found)]
 
-        def tensors(tree: Any) -> list[Any]:
-            return [t for t in torch.utils._pytree.tree_leaves(tree) if isinstance(t, Tensor)]
-
         with noise.calls(training=self.draws, keys=(1, 2)):
             apart_ = []
             for i in range(2):
                 with noise.task(i):
                     of_one = {n: p[i] for n, p in params.items()} | frozen
-                    apart_.append(tensors(self(of_one, inputs[i])))
+                    apart_.append(_tensors(self(of_one, inputs[i])))
             with noise.at(0):
-                together = tensors(self._together(params, inputs, frozen))
+                together = _tensors(self._together(params, inputs, frozen))
             wanted = gradients(apart_)
             found = gradients([[t[i] for t in together] for i in range(2)])
         if [t.shape for t in wanted] != [t.shape for t in found]:
@@ -178,7 +181,7 @@ class Network:
         if self._looked:
             return
         with torch.inference_mode(False), noise.generators_kept():
-            self._look(x.clone() if isinstance(x, Tensor) else x)
+            self._look(_copied(x))
 
     def _look(self, x: Any) -> None:
         trained = {id(p): n for n, p in self._named() if p.requires_grad}
@@ -191,8 +194,10 @@ class Network:
                     self.entangled = self._is_entangled(leaves, x)
                     module = self._copy(leaves, every_buffer=True)
                     versions = {n: (b, b._version) for n, b in _state(module)}
+                    given = _copied(x)
                     with noise.watching() as seen:
-                        out = module(x.clone() if isinstance(x, Tensor) else x)
+                        out = module(given)
+                    self._writes_inputs |= any(t._version for t in _tensors(given))
             except Exception:
                 # The call that counts says what is wrong; there may be more to a forward pass.
                 self.draws = True
@@ -269,6 +274,18 @@ class Network:
             searched=not self.is_own,
             written=None if every_buffer else self._written,
         ).of(self.module, "")
+
+
+def _first_line(error: Exception) -> str:
+    return textwrap.shorten((str(error).splitlines() or [""])[0], 100, placeholder=" ...")
+
+
+def _copied(tree: Any) -> Any:
+    return tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, tree)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [t for t in tree_leaves(tree) if isinstance(t, Tensor)]
 
 
 def _changed(now: Tensor, before: Tensor) -> bool:

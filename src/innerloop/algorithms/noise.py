@@ -6,9 +6,8 @@ same every time.  So dropout draws from a counter-based generator: its numbers f
 of the task, the place in the inner loop, and how many masks the forward pass has drawn before.
 No global random state is involved.
 
-Other random operations of a network draw from PyTorch's global generator.  In a loop over tasks
-that is seeded in the same way around each forward pass, and put back afterwards; under `vmap` it
-is refused, so that such networks are computed task by task.
+Other random operations draw from global generators.  In a loop over tasks these are seeded in the
+same way around each forward pass, and put back afterwards; under `vmap` it is refused.
 """
 
 from __future__ import annotations
@@ -158,13 +157,8 @@ def _states() -> tuple[Any, ...]:
 
 @dataclass
 class Seen:
-    """What a forward pass drew, and whether some of it is computed again in the backward pass.
-
-    Attributes:
-        dropout: masks that follow from keys.
-        globally: other random numbers, from global generators.
-        checkpoint: whether some of it is computed again.
-    """
+    """Whether a forward pass drew masks from keys, other numbers from global generators; and whether
+    some of it is computed again in the backward pass."""
 
     dropout: bool = False
     globally: bool = False
@@ -223,6 +217,9 @@ class _Draws(TorchFunctionMode):
         rule = _RULES.get(func)
         if rule is not None and (self.dropout or rule is _attention):
             return rule(self, *args, **(kwargs or {}))
+        if func in _DATA:
+            # Under transforms `.data` is cut off from the innermost of them alone.
+            return args[0].detach()
         if func in _EMBEDDINGS:
             # A sparse derivative is the same numbers, but none that an inner step could use.
             kwargs = {**(kwargs or {}), "sparse": False}
@@ -385,6 +382,7 @@ _RULES: dict[Any, Callable[..., Any]] = {
     torch.feature_alpha_dropout_: _in_place(_feature_alpha_dropout),
     F.scaled_dot_product_attention: _attention,
 }
+_DATA = {Tensor.data.__get__}  # type: ignore[attr-defined]
 _EMBEDDINGS = {F.embedding, F.embedding_bag}
 _RECURRENT = {torch.gru, torch.lstm, torch.rnn_tanh, torch.rnn_relu}
 _OPENED: dict[Any, Callable[..., Any]] = {

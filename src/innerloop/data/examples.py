@@ -149,11 +149,13 @@ def require_finite(values: np.ndarray, rows: np.ndarray | None = None) -> None:
     step = max(1, 2**20 // max(1, int(np.prod(values.shape[1:]))))
     for start in range(0, len(values), step):
         block = values[start : start + step]
-        good = np.isfinite(block)
+        # Episodes are of single precision.
+        good = np.abs(block) <= np.finfo(np.float32).max
         if not good.all():
             bad = (~good).reshape(len(block), -1).any(axis=1)
             first = start + int(bad.argmax())
-            kind = "NaN" if np.isnan(values[first]).any() else "infinite values"
+            kind = "infinite values, or too large ones"
+            kind = "NaN" if np.isnan(values[first]).any() else kind
             raise UserError(
                 f"example {int(first if rows is None else rows[first])} holds {kind}: fill them "
                 "(numpy.nan_to_num, or the mean of the column) or leave such examples out"

@@ -94,8 +94,8 @@ def refuse_used(out: Path) -> None:
     """Raise a `UserError` if there is a run in that folder."""
     if any((out / name).exists() for name in (CONFIG, MODEL, RESULTS)):
         raise UserError(
-            f"{out} already holds a run: choose another --out, or go on with it by "
-            f"innerloop train --resume {out}"
+            f"{out} already holds a run: choose another folder, or go on with it by "
+            f"innerloop train --resume {out} (in Python by resume=True)"
         )
 
 

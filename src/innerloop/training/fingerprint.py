@@ -24,7 +24,8 @@ def fingerprint(
 ) -> dict[str, Any]:
     """Plain values that are equal where a run goes on as it began.
 
-    The code of functions and of `forward` is not compared, and neither are the values of what is
+    Modules are compared by class, and PyTorch's own by what they print of themselves.  The code of
+    functions and of `forward` is not compared, and neither are the values of what is
     learnt, which the checkpoint has; those that stay as they are, frozen parameters and buffers,
     are.
 
@@ -119,13 +120,20 @@ def _name(value: Any) -> str:
     )
 
 
+def _layer(module: nn.Module) -> str:
+    """Its class, and of PyTorch's own what they print of themselves, such as a slope or a rate."""
+    known = type(module).__module__.startswith("torch.nn.")
+    return f"{_name(type(module))}({module.extra_repr() if known else ''})"
+
+
 def _network(algorithm: Algorithm) -> dict[str, Any]:
-    """Names, shapes and types of all that is learnt, and the values of all that is not."""
+    """Its modules; names, shapes and types of what is learnt, and the values of what is not."""
     learnt = algorithm.init_params()
     found = {name: f"{p.dtype} {tuple(p.shape)}" for name, p in learnt.items()}
     rest = {n: t for n, t in algorithm.model.state_dict().items() if n not in learnt}
     return {
         "class": _name(type(algorithm.model)),
+        "modules": {name: _layer(m) for name, m in algorithm.model.named_modules() if name},
         "parameters": found,
         "constants": {name: digest_of(t) for name, t in rest.items()},
     }

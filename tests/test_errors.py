@@ -1,0 +1,32 @@
+"""Checks of values: one clear sentence, whatever came."""
+
+import numpy as np
+import pytest
+from torch import nn
+
+import innerloop
+from innerloop import MAML, UserError
+from innerloop.errors import above_zero, at_least, at_most, whole
+
+
+@pytest.mark.parametrize("check", [lambda **v: at_least(1, **v), lambda **v: at_most(3, **v)])
+def test_text_in_place_of_a_number_is_named(check):
+    with pytest.raises(UserError, match="steps must be a number, not '2'"):
+        check(steps="2")
+    with pytest.raises(UserError, match=r"rate must be a number, not '0\.1'"):
+        above_zero(rate="0.1")
+
+
+def test_a_part_of_a_step_is_refused():
+    with pytest.raises(UserError, match=r"iterations must be a whole number, not 2\.5"):
+        whole(iterations=2.5)
+
+
+def test_a_loss_by_name_is_refused():
+    with pytest.raises(UserError, match="loss must be a function of outputs and targets"):
+        MAML(nn.Linear(3, 2), loss="mse")
+
+
+def test_numbers_beyond_single_precision_are_refused():
+    with pytest.raises(UserError, match="example 1 holds infinite values, or too large ones"):
+        innerloop.data.from_arrays(np.array([[1.0], [1e300]]), ["a", "b"])
