@@ -157,7 +157,7 @@ def _states() -> tuple[Any, ...]:
 
 @dataclass
 class Seen:
-    """Whether a forward pass drew masks from keys, other numbers from global generators; and whether
+    """Whether a forward pass drew masks from keys, numbers from global generators; and whether
     some of it is computed again in the backward pass."""
 
     dropout: bool = False
