@@ -269,7 +269,7 @@ function showBelief() {
 function showBars(step) {
   const p = answer.steps[step].probabilities;
   const best = p.indexOf(Math.max(...p));
-  const unsure = p.every((v) => Math.abs(v - p[0]) < 1e-6);
+  const unsure = p.every((v) => Math.abs(v - p[0]) < 1e-4);
   const truth = state.answer === null ? "" : say("truth", LABELS[state.answer]);
   find("verdict").textContent =
     (unsure ? say("unsure", p.length, percent(p[0])) : say("verdict", LABELS[best], percent(p[best]))) + truth;
