@@ -47,7 +47,7 @@ def build_source(
     known = is_reference(config.data) or config.data in DATA
     make = _named(DATA, config.data) if known else images
     seed = config.seed if episode_seed is None else episode_seed
-    found = _make(config.data, make, config, progress=progress, episode_seed=seed)
+    found: Source = _make(config.data, make, config, progress=progress, episode_seed=seed)
     if isinstance(found, Tasks):
         found = {"train": found}
     elif hasattr(found, "_asdict"):  # as a named tuple, of which a part may be missing
@@ -319,7 +319,8 @@ def _inner_optimizer(config: TrainConfig) -> InnerOptimizer | None:
 
 def _loss(config: TrainConfig) -> Callable[[Any, Any], Any]:
     if config.loss is not None and is_reference(config.loss):
-        return find(config.loss)
+        loss: Callable[[Any, Any], Any] = find(config.loss)
+        return loss
     return mean_squared_error if config.regression else F.cross_entropy
 
 

@@ -42,7 +42,7 @@ INKS = ("auto", "dark", "light")
 BATCH, BATCH_NUMBERS = 256, 2**22
 
 
-class FewShotClassifier(ClassifierMixin, BaseEstimator):
+class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Learns to tell classes apart from a few images of each, by a meta-learnt network.
 
     `fit` adapts the network to the support set, a matter of milliseconds, and can be called again
@@ -102,14 +102,32 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.temperature = temperature
 
     @classmethod
-    def from_pretrained(cls, model: str | Path, **options: Any) -> FewShotClassifier:
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        inner_steps: int | None = None,
+        bn: str = "support",
+        ink: str = "auto",
+        image_size: int = 224,
+        temperature: float | None = None,
+    ) -> FewShotClassifier:
         """A classifier with weights that come with the package, of a run folder, or of a file.
+
+        The keywords are those of the class.
 
         Raises:
             UserError: there are no such weights, or they are damaged.
         """
         load(model)
-        return cls(model, **options)
+        return cls(
+            model,
+            inner_steps=inner_steps,
+            bn=bn,
+            ink=ink,
+            image_size=image_size,
+            temperature=temperature,
+        )
 
     def fit(self, X: Any, y: Any) -> FewShotClassifier:
         """Adapt to a support set.
@@ -205,7 +223,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each image, `[n]`."""
         probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(axis=1)]
+        labels: np.ndarray = self.classes_[probabilities.argmax(axis=1)]
+        return labels
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class, `[n, N]`, columns as in `classes_`."""
@@ -256,7 +275,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _checked(self, X: Any, shape: tuple[int, ...]) -> np.ndarray:
         if are_pictures(X):
             return read_pictures(X, shape)
-        return check_array(X, ensure_2d=True, allow_nd=True, dtype="numeric", input_name="X")
+        checked: np.ndarray = check_array(
+            X, ensure_2d=True, allow_nd=True, dtype="numeric", input_name="X"
+        )
+        return checked
 
     def _check_classes(self, loaded: Loaded) -> None:
         n = len(self.classes_)

@@ -300,7 +300,7 @@ class TrainConfig(OuterLoop, _Parts):
             settings |= {**OWN["model"], "model": model}
         if not DATA.is_ours(data) and (is_reference(data) or data in DATA):
             settings |= OWN["data"]
-        return cls(**{**settings, "algorithm": algorithm, "data": data})  # type: ignore[arg-type]
+        return cls(**{**settings, "algorithm": algorithm, "data": data})
 
     @classmethod
     def from_dict(cls, settings: dict[str, Any], source: str = "the config") -> TrainConfig:

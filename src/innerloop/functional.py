@@ -95,7 +95,10 @@ def second_derivatives(
         # Forward over reverse.  The second derivatives are symmetric: what reverse mode would
         # give is the directional derivative of the whole gradient along `along`.
         whole = torch.func.grad(lambda p, f: loss(p, f).sum(), argnums=(0, 1))
-        return torch.func.jvp(lambda f: whole(params, f), (fast,), (along,))[1]
+        products: tuple[Params, Params] = torch.func.jvp(
+            lambda f: whole(params, f), (fast,), (along,)
+        )[1]
+        return products
 
     def directional(params: Params, fast: Params) -> tuple[Tensor, Params]:
         slope = gradient(lambda f: loss(params, f), fast, create_graph=True)
@@ -105,7 +108,9 @@ def second_derivatives(
     return found[0], found[1]
 
 
-def pullback(function: Callable[..., Params], *trees: Params, cotangent: Params) -> tuple:
+def pullback(
+    function: Callable[..., Params], *trees: Params, cotangent: Params
+) -> tuple[Params, ...]:
     """Derivatives of `function`'s outputs, weighted by `cotangent`, for each of its arguments."""
     return gradients(lambda *given: (dot(function(*given), cotangent), {}), *trees)[0]
 
@@ -252,7 +257,12 @@ def repeat_each(params: Params, tasks: int) -> Params:
     """The same weights for each of T tasks, `[T, ...]`, in the same memory."""
     if tasks == 1:
         return with_task(params)
-    return {name: _Repeat.apply(p, tasks) for name, p in params.items()}
+    return {name: _repeat(p, tasks) for name, p in params.items()}
+
+
+def _repeat(p: Tensor, tasks: int) -> Tensor:
+    repeated: Tensor = _Repeat.apply(p, tasks)  # type: ignore[no-untyped-call]
+    return repeated
 
 
 class _Repeat(torch.autograd.Function):

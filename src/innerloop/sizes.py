@@ -109,7 +109,7 @@ class _Sizes:
 
     def _at_most(self, name: str, most: int, reason: str, leaves: str = "that allows") -> int:
         """The setting of this name, at most so large."""
-        value = self.lowered.get(name, getattr(self.config, name))
+        value: int = self.lowered.get(name, getattr(self.config, name))
         if value <= most:
             return value
         if name in self.given:

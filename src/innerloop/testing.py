@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +103,7 @@ class _Tasks:
 class _StopAt(Report):
     """Asks the run to stop by an error, as a process that is killed does."""
 
-    def validated(self, line: dict) -> None:
+    def validated(self, line: dict[str, Any]) -> None:
         if line["iteration"] == 4:
             raise InterruptedError
 

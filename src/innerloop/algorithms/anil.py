@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from torch import nn
 
+from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.maml import MAML
+from innerloop.algorithms.options import MAMLOptions
 from innerloop.errors import UserError
 
 
@@ -45,8 +49,15 @@ class BOIL(MAML):
 
     adapts = "body"
 
-    def __init__(self, model: nn.Module, *arguments, **options) -> None:
-        super().__init__(model, *arguments, **options)
+    def __init__(
+        self,
+        model: nn.Module,
+        inner_lr: InnerRates = 0.4,
+        inner_steps: int = 1,
+        first_order: bool = False,
+        **options: Unpack[MAMLOptions],
+    ) -> None:
+        super().__init__(model, inner_lr, inner_steps, first_order, **options)
         rows = getattr(getattr(model, "head", None), "weight", None)
         if rows is not None and rows.ndim == 2 and len(rows) > 1 and (rows == rows[0]).all():
             raise UserError(

@@ -21,21 +21,21 @@ def checked_episodes(algorithm: Hooks, episodes: Any, *, training: bool) -> Epis
         UserError: no tasks, or labels that are not 0..N-1 where they have to be.
     """
     n_way = getattr(episodes, "n_way", None)
-    episodes = Episodes(*episodes, n_way=n_way)
-    if not episodes.num_tasks:
+    checked = Episodes(*episodes, n_way=n_way)
+    if not checked.num_tasks:
         raise UserError("there are no episodes: a meta-batch needs at least one task")
-    lengths = {len(t) for t in episodes}
+    lengths = {len(t) for t in checked}
     if len(lengths) > 1:
         raise UserError(
             "the tensors of the episodes differ in the number of tasks, their first axis: "
-            + ", ".join(str(tuple(t.shape)) for t in episodes)
+            + ", ".join(str(tuple(t.shape)) for t in checked)
         )
-    for name, x in (("support", episodes.support_x), ("query", episodes.query_x)):
+    for name, x in (("support", checked.support_x), ("query", checked.query_x)):
         if x.ndim < 2 or not x.shape[1]:
             raise UserError(f"the {name} sets have no examples: they have shape {tuple(x.shape)}")
     if not (training and algorithm.labels == "class"):
-        episodes.n_way = algorithm.ways(episodes.support_y, n_way)
-    return episodes
+        checked.n_way = algorithm.ways(checked.support_y, n_way)
+    return checked
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -18,15 +18,18 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from innerloop.algorithms import noise
 
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
-def each(*axes: int | None) -> Callable[[Any], Any]:
+
+def each(*axes: int | None) -> Callable[[F], F]:
     """Marks a method `HOOK_each` as what `HOOK` is for T tasks.
 
     Args:
         axes: for every argument 0 where it has an axis of tasks, None where all tasks share it.
     """
 
-    def mark(together: Callable[..., Any]) -> Any:
+    def mark(together: F) -> F:
         name = together.__name__.removesuffix("_each")
 
         @functools.wraps(together)
@@ -35,10 +38,17 @@ def each(*axes: int | None) -> Callable[[Any], Any]:
                 return task_by_task(getattr(self, name), axes, arguments)
             return together(self, *arguments)
 
-        method.directly, method.axes = together, axes  # type: ignore[attr-defined]
-        return method
+        marked: Any = method
+        marked.directly, marked.axes = together, axes
+        return cast(F, method)
 
     return mark
+
+
+def directly(method: F) -> F:
+    """What a bound method marked by `each` computes, whether its hook is overridden or not."""
+    marked: Any = method
+    return cast(F, functools.partial(marked.directly, marked.__self__))
 
 
 def overrides(algorithm: Any, hook: str, together: str = "") -> bool:
@@ -78,14 +88,12 @@ def alone(algorithm: Any, hook: str, *arguments: Any) -> Any:
     return first(getattr(together, "directly", together)(algorithm, *given))
 
 
-def first(tree: Any) -> Any:
+def first(tree: T) -> T:
     """The only task of a tree of tensors `[1, ...]`."""
-    return tree_map(lambda t: t.squeeze(0) if isinstance(t, Tensor) else t, tree)
+    return cast(T, tree_map(lambda t: t.squeeze(0) if isinstance(t, Tensor) else t, tree))
 
 
-def task_by_task(
-    hook: Callable[..., Any], axes: Sequence[int | None], arguments: Sequence[Any]
-) -> Any:
+def task_by_task(hook: Callable[..., T], axes: Sequence[int | None], arguments: Sequence[Any]) -> T:
     """Calls `hook` for one task after the other, and stacks what it returns."""
     apart = [None if axis is None else _tasks(a) for a, axis in zip(arguments, axes, strict=True)]
     count = next(len(tasks) for tasks in apart if tasks is not None)
@@ -98,7 +106,7 @@ def task_by_task(
     return stack(found)
 
 
-def stack(trees: Sequence[Any]) -> Any:
+def stack(trees: Sequence[T]) -> T:
     """Trees of tensors `[...]`, one a task, as one with `[T, ...]`."""
     if len(trees) == 1:
         return with_task(trees[0])
@@ -106,19 +114,19 @@ def stack(trees: Sequence[Any]) -> Any:
     def together(t: Any, *others: Any) -> Any:
         return torch.stack((t, *others)) if isinstance(t, Tensor) else t
 
-    return tree_map(together, *trees)
+    return cast(T, tree_map(together, *trees))
 
 
-def with_task(tree: Any) -> Any:
+def with_task(tree: T) -> T:
     if hasattr(tree, "with_task"):
-        return tree.with_task()
-    return tree_map(lambda t: t.unsqueeze(0) if isinstance(t, Tensor) else t, tree)
+        return cast(T, tree.with_task())
+    return cast(T, tree_map(lambda t: t.unsqueeze(0) if isinstance(t, Tensor) else t, tree))
 
 
 def _tasks(tree: Any) -> list[Any]:
     """One tree for each task."""
     if hasattr(tree, "tasks"):
-        return tree.tasks()
+        return list(tree.tasks())
     if isinstance(tree, Tensor):
         # Not by index, whose derivative fills a tensor of all tasks for each of them.
         return [tree.squeeze(0)] if len(tree) == 1 else list(tree.unbind(0))

@@ -20,14 +20,13 @@ import logging
 import textwrap
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.checks import checked_episodes, task_keys
-from innerloop.algorithms.each import first, overrides, stack
+from innerloop.algorithms.each import T, first, overrides, stack
 from innerloop.algorithms.hooks import WAYS, Hooks
 from innerloop.algorithms.network import is_untouched, takes_tasks
 from innerloop.algorithms.shared_body import (
@@ -324,12 +323,12 @@ def adapt_all(
     return _first_that_works(algorithm, "use", ways, by)
 
 
-def _one_by_one(way: str, function: Callable[[Episodes], Any], episodes: Episodes) -> Any:
+def _one_by_one(way: str, function: Callable[[Episodes], T], episodes: Episodes) -> T:
     """`function` of each task by itself, stacked."""
     n_way = episodes.n_way
     if way == "vmap":
 
-        def of_task(index: Tensor, *sets: Tensor) -> Any:
+        def of_task(index: Tensor, *sets: Tensor) -> T:
             with noise.task(0, index):
                 return function(Episodes(*sets, n_way=n_way))
 
@@ -347,8 +346,8 @@ _NOT_ABOUT_THE_WAY = (UserError, KeyboardInterrupt, MemoryError, torch.OutOfMemo
 
 
 def _first_that_works(
-    algorithm: Hooks, kind: str, ways: Sequence[str], by: Callable[[str], Any]
-) -> Any:
+    algorithm: Hooks, kind: str, ways: Sequence[str], by: Callable[[str], T]
+) -> T:
     """The result of the first way that does not fail; what was found out is remembered."""
     way = algorithm._failed.get(kind, ways[0]) if len(ways) > 1 else ways[0]
     if torch.is_inference_mode_enabled():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from innerloop.algorithms import noise
 from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.gradient_based import GradientBased
+from innerloop.algorithms.options import GradientBasedOptions
 from innerloop.algorithms.shared_body import channels_last
 from innerloop.errors import UserError
 from innerloop.functional import Params, gradients
@@ -32,9 +33,9 @@ class FineTune(GradientBased):
         inner_lr, inner_steps: of the adaptation, see `GradientBased`.
         num_classes: number of training classes, which the labels of `meta_gradient`'s episodes
             count; None for regression.
-        adapted: see `GradientBased`; None for the head, or for all in regression.
-        options: `inner_reduction`, `inner_max_norm`, `inner_optimizer` of `GradientBased`;
-            `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
+        options: `adapted`, `inner_reduction`, `inner_max_norm`, `inner_optimizer` of
+            `GradientBased`; `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
+            `adapted` is by default the head, or all in regression.
 
     Raises:
         UserError: a value out of range, or a network without a head.
@@ -49,12 +50,11 @@ class FineTune(GradientBased):
         inner_steps: int = 20,
         *,
         num_classes: int | None = None,
-        adapted: str | None = None,
-        **options: Any,
+        **options: Unpack[GradientBasedOptions],
     ) -> None:
-        if adapted is None:
-            adapted = "all" if num_classes is None else "head"
-        super().__init__(model, inner_lr, inner_steps, adapted=adapted, **options)
+        if options.get("adapted") is None:
+            options["adapted"] = "all" if num_classes is None else "head"
+        super().__init__(model, inner_lr, inner_steps, **options)
         # All tasks go through the network in one batch.
         check_batch_norm(model, own_only=self.bn != "frozen", frozen=self.bn == "frozen")
         if num_classes is not None and not hasattr(getattr(model, "head", None), "weight"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from innerloop.algorithms.adapted import InnerRates, check_rates, names_of, rate
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.each import alone, each, is_own, overrides, stack, task_by_task
 from innerloop.algorithms.hooks import each_step
+from innerloop.algorithms.options import AlgorithmOptions
 from innerloop.algorithms.scores import are_labels, cross_entropy_each
 from innerloop.algorithms.shared_body import (
     features_of_sets,
@@ -115,7 +116,7 @@ class GradientBased(Algorithm):
         inner_reduction: str = "mean",
         inner_max_norm: float | None = None,
         inner_optimizer: InnerOptimizer | None = None,
-        **options: Any,
+        **options: Unpack[AlgorithmOptions],
     ) -> None:
         super().__init__(model, **options)
         at_least(1, inner_steps=inner_steps)
@@ -164,14 +165,15 @@ class GradientBased(Algorithm):
 
     def support_loss(self, outputs: Any, targets: Any) -> Tensor:
         """What the inner loop descends on, from the outputs for a support set; a scalar."""
-        loss = self.loss(outputs, targets)
+        loss: Tensor = self.loss(outputs, targets)
         if self.inner_reduction == "mean":
             return loss
         if not are_labels(outputs, targets):
             raise UserError(
                 "inner_reduction='per_shot' is for logits [B, N] and labels [B]: use 'mean'"
             )
-        return loss * outputs.shape[-1]
+        per_shot: Tensor = loss * outputs.shape[-1]
+        return per_shot
 
     def inner_loss(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
         """The loss that inner step `step` descends on, as a function of all that it depends on.
@@ -182,14 +184,16 @@ class GradientBased(Algorithm):
             support: the support set; `support.batch(step)` gives the examples of this step.
             step: 0 for the first.
         """
-        return alone(self, "inner_loss", params, fast, support, step)
+        found: Tensor = alone(self, "inner_loss", params, fast, support, step)
+        return found
 
     def update(self, params: Params, fast: Params, gradient: Params, step: int) -> Params:
         """The weights after inner step `step`, from those before it and their gradient.
 
         This is plain gradient descent; an `inner_optimizer` takes its place.
         """
-        return alone(self, "update", params, fast, gradient, step)
+        found: Params = alone(self, "update", params, fast, gradient, step)
+        return found
 
     # ---- The same for T tasks
 

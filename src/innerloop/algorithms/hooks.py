@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.each import alone, each, first, overrides, with_task
+from innerloop.algorithms.each import T, alone, each, first, overrides, with_task
 from innerloop.algorithms.network import Network
 from innerloop.algorithms.scores import Metric, check_metric, score, score_each
 from innerloop.errors import UserError, at_least, one_of
@@ -160,7 +160,8 @@ class Hooks(ABC):
 
     def query_loss(self, params: Params, task: Episodes) -> tuple[Tensor, Params]:
         """Loss of the fast weights `params` on a task's queries, a scalar, and metrics."""
-        return alone(self, "query_loss", params, task)
+        found: tuple[Tensor, Params] = alone(self, "query_loss", params, task)
+        return found
 
     def loss_after_adaptation(
         self, params: Params, task: Episodes, n_way: int | None, progress: float
@@ -295,7 +296,8 @@ class Hooks(ABC):
     def features(self, params: Params, x: Tensor) -> Tensor:
         """What the last layer of a `HeadedModel` sees, with `params` in place of its own."""
         assert isinstance(self.model, HeadedModel)
-        return self.network(of_network(params), x, lambda model, x: model.features(x))
+        found: Tensor = self.network(of_network(params), x, lambda model, x: model.features(x))
+        return found
 
     def ways(self, labels: Tensor, n_way: int | None) -> int | None:
         """`n_way`, or where it is not given the number of classes, if anything asks for it."""
@@ -339,7 +341,7 @@ class Hooks(ABC):
         return {n: autograd.arranged(p) if n in names else p for n, p in params.items()}
 
 
-def one_task(forward: Callable[[Params, Tensor], Any], params: Params, x: Tensor) -> Any:
+def one_task(forward: Callable[[Params, Tensor], T], params: Params, x: Tensor) -> T:
     return with_task(forward(first(params), x.squeeze(0)))
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Unpack
 
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.adapted import InnerRates
-from innerloop.algorithms.each import each
+from innerloop.algorithms.each import directly, each
 from innerloop.algorithms.gradient_based import GradientBased, Support
+from innerloop.algorithms.options import GradientBasedOptions
 from innerloop.errors import UserError, above_zero, at_least
 from innerloop.functional import (
     Params,
@@ -55,7 +56,7 @@ class IMAML(GradientBased):
         *,
         regularization: float = 2.0,
         cg_steps: int = 5,
-        **options: Any,
+        **options: Unpack[GradientBasedOptions],
     ) -> None:
         super().__init__(model, inner_lr, inner_steps, **options)
         if getattr(self.inner_optimizer, "weight_decay", 0):
@@ -72,7 +73,7 @@ class IMAML(GradientBased):
         start = repeat_each(self.start(params, support.n_way, list(fast)), len(support.x))
         away = subtract(fast, start)
         pull = self.regularization / 2 * dot_each(away, away)
-        losses = super().inner_loss_each.directly(self, params, fast, support, step)
+        losses = directly(super().inner_loss_each)(params, fast, support, step)
         return losses + pull
 
     def phase(self, progress: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.each import first, is_own, overrides
 from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.algorithms.mixed_mode import mixed_mode_gradient
+from innerloop.algorithms.options import GradientBasedOptions
 from innerloop.algorithms.shared_body import features_in_place, head_outputs
 from innerloop.errors import one_of, share_of_training
 from innerloop.functional import Params, mean_of_losses
@@ -67,7 +68,7 @@ class MAML(GradientBased):
         *,
         second_order_from: float = 0.0,
         derivative: str = "reverse",
-        **options: Any,
+        **options: Unpack[GradientBasedOptions],
     ) -> None:
         super().__init__(model, inner_lr, inner_steps, **options)
         share_of_training(second_order_from=second_order_from)

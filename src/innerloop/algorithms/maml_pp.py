@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from innerloop.algorithms import noise
 from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.maml import MAML
+from innerloop.algorithms.options import MAMLOptions
 from innerloop.errors import UserError, share_of_training
 from innerloop.functional import Params, Rates, detach
 from innerloop.models.layers import BatchNorm, Statistics, seen_statistics
@@ -57,7 +58,7 @@ class MAMLPlusPlus(MAML):
         multi_step_loss_until: float = 0.1,
         per_step_norm: bool = True,
         per_step_statistics: bool = True,
-        **options: Any,
+        **options: Unpack[MAMLOptions],
     ) -> None:
         super().__init__(model, inner_lr, inner_steps, first_order, **options)
         share_of_training(multi_step_loss_until=multi_step_loss_until)

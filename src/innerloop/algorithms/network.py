@@ -243,7 +243,8 @@ class Network:
 
             def features(x: Tensor) -> Tensor:
                 with statistics_by_group(rows, total=len(x)):
-                    return self({}, x, lambda module, x: module.features(x))
+                    found: Tensor = self({}, x, lambda module, x: module.features(x))
+                    return found
 
             rows = len(x)
             alone, together = features(x), features(torch.cat([x, 2 * x.flip(0) + 1]))

@@ -211,9 +211,7 @@ class _Draws(TorchFunctionMode):
         self.noise, self.dropout, self.seen = noise, dropout, Seen()
         self.drawn = [0] if noise.drawn is None else noise.drawn
 
-    def __torch_function__(
-        self, func: Any, kinds: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
         rule = _RULES.get(func)
         if rule is not None and (self.dropout or rule is _attention):
             return rule(self, *args, **(kwargs or {}))

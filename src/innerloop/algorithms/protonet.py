@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.each import each, is_own
 from innerloop.algorithms.hooks import one_task
 from innerloop.algorithms.network import takes_tasks
+from innerloop.algorithms.options import AlgorithmOptions
 from innerloop.algorithms.shared_body import features_in_place
 from innerloop.errors import UserError, one_of
 from innerloop.functional import Params, mean_of_losses, repeat_each
@@ -51,7 +52,7 @@ class ProtoNet(Algorithm):
         model: nn.Module,
         *,
         distance: str = "euclidean",
-        **options: Any,
+        **options: Unpack[AlgorithmOptions],
     ) -> None:
         super().__init__(model, **options)
         one_of(DISTANCES, distance=distance)
@@ -79,7 +80,8 @@ class ProtoNet(Algorithm):
         """Features `[B, F]` of `x`, or `[T, B, F]` of T tasks where the network takes them."""
         if isinstance(self.model, HeadedModel):
             return self.features(params, x)
-        return self.call(params, x)
+        features: Tensor = self.call(params, x)
+        return features
 
     def forward(self, params: Params, x: Tensor) -> Tensor:
         """Logits `[B, N]` of `x` from the prototypes among `params`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import nn
@@ -10,6 +10,7 @@ from torch import nn
 from innerloop.algorithms import noise
 from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.gradient_based import GradientBased
+from innerloop.algorithms.options import GradientBasedOptions
 from innerloop.errors import at_least
 from innerloop.functional import Params, detach, zeros_like
 from innerloop.tasks.episodes import Episodes
@@ -47,7 +48,7 @@ class Reptile(GradientBased):
         inner_steps: int = 5,
         *,
         inner_batch_size: int | None = None,
-        **options: Any,
+        **options: Unpack[GradientBasedOptions],
     ) -> None:
         super().__init__(model, inner_lr, inner_steps, **options)
         at_least(1, inner_batch_size=inner_batch_size)

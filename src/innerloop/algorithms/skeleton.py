@@ -59,7 +59,7 @@ class Skeleton:
         self._kept: list[Any] = []
 
     def of(self, module: nn.Module, prefix: str) -> nn.Module:
-        found = self._memo.get(id(module))
+        found: nn.Module | None = self._memo.get(id(module))
         if found is not None:
             return found
         new = object.__new__(type(module))

@@ -42,7 +42,7 @@ def _with_names(arguments: Any) -> Any:
     """The arguments of `train` with names alone for what can be a reference too: those complete."""
     choices = {"algorithm": ALGORITHMS, "model": MODELS}
     fields = [
-        (name, Literal[tuple(registry.names())], getattr(TrainConfig, name))  # type: ignore[misc]
+        (name, Literal[tuple(registry.names())], getattr(TrainConfig, name))
         for name, registry in choices.items()
     ]
     named = dataclasses.make_dataclass("Named", fields, bases=(TrainConfig,), frozen=True)

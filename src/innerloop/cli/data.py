@@ -148,8 +148,7 @@ def main(argv: list[str]) -> None:
         SystemExit: the words are no command (2), or help was asked for (0).
     """
     command: Any = tyro.cli(
-        # tyro takes a union of dataclasses for subcommands; its type hint does not say so.
-        Command,  # type: ignore[arg-type]
+        Command,
         args=argv,
         prog="innerloop data",
         description=DESCRIPTION,

@@ -152,12 +152,22 @@ class ImageClasses(ClassIndexed):
         super().__post_init__()
 
     @classmethod
-    def from_square(cls, array: np.ndarray, **attributes) -> ImageClasses:
+    def from_square(
+        cls,
+        array: np.ndarray,
+        *,
+        names: Sequence[str] | None = None,
+        groups: Sequence[str] = (),
+        name: str = "images",
+        dark_ink: bool = False,
+        splits: dict[str, dict[str, np.ndarray]] | None = None,
+    ) -> ImageClasses:
         """Wrap an array with the same number of images in every class.
 
         Args:
             array: `uint8` `[classes, images a class, C, H, W]`.
-            attributes: further attributes of `ImageClasses`; `names` is numbered by default.
+            names: None to number the classes.
+            groups, name, dark_ink, splits: see the class.
 
         Raises:
             UserError: `array` has another shape or type.
@@ -168,12 +178,15 @@ class ImageClasses(ClassIndexed):
                 f"not {array.dtype} of shape {array.shape}"
             )
         classes, per_class = array.shape[:2]
-        attributes.setdefault("names", [f"class{i:04d}" for i in range(classes)])
         return cls(
             images=array.reshape(classes * per_class, *array.shape[2:]),
             starts=np.arange(classes, dtype=np.int64) * per_class,
             counts=np.full(classes, per_class, dtype=np.int64),
-            **attributes,
+            names=[f"class{i:04d}" for i in range(classes)] if names is None else names,
+            groups=groups,
+            name=name,
+            dark_ink=dark_ink,
+            splits=splits or {},
         )
 
     @property

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -204,8 +206,8 @@ def _clutter(points: np.ndarray, drawn: list[np.ndarray]) -> float:
     near = np.abs(points[0][:, None] - old).min(axis=1) < 0.09
     both = np.r_[points[0], old]
     wide, high = np.ptp(both.real) + 0.1, np.ptp(both.imag) + 0.1
-    oblong = abs(np.log(wide / high))
-    extent = max(wide, high)
+    oblong = abs(float(np.log(wide / high)))
+    extent = float(max(wide, high))
     return float(near.mean()) + max(extent - 1.2, 0) + 0.25 * oblong + 0.02 * float(near.sum())
 
 
@@ -229,6 +231,6 @@ def _cell(rng: np.random.Generator) -> tuple[list[Stroke], list[np.ndarray]]:
     return dots, [plain(stroke, []) for stroke in dots]
 
 
-def _pick(rng: np.random.Generator, things):
+def _pick(rng: np.random.Generator, things: Sequence[Any] | np.ndarray) -> Any:
     """One of a list: `rng.choice` without its checks, which took most of the time here."""
     return things[int(rng.integers(len(things)))]

@@ -97,9 +97,9 @@ def _inside(strokes: list[np.ndarray]) -> list[np.ndarray]:
     half = (high - low) / 2 * shrink
 
     def within(centre: np.ndarray, radius: np.ndarray) -> np.ndarray:
-        return np.clip(
-            centre, margin + radius, np.maximum(PAPER - margin - radius, margin + radius)
-        )
+        low, high = margin + radius, PAPER - margin - radius
+        inside: np.ndarray = np.clip(centre, low, np.maximum(high, low))
+        return inside
 
     target = within(middle.real, half.real) + 1j * within(middle.imag, half.imag)
     return [(p - middle[:, None]) * shrink[:, None] + target[:, None] for p in strokes]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 PI = np.pi
 
@@ -51,7 +52,8 @@ class Stroke:
         """`[S]` number of straight steps that each segment is drawn with."""
         by_turn = np.abs(self.turns) / 0.4
         by_length = self.lengths / 0.15
-        return np.ceil(np.maximum(np.maximum(by_turn, by_length), 1)).astype(np.int64)
+        steps: np.ndarray = np.ceil(np.maximum(np.maximum(by_turn, by_length), 1)).astype(np.int64)
+        return steps
 
 
 def walk(
@@ -83,7 +85,7 @@ def walk(
     return points
 
 
-def point_at(points: np.ndarray, where: float, slip=0.0) -> np.ndarray:
+def point_at(points: np.ndarray, where: float, slip: float | np.ndarray = 0.0) -> np.ndarray:
     """The point of each drawing `[D, P]` at `where`, 0 (start) to 1 (end): complex `[D, 1]`.
 
     Ends are hit; a place between them is missed by `slip`, a number or `[D, 1]`.
@@ -96,7 +98,11 @@ def point_at(points: np.ndarray, where: float, slip=0.0) -> np.ndarray:
 
 
 def attach(
-    stroke: Stroke, points: np.ndarray, drawn: list[np.ndarray], gap, slip=0.0
+    stroke: Stroke,
+    points: np.ndarray,
+    drawn: list[np.ndarray],
+    gap: complex | np.ndarray,
+    slip: float | np.ndarray = 0.0,
 ) -> np.ndarray:
     """Move the points of a stroke to where it hangs on the strokes already drawn.
 
@@ -110,16 +116,20 @@ def attach(
     Returns:
         complex `[D, P]`.
     """
+    moved: np.ndarray
     if stroke.parent < 0:
-        return points - point_at(points, stroke.own) + gap
+        moved = points - point_at(points, stroke.own) + gap
+        return moved
     target = point_at(drawn[stroke.parent], stroke.at, slip) + gap
     if stroke.bridge is not None:
         other, where = stroke.bridge
         chord = points[:, -1:] - points[:, :1]
         chord = np.where(np.abs(chord) < 1e-3, 1e-3, chord)
         reach = point_at(drawn[other], where, slip) - target
-        return target + (points - points[:, :1]) * reach / chord
-    return points - point_at(points, stroke.own) + target
+        moved = target + (points - points[:, :1]) * reach / chord
+    else:
+        moved = points - point_at(points, stroke.own) + target
+    return moved
 
 
 def plain(stroke: Stroke, drawn: list[np.ndarray]) -> np.ndarray:
@@ -132,44 +142,51 @@ def plain(stroke: Stroke, drawn: list[np.ndarray]) -> np.ndarray:
 # --- strokes -----------------------------------------------------------------------------------
 
 
-def make_stroke(lengths, turns, corners=None, closed=False, aspect=1.0) -> Stroke:
-    corners = np.zeros(len(lengths)) if corners is None else np.asarray(corners, dtype=float)
-    return Stroke(np.asarray(lengths, float), np.asarray(turns, float), corners, closed, aspect)
+def make_stroke(
+    lengths: ArrayLike,
+    turns: ArrayLike,
+    corners: ArrayLike | None = None,
+    closed: bool = False,
+    aspect: float = 1.0,
+) -> Stroke:
+    segments = np.asarray(lengths, float)
+    starts = np.zeros(len(segments)) if corners is None else np.asarray(corners, float)
+    return Stroke(segments, np.asarray(turns, float), starts, closed, aspect)
 
 
-def _line(r):
+def _line(r: np.random.Generator) -> Stroke:
     return make_stroke([r.uniform(0.35, 1.0)], [0])
 
 
-def _bow(r):
+def _bow(r: np.random.Generator) -> Stroke:
     return make_stroke([r.uniform(0.5, 1.0)], [r.uniform(0.3, 1.2)])
 
 
-def _arc(r):
+def _arc(r: np.random.Generator) -> Stroke:
     return make_stroke([r.uniform(0.6, 1.3)], [r.uniform(1.8, 4.2)])
 
 
-def _ring(r):
+def _ring(r: np.random.Generator) -> Stroke:
     return make_stroke([r.uniform(0.6, 2.2)], [2 * PI], closed=True, aspect=r.uniform(0.6, 1.3))
 
 
-def _hook(r):
+def _hook(r: np.random.Generator) -> Stroke:
     lengths = [r.uniform(0.4, 0.9), r.uniform(0.25, 0.6)]
     return make_stroke(lengths, [r.normal(0, 0.15), r.uniform(1.2, 3.6)])
 
 
-def _ess(r):
+def _ess(r: np.random.Generator) -> Stroke:
     turn = r.uniform(1.5, 3.5)
     return make_stroke(r.uniform(0.4, 0.8, 2), [turn, -turn * r.uniform(0.6, 1.3)])
 
 
-def _wave(r):
+def _wave(r: np.random.Generator) -> Stroke:
     count = r.integers(3, 6)
     turn = r.uniform(2.0, 3.6)
     return make_stroke(np.full(count, r.uniform(0.3, 0.5)), turn * (-1) ** np.arange(count))
 
 
-def _bumps(r):
+def _bumps(r: np.random.Generator) -> Stroke:
     # Arcs that bulge to one side and meet in cusps: 3, m, a cloud.
     count = r.integers(2, 4)
     turn = r.uniform(2.4, 3.8)
@@ -177,11 +194,11 @@ def _bumps(r):
     return make_stroke(np.full(count, r.uniform(0.45, 0.7)), np.full(count, turn), back)
 
 
-def _corner(r):
+def _corner(r: np.random.Generator) -> Stroke:
     return make_stroke(r.uniform(0.3, 0.9, 2), [0, 0], [0, r.choice([PI / 2, r.uniform(0.8, 2.5)])])
 
 
-def _zigzag(r):
+def _zigzag(r: np.random.Generator) -> Stroke:
     count = r.integers(3, 6)
     angle = r.uniform(1.5, 2.5)
     return make_stroke(
@@ -189,18 +206,18 @@ def _zigzag(r):
     )
 
 
-def _step(r):
+def _step(r: np.random.Generator) -> Stroke:
     return make_stroke(r.uniform(0.25, 0.6, 3), np.zeros(3), [0, PI / 2, -PI / 2])
 
 
-def _cup(r):
+def _cup(r: np.random.Generator) -> Stroke:
     side = r.uniform(0.3, 0.8)
     return make_stroke(
         [side, r.uniform(0.3, 0.7), side * r.uniform(0.5, 1)], np.zeros(3), [0, PI / 2, PI / 2]
     )
 
 
-def _polygon(r):
+def _polygon(r: np.random.Generator) -> Stroke:
     sides = r.choice([3, 4, 4, 5])
     corners = np.full(sides, 2 * PI / sides)
     corners[0] = r.choice([0, PI / 4])
@@ -208,13 +225,13 @@ def _polygon(r):
     return make_stroke(np.full(sides, size), np.zeros(sides), corners, True, r.uniform(0.6, 1.6))
 
 
-def _leaf(r):
+def _leaf(r: np.random.Generator) -> Stroke:
     turn = r.uniform(1.2, 2.4)
     length = r.uniform(0.5, 0.8)
     return make_stroke([length, length], [turn, turn], [0, PI - turn], closed=True)
 
 
-def _loop(r):
+def _loop(r: np.random.Generator) -> Stroke:
     # A line or bow with a small loop in its middle or at its end.
     turn = r.choice([-1, 1]) * r.uniform(4.2, 6.0)
     ends = r.uniform(0.2, 0.6, 2)
@@ -223,7 +240,7 @@ def _loop(r):
     return make_stroke(lengths[:count], [r.normal(0, 0.5), turn, r.normal(0, 0.5)][:count])
 
 
-def _spiral(r):
+def _spiral(r: np.random.Generator) -> Stroke:
     count = r.integers(2, 4)
     turn = r.uniform(2.2, 3.4)
     return make_stroke(
@@ -231,7 +248,7 @@ def _spiral(r):
     )
 
 
-def _tee(r):
+def _tee(r: np.random.Generator) -> Stroke:
     # A line, then back along half of it and away: one stroke with a retraced part.
     first = r.uniform(0.5, 0.9)
     turns = [0, 0, r.choice([0, r.uniform(1, 3.5)])]
@@ -240,14 +257,14 @@ def _tee(r):
     )
 
 
-def _free(r):
+def _free(r: np.random.Generator) -> Stroke:
     count = r.integers(2, 5)
     turns = np.where(r.random(count) < 0.4, 0, r.normal(0, 1.6, count))
     corners = np.where(r.random(count) < 0.6, 0, r.normal(0, 1.5, count))
     return make_stroke(r.uniform(0.2, 0.6, count), turns, corners)
 
 
-def dot(r):
+def dot(r: np.random.Generator) -> Stroke:
     return make_stroke([0.04], [0.0])
 
 

@@ -99,7 +99,8 @@ def draw_glyph(
         `uint8` `[size, size]`, ink 0 on paper 255.
     """
     design = _alphabet(seed, alphabet, character + 1)[character]
-    return _draw(design, seed, alphabet, character, drawing + 1, size)[drawing]
+    drawn: np.ndarray = _draw(design, seed, alphabet, character, drawing + 1, size)[drawing]
+    return drawn
 
 
 def split_alphabets(groups: list[str]) -> dict[str, np.ndarray]:
@@ -211,7 +212,8 @@ def _look(design: Character) -> np.ndarray:
     side = np.linspace(-1, 1, 11)
     grid = (side + 1j * side[:, None]).ravel()
     nearest = np.abs(grid[:, None] - ink).min(axis=1)
-    return np.exp(-((nearest / 0.25) ** 2))
+    near: np.ndarray = np.exp(-((nearest / 0.25) ** 2))
+    return near
 
 
 # --- drawing -----------------------------------------------------------------------------------

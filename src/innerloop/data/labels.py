@@ -31,7 +31,8 @@ class Grouping:
     @property
     def starts(self) -> np.ndarray:
         """`int64` `[classes]`, where each class begins in `order`."""
-        return np.cumsum(self.counts) - self.counts
+        starts: np.ndarray = np.cumsum(self.counts) - self.counts
+        return starts
 
 
 def label_array(labels: Any) -> np.ndarray:
@@ -84,7 +85,8 @@ def label_array(labels: Any) -> np.ndarray:
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "biuUS":
         raise UserError(f"labels must be integers or strings, not {labels.dtype}")
-    return labels
+    checked: np.ndarray = labels
+    return checked
 
 
 def _kind(label: Any) -> str:

@@ -24,7 +24,8 @@ def facts() -> dict[str, Any]:
         `"vinyals2016"`: the split of that name.
     """
     text = resources.files("innerloop.data").joinpath("assets/omniglot.json").read_text("utf-8")
-    return json.loads(text)
+    facts: dict[str, Any] = json.loads(text)
+    return facts
 
 
 def class_names(alphabets: Mapping[str, Mapping[str, int]]) -> list[str]:

@@ -100,7 +100,7 @@ class Conv4(HeadedModel):
 
 def _side(image_size: int, halvings: int, pool: str) -> int:
     """Positions along each axis that are left of an image."""
-    parts = 2**halvings
+    parts = 1 << halvings
     # Stride 2 with padding 1 rounds up at each halving, pooling rounds down.
     return -(-image_size // parts) if pool == "stride" else image_size // parts
 

@@ -187,7 +187,8 @@ def conv_norm(
     assert isinstance(conv, Conv2d)
     assert isinstance(norm, BatchNorm)
     if any(context.get() is not None for context in (_seen, _given, _groups)):
-        return norm(conv(x), pool=pool, relu=relu)
+        y: Tensor = norm(conv(x), pool=pool, relu=relu)
+        return y
     return ops.conv_block(
         x,
         conv.weight,
@@ -321,7 +322,8 @@ class HeadedModel(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
+        y: Tensor = self.head(self.features(x))
+        return y
 
 
 # What makes the seed of a head another one than that of the layers before it.

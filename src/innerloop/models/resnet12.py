@@ -111,7 +111,8 @@ class ResidualBlock(nn.Module):
             x = norm(conv(x))
             x = F.leaky_relu(x if i < 2 else x + shortcut, SLOPE)
         # Not `nn.MaxPool2d`, whose second derivative is slow under vmap.
-        return self.dropout(max_pool_2x2(x))
+        y: Tensor = self.dropout(max_pool_2x2(x))
+        return y
 
 
 def check_size(height: int, width: int) -> None:

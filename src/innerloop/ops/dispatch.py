@@ -129,4 +129,5 @@ def _abreast(x: Tensor) -> Tensor:
 
 def _apart(x: Tensor, tasks: int) -> Tensor:
     """The way back: `[B, T*C, ...]` to `[T, B, C, ...]`."""
-    return x.unflatten(1, (tasks, -1)).transpose(0, 1)
+    y: Tensor = x.unflatten(1, (tasks, -1))
+    return y.transpose(0, 1)

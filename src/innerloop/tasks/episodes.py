@@ -54,7 +54,7 @@ class Episodes(_Sets):
         self.n_way = n_way
         return self
 
-    def _replace(self, **changes: Any) -> Episodes:  # type: ignore[override]
+    def _replace(self, **changes: Any) -> Episodes:
         return Episodes(**{"n_way": self.n_way, **self._asdict(), **changes})
 
     def __reduce__(self) -> Any:

@@ -116,7 +116,8 @@ class EpisodePlan:
 def _reorder(rows: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Each row of `rows` in the order that the same row of `order` says; both `[rows, k]`."""
     count, k = order.shape
-    return rows.take(order + k * np.arange(count)[:, None])
+    ordered: np.ndarray = rows.take(order + k * np.arange(count)[:, None])
+    return ordered
 
 
 def _distinct(random: np.ndarray, upper: np.ndarray) -> np.ndarray:

@@ -98,7 +98,8 @@ def draw(tasks: Tasks, start: int, count: int, device: torch.device | None = Non
         )
     if device is not None and found.support_x.device != device:
         found = found.to(device)
-    return found
+    episodes: Episodes = found
+    return episodes
 
 
 def protocol_of(tasks: Tasks) -> dict[str, Any]:

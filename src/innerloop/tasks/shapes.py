@@ -143,7 +143,9 @@ class UnevenPlan:
         factor = 2.0 ** (2 * random_uniform(self._plan.key, _WEIGHTS, start, count, n) - 1)
         # Whole numbers, so that no rounding of another machine's library shares out otherwise.
         weight = np.round(factor * 2**20).astype(np.int64) * counts
-        shots = np.minimum(1 + weight * (size - n) // weight.sum(axis=1, keepdims=True), room)
+        shots: np.ndarray = np.minimum(
+            1 + weight * (size - n) // weight.sum(axis=1, keepdims=True), room
+        )
         while True:
             missing = size - shots.sum(axis=1, keepdims=True)
             if not missing.any():

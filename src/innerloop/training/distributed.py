@@ -151,7 +151,7 @@ class World:
             return make()
         import torch.distributed as dist
 
-        made: list = [None, None]
+        made: list[Any] = [None, None]
         if self.is_main:
             try:
                 made[0] = make()
@@ -161,7 +161,8 @@ class World:
             dist.broadcast_object_list(made)
         if made[1] is not None:
             raise UserError(made[1])
-        return made[0]
+        found: T = made[0]
+        return found
 
     def main_first(self, make: Callable[[], T]) -> T:
         """`make()` in every process: rank 0 first, so that the others find its caches.
@@ -180,7 +181,7 @@ class World:
                     made.append(make())
                 except UserError as error:
                     mistake = str(error)
-            mistakes: list = [None] * self.size
+            mistakes: list[str | None] = [None] * self.size
             with _talking():
                 dist.all_gather_object(mistakes, mistake)
             for rank, found in enumerate(mistakes):

@@ -43,7 +43,8 @@ def fingerprint(
         **{part: fingerprint_of(source) for part, source in tasks.items()},
     }
     # As it will be when it has been in a file.
-    return json.loads(json.dumps(parts, default=str))
+    written: dict[str, Any] = json.loads(json.dumps(parts, default=str))
+    return written
 
 
 def check_same(then: dict[str, Any], now: dict[str, Any], where: str) -> None:

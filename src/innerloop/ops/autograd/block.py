@@ -47,7 +47,8 @@ def fused_block(
 ) -> Tensor:
     """`conv2d`, then `batch_norm`."""
     how = (stride, padding, pool, slope)
-    return _Block.apply(x, weight, gamma, beta, eps, how)[0]
+    y: Tensor = _Block.apply(x, weight, gamma, beta, eps, how)[0]
+    return y
 
 
 class _Block(Operation):
@@ -71,7 +72,7 @@ class _Block(Operation):
         )
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
         x, w, gamma, _, _, ctx.how = inputs
         _, *seen = output
         ctx.mark_non_differentiable(*seen)
@@ -122,7 +123,7 @@ class _BlockBackward(Operation):
         return *_unpacked(dx, dw, x), vectors_back(dgamma, gamma), vectors_back(dbeta, gamma)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
         *tensors, ctx.how, ctx.inputs = inputs
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors)
@@ -187,7 +188,7 @@ class _BlockSecond(Operation):
         return *_unpacked(to_x, to_w, x), vectors_back(to_gamma, gamma), images_back(to_dy, dy)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
         pass
 
     @staticmethod

@@ -19,7 +19,8 @@ from innerloop.ops.autograd.layout import (
 
 def conv2d(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """The convolution of `[B, in, H, W]` with `[out, in, KH, KW]`, out a multiple of 16."""
-    return _Conv.apply(x, weight, stride, padding)
+    y: Tensor = _Conv.apply(x, weight, stride, padding)
+    return y
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -29,7 +30,8 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     derivatives lie in memory as PyTorch has them.
     """
     pixels, w = x[..., None, None], weight.mT[..., None, None]
-    return _ConvInputs.apply(pixels, w, (1, 1), 1, 0).squeeze((-2, -1))
+    y: Tensor = _ConvInputs.apply(pixels, w, (1, 1), 1, 0)
+    return y.squeeze((-2, -1))
 
 
 class _WithWeights(Operation):
@@ -38,7 +40,7 @@ class _WithWeights(Operation):
     axes = 4, 4
 
     @classmethod
-    def vmap(cls, info: Any, in_dims: tuple, *arguments: Any) -> tuple[Any, Any]:
+    def vmap(cls, info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
         x, w, *rest = arguments
         if info.batch_size and in_dims[1] is None and x.ndim == 5 and w.ndim == 4:
             merged = cls.apply(x.movedim(in_dims[0], 0).flatten(0, 1), w, *rest)
@@ -54,7 +56,7 @@ class _Conv(_WithWeights):
         return images_back(kernels.conv_forward(images(x), weights(w), stride, padding), x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, w, ctx.stride, ctx.padding = inputs
         ctx.save_for_backward(x, w)
         ctx.save_for_forward(x, w)
@@ -96,7 +98,7 @@ class _ConvInputs(_WithWeights):
         return images_back(dx, dy)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         dy, w, ctx.size, ctx.stride, ctx.padding = inputs
         ctx.save_for_backward(dy, w)
         ctx.save_for_forward(dy, w)
@@ -135,7 +137,7 @@ class _ConvWeights(Operation):
         return weights_back(dw, x.ndim == 5)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, dy, ctx.kernel, ctx.stride, ctx.padding = inputs
         ctx.save_for_backward(x, dy)
         ctx.save_for_forward(x, dy)

@@ -87,12 +87,12 @@ class Operation(autograd.Function):
     @classmethod
     def apply(cls, *arguments: Any) -> Any:
         if _unwrapped is None or _in_transform():
-            return super().apply(*arguments)
+            return super().apply(*arguments)  # type: ignore[no-untyped-call]
         beyond: Any = super(autograd.Function, cls)
         return beyond.apply(*_unwrapped(arguments))
 
     @classmethod
-    def vmap(cls, info: Any, in_dims: tuple, *arguments: Any) -> tuple[Any, Any]:
+    def vmap(cls, info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
         """The new axis becomes the task axis, or is merged with it; results have it first."""
         size, axes = info.batch_size, cls.axes
         tensors = [

@@ -25,7 +25,8 @@ def max_pool_2x2(x: Tensor) -> Tensor:
     """
     if has_torch_function_unary(x):
         return handle_torch_function(max_pool_2x2, (x,), x)
-    return _MaxPool.apply(x)[0]
+    values: Tensor = _MaxPool.apply(x)[0]
+    return values
 
 
 class _MaxPool(Operation):
@@ -47,7 +48,7 @@ class _MaxPool(Operation):
         return values.unflatten(0, shape), argmax.unflatten(0, shape)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
         argmax = output[1]
         ctx.mark_non_differentiable(argmax)
         ctx.save_for_backward(argmax)
@@ -56,7 +57,7 @@ class _MaxPool(Operation):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:
-        return _Scatter.apply(gradient, ctx.saved_tensors[0], ctx.height, ctx.width)
+        return _scatter(gradient, ctx.saved_tensors[0], ctx.height, ctx.width)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> tuple[Tensor, None]:
@@ -82,10 +83,11 @@ class _Scatter(Operation):
             memory_format=layout,
         )
         x = _unpool(gradient, x, _WINDOW, _WINDOW, [0, 0], [1, 1], False, argmax)
-        return x.unflatten(0, shape)
+        placed: Tensor = x.unflatten(0, shape)
+        return placed
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
         ctx.save_for_forward(inputs[1])
         ctx.height, ctx.width = inputs[2:]
@@ -96,10 +98,16 @@ class _Scatter(Operation):
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        return _Scatter.apply(tangent, ctx.saved_tensors[0], ctx.height, ctx.width)
+        return _scatter(tangent, ctx.saved_tensors[0], ctx.height, ctx.width)
+
+
+def _scatter(values: Tensor, argmax: Tensor, height: int, width: int) -> Tensor:
+    placed: Tensor = _Scatter.apply(values, argmax, height, width)
+    return placed
 
 
 def _pick(x: Tensor, argmax: Tensor) -> Tensor:
     """The entries of `[B, C, H, W]` at `argmax` `[B, C, h, w]`."""
-    picked = x.flatten(-2).gather(-1, argmax.flatten(-2))
-    return picked.unflatten(-1, argmax.shape[-2:])
+    flat = x.flatten(-2).gather(-1, argmax.flatten(-2))
+    picked: Tensor = flat.unflatten(-1, argmax.shape[-2:])
+    return picked

@@ -49,7 +49,8 @@ def batch_norm(
         pool: whether there is pooling.
         slope: of what is negative, 0 to 1: 0 is ReLU, 1 leaves it as it is.
     """
-    return _Norm.apply(x, weight, bias, eps, pool, slope)[0]
+    y: Tensor = _Norm.apply(x, weight, bias, eps, pool, slope)[0]
+    return y
 
 
 class _Norm(Operation):
@@ -72,7 +73,7 @@ class _Norm(Operation):
         )
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
         x, gamma, _, _, *ctx.how = inputs
         _, mean, rstd, argmax = output
         ctx.mark_non_differentiable(mean, rstd, argmax)
@@ -140,7 +141,7 @@ class _NormBackward(Operation):
         return images_back(dx, x), vectors_back(dgamma, gamma), vectors_back(dbeta, gamma)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
         *tensors, pool, slope = inputs
         ctx.how = pool, slope
         ctx.save_for_backward(*tensors)
@@ -201,7 +202,7 @@ class _NormSecond(Operation):
         return images_back(to_x, x), vectors_back(to_gamma, gamma), images_back(to_dy, dy)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
         pass
 
     @staticmethod

@@ -80,7 +80,9 @@ def _patches(x: Tensor, kernel: tuple[int, int], stride: int, padding: int) -> T
         return x
     if tiles := _triton(x, x.numel() * kernel[0] * kernel[1]):
         half = _half and x.dtype == torch.float32
-        return tiles.patches(x, kernel, stride, padding, torch.bfloat16 if half else x.dtype)
+        dtype = torch.bfloat16 if half else x.dtype
+        made: Tensor = tiles.patches(x, kernel, stride, padding, dtype)
+        return made
     x = F.pad(x, (0, 0, padding, padding, padding, padding))
     patches = x.unfold(2, kernel[0], stride).unfold(3, kernel[1], stride)
     return patches.permute(0, 1, 2, 3, 5, 6, 4).flatten(4)
@@ -137,7 +139,8 @@ def _fold(
     channels = patches.shape[-1] // (kernel[0] * kernel[1])
     shape = tasks, images, *size, channels
     if tiles := _triton(patches, tasks * images * size[0] * size[1] * channels):
-        return tiles.fold(patches, shape, kernel, stride, padding)
+        sums: Tensor = tiles.fold(patches, shape, kernel, stride, padding)
+        return sums
     # PyTorch's fold wants [B, C * KH * KW, H' * W'].
     columns = patches.view(tasks * images, height * width, -1, channels).permute(0, 3, 2, 1)
     x = F.fold(columns.flatten(1, 2), size, kernel, padding=padding, stride=stride)
@@ -162,7 +165,9 @@ def norm_forward(
     x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, slope: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if tiles := _triton(x):
-        return tiles.norm_forward(x, gamma, beta, eps, pool, slope)
+        found: tuple[Tensor, Tensor, Tensor, Tensor]
+        found = tiles.norm_forward(x, gamma, beta, eps, pool, slope)
+        return found
     variance, mean = torch.var_mean(x, _PIXELS, correction=0)
     rstd = (variance + eps).rsqrt()
     y = torch.addcmul(_each(beta), x - _each(mean), _each(gamma * rstd))
@@ -187,7 +192,9 @@ def norm_backward(
     slope: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     if tiles := _triton(x):
-        return tiles.norm_backward(x, gamma, mean, rstd, argmax, dy, pool, slope)
+        found: tuple[Tensor, Tensor, Tensor]
+        found = tiles.norm_backward(x, gamma, mean, rstd, argmax, dy, pool, slope)
+        return found
     g, x_hat = _to_pixels(dy, argmax, pool, slope, x), (x - _each(mean)) * _each(rstd)
     dbeta, dgamma = g.sum(_PIXELS), (g * x_hat).sum(_PIXELS)
     pixels = x[0, ..., 0].numel()
@@ -221,7 +228,9 @@ def _norm_second(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Also what `norm_backward` has for the inputs, which is nearly done on the way."""
     if tiles := _triton(x):
-        return tiles.norm_second(x, gamma, mean, rstd, argmax, dy, tangent, pool, slope)
+        found: tuple[Tensor, Tensor, Tensor, Tensor]
+        found = tiles.norm_second(x, gamma, mean, rstd, argmax, dy, tangent, pool, slope)
+        return found
     v, a, b = tangent
     g, x_hat = _to_pixels(dy, argmax, pool, slope, x), (x - _each(mean)) * _each(rstd)
     mg, mv, mgx, mvx, mvg = (t.mean(_PIXELS) for t in (g, v, g * x_hat, v * x_hat, v * g))

@@ -8,6 +8,8 @@ the pixels, then of the parts, by everyone who needs them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -124,12 +126,12 @@ class _Shape:
         """Room for so many sums of each part and channel."""
         return like.new_empty(self.tasks, self.parts, number, self.channels)
 
-    def over_parts(self, kernel, *arguments) -> None:
+    def over_parts(self, kernel: Any, *arguments: Any) -> None:
         kernel[self.parts, self.groups, self.tasks](
             *arguments, self.pixels, self.tiles, *self.size, _ROWS, self.width
         )
 
-    def over_rows(self, kernel, of: Tensor, *arguments) -> None:
+    def over_rows(self, kernel: Any, of: Tensor, *arguments: Any) -> None:
         """One program for every few pixels of `of`."""
         rows = of[0, ..., 0].numel()
         kernel[triton.cdiv(rows, _ROWS), self.groups, self.tasks](

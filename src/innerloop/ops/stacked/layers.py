@@ -22,11 +22,12 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Stacked:
     if not isinstance(weight, Stacked) and not isinstance(bias, Stacked):
         return Stacked(F.linear(input.tasks, weight, bias))
     if weight.ndim != 2 or input.ndim < 2:
-        return by_vmap(F.linear, (input, weight, bias), {})
+        y: Stacked = by_vmap(F.linear, (input, weight, bias), {})
+        return y
     tasks = count_of(input, weight, bias)
     x, w, b = (all_of(t, tasks) for t in (input, weight, bias))
-    y = ops.linear(x.flatten(1, -2), w, b)
-    return Stacked(y.unflatten(1, x.shape[1:-1]) if x.ndim != 3 else y)
+    rows = ops.linear(x.flatten(1, -2), w, b)
+    return Stacked(rows.unflatten(1, x.shape[1:-1]) if x.ndim != 3 else rows)
 
 
 @rule(F.embedding)

@@ -7,7 +7,7 @@ Axes are counted as the network counts them, without that of the tasks.  What is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,11 @@ from torch import Tensor
 from innerloop.ops.stacked import blocks
 from innerloop.ops.stacked.tensor import RULES, NotStackableError, Stacked, by_vmap
 
+How = TypeVar("How", bound=Callable[..., Any])
 
-def rule(*functions: Any) -> Callable[[Any], Any]:
-    def register(how: Callable[..., Any]) -> Callable[..., Any]:
+
+def rule(*functions: Any) -> Callable[[How], How]:
+    def register(how: How) -> How:
         for function in functions:
             RULES[function] = how
         return how

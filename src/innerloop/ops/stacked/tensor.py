@@ -60,7 +60,7 @@ class Stacked(Tensor):
 
     @classmethod
     def __torch_function__(
-        cls, func: Any, kinds: Any, args: tuple = (), kwargs: dict | None = None
+        cls, func: Any, kinds: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if func in _ABOUT_ONE:
@@ -76,7 +76,7 @@ class Stacked(Tensor):
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
-        cls, func: Any, kinds: Any, args: tuple = (), kwargs: dict | None = None
+        cls, func: Any, kinds: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         raise NotStackableError(f"{func} came past its rule")
 
@@ -92,7 +92,8 @@ def of_shape(shape: Any, like: Tensor, tasks: Tensor | None = None, later: Any =
         )
     found._tasks, found.later, found.rows = tasks, later, None
     found.count = like.count if isinstance(like, Stacked) else len(like)
-    return found
+    made: Stacked = found
+    return made
 
 
 def stacked(tree: Any) -> Any:
@@ -114,7 +115,7 @@ def apart(tree: Any, tasks: int) -> Any:
 _LOOKS = {"__bool__", "__float__", "__int__", "__index__", "item", "tolist", "numpy", "__array__"}
 
 
-def by_vmap(func: Any, args: tuple, kwargs: dict) -> Any:
+def by_vmap(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`func` for each task, by `vmap` over this operation alone."""
     name = _name(func)
     if name in _LOOKS:
