@@ -15,6 +15,7 @@ import torch
 
 import innerloop
 from innerloop import OuterLoop, UserError
+from innerloop.runs.loading import load_for
 from tests.small_runs import StopAt, assert_same_runs
 from tests.training import own
 from tests.training.test_distributed import torchrun
@@ -80,6 +81,15 @@ def test_what_can_be_imported_is_found_again(whole, tmp_path):
     loaded = innerloop.load(folder)
     assert type(loaded.algorithm) is own.Damped
     assert all(torch.equal(p, whole.params[n]) for n, p in loaded.params.items())
+
+
+def test_a_class_of_tasks_is_called_as_a_function_is(tmp_path):
+    """A class with a method `batch` looks like tasks, but is none yet."""
+    parts = {"algorithm": own.algorithm, "train": own.Series, "test": own.Series}
+    whole = innerloop.fit(**parts, out=tmp_path / "whole", **SMALL)
+    innerloop.fit(**parts, out=tmp_path / "run", report=StopAt(6), **SMALL)
+    assert_same_runs(whole.folder, innerloop.resume(tmp_path / "run").folder)
+    assert type(load_for(tmp_path / "run")[1]) is own.Series
 
 
 def test_killed_and_resumed_equals_uninterrupted(whole, tmp_path):

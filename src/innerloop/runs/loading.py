@@ -32,7 +32,7 @@ from innerloop.registry import MODELS
 from innerloop.runs.checkpoint import fill, read_tensors
 from innerloop.runs.fit_config import FitConfig
 from innerloop.runs.folder import CONFIG, MODEL
-from innerloop.tasks.protocol import Tasks
+from innerloop.tasks.protocol import Tasks, is_maker
 
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
@@ -336,7 +336,7 @@ def _load_made(
         )
     check_trust([text], path, trusted)
     tasks = find(text)
-    if callable(tasks) and not hasattr(tasks, "batch"):
+    if is_maker(tasks):
         tasks = call(text, tasks)
     if not isinstance(tasks, Tasks):
         raise UserError(f"{text} must give innerloop.Tasks, not {type(tasks).__name__}")

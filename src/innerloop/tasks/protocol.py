@@ -76,6 +76,11 @@ class TaskSampler(Tasks, Protocol):
         ...
 
 
+def is_maker(value: Any) -> bool:
+    """Whether this is called to make something; a class with a method `batch` is no `Tasks` yet."""
+    return callable(value) and (isinstance(value, type) or not isinstance(value, Tasks))
+
+
 def draw(tasks: Tasks, start: int, count: int, device: torch.device | None = None) -> Episodes:
     """Episodes of any `Tasks`, on a device, with their number of ways where it is known.
 

@@ -24,7 +24,7 @@ from innerloop.references import (
 )
 from innerloop.runs.fit_config import PARTS, FitConfig
 from innerloop.runs.folder import CONFIG, read_config
-from innerloop.tasks.protocol import Tasks, name_of
+from innerloop.tasks.protocol import Tasks, is_maker, name_of
 from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.training.report import Report
 from innerloop.training.run import Job, Run, build_job, go_on, start
@@ -208,7 +208,7 @@ def _job(outer: Mapping[str, Any], given: Mapping[str, Any]) -> Job:
         if name in ("meta_optimizer", "schedule"):
             if not callable(value):
                 raise UserError(f"{name} must be a function, not {type(value).__name__}")
-        elif callable(value) and not isinstance(value, Algorithm | nn.Module | Tasks):
+        elif not isinstance(value, Algorithm | nn.Module) and is_maker(value):
             value = call(_reference(value) or name, value)
         made[name] = value
     algorithm = made.pop("algorithm")
