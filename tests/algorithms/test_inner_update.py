@@ -45,6 +45,21 @@ class Own:
         return descend(pulled, slope, rates), state
 
 
+class Stateless:
+    """One without a state that looks at all numbers of a weight: a step of fixed length."""
+
+    def init(self, weights):
+        return None
+
+    def update(self, weights, gradient, state, rates):
+        assert state is None
+        slope = {n: g / (g.square().sum() + 1e-6).sqrt() for n, g in gradient.items()}
+        return descend(weights, slope, rates), None
+
+
+ALL = {**OPTIMIZERS, "own": Own(), "stateless": Stateless()}
+
+
 def naive(model, params, episodes, optimizer, *, rates=0.05, steps=STEPS, first_order=False):
     """One task after the other by plain autograd."""
     leaves = {n: p.detach().clone().requires_grad_() for n, p in params.items()}
@@ -73,7 +88,7 @@ def naive(model, params, episodes, optimizer, *, rates=0.05, steps=STEPS, first_
     )
 
 
-@pytest.mark.parametrize("optimizer", [*OPTIMIZERS.values(), Own()], ids=[*OPTIMIZERS, "own"])
+@pytest.mark.parametrize("optimizer", ALL.values(), ids=ALL)
 @pytest.mark.parametrize("derivative", ["first", "reverse", "mixed"])
 @pytest.mark.parametrize("execution", ["stacked", "vmap", "loop"])
 def test_every_way_gives_the_numbers_of_a_naive_loop(optimizer, derivative, execution):
@@ -86,7 +101,7 @@ def test_every_way_gives_the_numbers_of_a_naive_loop(optimizer, derivative, exec
     assert relative_error(found, expected) < 1e-8
 
 
-@pytest.mark.parametrize("optimizer", [*OPTIMIZERS.values(), Own()], ids=[*OPTIMIZERS, "own"])
+@pytest.mark.parametrize("optimizer", ALL.values(), ids=ALL)
 def test_meta_gradient_equals_finite_differences(optimizer):
     model, episodes = NormNet("batch").double(), random_episodes()
     maml = MAML(model, 0.05, STEPS, inner_optimizer=optimizer, inner_max_norm=0.5)

@@ -123,8 +123,8 @@ def with_task(tree: T) -> T:
     return cast(T, tree_map(lambda t: t.unsqueeze(0) if isinstance(t, Tensor) else t, tree))
 
 
-def _tasks(tree: Any) -> list[Any]:
-    """One tree for each task."""
+def _tasks(tree: Any) -> list[Any] | None:
+    """One tree for each task; None for a tree without tensors, which all tasks share."""
     if hasattr(tree, "tasks"):
         return list(tree.tasks())
     if isinstance(tree, Tensor):
@@ -132,7 +132,9 @@ def _tasks(tree: Any) -> list[Any]:
         return [tree.squeeze(0)] if len(tree) == 1 else list(tree.unbind(0))
     leaves, structure = tree_flatten(tree)
     apart = [_tasks(leaf) if isinstance(leaf, Tensor) else None for leaf in leaves]
-    count = next((len(tasks) for tasks in apart if tasks is not None), 0)
+    count = next((len(tasks) for tasks in apart if tasks is not None), None)
+    if count is None:
+        return None
     return [
         tree_unflatten(
             [leaf if t is None else t[i] for leaf, t in zip(leaves, apart, strict=True)], structure
