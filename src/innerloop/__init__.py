@@ -14,7 +14,7 @@ from innerloop import renamed
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from innerloop import data, inner, models
+    from innerloop import algorithms, calibration, data, functional, inner, models, testing
     from innerloop.algorithms import (
         ANIL,
         BOIL,
@@ -36,21 +36,24 @@ if TYPE_CHECKING:
     from innerloop.registry import register_algorithm, register_data, register_model
     from innerloop.runs.fit_config import FitConfig
     from innerloop.runs.loading import Loaded, load, pretrained_names
+    from innerloop.settings import TrainSettings
     from innerloop.tasks.episodes import Episodes
-    from innerloop.tasks.parts import split_tasks
+    from innerloop.tasks.parts import TaskParts, split_tasks
     from innerloop.tasks.protocol import Tasks
     from innerloop.tasks.sampler import EpisodeSampler
     from innerloop.tasks.sinusoid import SinusoidSampler
-    from innerloop.training.fit import fit, resume
+    from innerloop.training.fit import AlgorithmSource, TasksSource, fit, resume
     from innerloop.training.report import Report, TerminalReport
     from innerloop.training.run import Run, train
 
+_MODULES = ("algorithms", "calibration", "data", "functional", "inner", "models", "testing")
 _HOME = {
     "ANIL": "algorithms",
     "BOIL": "algorithms",
     "IMAML": "algorithms",
     "MAML": "algorithms",
     "Algorithm": "algorithms",
+    "AlgorithmSource": "training.fit",
     "EpisodeSampler": "tasks.sampler",
     "Episodes": "tasks.episodes",
     "FewShotClassifier": "classifier",
@@ -65,9 +68,12 @@ _HOME = {
     "Reptile": "algorithms",
     "Run": "training.run",
     "SinusoidSampler": "tasks.sinusoid",
+    "TaskParts": "tasks.parts",
     "Tasks": "tasks.protocol",
+    "TasksSource": "training.fit",
     "TerminalReport": "training.report",
     "TrainConfig": "config",
+    "TrainSettings": "settings",
     "UserError": "errors",
     "adapt_steps": "functional",
     "evaluate": "evaluation",
@@ -88,6 +94,7 @@ __all__ = [
     "IMAML",
     "MAML",
     "Algorithm",
+    "AlgorithmSource",
     "EpisodeSampler",
     "Episodes",
     "FewShotClassifier",
@@ -102,15 +109,21 @@ __all__ = [
     "Reptile",
     "Run",
     "SinusoidSampler",
+    "TaskParts",
     "Tasks",
+    "TasksSource",
     "TerminalReport",
     "TrainConfig",
+    "TrainSettings",
     "UserError",
     "__version__",
     "adapt_steps",
+    "algorithms",
+    "calibration",
     "data",
     "evaluate",
     "fit",
+    "functional",
     "inner",
     "load",
     "models",
@@ -120,6 +133,7 @@ __all__ = [
     "register_model",
     "resume",
     "split_tasks",
+    "testing",
     "train",
 ]
 
@@ -128,7 +142,7 @@ _old_name = renamed.forward(__name__)
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("data", "inner", "models"):
+    if name in _MODULES:
         return importlib.import_module(f"innerloop.{name}")
     if name in _HOME:
         value = getattr(importlib.import_module(f"innerloop.{_HOME[name]}"), name)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from innerloop.errors import UserError, at_least
 
+__all__ = ["expected_calibration_error", "fit_temperature"]
+
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
     """Mean distance between what is claimed and what is right.

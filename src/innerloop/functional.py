@@ -16,11 +16,34 @@ from torch import Tensor
 
 from innerloop.errors import UserError
 
+__all__ = [
+    "Loss",
+    "Params",
+    "Rates",
+    "accuracy",
+    "add",
+    "clip_norm",
+    "descend",
+    "detach",
+    "dot",
+    "gradient",
+    "gradients",
+    "inner_step",
+    "mean_squared_error",
+    "norm",
+    "subtract",
+    "zeros_like",
+]
+
 Params = dict[str, Tensor]
+"""Tensors by parameter name: weights, gradients, metrics."""
 Loss = Callable[[Params], Tensor]
+"""From weights to a scalar."""
+Rates = float | Mapping[str, Tensor | float]
+"""Inner learning rates: a number; or one entry a parameter name, each a number or a tensor that
+broadcasts against the parameter."""
 # What PyTorch's losses take for no label at all.
 NO_LABEL = -100
-Rates = float | Mapping[str, Tensor | float]
 
 
 def in_transform() -> bool:

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from innerloop.errors import UserError
 from innerloop.references import find, is_reference
@@ -181,9 +181,21 @@ DATA = Registry(
 )
 
 
+@overload
+def register_algorithm(
+    name: str, algorithm: T, *, recipe: Mapping[str, Any] | None = None
+) -> T: ...
+
+
+@overload
+def register_algorithm(
+    name: str, algorithm: None = None, *, recipe: Mapping[str, Any] | None = None
+) -> Callable[[T], T]: ...
+
+
 def register_algorithm(
     name: str, algorithm: T | None = None, *, recipe: Mapping[str, Any] | None = None
-) -> Any:
+) -> T | Callable[[T], T]:
     """Give a name to an algorithm, for `TrainConfig.algorithm` and `innerloop train --algorithm`.
 
     Settings go to the arguments of the same names, of the class and of its bases.  A package
@@ -209,7 +221,15 @@ def register_algorithm(
     return _register(ALGORITHMS, name, algorithm, recipe)
 
 
-def register_model(name: str, model: T | None = None) -> Any:
+@overload
+def register_model(name: str, model: T) -> T: ...
+
+
+@overload
+def register_model(name: str, model: None = None) -> Callable[[T], T]: ...
+
+
+def register_model(name: str, model: T | None = None) -> T | Callable[[T], T]:
     """Give a name to a network, for `TrainConfig.model` and `innerloop train --model`.
 
     Entry points: `innerloop.models`.
@@ -227,7 +247,15 @@ def register_model(name: str, model: T | None = None) -> Any:
     return _register(MODELS, name, model, None)
 
 
-def register_data(name: str, data: T | None = None) -> Any:
+@overload
+def register_data(name: str, data: T) -> T: ...
+
+
+@overload
+def register_data(name: str, data: None = None) -> Callable[[T], T]: ...
+
+
+def register_data(name: str, data: T | None = None) -> T | Callable[[T], T]:
     """Give a name to data, for `TrainConfig.data` and `innerloop train --data`.
 
     Entry points: `innerloop.data`.
@@ -245,14 +273,13 @@ def register_data(name: str, data: T | None = None) -> Any:
     return _register(DATA, name, data, None)
 
 
-def _register(registry: Registry, name: str, value: Any, recipe: Mapping[str, Any] | None) -> Any:
-    if value is None:
+def _register(
+    registry: Registry, name: str, value: T | None, recipe: Mapping[str, Any] | None
+) -> T | Callable[[T], T]:
+    def add(value: T) -> T:
+        if not callable(value) or inspect.ismodule(value):
+            raise UserError(f"{name!r} must be a class or a function, not {type(value).__name__}")
+        registry.add(name, value, recipe)
+        return value
 
-        def decorate(value: Any) -> Any:
-            return _register(registry, name, value, recipe)
-
-        return decorate
-    if not callable(value) or inspect.ismodule(value):
-        raise UserError(f"{name!r} must be a class or a function, not {type(value).__name__}")
-    registry.add(name, value, recipe)
-    return value
+    return add if value is None else add(value)

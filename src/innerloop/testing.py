@@ -25,7 +25,7 @@ Make = Callable[[nn.Module], Algorithm]
 CLOSE = 1e-8
 
 
-def check_algorithm(make: Make, *, is_gradient: bool = True) -> None:
+def check_algorithm(make: Callable[[nn.Module], Algorithm], *, is_gradient: bool = True) -> None:
     """Check that an algorithm does what training, evaluation and resuming rely on.
 
     The algorithm is computed in float64 on small networks and three-way tasks.  Checked are: what

@@ -10,6 +10,8 @@ from torch import nn
 from innerloop.errors import UserError, above_zero
 
 InnerRates = float | Mapping[str, float]
+"""An inner learning rate; or rates by pattern of parameter names, of which the first that matches
+counts."""
 
 
 def trainable(model: nn.Module) -> list[str]:

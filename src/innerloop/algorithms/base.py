@@ -137,15 +137,33 @@ class Algorithm(Hooks):
 
     # ---- Names of version 0.1
 
-    def adapt_steps(self, *arguments: Any, **options: Any) -> Iterator[Params]:
+    def adapt_steps(
+        self,
+        params: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        *,
+        inner_steps: int | None = None,
+        n_way: int | None = None,
+    ) -> Iterator[Params]:
         """Deprecated: `inner_loop`."""
         _renamed("adapt_steps", "inner_loop")
-        return self.inner_loop(*arguments, **options)
+        return self.inner_loop(params, support_x, support_y, inner_steps=inner_steps, n_way=n_way)
 
-    def adapt_tasks(self, *arguments: Any, **options: Any) -> list[Params]:
+    def adapt_tasks(
+        self,
+        params: Params,
+        support_x: Tensor,
+        support_y: Tensor,
+        *,
+        inner_steps: int | None = None,
+        n_way: int | None = None,
+    ) -> list[Params]:
         """Deprecated: `inner_loop_each`."""
         _renamed("adapt_tasks", "inner_loop_each")
-        return self.inner_loop_each(*arguments, **options)
+        return self.inner_loop_each(
+            params, support_x, support_y, inner_steps=inner_steps, n_way=n_way
+        )
 
     def judge(self, outputs: Any, targets: Any) -> tuple[Tensor, Params]:
         """Deprecated: `score`."""

@@ -16,8 +16,8 @@ from innerloop.functional import NO_LABEL, Params, accuracy
 
 # What the results of evaluation call other things.
 RESERVED = ("loss", "losses", "metric", "bn", "protocol", "ci95")
-# `"auto"`, a function of outputs and targets, or None.
 Metric = str | Callable[[Any, Any], Any] | None
+"""`"auto"`, a function of outputs and targets that returns a number, or None; see `Algorithm`."""
 
 
 def check_metric(metric: Metric) -> None:

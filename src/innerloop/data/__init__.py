@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from innerloop.data.arrays import from_arrays
 from innerloop.data.base import ClassIndexed, ExampleClasses, ImageClasses
 from innerloop.data.datasets import from_dataset
+from innerloop.data.examples import Examples
 from innerloop.data.folder import folder
 from innerloop.data.glyphs import glyphs
 from innerloop.data.omniglot import SIZE, omniglot
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ClassIndexed",
     "ExampleClasses",
+    "Examples",
     "ImageClasses",
     "augment",
     "available_splits",

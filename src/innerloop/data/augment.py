@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from innerloop.errors import UserError
+
+__all__ = [
+    "Augment",
+    "Augmentation",
+    "ColorJitter",
+    "Compose",
+    "RandomAffine",
+    "RandomCrop",
+    "RandomErasing",
+    "RandomHorizontalFlip",
+]
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+"""A function of a batch of examples and a generator, such as those here."""
 
 
 class Augmentation(ABC):

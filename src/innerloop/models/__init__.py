@@ -1,7 +1,13 @@
 """Networks of the few-shot papers, and the layers that they are made of."""
 
 from innerloop.models.conv4 import Conv4
-from innerloop.models.layers import BatchNorm, HeadedModel, SharedHead, replace_batch_norm
+from innerloop.models.layers import (
+    BatchNorm,
+    HeadedModel,
+    SharedHead,
+    Statistics,
+    replace_batch_norm,
+)
 from innerloop.models.mlp import MLP
 from innerloop.models.resnet12 import ResNet12
 from innerloop.models.tutorial_conv import TutorialConv
@@ -13,6 +19,7 @@ __all__ = [
     "HeadedModel",
     "ResNet12",
     "SharedHead",
+    "Statistics",
     "TutorialConv",
     "replace_batch_norm",
 ]

@@ -17,8 +17,8 @@ from innerloop import ops
 from innerloop.errors import UserError
 from innerloop.ops import after_norm, batch_norm, conv2d, linear
 
-# Mean and variance `[C]` of each batch norm, by its `key`.
 Statistics = dict[object, tuple[Tensor, Tensor]]
+"""Mean and variance `[C]` of each batch norm, by its `key`."""
 
 # How the rows of a batch belong together: (rows a group, leading rows that give the
 # statistics), or None where all rows are one set.

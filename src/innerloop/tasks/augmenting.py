@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from innerloop.data.augment import Augmentation
+from innerloop.data.augment import Augment, Augmentation
 from innerloop.errors import UserError
 from innerloop.tasks.counter import random_bits
 from innerloop.tasks.episodes import Episodes
 
 # A stream of random numbers beside those of `plan.py` and `shapes.py`.
 _AUGMENT = 14
-
-Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def augmented(augment: Augment, episodes: Episodes, key: int, start: int) -> Episodes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -75,8 +75,25 @@ class Episodes(_Sets):
             self.n_way = count_ways(self.support_y)
         return self.n_way
 
+    @overload
+    def to(
+        self,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+        non_blocking: bool = False,
+        copy: bool = False,
+    ) -> Episodes: ...
+
+    @overload
+    def to(
+        self, dtype: torch.dtype, non_blocking: bool = False, copy: bool = False
+    ) -> Episodes: ...
+
     def to(self, *args: Any, **kwargs: Any) -> Episodes:
-        """Move to a device; a dtype, if given, applies to inputs, not to class labels."""
+        """Move to a device; a dtype, if given, applies to inputs, not to class labels.
+
+        The arguments are those of `torch.Tensor.to`.
+        """
         support_x = self.support_x.to(*args, **kwargs)
         moved = (
             t.to(*args, **kwargs) if t.is_floating_point() else t.to(support_x.device)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from innerloop.data.augment import Augment
 from innerloop.data.base import ClassIndexed
 from innerloop.data.splits import automatic_split, split_classes
-from innerloop.tasks.augmenting import Augment
 from innerloop.tasks.sampler import EpisodeSampler
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from innerloop.data.augment import Augment
 from innerloop.data.base import ClassIndexed
 from innerloop.data.paper import is_on_paper
 from innerloop.errors import UserError, at_least
 from innerloop.ops import kernels
-from innerloop.tasks.augmenting import Augment, augmented, name_of
+from innerloop.tasks.augmenting import augmented, name_of
 from innerloop.tasks.counter import make_key
 from innerloop.tasks.episodes import Episodes
 from innerloop.tasks.fetch import INPUTS, Fetch

@@ -29,9 +29,10 @@ from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.training.report import Report
 from innerloop.training.run import Job, Run, build_job, go_on, start
 
-# An object, a function that makes it, or a reference to such a function.
 AlgorithmSource = Algorithm | Callable[[], Algorithm] | str
+"""An algorithm, a function without arguments that makes it, or a reference to such a function."""
 TasksSource = Tasks | Callable[[], Tasks] | str
+"""Tasks, a function without arguments that makes them, or a reference to such a function."""
 
 
 def fit(

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 import yaml
@@ -49,6 +49,7 @@ from innerloop.runs.folder import (
     restore,
     save_state,
 )
+from innerloop.settings import TrainSettings
 from innerloop.sizes import given_sizes
 from innerloop.tasks.protocol import Tasks, draw, input_shape_of
 from innerloop.training.distributed import World, is_main
@@ -112,7 +113,7 @@ def train(
     out: str | Path | None = None,
     data: ClassIndexed | str | None = None,
     report: Report | None = None,
-    **settings: Any,
+    **settings: Unpack[TrainSettings],
 ) -> Run:
     """Meta-train, choose the best weights on validation tasks, test them.
 
@@ -134,13 +135,11 @@ def train(
     Raises:
         UserError: settings or data that do not fit, a folder in use, a diverging loss.
     """
-    if isinstance(data, ClassIndexed):
-        settings["data"] = data.name
-    elif data is not None:
-        settings["data"] = data
-    sizes = given_sizes(config, settings)
-    given_settings = {**config.to_dict(), **settings} if config else settings
-    asked = TrainConfig.from_dict(given_settings).absolute()
+    named: dict[str, Any] = {**settings}
+    if data is not None:
+        named["data"] = data.name if isinstance(data, ClassIndexed) else data
+    sizes = given_sizes(config, named)
+    asked = TrainConfig.from_dict({**config.to_dict(), **named} if config else named).absolute()
     given = data if isinstance(data, ClassIndexed) else None
 
     def make(to: Report) -> Job:
