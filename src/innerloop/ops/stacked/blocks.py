@@ -128,8 +128,6 @@ def pool_2x2(x: Stacked) -> Stacked | None:
     shape = (*x.shape[:-2], x.shape[-2] // 2, x.shape[-1] // 2)
     if x.ndim != 4 or not min(shape):
         return None
-    if isinstance(of, Norm) and not of.pool:
-        return of_shape(shape, x, later=of._replace(pool=True))
-    if isinstance(of, Activation):
+    if isinstance(of, Norm | Activation) and not of.pool:
         return of_shape(shape, x, later=of._replace(pool=True))
     return None
