@@ -109,6 +109,14 @@ OPERATIONS = {
     "where": (lambda x, y: torch.where(x > 0, x, y), (4, 5), (5,)),
     "leaky_relu": (lambda x: F.leaky_relu(x, 0.1) + F.leaky_relu(x, -2) + F.relu(x), (4, 5)),
     "leaky_relu in place": (lambda x: F.leaky_relu(x * 1, 0.1, inplace=True), (4, 5)),
+    "rows before and after sums in place": (
+        lambda x: (lambda y: y[0] * 1 + y.mul_(2)[0])(x * 1),
+        (4, 5),
+    ),
+    "rows before and after leaky_relu in place": (
+        lambda x: (lambda y: y[0] * 1 + F.leaky_relu(y, 0.1, inplace=True)[0])(x * 1),
+        (4, 5),
+    ),
     "pooled twice after activation": (
         lambda x, y: F.max_pool2d(F.max_pool2d(F.leaky_relu(x + y, 0.1), 2), 2),
         *((2, 16, 8, 8),) * 2,

@@ -81,7 +81,7 @@ def replaced(x: Any, new: Tensor) -> Any:
     """`x` with `new` in place of its numbers, as after an operation in place."""
     if not isinstance(x, Stacked) or new.shape[1:] != x.shape or new.dtype != x.dtype:
         raise NotStackableError("an operation in place changes the shape or the type")
-    x._tasks, x.later = new, None
+    x.become(new)
     return x
 
 
@@ -133,7 +133,7 @@ def leaky_relu(input: Stacked, negative_slope: float = 0.01, inplace: bool = Fal
         found = Stacked(F.leaky_relu(input.tasks, negative_slope))
     if not inplace:
         return found
-    input._tasks, input.later = found._tasks, found.later
+    input.become(found._tasks, found.later)
     return input
 
 

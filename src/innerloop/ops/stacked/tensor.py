@@ -58,6 +58,10 @@ class Stacked(Tensor):
             self._tasks, self.later = self.later(), None
         return self._tasks
 
+    def become(self, tasks: Tensor | None, later: Callable[[], Tensor] | None = None) -> None:
+        """Hold other numbers of the same shape, as after an operation in place."""
+        self._tasks, self.later, self.rows = tasks, later, None
+
     @classmethod
     def __torch_function__(
         cls, func: Any, kinds: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -90,7 +94,7 @@ def of_shape(shape: Any, like: Tensor, tasks: Tensor | None = None, later: Any =
         found: Any = Tensor._make_wrapper_subclass(
             Stacked, tuple(shape), dtype=like.dtype, device=like.device
         )
-    found._tasks, found.later, found.rows = tasks, later, None
+    found.become(tasks, later)
     found.count = like.count if isinstance(like, Stacked) else len(like)
     made: Stacked = found
     return made
