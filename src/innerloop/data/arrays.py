@@ -15,6 +15,7 @@ from innerloop.data.examples import (
     Examples,
     RowExamples,
     as_array,
+    evenly_spread,
     require_finite,
     require_numbers,
 )
@@ -26,10 +27,9 @@ from innerloop.data.labels import (
     group,
     label_array,
 )
+from innerloop.data.paper import SAMPLE
 from innerloop.data.pictures import MIDDLE, border_brightness
 from innerloop.errors import UserError
-
-_SAMPLE = 200
 
 
 def from_arrays(
@@ -178,9 +178,7 @@ def _dark_ink(details: Details, examples: Examples, *, pixels: bool) -> bool:
         return details.dark_ink
     if not grey:
         return False
-    number = examples.shape[0]
-    some = np.unique(np.linspace(0, number - 1, min(number, _SAMPLE)).astype(np.int64))
-    return border_brightness(examples.read(some)) > MIDDLE
+    return border_brightness(examples.read(evenly_spread(examples.shape[0], SAMPLE))) > MIDDLE
 
 
 def _on_disk(array: np.ndarray) -> bool:

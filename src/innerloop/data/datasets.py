@@ -11,7 +11,7 @@ from PIL import Image
 
 from innerloop.data.arrays import Details, assembled, channels_first, from_one_array
 from innerloop.data.base import ClassIndexed
-from innerloop.data.examples import RowExamples, as_array, checked_row
+from innerloop.data.examples import RowExamples, as_array, checked_row, evenly_spread
 from innerloop.data.labels import group, label_array
 from innerloop.data.pictures import picture_pixels
 from innerloop.data.progress import progress_bar
@@ -217,7 +217,7 @@ def _length(dataset: Any) -> int:
 
 def _check_repeatable(items: _Items, number: int) -> None:
     """Raise a `UserError` if an item is another one when it is read again."""
-    for i in {*np.linspace(0, number - 1, min(number, _CHECKED)).astype(int).tolist()}:
+    for i in evenly_spread(number, _CHECKED).tolist():
         if not np.array_equal(items(i), items(i), equal_nan=False) and np.isfinite(items(i)).all():
             raise UserError(
                 f"dataset[{i}] is another one each time it is read, so episodes could not be "
@@ -258,7 +258,7 @@ def _labels(dataset: Any, items: _Items, labels: Any, number: int) -> np.ndarray
     if found is None or len(found) != number:
         return None
     # A short cut, as long as it says what the items say: with target_transform it does not.
-    for i in {*np.linspace(0, number - 1, min(number, _CHECKED)).astype(int).tolist()}:
+    for i in evenly_spread(number, _CHECKED).tolist():
         item = items.item(i)
         pair = isinstance(item, (tuple, list)) and len(item) > 1
         if pair and items.label(item, i) != found[i].item():

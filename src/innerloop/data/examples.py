@@ -10,6 +10,11 @@ import numpy as np
 from innerloop.errors import UserError
 
 
+def evenly_spread(number: int, most: int) -> np.ndarray:
+    """`most` of the numbers 0 to `number - 1`, the first and the last among them; or all."""
+    return np.unique(np.linspace(0, number - 1, min(number, most)).astype(np.int64))
+
+
 class Examples(Protocol):
     """Examples of one dtype and shape, read by their numbers."""
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from innerloop.data.base import ClassIndexed
+from innerloop.data.examples import evenly_spread
 from innerloop.data.pictures import MIDDLE, border_brightness
 
 # Pictures looked at, evenly spread.
-_SAMPLE = 200
+SAMPLE = 200
 
 
 def is_on_paper(data: ClassIndexed) -> bool:
@@ -22,7 +21,5 @@ def is_on_paper(data: ClassIndexed) -> bool:
     """
     if not data.pixels or data.example_shape[0] != 1:
         return False
-    number = data.examples.shape[0]
-    some = np.unique(np.linspace(0, number - 1, min(number, _SAMPLE)).astype(np.int64))
-    images = data.examples.read(some)
+    images = data.examples.read(evenly_spread(data.examples.shape[0], SAMPLE))
     return all((border_brightness(image) > MIDDLE) == data.dark_ink for image in images)
