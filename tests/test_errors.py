@@ -6,7 +6,7 @@ from torch import nn
 
 import innerloop
 from innerloop import MAML, UserError
-from innerloop.errors import above_zero, at_least, at_most, whole
+from innerloop.errors import above_zero, at_least, at_most, first_line, whole
 
 
 @pytest.mark.parametrize("check", [lambda **v: at_least(1, **v), lambda **v: at_most(3, **v)])
@@ -15,6 +15,19 @@ def test_text_in_place_of_a_number_is_named(check):
         check(steps="2")
     with pytest.raises(UserError, match=r"rate must be a number, not '0\.1'"):
         above_zero(rate="0.1")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RuntimeError("one\ntwo"), "one"),
+        (RuntimeError("\n one\n"), "one"),
+        (RuntimeError(), "RuntimeError"),
+        (RuntimeError("long " * 100), "long long long ..."),
+    ],
+)
+def test_the_first_line_of_what_an_error_says(error, line):
+    assert first_line(error, 20) == line
 
 
 def test_a_part_of_a_step_is_refused():

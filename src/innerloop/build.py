@@ -17,7 +17,7 @@ from innerloop.algorithms import Algorithm
 from innerloop.config import WAVES, TrainConfig
 from innerloop.data.base import ClassIndexed, ImageClasses
 from innerloop.data.splits import automatic_split, split_classes
-from innerloop.errors import UserError
+from innerloop.errors import UserError, first_line
 from innerloop.functional import mean_squared_error
 from innerloop.inner import SGD, Adam, InnerOptimizer
 from innerloop.named import images
@@ -122,8 +122,7 @@ def check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device {device!r} cannot be used here: {reason}") from error
+        raise UserError(f"device {device!r} cannot be used here: {first_line(error)}") from error
 
 
 def build_samplers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,12 @@ class UserError(ValueError):
     prints the message alone, without a traceback, and exits with status 2.
     From Python it is an ordinary `ValueError`.
     """
+
+
+def first_line(error: BaseException, width: int = 160) -> str:
+    """The first line of what an error says, cut to `width`; its type, if it says nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return textwrap.shorten(lines[0], width, placeholder=" ...")
 
 
 def _check_number(name: str, value: Any) -> None:

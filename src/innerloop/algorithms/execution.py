@@ -17,7 +17,6 @@ its place, with a line of log that says so.
 from __future__ import annotations
 
 import logging
-import textwrap
 import time
 from collections.abc import Callable, Sequence
 
@@ -34,7 +33,7 @@ from innerloop.algorithms.shared_body import (
     is_head_on_features,
     keeps_tasks_apart,
 )
-from innerloop.errors import UserError
+from innerloop.errors import UserError, first_line
 from innerloop.functional import Params
 from innerloop.ops import kernels
 from innerloop.tasks.episodes import Episodes
@@ -372,7 +371,7 @@ def _first_that_works(
             "%s cannot be computed by %s, so its tasks go one by one (%s)",
             type(algorithm.model).__name__,
             way,
-            _first_line(failure),
+            first_line(failure),
         )
     algorithm._failed[kind] = ways[-1]
     return found
@@ -380,7 +379,7 @@ def _first_that_works(
 
 def _clearer(error: Exception, algorithm: Hooks, way: str) -> Exception:
     """The same error, in words of ours where PyTorch's say too little."""
-    text = _first_line(error)
+    text = first_line(error)
     if isinstance(error, IndexError) and "out of bounds" in text and "Target" in text:
         return UserError(
             f"a class label is not among the network's outputs ({text}): labels run from 0 to N-1, "
@@ -392,8 +391,3 @@ def _clearer(error: Exception, algorithm: Hooks, way: str) -> Exception:
             "derivative='reverse', or leave execution at 'auto'"
         )
     return error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return textwrap.shorten(lines[0], 160, placeholder=" ...")

@@ -10,7 +10,6 @@ copy, so each call starts from the module as the user left it.
 from __future__ import annotations
 
 import contextlib
-import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -21,7 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.skeleton import HOOKS, Skeleton
-from innerloop.errors import UserError
+from innerloop.errors import UserError, first_line
 from innerloop.functional import Params, in_transform
 from innerloop.models.layers import BatchNorm, HeadedModel, SharedHead, statistics_by_group
 from innerloop.ops.stacked import NotStackableError, Stacked, apart, calls, stacked
@@ -119,7 +118,7 @@ class Network:
             except NotStackableError as error:
                 return str(error)
             except Exception as error:
-                reason = f"{type(error).__name__} when it was tried ({_first_line(error)})"
+                reason = f"{type(error).__name__} when it was tried ({first_line(error, 100)})"
         return reason
 
     def _difference(self, x: Tensor, dtype: torch.dtype | None, tolerance: float) -> str | None:
@@ -275,10 +274,6 @@ class Network:
             searched=not self.is_own,
             written=None if every_buffer else self._written,
         ).of(self.module, "")
-
-
-def _first_line(error: Exception) -> str:
-    return textwrap.shorten((str(error).splitlines() or [""])[0], 100, placeholder=" ...")
 
 
 def _copied(tree: Any) -> Any:

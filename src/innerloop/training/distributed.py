@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from innerloop.errors import UserError
+from innerloop.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from innerloop.functional import Params
@@ -264,5 +264,5 @@ def _talking() -> Iterator[None]:
         raise LostProcess(
             "another process of this run has ended or cannot be reached. What the last "
             "checkpoint holds is safe: go on with innerloop train --resume and the run's folder, "
-            f"by any number of processes ({str(error).splitlines()[0][:120]})"
+            f"by any number of processes ({first_line(error)})"
         ) from error

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 
 from innerloop.algorithms.base import Algorithm
+from innerloop.errors import first_line
 from innerloop.functional import Params
 from innerloop.tasks.episodes import Episodes
 
@@ -76,7 +77,7 @@ class RecordedMetaGradient:
             # Where the end of the recording fails as well, its stream would stay the current one.
             torch.cuda.set_stream(stream)
             self._able = False
-            reason = str(error.__context__ or error).splitlines()[0]
+            reason = first_line(error.__context__ or error)
             self._warn(
                 "steps cannot be recorded on the GPU, so that they take longer; usually because "
                 f"the network or the algorithm waits for the GPU in every step ({reason})"

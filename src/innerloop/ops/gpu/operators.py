@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from innerloop.errors import first_line
+
 # Images, height and width: what statistics are taken over.
 _PIXELS = (1, 2, 3)
 # A plain variable: the threads in which autograd works on a GPU see no context variables.
@@ -49,9 +51,9 @@ def _tiles(device: torch.device) -> ModuleType | None:
     try:
         tiles.patches(torch.ones(1, 1, 1, 1, 1, device=device), (1, 1), 1, 0, torch.float32)
     except Exception as error:  # No C compiler, an old GPU: Triton has an exception for each.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         warnings.warn(
-            f"Triton does not work here ({reason}): PyTorch's operators do its part, more slowly",
+            f"Triton does not work here ({first_line(error)}): PyTorch's operators do its part, "
+            "more slowly",
             stacklevel=2,
         )
         return None
