@@ -13,21 +13,19 @@ same way around each forward pass, and put back afterwards; under `vmap` it is r
 from __future__ import annotations
 
 import contextlib
-import math
 import random
 import threading
-import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from innerloop.algorithms.repeatable import ALWAYS, DROPOUT, OPENED
 from innerloop.functional import in_transform
 from innerloop.ops.stacked import Stacked
 
@@ -212,22 +210,18 @@ class _Draws(TorchFunctionMode):
         self.drawn = [0] if noise.drawn is None else noise.drawn
 
     def __torch_function__(self, func: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
-        rule = _RULES.get(func)
-        if rule is not None and (self.dropout or rule is _attention):
+        rule = ALWAYS.get(func) or (DROPOUT.get(func) if self.dropout else None)
+        if rule is not None:
             return rule(self, *args, **(kwargs or {}))
-        if func in _DATA:
-            # Under transforms `.data` is cut off from the innermost of them alone.
-            return args[0].detach()
-        if func in _EMBEDDINGS:
-            # A sparse derivative is the same numbers, but none that an inner step could use.
-            kwargs = {**(kwargs or {}), "sparse": False}
-        if func in _RECURRENT and args[0].is_cuda:
-            with _without_cudnn():
-                return func(*args, **(kwargs or {}))
-        if func in _OPENED:
+        if func in OPENED:
             with self:
-                return _OPENED[func](*args, **(kwargs or {}))
+                return OPENED[func](*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+    def has_tasks(self, x: Tensor) -> bool:
+        """Whether the first axis of `x` is that of the tasks."""
+        place, keys = self.noise.place, self.noise.keys
+        return place is None and len(keys) > 1 and not isinstance(x, Stacked)
 
     def mask(self, shape: Sequence[int], keep: float, like: Tensor) -> Tensor:
         """Ones with probability `keep`, else zeros; the same for the same key, step and count."""
@@ -237,7 +231,7 @@ class _Draws(TorchFunctionMode):
         self.seen.checkpoint |= _saving_hooks() is not None
         count, self.drawn[0] = self.drawn[0], self.drawn[0] + 1
         keys, place, step, _ = self.noise
-        together = place is None and len(keys) > 1 and not isinstance(like, Stacked)
+        together = self.has_tasks(like)
         size = tuple(shape[1:]) if together else tuple(shape)
         # NumPy's, because vmap lets no random operation of PyTorch through.
         masks = [
@@ -254,144 +248,3 @@ class _Draws(TorchFunctionMode):
             return found.to(like.device, like.dtype)
         found = torch.from_numpy(np.stack(masks)).to(like.device, like.dtype)
         return found.index_select(0, place.reshape(1)).squeeze(0)
-
-
-def _dropout(mode: _Draws, input: Tensor, p: float, train: bool) -> Tensor:
-    if not train or p == 0:
-        return input
-    if p >= 1:
-        return input * 0
-    return input * (mode.mask(input.shape, 1 - p, input) / (1 - p))
-
-
-def _in_place(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def in_place(mode: _Draws, input: Tensor, p: float, train: bool) -> Tensor:
-        return input.copy_(rule(mode, input, p, train))
-
-    return in_place
-
-
-def _channels(mode: _Draws, input: Tensor) -> tuple[int, ...]:
-    """Of `[B, C, ...]` one number a channel; with an axis of tasks before."""
-    together = mode.noise.place is None and len(mode.noise.keys) > 1
-    kept = 2 + (together and not isinstance(input, Stacked))
-    return (*input.shape[:kept], *[1] * (input.ndim - kept))
-
-
-def _feature_dropout(mode: _Draws, input: Tensor, p: float, train: bool) -> Tensor:
-    if not train or p == 0:
-        return input
-    if p >= 1:
-        return input * 0
-    return input * (mode.mask(_channels(mode, input), 1 - p, input) / (1 - p))
-
-
-def _alpha(mode: _Draws, input: Tensor, p: float, train: bool, shape: Sequence[int]) -> Tensor:
-    """Klambauer, Unterthiner, Mayr, Hochreiter 2017, "Self-Normalizing Neural Networks"."""
-    if not train or p == 0:
-        return input
-    if p >= 1:
-        return input * 0
-    low = -1.7580993408473766
-    mask = mode.mask(shape, 1 - p, input)
-    a = 1 / math.sqrt((1 - p) * (1 + p * low**2))
-    return a * (input * mask + low * (1 - mask)) - a * p * low
-
-
-def _alpha_dropout(mode: _Draws, input: Tensor, p: float, train: bool) -> Tensor:
-    return _alpha(mode, input, p, train, input.shape)
-
-
-def _feature_alpha_dropout(mode: _Draws, input: Tensor, p: float, train: bool) -> Tensor:
-    return _alpha(mode, input, p, train, _channels(mode, input))
-
-
-def _attention(
-    mode: _Draws,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    *,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    """PyTorch's fused attention has no second derivative and no vmap rule; this has both."""
-    if is_causal and attn_mask is not None:
-        raise RuntimeError("attention takes either a mask or is_causal=True, not both")
-    if enable_gqa:
-        groups = query.shape[-3] // key.shape[-3]
-        key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
-    scores = query * (query.shape[-1] ** -0.5 if scale is None else scale) @ key.mT
-    if is_causal:
-        later = scores.new_ones(scores.shape[-2:], dtype=torch.bool).tril().logical_not()
-        scores = scores.masked_fill(later, -math.inf)
-    if attn_mask is None:
-        weights = scores.softmax(-1)
-    else:
-        if attn_mask.dtype is torch.bool:
-            scores = scores.masked_fill(attn_mask.logical_not(), -math.inf)
-        else:
-            scores = scores + attn_mask
-        # A row that may look at nothing gives zeros, as in PyTorch.
-        nothing = (scores == -math.inf).all(-1, keepdim=True)
-        scores = scores.masked_fill(nothing, 0)
-        weights = scores.softmax(-1).masked_fill(nothing, 0)
-    return (_dropout(mode, weights, dropout_p, True) if mode.dropout else weights) @ value
-
-
-@contextlib.contextmanager
-def _without_cudnn() -> Iterator[None]:
-    """cuDNN's recurrent layers have no second derivative, and in evaluation not even a first."""
-    before, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.enabled = before
-
-
-def _opened(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` without its own question whether somebody overrides it.
-
-    Where a mode is active PyTorch hands these functions over as a whole; what they call has to
-    come here as well.
-    """
-    assert isinstance(function, types.FunctionType)
-    asks = {n: lambda *_: False for n in function.__globals__ if n.startswith("has_torch_function")}
-    return types.FunctionType(
-        function.__code__,
-        function.__globals__ | asks,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-
-
-_RULES: dict[Any, Callable[..., Any]] = {
-    torch.dropout: _dropout,
-    torch.feature_dropout: _feature_dropout,
-    torch.alpha_dropout: _alpha_dropout,
-    torch.feature_alpha_dropout: _feature_alpha_dropout,
-    torch.dropout_: _in_place(_dropout),
-    torch.feature_dropout_: _in_place(_feature_dropout),
-    torch.alpha_dropout_: _in_place(_alpha_dropout),
-    torch.feature_alpha_dropout_: _in_place(_feature_alpha_dropout),
-    F.scaled_dot_product_attention: _attention,
-}
-_DATA = {Tensor.data.__get__}  # type: ignore[attr-defined]
-_EMBEDDINGS = {F.embedding, F.embedding_bag}
-_RECURRENT = {torch.gru, torch.lstm, torch.rnn_tanh, torch.rnn_relu}
-_OPENED: dict[Any, Callable[..., Any]] = {
-    f: _opened(f)
-    for f in (
-        F.dropout,
-        F.dropout1d,
-        F.dropout2d,
-        F.dropout3d,
-        F.alpha_dropout,
-        F.feature_alpha_dropout,
-        F.multi_head_attention_forward,
-    )
-}
