@@ -75,8 +75,8 @@ def _main(argv: list[str]) -> int:
             prog="innerloop train",
             description=DESCRIPTION,
         )
-    given = (arguments.out, arguments.preset, arguments.config)
-    others = arguments.settings != TrainConfig() or any(value is not None for value in given)
+    sources = (arguments.out, arguments.preset, arguments.config)
+    others = arguments.settings != TrainConfig() or any(value is not None for value in sources)
     if arguments.resume is not None and others:
         raise UserError("--resume takes everything from the run folder: leave out other settings")
 
@@ -84,8 +84,9 @@ def _main(argv: list[str]) -> int:
         # What was typed is the user's; what stands in the file may be another's.
         named = set(base.absolute().references) & set(arguments.settings.absolute().references)
         check_trust(sorted(named), arguments.config, arguments.trust)
+    given = _given(argv)
     if arguments.resume is None:
-        _refuse_unused(argv, arguments.settings)
+        _refuse_unused(given, arguments.settings)
 
     # PyTorch takes seconds to import, which --help should not wait for.
     from innerloop.ops.allocator import keep_memory
@@ -102,9 +103,8 @@ def _main(argv: list[str]) -> int:
     if arguments.resume is not None:
         run = resume(arguments.resume, trust=arguments.trust, report=report)
     else:
-        typed = {word.partition("=")[0].lstrip("-").replace("-", "_") for word in argv}
         # What was typed is given, also where it is what the recipe says.
-        sizes = {n: getattr(arguments.settings, n) for n in SIZES if n in typed}
+        sizes = {n: getattr(arguments.settings, n) for n in SIZES if n in given}
         run = train(arguments.settings, out=arguments.out, report=report, **sizes)
     if run.interrupted:
         return 130
@@ -141,13 +141,15 @@ def _for_help(base: TrainConfig, algorithm: str | None) -> tuple[Any, Arguments]
     return kind, kind(settings=shown(**vars(base)))
 
 
-def _refuse_unused(argv: list[str], settings: TrainConfig) -> None:
+def _given(argv: list[str]) -> set[str]:
+    """The names of the settings that were typed."""
+    words = {w.partition("=")[0][2:].replace("-", "_") for w in argv if w.startswith("--")}
+    words |= {word.removeprefix("no_") for word in words}
+    return words & {field.name for field in dataclasses.fields(TrainConfig)}
+
+
+def _refuse_unused(given: set[str], settings: TrainConfig) -> None:
     """Raise a `UserError` for an option that nothing in the run makes use of."""
-    words = {word.partition("=")[0].replace("_", "-") for word in argv if word.startswith("--")}
-    options = {
-        name: name.replace("_", "-") for name in (f.name for f in dataclasses.fields(settings))
-    }
-    given = {n for n, option in options.items() if words & {f"--{option}", f"--no-{option}"}}
     if not given & OF_ALGORITHMS:
         return
     unused = given & not_of(settings.algorithm)
@@ -158,10 +160,11 @@ def _refuse_unused(argv: list[str], settings: TrainConfig) -> None:
         elif unused and name in registry and not registry.is_ours(name):
             unused -= arguments_of(registry.get(name))
     if unused:
+        names = sorted(unused)
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
         raise UserError(
-            f"algorithm {settings.algorithm} has no {', '.join(sorted(unused))}: leave out "
-            f"{', '.join('--' + options[name] for name in sorted(unused))}; `innerloop train "
-            f"--algorithm {settings.algorithm} --help` lists what it has"
+            f"algorithm {settings.algorithm} has no {', '.join(names)}: leave out {options}; "
+            f"`innerloop train --algorithm {settings.algorithm} --help` lists what it has"
         )
 
 
