@@ -32,7 +32,7 @@ from innerloop.config import TrainConfig
 from innerloop.data.pictures import MIDDLE, are_pictures, border_brightness, read_pictures
 from innerloop.errors import UserError, at_least, one_of
 from innerloop.models.layers import check_batch_norm, has_batch_norm
-from innerloop.runs.loading import Loaded, load, pretrained_names, shipped
+from innerloop.runs.loading import Loaded, load, load_shared
 
 # Nats by which the support loss may rise again without a warning: below that, steps only jitter.
 RISE = 0.2
@@ -268,9 +268,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "model must be a name, a run folder, a weights file, what innerloop.load gave or a "
                 f"torch.nn.Module, not {type(self.model).__name__}"
             )
-        if self.model in pretrained_names() and not Path(self.model).exists():
-            return shipped(str(self.model))
-        return load(self.model)
+        return load_shared(self.model)
 
     def _checked(self, X: Any, shape: tuple[int, ...]) -> np.ndarray:
         if are_pictures(X):

@@ -104,10 +104,22 @@ def pretrained_names() -> list[str]:
     return sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))
 
 
+def _resolved(path: str | Path) -> Path:
+    """The path, or that of the weights of this name that come with the package."""
+    if str(path) in pretrained_names() and not Path(path).exists():
+        return PRETRAINED / f"{path}.safetensors"
+    return Path(path)
+
+
+def load_shared(path: str | Path) -> Loaded:
+    """`load`, for those who only read what it gives; what comes with the package is read once."""
+    resolved = _resolved(path)
+    return _shipped(resolved) if resolved.parent == PRETRAINED else load(resolved)
+
+
 @functools.cache
-def shipped(name: str) -> Loaded:
-    """Weights that come with the package, for those who only read them."""
-    return load(PRETRAINED / f"{name}.safetensors")
+def _shipped(file: Path) -> Loaded:
+    return load(file)
 
 
 def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = False) -> Loaded:
@@ -123,9 +135,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
         UserError: there is no such file, it is damaged, or not of this package; or it names code
             that was never used here.
     """
-    name, path = str(path), Path(path)
-    if name in pretrained_names() and not path.exists():
-        path = PRETRAINED / f"{name}.safetensors"
+    path = _resolved(path)
     file = path / MODEL if path.is_dir() else path
     if not file.exists():
         if path.is_dir() and (path / CONFIG).exists():
