@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from typing import Any
 
 import torch
 from examples.adapters import Transformer, add_adapters
 
 import innerloop
-from benchmarks.memory import Peak, resident
+from benchmarks.memory import cost
 from benchmarks.reports import in_own_process, write_report
 
 STEPS = (1, 5, 10)
@@ -53,14 +52,8 @@ def measure(what: str, steps: int) -> dict[str, float]:
     tiny.meta_gradient(tiny.init_params(), tasks)
     maml = innerloop.MAML(network(what), 0.01, steps)
     params = maml.init_params()
-    before, peak = resident(), Peak()
-    peak.start()
-    maml.meta_gradient(params, tasks)
-    started = time.perf_counter()
-    maml.meta_gradient(params, tasks)
-    seconds = time.perf_counter() - started
-    learnt = sum(p.numel() for p in params.values())
-    return {"bytes": peak.stop() - before, "seconds": seconds, "learnt": learnt}
+    found, _ = cost(lambda: maml.meta_gradient(params, tasks))
+    return {**found, "learnt": sum(p.numel() for p in params.values())}
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,7 @@ from benchmarks.peers import Plain
 from benchmarks.reports import RESULTS, in_own_process, write_report
 from innerloop.models import Conv4
 
+T = TypeVar("T")
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200)
 WAYS = ("reverse", "mixed", "mixed, task by task", "higher")
 K_QUERY = 15
@@ -97,6 +98,17 @@ class Peak(threading.Thread):
         return self.highest
 
 
+def cost(compute: Callable[[], T]) -> tuple[dict[str, float], T]:
+    """Peak bytes of `compute` called twice, seconds of the second call, and what that gave."""
+    before, peak = resident(), Peak()
+    peak.start()
+    compute()
+    started = time.perf_counter()
+    found = compute()
+    seconds = time.perf_counter() - started
+    return {"bytes": peak.stop() - before, "seconds": seconds}, found
+
+
 def with_innerloop(model: torch.nn.Module, episodes: innerloop.Episodes, steps: int, way: str):
     mode, alone = way.split(",")[0], "task by task" in way
     maml = innerloop.MAML(model, 0.01, steps, derivative=mode, chunk_size=1 if alone else None)
@@ -137,15 +149,9 @@ def measure(name: str, way: str, steps: int) -> dict[str, float]:
     # What PyTorch loads when it is first asked for such derivatives is not counted.
     prepare(way, network.tiny(), random_tasks(1, network.shape), 1)()
     meta_gradient = prepare(way, network.make(), random_tasks(network.tasks, network.shape), steps)
-    before = resident()
-    peak = Peak()
-    peak.start()
-    meta_gradient()
-    started = time.perf_counter()
-    gradient = meta_gradient()
-    seconds = time.perf_counter() - started
+    found, gradient = cost(meta_gradient)
     norm = sum(g.square().sum() for g in gradient.values()).sqrt().item()
-    return {"bytes": peak.stop() - before, "seconds": seconds, "gradient_norm": norm}
+    return {**found, "gradient_norm": norm}
 
 
 def random_tasks(tasks: int, shape: tuple[int, int, int]) -> innerloop.Episodes:
