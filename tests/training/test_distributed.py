@@ -72,8 +72,8 @@ def assert_same_training(folder, other):
     assert iteration == last
     assert ours.keys() == expected.keys()
     for name in ours:
-        # Rounding, which Adam enlarges.
-        torch.testing.assert_close(ours[name], expected[name], rtol=0, atol=2e-4)
+        # Two processes add in another order than one.
+        torch.testing.assert_close(ours[name], expected[name], rtol=0, atol=1e-5)
 
 
 def resume_until(folder, iterations):
@@ -125,7 +125,9 @@ def children(pid):
 
 @pytest.mark.parametrize("end", ["rank 0 dies", "SIGTERM", "SIGINT"])
 def test_a_run_that_ends_early_can_be_resumed(noise, tmp_path, end):
-    folder, wanted = tmp_path / "run", settings(noise, meta_lr=0.01, val_every=20)
+    # However many iterations there are, rounding must not decide which of two numbers ReLU or
+    # pooling takes: at a rate of 0.01 it does, within 40, at this one not within 300.
+    folder, wanted = tmp_path / "run", settings(noise, meta_lr=0.001, val_every=20)
     process = subprocess.Popen(
         **torchrun(*("-m", "innerloop", "train"), *options({**wanted, "iterations": 10**6}, folder))
     )
