@@ -24,8 +24,7 @@ from sklearn.utils.validation import (
 from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.backbones import Backbone, Preprocess, backbone
-from innerloop.backbones.body import Transform
+from innerloop.backbones import Backbone, Preprocess, Transform, backbone
 from innerloop.backbones.sources import is_backbone
 from innerloop.build import build_algorithm
 from innerloop.config import TrainConfig

@@ -22,6 +22,7 @@ from innerloop.errors import UserError, first_line, one_of
 from innerloop.models.layers import BatchNorm, has_running_statistics
 
 Transform = Callable[[Image.Image], Tensor]
+"""From an RGB picture of PIL to pixels `[C, S, S]`."""
 PRECISIONS = ("float32", "bf16")
 # Pictures that go through the network at a time, at most: how many, and numbers in them.
 BATCH, BATCH_NUMBERS = 64, 2**22
