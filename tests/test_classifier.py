@@ -21,8 +21,8 @@ from trials.kills import Trial
 import innerloop
 from innerloop import FewShotClassifier, UserError
 from innerloop.calibration import expected_calibration_error, fit_temperature
-from innerloop.classifier import _images
 from innerloop.cli import main
+from innerloop.data.given import scaled_images
 
 NAMES = innerloop.pretrained_names()
 
@@ -232,7 +232,7 @@ def as_pixels(X, shape):
         side = math.ceil(math.sqrt(X.shape[1]))
         X = 1 / (1 + np.exp(-np.clip(X.astype(float), -50, 50)))
         X = np.pad(X, ((0, 0), (0, side * side - X.shape[1])))
-    return _images(X, shape)
+    return scaled_images(X, shape)
 
 
 # Noise in place of images can be driven apart by inner steps.
@@ -240,7 +240,7 @@ def as_pixels(X, shape):
 @parametrize_with_checks([FewShotClassifier()])
 def test_what_scikit_learn_asks_of_an_estimator(estimator, check, monkeypatch):
     """All of its checks, with only their data made pixels of square images."""
-    monkeypatch.setattr("innerloop.classifier._images", as_pixels)
+    monkeypatch.setattr("innerloop.inputs.scaled_images", as_pixels)
     check(estimator)
 
 

@@ -88,7 +88,7 @@ def test_three_ways_see_the_same_pixels_and_answer_the_same(trained, tmp_path, c
         classifier.fit(data.images[support], list("ab"))
         # The task has the same pictures in another order.
         for ours, theirs in ((support, task.support_x), (queries, task.query_x)):
-            ours = {x.numpy().tobytes() for x in classifier._pixels(data.images[ours])}
+            ours = {x.numpy().tobytes() for x in classifier._inputs(data.images[ours])}
             assert ours == {x.numpy().tobytes() for x in theirs}
         answers = classifier.predict_proba(data.images[queries])
         right = (answers.argmax(1) == np.repeat([0, 1], 3)).mean()

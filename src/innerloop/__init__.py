@@ -14,7 +14,16 @@ from innerloop import renamed
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from innerloop import algorithms, calibration, data, functional, inner, models, testing
+    from innerloop import (
+        algorithms,
+        backbones,
+        calibration,
+        data,
+        functional,
+        inner,
+        models,
+        testing,
+    )
     from innerloop.algorithms import (
         ANIL,
         BOIL,
@@ -46,7 +55,16 @@ if TYPE_CHECKING:
     from innerloop.training.report import Report, TerminalReport
     from innerloop.training.run import Run, train
 
-_MODULES = ("algorithms", "calibration", "data", "functional", "inner", "models", "testing")
+_MODULES = (
+    "algorithms",
+    "backbones",
+    "calibration",
+    "data",
+    "functional",
+    "inner",
+    "models",
+    "testing",
+)
 _HOME = {
     "ANIL": "algorithms",
     "BOIL": "algorithms",
@@ -119,6 +137,7 @@ __all__ = [
     "__version__",
     "adapt_steps",
     "algorithms",
+    "backbones",
     "calibration",
     "data",
     "evaluate",

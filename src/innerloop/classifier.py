@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     assert_all_finite,
-    check_array,
     check_consistent_length,
     check_is_fitted,
     column_or_1d,
@@ -26,17 +24,17 @@ from sklearn.utils.validation import (
 from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.body import body
+from innerloop.backbones import Backbone, Preprocess, Transform, backbone
+from innerloop.backbones.sources import is_backbone
 from innerloop.build import build_algorithm
 from innerloop.config import TrainConfig
-from innerloop.data.pictures import MIDDLE, are_pictures, border_brightness, read_pictures
 from innerloop.errors import UserError, at_least, one_of
+from innerloop.inputs import FeatureInputs, PixelInputs
 from innerloop.models.layers import check_batch_norm, has_batch_norm
-from innerloop.runs.loading import Loaded, load, load_shared
+from innerloop.runs.loading import Loaded, load_shared
 
 # Nats by which the support loss may rise again without a warning: below that, steps only jitter.
 RISE = 0.2
-LANCZOS = Image.Resampling.LANCZOS
 INKS = ("auto", "dark", "light")
 # Queries predicted at a time, at most: images, and numbers in them.
 BATCH, BATCH_NUMBERS = 256, 2**22
@@ -51,9 +49,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         model: a name of `pretrained_names`, a run folder, a weights file, or what `load` gave; or
-            any `nn.Module` from RGB pixels 0..1, `[B, 3, S, S]`, to features `[B, F]`, such as a
-            pretrained network without its last layer. Classes are then told apart by the cosine
-            to the mean of their features; running statistics of batch norm are constants.
+            a pretrained network: `"timm:NAME"`, `"torchvision:NAME"`, `"transformers:NAME"`,
+            `"FILE.py:NAME"` or `"MODULE:NAME"`, or any `nn.Module` from pictures to features, see
+            `innerloop.backbones.backbone`.  Classes are then told apart by the cosine to the mean
+            of their features, which are kept on disk; `inner_steps` and `bn` have no effect.
         inner_steps: steps of gradient descent; None for as many as the run was tested with.
         bn: where batch norm takes the statistics for queries from. With `"support"`, what is
             predicted for an image does not depend on what else is predicted with it; with
@@ -62,7 +61,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             trained on grey pictures with inputs `"ink"`.  With `"auto"`, the edges of the support
             images tell, where all pictures in training were ink on paper; else, and always for
             colour, pixels are treated as in training.
-        image_size: S, to which pictures are scaled, where `model` is an `nn.Module`.
+        weights: a file of weights for what `"FILE.py:NAME"` or a library's name makes.
+        preprocess: what a pretrained network needs done to pictures: an
+            `innerloop.backbones.Preprocess`, a function from an RGB picture of PIL to a tensor, or
+            a reference to one of these; None for what comes with it, else pixels 0..1.
+        image_size: S, to which pictures are scaled for a pretrained network; None for the size
+            that comes with it, or 224.
         temperature: divides the logits: above 1, probabilities are less extreme. None for the
             one that comes with the weights, fitted on validation tasks.
 
@@ -86,18 +90,22 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        model: str | Path | Loaded | nn.Module = "omniglot-conv4",
+        model: str | Path | Loaded | nn.Module | Backbone = "omniglot-conv4",
         *,
         inner_steps: int | None = None,
         bn: str = "support",
         ink: str = "auto",
-        image_size: int = 224,
+        weights: str | Path | None = None,
+        preprocess: Preprocess | Transform | str | None = None,
+        image_size: int | None = None,
         temperature: float | None = None,
     ) -> None:
         self.model = model
         self.inner_steps = inner_steps
         self.bn = bn
         self.ink = ink
+        self.weights = weights
+        self.preprocess = preprocess
         self.image_size = image_size
         self.temperature = temperature
 
@@ -109,25 +117,31 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         inner_steps: int | None = None,
         bn: str = "support",
         ink: str = "auto",
-        image_size: int = 224,
+        weights: str | Path | None = None,
+        preprocess: Preprocess | Transform | str | None = None,
+        image_size: int | None = None,
         temperature: float | None = None,
     ) -> FewShotClassifier:
-        """A classifier with weights that come with the package, of a run folder, or of a file.
+        """A classifier with weights that come with the package, of a run folder, or of a file; or
+        on a pretrained network by its name.
 
         The keywords are those of the class.
 
         Raises:
             UserError: there are no such weights, or they are damaged.
         """
-        load(model)
-        return cls(
+        made = cls(
             model,
             inner_steps=inner_steps,
             bn=bn,
             ink=ink,
+            weights=weights,
+            preprocess=preprocess,
             image_size=image_size,
             temperature=temperature,
         )
+        made._find_inputs()
+        return made
 
     def fit(self, X: Any, y: Any) -> FewShotClassifier:
         """Adapt to a support set.
@@ -149,25 +163,21 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         at_least(1, inner_steps=self.inner_steps)
         if self.temperature is not None and not 0 < self.temperature < np.inf:
             raise UserError(f"temperature must be greater than 0, not {self.temperature}")
-        loaded = self._loaded()
-        X, y = self._checked(X, loaded.input_shape), column_or_1d(y, warn=True)
+        inputs = self._find_inputs()
+        loaded = inputs.loaded
+        X, y = inputs.checked(X), column_or_1d(y, warn=True)
         if y.dtype.kind == "f":
             assert_all_finite(y, input_name="y")
         check_consistent_length(X, y)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         self._check_classes(loaded)
-        if X.ndim == 2:
+        if isinstance(X, np.ndarray) and X.ndim == 2:
             self.n_features_in_ = X.shape[1]
         elif hasattr(self, "n_features_in_"):
             del self.n_features_in_  # of an earlier fit
-        images = _images(X, loaded.input_shape)
         config = loaded.config
-        self._raw = config.inputs == "raw"
-        self.ink_ = self._find_ink(loaded, images)
-        self._inverted = bool(loaded.inverted) if self.ink_ is None else self.ink_ == "dark"
         self.temperature_ = self.temperature or loaded.temperature
-
         if not isinstance(config, TrainConfig):
             self._algorithm = _with_statistics(loaded.algorithm, self.bn)
         else:
@@ -177,8 +187,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 loaded.model,
                 loaded.num_classes,
             )
-        self._input_shape = loaded.input_shape
-        self._params, self._support_x = loaded.params, self._pixels(images)
+        self._params, self._support_x = loaded.params, inputs.fit(X)
+        self._inputs, self.ink_ = inputs, inputs.ink_
         targets = torch.from_numpy(labels.astype(np.int64))
         steps = self.inner_steps or config.eval_inner_steps
         with torch.no_grad():
@@ -234,16 +244,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def staged_predict_proba(self, X: Any) -> Iterator[np.ndarray]:
         """`predict_proba` before the first and after each inner step."""
         check_is_fitted(self)
-        X = self._checked(X, self._input_shape)
+        X = self._inputs.checked(X)
         expected = getattr(self, "n_features_in_", None)
-        if expected is not None and (X.ndim != 2 or X.shape[1] != expected):
-            found = X.shape[1] if X.ndim == 2 else f"shape {X.shape[1:]}"
+        shape: tuple[int, ...] = np.shape(X)[1:] if isinstance(X, np.ndarray) else ()
+        if expected is not None and shape != (expected,):
+            found = shape[0] if len(shape) == 1 else f"shape {shape}"
             raise UserError(
                 f"X has {found} features, but FewShotClassifier is expecting {expected} features "
                 "as input, as in fit"
             )
-        logits = self._logits(self._pixels(_images(X, self._input_shape)))
-        for step in logits:
+        for step in self._logits(self._inputs(X)):
             yield (step.double() / self.temperature_).softmax(dim=1).numpy()
 
     def _logits(self, x: Tensor) -> list[Tensor]:
@@ -258,25 +268,27 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 parts.append([predict(fast) for fast in self._fast])
         return [torch.cat(step) for step in zip(*parts, strict=True)]
 
-    def _loaded(self) -> Loaded:
-        if isinstance(self.model, Loaded):
-            return self.model
-        if isinstance(self.model, nn.Module):
-            return body(self.model, self.image_size, self.bn)
-        if not isinstance(self.model, str | Path):
+    def _find_inputs(self) -> PixelInputs | FeatureInputs:
+        """What `model` takes, and with it what adapts."""
+        if is_backbone(self.model):
+            body = backbone(
+                self.model,
+                weights=self.weights,
+                preprocess=self.preprocess,
+                image_size=self.image_size,
+            )
+            return FeatureInputs(body, self.ink)
+        if not isinstance(self.model, str | Path | Loaded):
             raise UserError(
                 "model must be a name, a run folder, a weights file, what innerloop.load gave or a "
                 f"torch.nn.Module, not {type(self.model).__name__}"
             )
-        return load_shared(self.model)
-
-    def _checked(self, X: Any, shape: tuple[int, ...]) -> np.ndarray:
-        if are_pictures(X):
-            return read_pictures(X, shape)
-        checked: np.ndarray = check_array(
-            X, ensure_2d=True, allow_nd=True, dtype="numeric", input_name="X"
-        )
-        return checked
+        for name in ("weights", "preprocess", "image_size"):
+            if getattr(self, name) is not None:
+                raise UserError(f"{name} is for pretrained networks of others: leave it out")
+        if isinstance(self.model, Loaded):
+            return PixelInputs(self.model, self.ink)
+        return PixelInputs(load_shared(self.model), self.ink)
 
     def _check_classes(self, loaded: Loaded) -> None:
         n = len(self.classes_)
@@ -296,75 +308,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "classes apart: use one with head shared, or a ProtoNet"
             )
 
-    def _find_ink(self, loaded: Loaded, images: np.ndarray) -> str | None:
-        if self.ink != "auto":
-            if loaded.config.inputs != "ink" or loaded.input_shape[0] != 1:
-                raise UserError(
-                    f"ink is {self.ink!r}, but this network was not trained on grey pictures of "
-                    "ink: leave ink out, and pixels are treated as in training"
-                )
-            return self.ink
-        if not loaded.knows_ink:
-            return None
-        return "dark" if border_brightness(images) > MIDDLE else "light"
-
-    def _pixels(self, images: np.ndarray) -> Tensor:
-        """What the network takes, `[n, C, H, W]`, from bytes of that shape."""
-        x = torch.from_numpy(images).float()
-        if self._raw:
-            return x
-        return 1 - x / 255 if self._inverted else x / 255
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         # Noise in place of images is not learnt.
         tags.classifier_tags.poor_score = True
         return tags
-
-
-def _images(X: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Bytes `[n, C, H, W]` of the network's size, from images as `FewShotClassifier` takes them."""
-    channels, height, width = shape
-    X = _bytes(X)
-    if X.ndim == 2:
-        side = round((X.shape[1] / channels) ** 0.5)
-        if X.shape[1] == channels * height * width:
-            X = X.reshape(len(X), *shape)
-        elif X.shape[1] == channels * side * side:
-            X = X.reshape(len(X), channels, side, side)
-        else:
-            raise UserError(
-                f"flattened images of {X.shape[1]} numbers are not square: give them as "
-                "[n, height, width] or [n, channels, height, width]"
-            )
-    elif X.ndim == 3:
-        X = X[:, None]
-    elif X.ndim == 4 and X.shape[1] != channels == X.shape[3]:
-        X = X.transpose(0, 3, 1, 2)
-    if X.ndim != 4 or X.shape[1] != channels:
-        kinds = {1: "grey images [n, height, width]", 3: "colour images [n, 3, height, width]"}
-        raise UserError(f"this network takes {kinds[channels]}, not an array of shape {X.shape}")
-    if X.shape[2:] == (height, width):
-        return np.ascontiguousarray(X)
-    resized = [
-        [np.asarray(Image.fromarray(c).resize((width, height), LANCZOS)) for c in x] for x in X
-    ]
-    return np.array(resized, dtype=np.uint8)
-
-
-def _bytes(X: np.ndarray) -> np.ndarray:
-    """0..255, from integers of that range or real numbers 0..1."""
-    if X.dtype == bool:
-        return X.astype(np.uint8) * np.uint8(255)
-    whole = np.issubdtype(X.dtype, np.integer)
-    most = 255 if whole else 1
-    if X.size and not (X.min() >= 0 and X.max() <= most):
-        raise UserError(
-            f"pixels must be integers 0 to 255 or real numbers 0 to 1; these are of type {X.dtype} "
-            f"and reach from {X.min():g} to {X.max():g}: scale them"
-        )
-    return X.astype(np.uint8) if whole else (X * 255).round().astype(np.uint8)
 
 
 def _with_statistics(algorithm: Algorithm, bn: str) -> Algorithm:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import runpy
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
 import innerloop
 from innerloop.cli import main
@@ -143,3 +145,62 @@ def test_wrong_use_gets_one_clear_line(change, message, folders, tmp_path, capsy
     assert error.startswith("error: ")
     assert message in error
     assert error.count("\n") == 1
+
+
+NETS = """
+import torch
+from torch import nn
+from innerloop.backbones import Preprocess
+
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 5, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+
+half = Preprocess(32, crop=0.5)
+"""
+
+
+def test_photos_by_a_pretrained_network(tmp_path, monkeypatch, capsys):
+    """Pictures of different sizes and formats; the same answers as from Python."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(NETS)
+    generator = np.random.default_rng(0)
+    for name, colour in (("red", (220, 60, 50)), ("green", (60, 200, 60)), ("blue", (50, 60, 220))):
+        for i in range(3):
+            noise = generator.integers(-30, 31, (40 + 9 * i, 60 - 7 * i, 3))
+            picture = Image.fromarray((np.array(colour) + noise).astype(np.uint8))
+            place = tmp_path / ("photos" if i else "new") / (name if i else "")
+            place.mkdir(parents=True, exist_ok=True)
+            picture.save(place / f"{name}{i}.{'jpg' if i == 1 else 'png'}")
+    network = runpy.run_path("nets.py")["make"]()
+    save_file({n: t * 2 for n, t in network.state_dict().items()}, "w.safetensors")
+    words = ["adapt", "nets.py:make", "--support", "photos", "--query", "new"]
+    words += ["--weights", "w.safetensors", "--preprocess", "nets.py:half"]
+    assert main([*words, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [each["class"] for each in report["queries"]] == ["blue", "green", "red"]
+    assert report["ink"] is None
+    classifier = innerloop.FewShotClassifier(
+        "nets.py:make", weights="w.safetensors", preprocess="nets.py:half"
+    )
+    support = sorted((tmp_path / "photos").rglob("*.*"))
+    classifier.fit(support, [path.parent.name for path in support])
+    expected = classifier.predict_proba([each["file"] for each in report["queries"]])
+    found = [list(each["probabilities"].values()) for each in report["queries"]]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert (tmp_path / "adapt.png").exists()
+    assert main([*words, "--image-size", "64"]) == 0
+    capsys.readouterr()
+    for change, message in (
+        (["adapt", "omniglot-conv4", *words[2:]], "is for pretrained networks"),
+        ([*words, "--ink", "dark"], "takes any pictures"),
+        (["adapt", "nets.py:nothing", *words[2:]], "has no nothing"),
+    ):
+        if change[1] == "omniglot-conv4":
+            change.append("--grey")
+        assert main(change) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1

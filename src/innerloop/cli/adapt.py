@@ -7,12 +7,18 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
 from innerloop.errors import UserError
+
+if TYPE_CHECKING:
+    from innerloop.classifier import FewShotClassifier
+
+# Of pictures that are drawn, where a pretrained network scales them itself.
+THUMBNAIL = (3, 112, 112)
 
 DESCRIPTION = """Teach a trained network new classes from a few pictures of each; classify others.
 
@@ -22,7 +28,9 @@ examples:
   innerloop adapt omniglot-conv4 --support symbols/ --query unknown.png
   innerloop adapt omniglot-conv4 --support symbols/ --query scans/ more/1.jpg --json
   innerloop adapt runs/first --support parts/ --query new/ --csv --picture parts.png
-  innerloop adapt omniglot-protonet --support symbols/ --query photo.jpg --grey"""
+  innerloop adapt omniglot-protonet --support symbols/ --query photo.jpg --grey
+  innerloop adapt timm:resnet50.a1_in1k --support photos/ --query new/
+  innerloop adapt nets.py:make --weights w.safetensors --support photos/ --query new/"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +39,19 @@ class Arguments:
 
     model: tyro.conf.Positional[str]
     """A run folder, a weights file, or weights that come with the package: omniglot-conv4,
-    omniglot-5steps, omniglot-protonet, glyphs-conv4."""
+    omniglot-5steps, omniglot-protonet, glyphs-conv4; or a pretrained network of others: timm:NAME,
+    torchvision:NAME, transformers:NAME, FILE.py:NAME or MODULE:NAME."""
     support: Path
     """Folder with one folder of pictures for each class."""
     query: tuple[Path, ...]
     """Pictures, or folders of pictures, to classify."""
+    weights: Path | None = None
+    """File of weights for a pretrained network: .safetensors, or .pt without code."""
+    preprocess: str | None = None
+    """What a pretrained network needs done to pictures, where not its own: MODULE:NAME or
+    FILE.py:NAME of an innerloop.backbones.Preprocess, or of a function."""
+    image_size: int | None = None
+    """Size of the pictures of a pretrained network, where not its own, or 224."""
     inner_steps: int | None = None
     """Steps of gradient descent; by default as many as the network was tested with."""
     bn: Literal["support", "transductive"] = "support"
@@ -65,22 +81,17 @@ def main(argv: list[str]) -> int:
     queries = _query_files(arguments.query)
 
     # PyTorch takes seconds to import, which --help should not wait for.
-    from innerloop.classifier import FewShotClassifier
+    from innerloop.backbones.sources import is_backbone
     from innerloop.plots.adaptation import plot_adaptation
-    from innerloop.runs.loading import load
 
-    loaded = load(arguments.model, trust=arguments.trust)
-    shape = loaded.input_shape
-    if len(shape) != 3:
-        raise UserError(f"{arguments.model} was trained for regression: it takes no pictures")
+    classifier, shape = _classifier(arguments)
     names = [name for name, files in support.items() for _ in files]
-    support_x = _read([file for files in support.values() for file in files], shape, arguments)
-    query_x = _read(queries, shape, arguments)
-    classifier = FewShotClassifier(
-        loaded, inner_steps=arguments.inner_steps, bn=arguments.bn, ink=arguments.ink
-    )
-    classifier.fit(support_x, names)
-    probabilities = classifier.predict_proba(query_x)
+    learnt = [file for files in support.values() for file in files]
+    support_x, query_x = (_read(files, shape, arguments) for files in (learnt, queries))
+    # A pretrained network scales and crops pictures in its own way.
+    scales = is_backbone(arguments.model)
+    classifier.fit(learnt if scales else support_x, names)
+    probabilities = classifier.predict_proba(queries if scales else query_x)
     classes = classifier.classes_.tolist()
     picture = plot_adaptation(
         arguments.picture,
@@ -109,6 +120,31 @@ def main(argv: list[str]) -> int:
     }
     _print(report, classes, arguments)
     return 0
+
+
+def _classifier(arguments: Arguments) -> tuple[FewShotClassifier, tuple[int, ...]]:
+    """The classifier before it has learnt, and the shape that pictures are read in."""
+    from innerloop.backbones.sources import is_backbone
+    from innerloop.classifier import FewShotClassifier
+    from innerloop.runs.loading import load
+
+    model: Any = arguments.model
+    shape: tuple[int, ...] = THUMBNAIL
+    if not is_backbone(model):
+        model = load(model, trust=arguments.trust)
+        shape = model.input_shape
+        if len(shape) != 3:
+            raise UserError(f"{arguments.model} was trained for regression: it takes no pictures")
+    classifier = FewShotClassifier(
+        model,
+        inner_steps=arguments.inner_steps,
+        bn=arguments.bn,
+        ink=arguments.ink,
+        weights=arguments.weights,
+        preprocess=arguments.preprocess,
+        image_size=arguments.image_size,
+    )
+    return classifier, shape
 
 
 def _support_files(folder: Path) -> dict[str, list[Path]]:
@@ -152,7 +188,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _read(files: list[Path], shape: tuple[int, ...], arguments: Arguments) -> np.ndarray:
-    """Pictures as bytes `[n, C, H, W]` of the network's size."""
+    """Pictures as bytes `[n, C, H, W]`."""
     from innerloop.data.pictures import is_grey, read_picture
 
     channels, height, width = shape

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -122,41 +122,6 @@ def picture_pixels(picture: Image.Image, what: str, size: tuple[int, int] | None
     return pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
 
 
-def are_pictures(X: Any) -> bool:
-    """Whether `X` is a list, tuple or array of paths or of PIL pictures."""
-    if isinstance(X, np.ndarray) and X.dtype.kind not in "OU":
-        return False
-    if not isinstance(X, list | tuple | np.ndarray) or len(X) == 0:
-        return False
-    return all(isinstance(x, str | Path | Image.Image) for x in X)
-
-
-def read_pictures(given: Iterable[Any], shape: tuple[int, ...]) -> np.ndarray:
-    """Bytes `[n, C, H, W]` of paths and PIL pictures, for a network that takes `(C, H, W)`.
-
-    Raises:
-        UserError: one cannot be read, or has colour where C is 1.
-    """
-    channels, height, width = shape
-    found = []
-    for number, x in enumerate(given):
-        if isinstance(x, Image.Image):
-            what = f"picture {number}"
-            pixels = picture_pixels(x, what, (width, height))
-        else:
-            what = str(x)
-            pixels = read_picture(Path(x), 3, (width, height))
-        if channels == 1:
-            if (pixels != pixels[:1]).any():
-                raise UserError(
-                    f"{what} has colour, and the network takes grey pictures: convert it with PIL, "
-                    "picture.convert('L'), or train on colour"
-                )
-            pixels = pixels[:1]
-        found.append(pixels if len(pixels) == channels else pixels.repeat(channels, axis=0))
-    return np.stack(found)
-
-
 def border_brightness(images: np.ndarray) -> float:
     """Median brightness of the outermost pixels.
 
@@ -170,11 +135,30 @@ def border_brightness(images: np.ndarray) -> float:
     return float(np.median(np.concatenate([side.ravel() for side in sides])))
 
 
+def rgb_picture(content: bytes | Image.Image, what: Path | str) -> Image.Image:
+    """A picture in red, green and blue, upright, of its own size; see `read_picture`.
+
+    Args:
+        content: what a file holds, or a picture that is open already, which is not changed.
+        what: how messages name it.
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
+    if isinstance(content, Image.Image):
+        try:
+            return _flat(ImageOps.exif_transpose(content), what, "RGB")
+        except (OSError, SyntaxError) as error:
+            raise UserError(f"{what} cannot be read as a picture ({error})") from error
+    with _opened(what, content) as picture:
+        return _flat(ImageOps.exif_transpose(picture), what, "RGB")
+
+
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Image]:
     """Open a picture; whatever goes wrong with it in the body is an error that names it."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(path if content is None else io.BytesIO(content)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise UserError(
                     f"{path} claims {picture.width} x {picture.height} pixels, more than "

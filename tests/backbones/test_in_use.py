@@ -36,6 +36,30 @@ class Residual(nn.Module):
         return self.dropout(x.mean(dim=(2, 3)))
 
 
+class Wrapped(nn.Module):
+    """What other code returns in place of features `[B, F]`."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.body, self.form = pretrained(), form
+
+    def forward(self, x):
+        return self.form(self.body(x))
+
+
+class Tied(nn.Module):
+    """One convolution under two names."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.conv = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1)
+        self.again = self.conv
+
+    def forward(self, x):
+        return self.again(F.relu(self.conv(F.relu(self.stem(x))))).mean(dim=(2, 3))
+
+
 def pretrained(**options):
     """With statistics that are not those of any batch here."""
     torch.manual_seed(0)
@@ -53,6 +77,11 @@ NETWORKS = {
     "no norm": lambda: pretrained(norm=lambda c: nn.Identity()),
     "no training": lambda: pretrained().requires_grad_(False),
     "in training mode": lambda: pretrained().train(),
+    "double precision": lambda: pretrained().double(),
+    "a tuple": lambda: Wrapped(lambda x: (x, None)),
+    "a dict": lambda: Wrapped(lambda x: {"features": x, "map": x[:, :, None]}),
+    "positions of one": lambda: Wrapped(lambda x: x[:, :, None, None]),
+    "tied weights": lambda: Tied(),
 }
 
 
@@ -71,8 +100,11 @@ def photos():
 def by_hand(network, support, labels, queries):
     """Class means and cosines, in a few lines of anyone's code."""
     network = copy.deepcopy(network).eval()
+    kind = next(network.parameters()).dtype
     with torch.no_grad():
-        a, b = (network(torch.from_numpy(x).float() / 255) for x in (support, queries))
+        a, b = (network((torch.from_numpy(x).float() / 255).to(kind)) for x in (support, queries))
+    a, b = (x["features"] if isinstance(x, dict) else x for x in (a, b))
+    a, b = ((x[0] if isinstance(x, tuple) else x).flatten(1).float() for x in (a, b))
     means = torch.stack([a[torch.from_numpy(labels == c)].mean(0) for c in np.unique(labels)])
     cosines = F.normalize(b, dim=1) @ F.normalize(means, dim=1).T
     return (10 * cosines.double()).softmax(1).numpy()
@@ -146,11 +178,11 @@ def episode_files(tmp_path):
         (7, "model must be a name, .* not int"),
         (nn.Conv2d(3, 4, 3), r"gives \[2, 4, 22, 22\] for 2 pictures.*AdaptiveAvgPool2d"),
         (nn.Linear(5, 2), r"Linear fails on pixels of shape \[2, 3, 24, 24\].*image_size="),
-        (pretrained().double(), r"is on cpu in torch.float64: give network.cpu\(\).float\(\)"),
         (
             pretrained(norm=lambda c: nn.BatchNorm2d(c, track_running_stats=False)),
-            "replace_batch_norm",
+            "batch norm 'norm' of Residual keeps no running statistics",
         ),
+        (innerloop.models.Conv4(3, channels=3, image_size=SIZE), "what innerloop.load gives"),
     ],
 )
 def test_a_network_that_does_not_fit_is_one_clear_error(model, message, photos):
@@ -171,7 +203,7 @@ def test_the_error_about_running_statistics_keeps_them_first():
 
 
 NETS = """
-from tests.test_body import pretrained
+from tests.backbones.test_in_use import pretrained
 from torch import nn
 
 def make(n_way):

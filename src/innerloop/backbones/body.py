@@ -1,0 +1,244 @@
+"""A pretrained network as a function from pictures to features."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from innerloop.algorithms.network import Network
+from innerloop.backbones.cache import FeatureCache, shared_cache
+from innerloop.backbones.outputs import features_of
+from innerloop.backbones.preprocess import Preprocess
+from innerloop.data.given import each_picture
+from innerloop.data.progress import progress_bar
+from innerloop.errors import UserError, first_line, one_of
+from innerloop.models.layers import BatchNorm, has_running_statistics
+
+Transform = Callable[[Image.Image], Tensor]
+"""From an RGB picture of PIL to pixels `[C, S, S]`."""
+PRECISIONS = ("float32", "bf16")
+# Pictures that go through the network at a time, at most: how many, and numbers in them.
+BATCH, BATCH_NUMBERS = 64, 2**22
+# Work on more pictures than this shows its progress, where somebody looks at a terminal.
+LONG = 128
+# Changed when decoding changes, so that what was kept before is not used.
+_FORMAT = b"1"
+
+
+class Backbone:
+    """A pretrained network with what it needs: pictures in, features out.
+
+    It computes as in `eval()`: the running statistics of batch norm are constants, dropout is off.
+    The network is never written to.
+
+    Args:
+        network: from pixels `[B, C, S, S]` to features `[B, F]`; `[B, F, 1, 1]`, the first item of
+            a tuple, and the pooled output or the class token of a transformer's dict are taken
+            too.
+        preprocess: what its pictures need; or a function from an RGB picture of PIL to a tensor
+            `[C, S, S]`, with which nothing is kept on disk, because its content cannot be told.
+        name: how messages call it.
+        precision: `"float32"`, or `"bf16"` for autocast to half precision.
+        keep: keep features on disk, at most `INNERLOOP_FEATURES_MB` megabytes (1000; 0 for none)
+            in the cache folder; what was used longest ago goes first.
+
+    Attributes:
+        width: F.
+        output: what of the network's output is taken as features, in words.
+        identity: a digest of the weights, of what the network computes, and of the
+            preprocessing; features are kept under it.
+
+    Raises:
+        UserError: the network does not take such pixels, gives no features, or gives a picture
+            features that depend on the other pictures in its batch.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocess: Preprocess | Transform | None = None,
+        *,
+        name: str | None = None,
+        precision: str = "float32",
+        keep: bool = True,
+    ) -> None:
+        one_of(PRECISIONS, precision=precision)
+        if not isinstance(network, nn.Module):
+            raise UserError(f"network must be a torch.nn.Module, not {type(network).__name__}")
+        self.network, self.name = network, name or type(network).__name__
+        self.preprocess = Preprocess() if preprocess is None else preprocess
+        if not callable(self.preprocess):
+            raise UserError(
+                "preprocess must be an innerloop.backbones.Preprocess or a function from an RGB "
+                f"picture to a tensor, not {type(preprocess).__name__}"
+            )
+        self.precision, self.keep = precision, keep
+        _check_norms(network, self.name)
+        self._call = Network(network, frozen=has_running_statistics(network))
+        tensor = next(network.parameters(), None)
+        self._device = torch.device("cpu") if tensor is None else tensor.device
+        self._dtype = torch.float32 if tensor is None else tensor.dtype
+        self._seen: tuple[Any, ...] | None = None
+        self.output = ""
+        tried = self._try()
+        self.width = tried.shape[1]
+        self._behaviour = _rounded(tried)
+
+    @property
+    def identity(self) -> str:
+        """See the class; in hexadecimal."""
+        parts = [_FORMAT.decode(), self.weights_digest, self._behaviour]
+        parts += [repr(self.preprocess), self.precision, str(self.network)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @property
+    def weights_digest(self) -> str:
+        """A digest of parameters and buffers, in hexadecimal."""
+        tensors = _tensors(self.network)
+        seen = tuple((n, id(t), t.data_ptr(), t._version) for n, t in tensors.items())
+        if seen != self._seen:
+            self._digest, self._seen = _digest(tensors), seen
+        return self._digest
+
+    def features(self, images: Any) -> Tensor:
+        """Features `[n, F]`, float32, on the CPU.
+
+        Args:
+            images: as `FewShotClassifier` takes them.
+
+        Raises:
+            UserError: images that cannot be read.
+        """
+        cache = shared_cache() if self.keep and isinstance(self.preprocess, Preprocess) else None
+        identity = self.identity.encode()
+        found: dict[bytes, Tensor] = {}
+        waiting: dict[bytes, Tensor] = {}
+        order = []
+        shown = len(images) > LONG and sys.stderr.isatty()
+        with progress_bar(f"features of {self.name}", len(images), shown=shown) as advance:
+            for picture in each_picture(images):
+                key = hashlib.sha256(identity + picture.digest).digest()
+                order.append(key)
+                advance(1)
+                if key in found or key in waiting:
+                    continue
+                if cache is not None:
+                    found |= cache.get([key])
+                if key in found:
+                    continue
+                waiting[key] = x = self._pixels(picture.rgb(), picture.name)
+                if len(waiting) == max(1, min(BATCH, BATCH_NUMBERS // x.numel())):
+                    self._run(waiting, found, cache)
+            if waiting:
+                self._run(waiting, found, cache)
+        return torch.stack([found[key] for key in order])
+
+    def _run(
+        self, waiting: dict[bytes, Tensor], found: dict[bytes, Tensor], cache: FeatureCache | None
+    ) -> None:
+        """Move what is waiting to what is found."""
+        new = dict(zip(waiting, self._forward(torch.stack(list(waiting.values()))), strict=True))
+        if cache is not None:
+            cache.put(new.items())
+        found |= new
+        waiting.clear()
+
+    def _pixels(self, picture: Image.Image, name: str) -> Tensor:
+        x = self.preprocess(picture)
+        if not isinstance(x, Tensor) or x.ndim != 3 or not x.is_floating_point():
+            shown = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise UserError(
+                f"preprocess gave {shown} for {name}, where real numbers [3, S, S] are needed"
+            )
+        return x
+
+    def _forward(self, x: Tensor) -> Tensor:
+        """Features `[B, F]` of pixels `[B, C, S, S]`."""
+        x = x.to(self._device, self._dtype)
+        half = torch.autocast(
+            self._device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False
+        )
+        with torch.no_grad(), half:
+            found, self.output = features_of(self._call({}, x), self.name, len(x))
+        found = found.float().cpu()
+        if not found.isfinite().all():
+            raise UserError(
+                f"{self.name} gives features that are not finite: look at its weights, and at "
+                "preprocess="
+            )
+        return found
+
+    def _try(self) -> Tensor:
+        """Features of two pictures of noise, which tell whether the network serves."""
+        x = torch.stack([self._pixels(p, "a picture of noise") for p in _noise()])
+        with torch.no_grad():
+            try:
+                self._call.look(x[:1].to(self._device, self._dtype))
+                together = self._forward(x)
+                alone = torch.cat([self._forward(row[None]) for row in x])
+            except UserError:
+                raise
+            except Exception as error:  # of code of the user's own
+                raise UserError(
+                    f"{self.name} fails on pixels of shape {list(x.shape)}: "
+                    f"{type(error).__name__}: {first_line(error)}. Give image_size= or "
+                    "preprocess=, or a network that takes RGB pictures"
+                ) from error
+        tolerance = 0.1 if self.precision == "bf16" else 1e-3
+        if not torch.allclose(together, alone, rtol=tolerance, atol=tolerance * float(alone.std())):
+            raise UserError(
+                f"{self.name} gives a picture other features beside other pictures, or at the next "
+                "call: give a network without batch statistics and random numbers"
+            )
+        return together
+
+
+def _check_norms(network: nn.Module, name: str) -> None:
+    for path, module in network.named_modules():
+        own = isinstance(module, BatchNorm)
+        if own or (
+            isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None
+        ):
+            raise UserError(
+                f"batch norm {path!r} of {name} keeps no running statistics, so that features of a "
+                "picture depend on the others: give a network that keeps them, or what "
+                "innerloop.load gives of a run"
+            )
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by all their names."""
+    return {
+        **dict(network.named_parameters(remove_duplicate=False)),
+        **dict(network.named_buffers(remove_duplicate=False)),
+    }
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        found.update(content.numpy().data)
+    return found.hexdigest()
+
+
+def _rounded(features: Tensor) -> str:
+    """Features as text that rounding errors hardly change."""
+    scale = float(features.abs().max()) or 1.0
+    return hashlib.sha256((features / scale * 200).round().short().numpy().tobytes()).hexdigest()
+
+
+@functools.cache
+def _noise() -> list[Image.Image]:
+    """A wide picture and a tall one."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (90, 60, 3), generator=generator, dtype=torch.uint8).numpy()
+    return [Image.fromarray(pixels), Image.fromarray(pixels.transpose(1, 0, 2).copy())]

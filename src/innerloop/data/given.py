@@ -1,0 +1,200 @@
+"""Pictures in whatever form people hand them over: paths, PIL pictures, arrays in any layout."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from innerloop.data.pictures import file_status, picture_pixels, read_picture, rgb_picture
+from innerloop.errors import UserError
+
+LANCZOS = Image.Resampling.LANCZOS
+# More than any photo; a device or a pipe has no end.
+MAX_BYTES = 2**29
+# Grey; red, green, blue; these with opacity.
+CHANNELS = (1, 3, 4)
+
+
+def are_pictures(X: Any) -> bool:
+    """Whether `X` is a list of paths, of PIL pictures, or of arrays of different sizes."""
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "OU":
+        return False
+    if not isinstance(X, list | tuple | np.ndarray) or len(X) == 0:
+        return False
+    arrays = [x.shape for x in X if _is_array(x)]
+    if len(arrays) == len(X) and len(set(arrays)) == 1:
+        return False  # one array in parts
+    return all(isinstance(x, str | Path | Image.Image) or _is_array(x) for x in X)
+
+
+def read_pictures(given: Iterable[Any], shape: tuple[int, ...]) -> np.ndarray:
+    """Bytes `[n, C, H, W]` of what `are_pictures`, for a network that takes `(C, H, W)`.
+
+    Raises:
+        UserError: one cannot be read, or has colour where C is 1.
+    """
+    channels, height, width = shape
+    found = []
+    for number, x in enumerate(given):
+        if isinstance(x, str | Path):
+            what = str(x)
+            pixels = read_picture(Path(x), 3, (width, height))
+        else:
+            what = f"picture {number}"
+            picture = x if isinstance(x, Image.Image) else _from_array(np.asarray(x))
+            pixels = picture_pixels(picture, what, (width, height))
+        if channels == 1:
+            if (pixels != pixels[:1]).any():
+                raise UserError(
+                    f"{what} has colour, and the network takes grey pictures: convert it with PIL, "
+                    "picture.convert('L'), or train on colour"
+                )
+            pixels = pixels[:1]
+        found.append(pixels if len(pixels) == channels else pixels.repeat(channels, axis=0))
+    return np.stack(found)
+
+
+def scaled_images(X: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Bytes `[n, C, H, W]` of the network's size, from an array of images in any layout.
+
+    Raises:
+        UserError: it is no array of such images.
+    """
+    channels, height, width = shape
+    X = as_bytes(X)
+    if X.ndim == 2 and X.shape[1] == channels * height * width:
+        X = X.reshape(len(X), *shape)
+    elif X.ndim == 2:
+        X = _square(X, (channels,))
+    elif X.ndim == 3:
+        X = X[:, None]
+    elif X.ndim == 4 and X.shape[1] != channels == X.shape[3]:
+        X = X.transpose(0, 3, 1, 2)
+    if X.ndim != 4 or X.shape[1] != channels:
+        kinds = {1: "grey images [n, height, width]", 3: "colour images [n, 3, height, width]"}
+        raise UserError(f"this network takes {kinds[channels]}, not an array of shape {X.shape}")
+    if X.shape[2:] == (height, width):
+        return np.ascontiguousarray(X)
+    resized = [
+        [np.asarray(Image.fromarray(c).resize((width, height), LANCZOS)) for c in x] for x in X
+    ]
+    return np.array(resized, dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture that is decoded when it is needed.
+
+    Attributes:
+        digest: of its content, so that the same picture is known again.
+        content: the bytes of a file, or a picture in memory.
+        name: how messages call it.
+    """
+
+    digest: bytes
+    content: bytes | Image.Image
+    name: str
+
+    def rgb(self) -> Image.Image:
+        """Upright, in red, green and blue; raises `UserError` where it cannot be decoded."""
+        return rgb_picture(self.content, self.name)
+
+
+def each_picture(X: Any) -> Iterator[Picture]:
+    """The pictures one by one: of what `are_pictures`, or of an array of images in any layout.
+
+    Raises:
+        UserError: one cannot be read, or the array holds no images.
+    """
+    if not are_pictures(X):
+        X = _pictures_of(np.asarray(X))
+    for number, x in enumerate(X):
+        if isinstance(x, str | Path):
+            content = _read(Path(x))
+            yield Picture(hashlib.sha256(content).digest(), content, str(x))
+            continue
+        picture = x if isinstance(x, Image.Image) else _from_array(np.asarray(x))
+        yield Picture(_digest(picture), picture, f"picture {number}")
+
+
+def as_bytes(X: np.ndarray) -> np.ndarray:
+    """0..255, from integers of that range or real numbers 0..1; else raises `UserError`."""
+    if X.dtype == bool:
+        return X.astype(np.uint8) * np.uint8(255)
+    whole = np.issubdtype(X.dtype, np.integer)
+    most = 255 if whole else 1
+    if X.size and not (X.min() >= 0 and X.max() <= most):
+        raise UserError(
+            f"pixels must be integers 0 to 255 or real numbers 0 to 1; these are of type {X.dtype} "
+            f"and reach from {X.min():g} to {X.max():g}: scale them"
+        )
+    return X.astype(np.uint8) if whole else (X * 255).round().astype(np.uint8)
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, np.ndarray | Tensor) and x.ndim in (2, 3)
+
+
+def _read(path: Path) -> bytes:
+    status = file_status(path)
+    if status.st_size > MAX_BYTES:
+        raise UserError(f"{path} has more than {MAX_BYTES:,} bytes: scale it down or remove it")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); replace or remove it"
+        ) from error
+
+
+def _digest(picture: Image.Image) -> bytes:
+    """Of all that decoding looks at."""
+    described = (picture.mode, picture.size, picture.getexif().get(0x0112, 1))
+    found = hashlib.sha256(repr(described).encode())
+    palette, clear = picture.getpalette("RGBA"), picture.info.get("transparency")
+    found.update(repr((palette, clear)).encode())
+    found.update(picture.tobytes())
+    return found.digest()
+
+
+def _from_array(x: np.ndarray) -> Image.Image:
+    """One picture `[H, W]`, `[H, W, C]` or `[C, H, W]`."""
+    return next(_pictures_of(x[None]))
+
+
+def _pictures_of(X: np.ndarray) -> Iterator[Image.Image]:
+    """Images in any layout: `[n, H, W]`, `[n, C, H, W]`, `[n, H, W, C]` or flattened squares."""
+    shape, X = X.shape, as_bytes(X)
+    if X.ndim == 2:
+        X = _square(X, (3, 1))
+    elif X.ndim == 3:
+        X = X[:, None]
+    if X.ndim == 4 and not (X.shape[1] == 3 or (X.shape[3] != 3 and X.shape[1] in CHANNELS)):
+        X = X.transpose(0, 3, 1, 2)
+    if X.ndim != 4 or X.shape[1] not in CHANNELS or not X.size:
+        raise UserError(
+            f"an array of shape {shape} holds no pictures: give [n, height, width, 3], "
+            "[n, 3, height, width] or grey ones [n, height, width]"
+        )
+    for x in X:
+        pixels = x[0] if len(x) == 1 else x.transpose(1, 2, 0)
+        yield Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _square(X: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:
+    """Flattened square images as `[n, C, S, S]`, with the first C of `kinds` that fits."""
+    for channels in kinds:
+        side = round((X.shape[1] / channels) ** 0.5)
+        if X.shape[1] == channels * side * side:
+            return X.reshape(len(X), channels, side, side)
+    raise UserError(
+        f"flattened images of {X.shape[1]} numbers are not square: give them as "
+        "[n, height, width] or [n, channels, height, width]"
+    )

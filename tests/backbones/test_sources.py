@@ -1,0 +1,240 @@
+"""A name, a file or a module becomes a body; what cannot is one error with a way out."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from sklearn.base import clone
+from torch import nn
+
+from innerloop import FewShotClassifier, UserError
+from innerloop.backbones import Backbone, Preprocess, backbone
+from innerloop.backbones.sources import _named, is_backbone
+from tests.backbones import libraries
+from tests.backbones.test_in_use import SIZE, pretrained
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch):
+    """All three libraries, as `libraries` has them."""
+    for make in (libraries.timm, libraries.torchvision, libraries.transformers):
+        for name, module in make().items():
+            monkeypatch.setitem(sys.modules, name, module)
+    _named.cache_clear()
+    yield
+    _named.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return np.random.default_rng(0).integers(0, 256, (6, 40, 30, 3), dtype=np.uint8)
+
+
+def by_hand(network, preprocess, photos):
+    from PIL import Image
+
+    x = torch.stack([preprocess(Image.fromarray(p)) for p in photos])
+    with torch.no_grad():
+        return network.eval()(x)
+
+
+def test_timm(photos):
+    body = backbone("timm:resnet.a1")
+    assert body.network.asked == ("resnet.a1", True)
+    expected = Preprocess(24, 0.95, mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225))
+    assert body.preprocess == expected
+    torch.testing.assert_close(body.features(photos), by_hand(pretrained(), expected, photos))
+    assert backbone("timm:squash").preprocess.fit == "stretch"
+
+
+def test_torchvision_without_its_last_layer(photos):
+    body = backbone("torchvision:resnet")
+    expected = Preprocess(
+        24, 24 / 27, interpolation="bilinear", mean=(0.5,) * 3, deviation=(0.25,) * 3
+    )
+    assert body.preprocess == expected
+    torch.testing.assert_close(body.features(photos), by_hand(pretrained(), expected, photos))
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "fit"),
+    [
+        ("crop", "pooler_output", "crop"),
+        ("square", "pooler_output", "stretch"),
+        ("square/pooler.dense.weight", "class token", "stretch"),
+    ],
+)
+def test_transformers(name, output, fit, photos):
+    """A pooler that the checkpoint has no weights for is random: it is left out."""
+    body = backbone(f"transformers:{name}")
+    assert (body.output, body.preprocess.fit) == (output, fit)
+    assert body.preprocess.mean == (0.4, 0.5, 0.6)
+    tokens = by_hand(libraries.Dino(), body.preprocess, photos)["last_hidden_state"]
+    expected = tokens[:, 0] if output == "class token" else tokens.mean(dim=1)
+    torch.testing.assert_close(body.features(photos), expected)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("timm:nothing", r"cannot make timm:nothing \(Unknown model.*list_models"),
+        ("timm:offline", r"cannot fetch timm:offline .*Try again with a connection"),
+        ("timm:border", "crop_mode border: give preprocess="),
+        ("torchvision:nothing", "cannot make torchvision:nothing"),
+        ("torchvision:segments", "no classifier whose last layer is linear"),
+        ("transformers:offline", "cannot fetch transformers:offline"),
+        ("transformers:odd", "does not say to which square"),
+        ("transformers:square/layer.0.weight", "lacks weights, among them layer.0.weight"),
+        ("nowhere.py:make", "there is no file"),
+        ("tests.backbones.libraries:nothing", "has no nothing"),
+        ("tests.backbones.libraries:PROCESSORS", "must be a torch.nn.Module or a function"),
+        ("tests.backbones.libraries:Net", "failed: .*missing 1 required positional argument"),
+        ("no such name", "names no network: write timm:NAME"),
+    ],
+)
+def test_what_cannot_be_had_is_one_clear_error(source, message):
+    with pytest.raises(UserError, match=message):
+        backbone(source)
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision", "transformers"])
+def test_what_is_not_installed(library, monkeypatch):
+    for name in (library, "timm.data", "torchvision.models"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "path", [])
+    with pytest.raises(UserError, match=rf"{library} is not installed: pip install .*{library}"):
+        backbone(f"{library}:x")
+
+
+NETS = """
+import torch
+from torch import nn
+from innerloop.backbones import Preprocess
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 6, 3, 2), nn.BatchNorm2d(6)
+
+    def forward(self, x):
+        return self.norm(self.conv(x)).relu().mean(dim=(2, 3))
+
+def make():
+    torch.manual_seed(0)
+    return Small()
+
+network = make()
+pixels = Preprocess(16, mean=(0.5, 0.5, 0.5))
+
+def halves(picture):
+    return Preprocess(16)(picture) / 2
+"""
+
+
+@pytest.fixture
+def nets(tmp_path, monkeypatch):
+    (tmp_path / "nets.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_file_of_ones_own_with_weights(nets, photos):
+    weights = {n: t + 0.25 for n, t in backbone("nets.py:make").network.state_dict().items()}
+    save_file({n: t.contiguous() for n, t in weights.items()}, "w.safetensors")
+    torch.save({"epoch": 3, "state_dict": {f"module.{n}": t for n, t in weights.items()}}, "w.pt")
+    plain = backbone("nets.py:make", image_size=16)
+    assert plain.preprocess == Preprocess(16, fit="stretch", interpolation="lanczos")
+    found = [
+        backbone("nets.py:Small", weights=file, preprocess="nets.py:pixels").features(photos)
+        for file in ("w.safetensors", "w.pt")
+    ]
+    torch.testing.assert_close(found[0], found[1])
+    assert not torch.allclose(found[0], plain.features(photos))
+    halved = backbone("nets.py:network", preprocess="nets.py:halves")
+    assert halved.features(photos).shape == (6, 6)
+    # A file that changes is read again.
+    save_file({n: (t * 2).contiguous() for n, t in weights.items()}, "w.safetensors")
+    again = backbone("nets.py:Small", weights="w.safetensors", preprocess="nets.py:pixels")
+    assert not torch.allclose(again.features(photos), found[0])
+
+
+def test_weights_of_a_library_with_the_layer_that_it_lost(tmp_path, photos):
+    network = libraries.Net(10)
+    save_file(network.state_dict(), tmp_path / "full.safetensors")
+    body = backbone("timm:resnet.a1", weights=tmp_path / "full.safetensors")
+    assert body.network.asked == ("resnet.a1", False)
+    torch.testing.assert_close(
+        body.features(photos), by_hand(network.body, body.preprocess, photos)
+    )
+
+
+def test_options_that_do_not_go_together(nets):
+    body = backbone("nets.py:make")
+    assert backbone(body) is body
+    for call, message in (
+        (lambda: backbone(body, image_size=3), "give it alone"),
+        (lambda: backbone(pretrained(), weights="w.pt"), "load_state_dict"),
+        (
+            lambda: backbone("nets.py:make", preprocess="nets.py:halves", image_size=9),
+            "leave out image_size=",
+        ),
+        (lambda: backbone("nets.py:make", preprocess="nets.py:Small"), "must be an innerloop"),
+        (lambda: FewShotClassifier(weights="w.pt").fit([[0]], [0]), "weights is for pretrained"),
+        (lambda: FewShotClassifier(pretrained(), ink="dark").fit([[0]], [0]), "takes any pictures"),
+    ):
+        with pytest.raises(UserError, match=message):
+            call()
+
+
+def test_which_names_are_of_networks_of_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a:b").mkdir()
+    others = ["timm:x", "nets.py:make", "package.nets:Net", pretrained()]
+    ours = ["omniglot-conv4", "runs/first", "a:b", tmp_path, None, "model.safetensors"]
+    assert [is_backbone(x) for x in others] == [True] * 4
+    assert [is_backbone(x) for x in ours] == [False] * 6
+
+
+def test_a_classifier_with_a_named_body_is_small_when_pickled(nets, photos):
+    """And works in a process that never saw the file's module."""
+    classifier = FewShotClassifier("nets.py:make", image_size=16)
+    classifier.fit(photos[:4], ["a", "a", "b", "b"])
+    assert clone(classifier).get_params() == classifier.get_params()
+    content = pickle.dumps(classifier)
+    expected = classifier.predict_proba(photos)
+    (nets / "c.pickle").write_bytes(content)
+    np.save(nets / "photos.npy", photos)
+    code = (
+        "import pickle, numpy as np; c = pickle.load(open('c.pickle', 'rb')); "
+        "np.save('found.npy', c.predict_proba(np.load('photos.npy')))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=nets)
+    np.testing.assert_allclose(np.load(nets / "found.npy"), expected, atol=1e-6)
+    assert pickle.loads(content).predict_proba(photos).tolist() == expected.tolist()
+
+
+def test_pickled_with_other_weights_than_now(nets, photos):
+    save_file(backbone("nets.py:make").network.state_dict(), "w.safetensors")
+    classifier = FewShotClassifier("nets.py:make", weights="w.safetensors")
+    content = pickle.dumps(classifier.fit(photos[:2], [0, 1]))
+    other = {n: t + 1 for n, t in backbone("nets.py:make").network.state_dict().items()}
+    save_file(other, "w.safetensors")
+    with pytest.raises(UserError, match="has other weights than when this was pickled"):
+        pickle.loads(content)
+
+
+def test_a_body_given_as_an_object(photos):
+    body = Backbone(pretrained(), Preprocess(SIZE), name="mine")
+    classifier = FewShotClassifier(body).fit(photos[:4], [0, 0, 1, 1])
+    assert pickle.loads(pickle.dumps(classifier)).predict(photos).shape == (6,)
+    assert clone(classifier).fit(photos[:4], [0, 0, 1, 1]).predict(photos).shape == (6,)
+    features = body.features(photos)
+    means = torch.stack([features[:2].mean(0), features[2:4].mean(0)])
+    cosines = nn.functional.cosine_similarity(features[:, None], means[None], dim=2)
+    np.testing.assert_array_equal(classifier.predict(photos), cosines.argmax(dim=1).numpy())
