@@ -66,8 +66,6 @@ def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str
 
 
 def _why_slower_stacked(algorithm: Hooks, progress: float, training: bool) -> str | None:
-    if training and algorithm.derivative_now(progress) == "mixed":
-        return "mixed derivatives are faster under vmap, forward over reverse"
     if not _kernels_serve(algorithm.model):
         return "there are no compiled kernels for these layers (widths are multiples of 16)"
     return None
