@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import inner_update, noise
-from innerloop.algorithms.adapted import InnerRates, check_rates, names_of, rates_by_name
+from innerloop.algorithms.adapted import names_of, rates_by_name
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.each import alone, each, is_own, overrides, stack, task_by_task
 from innerloop.algorithms.hooks import each_step
@@ -32,6 +32,7 @@ from innerloop.functional import (
     repeat_each,
 )
 from innerloop.inner import InnerOptimizer
+from innerloop.rates import InnerRates, check_rates
 from innerloop.tasks.episodes import Episodes
 
 REDUCTIONS = ("mean", "per_shot")

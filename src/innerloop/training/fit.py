@@ -22,7 +22,7 @@ from innerloop.references import (
     reference_to,
     trust,
 )
-from innerloop.runs.fit_config import PARTS, FitConfig
+from innerloop.runs.fit_config import OBJECTS, FitConfig
 from innerloop.runs.folder import CONFIG, read_config
 from innerloop.tasks.protocol import Tasks, is_maker, name_of
 from innerloop.tasks.sampler import EpisodeSampler
@@ -200,7 +200,7 @@ def _reference(value: Any) -> str | None:
 def _job(outer: Mapping[str, Any], given: Mapping[str, Any]) -> Job:
     """What a run works with, from objects, functions that make them, or references to these."""
     made: dict[str, Any] = {}
-    for name in PARTS:
+    for name in OBJECTS:
         if name not in given:
             continue
         value = given[name]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import torch
-import yaml
 
 from innerloop import __version__
 from innerloop.algorithms.base import Algorithm
@@ -229,7 +228,7 @@ def _start_folder(
     refuse_used(folder)
     remove_unfinished(folder)
     with write_whole(folder / CONFIG) as file:
-        file.write(yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
+        file.write(config.to_yaml().encode())
     return folder
 
 
