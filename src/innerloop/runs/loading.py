@@ -140,7 +140,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
     if not file.exists():
         if path.is_dir() and (path / CONFIG).exists():
             raise UserError(
-                f"the run in {path} has no weights yet: go on with innerloop train --resume {path}"
+                f"the run in {path} has no weights yet: go on with innerloop resume {path}"
             )
         raise UserError(
             f"{path} is neither a run folder nor a weights file, nor one of the weights that come "

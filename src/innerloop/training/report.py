@@ -145,7 +145,7 @@ class TerminalReport(Report):
     def interrupted(self, folder: Path, iteration: int) -> None:
         self.console.print(
             f"stopped after iteration {iteration}; nothing is lost. Go on with\n"
-            f"  innerloop train --resume {folder}"
+            f"  innerloop resume {folder}"
         )
 
     def finished(self, folder: Path, results: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ from innerloop.runs.fit_config import FitConfig
 from innerloop.runs.folder import (
     CHECKPOINTS,
     CONFIG,
+    PICTURE,
     RESULTS,
     OptimizerFactory,
     State,
@@ -43,6 +44,7 @@ from innerloop.runs.folder import (
     keep_checkpoints,
     new_folder,
     new_state,
+    read_config,
     read_state,
     refuse_used,
     restore,
@@ -53,7 +55,8 @@ from innerloop.sizes import given_sizes
 from innerloop.tasks.protocol import Tasks, draw, input_shape_of
 from innerloop.training.distributed import World, is_main
 from innerloop.training.fingerprint import check_same, fingerprint
-from innerloop.training.loop import meta_train
+from innerloop.training.length import check_length
+from innerloop.training.loop import meta_train, progress
 from innerloop.training.report import Report, SilentReport
 from innerloop.training.signals import stop_requests
 
@@ -180,7 +183,12 @@ def go_on(
     *,
     report: Report | None,
 ) -> Run:
-    """The run in a folder, taken up again; arguments as for `start`."""
+    """The run in a folder, taken up again, to the length that `asked` says; else as `start`.
+
+    Raises:
+        UserError: what it has done so far would be otherwise in a run of that length.
+    """
+    began = read_config(folder)
     with _world(report) as (world, report, until_done):
         world.from_main(lambda: _hold(folder, until_done))
         until_done.enter_context(products(asked.precision, asked.device))
@@ -192,6 +200,13 @@ def go_on(
             if isinstance(then, dict) and state.fingerprint is not None:
                 check_same(then, state.fingerprint, str(folder))
             restore(state, saved, f"the checkpoint in {folder}")
+        if (began.iterations, began.max_seconds) != (asked.iterations, asked.max_seconds):
+            check_length(began, job.config, state, job.algorithm, folder)
+            world.from_main(lambda: _write_config(folder, job.config))
+        if world.is_main and progress(job.config, state) < 1:
+            # Of a shorter run, which has ended.
+            for name in (RESULTS, PICTURE):
+                (folder / name).unlink(missing_ok=True)
         world.from_main(lambda: cut_metrics(folder, state))
         return _run(job, folder, state, report, world)
 
@@ -227,9 +242,13 @@ def _start_folder(
     # Another process may have been faster.
     refuse_used(folder)
     remove_unfinished(folder)
+    _write_config(folder, config)
+    return folder
+
+
+def _write_config(folder: Path, config: OuterLoop) -> None:
     with write_whole(folder / CONFIG) as file:
         file.write(config.to_yaml().encode())
-    return folder
 
 
 @contextlib.contextmanager
