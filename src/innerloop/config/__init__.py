@@ -6,11 +6,10 @@ they stand in files.  None of them imports PyTorch or NumPy, so that `--help` is
 
 from innerloop.config.files import read_settings
 from innerloop.config.parts import PARTS, AlgorithmName, ModelName
-from innerloop.config.train_config import WAVES, TrainConfig, preset_names
+from innerloop.config.train_config import TrainConfig, preset_names
 
 __all__ = [
     "PARTS",
-    "WAVES",
     "AlgorithmName",
     "ModelName",
     "TrainConfig",

@@ -20,11 +20,10 @@ from innerloop.config.parts import (
 )
 from innerloop.errors import UserError
 from innerloop.outer_loop import OuterLoop, Part
-from innerloop.recipes import OWN, RECIPES, SINUSOID, SINUSOID_RECIPES
+from innerloop.recipes import OWN, RECIPES, REGRESSION, REGRESSION_RECIPES
 from innerloop.references import absolute, is_reference
 from innerloop.registry import ALGORITHMS, DATA, MODELS
 
-WAVES = "sinusoid"
 # What runs of version 0.1.0 did without saying so; and settings that tell those of a run, which
 # name all there were, from a file made by hand.
 BEFORE = {"unit_length": False}
@@ -69,8 +68,8 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
 
     @property
     def regression(self) -> bool:
-        """Whether tasks have numbers as targets, not classes."""
-        return self.loss == "mse" or (self.loss is None and self.data == WAVES)
+        """Whether tasks have numbers as targets, not classes: the one place that decides."""
+        return self.loss == "mse" or (self.loss is None and self.data in REGRESSION)
 
     @property
     def references(self) -> list[str]:
@@ -158,8 +157,8 @@ def preset_names() -> list[str]:
 def _recipe(algorithm: str, data: str, model: str | None) -> dict[str, Any]:
     """See `TrainConfig.recipe`."""
     settings = dict(RECIPES.get(algorithm, ALGORITHMS.recipes.get(algorithm, {})))
-    if data == WAVES:
-        settings |= {**SINUSOID, **SINUSOID_RECIPES.get(algorithm, {})}
+    if data in REGRESSION:
+        settings |= {**REGRESSION[data], **REGRESSION_RECIPES.get(algorithm, {})}
     if model is not None and not MODELS.is_ours(model):
         settings |= {**OWN["model"], "model": model}
     if not DATA.is_ours(data) and (is_reference(data) or data in DATA):

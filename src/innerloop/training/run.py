@@ -23,7 +23,7 @@ from innerloop.build import (
     build_samplers,
     num_classes,
 )
-from innerloop.config import WAVES, TrainConfig
+from innerloop.config import TrainConfig
 from innerloop.data.base import ClassIndexed
 from innerloop.errors import UserError
 from innerloop.evaluation import evaluate
@@ -31,6 +31,7 @@ from innerloop.files import held, remove_unfinished, write_whole
 from innerloop.functional import Params
 from innerloop.ops.precision import products
 from innerloop.outer_loop import OuterLoop
+from innerloop.recipes import REGRESSION
 from innerloop.references import find, is_reference, trust
 from innerloop.runs.fit_config import FitConfig
 from innerloop.runs.folder import (
@@ -280,8 +281,8 @@ def build_job(
     say: Callable[[str], None] = warnings.warn,
 ) -> Job:
     """Build what the settings name; `data` None is built too; the rest as for `build_samplers`."""
-    if data is not None and data.name == WAVES:
-        raise UserError("a data set of images cannot be called sinusoid: give it another name")
+    if data is not None and data.name in REGRESSION:
+        raise UserError(f"a data set of images cannot be called {data.name}: give it another name")
     config, samplers = build_samplers(
         config, data, progress=report.shows_progress, given=given, say=say
     )
