@@ -20,10 +20,11 @@ from innerloop.data.splits import automatic_split, split_classes
 from innerloop.errors import UserError, first_line
 from innerloop.functional import mean_squared_error
 from innerloop.inner import SGD, Adam, InnerOptimizer
+from innerloop.keywords import arguments_of
 from innerloop.named import images
 from innerloop.recipes import REGRESSION
 from innerloop.references import call, find, is_reference
-from innerloop.registry import ALGORITHMS, DATA, MODELS, Registry, arguments_of
+from innerloop.registry import ALGORITHMS, DATA, MODELS, Registry
 from innerloop.sizes import fit_sizes
 from innerloop.tasks.protocol import Tasks
 from innerloop.tasks.sampler import EpisodeSampler

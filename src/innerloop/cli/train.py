@@ -12,10 +12,11 @@ import tyro
 
 from innerloop.config import PARTS, TrainConfig, preset_names
 from innerloop.errors import UserError
+from innerloop.keywords import arguments_of
 from innerloop.outer_loop import Part
 from innerloop.rates import as_text, rates_from
 from innerloop.references import check_trust, find, is_reference
-from innerloop.registry import ALGORITHMS, DATA, MODELS, OF_ALGORITHMS, arguments_of, not_of
+from innerloop.registry import ALGORITHMS, DATA, MODELS, OF_ALGORITHMS, not_of
 from innerloop.training.distributed import main_speaks, only_main_prints
 
 DESCRIPTION = f"""Meta-train a network, choose the best weights on validation tasks, test them.

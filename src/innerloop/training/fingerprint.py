@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.errors import UserError
+from innerloop.keywords import arguments_of
 from innerloop.outer_loop import OuterLoop
-from innerloop.registry import arguments_of
 from innerloop.tasks.protocol import Tasks, digest_of, fingerprint_of
 
 _PLAIN = (str, int, float, bool, type(None))

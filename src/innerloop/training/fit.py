@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from innerloop.algorithms.base import Algorithm
 from innerloop.config import TrainConfig
 from innerloop.errors import UserError
+from innerloop.keywords import keywords_checked
 from innerloop.outer_loop import OPTIMIZERS, SCHEDULES, OuterLoop
 from innerloop.references import (
     absolute,
@@ -36,6 +37,7 @@ TasksSource = Tasks | Callable[[], Tasks] | str
 """Tasks, a function without arguments that makes them, or a reference to such a function."""
 
 
+@keywords_checked
 def fit(
     algorithm: AlgorithmSource,
     train: TasksSource,
@@ -137,6 +139,7 @@ def fit(
     return start(outer, make, out=out, report=report)
 
 
+@keywords_checked
 def resume(
     folder: str | Path,
     *,

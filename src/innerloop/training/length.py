@@ -52,13 +52,13 @@ def check_length(
     def phase(share: float) -> Hashable:
         return algorithm.phase(share)
 
+    name, by_share = type(algorithm).__name__, "goes by the share of the run that is done"
+    why = "as second_order_from and multi_step_loss_until do"
+    if type(algorithm).phase is Algorithm.phase:
+        why = f"{name} has no phase(progress) of its own that says what of it matters"
     for what, of in (
-        (f"its schedule, {now.schedule}, goes by the share of the run that is done", rate),
-        (
-            f"what {type(algorithm).__name__} computes goes by the share of the run that is done "
-            "(as second_order_from and multi_step_loss_until do)",
-            phase,
-        ),
+        (f"its schedule, {now.schedule}, {by_share}", rate),
+        (f"what {name} computes {by_share} ({why})", phase),
     ):
         if any(of(before) != of(after) for before, after in shares):
             raise UserError(
