@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 import innerloop
 from benchmarks.reports import machine
 from benchmarks.reproduce import CONFIGS
 from innerloop.calibration import expected_calibration_error, fit_temperature
+from innerloop.config.files import read_settings, settings_from
 from innerloop.runs.checkpoint import read_tensors, write_tensors
 from innerloop.runs.loading import PRETRAINED, load_for
 from innerloop.training.report import TerminalReport
@@ -30,7 +30,7 @@ VALIDATION, TEST = 200, 600
 RECIPES: dict[str, dict[str, Any]] = {
     # Our best; on the split that the others were trained on, so that the same classes are unseen.
     "omniglot-conv4": {
-        **yaml.safe_load((CONFIGS / "ours.yaml").read_text("utf-8")),
+        **settings_from(read_settings(CONFIGS / "ours.yaml"), innerloop.TrainConfig, None),
         "split": "tutorial",
     },
     # Five smaller inner steps, which one can watch.

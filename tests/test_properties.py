@@ -8,7 +8,6 @@ import string
 import numpy as np
 import pytest
 import torch
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -56,7 +55,7 @@ def test_settings_are_taken_whole_or_refused(tmp_path, values):
         return
     assert TrainConfig.from_dict(config.to_dict()) == config
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), "utf-8")
+    path.write_text(config.to_yaml(), "utf-8")
     assert TrainConfig.from_file(path) == config
 
 

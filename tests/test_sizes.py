@@ -45,7 +45,7 @@ def test_the_first_command_on_a_small_folder_works_and_says_what_it_changed(tmp_
     assert "n_way 2 instead of 5" in said[0]
     assert "eval_k_query 2 instead of 15" in said[0]
     # What the run did is what its folder says, so that it can be tested and resumed.
-    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["tasks"]
     assert (config["n_way"], config["k_query"], config["eval_k_query"]) == (2, 2, 2)
     assert main(["evaluate", str(tmp_path / "run"), "--tasks", "2"]) == 0
 

@@ -26,9 +26,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from benchmarks.reports import write_report
 
+from innerloop.config import TrainConfig
 from innerloop.registry import OURS
 from innerloop.runs.checkpoint import read_tensors
 from trials.small import SETTINGS, blobs
@@ -70,7 +70,7 @@ class Trial:
         self.folder, self.algorithm = folder, algorithm
         folder.mkdir(parents=True)
         self.config = folder / "small.yaml"
-        self.config.write_text(yaml.safe_dump(_small(folder, algorithm)))
+        self.config.write_text(TrainConfig.from_dict(_small(folder, algorithm)).to_yaml())
         self.processes = multiprocessing.get_context("forkserver")
         self.processes.set_forkserver_preload(PRELOADED)
         self.number = 0

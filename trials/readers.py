@@ -198,7 +198,8 @@ def cached_folders(home: Path) -> Read:
 
 def configs(home: Path) -> Read:
     """YAML files of settings."""
-    settings = [TrainConfig.recipe(name).to_dict() for name in ALGORITHMS]
+    recipes = [TrainConfig.recipe(name) for name in ALGORITHMS]
+    settings = [form for each in recipes for form in (each.to_parts(), each.to_dict())]
     seeds = [yaml.safe_dump(each, sort_keys=False).encode() for each in settings]
     bomb = "a: &a [x, x]\n" + "".join(
         f"{chr(98 + i)}: &{chr(98 + i)} [{f'*{chr(97 + i)}, ' * 9}]\n" for i in range(12)

@@ -14,15 +14,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from innerloop.algorithms import Algorithm
-from innerloop.config import WAVES, TrainConfig
+from innerloop.config import TrainConfig
 from innerloop.data.base import ClassIndexed, ImageClasses
 from innerloop.data.splits import automatic_split, split_classes
 from innerloop.errors import UserError, first_line
 from innerloop.functional import mean_squared_error
 from innerloop.inner import SGD, Adam, InnerOptimizer
+from innerloop.keywords import arguments_of
 from innerloop.named import images
+from innerloop.recipes import REGRESSION
 from innerloop.references import call, find, is_reference
-from innerloop.registry import ALGORITHMS, DATA, MODELS, Registry, arguments_of
+from innerloop.registry import ALGORITHMS, DATA, MODELS, Registry
 from innerloop.sizes import fit_sizes
 from innerloop.tasks.protocol import Tasks
 from innerloop.tasks.sampler import EpisodeSampler
@@ -80,11 +82,11 @@ def _refuse_unused(config: TrainConfig, make: Callable[..., Any]) -> None:
     """Raise a `UserError` for settings of images where there are tasks already."""
     usual = TrainConfig.recipe(config.algorithm, config.data, config.model)
     taken = inspect.signature(make).parameters
-    waves = config.data == WAVES
-    names = set(IMAGES_ONLY if waves else SAMPLERS_ONLY) - set(taken)
+    numbers = config.data in REGRESSION
+    names = set(IMAGES_ONLY if numbers else SAMPLERS_ONLY) - set(taken)
     wrong = sorted(name for name in names if getattr(config, name) != getattr(usual, name))
     if wrong:
-        why = "has neither classes nor images" if waves else "gives its tasks itself"
+        why = "has neither classes nor images" if numbers else "gives its tasks itself"
         raise UserError(f"{', '.join(wrong)}: not for data {config.data}, which {why}")
 
 

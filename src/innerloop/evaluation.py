@@ -12,10 +12,12 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.each import stack
 from innerloop.errors import UserError
 from innerloop.functional import Params
+from innerloop.keywords import keywords_checked
 from innerloop.tasks.episodes import Episodes
 from innerloop.tasks.protocol import Tasks, draw, protocol_of
 
 
+@keywords_checked
 def evaluate(
     algorithm: Algorithm,
     params: Params,

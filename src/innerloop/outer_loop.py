@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 # Short, whatever the value is: YAML's references can make a small file mean an endless one.
 from reprlib import repr
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+import yaml
 
 from innerloop.errors import UserError, above_zero, at_least, at_most, whole
 
@@ -20,12 +23,26 @@ SCHEDULES = ("constant", "linear", "cosine")
 
 
 @dataclass(frozen=True)
-class OuterLoop:
-    """How a run trains, validates and tests, whatever is learnt: the keywords of `innerloop.fit`.
+class Part:
+    """Settings that stand together, in a file of settings and in `--help`."""
 
-    Raises:
-        UserError: a value out of range.
-    """
+    def check(self) -> None:
+        """Raise a `UserError` for a value out of range; all parts that an object has are asked."""
+        for field in dataclasses.fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{name} must be a finite number, not {value}")
+            if isinstance(value, int) and abs(value) >= 2**31:
+                raise UserError(f"{name} must be less than {2**31:,}, not {repr(value)}")
+
+    def named(self, names: str) -> dict[str, Any]:
+        """Some settings by name, for the checks of `innerloop.errors`."""
+        return {name: getattr(self, name) for name in names.split()}
+
+
+@dataclass(frozen=True)
+class OuterLoopSettings(Part):
+    """How long and how the meta-parameters are learnt."""
 
     iterations: int = 1200
     """Outer steps."""
@@ -46,6 +63,24 @@ class OuterLoop:
     """Clip each entry of the meta-gradient to plus or minus this."""
     clip_norm: float | None = 10.0
     """Clip the norm of the meta-gradient."""
+
+    def check(self) -> None:
+        super().check()
+        whole(**self.named("iterations meta_batch_size"))
+        at_least(1, **self.named("iterations meta_batch_size"))
+        above_zero(**self.named("meta_lr max_seconds clip_value clip_norm"))
+        for name, names in (("meta_optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            value = getattr(self, name)
+            if value not in names and ":" not in value:
+                raise UserError(
+                    f"{name} must be one of {', '.join(names)}, or MODULE:NAME, not {repr(value)}"
+                )
+
+
+@dataclass(frozen=True)
+class RunSettings(Part):
+    """How a run is validated and tested, and where it is computed."""
+
     seed: int = 0
     """Initial weights and episodes are a pure function of it."""
     val_every: int = 400
@@ -63,33 +98,53 @@ class OuterLoop:
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     """On cuda: how exactly factors are multiplied; tf32 and bf16 are faster and less exact."""
 
-    def __post_init__(self) -> None:
-        def named(names: str) -> dict[str, Any]:
-            return {name: getattr(self, name) for name in names.split()}
-
-        for name, value in self.to_dict().items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"{name} must be a finite number, not {value}")
-            if isinstance(value, int) and abs(value) >= 2**31:
-                raise UserError(f"{name} must be less than {2**31:,}, not {repr(value)}")
-        whole(**named("seed eval_inner_steps iterations meta_batch_size val_every threads"))
-        whole(**named("val_tasks test_tasks"))
-        at_most(10_000, **named("eval_inner_steps threads"))
-        at_least(0, **named("seed"))
-        at_least(1, **named("eval_inner_steps iterations meta_batch_size val_every threads"))
+    def check(self) -> None:
+        super().check()
+        whole(**self.named("seed eval_inner_steps val_every threads val_tasks test_tasks"))
+        at_most(10_000, **self.named("eval_inner_steps threads"))
+        at_least(0, **self.named("seed"))
+        at_least(1, **self.named("eval_inner_steps val_every threads"))
         # An interval needs two.
-        at_least(2, **named("val_tasks test_tasks"))
-        above_zero(**named("meta_lr max_seconds clip_value clip_norm"))
-        for name, names in (("meta_optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-            value = getattr(self, name)
-            if value not in names and ":" not in value:
-                raise UserError(
-                    f"{name} must be one of {', '.join(names)}, or MODULE:NAME, not {repr(value)}"
-                )
+        at_least(2, **self.named("val_tasks test_tasks"))
+
+
+@dataclass(frozen=True)
+class OuterLoop(RunSettings, OuterLoopSettings):
+    """How a run trains, validates and tests, whatever is learnt: the keywords of `innerloop.fit`.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    parts: ClassVar[Mapping[str, type[Part]]] = {
+        "outer_loop": OuterLoopSettings,
+        "run": RunSettings,
+    }
+    """What the settings are divided into in files."""
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    @classmethod
+    def part_of(cls) -> dict[str, str]:
+        """The part that each setting stands in."""
+        return {f.name: part for part, kind in cls.parts.items() for f in dataclasses.fields(kind)}
 
     def to_dict(self) -> dict[str, Any]:
         """All settings as plain values."""
         return dataclasses.asdict(self)
+
+    def to_parts(self) -> dict[str, dict[str, Any]]:
+        """All settings as plain values, by part, as they stand in files."""
+        values = dataclasses.asdict(self)
+        return {
+            part: {field.name: values[field.name] for field in dataclasses.fields(kind)}
+            for part, kind in self.parts.items()
+        }
+
+    def to_yaml(self) -> str:
+        """All settings as a file of settings has them."""
+        return yaml.safe_dump(self.to_parts(), sort_keys=False)
 
     def title(self) -> str:
         """What is learnt from what, in a few words."""

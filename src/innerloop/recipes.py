@@ -56,8 +56,11 @@ SINUSOID: dict[str, Any] = {
     "val_tasks": 200,
 }
 
+# By the name of data whose targets are numbers, not classes: there tasks are regression.
+REGRESSION: dict[str, dict[str, Any]] = {"sinusoid": SINUSOID}
+
 # What differs for other algorithms: a single step of Reptile would be ordinary training.
-SINUSOID_RECIPES: dict[str, dict[str, Any]] = {
+REGRESSION_RECIPES: dict[str, dict[str, Any]] = {
     "boil": {"head": "random"},
     "reptile": {"inner_steps": 5, "inner_batch_size": 10},
     "maml++": {"inner_steps": 5},

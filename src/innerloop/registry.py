@@ -13,15 +13,10 @@ from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from innerloop.errors import UserError
+from innerloop.keywords import arguments_of
 from innerloop.references import find, is_reference
 
 T = TypeVar("T", bound=Callable[..., Any])
-
-
-def arguments_of(made_by: Callable[..., Any]) -> set[str]:
-    """The names of what a function takes, or a class and its bases, whose arguments it hands on."""
-    bases = [cls for cls in getattr(made_by, "__mro__", ()) if "__init__" in vars(cls)]
-    return {name for maker in bases or [made_by] for name in inspect.signature(maker).parameters}
 
 
 class Registry:

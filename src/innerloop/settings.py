@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypedDict
 
 from innerloop.config import AlgorithmName, ModelName
+from innerloop.rates import InnerRates
 
 
 class TrainSettings(TypedDict, total=False):
@@ -38,7 +39,7 @@ class TrainSettings(TypedDict, total=False):
     loss: str | None
     metric: str | None
     adapted: str | None
-    inner_lr: float
+    inner_lr: InnerRates
     inner_steps: int
     inner_optimizer: str
     inner_momentum: float

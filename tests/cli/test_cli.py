@@ -119,6 +119,10 @@ def test_config_file_and_single_options(run, tmp_path, capsys):
         (["train", "--preset", "slow"], "no preset 'slow'"),
         (["train", "--preset", "quick", "--config", "x"], "--preset or --config, not both"),
         (["train", "--config", "nowhere.yaml"], "cannot read nowhere.yaml"),
+        (["train", "--n-way", "1"], "n_way must be at least 2"),
+        (["train", "--threads", "-1"], "threads must be at least 1"),
+        (["train", "--train-n-way", "1"], "train_n_way must be at least 2"),
+        (["train", "--algorithm", "mamel"], "algorithm must be one of maml, anil"),
         (["train", "--resume", "nowhere"], "there is no folder nowhere"),
         (["train", "--resume", "nowhere", "--seed", "3"], "leave out other settings"),
         (["train", "--resume", "nowhere", "--out", "there"], "leave out other settings"),
@@ -167,9 +171,7 @@ def test_too_few_classes_leave_no_folder(noise, tmp_path, capsys):
     [
         (["--n-wya", "5"], "--n-way"),
         (["--n-way", "five"], "--n-way"),
-        (["--n-way", "1"], "n_way must be at least 2"),
-        (["--threads", "-1"], "threads must be at least 1"),
-        (["--train-n-way", "1"], "train_n_way must be at least 2"),
+        (["--inner-lr", "head.*"], "inner_lr must be a number, or rates by pattern"),
     ],
 )
 def test_wrong_options_have_status_2(arguments, message, capsys):

@@ -87,8 +87,8 @@ def test_a_run_is_tested_again_from_its_folder_alone(words, folder, capsys):
         words = "--inner-optimizer mine.py:decayed --inner-weight-decay 0.01"
     assert main(["train", *SMALL.split(), *words.split(), "--out", "whole"]) == 0
     whole = json.loads(capsys.readouterr().out)
-    recorded = yaml.safe_load(Path("whole/config.yaml").read_text("utf-8"))
-    assert TrainConfig(**recorded).inner_optimizer == recorded["inner_optimizer"]
+    recorded = yaml.safe_load(Path("whole/config.yaml").read_text("utf-8"))["algorithm"]
+    assert TrainConfig.from_file("whole/config.yaml").inner_optimizer == recorded["inner_optimizer"]
     Path("whole/results.json").unlink()
     assert main(["train", "--resume", "whole", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
@@ -107,6 +107,8 @@ def test_the_optimiser_changes_the_run(folder, capsys):
 
 def test_code_in_a_file_of_another_is_not_run(folder, monkeypatch, capsys):
     monkeypatch.setenv("INNERLOOP_HOME", str(folder / "home"))
-    Path("theirs.yaml").write_text("data: sinusoid\ninner_optimizer: mine.py:plain\n")
+    Path("theirs.yaml").write_text(
+        "tasks: {data: sinusoid}\nalgorithm: {inner_optimizer: mine.py:plain}\n"
+    )
     assert main(["train", "--config", "theirs.yaml", "--out", "run"]) == 2
     assert "names code to run" in capsys.readouterr().err

@@ -84,18 +84,13 @@ def test_the_line_at_fault_is_shown(code, line, file, capsys):
 
 
 def test_code_that_a_config_file_names_is_not_run_unasked(file, capsys, monkeypatch, tmp_path):
-    Path("c.yaml").write_text("model: mine.py:make\ndata: mine.py:load\nn_way: 3\n")
+    Path("c.yaml").write_text(
+        "network: {model: mine.py:make}\ntasks: {data: mine.py:load, n_way: 3}\n"
+    )
     monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "elsewhere"))
     assert main(["train", "--config", "c.yaml", *SMALL, "--out", "run"]) == 2
     assert "c.yaml names code to run" in capsys.readouterr().err
     assert main(["train", "--config", "c.yaml", *SMALL, "--out", "run", "--trust"]) == 0
-
-
-def test_names_that_there_are_not(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["train", "--algorithm", "mamel"])
-    assert stop.value.code == 2
-    assert "algorithm must be one of maml, anil" in " ".join(capsys.readouterr().err.split())
 
 
 PICTURES = """

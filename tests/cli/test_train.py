@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+import innerloop
 from innerloop import TrainConfig, registry
 from innerloop.cli import main
+from innerloop.config import PARTS
+from tests.small_runs import StopAt, assert_same_runs
 from tests.training import own
 
 NAMES = {field.name for field in dataclasses.fields(TrainConfig)}
@@ -101,7 +104,71 @@ def test_a_network_of_a_users_own_may_take_what_the_algorithm_does_not(
 
 def test_a_file_of_settings_may_hold_those_of_other_algorithms(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    Path("all.yaml").write_text("algorithm: reptile\ncg_steps: 3\n")
+    Path("all.yaml").write_text("algorithm:\n  algorithm: reptile\n  cg_steps: 3\n")
     words = "--config all.yaml --algorithm protonet --glyph-classes 200 --iterations 2 --width 8"
     words += " --val-every 2 --val-tasks 4 --test-tasks 4 --threads 1 --json --out run"
     assert main(["train", *words.split()]) == 0
+
+
+def test_help_has_a_group_for_each_part(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = capsys.readouterr().out
+    titles = [f"{part.replace('_', '-')} options" for part in PARTS]
+    places = [text.index(title) for title in titles]
+    assert places == sorted(places)
+    assert "PATTERN=RATE" in text
+
+
+@pytest.mark.filterwarnings("default")
+def test_print_config_prints_a_config_file_by_part(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "--algorithm", "anil", "--inner-lr", "head.*=0.4,*=0.01", "--print-config"]
+    assert main(words) == 0
+    Path("new.yaml").write_text(capsys.readouterr().out, "utf-8")
+    expected = TrainConfig.recipe("anil")
+    rates = {"head.*": 0.4, "*": 0.01}
+    assert TrainConfig.from_file("new.yaml") == dataclasses.replace(expected, inner_lr=rates)
+    # As the note about a file without parts says.
+    Path("old.yaml").write_text("algorithm: anil\ninner_lr: 'head.*=0.4,*=0.01'\n")
+    assert main(["train", "--config", "old.yaml", "--print-config"]) == 0
+    said = capsys.readouterr()
+    assert said.out == Path("new.yaml").read_text("utf-8")
+    assert said.err.count("warning: old.yaml has its settings in one list") == 1
+    assert not Path("runs").exists()
+
+
+SMALL = """--data sinusoid --width 8 --iterations 4 --val-every 2 --val-tasks 4 --test-tasks 6
+--threads 1 --json""".split()
+
+
+def test_rates_by_pattern_are_recorded_and_resumed_exactly(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", *SMALL, "--inner-lr", "head.*=0.02,*=0.005"]
+    assert main([*words, "--out", "run"]) == 0
+    losses = json.loads(capsys.readouterr().out)["losses"]
+    rates = {"head.*": 0.02, "*": 0.005}
+    config = TrainConfig.from_file("run/config.yaml")
+    assert list(config.inner_lr.items()) == list(rates.items())
+    assert innerloop.load("run").algorithm.inner_lr == rates
+    assert main(["evaluate", "run", "--tasks", "6", "--json", "--per-task"]) == 0
+    assert json.loads(capsys.readouterr().out)["losses"] == losses
+    settings = {"data": "sinusoid", "width": 8, "iterations": 4, "val_every": 2}
+    settings |= {"val_tasks": 4, "test_tasks": 6, "threads": 1, "inner_lr": rates}
+    whole = innerloop.train(out="python", **settings)
+    assert whole.results["losses"] == losses
+    innerloop.train(out="stopped", report=StopAt(3), **settings)
+    innerloop.resume("stopped")
+    assert_same_runs(Path("run"), Path("stopped"))
+    # One rate for all is another run.
+    assert main(["train", *SMALL, "--inner-lr", "0.005", "--out", "other"]) == 0
+    assert json.loads(capsys.readouterr().out)["losses"] != losses
+
+
+def test_a_pattern_that_matches_nothing_names_the_parameters(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *SMALL, "--inner-lr", "haed.*=0.02,*=0.005", "--out", "run"]) == 2
+    assert "'haed.*' matches none of the trainable parameters" in capsys.readouterr().err
+    assert main(["train", *SMALL, "--inner-lr", "head.*=0.02", "--out", "run"]) == 2
+    assert "inner_lr has no rate for" in capsys.readouterr().err
+    assert not Path("run").exists()

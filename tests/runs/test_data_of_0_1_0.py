@@ -79,13 +79,15 @@ def test_a_weights_file_by_itself(kind, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_config_says_what_it_said(kind):
     file = FILES / kind / "finished" / "config.yaml"
-    config = TrainConfig.from_file(file)
+    with pytest.warns(UserWarning, match="settings in one list, as in version 0.1.0"):
+        config = TrainConfig.from_file(file)
     assert not config.unit_length
     assert config.to_dict().items() >= yaml.safe_load(file.read_text("utf-8")).items()
 
 
 def test_a_config_made_by_hand_is_trained(tmp_path):
-    config = TrainConfig.from_file(FILES / "made-by-hand.yaml")
+    with pytest.warns(UserWarning, match="innerloop train --config .* --print-config"):
+        config = TrainConfig.from_file(FILES / "made-by-hand.yaml")
     assert (config.algorithm, config.inner_lr, config.inner_steps) == ("anil", 0.05, 2)
     assert config.unit_length
     run = innerloop.train(config, out=tmp_path / "run")

@@ -1,5 +1,6 @@
 """Several processes under torchrun learn what one learns; they stop, fail and resume together."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -78,8 +79,9 @@ def assert_same_training(folder, other):
 
 def resume_until(folder, iterations):
     """Take a run up in this process alone, until another last iteration than it was to have."""
-    config = innerloop.TrainConfig.from_file(folder / "config.yaml").to_dict()
-    (folder / "config.yaml").write_text(json.dumps({**config, "iterations": iterations}))
+    config = innerloop.TrainConfig.from_file(folder / "config.yaml")
+    changed = dataclasses.replace(config, iterations=iterations)
+    (folder / "config.yaml").write_text(changed.to_yaml())
     return innerloop.resume(folder)
 
 

@@ -222,5 +222,5 @@ def test_sigterm_to_the_command_line_saves_and_says_how_to_go_on(trial, tmp_path
         said = process.stderr.read()
     assert process.returncode == 130
     assert "nothing is lost" in said
-    assert f"innerloop train --resume {run}" in said
+    assert f"innerloop resume {run}" in said
     assert innerloop.load(run).params

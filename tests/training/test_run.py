@@ -29,11 +29,11 @@ def test_a_run_leaves_everything_behind(array, tmp_path):
         "run.png",
     }
     config = yaml.safe_load((run.folder / "config.yaml").read_text())
-    assert TrainConfig.from_dict(config).to_dict() == config
+    assert TrainConfig.from_dict(config).to_parts() == config
     results = json.loads((run.folder / "results.json").read_text())
     assert results["accuracy"] == run.results["accuracy"] > 0.8
     assert results["accuracy_per_step"][0] == pytest.approx(1 / 3, abs=0.1)
-    assert len(results["accuracy_per_step"]) == config["eval_inner_steps"] + 1
+    assert len(results["accuracy_per_step"]) == config["run"]["eval_inner_steps"] + 1
     assert len(results["accuracies"]) == results["protocol"]["tasks"] == 20
     lines = [json.loads(x) for x in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert [x["iteration"] for x in lines] == list(range(4, 41, 4))
@@ -203,7 +203,7 @@ def test_the_fastest_way_is_measured_once_and_kept(tmp_path, monkeypatch):
     assert measured == [2]
     assert run.algorithm.execution == "loop"
     kept = yaml.safe_load((run.folder / "config.yaml").read_text("utf-8"))
-    assert kept["execution"] == "loop"
+    assert kept["run"]["execution"] == "loop"
     asked = innerloop.train(out=tmp_path / "asked", execution="loop", **settings)
     assert all(torch.equal(p, run.params[n]) for n, p in asked.params.items())
     (run.folder / "results.json").unlink()

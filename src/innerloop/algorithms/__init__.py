@@ -1,7 +1,6 @@
 """Meta-learning algorithms; one file each."""
 
 from innerloop import registry
-from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.anil import ANIL, BOIL
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.fine_tune import FineTune
@@ -14,6 +13,7 @@ from innerloop.algorithms.options import AlgorithmOptions, GradientBasedOptions,
 from innerloop.algorithms.protonet import ProtoNet
 from innerloop.algorithms.reptile import Reptile
 from innerloop.algorithms.scores import Metric
+from innerloop.rates import InnerRates
 
 # Each must have its row in the table of tests/algorithms/contracts.py.
 ALGORITHMS: dict[str, type[Algorithm]] = {

@@ -7,11 +7,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from innerloop.errors import UserError, above_zero
-
-InnerRates = float | Mapping[str, float]
-"""An inner learning rate; or rates by pattern of parameter names, of which the first that matches
-counts."""
+from innerloop.errors import UserError
 
 
 def trainable(model: nn.Module) -> list[str]:
@@ -56,19 +52,6 @@ def names_of(adapted: str, model: nn.Module, shared_rows: Collection[str]) -> li
             "for all classes: give the network head='random', with a row for each class"
         )
     return chosen
-
-
-def check_rates(inner_lr: InnerRates) -> None:
-    """Raise a `UserError` unless every rate is a number greater than 0."""
-    if not isinstance(inner_lr, Mapping):
-        above_zero(inner_lr=inner_lr)
-        return
-    if not inner_lr:
-        raise UserError('inner_lr is empty: give a number, or rates by pattern: {"*": 0.01}')
-    for pattern, rate in inner_lr.items():
-        if isinstance(rate, bool) or not isinstance(rate, int | float):
-            raise UserError(f"inner_lr[{pattern!r}] must be a number, not {rate!r}")
-        above_zero(**{f"inner_lr[{pattern!r}]": rate})
 
 
 def rates_by_name(

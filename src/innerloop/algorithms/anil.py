@@ -6,10 +6,10 @@ from typing import Unpack
 
 from torch import nn
 
-from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.options import MAMLOptions
 from innerloop.errors import UserError
+from innerloop.rates import InnerRates
 
 
 class ANIL(MAML):

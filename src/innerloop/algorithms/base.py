@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from innerloop.algorithms import execution
+from innerloop.algorithms.checks import naming_examples
 from innerloop.algorithms.hooks import Hooks
 from innerloop.functional import Params, detach
 from innerloop.tasks.episodes import Episodes
@@ -58,10 +59,11 @@ class Algorithm(Hooks):
         n_way: int | None = None,
     ) -> Params:
         """The fast weights of one task after the last inner step; arguments of `inner_loop`."""
-        self.network.look(support_x)
-        *_, adapted = self.inner_loop(
-            params, support_x, support_y, inner_steps=inner_steps, n_way=n_way
-        )
+        with naming_examples(self, support_x):
+            self.network.look(support_x)
+            *_, adapted = self.inner_loop(
+                params, support_x, support_y, inner_steps=inner_steps, n_way=n_way
+            )
         return adapted
 
     def meta_gradient(
@@ -86,7 +88,8 @@ class Algorithm(Hooks):
             each metric, scalars: `loss` (query loss), for class labels `accuracy`
             (query accuracy, 0..1).
         """
-        return execution.meta_gradient(self, detach(params), episodes, progress, keys)
+        with naming_examples(self, *_first_task(episodes)):
+            return execution.meta_gradient(self, detach(params), episodes, progress, keys)
 
     def score_steps(
         self,
@@ -107,7 +110,8 @@ class Algorithm(Hooks):
             The metrics by name, `[T, steps + 1]`: before the first and after each inner step; or
             without `every_step` `[T, 1]`.
         """
-        return execution.score_steps(self, params, episodes, inner_steps, every_step)
+        with naming_examples(self, *_first_task(episodes)):
+            return execution.score_steps(self, params, episodes, inner_steps, every_step)
 
     def inner_loop_each(
         self,
@@ -129,7 +133,8 @@ class Algorithm(Hooks):
             The fast weights of all tasks, each with an axis `[T, ...]`, before the first and after
             each inner step.
         """
-        return execution.adapt_all(self, params, support_x, support_y, inner_steps, n_way)
+        with naming_examples(self, *support_x[:1]):
+            return execution.adapt_all(self, params, support_x, support_y, inner_steps, n_way)
 
     def explain(self, progress: float = 1.0) -> str:
         """How tasks are computed, and why not in another way: a few lines of text."""
@@ -183,6 +188,11 @@ class Algorithm(Hooks):
         _renamed("judge_steps", "score_steps")
         episodes = Episodes(*episodes, n_way=n_way or getattr(episodes, "n_way", None))
         return self.score_steps(params, episodes, inner_steps=inner_steps, every_step=every_step)
+
+
+def _first_task(episodes: Episodes) -> list[Tensor]:
+    """The examples of the first task: of the support set, and of the query set."""
+    return [x[0] for x in (episodes[0], episodes[2]) if len(x)]
 
 
 def _renamed(old: str, new: str) -> None:

@@ -39,6 +39,29 @@ def checked_episodes(algorithm: Hooks, episodes: Any, *, training: bool) -> Epis
 
 
 @contextlib.contextmanager
+def naming_examples(algorithm: Hooks, *sets: Any) -> Iterator[None]:
+    """Where the network cannot take examples of this shape, one clear error names it.
+
+    PyTorch's own is about some layer.  Whether it is about the examples is found out by giving
+    them to the network by itself.
+
+    Args:
+        algorithm: has the network.
+        sets: the examples of one task, `[B, ...]`, as many tensors as differ.
+    """
+    try:
+        yield
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:
+        for x in sets:
+            reason = algorithm.network.why_not_taken(x)
+            if reason is not None:
+                raise UserError(reason) from error
+        raise
+
+
+@contextlib.contextmanager
 def task_keys(algorithm: Hooks, tasks: int, keys: Sequence[int] | None) -> Iterator[Sequence[int]]:
     """One integer a task; from PyTorch's global generator where none are given.
 

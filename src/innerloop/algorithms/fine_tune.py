@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.algorithms.options import GradientBasedOptions
 from innerloop.algorithms.shared_body import channels_last
 from innerloop.errors import UserError
 from innerloop.functional import Params, gradients
 from innerloop.models.layers import check_batch_norm, statistics_by_group
+from innerloop.rates import InnerRates
 from innerloop.tasks.episodes import Episodes
 
 

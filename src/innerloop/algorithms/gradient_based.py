@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import inner_update, noise
-from innerloop.algorithms.adapted import InnerRates, check_rates, names_of, rates_by_name
+from innerloop.algorithms.adapted import names_of, rates_by_name
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.each import alone, each, is_own, overrides, stack, task_by_task
 from innerloop.algorithms.hooks import each_step
 from innerloop.algorithms.options import AlgorithmOptions
-from innerloop.algorithms.scores import are_labels, cross_entropy_each
+from innerloop.algorithms.scores import are_labels, cross_entropy_each, loss_of
 from innerloop.algorithms.shared_body import (
     features_of_sets,
     head_outputs,
@@ -32,6 +32,7 @@ from innerloop.functional import (
     repeat_each,
 )
 from innerloop.inner import InnerOptimizer
+from innerloop.rates import InnerRates, check_rates
 from innerloop.tasks.episodes import Episodes
 
 REDUCTIONS = ("mean", "per_shot")
@@ -165,7 +166,7 @@ class GradientBased(Algorithm):
 
     def support_loss(self, outputs: Any, targets: Any) -> Tensor:
         """What the inner loop descends on, from the outputs for a support set; a scalar."""
-        loss: Tensor = self.loss(outputs, targets)
+        loss: Tensor = loss_of(self.loss, outputs, targets)
         if self.inner_reduction == "mean":
             return loss
         if not are_labels(outputs, targets):

@@ -17,6 +17,7 @@ from innerloop.algorithms.network import Network
 from innerloop.algorithms.scores import Metric, check_metric, score, score_each
 from innerloop.errors import UserError, at_least, one_of
 from innerloop.functional import Params, gradients, mean_squared_error
+from innerloop.keywords import KeywordsChecked
 from innerloop.models.layers import (
     Conv2d,
     HeadedModel,
@@ -33,7 +34,7 @@ from innerloop.tasks.episodes import Episodes, count_ways
 WAYS = ("stacked", "vmap", "loop", "shared_body")
 
 
-class Hooks(ABC):
+class Hooks(KeywordsChecked, ABC):
     """What is computed, for one task; see `Algorithm`, which adds how it is used.
 
     Methods of one task may be overridden; those that end in `_each` do the same for T tasks.

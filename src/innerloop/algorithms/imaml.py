@@ -8,7 +8,6 @@ from typing import Unpack
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.each import directly, each
 from innerloop.algorithms.gradient_based import GradientBased, Support
 from innerloop.algorithms.options import GradientBasedOptions
@@ -24,6 +23,7 @@ from innerloop.functional import (
     subtract,
     zeros_like,
 )
+from innerloop.rates import InnerRates
 from innerloop.tasks.episodes import Episodes
 
 

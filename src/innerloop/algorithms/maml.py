@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.each import first, is_own, overrides
 from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.algorithms.mixed_mode import mixed_mode_gradient
@@ -19,6 +18,7 @@ from innerloop.algorithms.shared_body import features_in_place, head_outputs
 from innerloop.errors import one_of, share_of_training
 from innerloop.functional import Params, mean_of_losses
 from innerloop.models.layers import SharedHead
+from innerloop.rates import InnerRates
 from innerloop.tasks.episodes import Episodes
 
 DERIVATIVES = ("reverse", "mixed")

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.options import MAMLOptions
 from innerloop.errors import UserError, share_of_training
 from innerloop.functional import Params, Rates, detach
 from innerloop.models.layers import BatchNorm, Statistics, seen_statistics
+from innerloop.rates import InnerRates
 from innerloop.tasks.episodes import Episodes
 
 

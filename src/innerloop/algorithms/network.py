@@ -24,6 +24,7 @@ from innerloop.errors import UserError, first_line
 from innerloop.functional import Params, in_transform
 from innerloop.models.layers import BatchNorm, HeadedModel, SharedHead, statistics_by_group
 from innerloop.ops.stacked import NotStackableError, Stacked, apart, calls, stacked
+from innerloop.references import at_line, is_of_user
 
 _NOT_TRIED = "that is found out at its first call"
 # A network, and its parameters by name while they stay what they are.
@@ -44,6 +45,8 @@ class Network:
             batch, known then as well.
         entangled: whether they depend on the weights of the head.
         writes_weights: whether a forward pass changes the weights that it is given.
+        takes: the shape of the examples that it was trained on, for errors; None where that is
+            not known.
     """
 
     def __init__(self, module: nn.Module, *, frozen: bool = False) -> None:
@@ -56,6 +59,7 @@ class Network:
         self._written: set[str] = set()
         # A forward pass writes to its inputs, so that it is given copies of them.
         self._writes_inputs = False
+        self.takes: tuple[int, ...] | None = None
         self._looked = self.is_own = _is_own(module)
         self._hooks = _count_hooks(module)
         # Inputs of one task, kept until it is known whether several can go through together.
@@ -162,6 +166,18 @@ class Network:
         for a, b in zip(wanted, found, strict=True):
             if not torch.allclose(a, b, rtol=tolerance, atol=tolerance * max(scale, 1e-30)):
                 return "its rows or its tasks would not stay apart"
+        return None
+
+    def why_not_taken(self, x: Any) -> str | None:
+        """Why the network, by itself, fails on examples `[B, ...]`; None where it does not."""
+        try:
+            with torch.no_grad(), noise.generators_kept(), noise.calls(training=False, keys=(0,)):
+                self({}, _copied(x))
+        except Exception as error:
+            what = at_line(error) if is_of_user(error) else first_line(error)
+            shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else type(x).__name__
+            takes = "" if self.takes is None else f"; it was trained on {self.takes}"
+            return f"the network cannot take examples of shape {shape}{takes} ({what})"
         return None
 
     def look(self, x: Any) -> None:

@@ -80,7 +80,12 @@ class ProtoNet(Algorithm):
         """Features `[B, F]` of `x`, or `[T, B, F]` of T tasks where the network takes them."""
         if isinstance(self.model, HeadedModel):
             return self.features(params, x)
-        features: Tensor = self.call(params, x)
+        features = self.call(params, x)
+        if not isinstance(features, Tensor):
+            raise UserError(
+                "ProtoNet compares features [B, F]: let the network return them as a tensor, not "
+                f"a {type(features).__name__}"
+            )
         return features
 
     def forward(self, params: Params, x: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.adapted import InnerRates
 from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.algorithms.options import GradientBasedOptions
 from innerloop.errors import at_least
 from innerloop.functional import Params, detach, zeros_like
+from innerloop.rates import InnerRates
 from innerloop.tasks.episodes import Episodes
 
 

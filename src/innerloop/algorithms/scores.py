@@ -50,11 +50,30 @@ def check_loss(value: Any) -> Tensor:
     return value
 
 
+def loss_of(loss: Callable[[Any, Any], Tensor], outputs: Any, targets: Any) -> Tensor:
+    """`loss(outputs, targets)`.
+
+    Raises:
+        UserError: outputs that are no tensor, for a loss of PyTorch's.
+    """
+    if not isinstance(outputs, Tensor):
+        named = loss if hasattr(loss, "__module__") and hasattr(loss, "__name__") else type(loss)
+        if named.__module__.startswith(("torch.nn", "innerloop.functional")):
+            name, kind = metric_name(loss), type(outputs).__name__
+            entry = repr(next(iter(outputs), "logits")) if isinstance(outputs, dict) else "0"
+            raise UserError(
+                f"the network returns a {kind}, and the loss, {name}, takes a tensor: give loss=, "
+                "a function of outputs and targets, for instance lambda outputs, targets: "
+                f"{name}(outputs[{entry}], targets)"
+            )
+    return loss(outputs, targets)
+
+
 def score(
     loss: Callable[[Any, Any], Tensor], metric: Metric, outputs: Any, targets: Any
 ) -> tuple[Tensor, Params]:
     """The loss of one task, a scalar, and its metrics: `loss`, and what `metric` says."""
-    value = check_loss(loss(outputs, targets))
+    value = check_loss(loss_of(loss, outputs, targets))
     metrics = {"loss": value.detach()}
     if callable(metric):
         with torch.no_grad():

@@ -16,6 +16,7 @@ from innerloop.training.distributed import LostProcess, is_main
 
 COMMANDS = {
     "train": "meta-train a network and test it",
+    "resume": "go on with a run, or give it more iterations",
     "evaluate": "test a trained network",
     "adapt": "teach a trained network new classes from a few pictures, and classify others",
     "demo": "a page to draw symbols on, and to watch a network learn them",
@@ -39,6 +40,7 @@ examples:
   innerloop train --algorithm protonet         or anil, reptile, maml++ and others of the family
   innerloop train --data sinusoid              regression: sine waves from ten points
   innerloop train --preset finn2017-5way-1shot --max-seconds 600
+  innerloop resume runs/glyphs-maml-5way1shot-001
   innerloop evaluate runs/glyphs-maml-5way1shot-001 --tasks 1000
   innerloop adapt omniglot-conv4 --support symbols/ --query unknown.png
   innerloop demo                               draw symbols, and watch a network learn them

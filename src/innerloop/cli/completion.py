@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Union
 
 import tyro
 
-from innerloop.config import TrainConfig
+from innerloop.cli import train
+from innerloop.config import PARTS
 from innerloop.errors import UserError
 from innerloop.registry import ALGORITHMS, MODELS
 
@@ -38,18 +39,18 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _with_names(arguments: Any) -> Any:
-    """The arguments of `train` with names alone for what can be a reference too: those complete."""
+def _with_names() -> Any:
+    """The options of `train` with names alone for what can be a reference too: those complete."""
     choices = {"algorithm": ALGORITHMS, "model": MODELS}
-    fields = [
-        (name, Literal[tuple(registry.names())], getattr(TrainConfig, name))
-        for name, registry in choices.items()
-    ]
-    named = dataclasses.make_dataclass("Named", fields, bases=(TrainConfig,), frozen=True)
-    settings: Any = Annotated[named, tyro.conf.OmitArgPrefixes]
-    return dataclasses.make_dataclass(
-        "Arguments", [("settings", settings)], bases=(arguments,), frozen=True
-    )
+    parts: dict[str, Any] = {}
+    for part, kind in PARTS.items():
+        fields = [
+            (name, Literal[tuple(registry.names())], getattr(kind, name))
+            for name, registry in choices.items()
+            if hasattr(kind, name)
+        ]
+        parts[part] = dataclasses.make_dataclass("Named", fields, bases=(kind,), frozen=True)
+    return train.arguments_with(parts)
 
 
 def completion(shell: str) -> str:
@@ -62,7 +63,7 @@ def completion(shell: str) -> str:
         module = importlib.import_module(f"innerloop.cli.{name}")
         arguments = getattr(module, "Arguments", None) or module.Command
         if name == "train":
-            arguments = _with_names(arguments)
+            arguments = _with_names()
         parts.append(Annotated[arguments, tyro.conf.subcommand(name)])
     commands: Any = Union[tuple(parts)]  # noqa: UP007
     with tempfile.TemporaryDirectory() as folder:

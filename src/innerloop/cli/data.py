@@ -21,6 +21,7 @@ from innerloop.data import (
 from innerloop.data.splits import automatic_split
 from innerloop.errors import UserError
 from innerloop.files import write_whole
+from innerloop.recipes import REGRESSION
 
 DESCRIPTION = """Prepare, invent, describe and draw data sets.
 
@@ -153,9 +154,10 @@ def main(argv: list[str]) -> None:
         prog="innerloop data",
         description=DESCRIPTION,
     )
-    if getattr(command, "what", "") == "sinusoid":
+    what = getattr(command, "what", "")
+    if what in REGRESSION:
         raise UserError(
-            "sinusoid has no images: its tasks are sine waves, see innerloop train --data sinusoid"
+            f"{what} has no images: its tasks are regression, see innerloop train --data {what}"
         )
     command.run()
 

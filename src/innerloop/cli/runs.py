@@ -12,7 +12,7 @@ import tyro
 DESCRIPTION = """List runs: what was trained, on what, how far, how well.
 
 Before a run has ended, the best value on validation tasks is shown, and its state is "running" or,
-where innerloop train --resume RUN goes on with it, "stopped".
+where innerloop resume RUN goes on with it, "stopped".
 
 examples:
   innerloop runs

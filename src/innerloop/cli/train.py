@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from innerloop.config import TrainConfig, preset_names
+from innerloop.config import PARTS, TrainConfig, preset_names
 from innerloop.errors import UserError
+from innerloop.keywords import arguments_of
+from innerloop.outer_loop import Part
+from innerloop.rates import as_text, rates_from
 from innerloop.references import check_trust, find, is_reference
-from innerloop.registry import ALGORITHMS, DATA, MODELS, OF_ALGORITHMS, arguments_of, not_of
-from innerloop.training.distributed import is_main, main_speaks, only_main_prints
+from innerloop.registry import ALGORITHMS, DATA, MODELS, OF_ALGORITHMS, not_of
+from innerloop.training.distributed import main_speaks, only_main_prints
 
 DESCRIPTION = f"""Meta-train a network, choose the best weights on validation tasks, test them.
 
@@ -35,11 +38,36 @@ examples:
   innerloop train --resume runs/first"""
 
 
+def _settings_of(kind: type[Part], hidden: Collection[str] = ()) -> Any:
+    """A part of the settings as options, without those that are not to be shown.
+
+    Its class is made here, which no type checker can follow.
+    """
+    types, own = get_type_hints(kind), {field.name for field in dataclasses.fields(kind)}
+    fields: list[tuple[str, Any, Any]] = []
+    suppress: Any = tyro.conf.Suppress
+    for name in sorted(own & {"inner_lr", *hidden}):
+        wanted = types[name]
+        shown = suppress[wanted] if name in hidden else Annotated[wanted, _RATES]
+        fields.append((name, shown, getattr(kind, name)))
+    made: Any = dataclasses.make_dataclass(kind.__name__, fields, bases=(kind,), frozen=True)
+    return made
+
+
+# Rates are one word, a number or `head.*=0.4,*=0.01`.
+_RATES = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="RATE|PATTERN=RATE,...",
+    instance_from_str=lambda words: rates_from(words[0]),
+    is_instance=lambda value: isinstance(value, float | Mapping),
+    str_from_instance=lambda value: [as_text(value)],
+)
+
+
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class Places:
     """Where settings come from and where results go; the rest is `TrainConfig`."""
 
-    settings: tyro.conf.OmitArgPrefixes[TrainConfig]
     preset: str | None = None
     """Start from a recipe that comes with the package."""
     config: Path | None = None
@@ -54,6 +82,20 @@ class Arguments:
     """Also write numbers for TensorBoard into the run folder."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the results as JSON on standard output."""
+    print_config: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print all settings as a config file, and train nothing."""
+
+
+def arguments_with(parts: Mapping[str, Any]) -> Any:
+    """The options of `innerloop train`: those of `Places`, and of every part of the settings."""
+    omit: Any = tyro.conf.OmitArgPrefixes
+    fields = [(part, omit[kind], kind()) for part, kind in parts.items()]
+    made = dataclasses.make_dataclass("Arguments", fields, bases=(Places,), frozen=True)
+    made.__doc__ = Places.__doc__
+    return made
+
+
+Arguments = arguments_with({part: _settings_of(kind) for part, kind in PARTS.items()})
 
 
 def main(argv: list[str]) -> int:
@@ -64,53 +106,71 @@ def main(argv: list[str]) -> int:
 
 def _main(argv: list[str]) -> int:
     base = _base(argv)
-    kind, default = Arguments, Arguments(settings=base)
+    kind = Arguments
     if "--help" in argv or "-h" in argv:
-        kind, default = _for_help(base, _typed(argv).algorithm)
+        kind = _for_help(_typed(argv).algorithm)
     with only_main_prints():
         arguments = tyro.cli(
             kind,
             args=argv,
-            default=default,
+            default=_filled(kind, base),
             prog="innerloop train",
             description=DESCRIPTION,
         )
+    settings = _settings(arguments)
     sources = (arguments.out, arguments.preset, arguments.config)
-    others = arguments.settings != TrainConfig() or any(value is not None for value in sources)
+    others = settings != TrainConfig() or any(value is not None for value in sources)
     if arguments.resume is not None and others:
-        raise UserError("--resume takes everything from the run folder: leave out other settings")
+        raise UserError(
+            "--resume takes everything from the run folder: leave out other settings. To train "
+            f"longer: innerloop resume {arguments.resume} --iterations N"
+        )
+    if arguments.print_config:
+        print(settings.to_yaml(), end="")
+        return 0
 
     if arguments.config is not None:
         # What was typed is the user's; what stands in the file may be another's.
-        named = set(base.absolute().references) & set(arguments.settings.absolute().references)
+        named = set(base.absolute().references) & set(settings.absolute().references)
         check_trust(sorted(named), arguments.config, arguments.trust)
     given = _given(argv)
     if arguments.resume is None:
-        _refuse_unused(given, arguments.settings)
+        _refuse_unused(given, settings)
 
     # PyTorch takes seconds to import, which --help should not wait for.
+    from innerloop.cli.reporting import report_for, said
     from innerloop.ops.allocator import keep_memory
     from innerloop.sizes import SIZES
     from innerloop.training.fit import resume
-    from innerloop.training.report import Report, TerminalReport
     from innerloop.training.run import train
-    from innerloop.training.tensorboard import TensorBoardReport
 
     keep_memory()
-    report: Report = TerminalReport()
-    if arguments.tensorboard and is_main():
-        report = TensorBoardReport(report)
+    report = report_for(arguments.tensorboard)
     if arguments.resume is not None:
         run = resume(arguments.resume, trust=arguments.trust, report=report)
     else:
         # What was typed is given, also where it is what the recipe says.
-        sizes = {n: getattr(arguments.settings, n) for n in SIZES if n in given}
-        run = train(arguments.settings, out=arguments.out, report=report, **sizes)
-    if run.interrupted:
-        return 130
-    if arguments.json and is_main():
-        print(json.dumps({"run": str(run.folder), **run.results}))
-    return 0
+        sizes: Any = {n: getattr(settings, n) for n in SIZES if n in given}
+        run = train(settings, out=arguments.out, report=report, **sizes)
+    return said(run, arguments.json)
+
+
+def _filled(kind: Any, config: TrainConfig) -> Any:
+    """The options with the settings of `config`."""
+    empty, filled = kind(), dict[str, Any]()
+    for part in PARTS:
+        of_part = getattr(empty, part)
+        names = [field.name for field in dataclasses.fields(of_part)]
+        filled[part] = type(of_part)(**{name: getattr(config, name) for name in names})
+    return kind(**filled)
+
+
+def _settings(arguments: Any) -> TrainConfig:
+    """The settings among the options."""
+    found: dict[str, Any] = {}
+    for part in PARTS:
+        found |= vars(getattr(arguments, part))
+    return TrainConfig(**found)
 
 
 def _typed(argv: list[str]) -> argparse.Namespace:
@@ -121,24 +181,12 @@ def _typed(argv: list[str]) -> argparse.Namespace:
     return parser.parse_known_args(argv)[0]
 
 
-def _for_help(base: TrainConfig, algorithm: str | None) -> tuple[Any, Arguments]:
-    """The arguments without the settings that `algorithm` has not; a wrong name hides none."""
+def _for_help(algorithm: str | None) -> Any:
+    """The options without the settings that `algorithm` has not; a wrong name hides none."""
     if algorithm is None or not (is_reference(algorithm) or algorithm in ALGORITHMS):
-        return Arguments, Arguments(settings=base)
-    types = get_type_hints(TrainConfig)
-    # A type that is made here, which no type checker can follow.
-    suppress: Any = tyro.conf.Suppress
-    hidden = [
-        (name, suppress[types[name]], getattr(TrainConfig, name))
-        for name in sorted(not_of(algorithm))
-    ]
-    shown = dataclasses.make_dataclass("Settings", hidden, bases=(TrainConfig,), frozen=True)
-    settings: Any = tyro.conf.OmitArgPrefixes
-    kind: Any = dataclasses.make_dataclass(
-        "Arguments", [("settings", settings[shown])], bases=(Arguments,), frozen=True
-    )
-    kind.__doc__ = Arguments.__doc__
-    return kind, kind(settings=shown(**vars(base)))
+        return Arguments
+    hidden = not_of(algorithm)
+    return arguments_with({part: _settings_of(kind, hidden) for part, kind in PARTS.items()})
 
 
 def _given(argv: list[str]) -> set[str]:

@@ -18,6 +18,7 @@ from innerloop.data.random_images import random_images
 from innerloop.data.sheet import contact_sheet
 from innerloop.data.splits import available_splits, split_classes
 from innerloop.errors import UserError
+from innerloop.keywords import keywords_checked
 from innerloop.renamed import forward
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def __getattr__(name: str) -> Any:
 NAMES = ("omniglot", "glyphs", "random")
 
 
+@keywords_checked
 def load(
     name_or_path: str | Path,
     *,

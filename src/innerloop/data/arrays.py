@@ -30,8 +30,10 @@ from innerloop.data.labels import (
 from innerloop.data.paper import SAMPLE
 from innerloop.data.pictures import MIDDLE, border_brightness
 from innerloop.errors import UserError
+from innerloop.keywords import keywords_checked
 
 
+@keywords_checked
 def from_arrays(
     X: Any,
     y: Any,

@@ -16,6 +16,7 @@ from innerloop.data.labels import group, label_array
 from innerloop.data.pictures import picture_pixels
 from innerloop.data.progress import progress_bar
 from innerloop.errors import UserError
+from innerloop.keywords import keywords_checked
 
 # Where data sets of PyTorch's libraries keep the labels of all items.
 _ATTRIBUTES = ("targets", "labels", "_labels")
@@ -23,6 +24,7 @@ _COLUMNS = ("label", "labels")
 _CHECKED = 8
 
 
+@keywords_checked
 def from_dataset(
     dataset: Any,
     labels: Any = None,

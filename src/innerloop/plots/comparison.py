@@ -65,7 +65,7 @@ def plot_runs(runs: list[Path], path: Path, *, episodes: int = 1) -> Path:
         raise UserError("none of these runs has come to its first validation: nothing to draw yet")
 
     finished = [folder for folder, r in zip(runs, results, strict=True) if r and episodes]
-    loaded = {folder: load_for(folder) for folder in finished}
+    loaded = {folder: _loaded(folder) for folder in finished}
     shown = [
         (folder, i) for folder in finished if _is_drawn(*loaded[folder]) for i in range(episodes)
     ]
@@ -92,6 +92,16 @@ def plot_runs(runs: list[Path], path: Path, *, episodes: int = 1) -> Path:
             draw_episode(row, network.algorithm, network.params, sampler, number, steps)
             row.suptitle(f"{_short(folder)}\n{row.get_suptitle()}", fontsize=9)
     return save(figure, path)
+
+
+def _loaded(folder: Path) -> tuple[Loaded, Tasks]:
+    try:
+        return load_for(folder)
+    except UserError as error:
+        raise UserError(
+            f"{error}. Its curves can be drawn without test episodes: --episodes 0, in Python "
+            "episodes=0"
+        ) from error
 
 
 def _is_drawn(network: Loaded, sampler: Tasks) -> bool:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+from innerloop.config.files import complete, settings_from
 from innerloop.errors import UserError
-from innerloop.outer_loop import OuterLoop
+from innerloop.outer_loop import OuterLoop, Part
 
 # What a run can be given as objects.
-PARTS = ("algorithm", "train", "val", "test", "meta_optimizer", "schedule")
+OBJECTS = ("algorithm", "train", "val", "test", "meta_optimizer", "schedule")
 
 
 @dataclass(frozen=True)
-class FitConfig(OuterLoop):
-    """What `innerloop.fit` was given: the outer loop's settings, and the names of the objects."""
+class ObjectSettings(Part):
+    """What objects a run was given."""
 
     algorithm: str = ""
     """Name of the algorithm's class."""
@@ -30,16 +32,25 @@ class FitConfig(OuterLoop):
     """Where each object comes from: MODULE:NAME or FILE.py:NAME; None for one that has to be given
     again."""
 
+    def check(self) -> None:
+        super().check()
+        texts = all(isinstance(text, str | None) for text in self.made_by.values())
+        if not self.made_by.keys() <= set(OBJECTS) or not texts:
+            raise UserError(f"made_by must name where {', '.join(OBJECTS)} come from")
+
+
+@dataclass(frozen=True)
+class FitConfig(OuterLoop, ObjectSettings):
+    """What `innerloop.fit` was given: the outer loop's settings, and the names of the objects."""
+
+    parts: ClassVar[Mapping[str, type[Part]]] = {"objects": ObjectSettings, **OuterLoop.parts}
+
     def title(self) -> str:
         return f"{self.algorithm} on {self.data}, network {self.model}"
 
     def stem(self) -> str:
         """The beginning of the name of a run folder."""
         return re.sub(r"[^\w+-]+", "-", f"{self.data}-{self.algorithm}".lower())
-
-    def to_dict(self) -> dict[str, Any]:
-        """All settings as plain values."""
-        return {"objects": True, **super().to_dict()}
 
     @property
     def references(self) -> list[str]:
@@ -49,28 +60,13 @@ class FitConfig(OuterLoop):
     @staticmethod
     def describes(settings: Any) -> bool:
         """Whether these settings are of such a run."""
-        return isinstance(settings, dict) and settings.get("objects") is True
+        return isinstance(settings, dict) and ("objects" in settings or "made_by" in settings)
 
     @classmethod
-    def from_dict(cls, settings: dict[str, Any], source: str) -> FitConfig:
-        """Settings as `to_dict` gave them.
+    def from_dict(cls, settings: Mapping[str, Any], source: str) -> FitConfig:
+        """Settings by name or by part.
 
         Raises:
             UserError: they are damaged; it names `source`.
         """
-        given = {name: value for name, value in settings.items() if name != "objects"}
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        made_by = given.get("made_by")
-        if (
-            not given.keys() <= fields.keys()
-            or not isinstance(made_by, dict)
-            or not made_by.keys() <= set(PARTS)
-            or not all(isinstance(text, str | None) for text in made_by.values())
-        ):
-            raise UserError(f"{source} holds no settings of a run by innerloop.fit")
-        try:
-            return cls(**given)
-        except UserError as error:
-            raise UserError(f"{source}: {error}") from error
-        except TypeError as error:
-            raise UserError(f"{source} is damaged: a setting has the wrong type") from error
+        return complete(cls, settings_from(settings, cls, source), source)

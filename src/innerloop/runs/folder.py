@@ -95,7 +95,7 @@ def refuse_used(out: Path) -> None:
     if any((out / name).exists() for name in (CONFIG, MODEL, RESULTS)):
         raise UserError(
             f"{out} already holds a run: choose another folder, or go on with it by "
-            f"innerloop train --resume {out} (in Python by resume=True)"
+            f"innerloop resume {out} (in Python by resume=True)"
         )
 
 

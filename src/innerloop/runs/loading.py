@@ -26,6 +26,7 @@ from innerloop.data.base import ClassIndexed, with_dark_ink
 from innerloop.data.splits import split_classes
 from innerloop.errors import UserError
 from innerloop.functional import Params
+from innerloop.keywords import keywords_checked
 from innerloop.references import call, check_trust, find
 from innerloop.references import trust as remember
 from innerloop.registry import MODELS
@@ -122,6 +123,7 @@ def _shipped(file: Path) -> Loaded:
     return load(file)
 
 
+@keywords_checked
 def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = False) -> Loaded:
     """Load what a run has learnt.
 
@@ -140,7 +142,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
     if not file.exists():
         if path.is_dir() and (path / CONFIG).exists():
             raise UserError(
-                f"the run in {path} has no weights yet: go on with innerloop train --resume {path}"
+                f"the run in {path} has no weights yet: go on with innerloop resume {path}"
             )
         raise UserError(
             f"{path} is neither a run folder nor a weights file, nor one of the weights that come "
@@ -151,7 +153,9 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
     config: TrainConfig | FitConfig
     if FitConfig.describes(settings):
         config = FitConfig.from_dict(settings, str(file))
-        algorithm = algorithm or _made(file, config, trust)
+        if algorithm is None:
+            algorithm = _made(file, config, trust)
+            algorithm.network.takes = shape
         params = fill(algorithm.init_params(), tensors, str(file))
         return Loaded(
             *(algorithm.model, algorithm, params, config, shape, data_name, classes, temperature),
@@ -166,6 +170,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
     _check_size(file, config, shape, tensors)
     model = build_model(config, shape)
     algorithm = build_algorithm(config, model, num_trained(config, classes))
+    algorithm.network.takes = shape
     params = fill(algorithm.init_params(), tensors, str(file))
     for name, p in model.named_parameters():
         if name in params:
@@ -317,6 +322,7 @@ def load_for(
 def _fitted(loaded: Loaded, config: TrainConfig) -> Loaded:
     """`loaded` with the algorithm and the device that `config` says."""
     algorithm = build_algorithm(config, loaded.model, loaded.num_classes)
+    algorithm.network.takes = loaded.input_shape
     params = {name: p.to(config.device) for name, p in loaded.params.items()}
     return loaded._replace(algorithm=algorithm, params=params, config=config)
 

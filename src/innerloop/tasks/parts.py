@@ -10,6 +10,7 @@ import torch
 from innerloop.data.augment import Augment
 from innerloop.data.base import ClassIndexed
 from innerloop.data.splits import automatic_split, split_classes
+from innerloop.keywords import keywords_checked
 from innerloop.tasks.sampler import EpisodeSampler
 
 
@@ -27,6 +28,7 @@ class TaskParts(NamedTuple):
     test: EpisodeSampler
 
 
+@keywords_checked
 def split_tasks(
     data: ClassIndexed,
     *,

@@ -263,6 +263,6 @@ def _talking() -> Iterator[None]:
     except RuntimeError as error:
         raise LostProcess(
             "another process of this run has ended or cannot be reached. What the last "
-            "checkpoint holds is safe: go on with innerloop train --resume and the run's folder, "
-            f"by any number of processes ({first_line(error)})"
+            "checkpoint holds is safe: go on with innerloop resume and the run's folder, by any "
+            f"number of processes ({first_line(error)})"
         ) from error

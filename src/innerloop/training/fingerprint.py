@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.errors import UserError
+from innerloop.keywords import arguments_of
 from innerloop.outer_loop import OuterLoop
-from innerloop.registry import arguments_of
 from innerloop.tasks.protocol import Tasks, digest_of, fingerprint_of
 
 _PLAIN = (str, int, float, bool, type(None))
+# Settings that may change: of the length `training/length.py` decides.
+_FREE = ("made_by", "device", "iterations", "max_seconds")
 
 
 def fingerprint(
@@ -36,7 +38,7 @@ def fingerprint(
         functions: an optimiser and a schedule of the user's own.
     """
     parts: dict[str, Any] = {
-        "settings": {k: v for k, v in config.to_dict().items() if k not in ("made_by", "device")},
+        "settings": {k: v for k, v in config.to_dict().items() if k not in _FREE},
         "algorithm": {"class": _name(type(algorithm)), **_settings(algorithm)},
         "network": _network(algorithm),
         **{name: _described(function) for name, function in functions.items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 from innerloop.algorithms.base import Algorithm
 from innerloop.config import TrainConfig
 from innerloop.errors import UserError
+from innerloop.keywords import keywords_checked
 from innerloop.outer_loop import OPTIMIZERS, SCHEDULES, OuterLoop
 from innerloop.references import (
     absolute,
@@ -22,7 +24,7 @@ from innerloop.references import (
     reference_to,
     trust,
 )
-from innerloop.runs.fit_config import PARTS, FitConfig
+from innerloop.runs.fit_config import OBJECTS, FitConfig
 from innerloop.runs.folder import CONFIG, read_config
 from innerloop.tasks.protocol import Tasks, is_maker, name_of
 from innerloop.tasks.sampler import EpisodeSampler
@@ -35,6 +37,7 @@ TasksSource = Tasks | Callable[[], Tasks] | str
 """Tasks, a function without arguments that makes them, or a reference to such a function."""
 
 
+@keywords_checked
 def fit(
     algorithm: AlgorithmSource,
     train: TasksSource,
@@ -75,7 +78,8 @@ def fit(
         val: tasks to choose the best weights by; None for the last weights.
         test: tasks for the test at the end; None for no test.
         out: the folder for the run; None for the next free one below `runs/`.
-        resume: go on with the run in `out`; start it where nothing is there yet.
+        resume: go on with the run in `out`; start it where nothing is there yet.  With other
+            `iterations` or `max_seconds` it goes on to that length, see `resume`.
         report: shows progress, such as `TerminalReport()`; None for silence.
         iterations, max_seconds, meta_batch_size, meta_lr, clip_value, clip_norm, val_every,
             val_tasks, test_tasks, eval_inner_steps, threads, precision: see `OuterLoop`.
@@ -135,6 +139,7 @@ def fit(
     return start(outer, make, out=out, report=report)
 
 
+@keywords_checked
 def resume(
     folder: str | Path,
     *,
@@ -144,16 +149,22 @@ def resume(
     test: TasksSource | None = None,
     meta_optimizer: Callable[..., Optimizer] | None = None,
     schedule: Callable[[float], float] | None = None,
+    iterations: int | None = None,
+    max_seconds: float | None = None,
     trust: bool = False,
     report: Report | None = None,
 ) -> Run:
-    """Go on with an interrupted run.
+    """Go on with an interrupted run, or give a finished one more iterations.
 
     The result is that of a run that was never interrupted, to the last bit
-    (on the same machine and number of threads, without `max_seconds`).
+    (on the same machine and number of threads, without `max_seconds`).  With more `iterations` it
+    is that of a run as long from the start, where the old length is a multiple of `val_every`;
+    otherwise the validation at the old end is one more.  A run whose schedule or algorithm
+    depends on its length cannot be given another.
 
     Args:
         folder: the run folder.
+        iterations, max_seconds: a new length; None for that of the run.
         algorithm, train, val, test, meta_optimizer, schedule: the objects that a run by `fit` began
             with, as far as they were not made by functions that can be imported.
         trust: run the code that the folder names, although you never used it on this machine.
@@ -162,10 +173,13 @@ def resume(
     Raises:
         UserError: `folder` is no run folder, all its checkpoints are damaged, another process is
             working in it, an object is missing, or one is another than the run began with; it says
-            in what they differ.
+            in what they differ; or the run cannot have that length.
     """
     folder = Path(folder)
     config = read_config(folder)
+    length: dict[str, Any] = {"iterations": iterations, "max_seconds": max_seconds}
+    length = {name: value for name, value in length.items() if value is not None}
+    config = dataclasses.replace(config, **length)
     given: dict[str, Any] = {"algorithm": algorithm, "train": train, "val": val, "test": test}
     given |= {"meta_optimizer": meta_optimizer, "schedule": schedule}
     given = {name: value for name, value in given.items() if value is not None}
@@ -200,7 +214,7 @@ def _reference(value: Any) -> str | None:
 def _job(outer: Mapping[str, Any], given: Mapping[str, Any]) -> Job:
     """What a run works with, from objects, functions that make them, or references to these."""
     made: dict[str, Any] = {}
-    for name in PARTS:
+    for name in OBJECTS:
         if name not in given:
             continue
         value = given[name]

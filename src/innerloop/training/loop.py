@@ -6,6 +6,7 @@ import json
 import math
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,23 +114,28 @@ def progress(config: OuterLoop, state: State) -> float:
 
 
 def set_learning_rate(config: OuterLoop, state: State) -> None:
-    """Each group's own rate times what the schedule says of the share that is done.
+    """Each group's own rate times what the schedule says of the share that is done."""
+    factor = rate_factor(config.schedule, state.schedule, progress(config, state))
+    for rate, group in zip(state.rates, state.optimizer.param_groups, strict=True):
+        group["lr"] = rate * factor
+
+
+def rate_factor(schedule: str, own: Callable[[float], float] | None, share: float) -> float:
+    """What a schedule, or the user's `own`, makes of the rate after this share of the run.
 
     Linear: down to 0; cosine: 5% of warm-up, then down to 1%.
     """
-    share = progress(config, state)
-    factor = 1.0
-    if state.schedule is not None:
-        factor = float(state.schedule(share))
+    if own is not None:
+        factor = float(own(share))
         if not math.isfinite(factor):
             raise UserError(f"the schedule gave {factor} for the share {share}, which is no rate")
-    elif config.schedule == "linear":
-        factor = 1 - share
-    elif config.schedule == "cosine":
+        return factor
+    if schedule == "linear":
+        return 1 - share
+    if schedule == "cosine":
         warm_up = min(1.0, share / 0.05 + 0.1)
-        factor = warm_up * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
-    for rate, group in zip(state.rates, state.optimizer.param_groups, strict=True):
-        group["lr"] = rate * factor
+        return warm_up * (0.01 + 0.99 * (1 + math.cos(math.pi * share)) / 2)
+    return 1.0
 
 
 def check_finite(

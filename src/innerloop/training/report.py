@@ -145,7 +145,7 @@ class TerminalReport(Report):
     def interrupted(self, folder: Path, iteration: int) -> None:
         self.console.print(
             f"stopped after iteration {iteration}; nothing is lost. Go on with\n"
-            f"  innerloop train --resume {folder}"
+            f"  innerloop resume {folder}"
         )
 
     def finished(self, folder: Path, results: dict[str, Any]) -> None:
@@ -153,9 +153,9 @@ class TerminalReport(Report):
             self.console.print(f"{results['iterations']} iterations; the run is in {folder}")
             return
         self.console.print(format_result(results))
-        data = results["protocol"].get("data")
-        again = "--data omniglot " if data == "glyphs" else ""
-        support = "" if data == "sinusoid" else " --bn support"
+        protocol = results["protocol"]
+        again = "--data omniglot " if protocol.get("data") == "glyphs" else ""
+        support = " --bn support" if protocol.get("n_way") else ""
         steps = "" if results["algorithm"] == "protonet" else "--inner-steps 10"
         self.console.print(
             f"\nthe run is in {folder}: look at {folder / PICTURE}\nnext, try\n"

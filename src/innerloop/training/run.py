@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import torch
-import yaml
 
 from innerloop import __version__
 from innerloop.algorithms.base import Algorithm
@@ -24,7 +23,7 @@ from innerloop.build import (
     build_samplers,
     num_classes,
 )
-from innerloop.config import WAVES, TrainConfig
+from innerloop.config import TrainConfig
 from innerloop.data.base import ClassIndexed
 from innerloop.errors import UserError
 from innerloop.evaluation import evaluate
@@ -32,11 +31,13 @@ from innerloop.files import held, remove_unfinished, write_whole
 from innerloop.functional import Params
 from innerloop.ops.precision import products
 from innerloop.outer_loop import OuterLoop
+from innerloop.recipes import REGRESSION
 from innerloop.references import find, is_reference, trust
 from innerloop.runs.fit_config import FitConfig
 from innerloop.runs.folder import (
     CHECKPOINTS,
     CONFIG,
+    PICTURE,
     RESULTS,
     OptimizerFactory,
     State,
@@ -44,6 +45,7 @@ from innerloop.runs.folder import (
     keep_checkpoints,
     new_folder,
     new_state,
+    read_config,
     read_state,
     refuse_used,
     restore,
@@ -54,7 +56,8 @@ from innerloop.sizes import given_sizes
 from innerloop.tasks.protocol import Tasks, draw, input_shape_of
 from innerloop.training.distributed import World, is_main
 from innerloop.training.fingerprint import check_same, fingerprint
-from innerloop.training.loop import meta_train
+from innerloop.training.length import check_length
+from innerloop.training.loop import meta_train, progress
 from innerloop.training.report import Report, SilentReport
 from innerloop.training.signals import stop_requests
 
@@ -181,7 +184,12 @@ def go_on(
     *,
     report: Report | None,
 ) -> Run:
-    """The run in a folder, taken up again; arguments as for `start`."""
+    """The run in a folder, taken up again, to the length that `asked` says; else as `start`.
+
+    Raises:
+        UserError: what it has done so far would be otherwise in a run of that length.
+    """
+    began = read_config(folder)
     with _world(report) as (world, report, until_done):
         world.from_main(lambda: _hold(folder, until_done))
         until_done.enter_context(products(asked.precision, asked.device))
@@ -193,6 +201,13 @@ def go_on(
             if isinstance(then, dict) and state.fingerprint is not None:
                 check_same(then, state.fingerprint, str(folder))
             restore(state, saved, f"the checkpoint in {folder}")
+        if (began.iterations, began.max_seconds) != (asked.iterations, asked.max_seconds):
+            check_length(began, job.config, state, job.algorithm, folder)
+            world.from_main(lambda: _write_config(folder, job.config))
+        if world.is_main and progress(job.config, state) < 1:
+            # Of a shorter run, which has ended.
+            for name in (RESULTS, PICTURE):
+                (folder / name).unlink(missing_ok=True)
         world.from_main(lambda: cut_metrics(folder, state))
         return _run(job, folder, state, report, world)
 
@@ -228,9 +243,13 @@ def _start_folder(
     # Another process may have been faster.
     refuse_used(folder)
     remove_unfinished(folder)
-    with write_whole(folder / CONFIG) as file:
-        file.write(yaml.safe_dump(config.to_dict(), sort_keys=False).encode())
+    _write_config(folder, config)
     return folder
+
+
+def _write_config(folder: Path, config: OuterLoop) -> None:
+    with write_whole(folder / CONFIG) as file:
+        file.write(config.to_yaml().encode())
 
 
 @contextlib.contextmanager
@@ -262,8 +281,8 @@ def build_job(
     say: Callable[[str], None] = warnings.warn,
 ) -> Job:
     """Build what the settings name; `data` None is built too; the rest as for `build_samplers`."""
-    if data is not None and data.name == WAVES:
-        raise UserError("a data set of images cannot be called sinusoid: give it another name")
+    if data is not None and data.name in REGRESSION:
+        raise UserError(f"a data set of images cannot be called {data.name}: give it another name")
     config, samplers = build_samplers(
         config, data, progress=report.shows_progress, given=given, say=say
     )

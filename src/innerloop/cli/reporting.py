@@ -1,0 +1,25 @@
+"""What `train` and `resume` show of a run, and how they end."""
+
+from __future__ import annotations
+
+import json
+
+from innerloop.training.distributed import is_main
+from innerloop.training.report import Report, TerminalReport
+from innerloop.training.run import Run
+from innerloop.training.tensorboard import TensorBoardReport
+
+
+def report_for(tensorboard: bool) -> Report:
+    """A live bar or lines; and TensorBoard as well, where that is asked for."""
+    report: Report = TerminalReport()
+    return TensorBoardReport(report) if tensorboard and is_main() else report
+
+
+def said(run: Run, as_json: bool) -> int:
+    """The exit status of a run, whose results are printed where that is asked for."""
+    if run.interrupted:
+        return 130
+    if as_json and is_main():
+        print(json.dumps({"run": str(run.folder), **run.results}))
+    return 0

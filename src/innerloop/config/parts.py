@@ -1,0 +1,245 @@
+"""The settings of a run by part: tasks, network, algorithm, outer loop, run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+# Short, whatever the value is: YAML's references can make a small file mean an endless one.
+from reprlib import repr
+from typing import TYPE_CHECKING, Any, Literal
+
+from innerloop.errors import (
+    UserError,
+    above_zero,
+    at_least,
+    at_most,
+    share_below_one,
+    share_of_training,
+)
+from innerloop.outer_loop import OuterLoopSettings, Part, RunSettings
+from innerloop.rates import InnerRates, check_rates
+from innerloop.references import is_reference
+from innerloop.registry import ALGORITHMS, MODELS
+
+# Names and references: the names are for --help and for completion alone.
+if TYPE_CHECKING:
+    AlgorithmName = str
+    ModelName = str
+else:
+    AlgorithmName = Literal[tuple(ALGORITHMS.names())] | str
+    ModelName = Literal[tuple(MODELS.names())] | str
+
+LOSSES = ("cross_entropy", "mse")
+METRICS = ("auto", "accuracy")
+INNER_OPTIMIZERS = ("sgd", "adam")
+
+
+@dataclass(frozen=True)
+class TaskSettings(Part):
+    """What is learnt from, and how large tasks are."""
+
+    data: str = "glyphs"
+    """What to learn from: `glyphs` (made on the spot), `omniglot`, `random`, `sinusoid` (regression
+    on sine waves), or the PATH of a folder with one folder of images per class, of a folder with
+    train.csv, val.csv and test.csv, or of a .npy array (classes, images, channels, height,
+    width), or a function of your own that loads it, MODULE:NAME or FILE.py:NAME."""
+    omniglot_source: str | None = None
+    """Folder with images_background.zip and images_evaluation.zip (or what is in them);
+    without it they are downloaded once."""
+    image_size: int | None = None
+    """Images from a folder are resized to this many pixels."""
+    glyph_classes: int = 1500
+    """How many different glyphs to make, training, validation and test together."""
+    split: str = "auto"
+    """Which classes are for meta-training, -validation and -test; `auto` takes the usual split of
+    the data. `innerloop data info DATA` lists them."""
+    within_group: bool = False
+    """All classes of a task come from one group, such as an alphabet."""
+    n_way: int = 5
+    """Classes in a task."""
+    k_shot: int = 1
+    """Support images of each class."""
+    k_query: int = 2
+    """Query images of each class in a training task."""
+    train_n_way: int | None = 20
+    """Classes in a training task where it should differ from n_way (needs head `shared`, or an
+    algorithm without a head)."""
+    eval_k_query: int = 15
+    """Query images of each class in a validation or test task."""
+    inputs: Literal["ink", "unit", "raw"] = "ink"
+    """Pixels: `ink` is 1 for ink and 0 for paper, `unit` 0 to 1, `raw` 0 to 255."""
+    rotate: bool = True
+    """Training classes turned by 90, 180 and 270 degrees count as further classes."""
+    rotate_test: bool = False
+    """The same for validation and test classes."""
+
+    def check(self) -> None:
+        super().check()
+        at_least(2, **self.named("n_way train_n_way"))
+        at_least(1, **self.named("glyph_classes k_shot k_query eval_k_query"))
+
+
+@dataclass(frozen=True)
+class NetworkSettings(Part):
+    """The network."""
+
+    model: ModelName = "conv4"
+    """The network: a name, or a function of your own that makes it, MODULE:NAME or FILE.py:NAME."""
+    width: int = 32
+    """Filters of each convolution, units of each hidden layer. resnet12: filters in the first
+    block; the others have 2.5, 5 and 10 times as many (64 is the usual size)."""
+    pool: Literal["stride", "max"] = "max"
+    """conv4: halve the image by strided convolutions or by max-pooling."""
+    head: Literal["linear", "random", "normal", "shared"] = "shared"
+    """Last layer: `linear` has one learned row per class, zero at first; `random` the same with
+    random rows of length about 1, `normal` with numbers drawn from N(0, 1), as in the code of the
+    MAML paper; `shared` one row that all classes start from."""
+    unit_features: bool = True
+    """conv4: scale feature vectors to one length."""
+    unit_length: bool = True
+    """conv4 with unit_features: the same length for images of every size, that of unit mean square
+    at 28 pixels; `false` is unit mean square at every size, as in version 0.1.0."""
+    drop_rate: float = 0.0
+    """resnet12: dropout after each block in training, 0 to less than 1."""
+    init: Literal["kaiming", "xavier"] = "kaiming"
+    """conv4: how convolutions start: Kaiming-normal; or, as in the code of the MAML paper,
+    Xavier-uniform."""
+
+    def check(self) -> None:
+        super().check()
+        at_least(1, **self.named("width"))
+        share_below_one(**self.named("drop_rate"))
+        if not is_reference(self.model) and self.model not in MODELS:
+            raise _not_one_of("model", MODELS.names(), self.model)
+        if self.drop_rate and self.model in ("conv4", "tutorial_conv", "mlp"):
+            raise UserError(
+                f"drop_rate is for model resnet12, not for {self.model}: set drop_rate to 0"
+            )
+        if self.head != "linear" and self.model == "tutorial_conv":
+            raise UserError("model tutorial_conv has a linear head: set head to linear")
+        if self.init != "kaiming" and self.model != "conv4":
+            raise UserError(
+                f"init {self.init} is for model conv4, not for {self.model}: set init to kaiming"
+            )
+
+
+@dataclass(frozen=True)
+class AlgorithmSettings(Part):
+    """The algorithm and its inner loop."""
+
+    algorithm: AlgorithmName = "maml"
+    """The meta-learning algorithm; other settings then start from its own recipe. A name, or a
+    class of your own: MODULE:NAME or FILE.py:NAME."""
+    loss: str | None = None
+    """What is minimised: `cross_entropy`, `mse` (regression), or a function of your own of outputs
+    and targets, MODULE:NAME or FILE.py:NAME; by default what suits the data."""
+    metric: str | None = "auto"
+    """What results are measured by: `auto`, the accuracy where there are classes; `accuracy`; or a
+    function of your own of outputs and targets, the higher the better; null for the loss alone."""
+    adapted: str | None = None
+    """What the inner loop changes: `all`, `head`, `body`, or names of parameters with
+    wildcards, such as `convs.3.*,head.*`; by default what the algorithm is known for."""
+    inner_lr: InnerRates = 0.02
+    """Inner learning rate; or rates by pattern of parameter names, of which the first that matches
+    counts: `head.*=0.4,*=0.01`, in a file also `{"head.*": 0.4, "*": 0.01}`."""
+    inner_steps: int = 1
+    """Inner steps in training."""
+    inner_optimizer: str = "sgd"
+    """What the inner loop does with a gradient: `sgd`, `adam` (wants smaller rates), or a class or
+    function of your own that makes an `innerloop.inner.InnerOptimizer`, MODULE:NAME or
+    FILE.py:NAME."""
+    inner_momentum: float = 0.0
+    """Momentum of `sgd` in the inner loop, 0 to less than 1."""
+    inner_weight_decay: float = 0.0
+    """Weight decay in the inner loop, at least 0."""
+    first_order: bool = False
+    """Drop the second derivatives (first-order MAML)."""
+    second_order_from: float = 0.0
+    """Drop them only for this first share of the run, 0 to 1 (derivative-order annealing)."""
+    derivative: Literal["reverse", "mixed"] = "reverse"
+    """How second derivatives are taken: `mixed` keeps the graph of one inner step at a time."""
+    inner_reduction: Literal["mean", "per_shot"] = "per_shot"
+    """Support loss: the mean over examples, or their sum divided by the shots (as in the paper's
+    code; n_way times the mean)."""
+    inner_max_norm: float | None = None
+    """Clip each inner gradient to this norm."""
+    bn: Literal["transductive", "support", "frozen", "per_step"] = "transductive"
+    """Batch statistics for queries: of the query set, or of the support set; `frozen`, for a
+    pretrained network of your own, its running statistics as constants; maml++ in use also
+    `per_step`, the running statistics of each inner step."""
+    distance: Literal["euclidean", "cosine"] = "euclidean"
+    """protonet: squared Euclidean distance to the means of classes, or the cosine."""
+    learn_inner_lr: bool = True
+    """maml++: learn an inner rate for every layer and step."""
+    per_step_norm: bool = True
+    """maml++: learn batch norm's scale and shift anew for every inner step."""
+    per_step_statistics: bool = True
+    """maml++: keep running batch statistics for every inner step, for bn `per_step`."""
+    multi_step_loss_until: float = 0.15
+    """maml++: for this first share of the run the query loss of every inner step counts."""
+    inner_batch_size: int | None = 20
+    """reptile: images in each inner step."""
+    regularization: float = 2.0
+    """imaml: how strongly the fast weights are pulled towards the initial ones (lambda)."""
+    cg_steps: int = 5
+    """imaml: conjugate-gradient steps."""
+
+    def check(self) -> None:
+        super().check()
+        at_most(10_000, **self.named("inner_steps"))
+        at_least(1, **self.named("inner_steps cg_steps inner_batch_size"))
+        check_rates(self.inner_lr)
+        above_zero(**self.named("regularization inner_max_norm"))
+        share_of_training(**self.named("second_order_from multi_step_loss_until"))
+        share_below_one(**self.named("inner_momentum"))
+        at_least(0, **self.named("inner_weight_decay"))
+        if not is_reference(self.algorithm) and self.algorithm not in ALGORITHMS:
+            raise _not_one_of("algorithm", ALGORITHMS.names(), self.algorithm)
+        for name, known in (
+            ("loss", (*LOSSES, None)),
+            ("metric", (*METRICS, None)),
+            ("inner_optimizer", INNER_OPTIMIZERS),
+        ):
+            value = getattr(self, name)
+            if value not in known and not is_reference(value):
+                raise _not_one_of(name, filter(None, known), value)
+        if self.inner_momentum and self.inner_optimizer == "adam":
+            raise UserError(
+                "inner_momentum is for inner_optimizer sgd, not for adam, which has its own: set "
+                "inner_momentum to 0"
+            )
+
+
+@dataclass(frozen=True)
+class TrainRunSettings(RunSettings):
+    """How a run is validated and tested, and where and how it is computed."""
+
+    eval_inner_steps: int = 3
+    """Inner steps in validation and test."""
+    execution: Literal["auto", "fastest", "stacked", "vmap", "loop", "shared_body"] = "auto"
+    """How tasks are computed: `auto` goes by the network; `fastest` measures once, at the start of
+    the run, and keeps to that way; the others ask for a way."""
+    chunk_size: int | None = None
+    """Tasks computed at a time: lower it when memory runs out."""
+
+    def check(self) -> None:
+        super().check()
+        at_least(1, **self.named("chunk_size"))
+
+
+PARTS: Mapping[str, type[Part]] = {
+    "tasks": TaskSettings,
+    "network": NetworkSettings,
+    "algorithm": AlgorithmSettings,
+    "outer_loop": OuterLoopSettings,
+    "run": TrainRunSettings,
+}
+"""The parts by the names that they have in files of settings."""
+
+
+def _not_one_of(name: str, known: Iterable[str], value: Any) -> UserError:
+    return UserError(
+        f"{name} must be one of {', '.join(known)}, or MODULE:NAME or FILE.py:NAME, not "
+        f"{repr(value)}"
+    )

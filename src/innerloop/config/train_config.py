@@ -1,0 +1,166 @@
+"""All settings of a training run, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar
+
+from innerloop.config.files import FLAT, complete, is_flat, read_settings, settings_from
+from innerloop.config.parts import (
+    PARTS,
+    AlgorithmSettings,
+    NetworkSettings,
+    TaskSettings,
+    TrainRunSettings,
+)
+from innerloop.errors import UserError
+from innerloop.outer_loop import OuterLoop, Part
+from innerloop.recipes import OWN, RECIPES, REGRESSION, REGRESSION_RECIPES
+from innerloop.references import absolute, is_reference
+from innerloop.registry import ALGORITHMS, DATA, MODELS
+
+# What runs of version 0.1.0 did without saying so; and settings that tell those of a run, which
+# name all there were, from a file made by hand.
+BEFORE = {"unit_length": False}
+_OF_A_RUN = {"unit_features", "image_size", "cg_steps", "regularization", "threads", "precision"}
+# Settings whose values can be references.
+_OUTER = ("meta_optimizer", "schedule")
+REFERENCES = ("data", "model", "algorithm", "loss", "metric", "inner_optimizer", *_OUTER)
+
+
+@dataclass(frozen=True)
+class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSettings, TaskSettings):
+    """All settings of one run; the defaults are the `quick` recipe, that of MAML.
+
+    `recipe` gives those of another algorithm, of other data or of a network of your own.  Every
+    setting has a name of its own: `config.inner_lr`.  In a file they stand by part, see
+    `to_parts`: tasks, network, algorithm, outer_loop, run.  Those of the outer loop are explained
+    in `OuterLoop`.
+    """
+
+    parts: ClassVar[Mapping[str, type[Part]]] = PARTS
+
+    def __post_init__(self) -> None:
+        if isinstance(self.inner_lr, Mapping):
+            # A dict of its own: plain, and out of reach of who made it.
+            object.__setattr__(self, "inner_lr", dict(self.inner_lr))
+        super().__post_init__()
+
+    def check(self) -> None:
+        super().check()
+        # The baseline trains a classifier of all classes, whatever its tasks' ways.
+        free = self.any_ways or self.algorithm == "fine-tune"
+        if self.train_n_way not in (None, self.n_way) and not free:
+            raise UserError(
+                "train_n_way can differ from n_way only with head: shared, because any other head "
+                "has one row per class; set head to shared or train_n_way to null"
+            )
+
+    @property
+    def any_ways(self) -> bool:
+        """Whether the network can tell any number of classes apart."""
+        return self.head == "shared" or self.algorithm == "protonet"
+
+    @property
+    def regression(self) -> bool:
+        """Whether tasks have numbers as targets, not classes: the one place that decides."""
+        return self.loss == "mse" or (self.loss is None and self.data in REGRESSION)
+
+    @property
+    def references(self) -> list[str]:
+        """The code that the settings name, see `innerloop.references`."""
+        values = (getattr(self, name) for name in REFERENCES)
+        return [value for value in values if value is not None and is_reference(value)]
+
+    def absolute(self) -> TrainConfig:
+        """Paths made absolute, so that a run folder can be used from any working directory."""
+        changes: dict[str, Any] = {}
+        if self.omniglot_source:
+            changes["omniglot_source"] = str(Path(self.omniglot_source).expanduser().absolute())
+        for name in REFERENCES:
+            value = getattr(self, name)
+            if value is not None and is_reference(value):
+                changes[name] = absolute(value)
+        # A name stays a name, even beside a folder that is called the same.
+        if not is_reference(self.data) and self.data not in DATA and Path(self.data).exists():
+            changes["data"] = str(Path(self.data).expanduser().absolute())
+        return dataclasses.replace(self, **changes)
+
+    def title(self) -> str:
+        ways = "" if self.regression else f"{self.n_way}-way "
+        return f"{self.algorithm} on {self.data}, {ways}{self.k_shot}-shot, network {self.model}"
+
+    def stem(self) -> str:
+        """The beginning of the name of a run folder."""
+        data = self.data.rpartition(":")[0] if is_reference(self.data) else self.data
+        ways = "" if self.regression else f"{self.n_way}way"
+        return f"{Path(data).stem}-{self.algorithm.rpartition(':')[2]}-{ways}{self.k_shot}shot"
+
+    @classmethod
+    def recipe(
+        cls, algorithm: str = "maml", data: str = "glyphs", model: str | None = None
+    ) -> TrainConfig:
+        """The defaults that suit an algorithm, the data, and a network of one's own."""
+        return cls(**_recipe(algorithm, data, model))
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any], source: str | None = None) -> TrainConfig:
+        """Settings by name or by part; what is not given is as in `recipe`.
+
+        Raises:
+            UserError: an unknown name (the nearest known one is suggested), a name in another part
+                than its own, or a value of the wrong type or out of range; it names `source`.
+        """
+        given = settings_from(settings, cls, source)
+        if given.keys() >= _OF_A_RUN:
+            given = {**BEFORE, **given}
+        names = (given.get("algorithm", "maml"), given.get("data", "glyphs"), given.get("model"))
+        return complete(cls, {**_recipe(*names), **given}, source)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> TrainConfig:
+        """Read a YAML file of settings.  One without parts, of version 0.1.0, is read with a note.
+
+        Raises:
+            UserError: the file cannot be read, is no YAML, or has a bad setting.
+        """
+        settings = read_settings(path)
+        config = cls.from_dict(settings, str(path))
+        if is_flat(settings, cls):
+            warnings.warn(FLAT.format(path=path), stacklevel=2)
+        return config
+
+    @classmethod
+    def preset(cls, name: str) -> TrainConfig:
+        """One of the recipes that come with the package, see `preset_names`.
+
+        Raises:
+            UserError: there is no such recipe; it lists those that there are.
+        """
+        if name not in preset_names():
+            raise UserError(f"there is no preset {name!r}: choose from {', '.join(preset_names())}")
+        with resources.as_file(resources.files("innerloop") / "presets" / f"{name}.yaml") as file:
+            return cls.from_file(file)
+
+
+def preset_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("innerloop") / "presets"
+    return sorted(f.name[: -len(".yaml")] for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def _recipe(algorithm: str, data: str, model: str | None) -> dict[str, Any]:
+    """See `TrainConfig.recipe`."""
+    settings = dict(RECIPES.get(algorithm, ALGORITHMS.recipes.get(algorithm, {})))
+    if data in REGRESSION:
+        settings |= {**REGRESSION[data], **REGRESSION_RECIPES.get(algorithm, {})}
+    if model is not None and not MODELS.is_ours(model):
+        settings |= {**OWN["model"], "model": model}
+    if not DATA.is_ours(data) and (is_reference(data) or data in DATA):
+        settings |= OWN["data"]
+    return {**settings, "algorithm": algorithm, "data": data}

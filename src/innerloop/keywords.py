@@ -1,0 +1,75 @@
+"""Keywords that a function or a class does not have: an error with the nearest that it has.
+
+This module imports neither PyTorch nor NumPy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, Self, TypeVar
+
+from innerloop.errors import UserError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def arguments_of(made_by: Callable[..., Any]) -> set[str]:
+    """The names of what a function takes, or a class and its bases, whose arguments it hands on."""
+    return {
+        parameter.name
+        for maker in _makers(made_by)
+        for parameter in inspect.signature(maker).parameters.values()
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    }
+
+
+def keywords_checked(function: Callable[P, T]) -> Callable[P, T]:
+    """`function`, which raises a `UserError` for a keyword that it does not have."""
+    known = arguments_of(function)
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        check_keywords(function, kwargs, known)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def check_keywords(
+    made_by: Callable[..., Any], given: Iterable[str], known: set[str] | None = None
+) -> None:
+    """Raise a `UserError` for the first keyword that `made_by` does not have."""
+    known = arguments_of(made_by) if known is None else known
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(known))}"
+            raise UserError(f"{made_by.__qualname__} has no argument {name!r}: {hint}")
+
+
+class KeywordsChecked:
+    """A class whose constructor answers a keyword that no class above has with a `UserError`.
+
+    Python's own error would name the base class that a keyword was handed on to.  A class of a
+    user's own that takes keywords without naming them is left to Python.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if kwargs and not any(
+            parameter.kind is parameter.VAR_KEYWORD
+            for maker in _makers(cls)
+            if not maker.__module__.startswith("innerloop.")
+            for parameter in inspect.signature(maker).parameters.values()
+        ):
+            check_keywords(cls, kwargs)
+        return super().__new__(cls)
+
+
+def _makers(made_by: Callable[..., Any]) -> list[Any]:
+    """The classes with constructors among a class and its bases; or the function itself."""
+    mro = [cls for cls in getattr(made_by, "__mro__", ()) if cls is not object]
+    return [cls for cls in mro if "__init__" in vars(cls)] or [made_by]
