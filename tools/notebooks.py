@@ -18,7 +18,7 @@ from nbformat import NotebookNode, v4
 from tools.pages import BLOCK, ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
-CHAPTERS = ("from-scratch", "why-it-works", "data", "questions")
+CHAPTERS = ("from-scratch", "why-it-works", "data", "questions", "reading-the-original")
 LANGUAGES = ("en", "zh")
 FIRST = {
     "en": (
