@@ -50,7 +50,8 @@ WORDS: dict[str, dict[str, Any]] = {
         "short_note": (
             "Accuracy in %, transductive, {tasks:,} test tasks for each seed, 95% interval over "
             "tasks; in brackets the lowest and the highest mean of a seed. In italics what the "
-            "papers say. The network of our recipe is not the paper's. † not every seed made the planned number of outer steps."
+            "papers say. The network of our recipe is not the paper's. † not every seed made "
+            "the planned number of outer steps."
         ),
         "suspects_head": "| settings | changed | transductive | support statistics |",
         "suspects_note": (
@@ -102,7 +103,8 @@ WORDS: dict[str, dict[str, Any]] = {
             "括号内是不同种子的均值中最低与最高者。"
             "小时数为一个种子所用；未注明 GPU 的，在 {processor} 的单线程上，机器同时还做别的事；"
             "PyTorch {torch}。斜体为论文所报告的数字。我们的配方所用的网络与论文不同："
-            "分类头是共享的，特征长度归一；从共享分类头出发的一个内循环步只改变分类头，效果等同于 ANIL。"
+            "分类头是共享的，特征长度归一；从共享分类头出发的一个内循环步只改变分类头，"
+            "效果等同于 ANIL。"
         ),
         "short_note": (
             "准确率（%），直推式，每个种子 {tasks:,} 个测试任务，95% 置信区间按任务计算；"

@@ -63,7 +63,8 @@ WORDS = {
             "{seconds} seconds of training each on two threads of an {processor} "
             "({gflops} GFLOP/s), PyTorch {torch}. Numbers adapted: what the inner loop changes, "
             "at 5- / 20-way. "
-            "Memory: peak of the process in training less what it was before, at 5- / 20-way. {ours}"
+            "Memory: peak of the process in training less what it was before, at 5- / 20-way. "
+            "{ours}"
         ),
         "per_step": (
             "With the running statistics of each inner step (`bn: per_step`), which make each "
