@@ -36,7 +36,8 @@ FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>
 
 # A prime as a superscript: small and far up where the font has no glyph for that place.
 PRIME = re.compile(r"<msup><mi>([^<]*)</mi><mi>&#x02032;</mi></msup>")
-LOWER_PRIME = re.compile(r"<msubsup><mi>([^<]*)</mi>(<mrow>.*?</mrow>)<mi>&#x02032;</mi></msubsup>")
+LOWER = r"(<mrow>(?:(?!<msubsup>).)*?</mrow>|<m[in]>[^<]*</m[in]>)"
+LOWER_PRIME = re.compile(rf"<msubsup><mi>([^<]*)</mi>{LOWER}<mi>&#x02032;</mi></msubsup>")
 PRIMED = r'<mrow><mi>\1</mi><mo lspace="0" rspace="0">&#x02032;</mo></mrow>'
 
 

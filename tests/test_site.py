@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import http.server
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -66,3 +68,10 @@ def test_search_finds(home, words, page, site, chromium):
     assert any(site + page in link.get_attribute("href") for link in found)
     marked = chromium.find_elements(By.CSS_SELECTOR, ".md-search-result mark")
     assert "".join(words.split())[:2] in "".join(m.get_attribute("textContent") for m in marked)
+
+
+@pytest.mark.parametrize("page", ["cheat-sheet.html", "zh/cheat-sheet.html"])
+def test_the_cheat_sheet_is_one_page(page, site, chromium):
+    chromium.get(site + page)
+    document = base64.b64decode(chromium.print_page())
+    assert len(re.findall(rb"/Type\s*/Page\b", document)) == 1
