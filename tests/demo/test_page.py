@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 import threading
@@ -360,5 +361,22 @@ def test_pictures_of_the_docs(page, tmp_path):
         page.driver.save_screenshot(str(folder / name))
         with Image.open(folder / name) as picture:
             assert picture.width == width * scale
+    for name, language in [("demo.gif", "en"), ("demo-zh.gif", "zh")]:
+        size = {"width": 1280, "height": 860, "deviceScaleFactor": 1, "mobile": False}
+        page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        page.click(f"[data-language={language}]")
+        frames = []
+        for step in range(int(page.find("#step").get_attribute("max")) + 1):
+            page.step(step)
+            page.settled()
+            shown = Image.open(io.BytesIO(page.driver.get_screenshot_as_png())).convert("RGB")
+            frames.append(shown.resize((960, 645)).quantize(96, dither=Image.Dither.NONE))
+        # The first and the last stay longer.
+        times = [1500, *[900] * (len(frames) - 2), 2500]
+        frames[0].save(
+            folder / name, save_all=True, append_images=frames[1:], duration=times, loop=0
+        )
+        with Image.open(folder / name) as moving:
+            assert moving.n_frames == len(frames)
     page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     page.click("[data-language=en]")
