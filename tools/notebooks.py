@@ -19,7 +19,15 @@ from tools import comments
 from tools.pages import BLOCK, ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
-CHAPTERS = ("from-scratch", "why-it-works", "data", "questions", "reading-the-original")
+CHAPTERS = (
+    "from-scratch",
+    "data",
+    "questions",
+    "reading-the-original",
+    "one-parameter",
+    "why-it-works",
+    "what-changes",
+)
 LANGUAGES = ("en", "zh")
 FIRST = {
     "en": (

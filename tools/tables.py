@@ -52,13 +52,12 @@ WORDS: dict[str, dict[str, Any]] = {
             "Random features tell characters apart, too. What meta-training has added is the "
             "rest: {:.0f} points."
         ),
-        "home_head": "| | |",
         "home": (
-            "| **{:.1f}%** | of new characters (drawn by a program) recognised: five classes, "
-            "one drawing of each, one gradient step. Untrained {:.1f}%, chance 20% |",
-            "| **{:.0f} s** | of meta-training on two CPU cores for that |",
-            "| **{:.1f} times** | as fast as the fastest alternative, for one second-order "
-            "meta-gradient of MAML at 5-way 1-shot ({:.0f} ms, [speed](speed.md)) |",
+            "- **{:.1f}%** of new characters (drawn by a program) recognised: five classes, "
+            "one drawing of each, one gradient step. Untrained {:.1f}%, chance 20%.",
+            "- **{:.0f} s** of meta-training on two CPU cores for that.",
+            "- **{:.1f} times** as fast as the fastest alternative, for one second-order "
+            "meta-gradient of MAML at 5-way 1-shot ({:.0f} ms, [speed](speed.md)).",
         ),
         "algorithms_head": (
             "| algorithm | 5-way 1-shot, transductive | 5-way, support "
@@ -135,13 +134,12 @@ WORDS: dict[str, dict[str, Any]] = {
             "同一个网络，未经训练：第一步之前 {:.2f}%，走一步之后 {:.2f}%。随机特征也能区分字符；"
             "元训练带来的是其余的 {:.0f} 个百分点。"
         ),
-        "home_head": "| | |",
         "home": (
-            "| **{:.1f}%** | （由程序绘制的）五个新字符，每个只看一张图、走一步梯度下降，"
-            "认对的比例；未经训练为 {:.1f}%，瞎猜为 20% |",
-            "| **{:.0f} 秒** | 为此在两个 CPU 核上元训练的时间 |",
-            "| **{:.1f} 倍** | 5-way 1-shot 的一次二阶元梯度，与其他最快的办法相比的速度"
-            "（{:.0f} 毫秒，见[速度](speed.md)） |",
+            "- **{:.1f}%**：（由程序绘制的）五个新字符，每个只看一张图、走一步梯度下降，"
+            "认对的比例；未经训练为 {:.1f}%，瞎猜为 20%。",
+            "- **{:.0f} 秒**：为此在两个 CPU 核上元训练的时间。",
+            "- **{:.1f} 倍**：5-way 1-shot 的一次二阶元梯度，与其他最快的办法相比的速度"
+            "（{:.0f} 毫秒，见[速度](speed.md)）。",
         ),
         "algorithms_head": (
             "| 算法 | 5-way 1-shot，直推式（transductive）| 5-way，仅支持集（support）"
@@ -346,7 +344,7 @@ def home(words: dict[str, Any]) -> str:
     after = [100 * r["accuracy_per_step"][1] for r in (result, still)]
     numbers = [after, [result["seconds"]], [min(others) / mine, 1000 * mine]]
     rows = [row.format(*n) for row, n in zip(words["home"], numbers, strict=True)]
-    return table(words["home_head"], rows)
+    return "\n".join([*rows, ""])
 
 
 def filled(page: str) -> str:

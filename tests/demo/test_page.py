@@ -365,6 +365,7 @@ def test_pictures_of_the_docs(page, tmp_path):
         size = {"width": 1280, "height": 860, "deviceScaleFactor": 1, "mobile": False}
         page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         page.click(f"[data-language={language}]")
+        page.driver.execute_script("scrollTo(0, 0)")
         frames = []
         for step in range(int(page.find("#step").get_attribute("max")) + 1):
             page.step(step)
