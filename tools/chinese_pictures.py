@@ -46,8 +46,7 @@ LABELS = {
     r"loss, mean of 20 tasks": "损失，20 个任务的平均",
     r"Omniglot, turned classes": "Omniglot，旋转的类别",
     r"label": "标签",
-    r"([\u4e00-\u9fff]+)": r"\1",
-    # Names, numbers and formulas.
+    # Names, numbers, formulas, and what is Chinese already.
     r"(Omniglot|glyphs|x|[^a-zA-Z]*|\$.*\$)": r"\1",
 }
 
