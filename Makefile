@@ -71,7 +71,7 @@ audit:
 	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.lock
 
 licences: setup
-	$(BIN)/python -m tools.licences > docs/licences.md
+	$(BIN)/python -m tools.licences
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache

@@ -6,6 +6,8 @@ import html
 import re
 
 from latex2mathml.converter import convert
+from mkdocs.structure.pages import Page
+from tools import comments
 
 # The first line of a page leads to the other language, for which the site has a switch.
 OTHER_LANGUAGE = re.compile(r"^\[(?:中文|English)\]\([^)]*\)\n", re.MULTILINE)
@@ -20,8 +22,10 @@ CHINESE = "[\\u3000-\\u303f\\u3400-\\u9fff\\uff00-\\uffef]"
 LINE_END = re.compile(rf"^ *```.*?^ *```|(?<={CHINESE})\n *(?={CHINESE})", re.DOTALL | re.MULTILINE)
 
 
-def on_page_markdown(markdown: str, **_: object) -> str:
+def on_page_markdown(markdown: str, page: Page | None = None, **_: object) -> str:
     """The text of a page as the site shows it."""
+    if page and page.file.src_uri.startswith("zh/"):
+        markdown = comments.translated(markdown)
     text = OUTSIDE.sub(r"\1", OTHER_LANGUAGE.sub("", markdown, count=1))
     return LINE_END.sub(lambda m: m[0] if "```" in m[0] else "", text)
 
@@ -32,7 +36,8 @@ FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>
 
 # A prime as a superscript: small and far up where the font has no glyph for that place.
 PRIME = re.compile(r"<msup><mi>([^<]*)</mi><mi>&#x02032;</mi></msup>")
-LOWER_PRIME = re.compile(r"<msubsup><mi>([^<]*)</mi>(<mrow>.*?</mrow>)<mi>&#x02032;</mi></msubsup>")
+LOWER = r"(<mrow>(?:(?!<msubsup>).)*?</mrow>|<m[in]>[^<]*</m[in]>)"
+LOWER_PRIME = re.compile(rf"<msubsup><mi>([^<]*)</mi>{LOWER}<mi>&#x02032;</mi></msubsup>")
 PRIMED = r'<mrow><mi>\1</mi><mo lspace="0" rspace="0">&#x02032;</mo></mrow>'
 
 

@@ -91,6 +91,19 @@ def glyphs(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+def untrained(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
+    """The networks of the recipes before any meta-training: what the inner loop alone does."""
+    still: dict[str, Any] = {"iterations": 1, "meta_lr": 1e-12, "val_tasks": 2}
+    return {
+        "glyphs": run(folder / "glyphs", TrainConfig(), **common | still),
+        "quick": {
+            **run(folder / "quick", TrainConfig(), data="omniglot", **common | still),
+            "support": test(folder / "quick", bn="support"),
+        },
+        "tutorial": run(folder / "tutorial", TrainConfig.preset("tutorial"), **common | still),
+    }
+
+
 # What the quick recipe is compared with: each row changes the settings named.
 VARIANTS: dict[str, dict[str, Any]] = {
     "quick": {},
@@ -163,6 +176,7 @@ def data(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
 
 
 FIGURES: dict[str, Callable[[Path, dict[str, Any]], dict[str, Any]]] = {
+    "untrained": untrained,
     "tutorial": tutorial,
     "quick": quick,
     "glyphs": glyphs,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from selenium import webdriver
 from trials.small import blobs
 
 import innerloop
@@ -85,3 +86,26 @@ def runs(tmp_path_factory, noise) -> Path:
 def inside(runs, monkeypatch) -> Path:
     monkeypatch.chdir(runs)
     return runs
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[webdriver.Chrome]:
+    """A browser; where there must be one its absence is a failure, elsewhere a skip."""
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None or driver is None:
+        if os.environ.get("INNERLOOP_BROWSER") == "required":
+            pytest.fail("there is no chromium and chromedriver")
+        pytest.skip("no chromium and chromedriver (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    for argument in (
+        "headless=new",
+        "no-sandbox",
+        "disable-dev-shm-usage",
+        "lang=en-US",
+        "hide-scrollbars",
+    ):
+        options.add_argument(f"--{argument}")
+    options.binary_location = browser
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as chrome:
+        yield chrome

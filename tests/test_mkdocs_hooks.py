@@ -22,7 +22,9 @@ def test_lines_of_chinese_are_joined_and_code_is_not(hooks):
     assert hooks.on_page_markdown(text) == joined
 
 
-@pytest.mark.parametrize("formula", ["\\theta'", "\\theta'_{\\text{head}}"])
+@pytest.mark.parametrize(
+    "formula", ["\\theta'", "\\theta'_{\\text{head}}", "\\theta'_0", "\\theta'_k", "\\theta'_{k+1}"]
+)
 def test_primes_are_no_superscripts(hooks, formula):
     shown = hooks.on_page_content(rf'<span class="arithmatex">\({formula}\)</span>')
     assert "&#x02032;</mo>" in shown

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tools import execution_picture
+from tools import chinese_pictures, execution_picture
 from tools.notebooks import CHAPTERS
 from tools.pages import IMAGES, pictures, run, same_output, tutorial_pages
 from tools.tables import PAGES, filled
@@ -112,6 +112,17 @@ def test_the_tutorial_runs_and_prints_what_it_says(page, tmp_path, request):
     for block, out in run(page, tmp_path):
         assert same_output(out, block[2] or ""), f"{block[1]}\n{out}"
     assert {file.name for file in tmp_path.glob("*.png")} == pictures(page)
+
+
+@pytest.mark.parametrize("page", tutorial_pages("zh"), ids=lambda page: page.stem)
+def test_chinese_pages_show_chinese_pictures(page):
+    shown = re.findall(r"img/tutorial/([\w-]+)\.(\w+)", page.read_text("utf-8"))
+    english = pictures(Path(str(page).replace("docs/zh", "docs/en")))
+    assert {f"{name}.png" for name, _ in shown} == english
+    for name, kind in shown:
+        assert kind == "svg"
+        words = re.findall(r">([^<>\n]+)</text>", (IMAGES / f"{name}.svg").read_text("utf-8"))
+        assert all(chinese_pictures.chinese(word) == word for word in words if word.isascii())
 
 
 @pytest.mark.parametrize("page", tutorial_pages(), ids=lambda page: f"{page.parts[-3]}-{page.stem}")

@@ -1,4 +1,4 @@
-"""The licences of all that an installation brings, as a page: `python -m tools.licences`.
+"""The licences of all that an installation brings, as pages: `python -m tools.licences`.
 
 Read from the metadata of what is installed, for innerloop's own requirements and for theirs.
 """
@@ -7,26 +7,48 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-HEAD = """\
+HEADS = {
+    "en": """\
 # Licences of the dependencies
+
+[中文](../zh/licences.md)
 
 What `pip install innerloop` brings, with the licence that each package states of itself.
 Made by `make licences`. PyTorch's CUDA builds bring NVIDIA's libraries as well, under NVIDIA's
 terms; the CPU builds do not.
 
 | package | brought by | licence |
-|---|---|---|"""
+|---|---|---|
+""",
+    "zh": """\
+# 依赖的许可证
+
+[English](../en/licences.md)
+
+`pip install innerloop` 会安装的包，以及每个包自己声明的许可证。
+本页由 `make licences` 生成。PyTorch 的 CUDA 版本还带有 NVIDIA 的库，遵循 NVIDIA 的条款；
+CPU 版本没有。
+
+| 包 | 由谁引入 | 许可证 |
+|---|---|---|
+""",
+}
+DOCS = Path(__file__).parent.parent / "docs"
 
 
 def main() -> None:
-    """Print the page."""
-    print(HEAD)
-    for name, (by, licence) in sorted(found().items()):
-        print(f"| {name} | {', '.join(sorted(by))} | {licence} |")
+    """Write the page in both languages."""
+    rows = [
+        f"| {name} | {', '.join(sorted(by))} | {licence} |"
+        for name, (by, licence) in sorted(found().items())
+    ]
+    for language, head in HEADS.items():
+        (DOCS / language / "licences.md").write_text(head + "\n".join(rows) + "\n", "utf-8")
 
 
 def found() -> dict[str, tuple[set[str], str]]:

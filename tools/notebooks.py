@@ -15,10 +15,19 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode, v4
 
+from tools import comments
 from tools.pages import BLOCK, ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
-CHAPTERS = ("from-scratch", "why-it-works", "data", "questions")
+CHAPTERS = (
+    "from-scratch",
+    "data",
+    "questions",
+    "reading-the-original",
+    "one-parameter",
+    "why-it-works",
+    "what-changes",
+)
 LANGUAGES = ("en", "zh")
 FIRST = {
     "en": (
@@ -50,8 +59,10 @@ def moved(text: str, page: Path, folder: Path) -> str:
 
 
 def cells(page: Path, folder: Path) -> Iterator[NotebookNode]:
-    """Prose and code of a page in turn."""
+    """Prose and code of a page in turn, with Chinese comments on a Chinese one."""
     text = OTHER_LANGUAGE.sub("", page.read_text("utf-8"), count=1)
+    if "zh" in page.parts:
+        text = comments.translated(text)
     end = 0
     for block in BLOCK.finditer(text):
         if prose := text[end : block.start()].strip():

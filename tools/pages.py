@@ -1,7 +1,8 @@
 """Run the Python of the tutorial's pages: `python -m tools.pages [PAGE ...]`.
 
 The blocks of a page run one after another, as if typed into one session.  What a block prints is
-put below it, and the pictures that it saves go to docs/img/tutorial.
+put below it, and the pictures that it saves go to docs/img/tutorial, as NAME.png and in Chinese
+as NAME.svg.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 from unittest import mock
 
 import matplotlib
+
+from tools.chinese_pictures import also_in_chinese
 
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "img" / "tutorial"
@@ -76,11 +79,16 @@ def main() -> None:
     pages = [Path(name).resolve() for name in sys.argv[1:]] or tutorial_pages("en")
     IMAGES.mkdir(exist_ok=True)
     for page in pages:
-        with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            mock.patch.dict(os.environ),
+            also_in_chinese(),
+        ):
             text = written(page, Path(folder))
             page.write_text(text, "utf-8")
-            for picture in Path(folder).glob("*.png"):
-                (IMAGES / picture.name).write_bytes(picture.read_bytes())
+            for picture in sorted(pictures(page)):
+                for file in (picture, picture.replace(".png", ".svg")):
+                    (IMAGES / file).write_bytes((Path(folder) / file).read_bytes())
         _copy_output(page)
 
 

@@ -21,10 +21,11 @@ def table(head: str, rows: list[str], note: str = "") -> str:
     return "\n".join([*lines, "", *([note, ""] if note else [])])
 
 
-def note(text: str, report: dict[str, Any]) -> str:
-    """The sentence below a table, with the machine that it was measured on."""
+def note(text: str, report: dict[str, Any], words: dict[str, str] | None = None) -> str:
+    """The sentence below a table, with the machine that it was measured on and other `words`."""
     machine = report["machine"]
     return text.format(
+        ours=(words or {}).get("ours"),
         seconds=report.get("seconds"),
         processor=machine["processor"],
         gflops=machine["matrix_product_gflops"],

@@ -88,11 +88,11 @@ WORDS: dict[str, dict[str, Any]] = {
         },
         "same": "逐位相同",
         "determinism_note": (
-            "{iterations} 次外层更新后元参数的相对距离；测试准确率之差超过 0.0005 时一并给出。"
+            "{iterations} 个外循环步后元参数的相对距离；测试准确率之差超过 0.0005 时一并给出。"
             "{processor} 的两个线程，PyTorch {torch}。"
         ),
         "long_run": (
-            "训练 {minutes:.0f} 分钟（{iterations:,} 次外层更新，含验证）：前半段内存中位数 "
+            "训练 {minutes:.0f} 分钟（{iterations:,} 个外循环步，含验证）：前半段内存中位数 "
             "{first:.0f} MB，后半段 {second:.0f} MB，最高 {largest:.0f} MB；"
             "对后半段读数作直线拟合，每小时变化 {growth:+.1f} MB。"
         ),

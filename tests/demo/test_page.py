@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import os
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -43,29 +43,6 @@ def address() -> Iterator[str]:
     yield f"http://{host}:{port}/"
     stopped[0].should_exit = True
     thread.join(10)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[webdriver.Chrome]:
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or driver is None:
-        if os.environ.get("INNERLOOP_BROWSER") == "required":
-            pytest.fail("there is no chromium and chromedriver")
-        pytest.skip("no chromium and chromedriver (Debian: chromium, chromium-driver)")
-    options = webdriver.ChromeOptions()
-    for argument in (
-        "headless=new",
-        "no-sandbox",
-        "disable-dev-shm-usage",
-        "lang=en-US",
-        "hide-scrollbars",
-    ):
-        options.add_argument(f"--{argument}")
-    options.binary_location = browser
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    service = webdriver.ChromeService(driver)
-    with webdriver.Chrome(options=options, service=service) as chrome:
-        yield chrome
 
 
 class Page:
@@ -384,5 +361,23 @@ def test_pictures_of_the_docs(page, tmp_path):
         page.driver.save_screenshot(str(folder / name))
         with Image.open(folder / name) as picture:
             assert picture.width == width * scale
+    for name, language in [("demo.gif", "en"), ("demo-zh.gif", "zh")]:
+        size = {"width": 1280, "height": 860, "deviceScaleFactor": 1, "mobile": False}
+        page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        page.click(f"[data-language={language}]")
+        page.driver.execute_script("scrollTo(0, 0)")
+        frames = []
+        for step in range(int(page.find("#step").get_attribute("max")) + 1):
+            page.step(step)
+            page.settled()
+            shown = Image.open(io.BytesIO(page.driver.get_screenshot_as_png())).convert("RGB")
+            frames.append(shown.resize((960, 645)).quantize(96, dither=Image.Dither.NONE))
+        # The first and the last stay longer.
+        times = [1500, *[900] * (len(frames) - 2), 2500]
+        frames[0].save(
+            folder / name, save_all=True, append_images=frames[1:], duration=times, loop=0
+        )
+        with Image.open(folder / name) as moving:
+            assert moving.n_frames == len(frames)
     page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     page.click("[data-language=en]")

@@ -280,7 +280,7 @@ class Linear(nn.Linear):
 
 
 class SharedHead(nn.Module):
-    """A linear classifier with one learned row that every class starts from.
+    """A linear classifier with one row that every class starts from.
 
     The fast weights of a task hold N copies of the row (see
     `Algorithm.fast_weights`), which the inner loop then pulls apart.  The
