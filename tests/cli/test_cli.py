@@ -127,6 +127,7 @@ def test_config_file_and_single_options(run, tmp_path, capsys):
         (["train", "--resume", "nowhere", "--seed", "3"], "leave out other settings"),
         (["train", "--resume", "nowhere", "--out", "there"], "leave out other settings"),
         (["train", "--resume", "nowhere", "--preset", "quick"], "leave out other settings"),
+        (["train", "--resume", "nowhere", "--print-config"], "leave out other settings"),
         (["train", "--data", "random", "--device", "abacus"], "device 'abacus' cannot be used"),
         (["evaluate", "nowhere"], "neither a run folder nor a weights file"),
         (["data", "info", "nothing"], "'nothing' is neither a data set"),

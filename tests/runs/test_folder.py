@@ -21,7 +21,7 @@ def test_resume_drops_metrics_written_after_the_checkpoint(array, tmp_path):
 def test_a_folder_in_use_is_refused_and_untouched(array, tmp_path):
     folder = innerloop.train(out=tmp_path / "run", **settings(array, iterations=2)).folder
     before = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()}
-    with pytest.raises(UserError, match=r"already holds a run.*--resume"):
+    with pytest.raises(UserError, match=r"already holds a run.*innerloop resume"):
         innerloop.train(out=folder, **settings(array))
     assert {f: f.read_bytes() for f in folder.rglob("*") if f.is_file()} == before
 

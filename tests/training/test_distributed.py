@@ -146,7 +146,7 @@ def test_a_run_that_ends_early_can_be_resumed(noise, tmp_path, end):
     _, iteration = params_of(folder)
     if end.startswith("rank"):
         assert errors.count("error: another process of this run has ended") == 1
-        assert "--resume" in errors
+        assert "innerloop resume" in errors
         assert iteration % 20 == 0
     else:
         # Saved where it was stopped, not at the last validation, and said once.

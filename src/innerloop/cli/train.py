@@ -120,6 +120,7 @@ def _main(argv: list[str]) -> int:
     settings = _settings(arguments)
     sources = (arguments.out, arguments.preset, arguments.config)
     others = settings != TrainConfig() or any(value is not None for value in sources)
+    others = others or arguments.print_config
     if arguments.resume is not None and others:
         raise UserError(
             "--resume takes everything from the run folder: leave out other settings. To train "

@@ -53,16 +53,20 @@ def check_length(
         return algorithm.phase(share)
 
     name, by_share = type(algorithm).__name__, "goes by the share of the run that is done"
-    why = "as second_order_from and multi_step_loss_until do"
-    if type(algorithm).phase is Algorithm.phase:
-        why = f"{name} has no phase(progress) of its own that says what of it matters"
-    for what, of in (
-        (f"its schedule, {now.schedule}, {by_share}", rate),
-        (f"what {name} computes {by_share} ({why})", phase),
+    for what, of, instead in (
+        (f"its schedule, {now.schedule}, {by_share}", rate, "train with schedule constant"),
+        (f"what {name} computes {by_share}", phase, _without_phases(algorithm)),
     ):
         if any(of(before) != of(after) for before, after in shares):
             raise UserError(
                 f"the run in {folder} cannot be given another length: {what}, and so its first "
                 f"{state.iteration} iterations would have been others. Start a new run of that "
-                "length, or train with schedule constant"
+                f"length; to be free to choose it later, {instead}"
             )
+
+
+def _without_phases(algorithm: Algorithm) -> str:
+    """How an algorithm does the same from beginning to end."""
+    if type(algorithm).phase is Algorithm.phase:
+        return "override phase(progress), which says what of it matters: None for nothing"
+    return "leave second_order_from and multi_step_loss_until at 0"
