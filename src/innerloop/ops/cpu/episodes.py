@@ -53,8 +53,12 @@ class EpisodeSource:
         return index, turns, labels
 
     def make(self, start: int, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The images, float32 `[count, N*K, C, H, W]`, and labels `[count, N*K]` of the support
-        sets, and those of the query sets."""
+        """Images and labels of `count` episodes from `start` on.
+
+        Returns:
+            Images, float32 `[count, N*K, C, H, W]`, and labels `[count, N*K]` of the support
+            sets, and those of the query sets.
+        """
         support, query = self._sizes
         out = (
             torch.empty(count, support, *self._shape),

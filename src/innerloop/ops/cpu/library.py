@@ -22,6 +22,8 @@ FOLDER = Path(__file__).parent
 
 
 class Conv(ctypes.Structure):
+    """A convolution; the fields are those of structures.h."""
+
     _fields_ = [
         (name, ctypes.c_int)
         for name in (
@@ -33,6 +35,8 @@ class Conv(ctypes.Structure):
 
 
 class Norm(ctypes.Structure):
+    """Batch norm and pooling; the fields are those of structures.h."""
+
     _fields_ = [
         *((n, ctypes.c_int) for n in ("tasks", "images", "height", "width", "channels")),
         ("pool", ctypes.c_int),
@@ -43,6 +47,8 @@ class Norm(ctypes.Structure):
 
 
 class Source(ctypes.Structure):
+    """What episodes are drawn from; the fields are those of structures.h."""
+
     _fields_ = [
         ("key", ctypes.c_uint64),
         *(
