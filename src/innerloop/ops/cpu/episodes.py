@@ -6,6 +6,7 @@ Turning and scaling the images takes one pass.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -48,8 +49,7 @@ class EpisodeSource:
             `int64` `[count, N*K + N*Q]`, the support set first.
         """
         index, turns, labels = np.empty((3, count, sum(self._sizes)), dtype=np.int64)
-        addresses = [array.ctypes.data for array in (index, turns, labels)]
-        self._run("plan_episodes", start, count, addresses)
+        self._run("plan_episodes", start, count, (index, turns, labels))
         return index, turns, labels
 
     def make(self, start: int, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -66,10 +66,10 @@ class EpisodeSource:
             torch.empty(count, query, *self._shape),
             torch.empty(count, query, dtype=torch.int64),
         )
-        self._run("make_episodes", start, count, [tensor.data_ptr() for tensor in out])
+        self._run("make_episodes", start, count, [tensor.numpy() for tensor in out])
         return out
 
-    def _run(self, name: str, start: int, count: int, out: list[int]) -> None:
+    def _run(self, name: str, start: int, count: int, out: Sequence[np.ndarray]) -> None:
         # By addresses: PyTorch makes no tensor of a memory-mapped array that is read-only.
         library.call(
             name,
@@ -77,5 +77,5 @@ class EpisodeSource:
             ctypes.c_uint64(start),
             ctypes.c_long(count),
             torch.get_num_threads(),
-            *map(ctypes.c_void_p, out),
+            *(ctypes.c_void_p(array.ctypes.data) for array in out),
         )
