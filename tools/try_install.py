@@ -42,14 +42,18 @@ def try_files(python: str, files: list[Path], constraints: Path | None) -> None:
         }
 
         def run(*command: str | Path) -> str:
-            return subprocess.run(
+            done = subprocess.run(
                 [scripts / command[0], *command[1:]],
                 cwd=folder,
                 env=environment,
-                check=True,
                 stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
                 text=True,
-            ).stdout
+            )
+            if done.returncode:
+                print(done.stdout, file=sys.stderr)
+                done.check_returncode()
+            return done.stdout
 
         for number, file in enumerate(files):
             # What innerloop needs comes once, and after it innerloop alone.
@@ -58,7 +62,7 @@ def try_files(python: str, files: list[Path], constraints: Path | None) -> None:
             install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
             run("python", *install, *again, *pins, file)
             wanted = file.suffix == ".whl" and not file.name.endswith("-any.whl")
-            if run("python", "-c", LOOK).split() != [str(wanted)]:
+            if run("python", "-c", LOOK).strip() != str(wanted):
                 raise SystemExit(f"{file.name}: kernels are {'missing' if wanted else 'there'}")
             run("innerloop", "train", *TRAIN, "--out", f"run-{number}")
             run("innerloop", "evaluate", f"run-{number}", "--tasks", "20", "--json")
