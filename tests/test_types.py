@@ -63,10 +63,12 @@ def checked(tmp_path_factory) -> dict[str, list[tuple[int, str]]]:
     return found
 
 
+@pytest.mark.long
 def test_a_package_that_uses_everything_right_has_no_errors(checked):
     assert checked["good.py"] == []
 
 
+@pytest.mark.long
 def test_mistakes_are_reported_where_they_are(checked):
     lines = (THIRD_PARTY / "wrong.py").read_text("utf-8").splitlines()
     expected = {
