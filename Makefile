@@ -21,11 +21,11 @@ train: setup
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist worksteal
 
-# All but what takes minutes: five minutes on two cores.
+# All but what takes minutes: about five minutes on two quiet cores.
 test: setup
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not long"
 
-# The same with its coverage, which must not fall (about the half longer).
+# The same with its coverage.
 coverage: setup
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not long" --cov --cov-report=term
 
