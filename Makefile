@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train test lint pages docs figures bench trials dist audit licences clean
+.PHONY: setup train test coverage test-long test-all lint pages docs figures bench trials dist release audit licences clean
 
 setup: .venv/ready
 
@@ -17,8 +17,24 @@ setup: .venv/ready
 train: setup
 	$(BIN)/innerloop train
 
+# One thread in each of as many processes as there are processors.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist worksteal
+
+# All but what takes minutes: about five minutes on two quiet cores.
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not long"
+
+# The same with its coverage.
+coverage: setup
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not long" --cov --cov-report=term
+
+# Kills, pages, a browser, other compilers; then what needs the machine for itself.
+test-long: setup
+	$(PYTEST) $(SIDE_BY_SIDE) -m "long and not alone"
+	$(PYTEST) -m alone
+
+test-all: coverage test-long
 
 lint: setup
 	$(BIN)/ruff check .
@@ -60,9 +76,13 @@ trials: setup
 	$(BIN)/python -m trials.long_run
 	$(BIN)/python -m tools.tables
 
-# A source distribution, and a wheel built from it.
+# What is published, in dist/: see tools/wheels.py.
 dist: setup
-	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m tools.wheels
+
+# Version, date, checks, files, commit and tag: make release VERSION=0.2.0 [DRY=--dry-run]
+release: setup
+	$(BIN)/python -m tools.release $(VERSION) $(DRY)
 
 # Known weaknesses of the pinned packages; needs a connection to the Python package index.
 audit:

@@ -33,6 +33,8 @@ def conv4(channels: int, width: int, size: int, n_way: int = 5) -> nn.Module:
 
 
 class ResidualBlock(nn.Module):
+    """A block of ResNet-12: three convolutions beside one of 1 x 1."""
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
@@ -91,6 +93,8 @@ class Recurrent(nn.Module):
 
 
 class Attention(nn.Module):
+    """Self-attention of several heads."""
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -103,6 +107,8 @@ class Attention(nn.Module):
 
 
 class ViTBlock(nn.Module):
+    """A block of a vision transformer."""
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads)

@@ -1,0 +1,1 @@
+"""Experiments behind a page or a decision."""

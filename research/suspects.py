@@ -1,4 +1,4 @@
-"""Why do re-implementations miss MAML's 20-way figure?  `python -m research.suspects [NAME ...]`
+"""Why do re-implementations miss MAML's 20-way figure?  `python -m research.suspects [NAME ...]`.
 
 Starts from the paper's settings (preset finn2017-20way-1shot) cut down to a few minutes, changes
 one thing at a time, and tests all arms on the same tasks.  The budget is far from the paper's

@@ -1,4 +1,4 @@
-"""Trained with one inner step, tested with three: `python -m research.test_steps [NAME ...]`
+"""Trained with one inner step, tested with three: `python -m research.test_steps [NAME ...]`.
 
 The MAML paper does so at 5-way.  Starts from its settings for 5-way 5-shot (preset
 finn2017-5way-5shot), cut down to ten minutes a training, and changes how weights start.  A training

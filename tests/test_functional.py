@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import innerloop
-from innerloop.functional import accuracy, clip_norm, gradient, inner_step, norm
+from innerloop.functional import accuracy, clip_norm, gradient, gradients, inner_step, norm
 
 
 def square(p):
@@ -35,6 +35,25 @@ def test_a_rate_for_each_parameter():
     last = inner_step(square, start(), inner_lr=rates)
     assert last["w"].tolist() == [0.0, -2.0]
     assert last["b"].item() == 0.5
+
+
+def test_a_gradient_is_made_as_short_as_it_may_be():
+    """That of `square` is (2, -4, 3), of length 5.39."""
+    short = inner_step(square, start(), inner_lr=1.0, max_norm=1.0)
+    moved = torch.cat([start()[n] - short[n] for n in ("w", "b")])
+    assert torch.allclose(moved, torch.tensor([2.0, -4.0, 3.0]) / 29**0.5)
+    options = {"inner_lr": 1.0, "inner_steps": 1, "max_norm": 1.0, "first_order": True}
+    with pytest.warns(DeprecationWarning, match="inner_step"):
+        _, last = innerloop.adapt_steps(square, start(), **options)
+    assert all(torch.equal(last[n], short[n]) for n in short)
+
+
+def test_steps_are_detached_unless_they_are_to_be_differentiated():
+    params = {n: p.requires_grad_() for n, p in start().items()}
+    (slope,), _ = gradients(lambda p: (square(p), None), params)
+    assert not any(g.requires_grad for g in slope.values())
+    (slope,), _ = gradients(lambda p: (square(p), None), params, create_graph=True)
+    assert slope["w"].requires_grad
 
 
 def test_parameters_passed_in_are_not_changed():

@@ -12,6 +12,8 @@ from innerloop.algorithms import ALGORITHMS
 from innerloop.runs.checkpoint import read_tensors, write_tensors
 
 
+@pytest.mark.long
+@pytest.mark.alone
 def test_killed_before_every_single_file_operation(tmp_path):
     count = Count()
     Trial(tmp_path / "maml", "maml").kill_at_every_write(count)
@@ -20,6 +22,8 @@ def test_killed_before_every_single_file_operation(tmp_path):
     assert count.kills >= 30
 
 
+@pytest.mark.long
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_killed_at_random_moments(tmp_path, name):
     trial, count = Trial(tmp_path / "trial", name), Count()

@@ -46,6 +46,7 @@ def test_code_output_and_links(chapter, language):
                     assert (file.parent / Path(target)).exists(), target
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_they_run_in_jupyter_and_print_what_they_say(chapter, tmp_path, request):
     """The code is the same in both languages."""

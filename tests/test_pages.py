@@ -100,6 +100,7 @@ def test_the_picture_of_execution_is_the_one_that_is_drawn(language, tmp_path, m
     assert words[0] == words[1] != [], "run python -m tools.execution_picture"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "page",
     [page for page in tutorial_pages("en") if page.stem not in CHAPTERS],

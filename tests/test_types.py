@@ -22,17 +22,12 @@ import innerloop
 from innerloop import algorithms
 from innerloop.algorithms import AlgorithmOptions, GradientBasedOptions, MAMLOptions
 from innerloop.algorithms.hooks import Hooks
-from innerloop.data import ImageClasses, augment
+from innerloop.data import ImageClasses
 from innerloop.outer_loop import OuterLoop
+from tests.public import PUBLIC
 
 PACKAGE = Path(innerloop.__path__[0])
 THIRD_PARTY = Path(__file__).parent / "third_party"
-MODULES = [
-    innerloop,
-    *(getattr(innerloop, name) for name in innerloop.__all__),
-    augment,
-]
-MODULES = [module for module in MODULES if inspect.ismodule(module)]
 # To a type checker these are `str`; the names that they list are for --help alone.
 LISTS_OF_NAMES = {"AlgorithmName", "ModelName"}
 
@@ -68,10 +63,12 @@ def checked(tmp_path_factory) -> dict[str, list[tuple[int, str]]]:
     return found
 
 
+@pytest.mark.long
 def test_a_package_that_uses_everything_right_has_no_errors(checked):
     assert checked["good.py"] == []
 
 
+@pytest.mark.long
 def test_mistakes_are_reported_where_they_are(checked):
     lines = (THIRD_PARTY / "wrong.py").read_text("utf-8").splitlines()
     expected = {
@@ -174,15 +171,6 @@ def test_keywords_and_defaults_are_those_of_what_they_go_to(function, same):
 # ---- What signatures name is public
 
 
-def _public() -> dict[str, Any]:
-    return {
-        f"{module.__name__}.{name}": getattr(module, name)
-        for module in MODULES
-        for name in module.__all__
-        if not name.startswith("_")
-    }
-
-
 def _functions(found: Any) -> Iterator[tuple[str, Any]]:
     """A function, or the methods of a class and its bases that a user calls or overrides."""
     if inspect.isfunction(found):
@@ -224,10 +212,10 @@ def _is_ours(name: str, value: Any) -> bool:
     return getattr(typing, name, None) is not value
 
 
-@pytest.mark.parametrize("full", sorted(_public()))
+@pytest.mark.parametrize("full", sorted(PUBLIC))
 def test_every_type_in_a_public_signature_is_public(full):
-    public = list(_public().values())
-    for where, annotation, names in _signatures(_public()[full]):
+    public = list(PUBLIC.values())
+    for where, annotation, names in _signatures(PUBLIC[full]):
         for node in ast.walk(ast.parse(annotation, mode="eval")):
             if isinstance(node, ast.Name) and node.id not in LISTS_OF_NAMES:
                 value = names.get(node.id)
@@ -235,9 +223,9 @@ def test_every_type_in_a_public_signature_is_public(full):
                     assert any(value is other for other in public), f"{node.id} in {full}, {where}"
 
 
-@pytest.mark.parametrize("full", sorted(_public()))
+@pytest.mark.parametrize("full", sorted(PUBLIC))
 def test_keywords_of_public_functions_are_named(full):
-    for where, function in _functions(_public()[full]):
+    for where, function in _functions(PUBLIC[full]):
         for parameter in inspect.signature(function).parameters.values():
             if parameter.kind is parameter.VAR_KEYWORD:
                 named = _written(parameter.annotation).startswith("Unpack[")
@@ -254,6 +242,6 @@ def test_aliases_say_what_they_are():
             targets = [*getattr(first, "targets", []), getattr(first, "target", None)]
             if isinstance(first, ast.Assign | ast.AnnAssign) and text:
                 said |= {target.id for target in targets if isinstance(target, ast.Name)}
-    for full, found in _public().items():
+    for full, found in PUBLIC.items():
         if not (inspect.isclass(found) or inspect.isroutine(found) or inspect.ismodule(found)):
             assert full.rpartition(".")[2] in said, full

@@ -1,0 +1,1 @@
+"""Long trials: kills, damaged input, load, determinism."""

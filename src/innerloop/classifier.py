@@ -122,9 +122,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         image_size: int | None = None,
         temperature: float | None = None,
     ) -> FewShotClassifier:
-        """A classifier with weights that come with the package, of a run folder, or of a file; or
-        on a pretrained network by its name.
+        """A classifier with weights of this package, a run folder or a file.
 
+        Or on a pretrained network by its name.
         The keywords are those of the class.
 
         Raises:

@@ -34,8 +34,10 @@ def check_rates(inner_lr: InnerRates) -> None:
 
 
 def rates_from(value: Any) -> float | dict[str, float]:
-    """Rates as a file or the command line has them: a number, its text, a mapping, or text such as
-    `head.*=0.4,*=0.01`.
+    """Rates as a file or the command line has them.
+
+    Args:
+        value: a number, its text, a mapping, or text such as `head.*=0.4,*=0.01`.
 
     Raises:
         UserError: it is none of these; it names the part at fault.

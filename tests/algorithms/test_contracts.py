@@ -183,6 +183,7 @@ def test_every_short_cut_equals_the_general_path(name, bn, head, steps):
         )
 
 
+@pytest.mark.long
 @names
 def test_learns_on_glyphs_saves_and_loads(name, tmp_path):
     config = {

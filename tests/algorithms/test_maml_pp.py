@@ -84,6 +84,7 @@ def trained_statistics(algorithm, rounds=200):
     return params, episodes
 
 
+@pytest.mark.long
 def test_running_statistics_come_to_those_of_the_batches():
     algorithm = make()
     params, episodes = trained_statistics(algorithm)
@@ -95,6 +96,7 @@ def test_running_statistics_come_to_those_of_the_batches():
     assert (params["mean@norm"][0] - params["mean@norm"][-1]).abs().max() > 1e-3
 
 
+@pytest.mark.long
 def test_per_step_statistics_are_used_where_they_are_asked_for():
     """The known defect: they are kept and never read."""
     params, episodes = trained_statistics(make())

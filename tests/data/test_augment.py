@@ -28,7 +28,7 @@ def noise(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return x + torch.randn(x.shape, generator=generator, device=x.device)
 
 
-@pytest.mark.parametrize("change", [*ALL, noise], ids=str)
+@pytest.mark.parametrize("change", [*ALL, noise], ids=[*map(str, ALL), "own"])
 def test_episodes_depend_on_seed_split_and_number_alone(change):
     def sampler(**settings):
         return EpisodeSampler(random_images(20, 8, 6), k_query=2, augment=change, **settings)

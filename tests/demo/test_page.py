@@ -25,6 +25,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 from innerloop.demo import server
 from innerloop.demo.answers import episode_source, offered
 
+pytestmark = [pytest.mark.long, pytest.mark.alone]
+
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:

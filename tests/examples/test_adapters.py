@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 import innerloop
 from examples import adapters
 
 
+@pytest.mark.long
 def test_adapters_learn_languages_that_they_never_saw():
     found = adapters.main(pretraining=60, iterations=20, tasks=20)
     assert found["learnt"] < 10_000

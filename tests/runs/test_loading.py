@@ -14,6 +14,7 @@ from innerloop.runs.loading import load_for
 from tests.small_runs import settings
 
 
+@pytest.mark.long
 def test_colour_images_and_other_ways_and_shots_for_every_algorithm(tmp_path):
     images = np.random.default_rng(0).integers(0, 255, (40, 8, 3, 16, 16), dtype=np.uint8)
     np.save(tmp_path / "colour.npy", images)

@@ -125,6 +125,7 @@ def children(pid):
     return sorted(int(word) for word in out.stdout.split())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("end", ["rank 0 dies", "SIGTERM", "SIGINT"])
 def test_a_run_that_ends_early_can_be_resumed(noise, tmp_path, end):
     # However many iterations there are, rounding must not decide which of two numbers ReLU or
@@ -260,6 +261,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.long
 def test_from_python_all_processes_agree(noise, tmp_path):
     """On mistakes, on the mean, on time and on results; in one run after another."""
     (tmp_path / "program.py").write_text(IN_EACH_PROCESS)

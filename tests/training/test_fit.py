@@ -111,6 +111,7 @@ innerloop.fit(own.algorithm, own.train, val=own.val, test=own.val, out=sys.argv[
     assert_same_runs(whole.folder, innerloop.resume(tmp_path / "run").folder)
 
 
+@pytest.mark.long
 def test_two_processes_learn_what_one_learns(tmp_path):
     settings = {**SMALL, "meta_batch_size": 5, "meta_optimizer": "sgd", "schedule": "constant"}
     (tmp_path / "program.py").write_text(

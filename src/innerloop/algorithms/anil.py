@@ -22,7 +22,7 @@ class ANIL(MAML):
     Args:
         model: a network whose last layer is called `head`; for another, name its
             parameters in `adapted`.
-        inner_lr, inner_steps, first_order, options: see `MAML`.
+        inner_lr, inner_steps, first_order, derivative, second_order_from, options: see `MAML`.
 
     Raises:
         UserError: a value out of range, or nothing called `head`.

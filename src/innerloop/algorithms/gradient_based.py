@@ -200,6 +200,7 @@ class GradientBased(Algorithm):
 
     @each(0, 0)
     def support_loss_each(self, outputs: Any, targets: Any) -> Tensor:
+        """`support_loss` of T tasks, `[T]`."""
         if self.loss is F.cross_entropy and are_labels(outputs, targets, tasks=True):
             losses = cross_entropy_each(outputs, targets)
             per_shot = self.inner_reduction == "per_shot"
@@ -209,6 +210,7 @@ class GradientBased(Algorithm):
 
     @each(None, 0, 0, None)
     def inner_loss_each(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
+        """`inner_loss` of T tasks, `[T]`."""
         x, y = support.batch(step)
         network = head_outputs if support.of_features else self.forward_each
         with noise.at(step):
@@ -217,6 +219,7 @@ class GradientBased(Algorithm):
 
     @each(None, 0, 0, None)
     def update_each(self, params: Params, fast: Params, gradient: Params, step: int) -> Params:
+        """`update` of T tasks."""
         return descend(fast, self._clipped(gradient), self.rates(params, step))
 
     def _clipped(self, gradient: Params) -> Params:

@@ -212,12 +212,14 @@ class Hooks(KeywordsChecked, ABC):
 
     @each(0, 0)
     def forward_each(self, params: Params, x: Tensor) -> Any:
+        """`forward` of T tasks: outputs `[T, B, ...]` of inputs `[T, B, ...]`."""
         if len(x) == 1:
             return one_task(self.forward, params, x)
         return self.call(params, x, self.network.each)
 
     @each(0, 0, 0)
     def query_outputs_each(self, params: Params, support_x: Tensor, query_x: Tensor) -> Any:
+        """`query_outputs` of T tasks."""
         if self.bn != "support" or query_x is support_x:  # its statistics are its own
             return self.forward_each(params, query_x)
         support, queries = support_x.shape[1], query_x.shape[1]
@@ -228,10 +230,12 @@ class Hooks(KeywordsChecked, ABC):
 
     @each(0, 0)
     def score_each(self, outputs: Any, targets: Any) -> tuple[Tensor, Params]:
+        """`score` of T tasks: losses `[T]`, and metrics of `[T]` each."""
         return score_each(self.loss, self.metric, outputs, targets)
 
     @each(0, 0)
     def query_loss_each(self, params: Params, tasks: Episodes) -> tuple[Tensor, Params]:
+        """`query_loss` of T tasks: losses `[T]`, and metrics of `[T]` each."""
         outputs = self.query_outputs_each(params, tasks.support_x, tasks.query_x)
         return self.score_each(outputs, tasks.query_y)
 

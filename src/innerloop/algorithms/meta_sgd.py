@@ -20,7 +20,8 @@ class MetaSGD(MAML):
     suit it whatever `inner_lr` is.)
 
     Args:
-        model, inner_lr, inner_steps, options: see `MAML`.
+        model, inner_lr, inner_steps, first_order, derivative, second_order_from, options: see
+            `MAML`.
 
     Raises:
         UserError: a value out of range.

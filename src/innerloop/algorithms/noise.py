@@ -155,8 +155,13 @@ def _states() -> tuple[Any, ...]:
 
 @dataclass
 class Seen:
-    """Whether a forward pass drew masks from keys, numbers from global generators; and whether
-    some of it is computed again in the backward pass."""
+    """What a forward pass did.
+
+    Attributes:
+        dropout: it drew masks from keys.
+        globally: it drew numbers from global generators.
+        checkpoint: some of it is computed again in the backward pass.
+    """
 
     dropout: bool = False
     globally: bool = False
@@ -201,8 +206,10 @@ def episode_keys(seed: int, start: int, count: int) -> tuple[int, ...]:
 
 
 class _Draws(TorchFunctionMode):
-    """Dropout, attention and recurrent layers as functions that can be repeated, batched and
-    differentiated twice."""
+    """Dropout, attention and recurrent layers that can be repeated.
+
+    As functions they can also be batched, and differentiated twice.
+    """
 
     def __init__(self, noise: Noise, dropout: bool = True) -> None:
         super().__init__()

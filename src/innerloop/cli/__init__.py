@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -57,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 2: a mistake that the message explains. 130: interrupted by the user.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        # A character that the terminal's encoding lacks, in a path or a table, ends no command.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = _show
         return _main(arguments)

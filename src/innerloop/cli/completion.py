@@ -76,7 +76,7 @@ def completion(shell: str) -> str:
             )
         if not file.exists():
             raise UserError(f"the installed tyro cannot complete for {shell}: update it")
-        lines = file.read_text().splitlines()
+        lines = file.read_text("utf-8").splitlines()
     # tyro 1.0 takes the second line of an option's help for a further option.
     return "\n".join(
         line.replace(r"\n", " ") if line.startswith("COMPLETION_SPEC") else line for line in lines

@@ -67,6 +67,7 @@ class ClassIndexed:
 
     @property
     def num_classes(self) -> int:
+        """How many classes there are."""
         return len(self.names)
 
     @property

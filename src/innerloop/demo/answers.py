@@ -67,7 +67,7 @@ def _card(name: str, loaded: Loaded) -> ModelCard:
     file = PRETRAINED / f"{name}.json"
     test = {}
     if name in pretrained_names():
-        test = json.loads(file.read_text())["tests"]["5-way 1-shot"]["support"]
+        test = json.loads(file.read_text("utf-8"))["tests"]["5-way 1-shot"]["support"]
     return ModelCard(
         name=name,
         algorithm=loaded.config.algorithm,

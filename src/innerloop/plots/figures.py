@@ -50,8 +50,8 @@ def plot_run(
     Returns:
         The path of the picture.
     """
-    lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
-    results = json.loads((folder / RESULTS).read_text())
+    lines = [json.loads(line) for line in (folder / METRICS).read_text("utf-8").splitlines()]
+    results = json.loads((folder / RESULTS).read_text("utf-8"))
     if isinstance(sampler, SinusoidSampler):
         heights = [4.2, 4.0]
     else:

@@ -1,5 +1,6 @@
 """Which library is loaded."""
 
+import contextlib
 import ctypes
 import functools
 import platform
@@ -43,12 +44,13 @@ def test_no_array_of_a_users_size_is_on_the_stack(flags):
 OURS = [library.VERSION, *map(ctypes.sizeof, (library.Conv, library.Norm, library.Source))]
 
 
-def describing(numbers):
+def describing(numbers, threads=True):
     """A library that says so of itself; as it was before it said anything, if None."""
     if numbers is None:
         return "int conv_forward_float32(void) { return 0; }"
     lines = "".join(f"out[{i}] = {n}; " for i, n in enumerate(numbers))
-    return f"void describe_kernels(int *out) {{ {lines}}}"
+    threads_too = f"int have_threads(void) {{ return {threads:d}; }}"
+    return f"void describe_kernels(int *out) {{ {lines}}} {threads_too}"
 
 
 @pytest.fixture
@@ -69,6 +71,15 @@ def built(tmp_path, monkeypatch, request):
 @pytest.mark.parametrize("built", [describing(OURS)], indirect=True)
 def test_a_library_of_our_version_is_taken(built):
     assert library.load()._name == str(built)
+
+
+@pytest.mark.parametrize("built", [describing(OURS, threads=False)], indirect=True)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_library_without_threads_is_taken_and_says_so(built, threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    said = pytest.warns(RuntimeWarning, match="one thread of 2.*INNERLOOP_KERNELS=0")
+    with said if threads > 1 else contextlib.nullcontext():
+        assert library.load()._name == str(built)
 
 
 @pytest.mark.parametrize(

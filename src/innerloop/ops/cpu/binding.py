@@ -215,8 +215,12 @@ def norm_second(
     pool: bool,
     slope: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients with respect to `x`, `gamma`, `dy` of the scalar product of what
-    `norm_backward` returns with `tangent`."""
+    """The derivative of `norm_backward`.
+
+    Returns:
+        The gradients with respect to `x`, `gamma` and `dy` of the scalar product of what
+        `norm_backward` returns with `tangent`.
+    """
     v, a, b = tangent
     shape, of_y = _norm(x.shape, pool=pool, slope=slope)
     _fits((x.shape[0], x.shape[-1]), gamma=gamma, mean=mean, rstd=rstd, a=a, b=b)
@@ -228,8 +232,13 @@ def norm_second(
 
 
 class _Block:
-    """The shapes of a block of images `x` and weights `w`: of its parts, what it keeps and its
-    output."""
+    """The shapes of a block's parts, of what it keeps and of its output.
+
+    Args:
+        x, w: shapes of its images and weights.
+        how, eps: see `block_forward`.
+        threads: at most so many.
+    """
 
     def __init__(
         self, x: tuple[int, ...], w: tuple[int, ...], how: How, eps: float, threads: int
@@ -308,8 +317,12 @@ def block_second(
     how: How,
     inputs: bool,
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
-    """The gradients with respect to `x` (if `inputs`), `w`, `gamma`, `dy` of the scalar product of
-    what `block_backward` returns with `tangent`, whose first part None is zero."""
+    """The derivative of `block_backward`; a first part None of `tangent` is zero.
+
+    Returns:
+        The gradients with respect to `x` (if `inputs`), `w`, `gamma` and `dy` of the scalar
+        product of what `block_backward` returns with `tangent`.
+    """
     vx, vw, a, b = tangent
     shape = _block(x, w, how)
     shape.fits(gamma, seen, dy)

@@ -6,6 +6,7 @@ Turning and scaling the images takes one pass.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -48,13 +49,16 @@ class EpisodeSource:
             `int64` `[count, N*K + N*Q]`, the support set first.
         """
         index, turns, labels = np.empty((3, count, sum(self._sizes)), dtype=np.int64)
-        addresses = [array.ctypes.data for array in (index, turns, labels)]
-        self._run("plan_episodes", start, count, addresses)
+        self._run("plan_episodes", start, count, (index, turns, labels))
         return index, turns, labels
 
     def make(self, start: int, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The images, float32 `[count, N*K, C, H, W]`, and labels `[count, N*K]` of the support
-        sets, and those of the query sets."""
+        """Images and labels of `count` episodes from `start` on.
+
+        Returns:
+            Images, float32 `[count, N*K, C, H, W]`, and labels `[count, N*K]` of the support
+            sets, and those of the query sets.
+        """
         support, query = self._sizes
         out = (
             torch.empty(count, support, *self._shape),
@@ -62,10 +66,10 @@ class EpisodeSource:
             torch.empty(count, query, *self._shape),
             torch.empty(count, query, dtype=torch.int64),
         )
-        self._run("make_episodes", start, count, [tensor.data_ptr() for tensor in out])
+        self._run("make_episodes", start, count, [tensor.numpy() for tensor in out])
         return out
 
-    def _run(self, name: str, start: int, count: int, out: list[int]) -> None:
+    def _run(self, name: str, start: int, count: int, out: Sequence[np.ndarray]) -> None:
         # By addresses: PyTorch makes no tensor of a memory-mapped array that is read-only.
         library.call(
             name,
@@ -73,5 +77,5 @@ class EpisodeSource:
             ctypes.c_uint64(start),
             ctypes.c_long(count),
             torch.get_num_threads(),
-            *map(ctypes.c_void_p, out),
+            *(ctypes.c_void_p(array.ctypes.data) for array in out),
         )

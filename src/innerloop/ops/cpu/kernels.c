@@ -18,24 +18,39 @@
 #include "structures.h"
 #include "workspace.h"
 
-/* Bytes of a vector: what a register holds.  (GCC keeps wider ones in memory, at a sixth of the
- * speed.) */
-#ifdef __AVX512F__
+/* Bytes of a vector: what a register holds, and how many of them there are.  (GCC keeps wider ones
+ * in memory, at a sixth of the speed.) */
+#if defined(__AVX512F__)
 #define VECTOR 64
+#define REGISTERS 32
+#elif defined(__aarch64__)
+#define VECTOR 16
+#define REGISTERS 32
 #else
 #define VECTOR 32
+#define REGISTERS 16
 #endif
 
 enum { BLOCK = 64 }; /* pixels whose channels stay in the nearest cache */
 
 /* Of the exported functions and structures: to be raised with library.py's when one changes. */
-enum { VERSION = 2 };
+enum { VERSION = 3 };
 
 /* Version, and sizes of the structures: what a caller must agree on. */
 void describe_kernels(int *version_and_sizes)
 {
     const int found[] = {VERSION, sizeof(Conv), sizeof(Norm), sizeof(Source)};
     memcpy(version_and_sizes, found, sizeof found);
+}
+
+/* Whether more than one thread can be used. */
+int have_threads(void)
+{
+#ifdef _OPENMP
+    return 1;
+#else
+    return 0;
+#endif
 }
 
 static int at_most(int a, int b) { return a < b ? a : b; }

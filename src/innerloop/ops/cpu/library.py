@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import platform
 import warnings
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -17,11 +18,13 @@ LANES = 16
 # The types that there are kernels for, and how their functions' names end.
 TYPES = {torch.float32: "float32", torch.float64: "float64"}
 # That of the C sources' exported functions and structures (kernels.c has the same).
-VERSION = 2
+VERSION = 3
 FOLDER = Path(__file__).parent
 
 
 class Conv(ctypes.Structure):
+    """A convolution; the fields are those of structures.h."""
+
     _fields_ = [
         (name, ctypes.c_int)
         for name in (
@@ -33,6 +36,8 @@ class Conv(ctypes.Structure):
 
 
 class Norm(ctypes.Structure):
+    """Batch norm and pooling; the fields are those of structures.h."""
+
     _fields_ = [
         *((n, ctypes.c_int) for n in ("tasks", "images", "height", "width", "channels")),
         ("pool", ctypes.c_int),
@@ -43,6 +48,8 @@ class Norm(ctypes.Structure):
 
 
 class Source(ctypes.Structure):
+    """What episodes are drawn from; the fields are those of structures.h."""
+
     _fields_ = [
         ("key", ctypes.c_uint64),
         *(
@@ -70,19 +77,30 @@ def load() -> ctypes.CDLL | None:
 
     Those that have been compiled from other sources are refused with a warning.
     """
-    variants = ["avx512"] if torch.backends.cpu.get_cpu_capability() == "AVX512" else []
-    if torch.backends.cpu.get_cpu_capability() != "DEFAULT":
-        variants.append("generic")
-    for variant in variants:
-        for suffix in EXTENSION_SUFFIXES:
-            file = FOLDER / f"_{variant}{suffix}"
-            if file.exists():
-                # The threads are those of PyTorch: its OpenMP library, loaded by now for all
-                # to see, is the one that the kernels find.
-                with contextlib.suppress(OSError):
-                    library = ctypes.CDLL(str(file))
-                    return library if _agrees(library, file) else None
+    for variant in _variants():
+        if file := file_of(variant):
+            # The threads are those of PyTorch: its OpenMP library, loaded by now for all
+            # to see, is the one that the kernels find.
+            with contextlib.suppress(OSError):
+                library = ctypes.CDLL(str(file))
+                return library if _agrees(library, file) else None
     return None
+
+
+def file_of(variant: str) -> Path | None:
+    """A build's library, if there is one: `"avx512"`, `"generic"` (AVX2) or `"neon"`."""
+    # First what serves every version of Python: the other may be left from an older checkout.
+    suffixes = sorted(EXTENSION_SUFFIXES, key=lambda suffix: "abi3" not in suffix)
+    files = (FOLDER / f"_{variant}{suffix}" for suffix in suffixes)
+    return next((file for file in files if file.exists()), None)
+
+
+def _variants() -> list[str]:
+    """The builds that run on this processor, the best one first."""
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return ["neon"]
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {"DEFAULT": [], "AVX512": ["avx512", "generic"]}.get(capability, ["generic"])
 
 
 def _agrees(library: ctypes.CDLL, file: Path) -> bool:
@@ -93,6 +111,14 @@ def _agrees(library: ctypes.CDLL, file: Path) -> bool:
     if describe := getattr(library, "describe_kernels", None):
         describe(found)
     if list(found) == expected:
+        if not library.have_threads() and torch.get_num_threads() > 1:
+            warnings.warn(
+                f"{file} was compiled without OpenMP, and uses one thread of "
+                f"{torch.get_num_threads()}.  On Linux compile it with GCC, or set "
+                "INNERLOOP_KERNELS=0: PyTorch's operators use all threads",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return True
     warnings.warn(
         f"{file} was compiled from other sources than this version of innerloop has, and is not "

@@ -113,8 +113,11 @@ def _at_pixels(
     H: tl.constexpr, W: tl.constexpr, OH: tl.constexpr, OW: tl.constexpr, C: tl.constexpr,
     POOL: tl.constexpr, SLOPE: tl.constexpr,
 ):  # fmt: skip
-    """The derivative for pixels `r` from that of the outputs; and for each the place of its output,
-    whether that has chosen it, and whether the slope was applied."""
+    """The derivative for pixels `r` from that of the outputs.
+
+    And for each pixel the place of its output, whether that has chosen it, and whether the slope
+    was applied.
+    """
     if POOL:
         h, w = (r // W) % H, r % W
         output = (r // (W * H) * OH + h // 2) * OW + w // 2

@@ -114,8 +114,10 @@ def norm(x: Stacked, gamma: Tensor, beta: Tensor, eps: float) -> Stacked:
 
 
 def leaky_relu(x: Stacked, slope: float) -> Stacked:
-    """The activation, 0 <= slope < 1, as a part of a norm; or for later, because pooling after it
-    is pooling before it, which leaves it a quarter of the work."""
+    """The activation, 0 <= slope < 1, as a part of a norm; or for later.
+
+    Pooling after it is pooling before it, which leaves it a quarter of the work.
+    """
     of = x.later
     if isinstance(of, Norm) and of.slope == 1:
         return of_shape(x.shape, x, later=of._replace(slope=slope))
