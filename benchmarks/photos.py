@@ -53,7 +53,9 @@ def main() -> None:
     for name, pictures in {"emoji": emoji(options.emoji, body), "photos": photos(body)}.items():
         runs[name] = {}
         for shots in (1, 5):
-            runs[name][f"{shots}-shot"] = measure(pictures, shots, 4 if name == "emoji" else 5)
+            found = measure(pictures, shots, 4 if name == "emoji" else 5)
+            runs[name][f"{shots}-shot"] = found
+            print(name, f"{shots}-shot", found, flush=True)
     shape = {"ways": WAYS, "tasks": TASKS, "background": BACKGROUND}
     write_report("photos", runs, "python -m benchmarks.photos --emoji DIR", **shape, **cost(body))
 

@@ -306,7 +306,7 @@ def test_none_of_these(name):
     assert (told[kept] == plain[kept]).all()
     assert kept.mean() > 0.6
     refused = [answer is None for answer in classifier.predict(others, reject=0.1)]
-    assert np.mean(refused) > 1 - kept.mean()
+    assert np.mean(refused) >= 1 - kept.mean() - 1e-9
     # The more may be refused, the more is; those that are least like the classes first.
     more = np.array([answer is None for answer in classifier.predict(others, reject=0.3)])
     assert more.sum() >= sum(refused)
