@@ -16,12 +16,12 @@ WORDS = {
         "pixels": "nearest picture, raw pixels",
         "means": "class means, whole picture",
         "note": (
-            "Accuracy in %, 95% interval over {tasks} tasks, {ways}-way, each query told by itself, "
+            "Accuracy in %, 95% interval over {tasks} tasks, {ways}-way, each query told alone, "
             "of EfficientNet-Lite0 (ImageNet) at 224 pixels with two views, but for the first two "
             "rows. Emoji: the test classes of split `random`, drawn by other artists in the "
-            "support set than in the queries. Settings were chosen on its training classes. Photos: "
-            "crops of 30 sample pictures at other scales, angles and lights. {ms:.0f} ms a picture "
-            "with both views and {mb:,.0f} MB on one thread of an {processor}, which other work "
+            "support set than in the queries. Settings were chosen on its training classes. "
+            "Photos: crops of 30 sample pictures at other scales, angles and lights. {ms:.0f} ms a "
+            "picture with both views and {mb:,.0f} MB on one thread of an {processor}, which other work "
             "shared; `python -m benchmarks.photos`."
         ),
         "none": (

@@ -204,3 +204,14 @@ def test_photos_by_a_pretrained_network(tmp_path, monkeypatch, capsys):
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+    # None of these: as from Python, with pictures of none of the classes.
+    words += ["--head", "cosine", "--views", "whole", "--reject", "0.3", "--background", "new"]
+    assert main(words) == 0
+    assert "told by cosine on the features" in capsys.readouterr().out
+    classifier.set_params(head="cosine", views="whole")
+    queries = [each["file"] for each in report["queries"]]
+    classifier.fit(support, [path.parent.name for path in support], background=queries)
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [each["class"] for each in told["queries"]] == classifier.predict(queries, 0.3).tolist()
+    assert None in classifier.predict(queries, 0.3)
