@@ -21,8 +21,8 @@ WORDS = {
             "rows. Emoji: the test classes of split `random`, drawn by other artists in the "
             "support set than in the queries. Settings were chosen on its training classes. "
             "Photos: crops of 30 sample pictures at other scales, angles and lights. {ms:.0f} ms a "
-            "picture with both views and {mb:,.0f} MB on one thread of an {processor}, which other work "
-            "shared; `python -m benchmarks.photos`."
+            "picture with both views and {mb:,.0f} MB on one thread of an {processor}, which other "
+            "work shared; `python -m benchmarks.photos`."
         ),
         "none": (
             "None of these, with queries of five further classes, AUROC: emoji 1-shot {e1}, 5-shot "

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import runpy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import innerloop
+from innerloop.cli import adapt as command
 from innerloop.cli import main
 
 
@@ -214,4 +216,16 @@ def test_photos_by_a_pretrained_network(tmp_path, monkeypatch, capsys):
     assert main([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [each["class"] for each in told["queries"]] == classifier.predict(queries, 0.3).tolist()
-    assert None in classifier.predict(queries, 0.3)
+
+
+def test_none_of_these_is_written_in_words(capsys):
+    """In JSON null, and an empty cell in a table."""
+    answer = {"file": "a.png", "class": None, "probabilities": {"x": 0.7, "y": 0.3}}
+    report = {"queries": [answer], "head": None, "ink": None, "picture": "adapt.png"}
+    shown = []
+    for json_, csv_ in ((False, False), (True, False), (False, True)):
+        command._print(report, ["x", "y"], SimpleNamespace(json=json_, csv=csv_))
+        shown.append(capsys.readouterr().out)
+    assert "a.png  none of these   (most like x)" in shown[0]
+    assert json.loads(shown[1])["queries"][0]["class"] is None
+    assert shown[2].splitlines()[1] == "a.png,,0.7000,0.3000"
