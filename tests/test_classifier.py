@@ -284,3 +284,46 @@ def test_eight_threads_get_the_answers_of_one(episode):
         thread.join()
     assert len(found) == 40
     assert all(np.array_equal(probabilities, right) for probabilities in found)
+
+
+def many(start):
+    """Pictures of five glyphs that no network has seen, ten each; and of others."""
+    data = innerloop.data.glyphs(300)
+    rows = innerloop.data.split_classes(data)["test"]
+    own = np.concatenate([data.class_images(c)[start : start + 5, 0] for c in rows[:5]])
+    others = np.concatenate([data.class_images(c)[:5, 0] for c in rows[10:15]])
+    return own, np.repeat(list("abcde"), 5), others
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_none_of_these(name):
+    support, labels, others = many(0)
+    query, _, _ = many(5)
+    classifier = FewShotClassifier(name).fit(support, labels)
+    told, plain = classifier.predict(query, reject=0.1), classifier.predict(query)
+    assert told.dtype == object
+    kept = told != None  # noqa: E711
+    assert (told[kept] == plain[kept]).all()
+    assert kept.mean() > 0.6
+    refused = [answer is None for answer in classifier.predict(others, reject=0.1)]
+    assert np.mean(refused) >= 1 - kept.mean() - 1e-9
+    # The more may be refused, the more is; those that are least like the classes first.
+    more = np.array([answer is None for answer in classifier.predict(others, reject=0.3)])
+    assert more.sum() >= sum(refused)
+    familiar = classifier.familiarity(others)
+    assert more.all() or familiar[more].max() < familiar[~more].min()
+
+
+def test_a_promise_that_cannot_be_kept_is_said(episode):
+    support, labels, query, _ = episode
+    classifier = FewShotClassifier().fit(support, labels)
+    with pytest.warns(
+        UserWarning, match="10 pictures .* too few to promise .* 5% .* 19 are needed"
+    ):
+        classifier.predict(query, reject=0.05)
+    with pytest.raises(UserError, match="reject needs classes with two pictures or more"):
+        FewShotClassifier().fit(support[::2], labels[::2]).predict(query, reject=0.05)
+    with pytest.raises(UserError, match="background= helps the heads of pretrained networks"):
+        FewShotClassifier().fit(support, labels, background=query)
+    with pytest.raises(UserError, match="head is for pretrained networks"):
+        FewShotClassifier(head="ridge").fit(support, labels)

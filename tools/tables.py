@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.training.report import format_result
-from tools import bug_tables, reproduction_tables, speed_tables, trial_tables
+from tools import bug_tables, photo_tables, reproduction_tables, speed_tables, trial_tables
 from tools.table_parts import note, percent, read, table
 
 ROOT = Path(__file__).parent.parent
@@ -365,6 +365,7 @@ def filled(page: str) -> str:
         "sinusoid": sinusoid_table,
         **speed_tables.tables(language),
         **trial_tables.tables(language),
+        **photo_tables.tables(language),
         **bug_tables.tables(language),
         **reproduction_tables.tables(language),
         **{f"algorithm_{k}": partial(algorithms_table, rows=v) for k, v in PAGE_ROWS.items()},

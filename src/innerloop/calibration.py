@@ -42,7 +42,11 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     return (gaps.abs().sum() / len(labels)).item()
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+# Standard deviation of the natural logarithm of a temperature about its prior.
+PRIOR_SPREAD = 0.3
+
+
+def fit_temperature(logits: Tensor, labels: Tensor, *, prior: float | None = None) -> float:
     """The temperature T for which softmax(logits / T) has the lowest cross-entropy.
 
     T does not change which class is predicted.  Guo et al. 2017, section 4.2.
@@ -50,6 +54,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     Args:
         logits: `[B, N]`, of validation tasks, not of those that are judged afterwards.
         labels: `[B]`, 0..N-1.
+        prior: T where little is known. Its logarithm then counts as normally distributed about
+            that of `prior`, with a deviation of 0.3, so that a few predictions, all right, do not
+            make T tiny. None where there are many predictions.
 
     Returns:
         0.05..20.
@@ -59,7 +66,10 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     logits = logits.double()
 
     def loss(log_temperature: float) -> float:
-        return F.cross_entropy(logits / math.exp(log_temperature), labels).item()
+        fit = F.cross_entropy(logits / math.exp(log_temperature), labels).item()
+        if prior is None:
+            return fit
+        return fit + ((log_temperature - math.log(prior)) / PRIOR_SPREAD) ** 2 / (2 * len(labels))
 
     found = minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded")
     return math.exp(found.x)

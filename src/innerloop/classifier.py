@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +21,18 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor, nn
 
-from innerloop.algorithms.base import Algorithm
 from innerloop.backbones import Backbone, Preprocess, Transform, backbone
 from innerloop.backbones.sources import is_backbone
-from innerloop.build import build_algorithm
-from innerloop.config import TrainConfig
 from innerloop.errors import UserError, at_least, one_of
+from innerloop.heads.choice import AUTO, HEADS
 from innerloop.inputs import FeatureInputs, PixelInputs
-from innerloop.models.layers import check_batch_norm, has_batch_norm
+from innerloop.learners import Learner, head_learner, network_learner
+from innerloop.rejection import threshold
 from innerloop.runs.loading import Loaded, load_shared
 
 # Nats by which the support loss may rise again without a warning: below that, steps only jitter.
 RISE = 0.2
 INKS = ("auto", "dark", "light")
-# Queries predicted at a time, at most: images, and numbers in them.
-BATCH, BATCH_NUMBERS = 256, 2**22
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -51,8 +46,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model: a name of `pretrained_names`, a run folder, a weights file, or what `load` gave; or
             a pretrained network: `"timm:NAME"`, `"torchvision:NAME"`, `"transformers:NAME"`,
             `"FILE.py:NAME"` or `"MODULE:NAME"`, or any `nn.Module` from pictures to features, see
-            `innerloop.backbones.backbone`.  Classes are then told apart by the cosine to the mean
-            of their features, which are kept on disk; `inner_steps` and `bn` have no effect.
+            `innerloop.backbones.backbone`.  Classes are then told apart by a head on its features,
+            which are kept on disk; `bn` has no effect.
         inner_steps: steps of gradient descent; None for as many as the run was tested with.
         bn: where batch norm takes the statistics for queries from. With `"support"`, what is
             predicted for an image does not depend on what else is predicted with it; with
@@ -67,12 +62,20 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             a reference to one of these; None for what comes with it, else pixels 0..1.
         image_size: S, to which pictures are scaled for a pretrained network; None for the size
             that comes with it, or 224.
+        head: what tells classes apart by the features of a pretrained network: `"ridge"` or
+            `"logistic"` regression, `"cosine"` to the class means, an `"inner_loop"` from zero; or
+            `"auto"`, chosen on images of the support set that are left out, see
+            `innerloop.heads.fit_head`.
+        views: what a pretrained network sees of each image: `"whole"`; `"middle"`, its middle, too,
+            in twice the time; `"crops"` or `"flips"`, see `Backbone.features`. None for `"middle"`.
         temperature: divides the logits: above 1, probabilities are less extreme. None for the
-            one that comes with the weights, fitted on validation tasks.
+            one that comes with the weights, fitted on validation tasks; or for a head, one fitted
+            on left-out images of the support set.
 
     Attributes:
         classes_: the classes, sorted.
         ink_: `"dark"` or `"light"`; None for networks that were not trained on ink.
+        head_: the head in use; None for networks that were meta-trained.
         temperature_: the temperature in use.
         support_loss_: loss on the support set before the first and after each inner step.
         n_features_in_: for flattened images alone, how many numbers each has.
@@ -98,6 +101,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights: str | Path | None = None,
         preprocess: Preprocess | Transform | str | None = None,
         image_size: int | None = None,
+        head: str = AUTO,
+        views: str | None = None,
         temperature: float | None = None,
     ) -> None:
         self.model = model
@@ -107,6 +112,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.weights = weights
         self.preprocess = preprocess
         self.image_size = image_size
+        self.head = head
+        self.views = views
         self.temperature = temperature
 
     @classmethod
@@ -120,6 +127,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights: str | Path | None = None,
         preprocess: Preprocess | Transform | str | None = None,
         image_size: int | None = None,
+        head: str = AUTO,
+        views: str | None = None,
         temperature: float | None = None,
     ) -> FewShotClassifier:
         """A classifier with weights of this package, a run folder or a file.
@@ -138,18 +147,22 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             weights=weights,
             preprocess=preprocess,
             image_size=image_size,
+            head=head,
+            views=views,
             temperature=temperature,
         )
-        made._find_inputs()
+        made._found()
         return made
 
-    def fit(self, X: Any, y: Any) -> FewShotClassifier:
+    def fit(self, X: Any, y: Any, *, background: Any = None) -> FewShotClassifier:
         """Adapt to a support set.
 
         Args:
             X: images, see the class.
             y: `[n]`, a label for each: numbers or text.  At least two classes; at least one
                 image of each, not necessarily equally many.
+            background: images of none of the classes, such as of the empty bench: they help to
+                refuse what is none of these, with a pretrained network alone.
 
         Raises:
             UserError: images or labels that do not fit, or more classes than the network can
@@ -163,54 +176,32 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         at_least(1, inner_steps=self.inner_steps)
         if self.temperature is not None and not 0 < self.temperature < np.inf:
             raise UserError(f"temperature must be greater than 0, not {self.temperature}")
-        inputs = self._find_inputs()
-        loaded = inputs.loaded
+        inputs, learn = self._found()
         X, y = inputs.checked(X), column_or_1d(y, warn=True)
         if y.dtype.kind == "f":
             assert_all_finite(y, input_name="y")
         check_consistent_length(X, y)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
-        self._check_classes(loaded)
+        if len(self.classes_) < 2:
+            raise UserError(
+                "the number of classes has to be greater than one; got 1 class: give images of "
+                "at least two"
+            )
         if isinstance(X, np.ndarray) and X.ndim == 2:
             self.n_features_in_ = X.shape[1]
         elif hasattr(self, "n_features_in_"):
             del self.n_features_in_  # of an earlier fit
-        config = loaded.config
-        self.temperature_ = self.temperature or loaded.temperature
-        if not isinstance(config, TrainConfig):
-            self._algorithm = _with_statistics(loaded.algorithm, self.bn)
-        else:
-            bn: Any = "frozen" if config.bn == "frozen" else self.bn
-            self._algorithm = build_algorithm(
-                replace(config, bn=bn),
-                loaded.model,
-                loaded.num_classes,
-            )
-        self._params, self._support_x = loaded.params, inputs.fit(X)
+        support = inputs.fit(X)
+        outside = None if background is None else inputs(inputs.checked(background))
+        self._fitted = learn(support, labels.astype(np.int64), outside)
         self._inputs, self.ink_ = inputs, inputs.ink_
-        targets = torch.from_numpy(labels.astype(np.int64))
-        steps = self.inner_steps or config.eval_inner_steps
-        with torch.no_grad():
-            self._algorithm.network.look(self._support_x)
-            loop = self._algorithm.inner_loop(
-                self._params,
-                self._support_x,
-                targets,
-                inner_steps=steps,
-                n_way=len(self.classes_),
-            )
-            # Before any step, which would fail on labels beyond the outputs.
-            self._fast = [next(loop)]
-            shape = tuple(self._logits(self._support_x)[0].shape)
-            if shape != (len(targets), len(self.classes_)):
-                raise UserError(
-                    f"the network gives outputs {shape} for {len(targets)} images of "
-                    f"{len(self.classes_)} classes: it cannot tell so many classes apart"
-                )
-            self._fast += loop
+        self.head_ = self._fitted.name
+        self.temperature_ = self.temperature or self._fitted.temperature
+        targets = torch.from_numpy(labels)
         self.support_loss_ = [
-            F.cross_entropy(logits, targets).item() for logits in self._logits(self._support_x)
+            F.cross_entropy(torch.from_numpy(logits), targets).item()
+            for logits in self._fitted.stages(support)
         ]
         self._warn_of_rise()
         return self
@@ -230,11 +221,48 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             stacklevel=3,
         )
 
-    def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each image, `[n]`."""
-        probabilities = self.predict_proba(X)
+    def predict(self, X: Any, reject: float | None = None) -> np.ndarray:
+        """The most probable class of each image, `[n]`.
+
+        Args:
+            X: images, see the class.
+            reject: α, above 0 and below 1: None, in an array of objects, takes the place of a
+                class where an image is less like the classes than all but a share α of their own
+                images.  At most a share α of further images of the classes, taken like those of
+                the support set, is refused, on average over support sets.  The threshold comes
+                from images of the support set, each told by what was learnt without it, so there
+                have to be classes with several images; see `innerloop.rejection.threshold`.
+
+        Raises:
+            UserError: images that do not fit, or `reject` without two such images.
+
+        Warns:
+            UserWarning: there are too few images for the promise (19 for 0.05). The threshold is
+                then an estimate for images whose likeness is normally distributed.
+        """
+        x = self._queries(X)
+        probabilities = self._probabilities(self._fitted.stages(x)[-1])
         labels: np.ndarray = self.classes_[probabilities.argmax(axis=1)]
+        if reject is None:
+            return labels
+        limit = threshold(self._fitted.left_out_familiarity(), reject)
+        if not limit.promised:
+            warnings.warn(
+                f"{limit.pictures} pictures of classes with several are too few to promise that at "
+                f"most {reject:.0%} of pictures of the classes are refused: {limit.needed} are "
+                "needed. The threshold is an estimate",
+                stacklevel=2,
+            )
+        labels = labels.astype(object)
+        labels[self._fitted.familiarity(x) < limit.value] = None
         return labels
+
+    def familiarity(self, X: Any) -> np.ndarray:
+        """How much each image is like one of the classes, `[n]`, the higher the more.
+
+        It is what `predict` compares to a threshold, and has no unit.  See `innerloop.rejection`.
+        """
+        return self._fitted.familiarity(self._queries(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class, `[n, N]`, columns as in `classes_`."""
@@ -243,6 +271,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def staged_predict_proba(self, X: Any) -> Iterator[np.ndarray]:
         """`predict_proba` before the first and after each inner step."""
+        x = self._queries(X)
+        for logits in self._fitted.stages(x):
+            yield self._probabilities(logits)
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        found: np.ndarray = (torch.from_numpy(logits) / self.temperature_).softmax(dim=1).numpy()
+        return found
+
+    def _queries(self, X: Any) -> Tensor:
+        """What has learnt takes, of images to be told."""
         check_is_fitted(self)
         X = self._inputs.checked(X)
         expected = getattr(self, "n_features_in_", None)
@@ -253,23 +291,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"X has {found} features, but FewShotClassifier is expecting {expected} features "
                 "as input, as in fit"
             )
-        for step in self._logits(self._inputs(X)):
-            yield (step.double() / self.temperature_).softmax(dim=1).numpy()
+        return self._inputs(X)
 
-    def _logits(self, x: Tensor) -> list[Tensor]:
-        """`[B, N]` for every inner step."""
-        # With transductive statistics, all queries belong together.
-        size = max(1, min(BATCH, BATCH_NUMBERS // x[0].numel()))
-        chunks = x.split(size) if self.bn == "support" and len(x) > size else [x]
-        with torch.no_grad():
-            parts = []
-            for chunk in chunks:
-                predict = self._algorithm.predictor(self._params, self._support_x, chunk)
-                parts.append([predict(fast) for fast in self._fast])
-        return [torch.cat(step) for step in zip(*parts, strict=True)]
-
-    def _find_inputs(self) -> PixelInputs | FeatureInputs:
-        """What `model` takes, and with it what adapts."""
+    def _found(self) -> tuple[PixelInputs | FeatureInputs, Learner]:
+        """What `model` takes, and what learns from it."""
+        one_of([AUTO, *HEADS], head=self.head)
         if is_backbone(self.model):
             body = backbone(
                 self.model,
@@ -277,36 +303,20 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 preprocess=self.preprocess,
                 image_size=self.image_size,
             )
-            return FeatureInputs(body, self.ink)
+            inputs = FeatureInputs(body, self.ink, self.views or "middle")
+            return inputs, head_learner(self.head, self.inner_steps)
         if not isinstance(self.model, str | Path | Loaded):
             raise UserError(
                 "model must be a name, a run folder, a weights file, what innerloop.load gave or a "
                 f"torch.nn.Module, not {type(self.model).__name__}"
             )
-        for name in ("weights", "preprocess", "image_size"):
-            if getattr(self, name) is not None:
+        for name in ("weights", "preprocess", "image_size", "views", "head"):
+            if getattr(self, name) not in (None, AUTO):
                 raise UserError(f"{name} is for pretrained networks of others: leave it out")
-        if isinstance(self.model, Loaded):
-            return PixelInputs(self.model, self.ink)
-        return PixelInputs(load_shared(self.model), self.ink)
-
-    def _check_classes(self, loaded: Loaded) -> None:
-        n = len(self.classes_)
-        name = self.model if isinstance(self.model, str | Path) else "the network"
-        if loaded.config.regression:
-            raise UserError(f"{name} was trained for regression: it knows no classes")
-        if n < 2:
-            raise UserError(
-                f"the number of classes has to be greater than one; got {n} class: give images of "
-                "at least two"
-            )
-        if not isinstance(loaded.config, TrainConfig):
-            return
-        if not loaded.config.any_ways and n != loaded.config.n_way:
-            raise UserError(
-                f"{name} has a head with {loaded.config.n_way} rows and cannot tell {n} "
-                "classes apart: use one with head shared, or a ProtoNet"
-            )
+        loaded = self.model if isinstance(self.model, Loaded) else load_shared(self.model)
+        name = str(self.model) if isinstance(self.model, str | Path) else "the network"
+        learn = network_learner(loaded, name, self.bn, self.inner_steps)
+        return PixelInputs(loaded, self.ink), learn
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -314,18 +324,3 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         # Noise in place of images is not learnt.
         tags.classifier_tags.poor_score = True
         return tags
-
-
-def _with_statistics(algorithm: Algorithm, bn: str) -> Algorithm:
-    """An algorithm of a user's own, with batch statistics from elsewhere; it is not changed.
-
-    Raises:
-        UserError: the algorithm or the network cannot take them from there.
-    """
-    if algorithm.bn in (bn, "frozen") or not has_batch_norm(algorithm.model):
-        return algorithm
-    one_of(algorithm.bn_modes, bn=bn)
-    check_batch_norm(algorithm.model, own_only=bn == "support", frozen=False)
-    changed = copy.copy(algorithm)
-    changed.bn = bn
-    return changed

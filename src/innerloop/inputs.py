@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.utils.validation import check_array
-from torch import Tensor, nn
+from torch import Tensor
 
-from innerloop.algorithms.protonet import ProtoNet
 from innerloop.backbones import Backbone
 from innerloop.data.given import are_pictures, read_pictures, scaled_images
 from innerloop.data.pictures import MIDDLE, border_brightness
 from innerloop.errors import UserError
-from innerloop.runs.fit_config import FitConfig
 from innerloop.runs.loading import Loaded
 
 
@@ -73,19 +71,18 @@ class PixelInputs:
 class FeatureInputs:
     """Features `[n, F]` of a pretrained network.
 
-    Attributes:
-        loaded: class means of features and cosines to them, as what `load` gives of a run.
+    Args:
+        backbone: the network.
+        ink: `"auto"`; there is no ink for it.
+        views: what of each picture it sees, see `Backbone.features`.
     """
 
     ink_ = None
 
-    def __init__(self, backbone: Backbone, ink: str) -> None:
+    def __init__(self, backbone: Backbone, ink: str, views: str) -> None:
         if ink != "auto":
             raise UserError(f"ink is {ink!r}, but {backbone.name} takes any pictures: leave it out")
-        self.backbone = backbone
-        algorithm = ProtoNet(nn.Identity(), distance="cosine")
-        config = FitConfig(algorithm="ProtoNet", model=backbone.name)
-        self.loaded = Loaded(algorithm.model, algorithm, {}, config, (backbone.width,), "", [])
+        self.backbone, self._views = backbone, views
 
     def checked(self, X: Any) -> Any:
         """An array, or pictures as they are; raises what is wrong with `X`."""
@@ -93,10 +90,10 @@ class FeatureInputs:
 
     def fit(self, X: Any) -> Tensor:
         """Features of the support set."""
-        return self.backbone.features(X)
+        return self(X)
 
     def __call__(self, X: Any) -> Tensor:
-        return self.backbone.features(X)
+        return self.backbone.features(X, self._views)
 
 
 def _array(X: Any) -> np.ndarray:

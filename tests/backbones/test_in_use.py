@@ -105,9 +105,11 @@ def by_hand(network, support, labels, queries):
         a, b = (network((torch.from_numpy(x).float() / 255).to(kind)) for x in (support, queries))
     a, b = (x["features"] if isinstance(x, dict) else x for x in (a, b))
     a, b = ((x[0] if isinstance(x, tuple) else x).flatten(1).float() for x in (a, b))
+    if (a >= 0).all():
+        a, b = a.sqrt(), b.clamp(min=0).sqrt()
+    a, b = (F.normalize(x.double(), dim=1) for x in (a, b))
     means = torch.stack([a[torch.from_numpy(labels == c)].mean(0) for c in np.unique(labels)])
-    cosines = F.normalize(b, dim=1) @ F.normalize(means, dim=1).T
-    return (10 * cosines.double()).softmax(1).numpy()
+    return (30 * b @ F.normalize(means, dim=1).T).softmax(1).numpy()
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -115,7 +117,8 @@ def test_it_is_class_means_of_the_networks_features(name, photos):
     support, labels, queries, _ = photos
     network = NETWORKS[name]()
     before, mode = copy.deepcopy(network.state_dict()), network.training
-    classifier = FewShotClassifier(network, image_size=SIZE).fit(support, labels)
+    settings = {"head": "cosine", "views": "whole", "temperature": 1.0}
+    classifier = FewShotClassifier(network, image_size=SIZE, **settings).fit(support, labels)
     found = classifier.predict_proba(queries)
     np.testing.assert_allclose(found, by_hand(network, support, labels, queries), atol=1e-5)
     alone = np.concatenate([classifier.predict_proba(x[None]) for x in queries])
@@ -123,6 +126,22 @@ def test_it_is_class_means_of_the_networks_features(name, photos):
     # It is the user's: nothing in it has changed.
     assert network.training == mode
     assert all(torch.equal(t, before[n]) for n, t in network.state_dict().items())
+
+
+@pytest.mark.parametrize("head", ["auto", "ridge", "cosine", "logistic", "inner_loop"])
+def test_each_head_and_none_of_these(head, photos):
+    support, labels, queries, truth = photos
+    classifier = FewShotClassifier(pretrained(), image_size=SIZE, head=head, views="crops")
+    classifier.fit(support, labels, background=255 - support)
+    assert classifier.head_ == (classifier.head_ if head == "auto" else head)
+    assert (classifier.predict(queries) == truth).all()
+    assert classifier.temperature_ != 1
+    stages = list(classifier.staged_predict_proba(queries))
+    assert len(stages) == len(classifier.support_loss_) == (21 if head == "inner_loop" else 1)
+    told = classifier.predict(queries, reject=0.2)
+    least = classifier.familiarity(queries)[[answer is None for answer in told]]
+    assert len(least) <= 2
+    assert not len(least) or least.max() < classifier.familiarity(queries).mean()
 
 
 def test_any_number_of_classes_cloned_and_in_any_form(photos, tmp_path):

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import runpy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import innerloop
+from innerloop.cli import adapt as command
 from innerloop.cli import main
 
 
@@ -204,3 +206,26 @@ def test_photos_by_a_pretrained_network(tmp_path, monkeypatch, capsys):
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+    # None of these: as from Python, with pictures of none of the classes.
+    words += ["--head", "cosine", "--views", "whole", "--reject", "0.3", "--background", "new"]
+    assert main(words) == 0
+    assert "told by cosine on the features" in capsys.readouterr().out
+    classifier.set_params(head="cosine", views="whole")
+    queries = [each["file"] for each in report["queries"]]
+    classifier.fit(support, [path.parent.name for path in support], background=queries)
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [each["class"] for each in told["queries"]] == classifier.predict(queries, 0.3).tolist()
+
+
+def test_none_of_these_is_written_in_words(capsys):
+    """In JSON null, and an empty cell in a table."""
+    answer = {"file": "a.png", "class": None, "probabilities": {"x": 0.7, "y": 0.3}}
+    report = {"queries": [answer], "head": None, "ink": None, "picture": "adapt.png"}
+    shown = []
+    for json_, csv_ in ((False, False), (True, False), (False, True)):
+        command._print(report, ["x", "y"], SimpleNamespace(json=json_, csv=csv_))
+        shown.append(capsys.readouterr().out)
+    assert "a.png  none of these   (most like x)" in shown[0]
+    assert json.loads(shown[1])["queries"][0]["class"] is None
+    assert shown[2].splitlines()[1] == "a.png,,0.7000,0.3000"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from innerloop.algorithms.network import Network
 from innerloop.backbones.cache import FeatureCache, shared_cache
 from innerloop.backbones.outputs import features_of
 from innerloop.backbones.preprocess import Preprocess
+from innerloop.backbones.views import VIEWS
 from innerloop.data.given import each_picture
 from innerloop.data.progress import progress_bar
 from innerloop.errors import UserError, first_line, one_of
@@ -107,15 +109,19 @@ class Backbone:
             self._digest, self._seen = _digest(tensors), seen
         return self._digest
 
-    def features(self, images: Any) -> Tensor:
+    def features(self, images: Any, views: str = "whole") -> Tensor:
         """Features `[n, F]`, float32, on the CPU.
 
         Args:
             images: as `FewShotClassifier` takes them.
+            views: what of each picture goes through the network: `"whole"`; `"middle"`, its middle
+                as well, 0.8 of width and height; `"crops"`, the corners, too; or `"flips"`, whole,
+                middle and mirrored.  Of several, features are scaled to unit length and averaged.
 
         Raises:
-            UserError: images that cannot be read.
+            UserError: images that cannot be read, or no such views.
         """
+        one_of(VIEWS, views=views)
         cache = shared_cache() if self.keep and isinstance(self.preprocess, Preprocess) else None
         identity = self.identity.encode()
         found: dict[bytes, Tensor] = {}
@@ -124,21 +130,26 @@ class Backbone:
         shown = len(images) > LONG and sys.stderr.isatty()
         with progress_bar(f"features of {self.name}", len(images), shown=shown) as advance:
             for picture in each_picture(images):
-                key = hashlib.sha256(identity + picture.digest).digest()
-                order.append(key)
                 advance(1)
-                if key in found or key in waiting:
-                    continue
-                if cache is not None:
-                    found |= cache.get([key])
-                if key in found:
-                    continue
-                waiting[key] = x = self._pixels(picture.rgb(), picture.name)
-                if len(waiting) == max(1, min(BATCH, BATCH_NUMBERS // x.numel())):
-                    self._run(waiting, found, cache)
+                for view in VIEWS[views]:
+                    key = hashlib.sha256(identity + picture.digest + view.name.encode()).digest()
+                    order.append(key)
+                    if key in found or key in waiting:
+                        continue
+                    if cache is not None:
+                        found |= cache.get([key])
+                    if key in found:
+                        continue
+                    waiting[key] = x = self._pixels(view(picture.rgb()), picture.name)
+                    if len(waiting) == max(1, min(BATCH, BATCH_NUMBERS // x.numel())):
+                        self._run(waiting, found, cache)
             if waiting:
                 self._run(waiting, found, cache)
-        return torch.stack([found[key] for key in order])
+        each = torch.stack([found[key] for key in order])
+        if len(VIEWS[views]) == 1:
+            return each
+        grouped: Tensor = F.normalize(each, dim=1).unflatten(0, (-1, len(VIEWS[views])))
+        return grouped.mean(dim=1)
 
     def _run(
         self, waiting: dict[bytes, Tensor], found: dict[bytes, Tensor], cache: FeatureCache | None

@@ -29,7 +29,7 @@ examples:
   innerloop adapt omniglot-conv4 --support symbols/ --query scans/ more/1.jpg --json
   innerloop adapt runs/first --support parts/ --query new/ --csv --picture parts.png
   innerloop adapt omniglot-protonet --support symbols/ --query photo.jpg --grey
-  innerloop adapt timm:resnet50.a1_in1k --support photos/ --query new/
+  innerloop adapt timm:resnet50.a1_in1k --support photos/ --query new/ --reject 0.05
   innerloop adapt nets.py:make --weights w.safetensors --support photos/ --query new/"""
 
 
@@ -52,6 +52,17 @@ class Arguments:
     FILE.py:NAME of an innerloop.backbones.Preprocess, or of a function."""
     image_size: int | None = None
     """Size of the pictures of a pretrained network, where not its own, or 224."""
+    head: Literal["auto", "ridge", "cosine", "logistic", "inner_loop"] = "auto"
+    """What tells classes apart by the features of a pretrained network; auto compares on pictures
+    of the support set that are left out."""
+    views: Literal["whole", "middle", "crops", "flips"] | None = None
+    """What a pretrained network sees of a picture; by default its middle, too, in twice the
+    time."""
+    reject: float | None = None
+    """Say none, where a picture is like none of the classes: the share of pictures of the classes
+    that may be refused, such as 0.05."""
+    background: Path | None = None
+    """Folder of pictures of none of the classes, which helps a pretrained network to refuse."""
     inner_steps: int | None = None
     """Steps of gradient descent; by default as many as the network was tested with."""
     bn: Literal["support", "transductive"] = "support"
@@ -90,8 +101,15 @@ def main(argv: list[str]) -> int:
     support_x, query_x = (_read(files, shape, arguments) for files in (learnt, queries))
     # A pretrained network scales and crops pictures in its own way.
     scales = is_backbone(arguments.model)
-    classifier.fit(learnt if scales else support_x, names)
-    probabilities = classifier.predict_proba(queries if scales else query_x)
+    background: Any = (
+        None if arguments.background is None else _query_files((arguments.background,))
+    )
+    if background is not None and not scales:
+        background = _read(background, shape, arguments)
+    classifier.fit(learnt if scales else support_x, names, background=background)
+    asked = queries if scales else query_x
+    probabilities = classifier.predict_proba(asked)
+    answers = classifier.predict(asked, arguments.reject).tolist()
     classes = classifier.classes_.tolist()
     picture = plot_adaptation(
         arguments.picture,
@@ -105,15 +123,17 @@ def main(argv: list[str]) -> int:
     results = [
         {
             "file": str(file),
-            "class": classes[int(row.argmax())],
+            "class": answer,
             "probabilities": {c: float(p) for c, p in zip(classes, row, strict=True)},
         }
-        for file, row in zip(queries, probabilities, strict=True)
+        for file, answer, row in zip(queries, answers, probabilities, strict=True)
     ]
     report = {
         "model": arguments.model,
         "support": {name: len(files) for name, files in support.items()},
         "ink": classifier.ink_,
+        "head": classifier.head_,
+        "reject": arguments.reject,
         "support_loss": classifier.support_loss_,
         "queries": results,
         "picture": str(picture),
@@ -143,6 +163,8 @@ def _classifier(arguments: Arguments) -> tuple[FewShotClassifier, tuple[int, ...
         weights=arguments.weights,
         preprocess=arguments.preprocess,
         image_size=arguments.image_size,
+        head=arguments.head,
+        views=arguments.views,
     )
     return classifier, shape
 
@@ -210,13 +232,18 @@ def _print(report: dict[str, Any], classes: list[str], arguments: Arguments) -> 
         writer.writerow(["file", "class", *classes])
         for each in queries:
             shown = [f"{p:.4f}" for p in each["probabilities"].values()]
-            writer.writerow([each["file"], each["class"], *shown])
+            writer.writerow([each["file"], each["class"] or "", *shown])
     else:
         width = max(len(each["file"]) for each in queries)
         for each in queries:
             ranked = sorted(each["probabilities"].items(), key=lambda item: -item[1])
             (best, p), (second, q) = ranked[:2]
-            print(f"{each['file']:<{width}}  {best}  {p:.0%}   (then {second}, {q:.0%})")
+            told = f"{best}  {p:.0%}   (then {second}, {q:.0%})"
+            if each["class"] is None:
+                told = f"none of these   (most like {best})"
+            print(f"{each['file']:<{width}}  {told}")
+        if report["head"] is not None:
+            print(f"told by {report['head']} on the features")
         if report["ink"] == "light":
             print("read as light strokes on dark paper; --ink dark says otherwise")
         print(f"the picture is {report['picture']}")

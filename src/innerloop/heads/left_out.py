@@ -1,0 +1,37 @@
+"""Pictures of the support set, told by what was learnt without them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+# Times that is learnt anew, at most.
+MOST = 10
+
+
+def folds(pictures: Any, labels: np.ndarray) -> list[np.ndarray]:
+    """The rows of the support set that are left out together, fold by fold.
+
+    Each fold leaves out one picture of each class that has several; of more than ten pictures,
+    more.  The same picture twice counts as one: it would be told by itself.
+
+    Args:
+        pictures: `[n, ...]`, pixels or features.
+        labels: `[n]`, 0..N-1.
+
+    Returns:
+        Disjoint arrays of rows; none where each class has one picture.
+    """
+    flat = np.asarray(pictures).reshape(len(labels), -1)
+    _, which = np.unique(flat, axis=0, return_inverse=True)
+    which = which.ravel()
+    rank = np.full(len(labels), -1)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        # In the order in which they were given.
+        order = {w: i for i, w in enumerate(dict.fromkeys(which[rows]))}
+        if len(order) > 1:
+            rank[rows] = [order[w] for w in which[rows]]
+    count = min(MOST, int(rank.max(initial=-1)) + 1)
+    return [np.flatnonzero((rank >= 0) & (rank % count == fold)) for fold in range(count)]

@@ -1,0 +1,197 @@
+"""What learns a support set: a network that was meta-trained, or a head on features."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from innerloop.algorithms.base import Algorithm
+from innerloop.build import build_algorithm
+from innerloop.config import TrainConfig
+from innerloop.errors import UserError, one_of
+from innerloop.functional import Params
+from innerloop.heads.choice import fit_head
+from innerloop.heads.left_out import folds
+from innerloop.models.layers import check_batch_norm, has_batch_norm
+from innerloop.rejection import contrast
+from innerloop.runs.loading import Loaded
+
+# Queries predicted at a time, at most: images, and numbers in them.
+BATCH, BATCH_NUMBERS = 256, 2**22
+
+
+class Fitted(Protocol):
+    """What has learnt a support set; `innerloop.heads.FittedHead` is one.
+
+    `name` is that of the head, None for a meta-trained network; `temperature` divides the logits.
+    """
+
+    @property
+    def name(self) -> str | None:
+        """See the class."""
+
+    @property
+    def temperature(self) -> float:
+        """See the class."""
+
+    def stages(self, x: Any) -> list[np.ndarray]:
+        """Logits `[m, N]` of each stage of learning; the last counts."""
+
+    def familiarity(self, x: Any) -> np.ndarray:
+        """`[m]`, see `innerloop.rejection`."""
+
+    def left_out_familiarity(self) -> np.ndarray:
+        """That of pictures of the support set, by what was learnt without them."""
+
+
+Learner = Callable[[Tensor, np.ndarray, Tensor | None], Fitted]
+"""From inputs `[n, ...]`, labels `[n]` and inputs of none of the classes to what has learnt."""
+
+
+def head_learner(head: str, inner_steps: int | None) -> Learner:
+    """Learns a head on features, see `innerloop.heads.fit_head`."""
+
+    def learn(x: Tensor, labels: np.ndarray, background: Tensor | None) -> Fitted:
+        return fit_head(x, labels, head, background=background, inner_steps=inner_steps)
+
+    return learn
+
+
+def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None) -> Learner:
+    """Adapts a meta-trained network.
+
+    Args:
+        loaded: the network.
+        name: how messages call it.
+        bn: where batch norm takes the statistics for queries from.
+        inner_steps: None for as many as the run was tested with.
+
+    Raises:
+        UserError: it was trained for regression, or cannot take statistics from there.
+    """
+    config = loaded.config
+    if config.regression:
+        raise UserError(f"{name} was trained for regression: it knows no classes")
+    if isinstance(config, TrainConfig):
+        mode: Any = "frozen" if config.bn == "frozen" else bn
+        settings = replace(config, bn=mode)
+        algorithm = build_algorithm(settings, loaded.model, loaded.num_classes)
+    else:
+        algorithm = _with_statistics(loaded.algorithm, bn)
+    steps: Any = inner_steps or config.eval_inner_steps
+
+    def learn(x: Tensor, labels: np.ndarray, background: Tensor | None) -> Fitted:
+        n_way = int(labels.max()) + 1
+        if isinstance(config, TrainConfig) and not config.any_ways and n_way != config.n_way:
+            raise UserError(
+                f"{name} has a head with {config.n_way} rows and cannot tell {n_way} "
+                "classes apart: use one with head shared, or a ProtoNet"
+            )
+        if background is not None:
+            raise UserError(
+                f"background= helps the heads of pretrained networks alone: leave it out for {name}"
+            )
+        return AdaptedNetwork(algorithm, loaded.params, x, labels, steps, loaded.temperature)
+
+    return learn
+
+
+class AdaptedNetwork:
+    """A meta-trained network that has learnt a support set.
+
+    Args:
+        algorithm: how it adapts.
+        params: the meta-parameters.
+        x, labels: the support set, `[n, ...]` and `[n]`.
+        steps: of the inner loop.
+        temperature: as trained.
+        n_way: N; None to count the labels.
+    """
+
+    name = None
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        params: Params,
+        x: Tensor,
+        labels: np.ndarray,
+        steps: int,
+        temperature: float,
+        n_way: int | None = None,
+    ) -> None:
+        self.temperature = temperature
+        self._algorithm, self._params, self._steps = algorithm, params, steps
+        self._support_x, self._labels = x, labels
+        self._n_way = n_way = n_way or int(labels.max()) + 1
+        self._left_out: np.ndarray | None = None
+        targets = torch.from_numpy(labels.astype(np.int64))
+        with torch.no_grad():
+            algorithm.network.look(x)
+            loop = algorithm.inner_loop(params, x, targets, inner_steps=steps, n_way=n_way)
+            # Before any step, which would fail on labels beyond the outputs.
+            self._fast = [next(loop)]
+            shape = self.stages(x)[0].shape
+            if shape != (len(labels), n_way):
+                raise UserError(
+                    f"the network gives outputs {shape} for {len(labels)} images of {n_way} "
+                    "classes: it cannot tell so many classes apart"
+                )
+            self._fast += loop
+
+    def stages(self, x: Tensor) -> list[np.ndarray]:
+        """Logits `[m, N]` before the first and after each inner step."""
+        # With transductive statistics, all queries belong together.
+        size = max(1, min(BATCH, BATCH_NUMBERS // x[0].numel()))
+        apart = self._algorithm.bn != "transductive" or not has_batch_norm(self._algorithm.model)
+        chunks = x.split(size) if apart and len(x) > size else [x]
+        with torch.no_grad():
+            parts = []
+            for chunk in chunks:
+                predict = self._algorithm.predictor(self._params, self._support_x, chunk)
+                parts.append([predict(fast).double().numpy() for fast in self._fast])
+        return [np.concatenate(step) for step in zip(*parts, strict=True)]
+
+    def familiarity(self, x: Tensor) -> np.ndarray:
+        """The largest logit, less half the mean of the others, `[m]`."""
+        return contrast(self.stages(x)[-1])
+
+    def left_out_familiarity(self) -> np.ndarray:
+        """See `Fitted`; the network adapts once for each fold, when this is first asked."""
+        if self._left_out is None:
+            found = [np.zeros(0)]
+            for part in folds(self._support_x, self._labels):
+                kept = np.setdiff1d(np.arange(len(self._labels)), part)
+                without = AdaptedNetwork(
+                    self._algorithm,
+                    self._params,
+                    self._support_x[kept],
+                    self._labels[kept],
+                    self._steps,
+                    self.temperature,
+                    self._n_way,
+                )
+                found.append(without.familiarity(self._support_x[part]))
+            self._left_out = np.concatenate(found)
+        return self._left_out
+
+
+def _with_statistics(algorithm: Algorithm, bn: str) -> Algorithm:
+    """An algorithm of a user's own, with batch statistics from elsewhere; it is not changed.
+
+    Raises:
+        UserError: the algorithm or the network cannot take them from there.
+    """
+    if algorithm.bn in (bn, "frozen") or not has_batch_norm(algorithm.model):
+        return algorithm
+    one_of(algorithm.bn_modes, bn=bn)
+    check_batch_norm(algorithm.model, own_only=bn == "support", frozen=False)
+    changed = copy.copy(algorithm)
+    changed.bn = bn
+    return changed

@@ -1,0 +1,105 @@
+"""None of these classes: how familiar a picture is, and below which it is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from innerloop.errors import UserError
+from innerloop.heads.prepared import Array, means, unit
+
+# Background pictures that a picture is compared to: those most like it.
+NEAREST = 5
+
+
+def contrast(similarities: Array) -> Array:
+    """The largest of each row of `[m, N]`, less half the mean of the others: `[m]`."""
+    best = similarities.max(axis=1)
+    others = (similarities.sum(axis=1) - best) / (similarities.shape[1] - 1)
+    found: Array = best - others / 2
+    return found
+
+
+class Familiarity:
+    """How much features are like those of the nearest class: a number without a unit.
+
+    The cosine to the nearest class mean, less half the mean cosine to the other means.  With
+    background pictures, features are first centred by their mean, and what is subtracted is half
+    the mean cosine to the five background pictures most like it.
+
+    Args:
+        x: features of the support set, of unit length, `[n, F]`.
+        labels: `[n]`, 0..N-1.
+        n_way: N.
+        background: features of pictures of none of the classes, of unit length, `[b, F]`.
+    """
+
+    def __init__(
+        self, x: Array, labels: np.ndarray, n_way: int, background: Array | None = None
+    ) -> None:
+        self._centre = np.zeros(x.shape[1]) if background is None else background.mean(axis=0)
+        self._means = unit(means(x, labels, n_way) - self._centre)
+        self._background = None if background is None else unit(background - self._centre)
+
+    def __call__(self, x: Array) -> Array:
+        """`[m]`, of features of unit length `[m, F]`."""
+        x = unit(x - self._centre)
+        cosines = x @ self._means.T
+        if self._background is None:
+            return contrast(cosines)
+        like = np.sort(x @ self._background.T, axis=1)[:, -NEAREST:].mean(axis=1)
+        found: Array = cosines.max(axis=1) - like / 2
+        return found
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Below which familiarity a picture is refused.
+
+    Attributes:
+        value: refused is what is less familiar than this.
+        promised: the share holds for any distribution; else only if familiarity is normally
+            distributed, as there were too few pictures.
+        needed: pictures that would be needed for the promise.
+        pictures: pictures that there were.
+    """
+
+    value: float
+    promised: bool
+    needed: int
+    pictures: int
+
+
+def threshold(left_out: Array, reject: float) -> Threshold:
+    """The familiarity below which at most a share of pictures of the classes is refused.
+
+    With m pictures of the support set, each told by what was learnt without it, and α = `reject`,
+    the threshold is the k-th smallest familiarity, k = ⌊α (m + 1)⌋: a further picture of the same
+    kind is among the k - 1 smaller ones or below them with a probability of at most
+    k / (m + 1) ≤ α (split conformal prediction; Vovk, Gammerman, Shafer 2005).  Where k would be 0,
+    it is the lower prediction bound of a normal distribution, mean - t s √(1 + 1/m).
+
+    Args:
+        left_out: `[m]`, familiarity of pictures of the support set that were left out.
+        reject: α, above 0 and below 1.
+
+    Raises:
+        UserError: `reject` out of range, or fewer than two pictures.
+    """
+    if not 0 < reject < 1:
+        raise UserError(f"reject is a share above 0 and below 1, not {reject}")
+    m = len(left_out)
+    if m < 2:
+        raise UserError(
+            "reject needs classes with two pictures or more, to see how unlike each other "
+            "pictures of one class are: give more pictures, or leave reject out"
+        )
+    needed = int(np.ceil(1 / reject - 1e-9)) - 1
+    k = int(np.floor(reject * (m + 1) + 1e-9))
+    if k:
+        return Threshold(float(np.sort(left_out)[k - 1]), True, needed, m)
+    spread = float(np.std(left_out, ddof=1)) * np.sqrt(1 + 1 / m)
+    value = float(np.mean(left_out) + stats.t.ppf(reject, m - 1) * spread)
+    return Threshold(value, False, needed, m)
