@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -166,3 +168,12 @@ def test_probabilities_are_fitted_on_what_was_left_out():
 
 def test_it_is_among_the_modules_of_the_package():
     assert innerloop.heads.fit_head is fit_head
+
+
+@pytest.mark.parametrize("head", ALL)
+def test_a_fitted_head_can_be_pickled(head):
+    x, y, q, _ = blobs()
+    fitted = fit_head(x, y, head)
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.probabilities(q), fitted.probabilities(q))
+    np.testing.assert_array_equal(again.familiarity(q), fitted.familiarity(q))

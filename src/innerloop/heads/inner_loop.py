@@ -55,13 +55,16 @@ def inner_loop(x: Array, labels: np.ndarray, n_way: int, steps: int | None = Non
     support = torch.from_numpy(x)
     with torch.no_grad():
         fast = list(anil.inner_loop(params, support, torch.from_numpy(labels), n_way=n_way))
+        # What is linear is known by its values at zero and along each axis.
+        predict = anil.predictor(params, support, torch.from_numpy(probes(x.shape[1])))
+        values = [SCALE * predict(weights).numpy() for weights in fast]
+    weights = [v[1:] - v[0] for v in values]
+    return Stages(weights, [v[0] - centre @ w for v, w in zip(values, weights, strict=True)])
 
-    def stages(q: Array) -> list[Array]:
-        with torch.no_grad():
-            predict = anil.predictor(params, support, torch.from_numpy(q - centre))
-            return [SCALE * predict(weights).numpy() for weights in fast]
 
-    return stages
+def probes(width: int) -> Array:
+    """Zero, and a one along each axis, `[width + 1, width]`."""
+    return np.concatenate([np.zeros((1, width)), np.eye(width)])
 
 
 def rate(centred: Array) -> float:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from innerloop.heads.prepared import Array, means, unit
 
-Stages = Callable[[Array], list[Array]]
-"""From what heads see, `[m, D]`, to logits `[m, N]`: of each stage of learning, the last counts."""
+
+class Stages(NamedTuple):
+    """Linear maps from what heads see to logits: of each stage of learning, the last counts.
+
+    Attributes:
+        weights: `[D, N]` each.
+        biases: `[N]` each.
+    """
+
+    weights: list[Array]
+    biases: list[Array]
+
+    def __call__(self, x: Array) -> list[Array]:
+        """Logits `[m, N]` of `[m, D]`, of each stage."""
+        return [x @ w + b for w, b in zip(self.weights, self.biases, strict=True)]
+
 
 # Factors that make a temperature of 1 about right; all were chosen on emoji of other classes than
 # those that results are reported on.
@@ -28,27 +42,23 @@ def cosine(x: Array, labels: np.ndarray, n_way: int) -> Stages:
         n_way: N.
     """
     centres = unit(means(x, labels, n_way))
-    return lambda q: [COSINE_SCALE * q @ centres.T]
+    return Stages([COSINE_SCALE * centres.T], [np.zeros(n_way)])
 
 
 def ridge(x: Array, labels: np.ndarray, n_way: int) -> Stages:
     """Least squares on 1 for the own class and 0 for others; every class weighs the same."""
     fitted = Ridge(alpha=RIDGE_ALPHA).fit(x, np.eye(n_way)[labels], _weights(labels, n_way))
-    return lambda q: [RIDGE_SCALE * (fitted.predict(q) - 1 / n_way)]
+    return Stages([RIDGE_SCALE * fitted.coef_.T], [RIDGE_SCALE * (fitted.intercept_ - 1 / n_way)])
 
 
 def logistic(x: Array, labels: np.ndarray, n_way: int) -> Stages:
     """Softmax regression; every class weighs the same."""
     fitted = LogisticRegression(C=LOGISTIC_C, tol=1e-3, max_iter=500)
     fitted.fit(x, labels, _weights(labels, n_way))
-
-    def stages(q: Array) -> list[Array]:
-        found = fitted.decision_function(q)
-        if found.ndim == 1:  # of two classes, the logit of the second alone
-            found = np.stack([-found, found], axis=1) / 2
-        return [LOGISTIC_SCALE * found]
-
-    return stages
+    weight, bias = fitted.coef_.T, fitted.intercept_
+    if len(bias) == 1:  # of two classes, the logit of the second alone
+        weight, bias = (np.concatenate([-t, t], axis=-1) / 2 for t in (weight, bias))
+    return Stages([LOGISTIC_SCALE * weight], [LOGISTIC_SCALE * bias])
 
 
 def _weights(labels: np.ndarray, n_way: int) -> Array:
