@@ -33,6 +33,7 @@ from innerloop.registry import MODELS
 from innerloop.runs.checkpoint import fill, read_tensors
 from innerloop.runs.fit_config import FitConfig
 from innerloop.runs.folder import CONFIG, MODEL
+from innerloop.tasks.normalization import Normalization
 from innerloop.tasks.protocol import Tasks, is_maker
 
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
@@ -54,6 +55,7 @@ class Loaded(NamedTuple):
         inverted: training inverted bytes (dark ink); None where the file does not say.
         on_paper: its pictures were of ink on paper, whose edges tell dark ink from light; None
             where the file does not say.
+        normalization: mean and deviation by which the network normalises images; None for none.
     """
 
     model: nn.Module
@@ -66,6 +68,7 @@ class Loaded(NamedTuple):
     temperature: float = 1.0
     inverted: bool | None = None
     on_paper: bool | None = None
+    normalization: Normalization | None = None
 
     @property
     def knows_ink(self) -> bool:
@@ -88,7 +91,7 @@ class Loaded(NamedTuple):
         """The same network as it was before meta-training, to see what that bought."""
         if isinstance(self.config, FitConfig):
             return self._replace(params=self.algorithm.init_params(), temperature=1.0)
-        model = build_model(self.config, self.input_shape)
+        model = build_model(self.config, self.input_shape, self.normalization)
         algorithm = build_algorithm(self.config, model, self.num_classes)
         return self._replace(
             model=model, algorithm=algorithm, params=algorithm.init_params(), temperature=1.0
@@ -168,7 +171,8 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
     config = dataclasses.replace(config, device="cpu", precision="float32")
     check_trust(config.references, file, trust)
     _check_size(file, config, shape, tensors)
-    model = build_model(config, shape)
+    normalization = _normalization(file, config, shape, metadata)
+    model = build_model(config, shape, normalization)
     algorithm = build_algorithm(config, model, num_trained(config, classes))
     algorithm.network.takes = shape
     params = fill(algorithm.init_params(), tensors, str(file))
@@ -178,6 +182,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
     return Loaded(
         *(model, algorithm, params, config, shape, data_name, classes, temperature),
         *_pixels(file, metadata),
+        normalization,
     )
 
 
@@ -228,6 +233,25 @@ def _pixels(file: Path, metadata: dict[str, Any]) -> tuple[bool | None, bool | N
     ):
         raise UserError(f"{file} does not say what training did to pixels")
     return found.get("inverted"), found.get("on_paper")
+
+
+def _normalization(
+    file: Path, config: TrainConfig, shape: tuple[int, ...], metadata: dict[str, Any]
+) -> Normalization | None:
+    """What the network does to images first, as the file says."""
+    if not config.normalize:
+        return None
+    found = metadata.get("normalization")
+    found = found if isinstance(found, dict) else {}
+    mean, deviation = (found.get(name) for name in Normalization._fields)
+    for numbers in (mean, deviation):
+        if not (
+            isinstance(numbers, list)
+            and len(numbers) == shape[0]
+            and all(type(x) is float and math.isfinite(x) for x in numbers)
+        ):
+            raise UserError(f"{file} does not say how images are normalised")
+    return Normalization(tuple(mean), tuple(deviation))
 
 
 def _check_size(
