@@ -250,7 +250,7 @@ def test_mistakes_are_named(text, message, tmp_path):
 def test_missing_file_and_preset():
     with pytest.raises(UserError, match=r"cannot read nowhere\.yaml"):
         TrainConfig.from_file("nowhere.yaml")
-    with pytest.raises(UserError, match="no preset 'slow': choose from finn2017"):
+    with pytest.raises(UserError, match="no preset 'slow': choose from emoji, finn2017"):
         TrainConfig.preset("slow")
 
 

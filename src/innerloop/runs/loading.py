@@ -243,15 +243,17 @@ def _normalization(
         return None
     found = metadata.get("normalization")
     found = found if isinstance(found, dict) else {}
-    mean, deviation = (found.get(name) for name in Normalization._fields)
-    for numbers in (mean, deviation):
+    values: list[tuple[float, ...]] = []
+    for name in Normalization._fields:
+        numbers = found.get(name)
         if not (
             isinstance(numbers, list)
             and len(numbers) == shape[0]
             and all(type(x) is float and math.isfinite(x) for x in numbers)
         ):
             raise UserError(f"{file} does not say how images are normalised")
-    return Normalization(tuple(mean), tuple(deviation))
+        values.append(tuple(numbers))
+    return Normalization(*values)
 
 
 def _check_size(

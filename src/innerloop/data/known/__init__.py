@@ -1,0 +1,5 @@
+"""Data sets of the few-shot papers, from the archives that people have, as folders of pictures."""
+
+from innerloop.data.known.prepare import NAMES, prepare
+
+__all__ = ["NAMES", "prepare"]
