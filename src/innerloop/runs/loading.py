@@ -304,6 +304,11 @@ def load_for(
     own = loaded.config
     if changes.get("data", own.data) != own.data:
         changes.setdefault("split", "auto")
+        shape = loaded.input_shape
+        square = len(shape) == 3 and shape[1] == shape[2]
+        if square and own.image_size is None and Path(changes["data"]).expanduser().is_dir():
+            # Pictures are scaled to what the network takes.
+            changes.setdefault("image_size", shape[1])
     config = TrainConfig.from_dict({**own.to_dict(), **changes, "train_n_way": None}).absolute()
     # What was just given is the user's.
     remember(set(config.references) - set(own.references))
