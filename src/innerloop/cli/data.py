@@ -32,6 +32,7 @@ examples:
   innerloop data prepare omniglot --source ~/Downloads --out omniglot.npy
   innerloop data prepare my_pictures --image-size 28
   innerloop data prepare cifar-fs --source cifar-100-python.tar.gz --out cifar-fs
+  innerloop data prepare emoji --source node_modules --out emoji
   innerloop data random --out noise.npy        24 MB of noise in Omniglot's shape
   innerloop data info my_pictures --json
   innerloop data sheet omniglot --out omniglot.png"""
@@ -43,10 +44,11 @@ class Prepare:
 
     what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """omniglot, glyphs, or the path of a folder of pictures; or cifar-fs, fc100, mini-imagenet,
-    tiered-imagenet, cub: the archive that you have becomes a folder of pictures."""
+    tiered-imagenet, cub, emoji: what you have fetched becomes a folder of pictures."""
     source: Path | None = None
     """For omniglot: folder with its two archives, zipped or not, or a prepared .npy file; for the
-    others with names: the archive, or the folder with what is in it."""
+    others with names: the archive, or the folder with what is in it; for emoji, the folder with the
+    packages of icons."""
     out: Path | None = None
     """Also write a .npy file [classes, images a class, C, H, W] here; from an archive, the new
     folder, by default named for the data set."""
@@ -59,9 +61,20 @@ class Prepare:
         if self.what in known.NAMES:
             self._prepare_known()
             return
+        if self.what == "emoji" and self.source is not None:
+            facts = known.prepare_emoji(
+                self.source,
+                self.out or Path(self.what),
+                image_size=self.image_size or 64,
+                progress=not self.json,
+            )
+            if not self.json:
+                facts["artists"] = ", ".join(facts["artists"])
+            _print({"name": self.what, **facts}, self.json)
+            return
         if self.source is not None and self.what != "omniglot":
             names = ", ".join(known.NAMES)
-            raise UserError(f"--source is for omniglot, {names}, not for {self.what}")
+            raise UserError(f"--source is for omniglot, {names}, emoji, not for {self.what}")
         data = load(
             self.what,
             omniglot_source=self.source,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from innerloop.data.known.facts import COUNTS, check_counts
+from innerloop.data.known.folders import new_folder
 from innerloop.data.known.readers import READERS
 from innerloop.data.known.sources import Picture
 from innerloop.data.progress import progress_bar
@@ -94,29 +92,3 @@ def write_pictures(
         found.images += 1
         step(1)
     return found
-
-
-@contextlib.contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder to write to, which takes the name `out` in one step when all is in it.
-
-    Raises:
-        UserError: `out` is there already, or cannot be written.
-    """
-    if out.exists():
-        raise UserError(f"{out} is there already: choose another --out, or remove it")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from error
-    try:
-        yield place
-        place.chmod(0o755)
-        place.rename(out)
-    except FileExistsError as error:
-        raise UserError(f"{error.filename} is there twice in the source") from error
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
