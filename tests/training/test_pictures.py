@@ -206,3 +206,10 @@ def test_statistics_do_not_depend_on_the_scale_of_pixels():
 
     assert torch.allclose(of("raw"), of("unit"), atol=1e-4)
     assert torch.allclose(of("ink"), -of("unit"), atol=1e-4)
+
+
+def test_another_length_is_refused_once_pretraining_would_have_been_another(array, tmp_path):
+    changes = settings(array, test_tasks=6, **PRETRAINED) | {"schedule": "constant"}
+    stopped = innerloop.train(out=tmp_path / "run", report=StopAt(5), **changes).folder
+    with pytest.raises(UserError, match=r"pretrain 0\.5 is a share of the run"):
+        innerloop.resume(stopped, iterations=20)
