@@ -5,6 +5,8 @@ This module imports neither PyTorch nor NumPy, so that `--help` is instant.
 
 from __future__ import annotations
 
+import math
+
 from innerloop.errors import UserError
 
 # What `augment` can name, and what a number after it means; see `innerloop.data.augment`.
@@ -30,7 +32,10 @@ def parse_augment(text: str) -> list[tuple[str, float | None]]:
         if equals and name == "affine":
             raise UserError("augment: affine takes no number; give a function of your own instead")
         try:
-            found.append((name, float(value) if equals else None))
+            number = float(value) if equals else None
         except ValueError:
-            raise UserError(f"augment: {word.strip()} needs a number behind =") from None
+            number = math.nan
+        if number is not None and not math.isfinite(number):
+            raise UserError(f"augment: {word.strip()} needs a number behind =")
+        found.append((name, number))
     return found

@@ -146,12 +146,18 @@ def test_augmentation_is_of_training_alone_and_in_the_protocol(colour):
         ("", "''"),
         ("flip,flip", "twice"),
         ("color=much", "needs a number"),
+        ("crop=inf", "needs a number"),
         ("affine=3", "takes no number"),
     ],
 )
 def test_wrong_names_of_augmentations(text, message):
     with pytest.raises(UserError, match=message):
         TrainConfig(augment=text)
+
+
+def test_colour_jitter_is_not_for_raw_pixels():
+    with pytest.raises(UserError, match="pixels of 0 to 1"):
+        TrainConfig(augment="flip,color", inputs="raw")
 
 
 @pytest.mark.parametrize("text", ["crop=0", "crop=1.5", "flip=2", "color=-1"])

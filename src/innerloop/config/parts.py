@@ -87,7 +87,9 @@ class TaskSettings(Part):
         at_least(2, **self.named("n_way train_n_way"))
         at_least(1, **self.named("glyph_classes k_shot k_query eval_k_query"))
         if self.augment is not None and not is_reference(self.augment):
-            parse_augment(self.augment)
+            names = dict(parse_augment(self.augment))
+            if "color" in names and self.inputs == "raw":
+                raise UserError("augment color is for pixels of 0 to 1: set inputs to unit or ink")
 
 
 @dataclass(frozen=True)
