@@ -75,7 +75,7 @@ class Ours:
     def step(self, seconds: float) -> None:
         config, state, tasks = self.config, self.state, self.config.meta_batch_size
         state.seconds = seconds
-        set_learning_rate(config, state)
+        set_learning_rate(config, state, progress(config, state))
         episodes = self.samplers["train"].batch(state.iteration * tasks, tasks)
         share = progress(config, state)
         gradient, _ = self.algorithm.meta_gradient(state.params, episodes, share)

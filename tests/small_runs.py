@@ -40,7 +40,7 @@ def folder_state(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     results = json.loads((folder / "results.json").read_text())
     for timed in (*lines, results, counters):
-        for name in ("seconds", "step_seconds", "ms_per_iteration"):
+        for name in ("seconds", "step_seconds", "cpu_seconds", "ms_per_iteration"):
             timed.pop(name, None)
     return tensors, model, {"lines": lines, "results": results, "counters": counters}
 

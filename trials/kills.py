@@ -40,7 +40,7 @@ PRELOADED = [
     "innerloop.plots.figures",
     "torch._dynamo",  # which PyTorch's optimisers import when first made
 ]
-TIMES = ("seconds", "step_seconds", "ms_per_iteration")
+TIMES = ("seconds", "step_seconds", "cpu_seconds", "ms_per_iteration")
 
 
 @dataclass

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from innerloop.runs.loading import Loaded, load, pretrained_names
     from innerloop.settings import TrainSettings
     from innerloop.tasks.episodes import Episodes
+    from innerloop.tasks.normalization import Normalization
     from innerloop.tasks.parts import TaskParts, split_tasks
     from innerloop.tasks.protocol import Tasks
     from innerloop.tasks.sampler import EpisodeSampler
@@ -82,6 +83,7 @@ _HOME = {
     "Loaded": "runs.loading",
     "MAMLPlusPlus": "algorithms",
     "MetaSGD": "algorithms",
+    "Normalization": "tasks.normalization",
     "OuterLoop": "outer_loop",
     "ProtoNet": "algorithms",
     "Report": "training.report",
@@ -123,6 +125,7 @@ __all__ = [
     "Loaded",
     "MAMLPlusPlus",
     "MetaSGD",
+    "Normalization",
     "OuterLoop",
     "ProtoNet",
     "Report",

@@ -15,6 +15,8 @@ from torch import nn
 
 from innerloop.algorithms import Algorithm
 from innerloop.config import TrainConfig
+from innerloop.data.augment import Augment
+from innerloop.data.augment import named as named_augment
 from innerloop.data.base import ClassIndexed, ImageClasses
 from innerloop.data.splits import automatic_split, split_classes
 from innerloop.errors import UserError, first_line
@@ -26,6 +28,7 @@ from innerloop.recipes import REGRESSION
 from innerloop.references import call, find, is_reference
 from innerloop.registry import ALGORITHMS, DATA, MODELS, Registry
 from innerloop.sizes import fit_sizes
+from innerloop.tasks.normalization import Normalization
 from innerloop.tasks.protocol import Tasks
 from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.tasks.sinusoid import SinusoidSampler
@@ -208,6 +211,7 @@ def build_sampler(
     *,
     training: bool = False,
     episode_seed: int | None = None,
+    labels: str | None = None,
 ) -> EpisodeSampler:
     """A sampler of training tasks, or of tasks to evaluate on, from one part of a split.
 
@@ -216,8 +220,9 @@ def build_sampler(
         data: the images.
         part: name of the part.
         classes: its classes.
-        training: with the ways, queries and rotation of training.
+        training: with the ways, queries, rotation and augmentation of training.
         episode_seed: draw other episodes; None for `config.seed`.
+        labels: of training tasks, see `EpisodeSampler`; None for what the algorithm asks for.
 
     Raises:
         UserError: too few classes or images for the tasks, or no such device.
@@ -235,9 +240,30 @@ def build_sampler(
         rotate=config.rotate if training else config.rotate_test,
         within_group=config.within_group,
         inputs=config.inputs,
-        labels=_labels(config) if training else "task",
+        labels=(labels or _labels(config)) if training else "task",
+        augment=_augment(config, data) if training else None,
         device=config.device,
     )
+
+
+def _augment(config: TrainConfig, data: ClassIndexed) -> Augment | None:
+    """What `config` names; a reference is to an augmentation, or to a function that is one."""
+    if config.augment is None:
+        return None
+    if not is_reference(config.augment):
+        if not data.pixels:
+            raise UserError(
+                f"augment {config.augment} is for images of bytes, which {data.name} has not: "
+                "name a function of your own, MODULE:NAME or FILE.py:NAME"
+            )
+        return named_augment(config.augment, data.example_shape)
+    found: Augment = find(config.augment)
+    if not callable(found):
+        raise UserError(
+            f"augment {config.augment} must be a function of examples and a generator, not "
+            f"{type(found).__name__}"
+        )
+    return found
 
 
 def _labels(config: TrainConfig) -> str:
@@ -252,14 +278,31 @@ def resolve(config: TrainConfig, data: ClassIndexed) -> TrainConfig:
     return dataclasses.replace(config, split=automatic_split(data))
 
 
-def build_model(config: TrainConfig, input_shape: tuple[int, ...]) -> nn.Module:
+def build_model(
+    config: TrainConfig,
+    input_shape: tuple[int, ...],
+    normalization: Normalization | None = None,
+) -> nn.Module:
     """The network that `config` names, for inputs of a shape: `(C, H, W)` for images.
 
+    Args:
+        config: the settings.
+        input_shape: of one example.
+        normalization: what `normalize` means for the data, see `normalization_of`.
+
     Raises:
-        UserError: that network does not take such inputs.
+        UserError: that network does not take such inputs, or does not normalise them.
     """
     make = _named(MODELS, config.model)
-    model = _make(config.model, make, config, input_shape=input_shape, regression=config.regression)
+    given: dict[str, Any] = {"input_shape": input_shape, "regression": config.regression}
+    if normalization is not None:
+        if not normalization._asdict().keys() <= arguments_of(make):
+            raise UserError(
+                f"model {config.model} does not normalise images: set normalize to false, or give "
+                "it arguments mean and deviation, each with one entry a channel"
+            )
+        given |= normalization._asdict()
+    model = _make(config.model, make, config, **given)
     if not isinstance(model, nn.Module):
         raise UserError(f"model {config.model} must give an nn.Module, not {type(model).__name__}")
     return model
@@ -323,6 +366,23 @@ def _loss(config: TrainConfig) -> Callable[[Any, Any], Any]:
         loss: Callable[[Any, Any], Any] = find(config.loss)
         return loss
     return mean_squared_error if config.regression else F.cross_entropy
+
+
+def normalization_of(config: TrainConfig, train: Tasks) -> Normalization | None:
+    """Mean and deviation of the training classes' pixels, if `config` asks for them.
+
+    Raises:
+        UserError: the tasks are not of images.
+    """
+    if not config.normalize:
+        return None
+    found = getattr(train, "normalization", None)
+    if not isinstance(found, Normalization):
+        raise UserError(
+            f"normalize is for classes of images, which data {config.data} has not: set normalize "
+            "to false"
+        )
+    return found
 
 
 def num_classes(train: Tasks) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from innerloop import models
@@ -39,6 +40,8 @@ def conv4(
     unit_length: bool,
     init: str,
     seed: int,
+    mean: Sequence[float] | None = None,
+    deviation: Sequence[float] | None = None,
 ) -> models.Conv4:
     """Four blocks; raises `UserError` for images that are not square."""
     channels, height, breadth = input_shape
@@ -57,12 +60,21 @@ def conv4(
         unit_features=unit_features,
         unit_length=unit_length,
         init=init,
+        mean=mean,
+        deviation=deviation,
         seed=seed,
     )
 
 
 def resnet12(
-    n_way: int, input_shape: tuple[int, ...], width: int, head: str, drop_rate: float, seed: int
+    n_way: int,
+    input_shape: tuple[int, ...],
+    width: int,
+    head: str,
+    drop_rate: float,
+    seed: int,
+    mean: Sequence[float] | None = None,
+    deviation: Sequence[float] | None = None,
 ) -> models.ResNet12:
     """The first block as wide as `width`; raises `UserError` for images that are too small."""
     channels, height, breadth = input_shape
@@ -73,6 +85,8 @@ def resnet12(
         widths=[width * part // 2 for part in (2, 5, 10, 20)],
         drop_rate=drop_rate,
         head=head,
+        mean=mean,
+        deviation=deviation,
         seed=seed,
     )
 

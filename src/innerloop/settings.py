@@ -35,6 +35,10 @@ class TrainSettings(TypedDict, total=False):
     unit_length: bool
     drop_rate: float
     init: Literal["kaiming", "xavier"]
+    normalize: bool
+    augment: str | None
+    pretrain: float
+    pretrain_lr: float | None
     algorithm: AlgorithmName
     loss: str | None
     metric: str | None

@@ -82,6 +82,29 @@ def test_a_full_disk_is_one_line(run, monkeypatch, capsys):
     assert capsys.readouterr().err.strip().endswith("No space left on device")
 
 
+def test_several_data_sets_make_a_table(run, noise, tmp_path, capsys):
+    """Pictures of another size are scaled to what the network takes."""
+    from PIL import Image
+
+    pictures = np.random.default_rng(3).integers(0, 255, (6, 6, 20, 20), dtype=np.uint8)
+    for label, images in enumerate(pictures):
+        (tmp_path / f"mine/c{label}").mkdir(parents=True)
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / f"mine/c{label}/{i}.png")
+    sets = [str(noise), str(tmp_path / "mine")]
+    common = ["--tasks", "4", "--part", "train", "--k-query", "2", "--n-way", "3"]
+    assert main(["evaluate", str(run), "--data", *sets, *common]) == 0
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head.split() == ["data", "tasks", "of", "classes", "result"]
+    assert first.startswith("noise")
+    assert second.startswith("mine")
+    assert "3-way 1-shot" in second
+    assert main(["evaluate", str(run), "--data", *sets, *common, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [result["protocol"]["data"] for result in found] == ["noise", "mine"]
+    assert f"accuracy {100 * found[1]['accuracy']:.2f}" in second
+
+
 def test_another_seed_keeps_the_split(run, tmp_path):
     from innerloop.runs.loading import load_for
 

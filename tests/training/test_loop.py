@@ -106,7 +106,8 @@ def test_schedule_and_progress():
 
     def rate(iteration, **changes):
         state.iteration = iteration
-        set_learning_rate(TrainConfig(iterations=100, meta_lr=1.0, **changes), state)
+        settings = TrainConfig(iterations=100, meta_lr=1.0, **changes)
+        set_learning_rate(settings, state, progress(settings, state))
         return state.optimizer.param_groups[0]["lr"]
 
     rates = [rate(i) for i in range(101)]

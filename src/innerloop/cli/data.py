@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from innerloop.data import (
     ImageClasses,
     available_splits,
     contact_sheet,
+    known,
     load,
     random_images,
     split_classes,
@@ -29,6 +31,8 @@ examples:
   innerloop data prepare omniglot              download 14 MB, check, count, convert
   innerloop data prepare omniglot --source ~/Downloads --out omniglot.npy
   innerloop data prepare my_pictures --image-size 28
+  innerloop data prepare cifar-fs --source cifar-100-python.tar.gz --out cifar-fs
+  innerloop data prepare emoji --source node_modules --out emoji
   innerloop data random --out noise.npy        24 MB of noise in Omniglot's shape
   innerloop data info my_pictures --json
   innerloop data sheet omniglot --out omniglot.png"""
@@ -39,19 +43,38 @@ class Prepare:
     """Check a data set, count it, and convert it once for all later commands."""
 
     what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """omniglot, glyphs, or the path of a folder of pictures."""
+    """omniglot, glyphs, or the path of a folder of pictures; or cifar-fs, fc100, mini-imagenet,
+    tiered-imagenet, cub, emoji: what you have fetched becomes a folder of pictures."""
     source: Path | None = None
-    """For omniglot: folder with its two archives, zipped or not, or a prepared .npy file."""
+    """For omniglot: folder with its two archives, zipped or not, or a prepared .npy file; for the
+    others with names: the archive, or the folder with what is in it; for emoji, the folder with the
+    packages of icons."""
     out: Path | None = None
-    """Also write a .npy file [classes, images a class, C, H, W] here."""
+    """Also write a .npy file [classes, images a class, C, H, W] here; from an archive, the new
+    folder, by default named for the data set."""
     image_size: int | None = None
     """For a folder: height and width in pixels to scale the pictures to."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
+        if self.what in known.NAMES:
+            self._prepare_known()
+            return
+        if self.what == "emoji" and self.source is not None:
+            facts = known.prepare_emoji(
+                self.source,
+                self.out or Path(self.what),
+                image_size=self.image_size or 64,
+                progress=not self.json,
+            )
+            if not self.json:
+                facts["artists"] = ", ".join(facts["artists"])
+            _print({"name": self.what, **facts}, self.json)
+            return
         if self.source is not None and self.what != "omniglot":
-            raise UserError(f"--source is for omniglot, not for {self.what}")
+            names = ", ".join(known.NAMES)
+            raise UserError(f"--source is for omniglot, {names}, emoji, not for {self.what}")
         data = load(
             self.what,
             omniglot_source=self.source,
@@ -63,6 +86,25 @@ class Prepare:
             _write_array(data, self.out)
             facts["written"] = str(self.out)
         _print(facts, self.json)
+
+    def _prepare_known(self) -> None:
+        if self.source is None:
+            raise UserError(f"{self.what} needs --source, the archive or the folder that you have")
+        if self.image_size is not None:
+            raise UserError("--image-size is for innerloop train here: pictures stay as they are")
+        found = known.prepare(
+            self.what,
+            self.source,
+            self.out or Path(self.what),
+            progress=not self.json,
+            warn=lambda message: print(f"warning: {message}", file=sys.stderr),
+        )
+        facts = found.facts()
+        parts = facts.pop("classes")
+        facts |= {f"{part} classes": number for part, number in parts.items()}
+        _print({"name": self.what, **facts}, self.json)
+        if not self.json:
+            print(f"next, try\n  innerloop train --preset photos --data {found.folder}")
 
 
 @dataclass(frozen=True)

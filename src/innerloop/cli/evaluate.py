@@ -17,6 +17,7 @@ examples:
   innerloop evaluate runs/first
   innerloop evaluate runs/first --tasks 1000 --bn support --json
   innerloop evaluate runs/first --data omniglot --inner-steps 10
+  innerloop evaluate runs/first --data glyphs omniglot my-photos/
   innerloop evaluate runs/first --n-way 20"""
 
 
@@ -35,8 +36,8 @@ class Arguments:
     pretrained network, or for maml++ the running ones of each inner step."""
     part: Literal["test", "val", "train"] = "test"
     """Which part of the split."""
-    data: str | None = None
-    """Other data: glyphs, omniglot, random or a PATH."""
+    data: tuple[str, ...] = ()
+    """Other data: glyphs, omniglot, random or a PATH; several make a table."""
     omniglot_source: str | None = None
     """Folder with the Omniglot archives."""
     split: str | None = None
@@ -70,32 +71,40 @@ def main(argv: list[str]) -> int:
     from innerloop.evaluation import evaluate
     from innerloop.ops.allocator import keep_memory
     from innerloop.runs.loading import load_for
-    from innerloop.training.report import TerminalReport, format_result
+    from innerloop.training.report import TerminalReport, format_result, format_table
 
     at_least(2, tasks=arguments.tasks)  # Before it says that it is testing.
     keep_memory()
-    loaded, sampler = load_for(
-        arguments.run, part=arguments.part, trust=arguments.trust, **_changes(arguments)
-    )
-    with TerminalReport().testing(arguments.tasks) as on_progress:
-        result = evaluate(
-            loaded.algorithm,
-            loaded.params,
-            sampler,
-            tasks=arguments.tasks,
-            inner_steps=loaded.config.eval_inner_steps,
-            on_progress=on_progress,
+    several = len(arguments.data) > 1
+    results = []
+    for data in arguments.data or (None,):
+        changes = _changes(arguments) | ({} if data is None else {"data": data})
+        loaded, sampler = load_for(
+            arguments.run, part=arguments.part, trust=arguments.trust, **changes
         )
-    if not arguments.per_task:
-        result = {k: v for k, v in result.items() if k not in ("accuracies", "losses")}
-    print(json.dumps(result) if arguments.json else format_result(result))
+        with TerminalReport().testing(arguments.tasks) as on_progress:
+            result = evaluate(
+                loaded.algorithm,
+                loaded.params,
+                sampler,
+                tasks=arguments.tasks,
+                inner_steps=loaded.config.eval_inner_steps,
+                on_progress=on_progress,
+            )
+        if not arguments.per_task:
+            result = {k: v for k, v in result.items() if k not in ("accuracies", "losses")}
+        results.append(result)
+    if several:
+        print(json.dumps(results) if arguments.json else format_table(results))
+    else:
+        print(json.dumps(results[0]) if arguments.json else format_result(results[0]))
     return 0
 
 
 def _changes(arguments: Arguments) -> dict[str, Any]:
     """The settings of the run that are to be replaced."""
     renamed = {"k_query": "eval_k_query", "inner_steps": "eval_inner_steps", "seed": "episode_seed"}
-    own = ("run", "tasks", "part", "trust", "json", "per_task")
+    own = ("run", "data", "tasks", "part", "trust", "json", "per_task")
     changes = {
         renamed.get(name, name): value
         for name, value in dataclasses.asdict(arguments).items()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from reprlib import repr
 from typing import TYPE_CHECKING, Any, Literal
 
+from innerloop.augment_names import parse_augment
 from innerloop.errors import (
     UserError,
     above_zero,
@@ -69,6 +70,13 @@ class TaskSettings(Part):
     """Query images of each class in a validation or test task."""
     inputs: Literal["ink", "unit", "raw"] = "ink"
     """Pixels: `ink` is 1 for ink and 0 for paper, `unit` 0 to 1, `raw` 0 to 255."""
+    normalize: bool = False
+    """Subtract the mean of the training classes' pixels and divide by their deviation, a channel
+    at a time; both are stored with the weights, and used again wherever they are."""
+    augment: str | None = None
+    """Random changes of training images: any of `crop`, `flip`, `color`, `affine`, `erase`, with
+    commas between, as in `crop=8,flip,color=0.4`; or a function of your own, MODULE:NAME or
+    FILE.py:NAME."""
     rotate: bool = True
     """Training classes turned by 90, 180 and 270 degrees count as further classes."""
     rotate_test: bool = False
@@ -78,6 +86,10 @@ class TaskSettings(Part):
         super().check()
         at_least(2, **self.named("n_way train_n_way"))
         at_least(1, **self.named("glyph_classes k_shot k_query eval_k_query"))
+        if self.augment is not None and not is_reference(self.augment):
+            names = dict(parse_augment(self.augment))
+            if "color" in names and self.inputs == "raw":
+                raise UserError("augment color is for pixels of 0 to 1: set inputs to unit or ink")
 
 
 @dataclass(frozen=True)
@@ -131,6 +143,11 @@ class AlgorithmSettings(Part):
     algorithm: AlgorithmName = "maml"
     """The meta-learning algorithm; other settings then start from its own recipe. A name, or a
     class of your own: MODULE:NAME or FILE.py:NAME."""
+    pretrain: float = 0.0
+    """For this first share of the run, 0 to less than 1, a classifier of all training classes is
+    trained; meta-training then starts from its body."""
+    pretrain_lr: float | None = None
+    """Learning rate of that share; by default meta_lr."""
     loss: str | None = None
     """What is minimised: `cross_entropy`, `mse` (regression), or a function of your own of outputs
     and targets, MODULE:NAME or FILE.py:NAME; by default what suits the data."""
@@ -192,7 +209,8 @@ class AlgorithmSettings(Part):
         check_rates(self.inner_lr)
         above_zero(**self.named("regularization inner_max_norm"))
         share_of_training(**self.named("second_order_from multi_step_loss_until"))
-        share_below_one(**self.named("inner_momentum"))
+        share_below_one(**self.named("inner_momentum pretrain"))
+        above_zero(**self.named("pretrain_lr"))
         at_least(0, **self.named("inner_weight_decay"))
         if not is_reference(self.algorithm) and self.algorithm not in ALGORITHMS:
             raise _not_one_of("algorithm", ALGORITHMS.names(), self.algorithm)

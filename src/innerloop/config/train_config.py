@@ -30,7 +30,8 @@ BEFORE = {"unit_length": False}
 _OF_A_RUN = {"unit_features", "image_size", "cg_steps", "regularization", "threads", "precision"}
 # Settings whose values can be references.
 _OUTER = ("meta_optimizer", "schedule")
-REFERENCES = ("data", "model", "algorithm", "loss", "metric", "inner_optimizer", *_OUTER)
+_INNER = ("algorithm", "loss", "metric", "inner_optimizer")
+REFERENCES = ("data", "augment", "model", *_INNER, *_OUTER)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
 
     def check(self) -> None:
         super().check()
+        if self.pretrain_lr is not None and not self.pretrain:
+            raise UserError("pretrain_lr is for a run with pretrain: leave it out, or set pretrain")
         # The baseline trains a classifier of all classes, whatever its tasks' ways.
         free = self.any_ways or self.algorithm == "fine-tune"
         if self.train_n_way not in (None, self.n_way) and not free:

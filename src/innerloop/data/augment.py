@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from innerloop.augment_names import parse_augment
 from innerloop.errors import UserError
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "RandomCrop",
     "RandomErasing",
     "RandomHorizontalFlip",
+    "named",
 ]
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -94,11 +96,12 @@ class RandomCrop(Augmentation):
 
     Args:
         padding: pixels on each side, at least 1.
-        fill: value of the padding; 0 is black, and paper where `inputs="ink"`.
+        fill: value of the padding; 0 is black, and paper where `inputs="ink"`; None repeats the
+            image's edges.
     """
 
     padding: int = 4
-    fill: float = 0.0
+    fill: float | None = 0.0
 
     def __post_init__(self) -> None:
         if self.padding < 1:
@@ -110,7 +113,11 @@ class RandomCrop(Augmentation):
 
     def apply(self, images: Tensor, u: Tensor) -> Tensor:
         height, width = images.shape[-2:]
-        padded = functional.pad(images, [self.padding] * 4, value=self.fill)
+        around = [self.padding] * 4
+        if self.fill is None:
+            padded = functional.pad(images, around, mode="replicate")
+        else:
+            padded = functional.pad(images, around, value=self.fill)
         top, left = (u * (2 * self.padding + 1)).long().unbind(dim=1)
         rows = top[:, None] + torch.arange(height, device=u.device)
         columns = left[:, None] + torch.arange(width, device=u.device)
@@ -229,21 +236,25 @@ class RandomErasing(Augmentation):
 
 @dataclass(frozen=True)
 class RandomAffine(Augmentation):
-    """Turn, shift, scale and shear, with bilinear interpolation; what comes in is 0.
+    """Turn, shift, scale and shear, with bilinear interpolation.
 
     Args:
         degrees: turned by up to so many degrees to either side.
         translate: shifted by up to so many of the width and of the height, 0 to 1.
         scale: least and greatest factor of the size.
         shear: sheared by up to so many degrees to either side.
+        fill: value of what comes in, 0; None repeats the image's edges.
     """
 
     degrees: float = 10.0
     translate: tuple[float, float] = (0.1, 0.1)
     scale: tuple[float, float] = (0.9, 1.1)
     shear: float = 0.0
+    fill: float | None = 0.0
 
     def __post_init__(self) -> None:
+        if self.fill not in (0.0, None):
+            raise UserError(f"RandomAffine: fill must be 0 or None, not {self.fill}")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise UserError(
                 f"RandomAffine: scale goes from a smaller to a greater factor above 0, "
@@ -276,7 +287,41 @@ class RandomAffine(Augmentation):
         grid = functional.affine_grid(
             theta.view(-1, 2, 3).to(images.dtype), list(images.shape), align_corners=False
         )
-        return functional.grid_sample(images, grid, align_corners=False)
+        outside = "border" if self.fill is None else "zeros"
+        return functional.grid_sample(images, grid, padding_mode=outside, align_corners=False)
+
+
+def named(text: str, image_shape: tuple[int, ...]) -> Augmentation:
+    """What the setting `augment` names, one after another, for images of a shape `(C, H, W)`.
+
+    `crop` pads by an eighth of the shorter side, or as many pixels as `crop=8` says, and `affine`
+    turns, shifts, scales and shears a little; both repeat the image's edges.  `flip` swaps left and
+    right, `color` changes brightness, contrast and saturation by up to 0.4, or `color=0.2`; `erase`
+    overwrites a rectangle of every second image with 0.5, or of the share `erase=0.3`.
+
+    Raises:
+        UserError: there is no such name, or a number is out of range.
+
+    Example:
+        >>> named("crop,flip", (3, 84, 84)).parts[0]
+        RandomCrop(padding=10, fill=None)
+    """
+    parts: list[Augmentation] = []
+    for name, number in parse_augment(text):
+        if name == "crop":
+            padding = min(image_shape[-2:]) // 8 if number is None else number
+            if padding != int(padding):
+                raise UserError(f"augment: crop={padding} must be a whole number of pixels")
+            parts.append(RandomCrop(int(padding), fill=None))
+        elif name == "flip":
+            parts.append(RandomHorizontalFlip(0.5 if number is None else number))
+        elif name == "color":
+            parts.append(ColorJitter(*[0.4 if number is None else number] * 3))
+        elif name == "affine":
+            parts.append(RandomAffine(scale=(0.8, 1.25), shear=10.0, fill=None))
+        else:
+            parts.append(RandomErasing(0.5 if number is None else number, value=0.5))
+    return Compose(*parts)
 
 
 def _each(values: Tensor) -> Tensor:

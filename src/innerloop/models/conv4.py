@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.errors import UserError, one_of
-from innerloop.models.layers import BatchNorm, Conv2d, HeadedModel, conv_norm, make_head
+from innerloop.models.layers import (
+    BatchNorm,
+    Conv2d,
+    HeadedModel,
+    conv_norm,
+    make_head,
+)
+from innerloop.models.standardize import standardize
 
 # That of Omniglot, for which the inner rates of the recipes were chosen.
 USUAL_SIZE = 28
@@ -41,6 +50,7 @@ class Conv4(HeadedModel):
             grows with the image, as in version 0.1.0; there is no difference at 28 pixels.
         init: of the convolutions, see `initialise`: `"kaiming"`; or `"xavier"`, as in the code of
             Finn et al. 2017, whose head is `"normal"`.
+        mean, deviation: of each channel, see `Standardize`; None to take images as they are.
         seed: of the initial weights.
 
     Raises:
@@ -63,9 +73,12 @@ class Conv4(HeadedModel):
         unit_features: bool = False,
         unit_length: bool = True,
         init: str = "kaiming",
+        mean: Sequence[float] | None = None,
+        deviation: Sequence[float] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.standardize = standardize(mean, deviation)
         if pool not in ("stride", "max"):
             raise UserError(f"pool must be 'stride' or 'max', not {pool!r}")
         if image_size < 16:
@@ -87,6 +100,8 @@ class Conv4(HeadedModel):
 
     def features(self, x: Tensor) -> Tensor:
         """What the last layer sees: `[B, C, H, W]` to `[B, F]`."""
+        if self.standardize is not None:
+            x = self.standardize(x)
         for block, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             pool = self.pool == "max" and block < self.halvings
             relu = block < 3 or not self.unit_features

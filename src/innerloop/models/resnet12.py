@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from innerloop.errors import UserError, share_below_one
 from innerloop.models.layers import BatchNorm, HeadedModel, make_head
+from innerloop.models.standardize import standardize
 from innerloop.ops import max_pool_2x2
 
 # Four halvings have to leave a pixel.
@@ -39,6 +40,7 @@ class ResNet12(HeadedModel):
             0 to less than 1.
         head: `"linear"`, `"random"`, `"normal"` or `"shared"`, see `make_head` in
             `innerloop.models.layers`.
+        mean, deviation: of each channel, see `Standardize`; None to take images as they are.
         seed: of the initial weights (convolutions Kaiming-normal by the outputs).
 
     Raises:
@@ -60,9 +62,12 @@ class ResNet12(HeadedModel):
         widths: Sequence[int] = (64, 160, 320, 640),
         drop_rate: float = 0.0,
         head: str = "linear",
+        mean: Sequence[float] | None = None,
+        deviation: Sequence[float] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.standardize = standardize(mean, deviation)
         if len(widths) != 4 or min(widths) < 1:
             raise UserError(f"widths must be four numbers from 1, one a block, not {widths!r}")
         share_below_one(drop_rate=drop_rate)
@@ -81,6 +86,8 @@ class ResNet12(HeadedModel):
     def features(self, x: Tensor) -> Tensor:
         """What the last layer sees: `[B, C, H, W]` to `[B, F]`."""
         check_size(*x.shape[-2:])
+        if self.standardize is not None:
+            x = self.standardize(x)
         for block in self.blocks:
             x = block(x)
         return x.mean(dim=(-2, -1))

@@ -44,6 +44,10 @@ class State:
     seconds: float = 0.0
     # Of those, in outer steps; the rest is validation and writing.
     step_seconds: float = 0.0
+    # Of all cores of this process.
+    cpu_seconds: float = 0.0
+    # Number of the stretch of the run, see `innerloop.training.phases`.
+    phase: int = 0
     best_iteration: int = 0
     # Validation accuracy, or minus the validation loss.
     best_score: float = -math.inf
@@ -68,6 +72,8 @@ COUNTERS = {
     "best_score": float,
     "losses": list,
 }
+# Those that checkpoints of version 0.1 lack.
+LATER = {"cpu_seconds": float, "phase": int}
 
 
 def new_folder(out: str | Path | None, config: TrainConfig | FitConfig) -> Path:
@@ -121,6 +127,8 @@ def new_state(
     optimizer: OptimizerFactory | None = None,
     schedule: Callable[[float], float] | None = None,
     fingerprint: dict[str, Any] | None = None,
+    *,
+    meta_lr: float | None = None,
 ) -> State:
     """The state before the first iteration.
 
@@ -130,10 +138,11 @@ def new_state(
         optimizer: one of the user's own; None for the one that `config` names.
         schedule: the same of the schedule.
         fingerprint: see `State`.
+        meta_lr: learning rate; None for that of `config`.
     """
     params = algorithm.init_params()
     learnt = [p for name, p in params.items() if name not in algorithm.moving_averages]
-    made = make_optimizer(config, learnt, optimizer)
+    made = make_optimizer(config, learnt, optimizer, meta_lr=meta_lr)
     return State(
         params=params,
         optimizer=made,
@@ -152,18 +161,23 @@ OPTIMIZER_STATE: dict[type, tuple[str, ...]] = {
 
 
 def make_optimizer(
-    config: OuterLoop, params: list[Tensor], factory: OptimizerFactory | None = None
+    config: OuterLoop,
+    params: list[Tensor],
+    factory: OptimizerFactory | None = None,
+    *,
+    meta_lr: float | None = None,
 ) -> torch.optim.Optimizer:
     """Adam with the defaults of its paper, plain gradient descent, or one of the user's own.
 
     Raises:
         UserError: what the user's own gave is no optimiser of all `params`.
     """
+    meta_lr = config.meta_lr if meta_lr is None else meta_lr
     if factory is None:
         kind = torch.optim.SGD if config.meta_optimizer == "sgd" else torch.optim.Adam
         # One launch for all parameters.
-        return kind(params, lr=config.meta_lr, fused=True if params[0].is_cuda else None)
-    made = factory(params, lr=config.meta_lr)
+        return kind(params, lr=meta_lr, fused=True if params[0].is_cuda else None)
+    made = factory(params, lr=meta_lr)
     if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):
         raise UserError(
             f"meta_optimizer gave {type(made).__name__}: it must give a torch.optim.Optimizer "
@@ -216,7 +230,7 @@ def save_state(folder: Path, train: Tasks, state: State) -> None:
                 )
             if value is not None:
                 tensors[f"optimizer/{key}/{name}"] = value
-    metadata = {name: getattr(state, name) for name in COUNTERS}
+    metadata = {name: getattr(state, name) for name in COUNTERS | LATER}
     metadata |= {"version": __version__, "train_classes": _digest(train)}
     if state.fingerprint is not None:
         metadata["fingerprint"] = state.fingerprint
@@ -277,7 +291,9 @@ def read_state(folder: Path, train: Tasks, warn: Callable[[str], None]) -> Saved
 
 
 def _check_counters(path: Path, metadata: dict[str, Any]) -> None:
-    for name, kind in COUNTERS.items():
+    for name, kind in (COUNTERS | LATER).items():
+        if name in LATER:
+            metadata.setdefault(name, kind())
         value: Any = metadata.get(name)
         good = type(value) is kind
         if good and kind is list:
@@ -295,10 +311,10 @@ def restore(state: State, saved: Saved, source: str) -> None:
     for key, tensor in tensors.items():
         part, _, name = key.rpartition("/")
         parts.setdefault(part, {})[name] = tensor
-    state.best = fill(state.params, parts.pop("best", {}), source)
+    state.best = fill(state.best, parts.pop("best", {}), source)
     for name, value in fill(state.params, parts.pop("params", {}), source).items():
         state.params[name].copy_(value)
-    for name in COUNTERS:
+    for name in COUNTERS | LATER:
         setattr(state, name, counters[name])
     learnt = {id(p) for group in state.optimizer.param_groups for p in group["params"]}
     template = {name: p for name, p in state.params.items() if id(p) in learnt}
@@ -351,4 +367,6 @@ def save_model(folder: Path, config: OuterLoop, train: Tasks, params: Params) ->
         "train_classes": class_names_of(train),
         "version": __version__,
     }
+    if getattr(config, "normalize", False):
+        metadata["normalization"] = train.normalization._asdict()  # type: ignore[attr-defined]
     write_tensors(folder / MODEL, params, metadata)

@@ -33,6 +33,7 @@ from innerloop.registry import MODELS
 from innerloop.runs.checkpoint import fill, read_tensors
 from innerloop.runs.fit_config import FitConfig
 from innerloop.runs.folder import CONFIG, MODEL
+from innerloop.tasks.normalization import Normalization
 from innerloop.tasks.protocol import Tasks, is_maker
 
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
@@ -54,6 +55,7 @@ class Loaded(NamedTuple):
         inverted: training inverted bytes (dark ink); None where the file does not say.
         on_paper: its pictures were of ink on paper, whose edges tell dark ink from light; None
             where the file does not say.
+        normalization: mean and deviation by which the network normalises images; None for none.
     """
 
     model: nn.Module
@@ -66,6 +68,7 @@ class Loaded(NamedTuple):
     temperature: float = 1.0
     inverted: bool | None = None
     on_paper: bool | None = None
+    normalization: Normalization | None = None
 
     @property
     def knows_ink(self) -> bool:
@@ -88,7 +91,7 @@ class Loaded(NamedTuple):
         """The same network as it was before meta-training, to see what that bought."""
         if isinstance(self.config, FitConfig):
             return self._replace(params=self.algorithm.init_params(), temperature=1.0)
-        model = build_model(self.config, self.input_shape)
+        model = build_model(self.config, self.input_shape, self.normalization)
         algorithm = build_algorithm(self.config, model, self.num_classes)
         return self._replace(
             model=model, algorithm=algorithm, params=algorithm.init_params(), temperature=1.0
@@ -168,7 +171,8 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
     config = dataclasses.replace(config, device="cpu", precision="float32")
     check_trust(config.references, file, trust)
     _check_size(file, config, shape, tensors)
-    model = build_model(config, shape)
+    normalization = _normalization(file, config, shape, metadata)
+    model = build_model(config, shape, normalization)
     algorithm = build_algorithm(config, model, num_trained(config, classes))
     algorithm.network.takes = shape
     params = fill(algorithm.init_params(), tensors, str(file))
@@ -178,6 +182,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
     return Loaded(
         *(model, algorithm, params, config, shape, data_name, classes, temperature),
         *_pixels(file, metadata),
+        normalization,
     )
 
 
@@ -230,6 +235,27 @@ def _pixels(file: Path, metadata: dict[str, Any]) -> tuple[bool | None, bool | N
     return found.get("inverted"), found.get("on_paper")
 
 
+def _normalization(
+    file: Path, config: TrainConfig, shape: tuple[int, ...], metadata: dict[str, Any]
+) -> Normalization | None:
+    """What the network does to images first, as the file says."""
+    if not config.normalize:
+        return None
+    found = metadata.get("normalization")
+    found = found if isinstance(found, dict) else {}
+    values: list[tuple[float, ...]] = []
+    for name in Normalization._fields:
+        numbers = found.get(name)
+        if not (
+            isinstance(numbers, list)
+            and len(numbers) == shape[0]
+            and all(type(x) is float and math.isfinite(x) for x in numbers)
+        ):
+            raise UserError(f"{file} does not say how images are normalised")
+        values.append(tuple(numbers))
+    return Normalization(*values)
+
+
 def _check_size(
     file: Path, config: TrainConfig, shape: tuple[int, ...], tensors: dict[str, Tensor]
 ) -> None:
@@ -278,6 +304,11 @@ def load_for(
     own = loaded.config
     if changes.get("data", own.data) != own.data:
         changes.setdefault("split", "auto")
+        shape = loaded.input_shape
+        square = len(shape) == 3 and shape[1] == shape[2]
+        if square and own.image_size is None and Path(changes["data"]).expanduser().is_dir():
+            # Pictures are scaled to what the network takes.
+            changes.setdefault("image_size", shape[1])
     config = TrainConfig.from_dict({**own.to_dict(), **changes, "train_n_way": None}).absolute()
     # What was just given is the user's.
     remember(set(config.references) - set(own.references))

@@ -18,6 +18,7 @@ from innerloop.tasks.augmenting import augmented, name_of
 from innerloop.tasks.counter import make_key
 from innerloop.tasks.episodes import Episodes
 from innerloop.tasks.fetch import INPUTS, Fetch
+from innerloop.tasks.normalization import Normalization, normalization
 from innerloop.tasks.plan import EpisodePlan
 from innerloop.tasks.shapes import Shapes, UnevenPlan, as_range
 
@@ -151,6 +152,13 @@ class EpisodeSampler:
     def inverted(self) -> bool:
         """Whether bytes are inverted: dark ink on light paper, of which `inputs="ink"` makes 1."""
         return self._fetch.inverted
+
+    @functools.cached_property
+    def normalization(self) -> Normalization | None:
+        """Mean and deviation of the images before any augmentation; None where there are none."""
+        if not self.data.pixels:
+            return None
+        return normalization(self.data, self.classes, self._fetch.zero, self._fetch.unit)
 
     @functools.cached_property
     def on_paper(self) -> bool:

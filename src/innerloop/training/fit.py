@@ -28,8 +28,9 @@ from innerloop.runs.fit_config import OBJECTS, FitConfig
 from innerloop.runs.folder import CONFIG, read_config
 from innerloop.tasks.protocol import Tasks, is_maker, name_of
 from innerloop.tasks.sampler import EpisodeSampler
+from innerloop.training.job import Job
 from innerloop.training.report import Report
-from innerloop.training.run import Job, Run, build_job, go_on, start
+from innerloop.training.run import Run, build_job, go_on, start
 
 AlgorithmSource = Algorithm | Callable[[], Algorithm] | str
 """An algorithm, a function without arguments that makes it, or a reference to such a function."""

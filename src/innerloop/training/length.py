@@ -53,7 +53,10 @@ def check_length(
         return algorithm.phase(share)
 
     name, by_share = type(algorithm).__name__, "goes by the share of the run that is done"
+    pretrain = getattr(now, "pretrain", 0.0)
+    pretraining = f"pretrain {pretrain} is a share of the run"
     for what, of, instead in (
+        (pretraining, lambda share: share < pretrain, "train without pretrain"),
         (f"its schedule, {now.schedule}, {by_share}", rate, "train with schedule constant"),
         (f"what {name} computes {by_share}", phase, _without_phases(algorithm)),
     ):

@@ -24,6 +24,7 @@ from innerloop.outer_loop import OuterLoop
 from innerloop.runs.folder import METRICS, State, save_model, save_state
 from innerloop.tasks.protocol import Tasks, draw
 from innerloop.training.distributed import World
+from innerloop.training.phases import Phase, taken_over
 from innerloop.training.recorded import RecordedMetaGradient
 from innerloop.training.report import Report
 
@@ -37,6 +38,7 @@ ASK_AFTER = {"cuda": 50}
 def meta_train(
     config: OuterLoop,
     folder: Path,
+    phase: Phase,
     algorithm: Algorithm,
     samplers: dict[str, Tasks],
     state: State,
@@ -46,8 +48,13 @@ def meta_train(
 ) -> bool:
     """The loop: episodes, meta-gradient, outer step; validate and checkpoint now and then.
 
-    Changes `state`.  Ends after `config.iterations`, after `config.max_seconds`,
-    or after the iteration in which `stop` is set, in this process or another.
+    Changes `state`.  Ends with the phase, which is a share of `config.iterations` or of
+    `config.max_seconds`, or after the iteration in which `stop` is set, in this process or
+    another.
+
+    Args:
+        phase: what is trained, on what.
+        algorithm: that of the run, by which weights are chosen in validation.
 
     Returns:
         Whether it was stopped.
@@ -57,21 +64,23 @@ def meta_train(
     """
     tasks = config.meta_batch_size
     share = world.share(tasks)
-    meta_gradient = RecordedMetaGradient(algorithm, report.warning)
+    meta_gradient = RecordedMetaGradient(phase.algorithm, report.warning)
     device = next(iter(state.params.values())).device
     ask_after = ASK_AFTER.get(device.type, 1)
     # What is known of the latest iterations once the device is asked: loss and length of gradient.
     waiting: list[Tensor] = []
     saved = time.monotonic()
     started = saved - state.seconds
+    processor = time.process_time() - state.cpu_seconds
     stopping = False
-    while progress(config, state) < 1 and not stopping:
+    while progress(config, state) < phase.end and not stopping:
         before = time.monotonic()
-        set_learning_rate(config, state)
+        done = phase.share(progress(config, state))
+        set_learning_rate(config, state, done)
         number = state.iteration * tasks + share.start
-        episodes = draw(samplers["train"], number, len(share), device)
+        episodes = draw(phase.train, number, len(share), device)
         keys = episode_keys(config.seed, number, len(share))
-        grads, metrics = meta_gradient(state.params, episodes, progress(config, state), keys)
+        grads, metrics = meta_gradient(state.params, episodes, done, keys)
         # Keep elapsed time monotonic.
         seconds = max(state.seconds, time.monotonic() - started)
         # Asked once an iteration, so that none ends the loop without being saved.
@@ -80,7 +89,7 @@ def meta_train(
         )
         state.iteration += 1
         waiting.append(torch.stack([metrics["loss"], get_total_norm(grads.values())]))
-        due = state.iteration % config.val_every == 0 or progress(config, state) >= 1
+        due = state.iteration % config.val_every == 0 or progress(config, state) >= phase.end
         saving = due or stopping or time.monotonic() - saved > SAVE_AFTER
         if saving or len(waiting) >= ask_after:
             found = torch.stack(waiting).tolist()
@@ -90,10 +99,11 @@ def meta_train(
             for iteration, (loss, _) in enumerate(found, first + 1):
                 state.losses.append(loss)
                 report.step(iteration, loss, progress(config, state))
-        apply_gradient(config, algorithm, state, grads)
+        apply_gradient(config, phase.algorithm, state, grads)
         state.step_seconds += max(0.0, time.monotonic() - before)
         if saving:
             check_weights(state, folder)
+            state.cpu_seconds = time.process_time() - processor
         if due:
             line = validate(config, algorithm, samplers.get("val"), state)
             report.validated(line)
@@ -113,9 +123,9 @@ def progress(config: OuterLoop, state: State) -> float:
     return max(state.iteration / config.iterations, by_time)
 
 
-def set_learning_rate(config: OuterLoop, state: State) -> None:
-    """Each group's own rate times what the schedule says of the share that is done."""
-    factor = rate_factor(config.schedule, state.schedule, progress(config, state))
+def set_learning_rate(config: OuterLoop, state: State, share: float) -> None:
+    """Each group's own rate times what the schedule says of the share that is done, 0 to 1."""
+    factor = rate_factor(config.schedule, state.schedule, share)
     for rate, group in zip(state.rates, state.optimizer.param_groups, strict=True):
         group["lr"] = rate * factor
 
@@ -210,11 +220,12 @@ def validate(
     }
     state.losses.clear()
     score = math.inf
+    params = taken_over(algorithm, state.params)
     if sampler is not None:
         try:
             result = evaluate(
                 algorithm,
-                state.params,
+                params,
                 sampler,
                 tasks=config.val_tasks,
                 inner_steps=config.eval_inner_steps,
@@ -226,6 +237,6 @@ def validate(
         line[f"val_{metric}"], line["val_ci95"] = result[metric], result["ci95"]
         score = -result[metric] if metric == "loss" else result[metric]
     if score >= state.best_score:
-        state.best = {name: p.clone() for name, p in state.params.items()}
+        state.best = {name: p.clone() for name, p in params.items()}
         state.best_iteration, state.best_score = state.iteration, score
     return line

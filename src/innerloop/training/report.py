@@ -195,3 +195,23 @@ def format_result(results: dict[str, Any]) -> str:
         ]
     rows = zip(shown, losses, strict=True)
     return "\n".join(lines + [f"  {i:10d}  {a}  {loss:6.3f}" for i, (a, loss) in enumerate(rows)])
+
+
+def format_table(results: list[dict[str, Any]]) -> str:
+    """Results of one network on several data sets, a line each."""
+    rows = [("data", "tasks of", "classes", "result")]
+    for result in results:
+        protocol, metric = result["protocol"], result["metric"]
+        scale, unit, digits = (100, " %", 2) if metric == "accuracy" else (1, "", 4)
+        value, half = scale * result[metric], scale * result["ci95"]
+        rows.append(
+            (
+                str(protocol.get("data", "")),
+                setting_of(protocol),
+                f"{protocol['classes']} ({protocol['part']})" if "classes" in protocol else "",
+                f"{metric} {value:.{digits}f} ± {half:.{digits}f}{unit}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)

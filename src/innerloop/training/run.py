@@ -21,6 +21,7 @@ from innerloop.build import (
     build_algorithm,
     build_model,
     build_samplers,
+    normalization_of,
     num_classes,
 )
 from innerloop.config import TrainConfig
@@ -39,25 +40,23 @@ from innerloop.runs.folder import (
     CONFIG,
     PICTURE,
     RESULTS,
-    OptimizerFactory,
     State,
     cut_metrics,
     keep_checkpoints,
     new_folder,
-    new_state,
     read_config,
     read_state,
     refuse_used,
-    restore,
     save_state,
 )
 from innerloop.settings import TrainSettings
 from innerloop.sizes import given_sizes
-from innerloop.tasks.protocol import Tasks, draw, input_shape_of
+from innerloop.tasks.protocol import draw, input_shape_of
 from innerloop.training.distributed import World, is_main
-from innerloop.training.fingerprint import check_same, fingerprint
+from innerloop.training.job import Job
 from innerloop.training.length import check_length
 from innerloop.training.loop import meta_train, progress
+from innerloop.training.phases import phases
 from innerloop.training.report import Report, SilentReport
 from innerloop.training.signals import stop_requests
 
@@ -79,35 +78,6 @@ class Run:
     params: Params
     results: dict[str, Any]
     interrupted: bool = False
-
-
-@dataclass
-class Job:
-    """What a run works with.
-
-    Attributes:
-        config: the settings.
-        algorithm: the algorithm with its network.
-        tasks: by part; `"val"` and `"test"` where there are such.
-        optimizer, schedule: functions of the user's own; None for those that `config` names.
-        own: whether any of it is the user's own, so that resuming has to compare.
-    """
-
-    config: TrainConfig | FitConfig
-    algorithm: Algorithm
-    tasks: dict[str, Tasks]
-    optimizer: OptimizerFactory | None = None
-    schedule: Callable[[float], float] | None = None
-    own: bool = False
-
-    def new_state(self) -> State:
-        """The state before the first iteration."""
-        own = {"meta_optimizer": self.optimizer, "schedule": self.schedule}
-        own = {name: value for name, value in own.items() if value is not None}
-        found = None
-        if self.own:
-            found = fingerprint(self.config, self.algorithm, self.tasks, **own)
-        return new_state(self.config, self.algorithm, self.optimizer, self.schedule, found)
 
 
 def train(
@@ -195,12 +165,7 @@ def go_on(
         until_done.enter_context(products(asked.precision, asked.device))
         job = _make_ready(asked, make, report, world)
         saved = world.from_main(lambda: read_state(folder, job.tasks["train"], report.warning))
-        state = job.new_state()
-        if saved is not None:
-            then = saved[1].get("fingerprint")
-            if isinstance(then, dict) and state.fingerprint is not None:
-                check_same(then, state.fingerprint, str(folder))
-            restore(state, saved, f"the checkpoint in {folder}")
+        state = job.resumed_state(saved, folder)
         if (began.iterations, began.max_seconds) != (asked.iterations, asked.max_seconds):
             check_length(began, job.config, state, job.algorithm, folder)
             world.from_main(lambda: _write_config(folder, job.config))
@@ -287,18 +252,20 @@ def build_job(
         config, data, progress=report.shows_progress, given=given, say=say
     )
     train = samplers["train"]
-    model = build_model(config, input_shape_of(train))
+    model = build_model(config, input_shape_of(train), normalization_of(config, train))
+    algorithm = build_algorithm(config, model, num_classes(train))
     own = {
         name: find(value) if is_reference(value) else None
         for name, value in (("o", config.meta_optimizer), ("s", config.schedule))
     }
     return Job(
         config,
-        build_algorithm(config, model, num_classes(train)),
+        algorithm,
         samplers,
         optimizer=own["o"],
         schedule=own["s"],
         own=bool(config.references),
+        phases=phases(config, algorithm, model, train),
     )
 
 
@@ -307,7 +274,14 @@ def _run(job: Job, folder: Path, state: State, report: Report, world: World) -> 
     config, algorithm, tasks = job.config, job.algorithm, job.tasks
     report.start(config, folder, state.iteration)
     with stop_requests() as stop, report.training(config):
-        stopped = meta_train(config, folder, algorithm, tasks, state, report, stop, world)
+        while True:
+            phase = job.phases[state.phase]
+            stopped = meta_train(
+                config, folder, phase, algorithm, tasks, state, report, stop, world
+            )
+            if stopped or phase is job.phases[-1]:
+                break
+            state = job.next_state(state)
     if stopped:
         report.interrupted(folder, state.iteration)
         return Run(folder, algorithm, state.best, {}, interrupted=True)
@@ -329,6 +303,7 @@ def _run(job: Job, folder: Path, state: State, report: Report, world: World) -> 
         "iterations": state.iteration,
         "best_iteration": state.best_iteration,
         "seconds": round(state.seconds, 1),
+        "cpu_seconds": round(state.cpu_seconds, 1),
         "ms_per_iteration": round(1000 * state.step_seconds / state.iteration, 2),
         "seed": config.seed,
         "parameters": sum(p.numel() for p in state.best.values()),

@@ -1,0 +1,65 @@
+"""Colour pictures from nothing: a run of the preset `emoji`, tested one query at a time.
+
+    innerloop train --preset emoji --data FOLDER --out runs/emoji
+    python -m benchmarks.emoji runs/emoji
+
+FOLDER is what `innerloop data prepare emoji` writes.  5-way: a drawing a class as support and four
+others as queries; then five and one, of the classes that six artists have drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from innerloop.evaluation import evaluate
+from innerloop.files import write_whole
+from innerloop.runs.loading import load_for
+from innerloop.tasks.sampler import EpisodeSampler
+
+OUT = Path(__file__).parent / "results" / "emoji.json"
+SETTINGS = {"1-shot": (1, 4), "5-shot": (5, 1)}
+TASKS = 600
+
+
+def measure(run: Path, tasks: int = TASKS) -> dict[str, object]:
+    """Test accuracies of a finished run, with what it took."""
+    trained = json.loads((run / "results.json").read_text("utf-8"))
+    loaded, sampler = load_for(run, bn="support")
+    assert isinstance(sampler, EpisodeSampler)
+    tests = {}
+    for name, (k_shot, k_query) in SETTINGS.items():
+        enough = sampler.data.counts[sampler.classes] >= k_shot + k_query
+        some = EpisodeSampler(
+            sampler.data,
+            sampler.classes[enough],
+            n_way=5,
+            k_shot=k_shot,
+            k_query=k_query,
+            seed=sampler.seed,
+            split=sampler.split,
+            split_name=sampler.split_name,
+            inputs=sampler.inputs,
+        )
+        steps = loaded.config.eval_inner_steps
+        result = evaluate(loaded.algorithm, loaded.params, some, tasks=tasks, inner_steps=steps)
+        kept = ("accuracy", "ci95", "accuracy_per_step", "bn", "protocol")
+        tests[name] = {key: result[key] for key in kept}
+    took = ("iterations", "best_iteration", "seconds", "cpu_seconds", "parameters", "versions")
+    config = {**loaded.config.to_dict(), "data": "emoji"}
+    return {"tests": tests, **{key: trained[key] for key in took}, "config": config}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="the run folder")
+    report = measure(parser.parse_args().run)
+    with write_whole(OUT) as file:
+        file.write(json.dumps(report, indent=1).encode() + b"\n")
+    for name, test in report["tests"].items():  # type: ignore[attr-defined]
+        print(f"5-way {name}: {100 * test['accuracy']:.1f} ± {100 * test['ci95']:.1f} %")
+
+
+if __name__ == "__main__":
+    main()

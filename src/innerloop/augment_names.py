@@ -1,0 +1,41 @@
+"""What the setting `augment` can say.
+
+This module imports neither PyTorch nor NumPy, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import math
+
+from innerloop.errors import UserError
+
+# What `augment` can name, and what a number after it means; see `innerloop.data.augment`.
+AUGMENTATIONS = ("crop", "flip", "color", "affine", "erase")
+
+
+def parse_augment(text: str) -> list[tuple[str, float | None]]:
+    """The names in `text`, each with the number behind it, None where there is none.
+
+    Raises:
+        UserError: a name that there is not, or twice, or something else than a number.
+    """
+    found: list[tuple[str, float | None]] = []
+    for word in text.split(","):
+        name, equals, value = word.strip().partition("=")
+        if name not in AUGMENTATIONS:
+            raise UserError(
+                f"augment has {name!r}: it takes {', '.join(AUGMENTATIONS)}, with commas between, "
+                "or MODULE:NAME or FILE.py:NAME"
+            )
+        if name in dict(found):
+            raise UserError(f"augment names {name} twice")
+        if equals and name == "affine":
+            raise UserError("augment: affine takes no number; give a function of your own instead")
+        try:
+            number = float(value) if equals else None
+        except ValueError:
+            number = math.nan
+        if number is not None and not math.isfinite(number):
+            raise UserError(f"augment: {word.strip()} needs a number behind =")
+        found.append((name, number))
+    return found
