@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import tyro
 
+from innerloop.cli.pictures import pictures_in, read, support_files
 from innerloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
         raise UserError("give --json or --csv, not both")
     if arguments.picture.suffix.lower() != ".png":
         raise UserError(f"the picture is a PNG file, so {arguments.picture} must end in .png")
-    support = _support_files(arguments.support)
+    support = support_files(arguments.support)
     queries = _query_files(arguments.query)
 
     # PyTorch takes seconds to import, which --help should not wait for.
@@ -196,7 +196,7 @@ def _query_files(places: tuple[Path, ...]) -> list[Path]:
     for place in places:
         if not place.exists():
             raise UserError(f"{place} does not exist")
-        inside = _pictures(place) if place.is_dir() else [place]
+        inside = pictures_in(place) if place.is_dir() else [place]
         if not inside:
             raise UserError(f"{place} holds no pictures")
         files += inside

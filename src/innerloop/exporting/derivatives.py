@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from innerloop.errors import UserError
+
 aten = torch.ops.aten
 
 
@@ -26,7 +28,10 @@ def _convolution_backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """A convolution's derivatives for inputs, weights and bias, which are convolutions too."""
     if transposed:
-        return NotImplemented
+        raise UserError(
+            "the derivative of a transposed convolution cannot be exported: adapt less of the "
+            "network, for instance its head"
+        )
     axes = range(2, x.ndim)
     dx = dw = db = None
     if wanted[0]:

@@ -50,7 +50,10 @@ def edges_are_light(images: Tensor) -> Tensor:
     light = edge > 127
     more = 2 * light.sum() - edge.shape[0]
     # Where both halves are equal, the median lies in the middle between them.
-    least_light, least_dark = edge.masked_fill(~light, 255).amin(0), edge.masked_fill(light, 0).amax(0)
+    least_light, least_dark = (
+        edge.masked_fill(~light, 255).amin(0),
+        edge.masked_fill(light, 0).amax(0),
+    )
     return (more > 0) | ((more == 0) & (least_light + least_dark > 255))
 
 
@@ -154,8 +157,10 @@ def learner(
     n_way: int,
     temperature: float,
 ) -> ExportedProgram:
-    """Bytes `support` `[S, C, H, W]`, `labels` `[S]` and bytes `queries` `[Q, C, H, W]`, to `logits`
-    and `probabilities` `[steps + 1, Q, N]`.
+    """A support set and queries to outputs before the first and after each inner step.
+
+    It takes bytes `support` `[S, C, H, W]`, `labels` `[S]`, and bytes `queries` `[Q, C, H, W]`, and
+    gives `logits` and `probabilities` `[steps + 1, Q, N]`.
 
     Args:
         shape: `(C, H, W)`.

@@ -48,6 +48,7 @@ def onnx_bytes(program: torch.export.ExportedProgram, metadata: Mapping[str, str
     assert made is not None
     model = made.model_proto
     _strip(model)
+    _name_axes(model.graph)
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model)
     found: bytes = model.SerializeToString()
@@ -72,7 +73,7 @@ def check_installed() -> Any:
 
 
 def _is_given(spec: Any) -> bool:
-    return spec.kind == torch.export.graph_signature.InputKind.USER_INPUT
+    return bool(spec.kind == torch.export.graph_signature.InputKind.USER_INPUT)
 
 
 def _untranslated(error: BaseException) -> str:
@@ -100,3 +101,20 @@ def _strip(model: Any) -> None:
         tensor.doc_string = ""
         del tensor.metadata_props[:]
     del graph.value_info[:]
+
+
+# By input, what its first axis counts.
+_COUNTED = {"images": "images", "support": "supports", "labels": "supports", "queries": "queries"}
+
+
+def _name_axes(graph: Any) -> None:
+    """Names in place of PyTorch's symbols for axes of any length; the rest counts the classes."""
+    known = {}
+    for given in graph.input:
+        first = given.type.tensor_type.shape.dim[0]
+        known[first.dim_param] = _COUNTED[given.name]
+        first.dim_param = _COUNTED[given.name]
+    for found in graph.output:
+        for axis in found.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_param = known.get(axis.dim_param, "ways")

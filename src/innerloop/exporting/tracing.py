@@ -77,9 +77,9 @@ def _simplify(module: fx.GraphModule) -> None:
     """Drop what makes no difference to the values, and merge what is computed twice."""
     graph = module.graph
     _share_constants(module)
-    if any(node.target._schema.is_mutable for node in graph.nodes if _is_operator(node)):
+    if any(node.target._schema.is_mutable for node in _nodes(graph) if _is_operator(node)):
         _replace_in_place(graph)
-    for node in list(graph.nodes):
+    for node in _nodes(graph):
         if node.target in _SAME:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
@@ -91,13 +91,18 @@ def _simplify(module: fx.GraphModule) -> None:
     module.recompile()
 
 
-def _is_operator(node: fx.Node) -> bool:
+def _nodes(graph: fx.Graph) -> list[Any]:
+    """Those of now, so that some can be erased meanwhile."""
+    return list(graph.nodes)
+
+
+def _is_operator(node: Any) -> bool:
     return isinstance(node.target, torch._ops.OpOverload)
 
 
 def _replace_in_place(graph: fx.Graph) -> None:
     """Operations that write into a tensor of which nobody else knows, by those that do not."""
-    for node in graph.nodes:
+    for node in _nodes(graph):
         if not _is_operator(node) or not node.target._schema.is_mutable:
             continue
         name = node.target._schema.name.removeprefix("aten::").removesuffix("_")
@@ -107,15 +112,15 @@ def _replace_in_place(graph: fx.Graph) -> None:
         node.target = plain
 
 
-def _undoes_unsqueeze(node: fx.Node) -> bool:
-    before, axes = node.args[0], node.args[1]
+def _undoes_unsqueeze(node: Any) -> bool:
+    before, axes = node.args
     return before.target is aten.unsqueeze.default and list(axes) == [before.args[1]]
 
 
 def _share_constants(module: fx.GraphModule) -> None:
     """One attribute for each tensor, however often it was met."""
     known: dict[Any, str] = {}
-    for node in module.graph.nodes:
+    for node in _nodes(module.graph):
         if node.op == "get_attr":
             t = getattr(module, node.target)
             key = (t.data_ptr(), t.shape, t.stride(), t.dtype) if t.numel() else node.target
@@ -124,8 +129,8 @@ def _share_constants(module: fx.GraphModule) -> None:
 
 def _merge(graph: fx.Graph) -> None:
     """Use the first of several nodes that compute the same."""
-    known: dict[Any, fx.Node] = {}
-    for node in list(graph.nodes):
+    known: dict[Any, Any] = {}
+    for node in _nodes(graph):
         if node.op not in ("call_function", "get_attr"):
             continue
         key = (node.op, node.target, _frozen(node.args), _frozen(node.kwargs))

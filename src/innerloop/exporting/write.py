@@ -64,7 +64,7 @@ def export(
     Args:
         run: a run folder, a weights file, one of `pretrained_names`, or what `load` gave.
         path: the file to write.
-        learner: must be true; it says at the call what is written.
+        learner: true; in the call it says what is written.
         inner_steps: None for as many as the run was tested with.
         bn: `"support"` or `"transductive"`, see `FewShotClassifier`.
         ink: `"auto"`, `"dark"` or `"light"`, see `FewShotClassifier`.
@@ -94,9 +94,7 @@ def export(
         raise UserError("this network was trained for regression: learners of classes are exported")
     algorithm = algorithm_in_use(loaded, bn)
     config = loaded.config
-    steps = inner_steps or config.eval_inner_steps
-    if algorithm.inner_steps == 0:
-        steps = 0
+    steps = inner_steps or config.eval_inner_steps or algorithm.inner_steps
     program = network.learner(
         algorithm,
         loaded.params,
@@ -108,7 +106,7 @@ def export(
     )
     metadata = {
         **_described(algorithm, loaded.input_shape, loaded.temperature),
-        "inner_steps": str(steps),
+        "inner_steps": str(steps if algorithm.inner_steps else 0),
         "ink": ink,
     }
     _write(path, program, metadata, format)
