@@ -80,6 +80,9 @@ def _simplify(module: fx.GraphModule) -> None:
     if any(node.target._schema.is_mutable for node in _nodes(graph) if _is_operator(node)):
         _replace_in_place(graph)
     for node in _nodes(graph):
+        if node.target is aten.view.default:
+            # Whether a view will do depends on what was dropped.
+            node.target = aten.reshape.default
         if node.target in _SAME:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
