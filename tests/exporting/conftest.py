@@ -1,5 +1,7 @@
 """Small networks with weights that differ from their start, and tasks for them."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -50,3 +52,12 @@ def task():
         return support, labels, rng.integers(0, 256, (queries, *SHAPE)).astype(np.uint8)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _no_trace():
+    """PyTorch logs each step of an export in full where anybody listens, as pytest does."""
+    logger = logging.getLogger("torch.__trace")
+    before, logger.disabled = logger.disabled, True
+    yield
+    logger.disabled = before

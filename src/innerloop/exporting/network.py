@@ -154,7 +154,7 @@ def learner(
     pixels: Pixels,
     *,
     inner_steps: int,
-    n_way: int,
+    n_way: int | None,
     temperature: float,
 ) -> ExportedProgram:
     """A support set and queries to outputs before the first and after each inner step.
@@ -164,25 +164,24 @@ def learner(
 
     Args:
         shape: `(C, H, W)`.
-        n_way: N of networks that are made for so many classes.
+        n_way: N of a network that is made for so many classes; None to count the labels.
 
     Raises:
         UserError: the network or the algorithm cannot be exported.
     """
-    any_ways = algorithm.counts_ways
 
     def learn(support: Tensor, labels: Tensor, queries: Tensor, ways: Tensor) -> Tensor:
         x, queries = pixels(support, support), pixels(queries, support)
         predict = algorithm.predictor(params, x, queries)
-        ways_now = ways.shape[0] if any_ways else n_way
-        steps = algorithm.inner_loop(params, x, labels, inner_steps=inner_steps, n_way=ways_now)
+        classes = n_way or ways.shape[0]
+        steps = algorithm.inner_loop(params, x, labels, inner_steps=inner_steps, n_way=classes)
         return torch.stack([predict(weights) for weights in steps])
 
-    sizes = sizes_unlike(*shape, n_way)
+    sizes = sizes_unlike(*shape, n_way or 0)
     s, q, n = (next(sizes) for _ in range(3))
     support = torch.zeros(s, *shape, dtype=torch.uint8)
     queries = torch.zeros(q, *shape, dtype=torch.uint8)
-    labels = torch.arange(s) % (n if any_ways else n_way)
+    labels = torch.arange(s) % (n_way or n)
     recorded = record(learn, support, labels, queries, torch.arange(n))
     number = Dim("supports", min=2)
     axes: dict[str, dict[int, Any]] = {
@@ -190,4 +189,6 @@ def learner(
         "labels": {0: number},
         "queries": {0: Dim("queries", min=1)},
     }
-    return exported(_Learner(recorded, temperature, any_ways), (support, labels, queries), axes)
+    return exported(
+        _Learner(recorded, temperature, n_way is None), (support, labels, queries), axes
+    )

@@ -101,7 +101,7 @@ def export(
         loaded.input_shape,
         Pixels(config.inputs == "raw", _inverted(loaded, ink)),
         inner_steps=steps,
-        n_way=config.n_way if isinstance(config, TrainConfig) else _outputs(loaded),
+        n_way=_ways(algorithm, loaded),
         temperature=loaded.temperature,
     )
     metadata = {
@@ -125,11 +125,14 @@ def _inverted(loaded: Loaded, ink: str) -> bool | None:
     return None if loaded.knows_ink else bool(loaded.inverted)
 
 
-def _outputs(loaded: Loaded) -> int:
-    """N of a network of the user's own, as it says for two images."""
-    x = torch.zeros(2, *loaded.input_shape)
+def _ways(algorithm: Algorithm, loaded: Loaded) -> int | None:
+    """N of a network that is made for so many classes; None where any number will do."""
+    if algorithm.counts_ways:
+        return None
+    if isinstance(loaded.config, TrainConfig):
+        return loaded.config.n_way
     with torch.no_grad():
-        return int(loaded.algorithm.forward(loaded.params, x).shape[-1])
+        return int(algorithm.forward(loaded.params, torch.zeros(2, *loaded.input_shape)).shape[-1])
 
 
 def _described(algorithm: Algorithm, shape: tuple[int, ...], temperature: float) -> dict[str, str]:
