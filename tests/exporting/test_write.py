@@ -29,7 +29,13 @@ CASES = [
     {"algorithm": "maml", "inner_steps": 2, "eval_inner_steps": 2},
     {"algorithm": "maml", "pool": "max", "unit_features": True, "inner_max_norm": 1.0},
     # From a shared head, Adam makes rounding errors of gradients that are zero large.
-    {"algorithm": "maml", "inner_optimizer": "adam", "head": "random", "inner_lr": 0.01},
+    {
+        "algorithm": "maml",
+        "inner_optimizer": "adam",
+        "head": "random",
+        "train_n_way": 5,
+        "inner_lr": 0.01,
+    },
     {"algorithm": "anil", "eval_inner_steps": 3, "inner_reduction": "per_shot"},
     {"algorithm": "meta-sgd"},
     {"algorithm": "maml++"},
