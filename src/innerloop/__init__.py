@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from innerloop.config import TrainConfig
     from innerloop.errors import UserError
     from innerloop.evaluation import evaluate
+    from innerloop.exporting.write import export
     from innerloop.functional import adapt_steps
     from innerloop.outer_loop import OuterLoop
     from innerloop.registry import register_algorithm, register_data, register_model
@@ -99,6 +100,7 @@ _HOME = {
     "UserError": "errors",
     "adapt_steps": "functional",
     "evaluate": "evaluation",
+    "export": "exporting.write",
     "fit": "training.fit",
     "load": "runs.loading",
     "pretrained_names": "runs.loading",
@@ -146,6 +148,7 @@ __all__ = [
     "calibration",
     "data",
     "evaluate",
+    "export",
     "fit",
     "functional",
     "heads",

@@ -26,7 +26,7 @@ from innerloop.backbones.sources import is_backbone
 from innerloop.errors import UserError, at_least, one_of
 from innerloop.heads.choice import AUTO, HEADS
 from innerloop.inputs import FeatureInputs, PixelInputs
-from innerloop.learners import Learner, head_learner, network_learner
+from innerloop.learners import AdaptedNetwork, Learner, head_learner, network_learner
 from innerloop.rejection import threshold
 from innerloop.runs.loading import Loaded, load_shared
 
@@ -274,6 +274,36 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         x = self._queries(X)
         for logits in self._fitted.stages(x):
             yield self._probabilities(logits)
+
+    def export(self, path: str | Path, *, format: str | None = None) -> dict[str, str]:
+        """Write the adapted network for runtimes without PyTorch.
+
+        The file takes `images`, bytes `[B, C, H, W]` of the network's size, and gives
+        `probabilities` `[B, N]`, columns as in `classes_`.
+
+        Args:
+            path: the file to write.
+            format: `"onnx"` or `"torch-export"`; None to go by the ending of `path`.
+
+        Returns:
+            What the file says of itself, as text by name: `classes` is a list in JSON.
+
+        Raises:
+            UserError: a package is missing, or this cannot be exported.
+        """
+        check_is_fitted(self)
+        from innerloop.exporting.network import Learnt, Pixels
+        from innerloop.exporting.write import write_adapted
+
+        fitted, inputs = self._fitted, self._inputs
+        if not isinstance(fitted, AdaptedNetwork) or not isinstance(inputs, PixelInputs):
+            raise UserError(
+                "heads on pretrained networks of others cannot be exported yet: export the network "
+                "by its own library, or use one that was meta-trained"
+            )
+        pixels = Pixels(inputs.raw, inputs.inverted)
+        learnt = Learnt(*fitted.parts, pixels, float(self.temperature_))
+        return write_adapted(path, learnt, self.classes_.tolist(), format=format)
 
     def _probabilities(self, logits: np.ndarray) -> np.ndarray:
         found: np.ndarray = (torch.from_numpy(logits) / self.temperature_).softmax(dim=1).numpy()

@@ -24,12 +24,13 @@ class PixelInputs:
         ink: `"auto"`, `"dark"` or `"light"`.
 
     Attributes:
+        raw: the network takes 0..255.
         ink_: `"dark"` or `"light"`, once `fit` has run; None for networks without ink.
     """
 
     def __init__(self, loaded: Loaded, ink: str) -> None:
         self.loaded, self._ink = loaded, ink
-        self._raw = loaded.config.inputs == "raw"
+        self.raw = loaded.config.inputs == "raw"
         self.ink_: str | None = None
 
     def checked(self, X: Any) -> np.ndarray:
@@ -60,12 +61,16 @@ class PixelInputs:
             return None
         return "dark" if border_brightness(images) > MIDDLE else "light"
 
+    @property
+    def inverted(self) -> bool:
+        """Whether bytes are inverted, once `fit` has run."""
+        return bool(self.loaded.inverted) if self.ink_ is None else self.ink_ == "dark"
+
     def _pixels(self, images: np.ndarray) -> Tensor:
         x = torch.from_numpy(images).float()
-        if self._raw:
+        if self.raw:
             return x
-        inverted = bool(self.loaded.inverted) if self.ink_ is None else self.ink_ == "dark"
-        return 1 - x / 255 if inverted else x / 255
+        return 1 - x / 255 if self.inverted else x / 255
 
 
 class FeatureInputs:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,13 +10,13 @@ import torch
 from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.build import build_algorithm
 from innerloop.config import TrainConfig
-from innerloop.errors import UserError, one_of
+from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.heads.choice import fit_head
 from innerloop.heads.left_out import folds
-from innerloop.models.layers import check_batch_norm, has_batch_norm
+from innerloop.in_use import algorithm_in_use
+from innerloop.models.layers import has_batch_norm
 from innerloop.rejection import contrast
 from innerloop.runs.loading import Loaded
 
@@ -78,12 +76,7 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
     config = loaded.config
     if config.regression:
         raise UserError(f"{name} was trained for regression: it knows no classes")
-    if isinstance(config, TrainConfig):
-        mode: Any = "frozen" if config.bn == "frozen" else bn
-        settings = replace(config, bn=mode)
-        algorithm = build_algorithm(settings, loaded.model, loaded.num_classes)
-    else:
-        algorithm = _with_statistics(loaded.algorithm, bn)
+    algorithm = algorithm_in_use(loaded, bn)
     steps: Any = inner_steps or config.eval_inner_steps
 
     def learn(x: Tensor, labels: np.ndarray, background: Tensor | None) -> Fitted:
@@ -145,6 +138,11 @@ class AdaptedNetwork:
                 )
             self._fast += loop
 
+    @property
+    def parts(self) -> tuple[Algorithm, Params, Params, Tensor]:
+        """The algorithm, its meta-parameters, the adapted weights and the support set."""
+        return self._algorithm, self._params, self._fast[-1], self._support_x
+
     def stages(self, x: Tensor) -> list[np.ndarray]:
         """Logits `[m, N]` before the first and after each inner step."""
         # With transductive statistics, all queries belong together.
@@ -180,18 +178,3 @@ class AdaptedNetwork:
                 found.append(without.familiarity(self._support_x[part]))
             self._left_out = np.concatenate(found)
         return self._left_out
-
-
-def _with_statistics(algorithm: Algorithm, bn: str) -> Algorithm:
-    """An algorithm of a user's own, with batch statistics from elsewhere; it is not changed.
-
-    Raises:
-        UserError: the algorithm or the network cannot take them from there.
-    """
-    if algorithm.bn in (bn, "frozen") or not has_batch_norm(algorithm.model):
-        return algorithm
-    one_of(algorithm.bn_modes, bn=bn)
-    check_batch_norm(algorithm.model, own_only=bn == "support", frozen=False)
-    changed = copy.copy(algorithm)
-    changed.bn = bn
-    return changed

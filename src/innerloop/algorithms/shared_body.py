@@ -42,7 +42,7 @@ def features_of_sets(
     tasks, support, queries = *support_x.shape[:2], query_x.shape[1]
     if algorithm.bn == "support":
         together = torch.cat([support_x, query_x], dim=1).flatten(0, 1)
-        with statistics_by_group(support + queries, first=support, total=len(together)):
+        with statistics_by_group(support + queries, first=support, total=together.shape[0]):
             f = algorithm.features(params, together).unflatten(0, (tasks, support + queries))
         return f[:, :support], f[:, support:]
     with statistics_by_group(support, total=tasks * support):

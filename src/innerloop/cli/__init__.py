@@ -20,6 +20,7 @@ COMMANDS = {
     "resume": "go on with a run, or give it more iterations",
     "evaluate": "test a trained network",
     "adapt": "teach a trained network new classes from a few pictures, and classify others",
+    "export": "write what was learnt for runtimes without PyTorch",
     "demo": "a page to draw symbols on, and to watch a network learn them",
     "plot": "compare runs in a picture",
     "runs": "list runs with their protocol and result",
@@ -44,6 +45,7 @@ examples:
   innerloop resume runs/glyphs-maml-5way1shot-001
   innerloop evaluate runs/glyphs-maml-5way1shot-001 --tasks 1000
   innerloop adapt omniglot-conv4 --support symbols/ --query unknown.png
+  innerloop export omniglot-conv4 --support symbols/ --out classifier.onnx
   innerloop demo                               draw symbols, and watch a network learn them
   innerloop runs                               what there is below runs/
   innerloop plot runs/first runs/second        both in one picture

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import tyro
 
+from innerloop.cli.pictures import pictures_in, read, support_files
 from innerloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
         raise UserError("give --json or --csv, not both")
     if arguments.picture.suffix.lower() != ".png":
         raise UserError(f"the picture is a PNG file, so {arguments.picture} must end in .png")
-    support = _support_files(arguments.support)
+    support = support_files(arguments.support)
     queries = _query_files(arguments.query)
 
     # PyTorch takes seconds to import, which --help should not wait for.
@@ -98,14 +98,16 @@ def main(argv: list[str]) -> int:
     classifier, shape = _classifier(arguments)
     names = [name for name, files in support.items() for _ in files]
     learnt = [file for files in support.values() for file in files]
-    support_x, query_x = (_read(files, shape, arguments) for files in (learnt, queries))
+    support_x, query_x = (
+        read(files, shape, arguments.model, arguments.grey) for files in (learnt, queries)
+    )
     # A pretrained network scales and crops pictures in its own way.
     scales = is_backbone(arguments.model)
     background: Any = (
         None if arguments.background is None else _query_files((arguments.background,))
     )
     if background is not None and not scales:
-        background = _read(background, shape, arguments)
+        background = read(background, shape, arguments.model, arguments.grey)
     classifier.fit(learnt if scales else support_x, names, background=background)
     asked = queries if scales else query_x
     probabilities = classifier.predict_proba(asked)
@@ -169,58 +171,17 @@ def _classifier(arguments: Arguments) -> tuple[FewShotClassifier, tuple[int, ...
     return classifier, shape
 
 
-def _support_files(folder: Path) -> dict[str, list[Path]]:
-    """Pictures by class."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder: it should hold one folder of pictures a class")
-    loose = _pictures(folder)
-    if loose:
-        raise UserError(
-            f"{loose[0]} lies loose in {folder}: move it into a folder named after its class"
-        )
-    inner = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
-    found = {f.name: _pictures(f) for f in inner}
-    empty = [name for name, files in found.items() if not files]
-    if empty:
-        raise UserError(f"{folder / empty[0]} holds no pictures")
-    if len(found) < 2:
-        raise UserError(
-            f"{folder} needs a folder of pictures for each class, two or more; it has {len(found)}"
-        )
-    return found
-
-
 def _query_files(places: tuple[Path, ...]) -> list[Path]:
     """The pictures to classify, in the order given, those of a folder by name."""
     files: list[Path] = []
     for place in places:
         if not place.exists():
             raise UserError(f"{place} does not exist")
-        inside = _pictures(place) if place.is_dir() else [place]
+        inside = pictures_in(place) if place.is_dir() else [place]
         if not inside:
             raise UserError(f"{place} holds no pictures")
         files += inside
     return files
-
-
-def _pictures(folder: Path) -> list[Path]:
-    from innerloop.data.pictures import is_picture
-
-    return sorted(file for file in folder.iterdir() if file.is_file() and is_picture(file.name))
-
-
-def _read(files: list[Path], shape: tuple[int, ...], arguments: Arguments) -> np.ndarray:
-    """Pictures as bytes `[n, C, H, W]`."""
-    from innerloop.data.pictures import is_grey, read_picture
-
-    channels, height, width = shape
-    for file in files:
-        if channels == 1 and not arguments.grey and not is_grey(file):
-            raise UserError(
-                f"{file} has colour, and {arguments.model} takes grey pictures: let --grey turn "
-                "them grey, or train on colour"
-            )
-    return np.stack([read_picture(file, channels, (width, height)) for file in files])
 
 
 def _print(report: dict[str, Any], classes: list[str], arguments: Arguments) -> None:

@@ -25,7 +25,7 @@ Statistics = dict[object, tuple[Tensor, Tensor]]
 _groups: ContextVar[tuple[int, int, int | None] | None] = ContextVar("groups", default=None)
 # Statistics to use instead of those of the batch, and where to note those of the batch.
 _given: ContextVar[Statistics | None] = ContextVar("given", default=None)
-_seen: ContextVar[Statistics | None] = ContextVar("seen", default=None)
+_seen: ContextVar[tuple[Statistics, bool] | None] = ContextVar("seen", default=None)
 
 
 @contextlib.contextmanager
@@ -63,13 +63,15 @@ def given_statistics(statistics: Statistics) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def seen_statistics() -> Iterator[Statistics]:
+def seen_statistics(*, unbiased: bool = True) -> Iterator[Statistics]:
     """Within this context, each `BatchNorm` notes the mean and variance `[C]` of its batch.
 
-    The variance is the unbiased one, as is usual for statistics to be used on other batches.
+    Args:
+        unbiased: divide the variance by n - 1, as is usual for statistics to be used on other
+            batches; False for what the batch itself is normalised by.
     """
     seen: Statistics = {}
-    token = _seen.set(seen)
+    token = _seen.set((seen, unbiased))
     try:
         yield seen
     finally:
@@ -127,20 +129,24 @@ class BatchNorm(nn.Module):
             # With an axis of tasks, weight and bias have one as well.
             tasks = self.weight.ndim - 1
             mean, variance, count = _moments(x, [tasks, *range(tasks + 2, x.ndim)])
-            # Without bias, as PyTorch's running variance.
-            unbiased = variance * (count / (count - 1) if count > 1 else math.nan)
-            seen[self.key] = mean.flatten(tasks), unbiased.flatten(tasks)
+            noted, unbiased = seen
+            if unbiased:
+                # As PyTorch's running variance.
+                variance = variance * (count / (count - 1) if count > 1 else math.nan)
+            noted[self.key] = mean.flatten(tasks), variance.flatten(tasks)
         if given is not None:
             mean, variance = given[self.key]
             x = F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
             return after_norm(x, pool=pool, slope=slope)
-        rows, first = self._grouped(len(x), groups)
+        rows, first = self._grouped(x.shape[0], groups)
         if first == rows:
             return batch_norm(
                 x, self.weight, self.bias, self.eps, pool=pool, slope=slope, group=rows
             )
-        x = torch.cat([self._normalise_by(group[:first], group) for group in x.split(rows)])
-        return after_norm(x, pool=pool, slope=slope)
+        # A batch that is one set stays whole: exported, it may then have any size.
+        sets = [x] if x.shape[0] == rows else x.split(rows)
+        sets = [self._normalise_by(each[:first], each) for each in sets]
+        return after_norm(sets[0] if len(sets) == 1 else torch.cat(sets), pool=pool, slope=slope)
 
     def _grouped(
         self, seen: int, groups: tuple[int, int, int | None] | None

@@ -82,9 +82,9 @@ def batch_norm(
     if weight.ndim == 2:
         y = F.batch_norm(_abreast(x), None, None, weight.flatten(), bias.flatten(), True, 0.0, eps)
         return after_norm(_apart(y, len(weight)), pool=pool, slope=slope)
-    parts = x.split(len(x) // groups)
-    x = torch.cat([F.batch_norm(p, None, None, weight, bias, True, 0.0, eps) for p in parts])
-    return after_norm(x, pool=pool, slope=slope)
+    parts = [x] if groups == 1 else x.split(x.shape[0] // groups)
+    parts = [F.batch_norm(p, None, None, weight, bias, True, 0.0, eps) for p in parts]
+    return after_norm(parts[0] if groups == 1 else torch.cat(parts), pool=pool, slope=slope)
 
 
 def conv_block(

@@ -1,0 +1,64 @@
+"""Folders of pictures, as the command line takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from innerloop.errors import UserError
+
+
+def support_files(folder: Path) -> dict[str, list[Path]]:
+    """Pictures by class, from a folder with one folder for each.
+
+    Raises:
+        UserError: the folder is not like that, or has fewer than two classes.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder: it should hold one folder of pictures a class")
+    loose = pictures_in(folder)
+    if loose:
+        raise UserError(
+            f"{loose[0]} lies loose in {folder}: move it into a folder named after its class"
+        )
+    inner = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    found = {f.name: pictures_in(f) for f in inner}
+    empty = [name for name, files in found.items() if not files]
+    if empty:
+        raise UserError(f"{folder / empty[0]} holds no pictures")
+    if len(found) < 2:
+        raise UserError(
+            f"{folder} needs a folder of pictures for each class, two or more; it has {len(found)}"
+        )
+    return found
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The visible pictures in a folder, by name."""
+    from innerloop.data.pictures import is_picture
+
+    return sorted(file for file in folder.iterdir() if file.is_file() and is_picture(file.name))
+
+
+def read(files: list[Path], shape: tuple[int, ...], model: str, grey: bool) -> np.ndarray:
+    """Pictures as bytes `[n, C, H, W]` of the network's size.
+
+    Args:
+        shape: `(C, H, W)`.
+        model: what messages call the network.
+        grey: turn coloured pictures grey.
+
+    Raises:
+        UserError: a file is no picture, or has colour and the network takes none.
+    """
+    from innerloop.data.pictures import is_grey, read_picture
+
+    channels, height, width = shape
+    for file in files:
+        if channels == 1 and not grey and not is_grey(file):
+            raise UserError(
+                f"{file} has colour, and {model} takes grey pictures: let --grey turn "
+                "them grey, or train on colour"
+            )
+    return np.stack([read_picture(file, channels, (width, height)) for file in files])

@@ -1,0 +1,173 @@
+"""Writes an adapted network, or a learner, to a file."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from innerloop.algorithms.base import Algorithm
+from innerloop.config import TrainConfig
+from innerloop.errors import UserError, at_least, one_of
+from innerloop.exporting import network
+from innerloop.exporting.network import Learnt, Pixels
+from innerloop.exporting.onnx_file import check_installed, onnx_bytes
+from innerloop.files import write_whole
+from innerloop.in_use import algorithm_in_use
+from innerloop.runs.loading import Loaded, load_shared
+
+FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
+# The name of the metadata inside a file of PyTorch.
+METADATA = "metadata.json"
+INKS = ("auto", "dark", "light")
+
+
+def write_adapted(
+    path: str | Path, learnt: Learnt, classes: list[Any], *, format: str | None = None
+) -> dict[str, str]:
+    """Write a network that has learnt `classes`.
+
+    Returns:
+        What the file says of itself.
+    """
+    format = _format(path, format)
+    metadata = {
+        **_described(learnt.algorithm, tuple(learnt.support_x.shape[1:]), learnt.temperature),
+        "classes": json.dumps(classes, ensure_ascii=False),
+    }
+    _write(path, network.adapted(learnt), metadata, format)
+    return metadata
+
+
+def export(
+    run: str | Path | Loaded,
+    path: str | Path,
+    *,
+    learner: bool = True,
+    inner_steps: int | None = None,
+    bn: str = "support",
+    ink: str = "auto",
+    format: str | None = None,
+) -> dict[str, str]:
+    """Write the learner of a trained network: one graph that learns from a support set.
+
+    It takes `support`, bytes `[S, C, H, W]`; `labels` `[S]`, integers 0..N-1 that all occur; and
+    `queries`, bytes `[Q, C, H, W]`.  It returns `logits` and `probabilities`, `[steps + 1, Q, N]`:
+    before the first and after each inner step.  N is the greatest label + 1.  For one adapted
+    network, see `FewShotClassifier.export`.
+
+    Args:
+        run: a run folder, a weights file, one of `pretrained_names`, or what `load` gave.
+        path: the file to write.
+        learner: true; in the call it says what is written.
+        inner_steps: None for as many as the run was tested with.
+        bn: `"support"` or `"transductive"`, see `FewShotClassifier`.
+        ink: `"auto"`, `"dark"` or `"light"`, see `FewShotClassifier`.
+        format: `"onnx"` or `"torch-export"`; None to go by the ending of `path`.
+
+    Returns:
+        What the file says of itself, as text by name.
+
+    Raises:
+        UserError: a package is missing, a value is out of range, or the network cannot be exported.
+
+    Example:
+        >>> import innerloop
+        >>> innerloop.export("omniglot-protonet", "learner.pt2")["algorithm"]  # doctest: +SKIP
+        'ProtoNet'
+    """
+    if not learner:
+        raise UserError(
+            "an adapted network needs a support set: call FewShotClassifier(run).fit(images, "
+            "labels).export(path)"
+        )
+    format = _format(path, format)
+    one_of(INKS, ink=ink)
+    at_least(1, inner_steps=inner_steps)
+    loaded = run if isinstance(run, Loaded) else load_shared(run)
+    if loaded.config.regression or len(loaded.input_shape) != 3:
+        raise UserError("this network was trained for regression: learners of classes are exported")
+    algorithm = algorithm_in_use(loaded, bn)
+    config = loaded.config
+    steps = inner_steps or config.eval_inner_steps or algorithm.inner_steps
+    program = network.learner(
+        algorithm,
+        loaded.params,
+        loaded.input_shape,
+        Pixels(config.inputs == "raw", _inverted(loaded, ink)),
+        inner_steps=steps,
+        n_way=_ways(algorithm, loaded),
+        temperature=loaded.temperature,
+    )
+    metadata = {
+        **_described(algorithm, loaded.input_shape, loaded.temperature),
+        "inner_steps": str(steps if algorithm.inner_steps else 0),
+        "ink": ink,
+    }
+    _write(path, program, metadata, format)
+    return metadata
+
+
+def _inverted(loaded: Loaded, ink: str) -> bool | None:
+    """As `FewShotClassifier` finds it; None where the support set decides."""
+    if ink != "auto":
+        if loaded.config.inputs != "ink" or loaded.input_shape[0] != 1:
+            raise UserError(
+                f"ink is {ink!r}, but this network was not trained on grey pictures of ink: leave "
+                "ink out, and pixels are treated as in training"
+            )
+        return ink == "dark"
+    return None if loaded.knows_ink else bool(loaded.inverted)
+
+
+def _ways(algorithm: Algorithm, loaded: Loaded) -> int | None:
+    """N of a network that is made for so many classes; None where any number will do."""
+    if algorithm.counts_ways:
+        return None
+    if isinstance(loaded.config, TrainConfig):
+        return loaded.config.n_way
+    with torch.no_grad():
+        return int(algorithm.forward(loaded.params, torch.zeros(2, *loaded.input_shape)).shape[-1])
+
+
+def _described(algorithm: Algorithm, shape: tuple[int, ...], temperature: float) -> dict[str, str]:
+    return {
+        "algorithm": type(algorithm).__name__,
+        "bn": algorithm.bn,
+        "input_shape": json.dumps(list(shape)),
+        "temperature": repr(temperature),
+    }
+
+
+def _format(path: str | Path, format: str | None) -> str:
+    """The format that was asked for, or that the ending of `path` says; what it needs is there."""
+    if format is None:
+        by_ending = {ending: name for name, ending in FORMATS.items()}
+        format = by_ending.get(Path(path).suffix)
+        if format is None:
+            raise UserError(
+                f"{path} must end in {' or '.join(by_ending)}, or give the format: "
+                f"{' or '.join(FORMATS)}"
+            )
+    one_of(FORMATS, format=format)
+    if format == "onnx":
+        check_installed()
+    return format
+
+
+def _write(
+    path: str | Path, program: ExportedProgram, metadata: Mapping[str, str], format: str
+) -> None:
+    if format == "onnx":
+        data = onnx_bytes(program, metadata)
+    else:
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer, extra_files={METADATA: json.dumps(dict(metadata))})
+        data = buffer.getvalue()
+    with write_whole(path) as file:
+        file.write(data)
