@@ -15,6 +15,7 @@ from innerloop.data.glyphs import glyphs
 from innerloop.data.omniglot import SIZE, omniglot
 from innerloop.data.omniglot_facts import HALVES
 from innerloop.data.random_images import random_images
+from innerloop.data.remarks import Remark
 from innerloop.data.sheet import contact_sheet
 from innerloop.data.splits import available_splits, split_classes
 from innerloop.errors import UserError
@@ -29,6 +30,7 @@ __all__ = [
     "ExampleClasses",
     "Examples",
     "ImageClasses",
+    "Remark",
     "augment",
     "available_splits",
     "contact_sheet",
@@ -61,6 +63,7 @@ def load(
     omniglot_source: str | Path | None = None,
     image_size: int | None = None,
     glyph_classes: int = 1500,
+    skip_broken: bool = False,
     progress: bool = False,
 ) -> ImageClasses:
     """Load a data set by its name or its place.
@@ -72,6 +75,7 @@ def load(
         omniglot_source: see `omniglot`.
         image_size: see `folder`; the data sets with names are 28 x 28.
         glyph_classes: how many glyphs, each with 20 drawings.
+        skip_broken: see `folder`.
         progress: show progress on standard error.
 
     Raises:
@@ -97,4 +101,4 @@ def load(
         for half in HALVES
     ):
         return omniglot(path, progress=progress)
-    return folder(path, image_size=image_size, progress=progress)
+    return folder(path, image_size=image_size, skip_broken=skip_broken, progress=progress)
