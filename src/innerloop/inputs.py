@@ -31,6 +31,7 @@ class PixelInputs:
 
     def __init__(self, loaded: Loaded, ink: str) -> None:
         self.loaded, self._ink = loaded, ink
+        self.channels: int | None = loaded.input_shape[0]
         self._raw = loaded.config.inputs == "raw"
         self.ink_: str | None = None
 
@@ -78,6 +79,7 @@ class FeatureInputs:
     """
 
     ink_ = None
+    channels = None
 
     def __init__(self, backbone: Backbone, ink: str) -> None:
         if ink != "auto":

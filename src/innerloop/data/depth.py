@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 
+from innerloop.data.examples import require_numbers
 from innerloop.errors import UserError
 
 # The largest values of 8, 10, 12, 14 and 16 bits.
@@ -69,6 +70,9 @@ def as_bytes(X: np.ndarray, what: str = "pixels", stacklevel: int = 2) -> np.nda
     Warns:
         UserWarning: integers of which none is above 1, so that all would be black.
     """
+    if X.dtype == object:  # numbers of Python, as a list of numbers that are too large gives
+        X = np.asarray(X.tolist())
+    require_numbers(X.dtype, f"what holds these {what}")
     if X.dtype == bool:
         return X.astype(np.uint8) * np.uint8(255)
     if not X.size:
