@@ -19,6 +19,7 @@ from innerloop.data.remarks import Remark
 from innerloop.data.sheet import contact_sheet
 from innerloop.data.splits import available_splits, split_classes
 from innerloop.errors import UserError
+from innerloop.files import at_home
 from innerloop.keywords import keywords_checked
 from innerloop.renamed import forward
 
@@ -90,7 +91,7 @@ def load(
         if name == "random":
             return random_images()
         return glyphs(glyph_classes, progress=progress)
-    path = Path(name_or_path).expanduser()
+    path = at_home(name_or_path)
     if not path.exists():
         raise UserError(
             f"{name!r} is neither a data set ({', '.join(NAMES)}) nor the path of a folder of "

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import re
-import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +27,7 @@ from innerloop.data.progress import progress_bar
 from innerloop.data.remarks import Remark, counted, some, warn
 from innerloop.data.survey import Survey, Watcher, sound_ones, survey
 from innerloop.errors import UserError
-from innerloop.files import cache_folder, one_at_a_time, write_whole
+from innerloop.files import at_home, cache_folder, one_at_a_time, quoted, write_whole
 
 # Raised when prepared arrays change, so that older ones are no longer used.
 _FORMAT = 3
@@ -90,7 +89,7 @@ def folder(
             folders without pictures, a picture in two classes or twice in one, blank pictures,
             a range of values that was concluded from the files.
     """
-    path = Path(path).expanduser()
+    path = at_home(path)
     if channels not in (None, 1, 3):
         raise UserError(f"channels must be 1 (grey) or 3 (colour), not {channels}")
     if image_size is not None and not 1 <= image_size <= 4096:
@@ -274,7 +273,7 @@ def _way_out(path: Path) -> Iterator[None]:
     except BrokenPicture as error:
         raise BrokenPicture(
             f"{error}, or leave such pictures out: innerloop data prepare "
-            f"{shlex.quote(str(path))} --skip-broken (in Python skip_broken=True)"
+            f"{quoted(path)} --skip-broken (in Python skip_broken=True)"
         ) from error
 
 

@@ -6,13 +6,13 @@ Nothing is opened but the names of files and the first bytes of some: pickles co
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from innerloop.data.pictures import is_picture
 from innerloop.errors import UserError
+from innerloop.files import quoted
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Form:
         # Of several files, the folder is given.
         one_of_several = place.is_file() and "archive" not in self.what
         source = place.parent if one_of_several else place
-        return self.command.replace("{path}", shlex.quote(str(source)))
+        return self.command.replace("{path}", quoted(source))
 
 
 _PART = "(train|val|test)"
@@ -120,7 +120,7 @@ def refuse_other_forms(path: Path) -> None:
         tool = "unpack" if name.endswith((".7z", ".rar")) else tool
         raise UserError(
             f"{path} is an archive, which is not read: unpack it ({tool} "
-            f"{shlex.quote(str(path))}) and give the folder"
+            f"{quoted(path)}) and give the folder"
         )
     if name.endswith(_PICKLES):
         raise UserError(
