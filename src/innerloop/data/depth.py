@@ -57,8 +57,10 @@ def scaled(values: np.ndarray, white: float, what: str) -> np.ndarray:
             f"{what} has values of {low:g} to {high:g}, and white is {white:g}: give a white that "
             "is not below any value"
         )
-    scale = 255 / white
-    return (values.astype(np.float64) * scale).round().clip(0, 255).astype(np.uint8)
+    exact = values.astype(np.float64)
+    # The highest 8 bits of integers; where there are fewer steps, the nearest.
+    found = np.floor(exact * (256 / (white + 1))) if white >= 255 else np.round(exact * 255 / white)
+    return found.clip(0, 255).astype(np.uint8)
 
 
 def as_bytes(X: np.ndarray, what: str = "pixels", stacklevel: int = 2) -> np.ndarray:
