@@ -10,13 +10,11 @@ import random
 import shutil
 import struct
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
 
 import innerloop
 from innerloop.algorithms import ALGORITHMS
@@ -30,6 +28,8 @@ from innerloop.data.pictures import EXTENSIONS, is_grey, picture_size, read_pict
 from innerloop.runs import folder as run_folder
 from innerloop.runs.checkpoint import read_tensors, write_tensors
 from trials.mutations import NUMBERS, VALUES, forged, mutated, mutated_values, sound_png
+from trials.own import OWN_READERS, Read, Reader
+from trials.seeds import picture_bytes
 
 
 class Hang(BaseException):
@@ -38,13 +38,10 @@ class Hang(BaseException):
 
 # --- readers: each makes a folder ready and gives back what reads one changed input there
 
-Read = Callable[[random.Random], None]
-Reader = Callable[[Path], Read]
-
 
 def zip_archives(home: Path) -> Read:
     """Omniglot's archives: the container, its entries, their names and their pictures."""
-    pictures = [_picture(seed, "1", "PNG", (105, 105)) for seed in range(4)]
+    pictures = [picture_bytes(seed, "1", "PNG", (105, 105)) for seed in range(4)]
     names = [f"images_background/Greek/character0{i}/0394_0{i}.png" for i in range(4)]
     seed, path = _zip(zip(names, pictures, strict=True)), home / "images_background.zip"
     kinds = ("../../{}", "/etc/{}", "a\\..\\..\\{}", "C:{}", "{}\x00", "{}/", "{}" * 50)
@@ -70,7 +67,9 @@ def zip_archives(home: Path) -> Read:
 
 def omniglot_pictures(home: Path) -> Read:
     """A PNG of Omniglot, its chunks' checksums right or wrong."""
-    seeds = [_picture(seed, mode, "PNG", (105, 105)) for seed, mode in enumerate(("1", "L", "P"))]
+    seeds = [
+        picture_bytes(seed, mode, "PNG", (105, 105)) for seed, mode in enumerate(("1", "L", "P"))
+    ]
 
     def read(draw: random.Random) -> None:
         data = mutated(draw, seeds)
@@ -97,7 +96,7 @@ def pictures(home: Path) -> Read:
     }
     seeds = {
         ending: [
-            _picture(seed, mode, kind, (32, 24))
+            picture_bytes(seed, mode, kind, (32, 24))
             for seed, mode in enumerate(modes.get(kind, ("L", "RGB")))
         ]
         for ending, kind in formats.items()
@@ -159,7 +158,7 @@ def tables(home: Path) -> Read:
     """mini-ImageNet's csv files beside a folder of pictures."""
     (home / "images").mkdir()
     for i in range(6):
-        (home / "images" / f"{i}.png").write_bytes(_picture(i, "L", "PNG", (8, 8)))
+        (home / "images" / f"{i}.png").write_bytes(picture_bytes(i, "L", "PNG", (8, 8)))
     parts = {
         part: "filename,label\n" + "".join(f"{i}.png,class{i}\n" for i in (start, start + 1))
         for part, start in (("train", 0), ("val", 2), ("test", 4))
@@ -179,7 +178,7 @@ def cached_folders(home: Path) -> Read:
     """What an earlier run prepared: our own, so it is mended instead of refused."""
     for name in "abc":
         (home / "classes" / name).mkdir(parents=True)
-        (home / "classes" / name / "1.png").write_bytes(_picture(1, "L", "PNG", (8, 8)))
+        (home / "classes" / name / "1.png").write_bytes(picture_bytes(1, "L", "PNG", (8, 8)))
     read_folder(home / "classes")
     places = list((Path(os.environ["INNERLOOP_HOME"]) / "folders").glob("classes-*/*"))
     seeds = {place: place.read_bytes() for place in places}
@@ -319,6 +318,7 @@ READERS: dict[str, Reader] = {
         omniglot_pictures,
         pictures,
         arrays,
+        *OWN_READERS,
         tables,
         cached_folders,
         configs,
@@ -330,19 +330,6 @@ READERS: dict[str, Reader] = {
 
 
 # --- what they are made of
-
-
-def _picture(seed: int, mode: str, kind: str, size: tuple[int, int]) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    pixels[: size[1] // 2] = 255
-    picture = Image.fromarray(pixels)
-    if mode == "I;16":
-        picture = Image.fromarray(pixels[..., 0].astype(np.uint16) * 256)
-    elif mode != "RGB":
-        picture = picture.convert(mode)
-    buffer = io.BytesIO()
-    picture.save(buffer, kind)
-    return buffer.getvalue()
 
 
 def _zip(entries: Any) -> bytes:

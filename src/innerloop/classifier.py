@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from innerloop.backbones import Backbone, Preprocess, Transform, backbone
 from innerloop.backbones.sources import is_backbone
+from innerloop.data.single import several
 from innerloop.errors import UserError, at_least, one_of
 from innerloop.heads.choice import AUTO, HEADS
 from innerloop.inputs import FeatureInputs, PixelInputs
@@ -83,6 +84,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Images: `[n, H, W]`, `[n, C, H, W]`, `[n, H, W, C]` or flattened `[n, C*H*W]`; integers 0..255
     or real numbers 0..1; or a list of paths (text or `Path`) or of PIL pictures, of any sizes.
     They are scaled to the size of the network.
+
+    `predict` takes one picture, too, and gives one label `[1]`: a path, a PIL picture, `[H, W]`
+    (unless flattened images were learnt), `[H, W, C]`, or `[3, H, W]` for a network that takes
+    colour.
 
     Example:
         >>> import numpy as np, innerloop
@@ -312,8 +317,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _queries(self, X: Any) -> Tensor:
         """What has learnt takes, of images to be told."""
         check_is_fitted(self)
-        X = self._inputs.checked(X)
         expected = getattr(self, "n_features_in_", None)
+        X = several(X, self._inputs.channels, flat=expected is not None)
+        X = self._inputs.checked(X)
         shape: tuple[int, ...] = np.shape(X)[1:] if isinstance(X, np.ndarray) else ()
         if expected is not None and shape != (expected,):
             found = shape[0] if len(shape) == 1 else f"shape {shape}"

@@ -6,11 +6,34 @@ import contextlib
 import os
 import re
 import secrets
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from innerloop.errors import UserError
+
+
+def at_home(path: str | os.PathLike[str]) -> Path:
+    """A path that a user gave, with `~` as the home folder.
+
+    Raises:
+        UserError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: {error}; write ./{path} for a file of that name") from error
+
+
+def quoted(path: str | os.PathLike[str]) -> str:
+    """A path as a word of a command that can be pasted into a shell."""
+    return shlex.quote(os.fspath(path))
+
+
+def readable(name: str) -> str:
+    """A name of a file for a figure, which draws no bytes that are no text."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def cache_folder() -> Path:
@@ -20,7 +43,7 @@ def cache_folder() -> Path:
         `$INNERLOOP_HOME` if set, else `~/.cache/innerloop`.  It may not exist yet.
     """
     home = os.environ.get("INNERLOOP_HOME")
-    return Path(home).expanduser() if home else Path.home() / ".cache" / "innerloop"
+    return at_home(home) if home else Path.home() / ".cache" / "innerloop"
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ class PixelInputs:
     def __init__(self, loaded: Loaded, ink: str) -> None:
         self.loaded, self._ink = loaded, ink
         self.raw = loaded.config.inputs == "raw"
+        self.channels: int | None = loaded.input_shape[0]
         self.ink_: str | None = None
 
     def checked(self, X: Any) -> np.ndarray:
@@ -83,6 +84,7 @@ class FeatureInputs:
     """
 
     ink_ = None
+    channels = None
 
     def __init__(self, backbone: Backbone, ink: str, views: str) -> None:
         if ink != "auto":

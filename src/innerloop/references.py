@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -120,7 +121,7 @@ def trust(references: Iterable[str]) -> None:
     for text in references:
         if not _mark(text).exists():
             with write_whole(_mark(text)) as file:
-                file.write(text.encode())
+                file.write(os.fsencode(text))
 
 
 def check_trust(references: Iterable[str], source: str | Path, trusted: bool) -> None:
@@ -143,7 +144,7 @@ def check_trust(references: Iterable[str], source: str | Path, trusted: bool) ->
 
 
 def _mark(text: str) -> Path:
-    return cache_folder() / "trusted" / hashlib.sha256(text.encode()).hexdigest()
+    return cache_folder() / "trusted" / hashlib.sha256(os.fsencode(text)).hexdigest()
 
 
 def _own_names() -> set[str]:
@@ -162,7 +163,7 @@ def _from_file(path: Path) -> ModuleType:
     # What lies beside it can be imported, as where Python runs the file itself.
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
-    name = f"innerloop_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"innerloop_file_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

@@ -19,9 +19,8 @@ def pictures(tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / "pets" / name).mkdir(parents=True)
         for number in range(2 if name == "a" else 3):
-            Image.new("RGB", (8, 8), (200, 10, number)).save(
-                tmp_path / "pets" / name / f"{number}.png"
-            )
+            noise = np.random.default_rng([ord(name), number]).integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(noise).save(tmp_path / "pets" / name / f"{number}.png")
     return tmp_path / "pets"
 
 

@@ -64,9 +64,9 @@ def write_files(folder: Path, files: dict[str, bytes]) -> Path:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder, and no source from outside."""
-    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / ".home"))
     monkeypatch.delenv("INNERLOOP_OMNIGLOT", raising=False)
-    return tmp_path / "home"
+    return tmp_path / ".home"
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def names_of(adapted: str, model: nn.Module, shared_rows: Collection[str]) -> li
         for pattern, found in matches.items():
             if not found:
                 raise UserError(
-                    f"adapted: {pattern.strip()!r} is none of the trainable parameters "
+                    f"adapted: no trainable parameter matches {pattern.strip()!r}; there are "
                     f"{', '.join(names)}"
                 )
         chosen = [name for name in names if any(name in found for found in matches.values())]
@@ -70,6 +70,8 @@ def rates_by_name(
     names, found = trainable(model), dict[str, float]()
     for pattern, rate in patterns.items():
         matches = [name for name in names if fnmatchcase(name, pattern)]
+        if not matches and not names:
+            raise UserError("the network has no trainable parameter: there is nothing to adapt")
         if not matches:
             raise UserError(
                 f"inner_lr: {pattern!r} matches none of the trainable parameters {', '.join(names)}"

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -59,11 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done. 2: a mistake that the message explains. 130: interrupted by the user.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        # A character that the terminal's encoding lacks, in a path or a table, ends no command.
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
+    words = sys.argv[1:] if argv is None else argv
+    # Shells do so only for a word that begins with it, unquoted.
+    arguments = [re.sub(r"^(--[\w-]+=)?~(?=/|$)", _with_home, word) for word in words]
+    _open_streams()
     with warnings.catch_warnings():
         warnings.showwarning = _show
         return _main(arguments)
@@ -72,19 +72,50 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _show(message: Warning | str, *where: Any, **more: Any) -> None:
     """A warning in one line, without the line of code that a caller from Python would look for."""
     if is_main():
-        print(f"warning: {message}", file=sys.stderr)
+        _say(f"warning: {message}")
+
+
+def _with_home(match: re.Match[str]) -> str:
+    return (match[1] or "") + os.path.expanduser("~")
+
+
+def _say(text: str) -> None:
+    """A line on standard error; where that is full or gone, nobody can be told."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _open_streams() -> None:
+    """Make standard streams that take any text: closed ones take it as the null device does."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        stream: Any = getattr(sys, name)
+        if stream is None:
+            # Else the next file to be opened would get this number, and output with it.
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            stream = open(number, mode, encoding="utf-8")  # noqa: SIM115 (open to the end)
+            setattr(sys, name, stream)
+        # A name of a file may have bytes that are no text, and the stream may know ASCII only.
+        if isinstance(stream, io.TextIOWrapper) and mode == "w" and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _main(arguments: list[str]) -> int:
     try:
-        status = _dispatch(arguments)
+        try:
+            status = _dispatch(arguments)
+        except SystemExit:  # after help, or of the parser of options
+            sys.stdout.flush()
+            raise
         # Where the rest of the output cannot be written, this is the time to say so.
         sys.stdout.flush()
         return status
     except UserError as error:
         # Under torchrun all processes make the same mistake, which is said once.
         if is_main() or isinstance(error, LostProcess):
-            print(f"error: {error}", file=sys.stderr)
+            _say(f"error: {error}")
         return 2
     except BrokenPipeError:
         # The reader of our output, such as `head`, has gone away; so may the rest of it.
@@ -92,25 +123,24 @@ def _main(arguments: list[str]) -> int:
         return 1
     except OSError as error:
         # A full disk or a missing permission where no more can be said about it.
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         _drop_output()
         return 2
     except Exception as error:
         # PyTorch has no exception of its own for the CPU's memory.
         memory = isinstance(error, MemoryError | RuntimeError) and "memory" in str(error)
         if not memory and is_of_user(error):
-            print(f"error: {at_line(error)}", file=sys.stderr)
+            _say(f"error: {at_line(error)}")
             return 2
         if not memory:
             raise
-        print(
+        _say(
             "error: out of memory. Lower --chunk-size (tasks computed at a time), "
-            "--meta-batch-size or --width",
-            file=sys.stderr,
+            "--meta-batch-size or --width"
         )
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,6 +54,8 @@ class Prepare:
     folder, by default named for the data set."""
     image_size: int | None = None
     """For a folder: height and width in pixels to scale the pictures to."""
+    skip_broken: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """For a folder: leave out pictures that cannot be read, for all later commands."""
     json: bool = False
     """Print JSON."""
 
@@ -79,6 +81,7 @@ class Prepare:
             self.what,
             omniglot_source=self.source,
             image_size=self.image_size,
+            skip_broken=self.skip_broken,
             progress=not self.json,
         )
         facts = _facts(data)
@@ -143,6 +146,7 @@ class Info:
             name: {part: len(classes) for part, classes in split_classes(data, name).items()}
             for name in available_splits(data)
         }
+        facts["remarks"] = [asdict(remark) for remark in data.remarks]
         _print(facts, self.json)
 
 
@@ -261,9 +265,13 @@ def _print(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps({key.replace(" ", "_"): value for key, value in facts.items()}))
         return
-    width = max(len(key) for key in facts) + 2
+    remarks = facts.get("remarks", [])
+    width = max(len(key) for key in [*facts, *(remark["kind"] for remark in remarks)]) + 2
     for key, value in facts.items():
-        if key == "splits":
+        if key == "remarks":
+            for remark in value:
+                print(f"{remark['kind']:<{width}}{remark['text']}")
+        elif key == "splits":
             print("splits (train / val / test classes)")
             for name, sizes in value.items():
                 print(f"  {name:<{width + 6}}{' / '.join(f'{size:,}' for size in sizes.values())}")

@@ -15,9 +15,11 @@ from innerloop.data.glyphs import glyphs
 from innerloop.data.omniglot import SIZE, omniglot
 from innerloop.data.omniglot_facts import HALVES
 from innerloop.data.random_images import random_images
+from innerloop.data.remarks import Remark
 from innerloop.data.sheet import contact_sheet
 from innerloop.data.splits import available_splits, split_classes
 from innerloop.errors import UserError
+from innerloop.files import at_home
 from innerloop.keywords import keywords_checked
 from innerloop.renamed import forward
 
@@ -29,6 +31,7 @@ __all__ = [
     "ExampleClasses",
     "Examples",
     "ImageClasses",
+    "Remark",
     "augment",
     "available_splits",
     "contact_sheet",
@@ -61,6 +64,7 @@ def load(
     omniglot_source: str | Path | None = None,
     image_size: int | None = None,
     glyph_classes: int = 1500,
+    skip_broken: bool = False,
     progress: bool = False,
 ) -> ImageClasses:
     """Load a data set by its name or its place.
@@ -72,6 +76,7 @@ def load(
         omniglot_source: see `omniglot`.
         image_size: see `folder`; the data sets with names are 28 x 28.
         glyph_classes: how many glyphs, each with 20 drawings.
+        skip_broken: see `folder`.
         progress: show progress on standard error.
 
     Raises:
@@ -86,7 +91,7 @@ def load(
         if name == "random":
             return random_images()
         return glyphs(glyph_classes, progress=progress)
-    path = Path(name_or_path).expanduser()
+    path = at_home(name_or_path)
     if not path.exists():
         raise UserError(
             f"{name!r} is neither a data set ({', '.join(NAMES)}) nor the path of a folder of "
@@ -97,4 +102,4 @@ def load(
         for half in HALVES
     ):
         return omniglot(path, progress=progress)
-    return folder(path, image_size=image_size, progress=progress)
+    return folder(path, image_size=image_size, skip_broken=skip_broken, progress=progress)

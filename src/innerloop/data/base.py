@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from innerloop.data.examples import ArrayExamples, Examples
+from innerloop.data.remarks import Remark
 from innerloop.errors import UserError
 
 
@@ -33,6 +34,7 @@ class ClassIndexed:
             so that ink is 1 and paper 0.
         splits: splits that come with the data: name of the split to
             `{"train": classes, "val": classes, "test": classes}`.
+        remarks: what was left out, doubtful or concluded when the data was read.
         pixels: True where examples are `uint8` images `[C, H, W]`, which samplers scale.
     """
 
@@ -44,6 +46,7 @@ class ClassIndexed:
     name: str
     dark_ink: bool
     splits: dict[str, dict[str, np.ndarray]]
+    remarks: Sequence[Remark]
     pixels: bool
     _things: ClassVar[str] = "examples"
 
@@ -89,7 +92,7 @@ class ExampleClasses(ClassIndexed):
 
     Args:
         examples: the examples, read by their numbers.
-        starts, counts, names, groups, name, dark_ink, splits: see `ClassIndexed`.
+        starts, counts, names, groups, name, dark_ink, splits, remarks: see `ClassIndexed`.
         pixels: True where examples are `uint8` images `[C, H, W]`.
 
     Raises:
@@ -105,6 +108,7 @@ class ExampleClasses(ClassIndexed):
     dark_ink: bool = False
     splits: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     pixels: bool = False
+    remarks: Sequence[Remark] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -131,6 +135,7 @@ class ImageClasses(ClassIndexed):
             is inverted so that ink is 1 and paper 0.
         splits: splits that come with the data: name of the split to
             `{"train": classes, "val": classes, "test": classes}`.
+        remarks: what was left out, doubtful or concluded when the data was read.
     """
 
     images: np.ndarray
@@ -141,6 +146,7 @@ class ImageClasses(ClassIndexed):
     name: str = "images"
     dark_ink: bool = False
     splits: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    remarks: Sequence[Remark] = ()
 
     _things: ClassVar[str] = "images"
 

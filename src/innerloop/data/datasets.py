@@ -15,7 +15,7 @@ from innerloop.data.examples import RowExamples, as_array, checked_row, evenly_s
 from innerloop.data.labels import group, label_array
 from innerloop.data.pictures import picture_pixels
 from innerloop.data.progress import progress_bar
-from innerloop.errors import UserError
+from innerloop.errors import UserError, at_least
 from innerloop.keywords import keywords_checked
 
 # Where data sets of PyTorch's libraries keep the labels of all items.
@@ -79,6 +79,7 @@ def from_dataset(
         >>> data.num_classes, data.example_shape
         (6, (3, 40))
     """
+    at_least(1, image_size=image_size)
     number = _length(dataset)
     items = _Items(dataset, _label_key(dataset, labels), inputs, transform, image_size)
     first = items(0)
@@ -181,6 +182,12 @@ class _Items:
     def _read(self, item: Any, i: int) -> tuple[np.ndarray, bool]:
         """The input of an item, and whether it was a picture."""
         what = f"dataset[{i}]"
+        if isinstance(item, Mapping) != self._is_dict or (self._is_dict and self._key not in item):
+            raise UserError(
+                f"{what} is {_described(item)}, and dataset[0] is not: give all items one form"
+            )
+        if isinstance(item, (tuple, list)) and not item:
+            raise UserError(f"{what} is empty: an item is an input, or a pair of input and label")
         if self._is_dict:
             x = item[self._key]
         else:
@@ -196,6 +203,12 @@ class _Items:
         if self._image_size is not None:
             raise UserError(f"image_size is for PIL pictures, but {what} is {type(x).__name__}")
         return np.atleast_1d(as_array(x, f"the input of {what}")), False
+
+
+def _described(item: Any) -> str:
+    if isinstance(item, Mapping):
+        return f"a dict of {', '.join(map(repr, item)) or 'nothing'}"
+    return f"no dict but {type(item).__name__}"
 
 
 def _length(dataset: Any) -> int:

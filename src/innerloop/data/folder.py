@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from innerloop.data.base import ImageClasses, load_npy
 from innerloop.data.layouts import Layout, find_layout
+from innerloop.data.other_forms import remark_on
 from innerloop.data.pictures import (
     MIDDLE,
+    BrokenPicture,
     border_brightness,
     file_status,
-    is_grey,
-    picture_size,
     read_picture,
 )
 from innerloop.data.progress import progress_bar
+from innerloop.data.remarks import Remark, counted, some, warn
+from innerloop.data.survey import Survey, Watcher, sound_ones, survey
 from innerloop.errors import UserError
-from innerloop.files import cache_folder, one_at_a_time, write_whole
+from innerloop.files import at_home, cache_folder, one_at_a_time, quoted, write_whole
 
-# Pictures up to this size are kept as they are, if all have the same.
-LARGEST_KEPT = 84
-GREY_SIZE, COLOUR_SIZE = 28, 84
 # Raised when prepared arrays change, so that older ones are no longer used.
-_FORMAT = 2
+_FORMAT = 3
 _BATCH = 256
 
 
@@ -39,6 +39,8 @@ def folder(
     *,
     image_size: int | None = None,
     channels: int | None = None,
+    white: float | None = None,
+    skip_broken: bool = False,
     progress: bool = False,
 ) -> ImageClasses:
     """Load pictures of one's own, preparing them the first time.
@@ -54,10 +56,12 @@ def folder(
       `filename` and `label`; they become the split `"csv"`;
     - a `.npy` file, `uint8` `[classes, images a class, C, H, W]`.
 
-    Pictures are png, jpg (jpeg, jfif), bmp, gif, tif or webp.  Hidden files and other files are
-    ignored.  The prepared pictures are kept in the cache folder and memory-mapped;
-    they are prepared anew when a file's name, size or time changes.  Neither step
-    needs all of them in memory.
+    These may lie in one folder more, as archives are unpacked.
+
+    Pictures are png, jpg (jpeg, jfif), bmp, gif, tif, webp or pnm (pgm, ppm, pbm).  Hidden files
+    are ignored; what else is left out is said (see `remarks` of the result).  The prepared
+    pictures are kept in the cache folder and memory-mapped; they are prepared anew when a file's
+    name, size or time changes.  Neither step needs all of them in memory.
 
     Args:
         path: the folder or the `.npy` file.
@@ -65,6 +69,11 @@ def folder(
             their proportions; by default pictures that all have one size of at most
             84 keep it, others become 28 x 28 (grey) or 84 x 84 (colour).
         channels: 1 for grey, 3 for colour; by default 1 if no picture has any colour.
+        white: the value of white in pictures of more than 8 bits a channel (16-bit PNG and
+            TIFF, floating point); by default the smallest of 1 (for floating point), 255, 1023,
+            4095, 16383 and 65535 that no value of any picture exceeds.
+        skip_broken: leave out pictures that cannot be read.  The prepared folder stays as it is:
+            later calls find it without them, and say so.
         progress: show progress on standard error.
 
     Returns:
@@ -74,33 +83,59 @@ def folder(
     Raises:
         UserError: the layout is not understood, or a picture cannot be read; the
             message names the file.
+
+    Warns:
+        UserWarning: for each remark that matters: files of kinds that are not read, class
+            folders without pictures, a picture in two classes or twice in one, blank pictures,
+            a range of values that was concluded from the files.
     """
-    path = Path(path).expanduser()
+    path = at_home(path)
     if channels not in (None, 1, 3):
         raise UserError(f"channels must be 1 (grey) or 3 (colour), not {channels}")
     if image_size is not None and not 1 <= image_size <= 4096:
         raise UserError(f"image_size must be between 1 and 4096 pixels, not {image_size}")
+    if white is not None and not 0 < white < float("inf"):
+        raise UserError(f"white is the value of white, greater than 0, not {white}")
     if path.suffix.lower() == ".npy":
-        return _from_array(path, image_size, channels)
+        data = _from_array(path, image_size, channels)
+    else:
+        options = _Options(image_size, channels, white, skip_broken, progress)
+        data = _from_pictures(path, options)
+    warn(data.remarks, data.name)
+    return data
 
+
+@dataclass(frozen=True)
+class _Options:
+    """See `folder`."""
+
+    image_size: int | None
+    channels: int | None
+    white: float | None
+    skip_broken: bool
+    progress: bool
+
+
+def _from_pictures(path: Path, options: _Options) -> ImageClasses:
     layout = find_layout(path)
-    options = {"image_size": image_size, "channels": channels, "format": _FORMAT}
+    known = remark_on(path)
+    remarks = [Remark("known data set", 1, known)] if known else []
+    remarks += layout.remarks
     fingerprint = _fingerprint(path, layout, options)
     name = path.resolve().name or "images"
     # Only letters that every file system takes, and no endless names.
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:40].strip("._") or "images"
     home = cache_folder() / "folders" / f"{safe}-{fingerprint[:16]}"
     prepared = _prepared(home, fingerprint)
-    if prepared is not None:
-        return prepared  # Without the lock: the cache folder may be read-only.
-    with one_at_a_time(home / ".lock"):
-        prepared = _prepared(home, fingerprint)
-        if prepared is None:
-            _prepare(home, name, layout, fingerprint, image_size, channels, progress)
+    if prepared is None:  # Else without the lock: the cache folder may be read-only.
+        with one_at_a_time(home / ".lock"):
             prepared = _prepared(home, fingerprint)
+            if prepared is None:
+                _prepare(home, name, path, layout, fingerprint, options)
+                prepared = _prepared(home, fingerprint)
     if prepared is None:
         raise UserError(f"what was just written to {home} cannot be read back; is the disk sound?")
-    return prepared
+    return replace(prepared, remarks=[*remarks, *prepared.remarks])
 
 
 def _from_array(path: Path, image_size: int | None, channels: int | None) -> ImageClasses:
@@ -113,7 +148,8 @@ def _from_array(path: Path, image_size: int | None, channels: int | None) -> Ima
     ):
         raise UserError(
             f"{path}: need a uint8 array [classes, images a class, 1 or 3 channels, height, "
-            f"width], not {array.dtype} of shape {array.shape}"
+            f"width], not {array.dtype} of shape {array.shape}; innerloop.data.from_arrays(X, y) "
+            "takes other arrays and their labels"
         )
     for what, wanted, found in (
         ("image_size", image_size, array.shape[3:]),
@@ -123,12 +159,19 @@ def _from_array(path: Path, image_size: int | None, channels: int | None) -> Ima
             raise UserError(f"{path} is used as it is, so {what} must be {found[0]}, not {wanted}")
     data = ImageClasses.from_square(array, name=path.stem)
     every = max(1, len(data.images) // 1000)
-    light = array.shape[2] == 1 and border_brightness(data.images[::every]) > MIDDLE
-    return ImageClasses.from_square(array, name=path.stem, dark_ink=light)
+    some_images = data.images[::every]
+    light = array.shape[2] == 1 and border_brightness(some_images) > MIDDLE
+    remarks = []
+    if 0 < int(some_images.max()) <= 1:
+        text = "the largest value is 1, where 255 is white: multiply the array by 255"
+        remarks.append(Remark("dark", len(data.images), text))
+    return replace(data, dark_ink=light, remarks=remarks)
 
 
-def _fingerprint(path: Path, layout: Layout, options: dict[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps([str(path.resolve()), options, layout.split]).encode())
+def _fingerprint(path: Path, layout: Layout, options: _Options) -> str:
+    # Without skip_broken: what was left out once stays so, until a file changes.
+    asked = [options.image_size, options.channels, options.white, _FORMAT]
+    digest = hashlib.sha256(json.dumps([str(path.resolve()), asked, layout.split]).encode())
     for name, files in layout.classes.items():
         for file in files:
             status = file_status(file)
@@ -157,7 +200,8 @@ def _prepared(home: Path, fingerprint: str) -> ImageClasses | None:
             groups=index["groups"],
             name=index["name"],
             dark_ink=index["dark_ink"],
-            splits={index.get("split_name", "csv"): split} if split else {},
+            splits={index["split_name"]: split} if split else {},
+            remarks=[Remark(**remark) for remark in index["remarks"]],
         )
     except (
         OSError,
@@ -174,64 +218,104 @@ def _prepared(home: Path, fingerprint: str) -> ImageClasses | None:
 
 
 def _prepare(
-    home: Path,
-    name: str,
-    layout: Layout,
-    fingerprint: str,
-    image_size: int | None,
-    channels: int | None,
-    progress: bool,
+    home: Path, name: str, path: Path, layout: Layout, fingerprint: str, options: _Options
 ) -> None:
-    files = [file for members in layout.classes.values() for file in members]
-    if channels is None:
-        channels = 1 if all(map(is_grey, files)) else 3
-    size = (image_size, image_size) if image_size else _common_size(files, channels)
-    borders = []
+    classes, remarks = layout.classes, []
+    if options.skip_broken:
+        classes, more = _without_broken(path, layout, options.progress)
+        remarks += more
+    members = [(file, class_name) for class_name, files in classes.items() for file in files]
+    files = [file for file, _ in members]
+    with _way_out(path):
+        found = survey(files, options.image_size, options.channels, options.white)
+    watcher, borders = Watcher(), []
     # Written front to back rather than through a memory map, because a full disk is
     # then an error to report, where a memory map would end the process.
     with (
+        _way_out(path),
         write_whole(home / "images.npy") as out,
-        progress_bar(f"prepare {name}", len(files), shown=progress) as advance,
+        progress_bar(f"prepare {name}", len(files), shown=options.progress) as advance,
     ):
-        shape = (len(files), channels, size[1], size[0])
+        shape = (len(files), found.channels, found.size[1], found.size[0])
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_2_0(out, header)
-        for image in _read_all(files, channels, size):
-            out.write(np.ascontiguousarray(image).tobytes())
+        for (file, class_name), image in zip(members, _read_all(files, found), strict=True):
+            data = np.ascontiguousarray(image).tobytes()
+            out.write(data)
+            digest = hashlib.blake2b(data, digest_size=16).digest()
+            watcher.look(image, digest, str(file.relative_to(path)), class_name)
             borders.append(border_brightness(image))
             advance(1)
+    remarks += [*found.remarks, *watcher.remarks()]
     index = {
         "fingerprint": fingerprint,
         "name": name,
-        "names": list(layout.classes),
-        "groups": [layout.groups[class_name] for class_name in layout.classes],
-        "counts": [len(members) for members in layout.classes.values()],
-        "dark_ink": channels == 1 and float(np.median(borders)) > MIDDLE,
-        "split": layout.split,
+        "names": list(classes),
+        "groups": [layout.groups[class_name] for class_name in classes],
+        "counts": [len(files) for files in classes.values()],
+        "dark_ink": found.channels == 1 and float(np.median(borders)) > MIDDLE,
+        "split": {
+            part: [name for name in names if name in classes]
+            for part, names in layout.split.items()
+        },
         "split_name": layout.split_name,
+        "remarks": [asdict(remark) for remark in remarks],
     }
     with write_whole(home / "index.json") as out:
         out.write(json.dumps(index).encode())
 
 
-def _common_size(files: list[Path], channels: int) -> tuple[int, int]:
-    """(width, height) of all pictures, or the usual size where they differ or are large."""
-    usual = GREY_SIZE if channels == 1 else COLOUR_SIZE
-    first = picture_size(files[0])
-    if max(first) <= LARGEST_KEPT and all(picture_size(file) == first for file in files):
-        return first
-    return usual, usual
+@contextlib.contextmanager
+def _way_out(path: Path) -> Iterator[None]:
+    """Say of a broken picture that it can be left out."""
+    try:
+        yield
+    except BrokenPicture as error:
+        raise BrokenPicture(
+            f"{error}, or leave such pictures out: innerloop data prepare "
+            f"{quoted(path)} --skip-broken (in Python skip_broken=True)"
+        ) from error
 
 
-def _read_all(files: list[Path], channels: int, size: tuple[int, int]) -> Iterator[np.ndarray]:
+def _without_broken(
+    path: Path, layout: Layout, progress: bool
+) -> tuple[dict[str, list[Path]], list[Remark]]:
+    """The classes without pictures that cannot be read, and what to say of it."""
+    files = [file for members in layout.classes.values() for file in members]
+    with progress_bar("look for broken pictures", len(files), shown=progress) as advance:
+        sound, broken = sound_ones(files, advance)
+    if not sound:
+        raise UserError(f"none of the {len(files):,} pictures in {path} can be read")
+    classes = {
+        name: kept
+        for name, members in layout.classes.items()
+        if (kept := [file for file in members if file in sound])
+    }
+    remarks = []
+    if broken:
+        names = some([str(file.relative_to(path)) for file in broken])
+        text = f"{counted(len(broken), 'picture')} that cannot be read, left out: {names}"
+        remarks.append(Remark("broken", len(broken), text))
+    gone = [name for name in layout.classes if name not in classes]
+    if gone:
+        text = f"{counted(len(gone), 'folder')} without a picture that can be read: {some(gone)}"
+        remarks.append(Remark("broken folders", len(gone), text))
+    return classes, remarks
+
+
+def _read_all(files: list[Path], found: Survey) -> Iterator[np.ndarray]:
     """The pictures in order, at most 256 of them in memory."""
+
+    def read(file: Path) -> np.ndarray:
+        return read_picture(file, found.channels, found.size, found.white)
+
     # Threads help where decoding dominates; thumbnails are done sooner without.
     large = sum(file_status(file).st_size for file in files[:100]) > 30_000 * len(files[:100])
     if not large:
         for file in files:
-            yield read_picture(file, channels, size)
+            yield read(file)
         return
     with ThreadPoolExecutor(max_workers=4) as pool:
         for start in range(0, len(files), _BATCH):
             batch = files[start : start + _BATCH]
-            yield from pool.map(lambda file: read_picture(file, channels, size), batch)
+            yield from pool.map(read, batch)

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from innerloop.data.depth import as_bytes
 from innerloop.data.pictures import file_status, picture_pixels, read_picture, rgb_picture
 from innerloop.errors import UserError
 
@@ -122,20 +123,6 @@ def each_picture(X: Any) -> Iterator[Picture]:
             continue
         picture = x if isinstance(x, Image.Image) else _from_array(np.asarray(x))
         yield Picture(_digest(picture), picture, f"picture {number}")
-
-
-def as_bytes(X: np.ndarray) -> np.ndarray:
-    """0..255, from integers of that range or real numbers 0..1; else raises `UserError`."""
-    if X.dtype == bool:
-        return X.astype(np.uint8) * np.uint8(255)
-    whole = np.issubdtype(X.dtype, np.integer)
-    most = 255 if whole else 1
-    if X.size and not (X.min() >= 0 and X.max() <= most):
-        raise UserError(
-            f"pixels must be integers 0 to 255 or real numbers 0 to 1; these are of type {X.dtype} "
-            f"and reach from {X.min():g} to {X.max():g}: scale them"
-        )
-    return X.astype(np.uint8) if whole else (X * 255).round().astype(np.uint8)
 
 
 def _is_array(x: Any) -> bool:

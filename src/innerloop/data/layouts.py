@@ -6,12 +6,14 @@ import csv
 import os
 import re
 import unicodedata
-import warnings
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from innerloop.data.pictures import EXTENSIONS, is_picture
+from innerloop.data.other_forms import refuse_other_forms
+from innerloop.data.pictures import EXTENSIONS, UNREAD, is_picture
+from innerloop.data.remarks import Remark, counted, some
 from innerloop.data.splits import PARTS
 from innerloop.errors import UserError
 
@@ -38,12 +40,14 @@ class Layout:
         groups: class name to its group, `""` where there is none.
         split: part of the split to class names; empty where there is none.
         split_name: `"csv"` or `"folders"`, where the split comes from.
+        remarks: what was left out.
     """
 
     classes: dict[str, list[Path]]
     groups: dict[str, str]
     split: dict[str, list[str]] = field(default_factory=dict)
     split_name: str = "csv"
+    remarks: tuple[Remark, ...] = ()
 
 
 def find_layout(path: Path) -> Layout:
@@ -59,36 +63,101 @@ def find_layout(path: Path) -> Layout:
             belongs to which class; the message says what to change.
     """
     if not path.is_dir():
-        raise UserError(f"{path} is not a folder" if path.exists() else f"{path} does not exist")
+        refuse_other_forms(path)
     tables = [part for part in PARTS if (path / f"{part}.csv").is_file()]
     return _from_tables(path, tables) if tables else _from_folders(path)
 
 
 def _from_folders(path: Path) -> Layout:
+    found, left_out = _walk(path)
+    remarks = left_out.remarks(path, found)
+    if not found:
+        refuse_other_forms(path)
+        raise UserError(
+            f"{path} holds no pictures ({', '.join(ending[1:] for ending in EXTENSIONS)})"
+            + "".join(f"; {remark.text}" for remark in remarks if remark.kind == "not read")
+            + f"; {_HINT}"
+        )
+    _check_depth(path, found)
+    parts = _parts(found)
+    if parts:
+        layout = _from_parts(path, found, parts)
+        return replace(layout, remarks=(*layout.remarks, *remarks))
+    names = sorted(found)
+    return Layout({name: found[name] for name in names}, _groups(names), remarks=remarks)
+
+
+@dataclass
+class _LeftOut:
+    """What a walk over folders did not take."""
+
+    files: list[Path] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+
+    def remarks(self, path: Path, found: Iterable[str]) -> tuple[Remark, ...]:
+        """A remark for each kind."""
+        above = {parent.as_posix() for name in found for parent in PurePosixPath(name).parents}
+        taken = {*found, *above}
+        # Of nested folders without pictures the topmost is named.
+        empty = [
+            name
+            for name in sorted(self.folders)
+            if name not in taken and PurePosixPath(name).parent.as_posix() in {*taken, "."}
+        ]
+        unread = sorted(file for file in self.files if file.name.lower().endswith(UNREAD))
+        endings = Counter(file.suffix.lower() for file in unread)
+        others = sorted(set(self.files) - set(unread))
+        remarks = []
+        if unread:
+            kinds = ", ".join(f"{number:,} {ending}" for ending, number in endings.most_common())
+            remarks.append(
+                Remark(
+                    "not read",
+                    len(unread),
+                    f"{counted(len(unread), 'file')} of kinds that are not read ({kinds}), such as "
+                    f"{unread[0].relative_to(path)}: convert pictures to PNG or JPEG",
+                )
+            )
+        if empty:
+            remarks.append(
+                Remark(
+                    "empty folders",
+                    len(empty),
+                    f"{counted(len(empty), 'folder')} without pictures, which became no class: "
+                    + some(empty),
+                )
+            )
+        if others:
+            text = f"{counted(len(others), 'other file')}, such as {others[0].relative_to(path)}"
+            remarks.append(Remark("other files", len(others), text, warns=False))
+        return tuple(remarks)
+
+
+def _walk(path: Path) -> tuple[dict[str, list[Path]], _LeftOut]:
+    """The pictures of each folder that has some, by the folder's name, and what else there is."""
     found: dict[str, list[Path]] = {}
+    left_out = _LeftOut()
     seen: set[str] = set()
     for place, folders, files in os.walk(path, followlinks=True, onerror=_raise):
         real = os.path.realpath(place)
         # A link to a folder above it would be walked for ever.
         visible = sorted(name for name in folders if not _is_hidden(name))
         folders[:] = [] if real in seen else visible
-        pictures = [Path(place, name) for name in sorted(files) if is_picture(name)]
-        if pictures and real not in seen:
-            name = _normal(Path(place).relative_to(path).as_posix())
-            if name in found:
-                raise UserError(f"{place}: two folders have the name {name!r}; rename one of them")
-            found[name] = pictures
+        if real in seen:
+            continue
         seen.add(real)
-    if not found:
-        raise UserError(
-            f"{path} holds no pictures ({', '.join(ending[1:] for ending in EXTENSIONS)}); {_HINT}"
-        )
-    _check_depth(path, found)
-    parts = _parts(found)
-    if parts:
-        return _from_parts(path, found, parts)
-    names = sorted(found)
-    return Layout({name: found[name] for name in names}, _groups(names))
+        name = _normal(Path(place).relative_to(path).as_posix())
+        pictures = [Path(place, file) for file in sorted(files) if is_picture(file)]
+        left_out.files += [
+            Path(place, file) for file in files if not is_picture(file) and not _is_hidden(file)
+        ]
+        if not pictures:
+            left_out.folders.append(name)
+            continue
+        if name in found:
+            raise UserError(f"{place}: two folders have the name {name!r}; rename one of them")
+        found[name] = pictures
+    return found, left_out
 
 
 def _groups(names: list[str]) -> dict[str, str]:
@@ -103,13 +172,25 @@ def _parts(found: dict[str, list[Path]]) -> dict[str, str]:
     They are one if each class lies in a folder named for a part, and there are several parts.
     """
     parts = {}
+    common = _common_folder(found)
     for name in found:
-        top, _, rest = name.partition("/")
+        top, _, rest = name.removeprefix(common).partition("/")
         part = _PART_OF.get(re.sub(r"[-_ ]", "", top.lower()).removeprefix("meta"))
         if part is None or not rest:
             return {}
         parts[name] = part
     return parts if len(set(parts.values())) > 1 else {}
+
+
+def _common_folder(found: Iterable[str]) -> str:
+    """The folders that all classes lie in, `""` or `"a/b/"`: what an archive was unpacked into."""
+    common = ""
+    first, last = min(found), max(found)  # all between share what these share
+    for folder in first.split("/")[:-1]:
+        if not last.startswith(f"{common}{folder}/"):
+            break
+        common += f"{folder}/"
+    return common
 
 
 def _from_parts(path: Path, found: dict[str, list[Path]], parts: dict[str, str]) -> Layout:
@@ -120,8 +201,9 @@ def _from_parts(path: Path, found: dict[str, list[Path]], parts: dict[str, str])
     """
     classes: dict[str, list[Path]] = defaultdict(list)
     lie_in: dict[str, set[str]] = defaultdict(set)
+    common = _common_folder(found)
     for folder in sorted(found):
-        name = folder.partition("/")[2]
+        name = folder.removeprefix(common).partition("/")[2]
         classes[name] += found[folder]
         lie_in[name].add(parts[folder])
     names = sorted(classes)
@@ -138,13 +220,15 @@ def _from_parts(path: Path, found: dict[str, list[Path]], parts: dict[str, str])
             f"{next(iter(lie_in[alone[0]]))}. For a split of the classes, give each class one "
             "part; to divide them by another split, put all class folders into one folder"
         )
-    warnings.warn(
-        f"{path}: the folders {', '.join(sorted({n.partition('/')[0] for n in found}))} have the "
-        f"same {len(names)} classes. The pictures of each class are put together, and the classes "
-        "divided anew, because training and test tasks must not share classes",
-        stacklevel=4,
+    folders = sorted({name.removeprefix(common).partition("/")[0] for name in found})
+    merged = Remark(
+        "merged folders",
+        len(folders),
+        f"the folders {', '.join(folders)} have the same {len(names)} classes. "
+        "The pictures of each class are put together, and the classes divided anew, because "
+        "training and test tasks must not share classes",
     )
-    return Layout({name: classes[name] for name in names}, groups)
+    return Layout({name: classes[name] for name in names}, groups, remarks=(merged,))
 
 
 def _check_depth(path: Path, found: dict[str, list[Path]]) -> None:
@@ -154,10 +238,16 @@ def _check_depth(path: Path, found: dict[str, list[Path]]) -> None:
         raise UserError(f"the pictures in {path} lie loose, without folders of classes; {_HINT}")
     for name in sorted(found):
         if name in above or name == ".":
+            inner = min(other for other in found if other != name and _lies_in(other, name))
             raise UserError(
-                f"{found[name][0]} lies beside folders with pictures, so its class is unclear; "
-                "move it into a class folder or remove it"
+                f"{path if name == '.' else path / name} holds pictures ({found[name][0].name}) "
+                f"and a folder of pictures ({inner}), so the class of the former is unclear: a "
+                "folder is a class or holds classes; move the one or the other"
             )
+
+
+def _lies_in(name: str, folder: str) -> bool:
+    return folder == "." or name.startswith(folder + "/")
 
 
 def _from_tables(path: Path, tables: list[str]) -> Layout:
@@ -192,10 +282,19 @@ def _from_tables(path: Path, tables: list[str]) -> Layout:
         raise UserError(f"train.csv, val.csv and test.csv in {path} name no pictures")
     _check_present(path, row_of)
     names = sorted(classes)
+    there = [file for files in _walk(path / "images")[0].values() for file in files]
+    unnamed = [file for file in there if file not in row_of]
+    remark = Remark(
+        "not in the csv files",
+        len(unnamed),
+        f"{counted(len(unnamed), 'picture')} in images that no csv file names, such as "
+        + "".join(file.name for file in unnamed[:1]),
+    )
     return Layout(
         {name: sorted(classes[name], key=Path.as_posix) for name in names},
         dict.fromkeys(names, ""),
         {part: [name for name in names if part_of[name] == part] for part in PARTS},
+        remarks=(remark,) if unnamed else (),
     )
 
 

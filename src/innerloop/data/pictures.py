@@ -11,9 +11,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from innerloop.data.depth import scaled, white_of
 from innerloop.errors import UserError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+EXTENSIONS = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
+    *(".pgm", ".ppm", ".pbm", ".pnm"),
+)
+# Pictures that people have and that are not read, so that it is said.
+UNREAD = (
+    *(".heic", ".heif", ".avif", ".jxl", ".svg", ".svgz", ".eps", ".pdf", ".ai", ".psd", ".xcf"),
+    *(".tga", ".ico", ".jp2", ".j2k", ".exr", ".hdr", ".dcm", ".dicom", ".nii", ".dng", ".cr2"),
+    *(".cr3", ".nef", ".arw", ".raw", ".orf", ".rw2", ".npy", ".npz", ".mat", ".mp4", ".mov"),
+    *(".zip", ".tar", ".gz", ".rar", ".7z"),
+)
 
 # About 270 MB once decoded; a small file can claim to hold any number.
 MAX_PIXELS = 89_000_000
@@ -23,7 +34,11 @@ MIDDLE = 127.5
 _FAINT = 16  # of 255: what differs by less from white paper does not show
 
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height.
-_GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_GREY_MODES = ("1", "L", "LA")  # beside the deep ones
+
+
+class BrokenPicture(UserError):
+    """A file that cannot be read as a picture."""
 
 
 def is_picture(name: str) -> bool:
@@ -45,6 +60,16 @@ def file_status(path: Path) -> os.stat_result:
         ) from error
 
 
+def check_picture(path: Path) -> None:
+    """Decode a picture, and forget it.
+
+    Raises:
+        BrokenPicture: the file cannot be read as a picture.
+    """
+    with _opened(path) as picture:
+        ImageOps.exif_transpose(picture).load()
+
+
 def picture_size(path: Path) -> tuple[int, int]:
     """Width and height as one sees the picture, in pixels, from the file's header.
 
@@ -64,14 +89,40 @@ def is_grey(path: Path) -> bool:
         UserError: the file cannot be read as a picture.
     """
     with _opened(path) as picture:
-        if picture.mode in _GREY_MODES:
+        if picture.mode in _GREY_MODES or _is_deep(picture):
             return True
         pixels = np.asarray(_flat(picture, path, "RGB"))
     red = pixels[..., :1]
     return bool((pixels == red).all())
 
 
-def read_picture(path: Path, channels: int, size: tuple[int, int] | None) -> np.ndarray:
+def deep_range(path: Path) -> tuple[float, float, bool] | None:
+    """The smallest and the largest value, and whether they are integers, of a deep picture.
+
+    Returns:
+        None where a pixel has at most 8 bits a channel, which the file's header says.
+
+    Raises:
+        UserError: the file cannot be read as a picture.
+    """
+    with _opened(path) as picture:
+        return _deep_range(picture)
+
+
+def _deep_range(picture: Image.Image) -> tuple[float, float, bool] | None:
+    if not _is_deep(picture):
+        return None
+    values = np.asarray(picture)
+    return float(values.min()), float(values.max()), picture.mode != "F"
+
+
+def _is_deep(picture: Image.Image) -> bool:
+    return picture.mode == "F" or picture.mode.startswith("I")
+
+
+def read_picture(
+    path: Path, channels: int, size: tuple[int, int] | None, white: float | None = None
+) -> np.ndarray:
     """Decode one picture.
 
     Transparent parts become white paper; black, where a picture is so light that it would not
@@ -82,6 +133,7 @@ def read_picture(path: Path, channels: int, size: tuple[int, int] | None) -> np.
         channels: 1 for grey, 3 for red, green, blue.
         size: (width, height) to scale to in pixels, whatever the proportions were,
             with Pillow's Lanczos filter; None keeps the size.
+        white: the value of white in pictures of more than 8 bits; None: see `white_of`.
 
     Returns:
         `uint8` array `[channels, height, width]`.
@@ -90,7 +142,8 @@ def read_picture(path: Path, channels: int, size: tuple[int, int] | None) -> np.
         UserError: the file cannot be read as a picture.
     """
     with _opened(path) as picture:
-        flat = _flat(ImageOps.exif_transpose(picture), path, "L" if channels == 1 else "RGB")
+        mode = "L" if channels == 1 else "RGB"
+        flat = _flat(ImageOps.exif_transpose(picture), path, mode, white)
     if size is not None and flat.size != size:
         flat = flat.resize(size, Image.Resampling.LANCZOS)
     pixels = np.asarray(flat)
@@ -112,7 +165,7 @@ def picture_pixels(picture: Image.Image, what: str, size: tuple[int, int] | None
         UserError: it cannot be decoded.
     """
     try:
-        mode = "L" if picture.mode in _GREY_MODES else "RGB"
+        mode = "L" if picture.mode in _GREY_MODES or _is_deep(picture) else "RGB"
         flat = _flat(ImageOps.exif_transpose(picture), what, mode)
         if size is not None and flat.size != size:
             flat = flat.resize(size, Image.Resampling.LANCZOS)
@@ -160,7 +213,7 @@ def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Im
     try:
         with Image.open(path if content is None else io.BytesIO(content)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
-                raise UserError(
+                raise BrokenPicture(
                     f"{path} claims {picture.width} x {picture.height} pixels, more than "
                     f"{MAX_PIXELS:,}: scale it down or remove it"
                 )
@@ -172,22 +225,19 @@ def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Im
     except Exception as error:
         # Pillow's decoders raise whatever damaged bytes lead to: OSError, SyntaxError,
         # ValueError, struct.error, DecompressionBombError and more.
-        raise UserError(
+        raise BrokenPicture(
             f"{path} cannot be read as a picture ({error}); replace or remove it"
         ) from error
 
 
-def _flat(picture: Image.Image, path: Path | str, mode: str) -> Image.Image:
+def _flat(
+    picture: Image.Image, path: Path | str, mode: str, white: float | None = None
+) -> Image.Image:
     """The picture in `"L"` or `"RGB"`, on paper where it is transparent."""
-    if picture.mode == "F":
-        raise UserError(
-            f"{path} has floating-point pixels, whose range is unknown; "
-            "save it with 8 or 16 bits a channel"
-        )
-    if picture.mode.startswith("I"):
-        # Sixteen bits a pixel; Pillow's own conversion would cut off above 255.
-        values = np.asarray(picture).astype(np.int64) >> 8
-        picture = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    deep = _deep_range(picture)
+    if deep is not None:
+        white = white_of(*deep, str(path)) if white is None else white
+        picture = Image.fromarray(scaled(np.asarray(picture), white, str(path)))
     elif picture.has_transparency_data:
         picture = _on_paper(picture.convert("RGBA"))
     return picture.convert(mode)

@@ -184,9 +184,13 @@ def _ranges(first_val: int, first_test: int) -> Parts:
 
 def _shuffled(names: list[str], seed: int) -> list[str]:
     """Names in the order of their SHA-256: the same everywhere and for ever."""
-    return sorted(
-        names, key=lambda name: (hashlib.sha256(f"{seed}:{name}".encode()).digest(), name)
-    )
+
+    def key(name: str) -> tuple[bytes, str]:
+        # A name of a folder may have bytes that are no text.
+        text = f"{seed}:{name}".encode(errors="surrogateescape")
+        return hashlib.sha256(text).digest(), name
+
+    return sorted(names, key=key)
 
 
 def _shares(names: list[str], what: str) -> tuple[list[str], list[str], list[str]]:

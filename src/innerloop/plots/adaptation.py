@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from innerloop.files import readable
 from innerloop.plots.figures import GREEN, GREY, save
 
 
@@ -71,12 +72,13 @@ def plot_adaptation(
             weight = "bold" if i == best else "normal"
             bars.text(p + 0.01, i, f"{p:.0%}", va="center", fontsize=8, fontweight=weight)
         bars.spines[["top", "right", "bottom"]].set_visible(False)
-        bars.set_title(title[-70:], fontsize=8, loc="left")
+        bars.set_title(readable(title)[-70:].replace("$", r"\$"), fontsize=8, loc="left")
     return save(figure, path)
 
 
 def _short(name: str) -> str:
     # A name of a folder may hold anything, and $ would begin a formula.
+    name = readable(name)
     return (name if len(name) <= 24 else name[:23] + "…").replace("$", r"\$")
 
 

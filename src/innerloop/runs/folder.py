@@ -20,7 +20,7 @@ from innerloop import __version__
 from innerloop.algorithms.base import Algorithm
 from innerloop.config import TrainConfig, read_settings
 from innerloop.errors import UserError
-from innerloop.files import write_whole
+from innerloop.files import at_home, quoted, write_whole
 from innerloop.functional import Params
 from innerloop.outer_loop import OuterLoop
 from innerloop.runs.checkpoint import fill, read_tensors, write_tensors
@@ -89,7 +89,7 @@ def new_folder(out: str | Path | None, config: TrainConfig | FitConfig) -> Path:
             with contextlib.suppress(FileExistsError), _making(folder):
                 folder.mkdir(parents=True)
                 return folder
-    out = Path(str(out))
+    out = at_home(str(out))
     refuse_used(out)
     with _making(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def refuse_used(out: Path) -> None:
     if any((out / name).exists() for name in (CONFIG, MODEL, RESULTS)):
         raise UserError(
             f"{out} already holds a run: choose another folder, or go on with it by "
-            f"innerloop resume {out} (in Python by resume=True)"
+            f"innerloop resume {quoted(out)} (in Python by resume=True)"
         )
 
 
@@ -285,7 +285,7 @@ def read_state(folder: Path, train: Tasks, warn: Callable[[str], None]) -> Saved
     if paths:
         raise UserError(
             f"every checkpoint in {folder / CHECKPOINTS} is damaged: start a new run, or the "
-            f"same from its beginning by innerloop train --config {folder / CONFIG}"
+            f"same from its beginning by innerloop train --config {quoted(folder / CONFIG)}"
         )
     return None
 

@@ -25,6 +25,7 @@ from innerloop.data.archive import MAX_SIDE
 from innerloop.data.base import ClassIndexed, with_dark_ink
 from innerloop.data.splits import split_classes
 from innerloop.errors import UserError
+from innerloop.files import at_home, quoted
 from innerloop.functional import Params
 from innerloop.keywords import keywords_checked
 from innerloop.references import call, check_trust, find
@@ -112,7 +113,7 @@ def _resolved(path: str | Path) -> Path:
     """The path, or that of the weights of this name that come with the package."""
     if str(path) in pretrained_names() and not Path(path).exists():
         return PRETRAINED / f"{path}.safetensors"
-    return Path(path)
+    return at_home(path)
 
 
 def load_shared(path: str | Path) -> Loaded:
@@ -145,7 +146,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
     if not file.exists():
         if path.is_dir() and (path / CONFIG).exists():
             raise UserError(
-                f"the run in {path} has no weights yet: go on with innerloop resume {path}"
+                f"the run in {path} has no weights yet: go on with innerloop resume {quoted(path)}"
             )
         raise UserError(
             f"{path} is neither a run folder nor a weights file, nor one of the weights that come "

@@ -313,7 +313,9 @@ class EpisodeSampler:
         if not large:
             raise UserError(
                 f"tasks within one group need {need} classes in a group, but the largest group in "
-                f"the {self.split} part of {self.data.name} has {max(map(len, pools))}: lower n_way"
+                f"the {self.split} part of {self.data.name} has {max(map(len, pools))}: "
+                + _fewer_ways(4 * max(map(len, pools)) if self.rotate else max(map(len, pools)))
+                + "set within_group to false"
             )
         return large
 
@@ -335,7 +337,8 @@ class EpisodeSampler:
         if available < self.n_way:
             raise UserError(
                 f"{self.n_way}-way tasks need {self.n_way} classes, but the {self.split} part of "
-                f"{self.data.name} has {available}: lower n_way or use another split"
+                f"{self.data.name} has {available}: {_fewer_ways(available)}use another split, or "
+                "add classes"
             )
         counts = self.data.counts[self.classes]
         # Where shots vary by class, a small class gives as many as it has.
@@ -376,3 +379,8 @@ class _Source:
             {"images": images, **plan.arrays()},
             {"zero": fetch.zero, "unit": fetch.unit, **plan.settings()},
         )
+
+
+def _fewer_ways(available: int) -> str:
+    """To lower `n_way`, where that leaves a task: one of two ways or more."""
+    return f"lower n_way to {available} or less, or " if available >= 2 else ""

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from innerloop.algorithms.base import Algorithm
 from innerloop.config import TrainConfig
 from innerloop.errors import UserError
+from innerloop.files import at_home
 from innerloop.keywords import keywords_checked
 from innerloop.outer_loop import OPTIMIZERS, SCHEDULES, OuterLoop
 from innerloop.references import (
@@ -132,8 +133,8 @@ def fit(
 
     if resume and out is None:
         raise UserError("resume=True needs out, the folder of the run")
-    if resume and (Path(str(out)) / CONFIG).exists():
-        folder = Path(str(out))
+    if resume and (at_home(str(out)) / CONFIG).exists():
+        folder = at_home(str(out))
         if not isinstance(read_config(folder), FitConfig):
             raise UserError(f"the run in {folder} was begun by train: use innerloop.resume")
         return go_on(folder, outer, make, report=report)
@@ -176,7 +177,7 @@ def resume(
             working in it, an object is missing, or one is another than the run began with; it says
             in what they differ; or the run cannot have that length.
     """
-    folder = Path(folder)
+    folder = at_home(folder)
     config = read_config(folder)
     length: dict[str, Any] = {"iterations": iterations, "max_seconds": max_seconds}
     length = {name: value for name, value in length.items() if value is not None}

@@ -10,6 +10,7 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from innerloop.files import quoted
 from innerloop.outer_loop import OuterLoop
 from innerloop.runs.folder import PICTURE
 from innerloop.tasks.protocol import setting_of
@@ -145,7 +146,7 @@ class TerminalReport(Report):
     def interrupted(self, folder: Path, iteration: int) -> None:
         self.console.print(
             f"stopped after iteration {iteration}; nothing is lost. Go on with\n"
-            f"  innerloop resume {folder}"
+            f"  innerloop resume {quoted(folder)}"
         )
 
     def finished(self, folder: Path, results: dict[str, Any]) -> None:
@@ -159,9 +160,9 @@ class TerminalReport(Report):
         steps = "" if results["algorithm"] == "protonet" else "--inner-steps 10"
         self.console.print(
             f"\nthe run is in {folder}: look at {folder / PICTURE}\nnext, try\n"
-            f"  innerloop evaluate {folder} --tasks 1000{support}\n"
+            f"  innerloop evaluate {quoted(folder)} --tasks 1000{support}\n"
             + (
-                f"  innerloop evaluate {folder} {again}{steps}".rstrip() + "\n"
+                f"  innerloop evaluate {quoted(folder)} {again}{steps}".rstrip() + "\n"
                 if again + steps
                 else ""
             )

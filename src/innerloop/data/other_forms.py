@@ -1,0 +1,158 @@
+"""Data sets of the field in forms that are not read: recognised, and what to type is said.
+
+Nothing is opened but the names of files and the first bytes of some: pickles could run code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from innerloop.data.pictures import is_picture
+from innerloop.errors import UserError
+from innerloop.files import quoted
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a data set lies on people's disks.
+
+    Attributes:
+        what: what it is, for people.
+        command: what prepares it, with `{path}` for its place.
+        files: patterns of file names, all of which are there.
+        pictures: it holds pictures, so that it can be read as a folder of classes, too.
+    """
+
+    what: str
+    command: str
+    files: tuple[str, ...]
+    pictures: bool = False
+
+    def command_for(self, place: Path) -> str:
+        """What to type where it lies at `place`."""
+        # Of several files, the folder is given.
+        one_of_several = place.is_file() and "archive" not in self.what
+        source = place.parent if one_of_several else place
+        return self.command.replace("{path}", quoted(source))
+
+
+_PART = "(train|val|test)"
+
+
+def _prepared_as(name: str) -> str:
+    return f"innerloop data prepare {name} --source {{path}}"
+
+
+_CIFAR = f"{_prepared_as('cifar-fs')}, or {_prepared_as('fc100')}"
+
+FORMS = (
+    Form("CIFAR-100's own archive", _CIFAR, (r"cifar-100-(python|binary)(\.tar|\.tar\.gz|\.tgz)",)),
+    Form("CIFAR-100's own files", _CIFAR, ("meta", "train", "test")),
+    Form("CIFAR-100's own files", _CIFAR, (r"fine_label_names\.txt", r"train\.bin", r"test\.bin")),
+    Form(
+        "CIFAR-FS in pickles",
+        _prepared_as("cifar-fs"),
+        (rf"(?i:cifar[-_]?fs)_{_PART}\.(pickle|pkl)",),
+    ),
+    Form("FC100 in pickles", _prepared_as("fc100"), (rf"(?i:fc100)_{_PART}\.(pickle|pkl)",)),
+    Form(
+        "CUB-200-2011",
+        _prepared_as("cub"),
+        (r"image_class_labels\.txt", r"images\.txt", r"classes\.txt"),
+        pictures=True,
+    ),
+    Form("CUB-200-2011's archive", _prepared_as("cub"), (r"CUB_200_2011\.(tgz|tar\.gz|tar|zip)",)),
+    Form(
+        "tieredImageNet in pickles",
+        _prepared_as("tiered-imagenet"),
+        (rf"{_PART}_images(_png)?\.(pkl|npz|npy)",),
+    ),
+    Form("tieredImageNet in pickles", _prepared_as("tiered-imagenet"), (rf"{_PART}_labels\.pkl",)),
+    Form(
+        "mini-ImageNet in pickles or npz files",
+        _prepared_as("mini-imagenet"),
+        (rf"(?i:mini[-_]?imagenet).*{_PART}.*\.(pickle|pkl|npz)",),
+    ),
+)
+
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+_PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".npz", ".mat", ".h5", ".hdf5", ".lmdb", ".parquet")
+
+
+def find_form(path: Path) -> tuple[Form, Path] | None:
+    """The form that a file or a folder has by its look, and where it lies.
+
+    Args:
+        path: a file, or a folder that holds it or holds a folder that does.
+    """
+    for place in (path, *(inner for inner in _inside(path) if inner.is_dir())):
+        files = [file.name for file in _inside(place) if not file.is_dir()]
+        for form in FORMS:
+            if all(_any_matches(pattern, files) for pattern in form.files):
+                return form, place
+    return None
+
+
+def refuse_other_forms(path: Path) -> None:
+    """Raise a `UserError` for a file, and for a folder without pictures that has a known form."""
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
+    found = find_form(path)
+    if found is not None and not found[0].pictures:
+        form, place = found
+        raise UserError(
+            f"{place} is {form.what}: bring it into a form that is read with "
+            + form.command_for(place)
+        )
+    if path.is_dir():
+        return
+    name = path.name.lower()
+    if is_picture(name):
+        raise UserError(
+            f"{path} is one picture, not a folder: give the folder that holds the folders of "
+            "classes"
+        )
+    if name.endswith(_ARCHIVES):
+        tool = "unzip" if name.endswith(".zip") else "tar -xf"
+        tool = "unpack" if name.endswith((".7z", ".rar")) else tool
+        raise UserError(
+            f"{path} is an archive, which is not read: unpack it ({tool} "
+            f"{quoted(path)}) and give the folder"
+        )
+    if name.endswith(_PICKLES):
+        raise UserError(
+            f"{path} is not a folder, and {path.suffix} files are not read (pickles could run "
+            "code): load it in Python and give its arrays to innerloop.data.from_arrays(X, y); "
+            "innerloop train --data FILE.py:FUNCTION takes what such a function of yours gives"
+        )
+    raise UserError(
+        f"{path} is not a folder of pictures and not a .npy file: give the folder that holds the "
+        "folders of classes"
+    )
+
+
+def remark_on(path: Path) -> str | None:
+    """What to say of a folder of pictures that has a split of its own that is not read."""
+    found = find_form(path)
+    if found is None or not found[0].pictures:
+        return None
+    form, place = found
+    return (
+        f"this is {form.what}, read as a folder of classes; for the split of the papers: "
+        + form.command_for(place)
+    )
+
+
+def _inside(path: Path) -> list[Path]:
+    """What a folder holds; a file is its own content."""
+    try:
+        return sorted(path.iterdir()) if path.is_dir() else [path]
+    except OSError:
+        return []
+
+
+def _any_matches(pattern: str, names: Iterable[str]) -> bool:
+    return any(re.fullmatch(pattern, name) for name in names)

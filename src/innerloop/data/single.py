@@ -1,0 +1,44 @@
+"""One picture given in place of several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from innerloop.errors import UserError
+
+# Pictures are wider than that: a last axis of this size holds the channels.
+_CHANNELS = (1, 3, 4)
+
+
+def several(X: Any, channels: int | None, *, flat: bool) -> Any:
+    """`X` as more than one picture: a single one becomes a batch of one.
+
+    Args:
+        X: a path, a PIL picture, an array or a tensor `[H, W]`, `[C, H, W]` or `[H, W, C]`; or
+            several pictures, which are given back unchanged.
+        channels: of the network. With 1, `[n, H, W]` are n grey pictures; with 3 they are one;
+            None where it takes both.
+        flat: `[n, F]` are n flattened pictures, not the rows of one.
+
+    Raises:
+        UserError: `[3, H, W]` may be three grey pictures or one of colour.
+    """
+    if isinstance(X, str | Path | Image.Image):
+        return [X]
+    shape = getattr(X, "shape", None)
+    if (not isinstance(X, np.ndarray) and not hasattr(X, "detach")) or not isinstance(shape, tuple):
+        return X
+    if len(shape) == 2 and not flat:
+        return X[None]
+    if len(shape) == 3 and (shape[2] in _CHANNELS or shape[0] == channels == 3):
+        return X[None]
+    if len(shape) == 3 and shape[0] == 3 and channels is None:
+        raise UserError(
+            f"an array of shape {shape} may be three grey pictures or one of colour: give "
+            "X[:, None] for three, X[None] for one"
+        )
+    return X
