@@ -155,7 +155,7 @@ def test_commands_parse(page, monkeypatch):
     # Help asks the class of a user's own, which pages call so, for its settings.
     monkeypatch.setitem(sys.modules, "my_package", SimpleNamespace(MyMAML=innerloop.MAML))
     words = [shlex.split(line) for line in commands(page) if line.startswith("innerloop ")]
-    if page == "README.md":
+    if page == "docs/en/commands.md":
         assert {command[1] for command in words} == set(COMMANDS)
     for command in words:
         with pytest.raises(SystemExit) as stop:

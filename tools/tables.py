@@ -57,7 +57,7 @@ WORDS: dict[str, dict[str, Any]] = {
             "one drawing of each, one gradient step. Untrained {:.1f}%, chance 20%.",
             "- **{:.0f} s** of meta-training on two CPU cores for that.",
             "- **{:.1f} times** as fast as the fastest alternative, for one second-order "
-            "meta-gradient of MAML at 5-way 1-shot ({:.0f} ms, [speed](speed.md)).",
+            "meta-gradient of MAML at 5-way 1-shot ({:.0f} ms).",
         ),
         "algorithms_head": (
             "| algorithm | 5-way 1-shot, transductive | 5-way, support "
@@ -139,7 +139,7 @@ WORDS: dict[str, dict[str, Any]] = {
             "认对的比例；未经训练为 {:.1f}%，瞎猜为 20%。",
             "- **{:.0f} 秒**：为此在两个 CPU 核上元训练的时间。",
             "- **{:.1f} 倍**：5-way 1-shot 的一次二阶元梯度，与其他最快的办法相比的速度"
-            "（{:.0f} 毫秒，见[速度](speed.md)）。",
+            "（{:.0f} 毫秒）。",
         ),
         "algorithms_head": (
             "| 算法 | 5-way 1-shot，直推式（transductive）| 5-way，仅支持集（support）"
