@@ -26,7 +26,7 @@ from benchmarks.reports import TASKS, write_report
 from innerloop.backbones import Backbone, Preprocess, backbone
 from innerloop.calibration import expected_calibration_error
 from innerloop.data import folder, split_classes
-from innerloop.heads import HEADS, fit_head
+from innerloop.heads.choice import HEADS, fit_head
 from innerloop.heads.prepared import means, unit
 from innerloop.rejection import threshold
 

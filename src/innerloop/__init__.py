@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         heads,
         inner,
         models,
+        rejection,
         testing,
     )
     from innerloop.algorithms import (
@@ -67,6 +68,7 @@ _MODULES = (
     "heads",
     "inner",
     "models",
+    "rejection",
     "testing",
 )
 _HOME = {
@@ -159,6 +161,7 @@ __all__ = [
     "register_algorithm",
     "register_data",
     "register_model",
+    "rejection",
     "resume",
     "split_tasks",
     "testing",

@@ -9,7 +9,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from innerloop.errors import UserError
 
@@ -58,15 +58,29 @@ class KeywordsChecked:
     user's own that takes keywords without naming them is left to Python.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        if kwargs and not any(
-            parameter.kind is parameter.VAR_KEYWORD
-            for maker in _makers(cls)
-            if not maker.__module__.startswith("innerloop.")
-            for parameter in inspect.signature(maker).parameters.values()
-        ):
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = _checked(cls.__init__)  # type: ignore[method-assign]
+
+
+def _checked(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        cls = type(self)
+        # Only what was typed, not what a constructor hands on to the next.
+        if kwargs and cls.__init__ is checked and not any(map(_takes_any, _makers(cls))):
             check_keywords(cls, kwargs)
-        return super().__new__(cls)
+        init(self, *args, **kwargs)
+
+    return checked
+
+
+def _takes_any(maker: Any) -> bool:
+    """Whether a class of a user's own takes keywords without naming them."""
+    parameters = inspect.signature(maker).parameters.values()
+    mine = maker.__module__.startswith("innerloop.")
+    return not mine and any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def _makers(made_by: Callable[..., Any]) -> list[Any]:

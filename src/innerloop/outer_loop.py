@@ -116,7 +116,7 @@ class OuterLoop(RunSettings, OuterLoopSettings):
         UserError: a value out of range.
     """
 
-    parts: ClassVar[Mapping[str, type[Part]]] = {
+    parts: ClassVar[Mapping[str, type[Any]]] = {
         "outer_loop": OuterLoopSettings,
         "run": RunSettings,
     }

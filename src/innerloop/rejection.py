@@ -8,17 +8,19 @@ import numpy as np
 from scipy import stats
 
 from innerloop.errors import UserError
-from innerloop.heads.prepared import Array, means, unit
+from innerloop.heads.prepared import means, unit
+
+__all__ = ["Familiarity", "Threshold", "threshold"]
 
 # Background pictures that a picture is compared to: those most like it.
 NEAREST = 5
 
 
-def contrast(similarities: Array) -> Array:
+def contrast(similarities: np.ndarray) -> np.ndarray:
     """The largest of each row of `[m, N]`, less half the mean of the others: `[m]`."""
     best = similarities.max(axis=1)
     others = (similarities.sum(axis=1) - best) / (similarities.shape[1] - 1)
-    found: Array = best - others / 2
+    found: np.ndarray = best - others / 2
     return found
 
 
@@ -37,20 +39,20 @@ class Familiarity:
     """
 
     def __init__(
-        self, x: Array, labels: np.ndarray, n_way: int, background: Array | None = None
+        self, x: np.ndarray, labels: np.ndarray, n_way: int, background: np.ndarray | None = None
     ) -> None:
         self._centre = np.zeros(x.shape[1]) if background is None else background.mean(axis=0)
         self._means = unit(means(x, labels, n_way) - self._centre)
         self._background = None if background is None else unit(background - self._centre)
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         """`[m]`, of features of unit length `[m, F]`."""
         x = unit(x - self._centre)
         cosines = x @ self._means.T
         if self._background is None:
             return contrast(cosines)
         like = np.sort(x @ self._background.T, axis=1)[:, -NEAREST:].mean(axis=1)
-        found: Array = cosines.max(axis=1) - like / 2
+        found: np.ndarray = cosines.max(axis=1) - like / 2
         return found
 
 
@@ -72,7 +74,7 @@ class Threshold:
     pictures: int
 
 
-def threshold(left_out: Array, reject: float) -> Threshold:
+def threshold(left_out: np.ndarray, reject: float) -> Threshold:
     """The familiarity below which at most a share of pictures of the classes is refused.
 
     With m pictures of the support set, each told by what was learnt without it, and α = `reject`,

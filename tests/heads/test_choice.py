@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 import innerloop
 from innerloop import UserError
-from innerloop.heads import HEADS, fit_head
+from innerloop.heads.choice import HEADS, fit_head
 from innerloop.heads.inner_loop import SCALE, rate
 from innerloop.heads.linear import LOGISTIC_C, LOGISTIC_SCALE
 from innerloop.heads.prepared import Prepared, unit

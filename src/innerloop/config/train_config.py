@@ -19,7 +19,7 @@ from innerloop.config.parts import (
     TrainRunSettings,
 )
 from innerloop.errors import UserError
-from innerloop.outer_loop import OuterLoop, Part
+from innerloop.outer_loop import OuterLoop
 from innerloop.recipes import OWN, RECIPES, REGRESSION, REGRESSION_RECIPES
 from innerloop.references import absolute, is_reference
 from innerloop.registry import ALGORITHMS, DATA, MODELS
@@ -44,7 +44,7 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
     in `OuterLoop`.
     """
 
-    parts: ClassVar[Mapping[str, type[Part]]] = PARTS
+    parts: ClassVar[Mapping[str, type[Any]]] = PARTS
 
     def __post_init__(self) -> None:
         if isinstance(self.inner_lr, Mapping):

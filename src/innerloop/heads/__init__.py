@@ -1,5 +1,7 @@
 """Heads: what tells classes apart by the features of a frozen body."""
 
-from innerloop.heads.choice import HEADS, FittedHead, fit_head
+from innerloop.heads.choice import FittedHead, fit_head
+from innerloop.heads.linear import Stages
+from innerloop.heads.prepared import Prepared
 
-__all__ = ["HEADS", "FittedHead", "fit_head"]
+__all__ = ["FittedHead", "Prepared", "Stages", "fit_head"]

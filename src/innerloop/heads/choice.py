@@ -15,10 +15,10 @@ from innerloop.errors import UserError, one_of
 from innerloop.heads.inner_loop import inner_loop
 from innerloop.heads.left_out import folds
 from innerloop.heads.linear import Stages, cosine, logistic, ridge
-from innerloop.heads.prepared import Array, Prepared
+from innerloop.heads.prepared import Prepared
 from innerloop.rejection import Familiarity
 
-Head = Callable[[Array, np.ndarray, int], Stages]
+Head = Callable[[np.ndarray, np.ndarray, int], Stages]
 HEADS: dict[str, Head] = {
     "ridge": ridge,
     "cosine": cosine,
@@ -51,27 +51,27 @@ class FittedHead:
         temperature: float,
         compared: dict[str, float],
         familiarity: Familiarity,
-        left_out_familiarity: Array,
+        left_out_familiarity: np.ndarray,
     ) -> None:
         self.name, self.temperature, self.compared = name, temperature, compared
         self._prepared, self._stages = prepared, stages
         self._familiarity, self._left_out = familiarity, left_out_familiarity
 
-    def stages(self, features: Any) -> list[Array]:
+    def stages(self, features: Any) -> list[np.ndarray]:
         """Logits `[m, N]` of features `[m, F]`; for `inner_loop` before and after each step."""
         return self._stages(self._prepared.coordinates(self._prepared.unit(features)))
 
-    def probabilities(self, features: Any) -> Array:
+    def probabilities(self, features: Any) -> np.ndarray:
         """`[m, N]`, of features `[m, F]`."""
         logits = torch.from_numpy(self.stages(features)[-1])
-        found: Array = (logits / self.temperature).softmax(dim=1).numpy()
+        found: np.ndarray = (logits / self.temperature).softmax(dim=1).numpy()
         return found
 
-    def familiarity(self, features: Any) -> Array:
+    def familiarity(self, features: Any) -> np.ndarray:
         """How familiar features `[m, F]` are, `[m]`: see `innerloop.rejection.Familiarity`."""
         return self._familiarity(self._prepared.unit(features))
 
-    def left_out_familiarity(self) -> Array:
+    def left_out_familiarity(self) -> np.ndarray:
         """That of pictures of the support set, by what was learnt without them."""
         return self._left_out
 
@@ -119,8 +119,8 @@ def fit_head(
     x = prepared.coordinates(prepared.support)
     parts = folds(prepared.support, y)
     rows = np.concatenate([np.zeros(0, np.int64), *parts])
-    logits: dict[str, list[Array]] = {name: [] for name in names}
-    familiar: list[Array] = []
+    logits: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    familiar: list[np.ndarray] = []
     for part in parts:
         kept = np.setdiff1d(np.arange(len(y)), part)
         for name in names:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from innerloop.algorithms.anil import ANIL
 from innerloop.heads.linear import Stages
-from innerloop.heads.prepared import Array
 from innerloop.models.layers import HeadedModel, SharedHead
 
 # Chosen as those of the other heads.
@@ -32,7 +31,7 @@ class OnFeatures(HeadedModel):
         return x
 
 
-def inner_loop(x: Array, labels: np.ndarray, n_way: int, steps: int | None = None) -> Stages:
+def inner_loop(x: np.ndarray, labels: np.ndarray, n_way: int, steps: int | None = None) -> Stages:
     """The inner loop of `ANIL` on the weights of a linear head; logits before and after each step.
 
     Features are centred by their mean.  The rate is one over the largest curvature of softmax
@@ -62,12 +61,12 @@ def inner_loop(x: Array, labels: np.ndarray, n_way: int, steps: int | None = Non
     return Stages(weights, [v[0] - centre @ w for v, w in zip(values, weights, strict=True)])
 
 
-def probes(width: int) -> Array:
+def probes(width: int) -> np.ndarray:
     """Zero, and a one along each axis, `[width + 1, width]`."""
     return np.concatenate([np.zeros((1, width)), np.eye(width)])
 
 
-def rate(centred: Array) -> float:
+def rate(centred: np.ndarray) -> float:
     """The inner learning rate for centred features `[n, D]`."""
     variance = float(np.linalg.norm(centred, ord=2)) ** 2 / len(centred)
     # Of features that are all the same, nothing is learnt at any rate.

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from innerloop.heads.prepared import Array, means, unit
+from innerloop.heads.prepared import means, unit
 
 
 class Stages(NamedTuple):
@@ -18,10 +18,10 @@ class Stages(NamedTuple):
         biases: `[N]` each.
     """
 
-    weights: list[Array]
-    biases: list[Array]
+    weights: list[np.ndarray]
+    biases: list[np.ndarray]
 
-    def __call__(self, x: Array) -> list[Array]:
+    def __call__(self, x: np.ndarray) -> list[np.ndarray]:
         """Logits `[m, N]` of `[m, D]`, of each stage."""
         return [x @ w + b for w, b in zip(self.weights, self.biases, strict=True)]
 
@@ -33,7 +33,7 @@ COSINE_SCALE, RIDGE_SCALE, LOGISTIC_SCALE = 30.0, 12.0, 2.5
 RIDGE_ALPHA, LOGISTIC_C = 0.1, 100.0
 
 
-def cosine(x: Array, labels: np.ndarray, n_way: int) -> Stages:
+def cosine(x: np.ndarray, labels: np.ndarray, n_way: int) -> Stages:
     """The cosine to the mean of each class.
 
     Args:
@@ -45,13 +45,13 @@ def cosine(x: Array, labels: np.ndarray, n_way: int) -> Stages:
     return Stages([COSINE_SCALE * centres.T], [np.zeros(n_way)])
 
 
-def ridge(x: Array, labels: np.ndarray, n_way: int) -> Stages:
+def ridge(x: np.ndarray, labels: np.ndarray, n_way: int) -> Stages:
     """Least squares on 1 for the own class and 0 for others; every class weighs the same."""
     fitted = Ridge(alpha=RIDGE_ALPHA).fit(x, np.eye(n_way)[labels], _weights(labels, n_way))
     return Stages([RIDGE_SCALE * fitted.coef_.T], [RIDGE_SCALE * (fitted.intercept_ - 1 / n_way)])
 
 
-def logistic(x: Array, labels: np.ndarray, n_way: int) -> Stages:
+def logistic(x: np.ndarray, labels: np.ndarray, n_way: int) -> Stages:
     """Softmax regression; every class weighs the same."""
     fitted = LogisticRegression(C=LOGISTIC_C, tol=1e-3, max_iter=500)
     fitted.fit(x, labels, _weights(labels, n_way))
@@ -61,8 +61,8 @@ def logistic(x: Array, labels: np.ndarray, n_way: int) -> Stages:
     return Stages([LOGISTIC_SCALE * weight], [LOGISTIC_SCALE * bias])
 
 
-def _weights(labels: np.ndarray, n_way: int) -> Array:
+def _weights(labels: np.ndarray, n_way: int) -> np.ndarray:
     """One weight a picture, 1 on average, the same sum for each class."""
     counts = np.bincount(labels, minlength=n_way)
-    found: Array = len(labels) / (n_way * counts[labels])
+    found: np.ndarray = len(labels) / (n_way * counts[labels])
     return found

@@ -8,8 +8,6 @@ import numpy as np
 
 from innerloop.errors import UserError
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
-
 
 class Prepared:
     """Features of unit length, in coordinates of the space that those of the support span.
@@ -34,7 +32,7 @@ class Prepared:
         self.support = self.unit(x)
         self._basis = np.linalg.qr(self.support.T)[0] if len(x) < self.width else None
 
-    def unit(self, features: Any) -> Array:
+    def unit(self, features: Any) -> np.ndarray:
         """Features of unit length `[m, F]`; zeros stay zeros."""
         x = checked(features)
         if x.shape[1] != self.width:
@@ -44,26 +42,26 @@ class Prepared:
             )
         return unit(np.sqrt(x.clip(min=0)) if self._root else x)
 
-    def coordinates(self, features: Array) -> Array:
+    def coordinates(self, features: np.ndarray) -> np.ndarray:
         """What heads see, `[m, D]`, of features of unit length."""
         return features if self._basis is None else features @ self._basis
 
 
-def unit(x: Array) -> Array:
+def unit(x: np.ndarray) -> np.ndarray:
     """Rows of length 1; rows of zeros stay."""
     length = np.linalg.norm(x, axis=-1, keepdims=True)
-    found: Array = x / np.where(length == 0, 1.0, length)
+    found: np.ndarray = x / np.where(length == 0, 1.0, length)
     return found
 
 
-def means(x: Array, labels: np.ndarray, n_way: int) -> Array:
+def means(x: np.ndarray, labels: np.ndarray, n_way: int) -> np.ndarray:
     """The mean of each class, `[n_way, D]`."""
     members = np.eye(n_way)[:, labels]
-    found: Array = members @ x / members.sum(axis=1, keepdims=True)
+    found: np.ndarray = members @ x / members.sum(axis=1, keepdims=True)
     return found
 
 
-def checked(features: Any) -> Array:
+def checked(features: Any) -> np.ndarray:
     """Features as float64 `[n, F]`, or a `UserError`."""
     x = np.asarray(features, dtype=np.float64)
     if x.ndim != 2 or 0 in x.shape:

@@ -43,7 +43,7 @@ class ObjectSettings(Part):
 class FitConfig(OuterLoop, ObjectSettings):
     """What `innerloop.fit` was given: the outer loop's settings, and the names of the objects."""
 
-    parts: ClassVar[Mapping[str, type[Part]]] = {"objects": ObjectSettings, **OuterLoop.parts}
+    parts: ClassVar[Mapping[str, type[Any]]] = {"objects": ObjectSettings, **OuterLoop.parts}
 
     def title(self) -> str:
         return f"{self.algorithm} on {self.data}, network {self.model}"
