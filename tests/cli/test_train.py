@@ -110,7 +110,8 @@ def test_a_file_of_settings_may_hold_those_of_other_algorithms(tmp_path, monkeyp
     assert main(["train", *words.split()]) == 0
 
 
-def test_help_has_a_group_for_each_part(capsys):
+def test_help_has_a_group_for_each_part(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")  # groups do not stand side by side
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     text = capsys.readouterr().out

@@ -44,6 +44,7 @@ def source(tmp_path):
     return place
 
 
+@pytest.mark.filterwarnings("ignore:out. 6 pictures of one colour only")
 def test_classes_groups_and_artists(source, tmp_path):
     found = known.prepare_emoji(source, tmp_path / "out", image_size=32, least=2)
     assert found["images"] == 6

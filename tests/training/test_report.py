@@ -31,7 +31,9 @@ def test_a_run_shows_progress_validation_and_what_to_do_next(tmp_path, terminal)
     text = shown(tmp_path, terminal=terminal)
     for words in ("meta-training maml on noise, 3-way 1-shot", "iteration      2", "validation 0."):
         assert words in text
-    assert f"innerloop evaluate {tmp_path / 'a [run]'}" in text, "paths are neither broken nor read"
+    assert f"innerloop evaluate '{tmp_path / 'a [run]'}'" in text, (
+        "paths are neither broken nor read"
+    )
     assert ("it/s" in text) is terminal
     assert ("\x1b[" in text) is terminal
 
