@@ -203,9 +203,7 @@ class GradientBased(Algorithm):
         """`support_loss` of T tasks, `[T]`."""
         if self.loss is F.cross_entropy and are_labels(outputs, targets, tasks=True):
             losses = cross_entropy_each(outputs, targets)
-            per_shot = self.inner_reduction == "per_shot"
-            return losses * outputs.shape[-1] if per_shot else losses
-
+            return losses * outputs.shape[-1] if self.inner_reduction == "per_shot" else losses
         return task_by_task(self.support_loss, (0, 0), (outputs, targets))
 
     @each(None, 0, 0, None)
@@ -223,9 +221,8 @@ class GradientBased(Algorithm):
         return descend(fast, self._clipped(gradient), self.rates(params, step))
 
     def _clipped(self, gradient: Params) -> Params:
-        if self.inner_max_norm is None:
-            return gradient
-        return clip_norm_each(gradient, self.inner_max_norm)
+        most = self.inner_max_norm
+        return gradient if most is None else clip_norm_each(gradient, most)
 
     # ---- The inner loop
 
