@@ -181,6 +181,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         at_least(1, inner_steps=self.inner_steps)
         if self.temperature is not None and not 0 < self.temperature < np.inf:
             raise UserError(f"temperature must be greater than 0, not {self.temperature}")
+        if isinstance(X, str | Path):
+            raise UserError(
+                f"fit takes several pictures, not {str(X)!r}: give a list of paths, for instance "
+                "sorted(Path(folder).glob('*/*.jpg')), with y = [path.parent.name for path in ...]"
+            )
         inputs, learn = self._found()
         X, y = inputs.checked(X), column_or_1d(y, warn=True)
         if y.dtype.kind == "f":

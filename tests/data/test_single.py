@@ -41,6 +41,17 @@ def test_rows_are_pictures_where_flattened_ones_were_learnt():
         classifier.predict(SUPPORT[0])
 
 
+@pytest.mark.parametrize("shape", [(4, 784), (4, 768), (64, 64), (2, 192)])
+def test_flattened_pictures_are_not_one(classifier, shape):
+    with pytest.raises(UserError, match=rf"one picture or {shape[0]} flattened ones"):
+        classifier.predict(np.zeros(shape, np.uint8))
+
+
+def test_a_path_is_not_several_pictures():
+    with pytest.raises(UserError, match="give a list of paths"):
+        innerloop.FewShotClassifier().fit("photos", ["a"])
+
+
 def test_a_colour_picture_is_not_rows_of_grey_ones(classifier):
     with pytest.raises(UserError, match=r"takes grey images .* not an array of shape \(1, 28, 28"):
         classifier.predict(np.zeros((28, 28, 3), np.uint8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from innerloop.errors import UserError
 
 # Pictures are wider than that: a last axis of this size holds the channels.
 _CHANNELS = (1, 3, 4)
+# Flattened pictures are not smaller.
+_LEAST_SIDE = 8
 
 
 def several(X: Any, channels: int | None, *, flat: bool) -> Any:
@@ -25,7 +28,8 @@ def several(X: Any, channels: int | None, *, flat: bool) -> Any:
         flat: `[n, F]` are n flattened pictures, not the rows of one.
 
     Raises:
-        UserError: `[3, H, W]` may be three grey pictures or one of colour.
+        UserError: `[3, H, W]` may be three grey pictures or one of colour; or `[H, W]` may be one
+            picture or flattened ones.
     """
     if isinstance(X, str | Path | Image.Image):
         return [X]
@@ -33,6 +37,13 @@ def several(X: Any, channels: int | None, *, flat: bool) -> Any:
     if (not isinstance(X, np.ndarray) and not hasattr(X, "detach")) or not isinstance(shape, tuple):
         return X
     if len(shape) == 2 and not flat:
+        side = _side(shape[1])
+        if side is not None:
+            raise UserError(
+                f"an array of shape {shape} may be one picture or {shape[0]} flattened ones: give "
+                f"X[None] for one; for flattened ones, X.reshape({shape[0]}, {side}, {side}"
+                f"{'' if side * side == shape[1] else ', 3'}), or fit on flattened ones too"
+            )
         return X[None]
     if len(shape) == 3 and (shape[2] in _CHANNELS or shape[0] == channels == 3):
         return X[None]
@@ -42,3 +53,12 @@ def several(X: Any, channels: int | None, *, flat: bool) -> Any:
             "X[:, None] for three, X[None] for one"
         )
     return X
+
+
+def _side(numbers: int) -> int | None:
+    """The side of a square picture, grey or of colour, that has so many numbers."""
+    for channels in (1, 3):
+        side = math.isqrt(numbers // channels)
+        if channels * side * side == numbers and side >= _LEAST_SIDE:
+            return side
+    return None
