@@ -196,6 +196,16 @@ def test_episodes_that_differ_each_time_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_source_that_does_not_count_from_start_is_refused(tmp_path):
+    class Same(own.Series):
+        def batch(self, start, count):
+            return super().batch(0, count)
+
+    with pytest.raises(UserError, match="another episode 1 by itself than beside episode 0"):
+        innerloop.fit(own.algorithm(), Same(), out=tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("algorithm", "train", "message"),
     [

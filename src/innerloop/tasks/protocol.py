@@ -153,7 +153,8 @@ def fingerprint_of(tasks: Tasks) -> dict[str, Any]:
     """What tells these tasks from others: what they say of themselves, and their first episode.
 
     Raises:
-        UserError: the first episode is another one when it is asked for again.
+        UserError: the first episode is another one when it is asked for again, or the second is
+            another one beside it than by itself.
     """
     first, again = (digest_of(*draw(tasks, 0, 1)) for _ in range(2))
     if first != again:
@@ -161,7 +162,24 @@ def fingerprint_of(tasks: Tasks) -> dict[str, Any]:
             f"{type(tasks).__name__} gives another episode 0 each time: episode i must be a "
             "function of i alone, for instance by torch.Generator().manual_seed(i)"
         )
+    _check_second(tasks)
     return {"described as": protocol_of(tasks), "first episode": first}
+
+
+def _check_second(tasks: Tasks) -> None:
+    """Raise a `UserError` for a source that does not count from `start`."""
+    stackable = getattr(tasks, "stackable", None)
+    if stackable is not None and stackable(0, 2) < 2:
+        return
+    beside, alone = draw(tasks, 0, 2), draw(tasks, 1, 1)
+    for a, b in zip(beside, alone, strict=True):
+        # Last digits may depend on how many are computed together.
+        if a[1:].shape != b.shape or not torch.allclose(a[1:].double(), b.double(), equal_nan=True):
+            raise UserError(
+                f"{type(tasks).__name__} gives another episode 1 by itself than beside episode 0: "
+                "batch(start, count) must give episodes start to start + count - 1, each a "
+                "function of its number alone"
+            )
 
 
 def digest_of(*tensors: Tensor) -> str:
