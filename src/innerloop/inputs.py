@@ -97,9 +97,15 @@ class FeatureInputs:
 
     def fit(self, X: Any) -> Tensor:
         """Features of the support set."""
+        self._weights = self.backbone.weights_digest
         return self(X)
 
     def __call__(self, X: Any) -> Tensor:
+        if self.backbone.weights_digest != self._weights:
+            raise UserError(
+                f"the weights of {self.backbone.name} have changed since fit: fit again, or give a "
+                "copy of the network"
+            )
         return self.backbone.features(X, self._views)
 
 

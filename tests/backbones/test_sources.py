@@ -228,6 +228,15 @@ def test_pickled_with_other_weights_than_now(nets, photos):
         pickle.loads(content)
 
 
+def test_a_network_that_changes_after_fit_is_named(photos):
+    network = pretrained()
+    classifier = FewShotClassifier(network, preprocess=Preprocess(SIZE)).fit(photos[:2], [0, 1])
+    with torch.no_grad():
+        next(network.parameters()).mul_(2)
+    with pytest.raises(UserError, match="have changed since fit"):
+        classifier.predict(photos)
+
+
 def test_a_body_given_as_an_object(photos):
     body = Backbone(pretrained(), Preprocess(SIZE), name="mine")
     classifier = FewShotClassifier(body).fit(photos[:4], [0, 0, 1, 1])
