@@ -121,6 +121,17 @@ def test_help_has_a_group_for_each_part(capsys, monkeypatch):
     assert "PATTERN=RATE" in text
 
 
+@pytest.mark.parametrize("last", ["--help", "--print-config"])
+def test_a_wrong_algorithm_is_named_by_whatever_prints(capsys, last):
+    assert main(["train", "--algorithm", "mamll", last]) == 2
+    assert "algorithm must be one of maml, " in capsys.readouterr().err
+
+
+def test_print_config_refuses_what_training_refuses(capsys):
+    assert main(["train", "--algorithm", "protonet", "--inner-lr", "0.3", "--print-config"]) == 2
+    assert "protonet has no inner_lr" in capsys.readouterr().err
+
+
 @pytest.mark.filterwarnings("default")
 def test_print_config_prints_a_config_file_by_part(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -126,10 +126,6 @@ def _main(argv: list[str]) -> int:
             "--resume takes everything from the run folder: leave out other settings. To train "
             f"longer: innerloop resume {arguments.resume} --iterations N"
         )
-    if arguments.print_config:
-        print(settings.to_yaml(), end="")
-        return 0
-
     if arguments.config is not None:
         # What was typed is the user's; what stands in the file may be another's.
         named = set(base.absolute().references) & set(settings.absolute().references)
@@ -137,6 +133,9 @@ def _main(argv: list[str]) -> int:
     given = _given(argv)
     if arguments.resume is None:
         _refuse_unused(given, settings)
+    if arguments.print_config:
+        print(settings.to_yaml(), end="")
+        return 0
 
     # PyTorch takes seconds to import, which --help should not wait for.
     from innerloop.cli.reporting import report_for, said
@@ -183,9 +182,10 @@ def _typed(argv: list[str]) -> argparse.Namespace:
 
 
 def _for_help(algorithm: str | None) -> Any:
-    """The options without the settings that `algorithm` has not; a wrong name hides none."""
-    if algorithm is None or not (is_reference(algorithm) or algorithm in ALGORITHMS):
+    """The options without the settings that `algorithm` has not."""
+    if algorithm is None:
         return Arguments
+    TrainConfig(algorithm=algorithm)  # raises for a name that there is not
     hidden = not_of(algorithm)
     return arguments_with({part: _settings_of(kind, hidden) for part, kind in PARTS.items()})
 
