@@ -41,6 +41,8 @@ def test_every_commit_of_a_range_is_read(tmp_path):
         _git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", message)
     found = list(commits.messages("HEAD", tmp_path).values())
     assert found == ["y" * 80, "Go on\n\nA body\n\nof two parts", "Begin"]
+    assert commits.messages("HEAD", tmp_path, since="2000-01-01").keys() != set()
+    assert commits.messages("HEAD", tmp_path, since="2090-01-01") == {}
     with pytest.raises(SystemExit, match="whole history"):
         commits.messages("missing..HEAD", tmp_path)
 

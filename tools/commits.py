@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 MOST = 72
-# Subjects have been kept short since this commit; earlier ones stay as they are.
-SINCE = "e2755a85f03ccc9527508bd9bcfed7ea81cb67fb"
+# Subjects are kept short from here on; earlier ones stay as they are.
+SINCE = "2026-11-27T19:30:00Z"
 
 
 def faults(message: str) -> list[str]:
@@ -38,13 +38,19 @@ def faults(message: str) -> list[str]:
     return found
 
 
-def messages(commits: str, folder: Path = Path()) -> dict[str, str]:
+def messages(commits: str, folder: Path = Path(), since: str | None = None) -> dict[str, str]:
     """The messages of the commits in a range, by short name.
+
+    Args:
+        commits: as `git log` takes them.
+        folder: of the repository.
+        since: leave out what was committed before that time.
 
     Raises:
         SystemExit: git does not know the range, as in a clone without its history.
     """
-    command = ["git", "log", "--format=%h%n%B%x00", commits]
+    later = [] if since is None else [f"--since={since}"]
+    command = ["git", "log", "--format=%h%n%B%x00", *later, commits]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         raise SystemExit(
@@ -57,13 +63,17 @@ def messages(commits: str, folder: Path = Path()) -> dict[str, str]:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("range", nargs="?", default=f"{SINCE}..HEAD", help="as `git log` takes it")
+    parser.add_argument(
+        "range", nargs="?", help=f"as `git log` takes it; by default all since {SINCE}"
+    )
     parser.add_argument("--message", type=Path, help="a file with the message to check instead")
     options = parser.parse_args()
     if options.message:
         found = {"this commit": options.message.read_text("utf-8")}
-    else:
+    elif options.range:
         found = messages(options.range)
+    else:
+        found = messages("HEAD", since=SINCE)
     wrong = [f"{name}: {fault}" for name, text in found.items() for fault in faults(text)]
     for line in wrong:
         print(line, file=sys.stderr)

@@ -121,6 +121,7 @@ def main(argv: list[str]) -> int:
         query_x,
         probabilities,
         list(map(str, queries)),
+        refused=[answer is None for answer in answers],
     )
     results = [
         {

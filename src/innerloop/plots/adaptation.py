@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def plot_adaptation(
     probabilities: np.ndarray,
     titles: list[str],
     *,
+    refused: Sequence[bool] | None = None,
     most: int = 20,
 ) -> Path:
     """Draw a support set, and each query with the probability of every class.
@@ -33,6 +35,7 @@ def plot_adaptation(
         query_x: bytes `[q, C, H, W]`.
         probabilities: `[q, N]`.
         titles: one for each query.
+        refused: whether each query is none of the classes; None where that was not asked.
         most: how many queries and support images of a class are shown.
 
     Returns:
@@ -57,11 +60,12 @@ def plot_adaptation(
     more = f" (the first {shown} of {len(query_x)})" if shown < len(query_x) else ""
     bottom.suptitle(f"told apart{more}", fontsize=10)
     grid = bottom.subplots(shown, 2, squeeze=False, width_ratios=[1, 5])
-    for (picture, bars), image, row, title in zip(
-        grid, query_x, probabilities, titles, strict=False
+    nones = [False] * len(query_x) if refused is None else refused
+    for (picture, bars), image, row, title, none in zip(
+        grid, query_x, probabilities, titles, nones, strict=False
     ):
         _bytes(picture, image)
-        best = int(row.argmax())
+        best = -1 if none else int(row.argmax())
         colors = [GREEN if i == best else GREY for i in range(len(classes))]
         bars.barh(range(len(classes)), row, color=colors)
         bars.set_yticks(range(len(classes)), [_short(c) for c in classes], fontsize=8)
@@ -72,7 +76,8 @@ def plot_adaptation(
             weight = "bold" if i == best else "normal"
             bars.text(p + 0.01, i, f"{p:.0%}", va="center", fontsize=8, fontweight=weight)
         bars.spines[["top", "right", "bottom"]].set_visible(False)
-        bars.set_title(readable(title)[-70:].replace("$", r"\$"), fontsize=8, loc="left")
+        text = readable(title)[-70:] + (": none of these" if none else "")
+        bars.set_title(text.replace("$", r"\$"), fontsize=8, loc="left")
     return save(figure, path)
 
 
