@@ -25,7 +25,7 @@ SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist worksteal
 test: setup
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not long"
 
-# The same with its coverage.
+# The same with its coverage, which takes twice as long.
 coverage: setup
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not long" --cov --cov-report=term
 
@@ -34,7 +34,7 @@ test-long: setup
 	$(PYTEST) $(SIDE_BY_SIDE) -m "long and not alone"
 	$(PYTEST) -m alone
 
-test-all: coverage test-long
+test-all: test test-long
 
 lint: setup
 	$(BIN)/ruff check .
