@@ -186,10 +186,11 @@ def test_what_is_known_to_loop_does(user):
             algorithm.meta_gradient(params, EPISODES, keys=[1, 2, 3])
 
 
-def test_an_error_of_the_network_is_raised_as_it_is_in_a_loop():
+def test_examples_that_the_network_cannot_take_are_named():
     algorithm = MAML(nn.Sequential(nn.Flatten(), nn.Linear(11, 3)).double(), 0.1, 1)
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+    with pytest.raises(UserError, match=r"cannot take examples of shape \(3, 4\)") as caught:
         algorithm.meta_gradient(algorithm.init_params(), EPISODES)
+    assert "shapes cannot be multiplied" in str(caught.value.__cause__)
 
 
 def test_a_way_that_is_not_exact_is_refused_with_the_reason():
