@@ -114,8 +114,11 @@ class Pictures:
 
     def batch(self, start, count):
         y = torch.arange(2).expand(count, 2)
-        generator = torch.Generator().manual_seed(start)
-        x = torch.rand(count, 2, 1, 8, 8, generator=generator) + y[..., None, None, None]
+        noise = [
+            torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(start + i))
+            for i in range(count)
+        ]
+        x = torch.stack(noise) + y[..., None, None, None]
         return innerloop.Episodes(x, y, x, y)
 
 
