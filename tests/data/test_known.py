@@ -131,6 +131,22 @@ def test_cifar_from_either_archive(tmp_path, form, name):
         known.prepare(name, archive, tmp_path / "out", warn=ignore)
 
 
+@pytest.mark.parametrize(("name", "stem"), [("cifar-fs", "CIFAR_FS"), ("fc100", "FC100")])
+def test_cifar_in_pickles_a_part(tmp_path, name, stem):
+    source = tmp_path / "source"
+    source.mkdir()
+    for part, count in zip(("train", "val", "test"), facts.COUNTS[name], strict=True):
+        names = [f"{part}_{i}" for i in range(count)]
+        images = GENERATOR.integers(0, 255, (2 * count, 32, 32, 3), dtype=np.uint8)
+        content = {"data": images, "labels": np.repeat(np.arange(count), 2).tolist()}
+        content["catname2label"] = {c: i for i, c in enumerate(names)}
+        (source / f"{stem}_{part}.pickle").write_bytes(pickle.dumps(content))
+    known.prepare(name, source, tmp_path / "out", warn=ignore)
+    data, counts = parts(tmp_path / "out")
+    assert tuple(counts.values()) == facts.COUNTS[name]
+    assert set(data.counts) == {2}
+
+
 def test_pixels_are_those_of_the_archive(tmp_path):
     files = cifar_files("python", pickle.dumps)
     write(tmp_path, files)

@@ -40,13 +40,20 @@ def _cifar(source: Path, warn: Warn, part_of: Callable[[str, str], str]) -> Iter
     folders = ("cifar-100-python", "cifar-100-binary")
     source = find_source(source, archives + folders)
     found: dict[str, Any] = {}
+    divided = False
     for entry in entries(source, warn):
-        name = entry.path.name
-        if name in ("train", "test", "meta"):
+        name, in_part = entry.path.name, _part_of_file(entry.path)
+        if in_part is not None:
+            # Divided already, as others pass it on.
+            yield from _arrays(source, in_part, _content(source, entry))
+            divided = True
+        elif name in ("train", "test", "meta"):
             with entry.open() as file:
                 found[name] = _text(read_pickle(file, f"{source}: {entry.path}"))
         elif name in ("train.bin", "test.bin", "fine_label_names.txt", "coarse_label_names.txt"):
             found[name] = entry.data()
+    if divided:
+        return
     try:
         halves, fine, coarse = _cifar_python(found) if "meta" in found else _cifar_binary(found)
         for name in (*fine, *coarse):
