@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+import innerloop
+from innerloop.data import known
 from innerloop.errors import UserError
 from innerloop.files import cache_folder, one_at_a_time, write_whole
 
@@ -119,3 +121,23 @@ def test_a_second_process_waits_and_a_dead_one_lets_go(tmp_path):
             first.kill()
             assert second.stdout.readline() == b"in\n"
     assert second.returncode == 0
+
+
+NOBODY = "~nobody-of-this-name/x"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: innerloop.data.omniglot(source=NOBODY),
+        lambda: innerloop.data.folder(NOBODY),
+        lambda: known.prepare("cub", NOBODY, "out"),
+        lambda: innerloop.backbones.backbone(f"{NOBODY}.py:make"),
+        lambda: innerloop.TrainConfig(omniglot_source=NOBODY).absolute(),
+        lambda: innerloop.load(NOBODY),
+    ],
+)
+def test_the_home_of_nobody_is_one_clear_error(use, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"write \./~nobody-of-this-name"):
+        use()

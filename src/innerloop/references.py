@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from innerloop.errors import UserError
-from innerloop.files import cache_folder, write_whole
+from innerloop.files import at_home, cache_folder, write_whole
 
 # Files of modules that references named: where mistakes are the user's to mend.
 _files: set[str] = set()
@@ -41,7 +41,7 @@ def absolute(text: str) -> str:
     place, _, name = text.rpartition(":")
     if not is_reference(text) or not place.endswith(".py"):
         return text
-    return f"{Path(place).expanduser().resolve()}:{name}"
+    return f"{at_home(place).resolve()}:{name}"
 
 
 def find(text: str) -> Any:
@@ -152,7 +152,7 @@ def _own_names() -> set[str]:
 
 
 def _from_file(path: Path) -> ModuleType:
-    path = path.expanduser().resolve()
+    path = at_home(path).resolve()
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     for module in list(sys.modules.values()):

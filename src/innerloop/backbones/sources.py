@@ -15,6 +15,7 @@ from innerloop.backbones.libraries import LIBRARIES
 from innerloop.backbones.preprocess import Preprocess
 from innerloop.backbones.weights import load_weights
 from innerloop.errors import UserError
+from innerloop.files import at_home
 from innerloop.references import absolute, call, find, is_reference, trust
 
 
@@ -81,7 +82,7 @@ def backbone(
             f"{source!r} names no network: write {', '.join(f'{n}:NAME' for n in LIBRARIES)}, "
             "FILE.py:NAME or MODULE:NAME"
         )
-    file = None if weights is None else Path(weights).expanduser().resolve()
+    file = None if weights is None else at_home(weights).resolve()
     stamp = None
     if file is not None and file.exists():
         status = os.stat(file)

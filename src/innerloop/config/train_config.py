@@ -19,6 +19,7 @@ from innerloop.config.parts import (
     TrainRunSettings,
 )
 from innerloop.errors import UserError
+from innerloop.files import at_home
 from innerloop.outer_loop import OuterLoop
 from innerloop.recipes import OWN, RECIPES, REGRESSION, REGRESSION_RECIPES
 from innerloop.references import absolute, is_reference
@@ -84,14 +85,14 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
         """Paths made absolute, so that a run folder can be used from any working directory."""
         changes: dict[str, Any] = {}
         if self.omniglot_source:
-            changes["omniglot_source"] = str(Path(self.omniglot_source).expanduser().absolute())
+            changes["omniglot_source"] = str(at_home(self.omniglot_source).absolute())
         for name in REFERENCES:
             value = getattr(self, name)
             if value is not None and is_reference(value):
                 changes[name] = absolute(value)
         # A name stays a name, even beside a folder that is called the same.
         if not is_reference(self.data) and self.data not in DATA and Path(self.data).exists():
-            changes["data"] = str(Path(self.data).expanduser().absolute())
+            changes["data"] = str(at_home(self.data).absolute())
         return dataclasses.replace(self, **changes)
 
     def title(self) -> str:

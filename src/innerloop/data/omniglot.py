@@ -26,7 +26,7 @@ from innerloop.data.omniglot_facts import (
 )
 from innerloop.data.progress import progress_bar
 from innerloop.errors import UserError
-from innerloop.files import cache_folder, one_at_a_time, write_whole
+from innerloop.files import at_home, cache_folder, one_at_a_time, write_whole
 
 SIZE = 28
 MD5 = {
@@ -78,7 +78,7 @@ def omniglot(
         if prepared is not None:
             return prepared
         source = _archives(home, download, progress)
-    path = Path(source).expanduser()
+    path = at_home(source)
     if path.suffix == ".npy":
         return _wrap(load_npy(path), alphabets, str(path))
     return _prepare(path, home, alphabets, progress)

@@ -307,7 +307,7 @@ def load_for(
         changes.setdefault("split", "auto")
         shape = loaded.input_shape
         square = len(shape) == 3 and shape[1] == shape[2]
-        if square and own.image_size is None and Path(changes["data"]).expanduser().is_dir():
+        if square and own.image_size is None and at_home(changes["data"]).is_dir():
             # Pictures are scaled to what the network takes.
             changes.setdefault("image_size", shape[1])
     config = TrainConfig.from_dict({**own.to_dict(), **changes, "train_n_way": None}).absolute()

@@ -18,6 +18,7 @@ from innerloop.data.known.folders import new_folder
 from innerloop.data.pictures import read_picture
 from innerloop.data.progress import progress_bar
 from innerloop.errors import UserError
+from innerloop.files import at_home
 
 # Artists that have to have drawn a class: four queries and one support picture.
 LEAST = 5
@@ -68,7 +69,7 @@ def prepare_emoji(
     Raises:
         UserError: nothing fits, a file is damaged, or `out` is there already.
     """
-    source, out = Path(source).expanduser(), Path(out).expanduser()
+    source, out = at_home(source), at_home(out)
     if not source.is_dir():
         raise UserError(f"{source} is not a folder")
     emoji = _emoji(source)

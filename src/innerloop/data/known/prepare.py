@@ -17,6 +17,7 @@ from innerloop.data.known.sources import Picture
 from innerloop.data.progress import progress_bar
 from innerloop.data.splits import PARTS
 from innerloop.errors import UserError
+from innerloop.files import at_home
 
 NAMES = tuple(COUNTS)
 
@@ -66,7 +67,7 @@ def prepare(
     """
     if name not in READERS:
         raise UserError(f"there is no data set {name!r}: choose from {', '.join(NAMES)}")
-    source, out = Path(source).expanduser(), Path(out).expanduser()
+    source, out = at_home(source), at_home(out)
     pictures = READERS[name](source, warn)
     with new_folder(out) as place, progress_bar(f"prepare {name}", None, shown=progress) as step:
         found = write_pictures(place, pictures, step)
