@@ -26,14 +26,13 @@ from innerloop.backbones.sources import is_backbone
 from innerloop.data.single import several
 from innerloop.errors import UserError, at_least, one_of
 from innerloop.heads.choice import AUTO, HEADS
-from innerloop.inputs import FeatureInputs, PixelInputs
+from innerloop.inputs import INKS, FeatureInputs, PixelInputs
 from innerloop.learners import AdaptedNetwork, Learner, head_learner, network_learner
 from innerloop.rejection import threshold
 from innerloop.runs.loading import Loaded, load_shared
 
 # Nats by which the support loss may rise again without a warning: below that, steps only jitter.
 RISE = 0.2
-INKS = ("auto", "dark", "light")
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

@@ -12,8 +12,20 @@ from torch import Tensor
 from innerloop.backbones import Backbone
 from innerloop.data.given import are_pictures, read_pictures, scaled_images
 from innerloop.data.pictures import MIDDLE, border_brightness
-from innerloop.errors import UserError
+from innerloop.errors import UserError, one_of
 from innerloop.runs.loading import Loaded
+
+INKS = ("auto", "dark", "light")
+
+
+def check_ink(loaded: Loaded, ink: str) -> None:
+    """Raise a `UserError` unless `ink` is one of `INKS` that means something for the network."""
+    one_of(INKS, ink=ink)
+    if ink != "auto" and (loaded.config.inputs != "ink" or loaded.input_shape[0] != 1):
+        raise UserError(
+            f"ink is {ink!r}, but this network was not trained on grey pictures of ink: leave ink "
+            "out, and pixels are treated as in training"
+        )
 
 
 class PixelInputs:
@@ -50,15 +62,10 @@ class PixelInputs:
         return self._pixels(scaled_images(X, self.loaded.input_shape))
 
     def _find_ink(self, images: np.ndarray) -> str | None:
-        loaded = self.loaded
+        check_ink(self.loaded, self._ink)
         if self._ink != "auto":
-            if loaded.config.inputs != "ink" or loaded.input_shape[0] != 1:
-                raise UserError(
-                    f"ink is {self._ink!r}, but this network was not trained on grey pictures of "
-                    "ink: leave ink out, and pixels are treated as in training"
-                )
             return self._ink
-        if not loaded.knows_ink:
+        if not self.loaded.knows_ink:
             return None
         return "dark" if border_brightness(images) > MIDDLE else "light"
 

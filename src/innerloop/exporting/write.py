@@ -19,12 +19,12 @@ from innerloop.exporting.network import Learnt, Pixels
 from innerloop.exporting.onnx_file import check_installed, onnx_bytes
 from innerloop.files import write_whole
 from innerloop.in_use import algorithm_in_use
+from innerloop.inputs import check_ink
 from innerloop.runs.loading import Loaded, load_shared
 
 FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
 # The name of the metadata inside a file of PyTorch.
 METADATA = "metadata.json"
-INKS = ("auto", "dark", "light")
 
 
 def write_adapted(
@@ -87,7 +87,6 @@ def export(
             "labels).export(path)"
         )
     format = _format(path, format)
-    one_of(INKS, ink=ink)
     at_least(1, inner_steps=inner_steps)
     loaded = run if isinstance(run, Loaded) else load_shared(run)
     if loaded.config.regression or len(loaded.input_shape) != 3:
@@ -115,12 +114,8 @@ def export(
 
 def _inverted(loaded: Loaded, ink: str) -> bool | None:
     """As `FewShotClassifier` finds it; None where the support set decides."""
+    check_ink(loaded, ink)
     if ink != "auto":
-        if loaded.config.inputs != "ink" or loaded.input_shape[0] != 1:
-            raise UserError(
-                f"ink is {ink!r}, but this network was not trained on grey pictures of ink: leave "
-                "ink out, and pixels are treated as in training"
-            )
         return ink == "dark"
     return None if loaded.knows_ink else bool(loaded.inverted)
 
