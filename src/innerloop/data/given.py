@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,11 +178,19 @@ def _pictures_of(X: np.ndarray) -> Iterator[Image.Image]:
 
 def _square(X: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:
     """Flattened square images as `[n, C, S, S]`, with the first C of `kinds` that fits."""
-    for channels in kinds:
-        side = round((X.shape[1] / channels) ** 0.5)
-        if X.shape[1] == channels * side * side:
-            return X.reshape(len(X), channels, side, side)
+    if found := square_of(X.shape[1], kinds):
+        channels, side = found
+        return X.reshape(len(X), channels, side, side)
     raise UserError(
         f"flattened images of {X.shape[1]} numbers are not square: give them as "
         "[n, height, width] or [n, channels, height, width]"
     )
+
+
+def square_of(numbers: int, kinds: Sequence[int]) -> tuple[int, int] | None:
+    """Channels and side of square images of so many numbers, by the first of `kinds` that fits."""
+    for channels in kinds:
+        side = math.isqrt(numbers // channels)
+        if channels * side * side == numbers:
+            return channels, side
+    return None

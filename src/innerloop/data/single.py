@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from innerloop.data.given import CHANNELS, square_of
 from innerloop.errors import UserError
 
-# Pictures are wider than that: a last axis of this size holds the channels.
-_CHANNELS = (1, 3, 4)
 # Flattened pictures are not smaller.
 _LEAST_SIDE = 8
 
@@ -37,15 +35,15 @@ def several(X: Any, channels: int | None, *, flat: bool) -> Any:
     if (not isinstance(X, np.ndarray) and not hasattr(X, "detach")) or not isinstance(shape, tuple):
         return X
     if len(shape) == 2 and not flat:
-        side = _side(shape[1])
-        if side is not None:
+        channels_of, side = square_of(shape[1], (1, 3)) or (0, 0)
+        if side >= _LEAST_SIDE:
             raise UserError(
                 f"an array of shape {shape} may be one picture or {shape[0]} flattened ones: give "
                 f"X[None] for one; for flattened ones, X.reshape({shape[0]}, {side}, {side}"
-                f"{'' if side * side == shape[1] else ', 3'}), or fit on flattened ones too"
+                f"{'' if channels_of == 1 else ', 3'}), or fit on flattened ones too"
             )
         return X[None]
-    if len(shape) == 3 and (shape[2] in _CHANNELS or shape[0] == channels == 3):
+    if len(shape) == 3 and (shape[2] in CHANNELS or shape[0] == channels == 3):
         return X[None]
     if len(shape) == 3 and shape[0] == 3 and channels is None:
         raise UserError(
@@ -53,12 +51,3 @@ def several(X: Any, channels: int | None, *, flat: bool) -> Any:
             "X[:, None] for three, X[None] for one"
         )
     return X
-
-
-def _side(numbers: int) -> int | None:
-    """The side of a square picture, grey or of colour, that has so many numbers."""
-    for channels in (1, 3):
-        side = math.isqrt(numbers // channels)
-        if channels * side * side == numbers and side >= _LEAST_SIDE:
-            return side
-    return None
