@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from innerloop.cli.pictures import pictures_in, read, support_files
+from innerloop.cli.pictures import labelled, load_for_pictures, pictures_in, read, support_files
 from innerloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ def main(argv: list[str]) -> int:
     from innerloop.plots.adaptation import plot_adaptation
 
     classifier, shape = _classifier(arguments)
-    names = [name for name, files in support.items() for _ in files]
-    learnt = [file for files in support.values() for file in files]
+    learnt, names = labelled(support)
     support_x, query_x = (
         read(files, shape, arguments.model, arguments.grey) for files in (learnt, queries)
     )
@@ -149,15 +148,12 @@ def _classifier(arguments: Arguments) -> tuple[FewShotClassifier, tuple[int, ...
     """The classifier before it has learnt, and the shape that pictures are read in."""
     from innerloop.backbones.sources import is_backbone
     from innerloop.classifier import FewShotClassifier
-    from innerloop.runs.loading import load
 
     model: Any = arguments.model
     shape: tuple[int, ...] = THUMBNAIL
     if not is_backbone(model):
-        model = load(model, trust=arguments.trust)
+        model = load_for_pictures(model, trust=arguments.trust)
         shape = model.input_shape
-        if len(shape) != 3:
-            raise UserError(f"{arguments.model} was trained for regression: it takes no pictures")
     classifier = FewShotClassifier(
         model,
         inner_steps=arguments.inner_steps,

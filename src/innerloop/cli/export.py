@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from innerloop.cli.pictures import read, support_files
+from innerloop.cli.pictures import labelled, load_for_pictures, read, support_files
 from innerloop.errors import UserError
 
 DESCRIPTION = """Write what was learnt for runtimes without PyTorch.
@@ -63,23 +63,21 @@ def main(argv: list[str]) -> int:
     # Folders are looked at before PyTorch is imported, which takes seconds.
     support = None if arguments.support is None else support_files(arguments.support)
 
-    from innerloop.exporting.write import export
-    from innerloop.runs.loading import load
-
-    loaded = load(arguments.model, trust=arguments.trust)
     steps, bn, ink = arguments.inner_steps, arguments.bn, arguments.ink
     if support is None:
+        from innerloop.exporting.write import export
+        from innerloop.runs.loading import load
+
+        loaded = load(arguments.model, trust=arguments.trust)
         told = export(
             loaded, arguments.out, inner_steps=steps, bn=bn, ink=ink, format=arguments.format
         )
     else:
         from innerloop.classifier import FewShotClassifier
 
-        if len(loaded.input_shape) != 3:
-            raise UserError(f"{arguments.model} was trained for regression: it takes no pictures")
-        files = [file for files in support.values() for file in files]
+        loaded = load_for_pictures(arguments.model, trust=arguments.trust)
+        files, names = labelled(support)
         x = read(files, loaded.input_shape, arguments.model, arguments.grey)
-        names = [name for name, files in support.items() for _ in files]
         classifier = FewShotClassifier(loaded, inner_steps=steps, bn=bn, ink=ink).fit(x, names)
         told = classifier.export(arguments.out, format=arguments.format)
     size = arguments.out.stat().st_size

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from innerloop.errors import UserError
+
+if TYPE_CHECKING:
+    from innerloop.runs.loading import Loaded
 
 
 def support_files(folder: Path) -> dict[str, list[Path]]:
@@ -32,6 +36,22 @@ def support_files(folder: Path) -> dict[str, list[Path]]:
             f"{folder} needs a folder of pictures for each class, two or more; it has {len(found)}"
         )
     return found
+
+
+def labelled(support: dict[str, list[Path]]) -> tuple[list[Path], list[str]]:
+    """All pictures of a support set, and the class of each."""
+    files = [file for members in support.values() for file in members]
+    return files, [name for name, members in support.items() for _ in members]
+
+
+def load_for_pictures(model: str, *, trust: bool) -> Loaded:
+    """`load`; raises a `UserError` for what takes no pictures as well."""
+    from innerloop.runs.loading import load
+
+    loaded = load(model, trust=trust)
+    if len(loaded.input_shape) != 3:
+        raise UserError(f"{model} was trained for regression: it takes no pictures")
+    return loaded
 
 
 def pictures_in(folder: Path) -> list[Path]:
