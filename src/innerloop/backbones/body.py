@@ -22,6 +22,7 @@ from innerloop.data.given import each_picture
 from innerloop.data.progress import progress_bar
 from innerloop.errors import UserError, first_line, one_of
 from innerloop.models.layers import BatchNorm, has_running_statistics
+from innerloop.tasks.protocol import digest_of
 
 Transform = Callable[[Image.Image], Tensor]
 """From an RGB picture of PIL to pixels `[C, S, S]`."""
@@ -233,12 +234,9 @@ def _tensors(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
-    found = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        found.update(content.numpy().data)
-    return found.hexdigest()
+    names = sorted(tensors)
+    parts = [*names, digest_of(*(tensors[name] for name in names))]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _rounded(features: Tensor) -> str:
