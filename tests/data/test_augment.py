@@ -57,6 +57,34 @@ def test_shapes_stay_and_nothing_is_written_to(change, channels):
     assert not torch.equal(found, x)
 
 
+@pytest.mark.parametrize("change", [*ALL, augment.RandomCrop(3, fill=None)], ids=str)
+def test_each_image_is_changed_by_itself(change):
+    # Large enough that sums over an image are split between vectors.
+    x = images(count=9, height=45, width=67)
+    u = torch.rand(len(x), change.numbers, generator=torch.Generator().manual_seed(3))
+    whole = change.apply(x, u)
+    for i in range(len(x)):
+        assert torch.equal(change.apply(x[i : i + 1], u[i : i + 1]), whole[i : i + 1])
+
+
+@pytest.mark.parametrize("change", ALL, ids=str)
+def test_how_many_are_changed_at_a_time_does_not_matter(change, monkeypatch):
+    tasks = EpisodeSampler(random_images(20, 8, 6), k_query=2, augment=change)
+    whole = tasks.batch(0, 4)
+    monkeypatch.setattr("innerloop.tasks.augmenting._CACHED", 7 * whole.support_x[0, 0].numel())
+    for a, b in zip(whole, tasks.batch(0, 4), strict=True):
+        assert torch.equal(a, b)
+
+
+class Shrinking(augment.Augmentation):
+    """Gives images of one row, which would fit by repeating."""
+
+    numbers = 1
+
+    def apply(self, images, u):
+        return images[:, :, :1]
+
+
 def test_a_crop_is_a_shift_with_padding():
     x, change = images(count=30), augment.RandomCrop(2, fill=0.5)
     u = torch.rand(30, 2, generator=torch.Generator().manual_seed(1))
@@ -135,6 +163,8 @@ def test_a_function_changes_any_examples():
         EpisodeSampler(data, k_query=2, augment=augment.RandomCrop(1)).batch(0, 2)
     with pytest.raises(UserError, match="same shape and dtype"):
         EpisodeSampler(data, k_query=2, augment=lambda x, generator: x[:, :1]).batch(0, 2)
+    with pytest.raises(UserError, match="same shape and dtype"):
+        EpisodeSampler(random_images(20, 8, 6), k_query=2, augment=Shrinking()).batch(0, 2)
 
 
 @pytest.mark.parametrize(

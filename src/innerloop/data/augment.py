@@ -45,7 +45,7 @@ class Augmentation(ABC):
 
     @abstractmethod
     def apply(self, images: Tensor, u: Tensor) -> Tensor:
-        """Change the images.
+        """Change the images, each by itself: how they are grouped must not matter.
 
         Args:
             images: `[M, C, H, W]`; not written to.
@@ -118,13 +118,10 @@ class RandomCrop(Augmentation):
             padded = functional.pad(images, around, mode="replicate")
         else:
             padded = functional.pad(images, around, value=self.fill)
+        # Every place for the window, as a view: [M, C, 2p + 1, 2p + 1, H, W].
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
         top, left = (u * (2 * self.padding + 1)).long().unbind(dim=1)
-        rows = top[:, None] + torch.arange(height, device=u.device)
-        columns = left[:, None] + torch.arange(width, device=u.device)
-        # [M, C, H + 2p, W + 2p] -> [M, C, H, W + 2p] -> [M, C, H, W].
-        rows = rows[:, None, :, None].expand(-1, images.shape[1], -1, padded.shape[-1])
-        columns = columns[:, None, None, :].expand(-1, images.shape[1], height, -1)
-        return padded.gather(2, rows).gather(3, columns)
+        return windows[torch.arange(len(u), device=u.device), :, top, left]
 
 
 @dataclass(frozen=True)

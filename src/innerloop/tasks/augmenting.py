@@ -16,6 +16,9 @@ from innerloop.tasks.episodes import Episodes
 # A stream of random numbers beside those of `plan.py` and `shapes.py`.
 _AUGMENT = 14
 
+# Numbers of images that are changed at a time: 1 MiB of float32.
+_CACHED = 2**18
+
 
 def augmented(augment: Augment, episodes: Episodes, key: int, start: int) -> Episodes:
     """The episodes with their support and query examples changed.
@@ -30,42 +33,68 @@ def augmented(augment: Augment, episodes: Episodes, key: int, start: int) -> Epi
     Raises:
         UserError: the function gives another shape or dtype, or images are needed.
     """
-    tasks, support = episodes.support_x.shape[:2]
-    x = torch.cat([episodes.support_x, episodes.query_x], dim=1)
-    rows = x.shape[1]
     if isinstance(augment, Augmentation):
+        return _by_image(augment, episodes, key, start)
+    return _by_task(augment, episodes, key, start)
+
+
+def _by_image(augment: Augmentation, episodes: Episodes, key: int, start: int) -> Episodes:
+    tasks, support = episodes.support_x.shape[:2]
+    rows = support + episodes.query_x.shape[1]
+    numbers = _uniform(key, start, tasks, rows * augment.numbers).view(tasks, rows, -1)
+    parts = []
+    for x, u in (
+        (episodes.support_x, numbers[:, :support]),
+        (episodes.query_x, numbers[:, support:]),
+    ):
         if x.ndim != 5 or not x.is_floating_point():
             raise UserError(
                 f"augment {augment} is for images [C, H, W], not for {x.dtype} examples of shape "
                 f"{list(x.shape[2:])}: give a function of your own"
             )
-        u = _uniform(key, start, tasks, rows * augment.numbers).to(x.device)
-        changed = augment.apply(x.flatten(0, 1), u.view(tasks * rows, augment.numbers))
-        x = changed.view_as(x)
-    else:
-        seeds = random_bits(key, _AUGMENT, start, tasks, 1)[:, 0] >> np.uint64(1)
-        generator = torch.Generator(x.device)
-        changes = []
-        for task, seed in zip(x, seeds.tolist(), strict=True):
-            changed = augment(task, generator.manual_seed(seed))
-            if (
-                not isinstance(changed, Tensor)
-                or changed.shape != task.shape
-                or changed.dtype != task.dtype
-            ):
-                found = (
-                    f"{changed.dtype} {list(changed.shape)}"
-                    if isinstance(changed, Tensor)
-                    else type(changed).__name__
-                )
-                raise UserError(
-                    f"augment {name_of(augment)} must give examples of the same shape and dtype: "
-                    f"it got {task.dtype} {list(task.shape)} and gave {found}"
-                )
-            changes.append(changed)
-        x = torch.stack(changes)
-    support_x, query_x = (part.contiguous() for part in x.split([support, rows - support], dim=1))
-    return episodes._replace(support_x=support_x, query_x=query_x)
+        images, u = x.flatten(0, 1), u.flatten(0, 1).to(x.device)
+        # A few images at a time stay in a processor's cache from one operation to the next.
+        few = max(1, _CACHED // x.shape[2:].numel()) if x.device.type == "cpu" else len(images)
+        changed = torch.empty_like(images)
+        for out, some, by in zip(changed.split(few), images.split(few), u.split(few), strict=True):
+            out.copy_(_checked(augment, augment.apply(some, by), some))
+        parts.append(changed.view_as(x))
+    return episodes._replace(support_x=parts[0], query_x=parts[1])
+
+
+def _by_task(augment: Augment, episodes: Episodes, key: int, start: int) -> Episodes:
+    tasks, support = episodes.support_x.shape[:2]
+    seeds = random_bits(key, _AUGMENT, start, tasks, 1)[:, 0] >> np.uint64(1)
+    generator = torch.Generator(episodes.support_x.device)
+    changes = []
+    for task, seed in zip(
+        torch.cat([episodes.support_x, episodes.query_x], dim=1), seeds.tolist(), strict=True
+    ):
+        changed = augment(task, generator.manual_seed(seed))
+        changes.append(_checked(augment, changed, task))
+    x = torch.stack(changes)
+    return episodes._replace(
+        support_x=x[:, :support].contiguous(), query_x=x[:, support:].contiguous()
+    )
+
+
+def _checked(augment: Augment, changed: Any, examples: Tensor) -> Tensor:
+    """What an augmentation gave, of the shape and dtype of what it got."""
+    if (
+        isinstance(changed, Tensor)
+        and changed.shape == examples.shape
+        and changed.dtype == examples.dtype
+    ):
+        return changed
+    found = (
+        f"{changed.dtype} {list(changed.shape)}"
+        if isinstance(changed, Tensor)
+        else type(changed).__name__
+    )
+    raise UserError(
+        f"augment {name_of(augment)} must give examples of the same shape and dtype: "
+        f"it got {examples.dtype} {list(examples.shape)} and gave {found}"
+    )
 
 
 def name_of(augment: Any) -> str:
