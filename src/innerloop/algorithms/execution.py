@@ -27,7 +27,7 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.checks import checked_episodes, task_keys
 from innerloop.algorithms.each import T, first, overrides, stack
 from innerloop.algorithms.hooks import WAYS, Hooks
-from innerloop.algorithms.network import is_untouched, takes_tasks
+from innerloop.algorithms.modules import is_untouched, takes_tasks
 from innerloop.algorithms.shared_body import (
     features_in_place,
     is_head_on_features,

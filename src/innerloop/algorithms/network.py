@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.skeleton import HOOKS, Skeleton
+from innerloop.algorithms.modules import count_hooks, is_own, is_untouched, takes_tasks
+from innerloop.algorithms.skeleton import Skeleton
 from innerloop.errors import UserError, first_line
 from innerloop.functional import Params, in_transform
-from innerloop.models.layers import BatchNorm, HeadedModel, SharedHead, statistics_by_group
+from innerloop.models.layers import HeadedModel, statistics_by_group
 from innerloop.ops.stacked import NotStackableError, Stacked, apart, calls, stacked
 from innerloop.references import at_line, is_of_user
 
@@ -60,8 +61,8 @@ class Network:
         # A forward pass writes to its inputs, so that it is given copies of them.
         self._writes_inputs = False
         self.takes: tuple[int, ...] | None = None
-        self._looked = self.is_own = _is_own(module)
-        self._hooks = _count_hooks(module)
+        self._looked = self.is_own = is_own(module)
+        self._hooks = count_hooks(module)
         # Inputs of one task, kept until it is known whether several can go through together.
         self._example: Any = None
         self._not_together: str | None = _NOT_TRIED
@@ -188,10 +189,10 @@ class Network:
         """
         if in_transform():
             return
-        hooks = _count_hooks(self.module)
+        hooks = count_hooks(self.module)
         if hooks != self._hooks:
             # Added or taken away since the last call.
-            self.is_own, self._hooks = _is_own(self.module), hooks
+            self.is_own, self._hooks = is_own(self.module), hooks
             self._looked, self._not_together = self.is_own, _NOT_TRIED
         if self._looked:
             return
@@ -302,66 +303,6 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 def _changed(now: Tensor, before: Tensor) -> bool:
     return now.dtype != before.dtype or not torch.equal(now.detach(), before.detach())
-
-
-def _is_own(module: nn.Module) -> bool:
-    """Whether all of `module` is of this package, untouched: then a forward pass is a function."""
-    return all(is_untouched(m) and _package(type(m)) for m in module.modules())
-
-
-def _package(kind: type) -> bool:
-    return kind is nn.ModuleList or kind.__module__.startswith("innerloop.models.")
-
-
-def _count_hooks(module: nn.Module) -> int:
-    """Of all modules, with every `forward` that was put on an object."""
-    found = [vars(m) for m in module.modules()]
-    return sum(len(state[name]) for state in found for name in HOOKS) + sum(
-        "forward" in state for state in found
-    )
-
-
-def is_untouched(module: nn.Module) -> bool:
-    """Whether `module` does what its class says: no hooks, no `forward` of its own."""
-    everywhere = torch.nn.modules.module
-    hooks = [vars(module)[name] for name in HOOKS]
-    hooks += [getattr(everywhere, f"_global{name}", {}) for name in HOOKS]
-    return not any(hooks) and not {"forward", "features"} & vars(module).keys()
-
-
-# Layers that treat every number by itself, and those that only hold others.
-_INDIFFERENT = (
-    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid),
-    *(nn.Softplus, nn.Hardtanh, nn.Identity, nn.Dropout),
-    *(nn.Sequential, nn.ModuleList, nn.ModuleDict),
-)
-
-
-def takes_tasks(model: nn.Module) -> bool:
-    """Whether `model` takes inputs `[T, B, ...]` with all parameters `[T, ...]`.
-
-    Its class and those of its layers say so by `takes_tasks`; a subclass with a `forward` of its
-    own has to say so again, and hooks are made for one task.
-    """
-    return all(_module_takes_tasks(m) for m in model.modules())
-
-
-def _module_takes_tasks(module: nn.Module) -> bool:
-    if not is_untouched(module):
-        return False
-    kind = type(module)
-    if kind in _INDIFFERENT:
-        return True
-    # The weights of a layer have an axis of tasks, or none of them has.
-    layer = isinstance(module, nn.Conv2d | nn.Linear | BatchNorm | SharedHead)
-    if layer and not all(p.requires_grad for p in module.parameters(recurse=False)):
-        return False
-    for cls in kind.__mro__:
-        if "takes_tasks" in vars(cls):
-            return bool(cls.takes_tasks)  # type: ignore[attr-defined]
-        if {"forward", "features"} & vars(cls).keys():
-            return False
-    return False
 
 
 def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from innerloop import ops
 from innerloop.algorithms.hooks import Hooks
-from innerloop.algorithms.network import is_untouched
+from innerloop.algorithms.modules import is_untouched
 from innerloop.functional import Params
 from innerloop.models.layers import HeadedModel, Linear, SharedHead, statistics_by_group
 from innerloop.tasks.episodes import Episodes
