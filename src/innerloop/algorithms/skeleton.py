@@ -88,6 +88,8 @@ class Skeleton:
                 elif name not in _OWN and type(value) not in _ATOMS:
                     state[name] = self._value(value, prefix + name)
         object.__setattr__(new, "__dict__", state)
+        if self._searched:
+            self._fill_slots(module, new)
         return new
 
     def _tensor(self, value: Any, name: str = "") -> Any:
@@ -149,11 +151,15 @@ class Skeleton:
             return value
         self._memo[id(value)] = new
         self._kept.append(value)
-        slots = [s for c in type(value).__mro__ for s in vars(c).get("__slots__", ())]
-        for name in (*getattr(value, "__dict__", ()), *slots):
-            if hasattr(value, name) and name not in ("__dict__", "__weakref__"):
-                object.__setattr__(new, name, self._value(getattr(value, name)))
+        for name in getattr(value, "__dict__", ()):
+            object.__setattr__(new, name, self._value(getattr(value, name)))
+        self._fill_slots(value, new)
         return new
+
+    def _fill_slots(self, value: Any, new: Any) -> None:
+        for name in _slots(value.__class__):
+            if hasattr(value, name):
+                object.__setattr__(new, name, self._value(getattr(value, name)))
 
     def _shared(self, value: Any) -> Any:
         """What is shared with the user, with every mention of the module redirected to the copy."""
@@ -209,6 +215,18 @@ class Skeleton:
         self._memo[id(function)] = new
         self._kept.append(function)
         return new
+
+
+@functools.cache
+def _slots(kind: type) -> tuple[str, ...]:
+    """The names in the `__slots__` of a class and its bases, as attributes have them."""
+    found = []
+    for base in kind.__mro__:
+        named = vars(base).get("__slots__", ())
+        for name in (named,) if isinstance(named, str) else tuple(named):
+            private = name.startswith("__") and not name.endswith("__")
+            found.append(f"_{base.__name__.lstrip('_')}{name}" if private else name)
+    return tuple(name for name in found if name not in ("__dict__", "__weakref__"))
 
 
 def _is_plain_object(value: Any) -> bool:
