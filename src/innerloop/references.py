@@ -7,6 +7,7 @@ code, and files are exchanged.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -160,9 +161,7 @@ def _from_file(path: Path) -> ModuleType:
         if file and file.endswith(path.name) and Path(file).resolve() == path:
             _files.add(str(path))
             return module
-    # What lies beside it can be imported, as where Python runs the file itself.
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
+    _check_beside(path)
     name = f"innerloop_file_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -170,12 +169,42 @@ def _from_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     _files.add(str(path))
     sys.modules[name] = module
+    # What lies beside it is imported first, as where Python runs the file itself; later on only
+    # what is nowhere else.
+    beside = str(path.parent)
+    sys.path.insert(0, beside)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise UserError(f"cannot import {path}: {at_line(error)}") from error
+        hint = ""
+        if isinstance(error, ImportError) and "relative import" in str(error):
+            hint = "\n  name it as a module of its package, package.module:NAME, not as a file"
+        raise UserError(f"cannot import {path}: {at_line(error)}{hint}") from error
+    finally:
+        sys.path.remove(beside)
+        if beside not in sys.path:
+            sys.path.append(beside)
     return module
+
+
+def _check_beside(path: Path) -> None:
+    """Raise a `UserError` where the file would get another module than the one beside it."""
+    try:
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    except (SyntaxError, ValueError):
+        return  # importing it says so
+    imported = [a.name for node in nodes if isinstance(node, ast.Import) for a in node.names]
+    imported += [n.module or "" for n in nodes if isinstance(n, ast.ImportFrom) and not n.level]
+    for name in sorted({name.partition(".")[0] for name in imported}):
+        beside = [path.parent / f"{name}.py", path.parent / name / "__init__.py"]
+        beside = [file.resolve() for file in beside if file.is_file()]
+        loaded = getattr(sys.modules.get(name), "__file__", None)
+        if loaded and beside and Path(loaded).resolve() not in beside:
+            raise UserError(
+                f"{path} imports {name}, which lies beside it, but another {name} is loaded "
+                f"already, {loaded}: rename one of the two"
+            )
 
 
 def _module(name: str) -> ModuleType:

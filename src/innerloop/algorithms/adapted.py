@@ -26,6 +26,11 @@ def names_of(adapted: str, model: nn.Module, shared_rows: Collection[str]) -> li
     Raises:
         UserError: a name that is none of them, or a shared head that stays as it is.
     """
+    if not isinstance(adapted, str):
+        raise UserError(
+            f"adapted must be text, not a {type(adapted).__name__}: separate names by commas, such "
+            "as 'layer1.*,head.*'"
+        )
     names = trainable(model)
     if not names:
         raise UserError("the network has no trainable parameter: there is nothing to adapt")
@@ -78,9 +83,10 @@ def rates_by_name(
             )
         new = [name for name in matches if name not in found]
         if not new:
+            way_out = "leave it out" if len(matches) == len(names) else "put it before them"
             raise UserError(
                 f"inner_lr: {pattern!r} comes after patterns that match all its parameters, and "
-                "the first match counts: put it before them"
+                f"the first match counts: {way_out}"
             )
         found |= dict.fromkeys(new, rate)
     missing = [name for name in adapted if name not in found]
