@@ -24,7 +24,7 @@ from innerloop.functional import mean_squared_error
 from innerloop.inner import SGD, Adam, InnerOptimizer
 from innerloop.keywords import arguments_of
 from innerloop.named import images
-from innerloop.recipes import REGRESSION
+from innerloop.recipes import OWN, REGRESSION
 from innerloop.references import call, find, is_reference
 from innerloop.registry import ALGORITHMS, DATA, MODELS, Registry
 from innerloop.sizes import fit_sizes
@@ -99,11 +99,13 @@ def _named(registry: Registry, name: str) -> Any:
 
 
 def _make(name: str, function: Any, config: TrainConfig, **given: Any) -> Any:
-    """Call a function with the settings that its arguments name.
+    """Call a function with the settings that its arguments name; a network is taken as it is.
 
     Raises:
         UserError: an argument is no setting and has no default, or the function fails.
     """
+    if isinstance(function, nn.Module):
+        return function
     if not callable(function):
         raise UserError(f"{name} must be a class or a function, not {type(function).__name__}")
     settings = {**config.to_dict(), **given}
@@ -272,7 +274,9 @@ def _labels(config: TrainConfig) -> str:
 
 
 def resolve(config: TrainConfig, data: ClassIndexed) -> TrainConfig:
-    """`config` with `split: auto` replaced by the split that it means, so that results name it."""
+    """`config` with what it means for the data: `split: auto`, and `inputs` without pixels."""
+    if not data.pixels and config.inputs == OWN["data"]["inputs"]:  # the recipe's, for bytes
+        config = dataclasses.replace(config, inputs=TrainConfig.inputs)
     if config.split != "auto":
         return config
     return dataclasses.replace(config, split=automatic_split(data))
@@ -363,7 +367,8 @@ def _inner_optimizer(config: TrainConfig) -> InnerOptimizer | None:
 
 def _loss(config: TrainConfig) -> Callable[[Any, Any], Any]:
     if config.loss is not None and is_reference(config.loss):
-        loss: Callable[[Any, Any], Any] = find(config.loss)
+        found = find(config.loss)
+        loss: Callable[[Any, Any], Any] = found() if isinstance(found, type) else found
         return loss
     return mean_squared_error if config.regression else F.cross_entropy
 
