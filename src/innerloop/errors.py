@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -25,12 +26,27 @@ def first_line(error: BaseException, width: int = 160) -> str:
 def _check_number(name: str, value: Any) -> None:
     if isinstance(value, str):
         raise UserError(f"{name} must be a number, not {value!r}: leave out the quotes")
+    if value is not None and not isinstance(value, Real):
+        raise UserError(f"{name} must be a number, not a {type(value).__name__}")
+
+
+def plain(value: Any) -> Any:
+    """A number of NumPy's as one of Python's own, which files can hold; all else as it is."""
+    of_numpy = type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
+    return value.item() if of_numpy else value
+
+
+def given(**values: Any) -> None:
+    """Raise a `UserError` that names the first value that is None."""
+    for name, value in values.items():
+        if value is None:
+            raise UserError(f"{name} must not be None: leave it out for its default")
 
 
 def at_least(least: int, **values: int | None) -> None:
-    """Raise a `UserError` that names the first value below `least`; None passes."""
+    """Raise a `UserError` that names the first value below `least`, or not whole; None passes."""
     for name, value in values.items():
-        _check_number(name, value)
+        whole(**{name: value})
         if value is not None and value < least:
             raise UserError(f"{name} must be at least {least}, not {value}")
 
@@ -39,8 +55,16 @@ def whole(**values: int | None) -> None:
     """Raise a `UserError` that names the first value that is no whole number; None passes."""
     for name, value in values.items():
         _check_number(name, value)
-        if isinstance(value, float):
+        if value is not None and not isinstance(value, Integral):
             raise UserError(f"{name} must be a whole number, not {value}")
+
+
+def not_negative(**values: float | None) -> None:
+    """Raise a `UserError` that names the first value below 0; None passes."""
+    for name, value in values.items():
+        _check_number(name, value)
+        if value is not None and not value >= 0:
+            raise UserError(f"{name} must be at least 0, not {value}")
 
 
 def at_most(most: int, **values: int | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from innerloop.errors import UserError, above_zero, share_below_one
+from innerloop.errors import UserError, above_zero, not_negative, share_below_one
 from innerloop.functional import Params, Rates, descend, zeros_like
 
 __all__ = ["SGD", "Adam", "InnerOptimizer"]
@@ -84,7 +84,7 @@ class SGD:
         self, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False
     ) -> None:
         share_below_one(momentum=momentum)
-        _not_negative(weight_decay=weight_decay)
+        not_negative(weight_decay=weight_decay)
         if nesterov and not momentum:
             raise UserError("nesterov needs a momentum greater than 0")
         self.momentum, self.weight_decay, self.nesterov = momentum, weight_decay, nesterov
@@ -148,7 +148,7 @@ class Adam:
         first, second = betas
         share_below_one(**{"betas[0]": first, "betas[1]": second})
         above_zero(eps=eps)
-        _not_negative(weight_decay=weight_decay)
+        not_negative(weight_decay=weight_decay)
         self.betas, self.eps = (first, second), eps
         self.weight_decay, self.decoupled_weight_decay = weight_decay, decoupled_weight_decay
 
@@ -193,9 +193,3 @@ def _with_decay(weights: Params, slope: Params, decay: float) -> Params:
     if not decay:
         return slope
     return {name: g.add(weights[name], alpha=decay) for name, g in slope.items()}
-
-
-def _not_negative(**values: float) -> None:
-    for name, value in values.items():
-        if not value >= 0:
-            raise UserError(f"{name} must be at least 0, not {value}")

@@ -1,5 +1,7 @@
 """Keywords that a function or a class does not have: an error with the nearest that it has.
 
+Numbers of NumPy's become Python's own on the way in.
+
 This module imports neither PyTorch nor NumPy.
 """
 
@@ -11,7 +13,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
-from innerloop.errors import UserError
+from innerloop.errors import UserError, plain
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,7 +36,7 @@ def keywords_checked(function: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> T:
         check_keywords(function, kwargs, known)
-        return function(*args, **kwargs)
+        return function(*map(plain, args), **{n: plain(v) for n, v in kwargs.items()})
 
     return checked
 
@@ -71,7 +73,7 @@ def _checked(init: Callable[..., None]) -> Callable[..., None]:
         # Only what was typed, not what a constructor hands on to the next.
         if kwargs and cls.__init__ is checked and not any(map(_takes_any, _makers(cls))):
             check_keywords(cls, kwargs)
-        init(self, *args, **kwargs)
+        init(self, *map(plain, args), **{name: plain(value) for name, value in kwargs.items()})
 
     return checked
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 import yaml
 
-from innerloop.errors import UserError, above_zero, at_least, at_most, whole
+from innerloop.errors import UserError, above_zero, at_least, at_most, given, plain
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -30,6 +30,8 @@ class Part:
         """Raise a `UserError` for a value out of range; all parts that an object has are asked."""
         for field in dataclasses.fields(self):
             name, value = field.name, getattr(self, field.name)
+            if "None" not in str(field.type):
+                given(**{name: value})
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"{name} must be a finite number, not {value}")
             if isinstance(value, int) and abs(value) >= 2**31:
@@ -66,7 +68,6 @@ class OuterLoopSettings(Part):
 
     def check(self) -> None:
         super().check()
-        whole(**self.named("iterations meta_batch_size"))
         at_least(1, **self.named("iterations meta_batch_size"))
         above_zero(**self.named("meta_lr max_seconds clip_value clip_norm"))
         for name, names in (("meta_optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
@@ -100,7 +101,6 @@ class RunSettings(Part):
 
     def check(self) -> None:
         super().check()
-        whole(**self.named("seed eval_inner_steps val_every threads val_tasks test_tasks"))
         at_most(10_000, **self.named("eval_inner_steps threads"))
         at_least(0, **self.named("seed"))
         at_least(1, **self.named("eval_inner_steps val_every threads"))
@@ -123,6 +123,8 @@ class OuterLoop(RunSettings, OuterLoopSettings):
     """What the settings are divided into in files."""
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, plain(getattr(self, field.name)))
         self.check()
 
     @classmethod

@@ -28,6 +28,8 @@ def check_rates(inner_lr: InnerRates) -> None:
         raise UserError('inner_lr is empty: give a number, or rates by pattern: {"*": 0.01}')
     for pattern, rate in inner_lr.items():
         name = f"inner_lr[{repr(pattern)}]"
+        if not isinstance(pattern, str):
+            raise UserError(f"{name}: a pattern of parameter names must be text, such as 'head.*'")
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not math.isfinite(rate):
             raise UserError(f"{name} must be a number, not {repr(rate)}")
         above_zero(**{name: rate})

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.hooks import Hooks
@@ -21,7 +22,18 @@ def checked_episodes(algorithm: Hooks, episodes: Any, *, training: bool) -> Epis
         UserError: no tasks, or labels that are not 0..N-1 where they have to be.
     """
     n_way = getattr(episodes, "n_way", None)
+    names = Episodes._fields
+    for name, value in zip(names, episodes, strict=True):
+        if not isinstance(value, torch.Tensor):
+            raise UserError(
+                f"{name} of the episodes must be a tensor, not a {type(value).__name__}: use "
+                "torch.as_tensor"
+            )
     checked = Episodes(*episodes, n_way=n_way)
+    if algorithm.loss is F.cross_entropy:
+        checked = checked._replace(
+            support_y=_long(checked.support_y), query_y=_long(checked.query_y)
+        )
     if not checked.num_tasks:
         raise UserError("there are no episodes: a meta-batch needs at least one task")
     lengths = {len(t) for t in checked}
@@ -30,12 +42,25 @@ def checked_episodes(algorithm: Hooks, episodes: Any, *, training: bool) -> Epis
             "the tensors of the episodes differ in the number of tasks, their first axis: "
             + ", ".join(str(tuple(t.shape)) for t in checked)
         )
-    for name, x in (("support", checked.support_x), ("query", checked.query_x)):
+    for name, x, y in (
+        ("support", checked.support_x, checked.support_y),
+        ("query", checked.query_x, checked.query_y),
+    ):
         if x.ndim < 2 or not x.shape[1]:
             raise UserError(f"the {name} sets have no examples: they have shape {tuple(x.shape)}")
+        if x.shape[:2] != y.shape[:2]:
+            raise UserError(
+                f"{name}_x has {x.shape[1]} examples a task and {name}_y has shape "
+                f"{tuple(y.shape)}: give a target for each example, {tuple(x.shape[:2])}"
+            )
     if not (training and algorithm.labels == "class"):
         checked.n_way = algorithm.ways(checked.support_y, n_way)
     return checked
+
+
+def _long(y: torch.Tensor) -> torch.Tensor:
+    """Labels of a narrower type as PyTorch's cross-entropy takes them."""
+    return y.long() if y.dtype in (torch.int8, torch.int16, torch.int32) else y
 
 
 @contextlib.contextmanager

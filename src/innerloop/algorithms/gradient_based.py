@@ -15,13 +15,13 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.each import alone, each, is_own, overrides, stack, task_by_task
 from innerloop.algorithms.hooks import each_step
 from innerloop.algorithms.options import AlgorithmOptions
-from innerloop.algorithms.scores import are_labels, cross_entropy_each, loss_of
+from innerloop.algorithms.scores import are_labels, check_loss, cross_entropy_each, loss_of
 from innerloop.algorithms.shared_body import (
     features_of_sets,
     head_outputs,
     is_head_on_features,
 )
-from innerloop.errors import UserError, above_zero, at_least, one_of
+from innerloop.errors import UserError, above_zero, at_least, given, one_of
 from innerloop.functional import (
     Params,
     Rates,
@@ -120,6 +120,7 @@ class GradientBased(Algorithm):
         **options: Unpack[AlgorithmOptions],
     ) -> None:
         super().__init__(model, **options)
+        given(inner_lr=inner_lr, inner_steps=inner_steps)
         at_least(1, inner_steps=inner_steps)
         check_rates(inner_lr)
         above_zero(inner_max_norm=inner_max_norm)
@@ -166,15 +167,14 @@ class GradientBased(Algorithm):
 
     def support_loss(self, outputs: Any, targets: Any) -> Tensor:
         """What the inner loop descends on, from the outputs for a support set; a scalar."""
-        loss: Tensor = loss_of(self.loss, outputs, targets)
+        loss = check_loss(loss_of(self.loss, outputs, targets))
         if self.inner_reduction == "mean":
             return loss
         if not are_labels(outputs, targets):
             raise UserError(
                 "inner_reduction='per_shot' is for logits [B, N] and labels [B]: use 'mean'"
             )
-        per_shot: Tensor = loss * outputs.shape[-1]
-        return per_shot
+        return check_loss(loss * outputs.shape[-1])
 
     def inner_loss(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
         """The loss that inner step `step` descends on, as a function of all that it depends on.

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map
 from innerloop.algorithms import noise
 from innerloop.algorithms.each import T, alone, each, first, overrides, with_task
 from innerloop.algorithms.network import Network
-from innerloop.algorithms.scores import Metric, check_metric, score, score_each
+from innerloop.algorithms.scores import Metric, check_function, check_metric, score, score_each
 from innerloop.errors import UserError, at_least, one_of
 from innerloop.functional import Params, gradients, mean_squared_error
 from innerloop.keywords import KeywordsChecked
@@ -66,8 +66,7 @@ class Hooks(KeywordsChecked, ABC):
         check_batch_norm(self.model, own_only=bn == "support", frozen=bn == "frozen")
         # PyTorch's own fails where it is differentiated forward over reverse.
         mse = isinstance(loss, nn.MSELoss) and loss.reduction == "mean"
-        if not callable(loss):
-            raise UserError(f"loss must be a function of outputs and targets, not {loss!r}")
+        check_function("loss", loss)
         self.loss = mean_squared_error if mse or loss is F.mse_loss else loss
         self.metric, self.bn, self.chunk_size = metric, bn, chunk_size
         self.execution = execution

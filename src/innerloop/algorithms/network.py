@@ -10,6 +10,7 @@ copy, so each call starts from the module as the user left it.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -27,6 +28,7 @@ from innerloop.models.layers import HeadedModel, statistics_by_group
 from innerloop.ops.stacked import NotStackableError, Stacked, apart, calls, stacked
 from innerloop.references import at_line, is_of_user
 
+_log = logging.getLogger("innerloop")
 _NOT_TRIED = "that is found out at its first call"
 # A network, and its parameters by name while they stay what they are.
 _known: ContextVar[tuple[Network, list[tuple[str, nn.Parameter]]] | None]
@@ -178,6 +180,12 @@ class Network:
             what = at_line(error) if is_of_user(error) else first_line(error)
             shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else type(x).__name__
             takes = "" if self.takes is None else f"; it was trained on {self.takes}"
+            kind = next((p.dtype for _, p in self._named() if p.is_floating_point()), None)
+            if isinstance(x, Tensor) and x.is_floating_point() and kind not in (None, x.dtype):
+                return (
+                    f"the network has weights of {kind} and cannot take examples of {x.dtype} "
+                    f"({what}): bring both to one type, for instance examples.to({kind})"
+                )
             return f"the network cannot take examples of shape {shape}{takes} ({what})"
         return None
 
@@ -219,9 +227,17 @@ class Network:
                 self.draws = True
                 return
             after = dict(_state(module))
-            self._written |= {
-                n for n, (b, v) in versions.items() if after.get(n) is b and b._version != v
-            }
+            written = {n for n, (b, v) in versions.items() if after.get(n) is b and b._version != v}
+            only = [n for n in written - self._written if versions[n][0].is_floating_point()]
+            if in_training and only:
+                _log.warning(
+                    "the network writes to %s in training alone. Every call begins with the values "
+                    "that the module has, and what it writes is dropped: where evaluation reads "
+                    "them, as spectral norm does, its outputs are others than in training. Set "
+                    "them beforehand, or compute without them",
+                    ", ".join(sorted(only)),
+                )
+            self._written |= written
             self.writes_weights |= any(_changed(leaves[n], p) for n, p in self._named())
             for name in sorted(trained[i] for i in _leaves(out) & trained.keys()):
                 raise UserError(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.algorithms.each import task_by_task
-from innerloop.errors import UserError
+from innerloop.errors import UserError, first_line
 from innerloop.functional import NO_LABEL, Params, accuracy
 
 # What the results of evaluation call other things.
@@ -27,11 +27,21 @@ def check_metric(metric: Metric) -> None:
             f"metric must be 'auto', 'accuracy', None, or a function of outputs and targets, not "
             f"{metric!r}"
         )
+    if callable(metric):
+        check_function("metric", metric)
     if callable(metric) and metric_name(metric).removesuffix("_per_step") in RESERVED:
         raise UserError(
             f"a metric cannot be called {metric_name(metric)!r}, which results use for something "
             "else: give the function another name"
         )
+
+
+def check_function(name: str, function: Any) -> None:
+    """Raise a `UserError` for what is no function of outputs and targets, such as a class."""
+    if isinstance(function, type):
+        raise UserError(f"{name} is the class {function.__name__}: give what it makes, an object")
+    if not callable(function):
+        raise UserError(f"{name} must be a function of outputs and targets, not {function!r}")
 
 
 def metric_name(metric: Callable[..., Any]) -> str:
@@ -54,19 +64,36 @@ def loss_of(loss: Callable[[Any, Any], Tensor], outputs: Any, targets: Any) -> T
     """`loss(outputs, targets)`.
 
     Raises:
-        UserError: outputs that are no tensor, for a loss of PyTorch's.
+        UserError: outputs or targets that a loss of PyTorch's cannot take.
     """
-    if not isinstance(outputs, Tensor):
-        named = loss if hasattr(loss, "__module__") and hasattr(loss, "__name__") else type(loss)
-        if named.__module__.startswith(("torch.nn", "innerloop.functional")):
-            name, kind = metric_name(loss), type(outputs).__name__
-            entry = repr(next(iter(outputs), "logits")) if isinstance(outputs, dict) else "0"
-            raise UserError(
-                f"the network returns a {kind}, and the loss, {name}, takes a tensor: give loss=, "
-                "a function of outputs and targets, for instance lambda outputs, targets: "
-                f"{name}(outputs[{entry}], targets)"
-            )
-    return loss(outputs, targets)
+    if not isinstance(outputs, Tensor) and _of_torch(loss):
+        name, kind = metric_name(loss), type(outputs).__name__
+        entry = repr(next(iter(outputs), "logits")) if isinstance(outputs, dict) else "0"
+        raise UserError(
+            f"the network returns a {kind}, and the loss, {name}, takes a tensor: give loss=, "
+            "a function of outputs and targets, for instance lambda outputs, targets: "
+            f"{name}(outputs[{entry}], targets)"
+        )
+    try:
+        value = loss(outputs, targets)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        # PyTorch's names neither the loss nor what it was given.
+        if not _of_torch(loss) or not isinstance(targets, Tensor):
+            raise
+        raise UserError(
+            f"the loss, {metric_name(loss)}, cannot take outputs {_kind(outputs)} with targets "
+            f"{_kind(targets)} ({first_line(error)}): change the targets, or give loss="
+        ) from error
+    return value
+
+
+def _of_torch(loss: Callable[..., Any]) -> bool:
+    named = loss if hasattr(loss, "__module__") and hasattr(loss, "__name__") else type(loss)
+    return named.__module__.startswith(("torch.nn", "torch._C._nn", "innerloop.functional"))
+
+
+def _kind(t: Tensor) -> str:
+    return f"{str(t.dtype).removeprefix('torch.')} {list(t.shape)}"
 
 
 def score(
@@ -77,7 +104,13 @@ def score(
     metrics = {"loss": value.detach()}
     if callable(metric):
         with torch.no_grad():
-            found = torch.as_tensor(metric(_detached(outputs), targets))
+            value_of_metric = metric(_detached(outputs), targets)
+            try:
+                found = torch.as_tensor(value_of_metric)
+            except (TypeError, ValueError, RuntimeError):
+                raise UserError(
+                    f"metric must return a number, not a {type(value_of_metric).__name__}"
+                ) from None
             found = found if found.is_floating_point() else found.to(torch.get_default_dtype())
         if found.ndim:
             raise UserError(f"metric must return a number, not an array {tuple(found.shape)}")

@@ -15,6 +15,7 @@ from innerloop.errors import (
     above_zero,
     at_least,
     at_most,
+    not_negative,
     share_below_one,
     share_of_training,
 )
@@ -211,7 +212,7 @@ class AlgorithmSettings(Part):
         share_of_training(**self.named("second_order_from multi_step_loss_until"))
         share_below_one(**self.named("inner_momentum pretrain"))
         above_zero(**self.named("pretrain_lr"))
-        at_least(0, **self.named("inner_weight_decay"))
+        not_negative(**self.named("inner_weight_decay"))
         if not is_reference(self.algorithm) and self.algorithm not in ALGORITHMS:
             raise _not_one_of("algorithm", ALGORITHMS.names(), self.algorithm)
         for name, known in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -170,13 +171,18 @@ def make_optimizer(
     """Adam with the defaults of its paper, plain gradient descent, or one of the user's own.
 
     Raises:
-        UserError: what the user's own gave is no optimiser of all `params`.
+        UserError: the user's own has a rate already, or gave no optimiser of all `params`.
     """
     meta_lr = config.meta_lr if meta_lr is None else meta_lr
     if factory is None:
         kind = torch.optim.SGD if config.meta_optimizer == "sgd" else torch.optim.Adam
         # One launch for all parameters.
         return kind(params, lr=meta_lr, fused=True if params[0].is_cuda else None)
+    if isinstance(factory, functools.partial) and "lr" in factory.keywords:
+        raise UserError(
+            f"meta_optimizer has a rate of its own, lr={factory.keywords['lr']}, whose place "
+            f"meta_lr={meta_lr} would take: leave out lr there and give that rate as meta_lr"
+        )
     made = factory(params, lr=meta_lr)
     if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):
         raise UserError(

@@ -93,13 +93,20 @@ def draw(tasks: Tasks, start: int, count: int, device: torch.device | None = Non
             f"batch of {type(tasks).__name__} must return innerloop.Episodes, not "
             f"{type(found).__name__}"
         )
+    for name, value in zip(Episodes._fields, found, strict=True):
+        if not isinstance(value, Tensor):
+            raise UserError(
+                f"batch of {type(tasks).__name__} gave a {type(value).__name__} for {name}: "
+                "episodes are tensors, use torch.as_tensor"
+            )
     ways = getattr(found, "n_way", None)
     if ways is None:
         found = Episodes(*found, n_way=getattr(tasks, "n_way", None))
     if {len(t) for t in found} != {count}:
         raise UserError(
-            f"{type(tasks).__name__} gave {found.num_tasks} tasks from {start} on where {count} "
-            "were asked for: give as many as are asked for, or ask for fewer"
+            f"{type(tasks).__name__} was asked for {count} tasks from {start} on and gave tensors "
+            f"of {', '.join(str(len(t)) for t in found)}: give as many as are asked for, or ask "
+            "for fewer"
         )
     if device is not None and found.support_x.device != device:
         found = found.to(device)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -63,7 +64,7 @@ def fit(
     test_tasks: int = OuterLoop.test_tasks,
     eval_inner_steps: int | None = OuterLoop.eval_inner_steps,
     threads: int | None = OuterLoop.threads,
-    device: str = OuterLoop.device,
+    device: str | torch.device = OuterLoop.device,
     precision: Literal["float32", "tf32", "bf16"] = OuterLoop.precision,
 ) -> Run:
     """Meta-train your own algorithm, on your own network and tasks; test the best weights.
@@ -122,9 +123,12 @@ def fit(
         test_tasks=test_tasks,
         eval_inner_steps=eval_inner_steps,
         threads=threads,
-        device=device,
+        device=str(device),
         precision=precision,
     )
+    for name in ("algorithm", "train", *functions):
+        if given.get(name, name) is None:
+            raise UserError(f"{name} must not be None")
     given = {name: value for name, value in given.items() if value is not None}
     trust(text for text in map(_reference, given.values()) if text is not None)
 
@@ -223,8 +227,11 @@ def _job(outer: Mapping[str, Any], given: Mapping[str, Any]) -> Job:
         if isinstance(value, str):
             value = find(value)
         if name in ("meta_optimizer", "schedule"):
-            if not callable(value):
-                raise UserError(f"{name} must be a function, not {type(value).__name__}")
+            if not callable(value) or (name == "schedule" and isinstance(value, type)):
+                what = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+                raise UserError(
+                    f"{name} must be a name or a function, see innerloop.fit; not {what}"
+                )
         elif not isinstance(value, Algorithm | nn.Module) and is_maker(value):
             value = call(_reference(value) or name, value)
         made[name] = value

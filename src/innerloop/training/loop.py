@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from innerloop.files import append_line
 from innerloop.functional import Params
 from innerloop.outer_loop import OuterLoop
 from innerloop.runs.folder import METRICS, State, save_model, save_state
+from innerloop.tasks.episodes import Episodes
 from innerloop.tasks.protocol import Tasks, draw
 from innerloop.training.distributed import World
 from innerloop.training.phases import Phase, taken_over
@@ -95,7 +97,13 @@ def meta_train(
             found = torch.stack(waiting).tolist()
             waiting.clear()
             first = state.iteration - len(found)
-            check_finite(found, first, grads, folder)
+            check_finite(found, first, grads, folder, episodes)
+            if first == 0 and found[0][1] == 0:
+                report.warning(
+                    "the meta-gradient of the first iteration is 0 in every entry, so that nothing "
+                    "is learnt from it: does the loss or the network cut the gradient off, by "
+                    "detach() or no_grad()?"
+                )
             for iteration, (loss, _) in enumerate(found, first + 1):
                 state.losses.append(loss)
                 report.step(iteration, loss, progress(config, state))
@@ -136,10 +144,13 @@ def rate_factor(schedule: str, own: Callable[[float], float] | None, share: floa
     Linear: down to 0; cosine: 5% of warm-up, then down to 1%.
     """
     if own is not None:
-        factor = float(own(share))
-        if not math.isfinite(factor):
-            raise UserError(f"the schedule gave {factor} for the share {share}, which is no rate")
-        return factor
+        factor = own(share)
+        if not isinstance(factor, Real | Tensor) or not 0 <= float(factor) < math.inf:
+            raise UserError(
+                f"the schedule gave {factor!r} for the share {share:g} of the run: it must give "
+                "the factor of meta_lr, a number of at least 0"
+            )
+        return float(factor)
     if schedule == "linear":
         return 1 - share
     if schedule == "cosine":
@@ -149,14 +160,27 @@ def rate_factor(schedule: str, own: Callable[[float], float] | None, share: floa
 
 
 def check_finite(
-    found: list[tuple[float, float]], first: int, gradient: Params, folder: Path
+    found: list[tuple[float, float]],
+    first: int,
+    gradient: Params,
+    folder: Path,
+    episodes: Episodes,
 ) -> None:
     """Raise a `UserError` when training has diverged; the last checkpoint stays as it is.
 
     Args:
         found: loss and length of the meta-gradient of each iteration from `first` on.
         gradient: the meta-gradient of the last of them.
+        episodes: its tasks.
     """
+    if not all(math.isfinite(number) for pair in found for number in pair):
+        for part, x in episodes._asdict().items():
+            if x.is_floating_point() and not bool(x.isfinite().all()):
+                raise UserError(
+                    f"{part} of the tasks of iteration {first + len(found) - 1} has values that "
+                    "are not finite (nan or inf): take them out of the data. What was reached "
+                    f"before is in {folder}"
+                )
     for iteration, (loss, length) in enumerate(found, first):
         if not math.isfinite(loss):
             raise _diverged(f"the loss of iteration {iteration} is {loss}", folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -41,7 +42,11 @@ class Report:
         yield None
 
     def warning(self, message: str) -> None:
-        """Something is not as it should be, and the run goes on all the same."""
+        """Something is not as it should be, and the run goes on all the same.
+
+        A report that shows nothing still warns, as Python does.
+        """
+        warnings.warn(message, stacklevel=2)
 
     def interrupted(self, folder: Path, iteration: int) -> None:
         """The run stopped early on request."""
