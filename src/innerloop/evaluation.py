@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from innerloop.algorithms import noise
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.each import stack
 from innerloop.errors import UserError
@@ -68,11 +69,11 @@ def evaluate(
         while start < tasks:
             count = _of_one_shape(sampler, start, min(chunk_size, tasks - start))
             episodes = draw(sampler, start, count, device)
-            chunks.append(
-                algorithm.score_steps(
+            with noise.numbered(start):
+                found = algorithm.score_steps(
                     params, episodes, inner_steps=inner_steps, every_step=every_step
                 )
-            )
+            chunks.append(found)
             start += count
             if on_progress is not None:
                 on_progress(start)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from innerloop import MAML, Episodes, UserError
+from innerloop import MAML, Episodes, EpisodeSampler, UserError, evaluate
 from innerloop.algorithms.noise import training, watching
+from innerloop.data import from_arrays
 from tests.algorithms.users import EPISODES, USERS, make
 from tests.helpers import relative_error
 
@@ -178,3 +181,48 @@ def test_a_network_that_draws_nothing_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
     algorithm.meta_gradient(params, EPISODES)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Noisy(nn.Module):
+    """Draws in use as in training, from each global generator."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.linear(x + torch.randn_like(x)) * (1 + random.random() + np.random.rand())  # noqa: NPY002
+
+
+@falls_back
+def test_noise_of_a_networks_own_is_the_same_in_every_evaluation():
+    maml = MAML(Noisy(), 0.1)
+    tasks = EpisodeSampler(
+        from_arrays(np.random.default_rng(0).normal(size=(80, 6)), np.arange(80) % 8),
+        n_way=3,
+        k_query=2,
+    )
+    params = maml.init_params()
+    found, state = [], torch.get_rng_state()
+    for chunk_size in (8, 3, 8):
+        result = evaluate(maml, params, tasks, tasks=10, chunk_size=chunk_size)
+        found.append([*result["loss_per_step"], *result["accuracies"]])
+        np.random.rand()  # noqa: NPY002
+        random.random()
+    assert found[0] == found[1] == found[2]
+    assert torch.equal(state, torch.get_rng_state())
+    task = Episodes(*(t[0] for t in tasks.batch(0, 1)))
+    outputs = [maml.adapt(params, task.support_x, task.support_y) for _ in range(2)]
+    for name, p in outputs[0].items():
+        assert torch.equal(p, outputs[1][name])
+
+
+@falls_back
+def test_a_network_that_draws_in_training_alone_is_not_seeded_in_use():
+    class Own(Noisy):
+        def forward(self, x):
+            return self.linear(x + torch.randn_like(x)) if self.training else self.linear(x)
+
+    maml = MAML(Own(), 0.1)
+    maml.network.look(torch.randn(4, 6))
+    assert maml.network._draws_globally == {True: True, False: False}

@@ -280,7 +280,7 @@ def score_steps(
         return first(scored(task.with_task()))
 
     def by(way: str) -> Params:
-        with torch.no_grad(), noise.calls(training=False, keys=range(episodes.num_tasks)):
+        with torch.no_grad(), noise.in_use(episodes.num_tasks):
             if way == "stacked":
                 return scored(episodes)
             if way == "shared_body":
@@ -310,7 +310,7 @@ def adapt_all(
         return list(steps)
 
     def by(way: str) -> list[Params]:
-        with torch.no_grad(), noise.calls(training=False, keys=range(len(support_x))):
+        with torch.no_grad(), noise.in_use(len(support_x)):
             if way == "stacked":
                 return list(algorithm.loops(params, tasks, inner_steps=inner_steps))
             return _one_by_one(way, of_one, tasks)

@@ -56,7 +56,8 @@ class Network:
         self.module, self.frozen = module, frozen
         self.draws = self.mixes_rows = self.entangled = self.writes_weights = False
         # Random numbers that do not come from dropout: only a loop over tasks can repeat them.
-        self._draws_globally = False
+        # By whether it is called in training.
+        self._draws_globally = {True: False, False: False}
         # What is computed again in the backward pass repeats PyTorch's own dropout alone.
         self._checkpoints = False
         self._written: set[str] = set()
@@ -84,7 +85,8 @@ class Network:
             return module(x) if part is None else part(module, x)
         if self._writes_inputs:
             x = _copied(x)
-        globally = self._draws_globally or self._checkpoints
+        in_training = noise.training()
+        globally = self._draws_globally[in_training] or (self._checkpoints and in_training)
         with noise.drawing(globally, x, dropout=not self._checkpoints):
             return module(x) if part is None else part(module, x)
 
@@ -114,7 +116,7 @@ class Network:
         return self._not_together
 
     def _tried_together(self, x: Tensor) -> str | None:
-        if self._draws_globally or self._checkpoints or self.writes_weights:
+        if any(self._draws_globally.values()) or self._checkpoints or self.writes_weights:
             return "its forward pass draws random numbers, is computed again or writes to weights"
         reason = None
         # In double precision nothing is decided by rounding; not every network can do that.
@@ -226,6 +228,7 @@ class Network:
                 # The call that counts says what is wrong; there may be more to a forward pass.
                 self.draws = True
                 return
+            self._draws_globally[in_training] = seen.globally
             after = dict(_state(module))
             written = {n for n, (b, v) in versions.items() if after.get(n) is b and b._version != v}
             only = [n for n in written - self._written if versions[n][0].is_floating_point()]
@@ -246,7 +249,6 @@ class Network:
                     "would have no effect: use the module's own attributes (self) in forward"
                 )
         self.draws = seen.dropout or seen.globally
-        self._draws_globally = seen.globally
         self._checkpoints = seen.checkpoint
         self.mixes_rows = self._mixes_rows(x)
         if not isinstance(x, Tensor):

@@ -49,6 +49,7 @@ class Noise(NamedTuple):
 _training: ContextVar[bool] = ContextVar("training", default=False)
 _NONE = Noise()
 _noise: ContextVar[Noise] = ContextVar("noise", default=_NONE)
+_start: ContextVar[int] = ContextVar("start", default=0)
 _used: ContextVar[list[bool] | None] = ContextVar("used", default=None)
 # One forward pass at a time may seed the global generator.
 _seeding = threading.RLock()
@@ -68,6 +69,21 @@ def calls(*, training: bool, keys: Sequence[int] = (0,)) -> Iterator[None]:
     finally:
         _training.reset(tokens[0])
         _noise.reset(tokens[1])
+
+
+@contextlib.contextmanager
+def numbered(start: int) -> Iterator[None]:
+    """Within this context the tasks of an evaluation are those from number `start` on."""
+    token = _start.set(start)
+    try:
+        yield
+    finally:
+        _start.reset(token)
+
+
+def in_use(count: int) -> contextlib.AbstractContextManager[None]:
+    """Within this context networks are called for `count` tasks as in use, without dropout."""
+    return calls(training=False, keys=range(_start.get(), _start.get() + count))
 
 
 @contextlib.contextmanager
@@ -117,7 +133,7 @@ def drawing(globally: bool, x: Any, *, dropout: bool = True) -> Iterator[None]:
     """
     noise = _noise.get()
     with contextlib.ExitStack() as stack:
-        if globally and training():
+        if globally:
             if in_transform():
                 raise RuntimeError("random numbers of global generators cannot be drawn under vmap")
             _notice()

@@ -101,6 +101,11 @@ class EpisodeSampler:
     ) -> None:
         self.data = data
         # The indices of those that are asked for: none but classes that there are.
+        if np.ndim(classes if classes is not None else []) != 1:
+            raise UserError(
+                f"classes must be the numbers of classes, a list, not {classes!r}; n_way says how "
+                "many a task has"
+            )
         self.classes = np.arange(data.num_classes)[slice(None) if classes is None else classes]
         self.ways, self.shots = as_range(n_way, 2, "n_way"), as_range(k_shot, 1, "k_shot")
         self.n_way, self.k_shot, self.k_query = self.ways[1], self.shots[1], k_query
