@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from innerloop.cli.pictures import labelled, load_for_pictures, pictures_in, read, support_files
+from innerloop.cli.pictures import (
+    check_picture,
+    labelled,
+    load_for_pictures,
+    pictures_in,
+    read,
+    support_files,
+)
 from innerloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,7 +79,9 @@ class Arguments:
     grey: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Turn coloured pictures into grey ones, for a network that takes grey."""
     picture: Path = Path("adapt.png")
-    """The PNG file to draw: support set, queries, probabilities."""
+    """The PNG or SVG file to draw: support set, queries, probabilities."""
+    language: Literal["en", "zh"] = "en"
+    """Language of the labels in it: English or Chinese."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run the code that the run names, although you never used it on this machine."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -86,8 +95,7 @@ def main(argv: list[str]) -> int:
     arguments = tyro.cli(Arguments, args=argv, prog="innerloop adapt", description=DESCRIPTION)
     if arguments.json and arguments.csv:
         raise UserError("give --json or --csv, not both")
-    if arguments.picture.suffix.lower() != ".png":
-        raise UserError(f"the picture is a PNG file, so {arguments.picture} must end in .png")
+    check_picture(arguments.picture)
     support = support_files(arguments.support)
     queries = _query_files(arguments.query)
 
@@ -121,6 +129,7 @@ def main(argv: list[str]) -> int:
         probabilities,
         list(map(str, queries)),
         refused=[answer is None for answer in answers],
+        language=arguments.language,
     )
     results = [
         {
