@@ -33,7 +33,7 @@ from innerloop.tasks.protocol import Tasks
 from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.tasks.sinusoid import SinusoidSampler
 
-# Settings that have a meaning for classes of examples alone, and those that regression has not.
+# Settings for classes of examples only, and those that regression does not have.
 SAMPLERS_ONLY = ("split", "within_group", "rotate", "rotate_test")
 IMAGES_ONLY = (*SAMPLERS_ONLY, "n_way", "bn")
 
@@ -102,7 +102,7 @@ def _make(name: str, function: Any, config: TrainConfig, **given: Any) -> Any:
     """Call a function with the settings that its arguments name.
 
     Raises:
-        UserError: an argument is no setting and has no default, or the function fails.
+        UserError: an argument is not a setting and has no default, or the function fails.
     """
     if not callable(function):
         raise UserError(f"{name} must be a class or a function, not {type(function).__name__}")
@@ -116,7 +116,7 @@ def _make(name: str, function: Any, config: TrainConfig, **given: Any) -> Any:
             parameter.VAR_POSITIONAL,
         ):
             raise UserError(
-                f"{name} needs an argument {parameter.name!r}, which is no setting: give it a "
+                f"{name} needs an argument {parameter.name!r}, which is not a setting: give it a "
                 f"default, or name it after a setting: {', '.join(settings)}"
             )
     return call(name, function, **arguments)
@@ -180,7 +180,7 @@ def check_regression(config: TrainConfig) -> None:
         return
     if config.algorithm == "protonet":
         raise UserError(
-            f"protonet needs classes, which data {config.data} has not: use another algorithm"
+            f"protonet needs classes, which data {config.data} does not have: use another algorithm"
         )
     if MODELS.is_ours(config.model) and config.model != "mlp":
         raise UserError(
@@ -253,7 +253,7 @@ def _augment(config: TrainConfig, data: ClassIndexed) -> Augment | None:
     if not is_reference(config.augment):
         if not data.pixels:
             raise UserError(
-                f"augment {config.augment} is for images of bytes, which {data.name} has not: "
+                f"augment {config.augment} is for images of bytes, and {data.name} has none: "
                 "name a function of your own, MODULE:NAME or FILE.py:NAME"
             )
         return named_augment(config.augment, data.example_shape)
@@ -379,7 +379,7 @@ def normalization_of(config: TrainConfig, train: Tasks) -> Normalization | None:
     found = getattr(train, "normalization", None)
     if not isinstance(found, Normalization):
         raise UserError(
-            f"normalize is for classes of images, which data {config.data} has not: set normalize "
+            f"normalize is for classes of images, and data {config.data} has none: set normalize "
             "to false"
         )
     return found

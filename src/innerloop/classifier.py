@@ -257,9 +257,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         limit = threshold(self._fitted.left_out_familiarity(), reject)
         if not limit.promised:
             warnings.warn(
-                f"{limit.pictures} pictures of classes with several are too few to promise that at "
-                f"most {reject:.0%} of pictures of the classes are refused: {limit.needed} are "
-                "needed. The threshold is an estimate",
+                f"the threshold is an estimate: to promise that at most {reject:.0%} of pictures "
+                f"of the classes are refused takes {limit.needed} pictures from classes with two "
+                f"or more, and there are {limit.pictures}",
                 stacklevel=2,
             )
         labels = labels.astype(object)
@@ -307,8 +307,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         fitted, inputs = self._fitted, self._inputs
         if not isinstance(fitted, AdaptedNetwork) or not isinstance(inputs, PixelInputs):
             raise UserError(
-                "heads on pretrained networks of others cannot be exported yet: export the network "
-                "by its own library, or use one that was meta-trained"
+                "a head on a pretrained network of another library cannot be exported yet: export "
+                "the network with that library, or use one that was meta-trained"
             )
         pixels = Pixels(inputs.raw, inputs.inverted)
         learnt = Learnt(*fitted.parts, pixels, float(self.temperature_))

@@ -36,7 +36,7 @@ def at_least(least: int, **values: int | None) -> None:
 
 
 def whole(**values: int | None) -> None:
-    """Raise a `UserError` that names the first value that is no whole number; None passes."""
+    """Raise a `UserError` that names the first value that is not a whole number; None passes."""
     for name, value in values.items():
         _check_number(name, value)
         if isinstance(value, float):

@@ -32,7 +32,7 @@ def quoted(path: str | os.PathLike[str]) -> str:
 
 
 def readable(name: str) -> str:
-    """A name of a file for a figure, which draws no bytes that are no text."""
+    """A file's name for a figure, without bytes that are not text."""
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 

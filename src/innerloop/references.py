@@ -30,7 +30,7 @@ def is_reference(text: str) -> bool:
     place, colon, name = text.rpartition(":")
     if not colon or not name or not all(part.isidentifier() for part in name.split(".")):
         return False
-    # A drive letter of Windows is no module.
+    # A drive letter of Windows is not a module.
     return place.endswith(".py") or (
         len(place) > 1 and all(part.isidentifier() for part in place.split("."))
     )
@@ -51,7 +51,7 @@ def find(text: str) -> Any:
         UserError: there is no such file, module or name, or importing it fails; it names the line.
     """
     if not is_reference(text):
-        raise UserError(f"{text!r} is no reference: write MODULE:NAME or FILE.py:NAME")
+        raise UserError(f"{text!r} is not a reference: write MODULE:NAME or FILE.py:NAME")
     place, _, name = text.rpartition(":")
     found: Any = _from_file(Path(place)) if place.endswith(".py") else _module(place)
     for part in name.split("."):
@@ -86,7 +86,7 @@ def call(made_by: str, function: Callable[..., Any], **arguments: Any) -> Any:
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        # Ours is no user's to mend, and for the lack of memory there is other advice.
+        # Our own errors are not the user's to fix; running out of memory has advice of its own.
         if not is_reference(made_by) or "memory" in str(error):
             raise
         raise UserError(f"{made_by} failed: {at_line(error)}") from error

@@ -64,7 +64,7 @@ class Registry:
             UserError: the name is taken, or is none.
         """
         if not name or not isinstance(name, str) or not set(name).isdisjoint(":/\\ \t\n"):
-            raise UserError(f"{name!r} is no name: use letters, digits, - and +")
+            raise UserError(f"{name!r} is not a name: use letters, digits, - and +")
         if name in self and self.get(name) is not value and not _same(self.get(name), value):
             raise UserError(f"{name!r} is taken already among the {self.kind}: choose another name")
         self._found[name] = value
@@ -87,7 +87,7 @@ class Registry:
                         f"{name!r} of the {self.kind} comes from {point.value}, which cannot be "
                         f"imported: {type(error).__name__}: {error}"
                     ) from error
-        raise UserError(f"{name!r} is none of the {self.kind}: {', '.join(self.names())}")
+        raise UserError(f"there is no {name!r} among the {self.kind}: {', '.join(self.names())}")
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -97,7 +97,7 @@ class GradientBased(Algorithm):
         inner_max_norm: clip each inner gradient to this norm; None for no clipping.
         inner_optimizer: what the inner loop does with a gradient: an `innerloop.inner.SGD` or
             `Adam`, or your own `innerloop.inner.InnerOptimizer`; None for plain gradient descent.
-            Its state starts anew with every task.
+            Its state starts from the beginning in every task.
         options: `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
 
     Raises:
@@ -134,8 +134,8 @@ class GradientBased(Algorithm):
             inner_update.check_optimizer(inner_optimizer)
             if is_own(self, "update", GradientBased) or is_own(self, "update_each", GradientBased):
                 raise UserError(
-                    f"{type(self).__name__} overrides update, whose place an inner optimiser "
-                    "takes: leave inner_optimizer out"
+                    f"{type(self).__name__} overrides update, which an inner optimiser would "
+                    "replace: leave inner_optimizer out"
                 )
         self._rates: Mapping[str, float] | None = None
         if isinstance(inner_lr, Mapping):

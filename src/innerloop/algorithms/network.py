@@ -224,16 +224,16 @@ class Network:
             self.writes_weights |= any(_changed(leaves[n], p) for n, p in self._named())
             for name in sorted(trained[i] for i in _leaves(out) & trained.keys()):
                 raise UserError(
-                    f"the network reaches its parameter {name} past the module, for instance by a "
-                    "global variable or a function that holds the network, so that adapted weights "
-                    "would have no effect: use the module's own attributes (self) in forward"
+                    f"the network uses its parameter {name} without going through the module, for "
+                    "instance by a global variable, so adapted weights would have no effect: use "
+                    "the module's own attributes (self) in forward"
                 )
         self.draws = seen.dropout or seen.globally
         self._draws_globally = seen.globally
         self._checkpoints = seen.checkpoint
         self.mixes_rows = self._mixes_rows(x)
         if not isinstance(x, Tensor):
-            self._not_together = "its inputs are no tensor"
+            self._not_together = "its inputs are not tensors"
         elif not all(is_untouched(m) for m in self.module.modules()):
             self._not_together = "it has hooks, or a forward of its own, made for one task"
         elif not takes_tasks(self.module):

@@ -21,7 +21,7 @@ Metric = str | Callable[[Any, Any], Any] | None
 
 
 def check_metric(metric: Metric) -> None:
-    """Raise a `UserError` for what is no metric."""
+    """Raise a `UserError` for what is not a metric."""
     if metric not in ("auto", "accuracy", None) and not callable(metric):
         raise UserError(
             f"metric must be 'auto', 'accuracy', None, or a function of outputs and targets, not "
@@ -41,7 +41,7 @@ def metric_name(metric: Callable[..., Any]) -> str:
 
 
 def check_loss(value: Any) -> Tensor:
-    """Raise a `UserError` for a loss that is no scalar."""
+    """Raise a `UserError` for a loss that is not a scalar."""
     shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
     if not isinstance(value, Tensor) or value.ndim:
         raise UserError(
@@ -54,7 +54,7 @@ def loss_of(loss: Callable[[Any, Any], Tensor], outputs: Any, targets: Any) -> T
     """`loss(outputs, targets)`.
 
     Raises:
-        UserError: outputs that are no tensor, for a loss of PyTorch's.
+        UserError: outputs that are not a tensor, for a loss of PyTorch's.
     """
     if not isinstance(outputs, Tensor):
         named = loss if hasattr(loss, "__module__") and hasattr(loss, "__name__") else type(loss)

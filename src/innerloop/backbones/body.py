@@ -206,8 +206,8 @@ class Backbone:
         tolerance = 0.1 if self.precision == "bf16" else 1e-3
         if not torch.allclose(together, alone, rtol=tolerance, atol=tolerance * float(alone.std())):
             raise UserError(
-                f"{self.name} gives a picture other features beside other pictures, or at the next "
-                "call: give a network without batch statistics and random numbers"
+                f"{self.name}: the features of a picture depend on the others in the batch, or "
+                "change between calls: use a network without batch statistics and random numbers"
             )
         return together
 

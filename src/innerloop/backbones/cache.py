@@ -45,7 +45,7 @@ class FeatureCache:
     """Features by key, in an SQLite file: several processes and threads may use it at once.
 
     What is written is there as a whole or not at all.  A file that is damaged or cannot be written
-    is no error: features are computed again.
+    is not an error: features are computed again.
 
     Args:
         path: the file; it is made when something is kept.
@@ -119,7 +119,7 @@ class FeatureCache:
             # No room, no permission, locked for too long.
             _log.info("features are not kept in %s: %s", self.path, error)
         except sqlite3.DatabaseError as error:
-            _log.warning("%s is damaged (%s) and begun again", self.path, error)
+            _log.warning("%s is damaged (%s) and is rebuilt", self.path, error)
             with contextlib.suppress(OSError):
                 self.path.unlink()
         return None
@@ -129,7 +129,7 @@ def shared_cache() -> FeatureCache | None:
     """The cache of this user, of `INNERLOOP_FEATURES_MB` megabytes (1000); None where that is 0.
 
     Raises:
-        UserError: `INNERLOOP_FEATURES_MB` is no number.
+        UserError: `INNERLOOP_FEATURES_MB` is not a number.
     """
     text = os.environ.get(LIMIT, "1000")
     if not text.isdecimal():

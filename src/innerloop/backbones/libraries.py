@@ -67,7 +67,7 @@ def torchvision_network(name: str, pretrained: bool) -> Made:
     classes = len(weights.meta.get("categories", ()))
     if not crop or not resize or not last or made.get_submodule(last[0]).out_features != classes:
         raise UserError(
-            f"torchvision:{name} is no classifier whose last layer is linear: make the network "
+            f"torchvision:{name} is not a classifier whose last layer is linear: make the network "
             "yourself, FILE.py:NAME, without its last layer"
         )
     made.set_submodule(last[0], nn.Identity())

@@ -79,8 +79,8 @@ def backbone(
         return Backbone(source, _sized(own, image_size), precision=precision, keep=keep)
     if not _is_name(source):
         raise UserError(
-            f"{source!r} names no network: write {', '.join(f'{n}:NAME' for n in LIBRARIES)}, "
-            "FILE.py:NAME or MODULE:NAME"
+            f"{source!r} does not name a network: write "
+            f"{', '.join(f'{n}:NAME' for n in LIBRARIES)}, FILE.py:NAME or MODULE:NAME"
         )
     file = None if weights is None else at_home(weights).resolve()
     stamp = None
@@ -142,7 +142,7 @@ def _again(made_by: tuple[Any, ...], digest: str) -> Backbone:
     )
     if made.weights_digest != digest:
         raise UserError(
-            f"{source} has other weights than when this was pickled: fit the classifier again"
+            f"{source} has changed its weights since this was pickled: fit the classifier again"
         )
     return made
 

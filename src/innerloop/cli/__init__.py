@@ -97,7 +97,7 @@ def _open_streams() -> None:
                 os.close(null)
             stream = open(number, mode, encoding="utf-8")  # noqa: SIM115 (open to the end)
             setattr(sys, name, stream)
-        # A name of a file may have bytes that are no text, and the stream may know ASCII only.
+        # A file's name may hold bytes that are not text, and the stream may be ASCII.
         if isinstance(stream, io.TextIOWrapper) and mode == "w" and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
 

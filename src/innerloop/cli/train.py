@@ -182,7 +182,7 @@ def _typed(argv: list[str]) -> argparse.Namespace:
 
 
 def _for_help(algorithm: str | None) -> Any:
-    """The options without the settings that `algorithm` has not."""
+    """The options without the settings that `algorithm` does not have."""
     if algorithm is None:
         return Arguments
     TrainConfig(algorithm=algorithm)  # raises for a name that there is not

@@ -74,8 +74,8 @@ class TaskSettings(Part):
     """Subtract the mean of the training classes' pixels and divide by their deviation, a channel
     at a time; both are stored with the weights, and used again wherever they are."""
     augment: str | None = None
-    """Random changes of training images: any of `crop`, `flip`, `color`, `affine`, `erase`, with
-    commas between, as in `crop=8,flip,color=0.4`; or a function of your own, MODULE:NAME or
+    """Random changes of training images: any of `crop`, `flip`, `color`, `affine`, `erase`,
+    separated by commas, as in `crop=8,flip,color=0.4`; or a function of your own, MODULE:NAME or
     FILE.py:NAME."""
     rotate: bool = True
     """Training classes turned by 90, 180 and 270 degrees count as further classes."""
@@ -190,7 +190,7 @@ class AlgorithmSettings(Part):
     learn_inner_lr: bool = True
     """maml++: learn an inner rate for every layer and step."""
     per_step_norm: bool = True
-    """maml++: learn batch norm's scale and shift anew for every inner step."""
+    """maml++: learn a batch norm scale and shift for each inner step."""
     per_step_statistics: bool = True
     """maml++: keep running batch statistics for every inner step, for bn `per_step`."""
     multi_step_loss_until: float = 0.15

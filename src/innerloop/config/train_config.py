@@ -131,7 +131,7 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
         """Read a YAML file of settings.  One without parts, of version 0.1.0, is read with a note.
 
         Raises:
-            UserError: the file cannot be read, is no YAML, or has a bad setting.
+            UserError: the file cannot be read, is not YAML, or has a bad setting.
         """
         settings = read_settings(path)
         config = cls.from_dict(settings, str(path))

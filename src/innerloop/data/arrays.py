@@ -57,7 +57,7 @@ def from_arrays(
             an array of images that is not sorted by label.
         y: `[M]`, one label each: integers or strings, in any order, with any gaps.
         images: True for images `[M, H, W]`, `[M, C, H, W]` or `[M, H, W, C]`, which become
-            `[C, H, W]` each; False for numbers that are no images; None: `uint8` arrays of
+            `[C, H, W]` each; False for numbers that are not images; None: `uint8` arrays of
             three or four axes are images, others are not.
         names: names of classes: label to name, or a list with label i's name at i.
         groups: `[M]`, a group for each example (a super-class, a speaker), the same for all of
@@ -199,7 +199,7 @@ def _are_images(array: np.ndarray) -> bool:
     if array.ndim == 4 and not {1, 3} & {array.shape[1], array.shape[3]}:
         raise UserError(
             f"X is uint8 of shape {list(array.shape)}, with neither 1 nor 3 channels: give "
-            "images=True for images [M, C, H, W], or images=False for integers that are no images"
+            "images=True for images [M, C, H, W], or images=False for integers that are not images"
         )
     return True
 

@@ -235,8 +235,8 @@ def _check_repeatable(items: _Items, number: int) -> None:
     for i in evenly_spread(number, _CHECKED).tolist():
         if not np.array_equal(items(i), items(i), equal_nan=False) and np.isfinite(items(i)).all():
             raise UserError(
-                f"dataset[{i}] is another one each time it is read, so episodes could not be "
-                "repeated: leave its random transforms out, and give augment= to the sampler"
+                f"dataset[{i}] differs each time it is read, so episodes could not be repeated: "
+                "leave out its random transforms, and give augment= to the sampler"
             )
 
 

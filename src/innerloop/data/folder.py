@@ -60,7 +60,7 @@ def folder(
 
     Pictures are png, jpg (jpeg, jfif), bmp, gif, tif, webp or pnm (pgm, ppm, pbm).  Hidden files
     are ignored; what else is left out is said (see `remarks` of the result).  The prepared
-    pictures are kept in the cache folder and memory-mapped; they are prepared anew when a file's
+    pictures are kept in the cache folder and memory-mapped; they are prepared again when a file's
     name, size or time changes.  Neither step needs all of them in memory.
 
     Args:

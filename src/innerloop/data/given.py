@@ -67,7 +67,7 @@ def scaled_images(X: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Bytes `[n, C, H, W]` of the network's size, from an array of images in any layout.
 
     Raises:
-        UserError: it is no array of such images.
+        UserError: it is not an array of such images.
     """
     channels, height, width = shape
     X = as_bytes(X)

@@ -236,7 +236,7 @@ def _picture(text: str, size: tuple[int, ...]) -> np.ndarray:
         raise
     except Exception as error:
         # Pillow's decoders raise whatever damaged bytes lead to.
-        raise UserError(f"a picture is no PNG file in base64 ({error})") from error
+        raise UserError(f"a picture is not a PNG file in base64 ({error})") from error
     return np.asarray(grey.resize((size[1], size[0]), Image.Resampling.LANCZOS))
 
 

@@ -186,7 +186,7 @@ async def _json_body(request: Request) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"the body is no JSON ({error})") from None
+        raise HTTPException(400, f"the body is not JSON ({error})") from None
 
 
 def _constant(value: dict[str, Any]) -> Callable[[Request], Awaitable[Response]]:

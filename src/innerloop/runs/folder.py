@@ -170,7 +170,7 @@ def make_optimizer(
     """Adam with the defaults of its paper, plain gradient descent, or one of the user's own.
 
     Raises:
-        UserError: what the user's own gave is no optimiser of all `params`.
+        UserError: what the user's own gave is not an optimiser of all `params`.
     """
     meta_lr = config.meta_lr if meta_lr is None else meta_lr
     if factory is None:
@@ -192,12 +192,12 @@ def read_config(folder: Path) -> TrainConfig | FitConfig:
     """The settings that a run began with.
 
     Raises:
-        UserError: `folder` is no run folder.
+        UserError: `folder` is not a run folder.
     """
     if not folder.exists():
         raise UserError(f"there is no folder {folder}; innerloop runs lists the runs")
     if not (folder / CONFIG).exists():
-        raise UserError(f"{folder} is no run folder: there is no {CONFIG} in it")
+        raise UserError(f"{folder} is not a run folder: there is no {CONFIG} in it")
     settings = read_settings(folder / CONFIG)
     if FitConfig.describes(settings):
         return FitConfig.from_dict(settings, str(folder / CONFIG))
@@ -301,7 +301,7 @@ def _check_counters(path: Path, metadata: dict[str, Any]) -> None:
         elif good and name != "best_score":
             good = 0 <= value < math.inf
         if not good:
-            raise UserError(f"{path} is no checkpoint: it lacks what resuming needs ({name})")
+            raise UserError(f"{path} is not a checkpoint: it lacks what resuming needs ({name})")
 
 
 def restore(state: State, saved: Saved, source: str) -> None:

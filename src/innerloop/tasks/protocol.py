@@ -85,7 +85,7 @@ def draw(tasks: Tasks, start: int, count: int, device: torch.device | None = Non
     """Episodes of any `Tasks`, on a device, with their number of ways where it is known.
 
     Raises:
-        UserError: what `batch` gave are no episodes, or not as many as were asked for.
+        UserError: what `batch` gave are not episodes, or not as many as were asked for.
     """
     found: Any = tasks.batch(start, count)
     if not isinstance(found, tuple) or len(found) != 4:
@@ -159,7 +159,7 @@ def fingerprint_of(tasks: Tasks) -> dict[str, Any]:
     first, again = (digest_of(*draw(tasks, 0, 1)) for _ in range(2))
     if first != again:
         raise UserError(
-            f"{type(tasks).__name__} gives another episode 0 each time: episode i must be a "
+            f"{type(tasks).__name__} gives a different episode 0 each time: episode i must be a "
             "function of i alone, for instance by torch.Generator().manual_seed(i)"
         )
     _check_second(tasks)
@@ -176,7 +176,7 @@ def _check_second(tasks: Tasks) -> None:
         # Last digits may depend on how many are computed together.
         if a[1:].shape != b.shape or not torch.allclose(a[1:].double(), b.double(), equal_nan=True):
             raise UserError(
-                f"{type(tasks).__name__} gives another episode 1 by itself than beside episode 0: "
+                f"{type(tasks).__name__} gives a different episode 1 alone than after episode 0: "
                 "batch(start, count) must give episodes start to start + count - 1, each a "
                 "function of its number alone"
             )

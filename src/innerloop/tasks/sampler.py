@@ -219,7 +219,7 @@ class EpisodeSampler:
 
         Returns:
             `Episodes` with `support_x` `[T, N*K, C, H, W]`, `query_x` `[T, N*Q, C, H, W]`
-            as float32, labels as int64.  Examples that are no images have their own shape,
+            as float32, labels as int64.  Examples that are not images have their own shape,
             and integers are int64.
 
         Raises:
@@ -323,7 +323,7 @@ class EpisodeSampler:
         found, counts = np.unique(self.classes, return_counts=True)
         if len(found) and counts.max() > 1:
             raise UserError(
-                f"class {int(found[counts.argmax()])} stands {counts.max()} times among the "
+                f"class {int(found[counts.argmax()])} is {counts.max()} times among the "
                 "classes: a task could have it under two labels"
             )
         at_least(1, k_query=self.k_query, block=self.block, max_support=self.max_support)

@@ -69,7 +69,7 @@ class SinusoidSampler:
 
     @property
     def class_names(self) -> list[str]:
-        """None: waves are no classes."""
+        """None: waves are not classes."""
         return []
 
     def waves(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:

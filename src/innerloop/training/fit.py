@@ -173,7 +173,7 @@ def resume(
         report: shows progress; None for silence.
 
     Raises:
-        UserError: `folder` is no run folder, all its checkpoints are damaged, another process is
+        UserError: `folder` is not a run folder, all its checkpoints are damaged, another process is
             working in it, an object is missing, or one is another than the run began with; it says
             in what they differ; or the run cannot have that length.
     """
@@ -238,7 +238,7 @@ def _job(outer: Mapping[str, Any], given: Mapping[str, Any]) -> Job:
         if not isinstance(source, Tasks):
             raise UserError(
                 f"{name} must have a method batch(start, count), which "
-                f"{type(source).__name__} has not; see innerloop.Tasks"
+                f"{type(source).__name__} does not have; see innerloop.Tasks"
             )
     _check_place(algorithm, str(outer["device"]))
     config = FitConfig(

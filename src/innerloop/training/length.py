@@ -63,7 +63,7 @@ def check_length(
         if any(of(before) != of(after) for before, after in shares):
             raise UserError(
                 f"the run in {folder} cannot be given another length: {what}, and so its first "
-                f"{state.iteration} iterations would have been others. Start a new run of that "
+                f"{state.iteration} iterations would have been different. Start a new run of that "
                 f"length; to be free to choose it later, {instead}"
             )
 

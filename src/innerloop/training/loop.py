@@ -138,7 +138,9 @@ def rate_factor(schedule: str, own: Callable[[float], float] | None, share: floa
     if own is not None:
         factor = float(own(share))
         if not math.isfinite(factor):
-            raise UserError(f"the schedule gave {factor} for the share {share}, which is no rate")
+            raise UserError(
+                f"the schedule gave {factor} for the share {share}, which is not a rate"
+            )
         return factor
     if schedule == "linear":
         return 1 - share
@@ -168,13 +170,13 @@ def check_finite(
 
 
 def check_weights(state: State, folder: Path) -> None:
-    """Raise a `UserError` before weights that are no numbers become a checkpoint."""
+    """Raise a `UserError` before weights that are not numbers become a checkpoint."""
     if name := _not_finite(state.params):
         raise _diverged(f"{name} after iteration {state.iteration} is not finite", folder)
 
 
 def _not_finite(tensors: Params) -> str | None:
-    """The name of the first tensor with an entry that is no finite number."""
+    """The name of the first tensor with an entry that is not a finite number."""
     return next((name for name, t in tensors.items() if not bool(t.isfinite().all())), None)
 
 

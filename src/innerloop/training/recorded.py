@@ -54,7 +54,7 @@ class RecordedMetaGradient:
         kind = (self._algorithm.phase(progress), n_way, *shapes, *weights)
         with torch.cuda.device_of(episodes.support_x):
             if kind != self._kind:
-                # From the same memory as the recording, so that nothing is compiled anew for it.
+                # From the same memory as the recording, so that nothing is compiled again for it.
                 self._episodes = Episodes(*(t.clone() for t in episodes), n_way=n_way)
                 self._kind, self._graph = kind, None
                 return self._algorithm.meta_gradient(params, self._episodes, progress)

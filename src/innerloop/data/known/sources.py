@@ -140,6 +140,6 @@ def _check_sum(source: Path, warn: Callable[[str], None]) -> None:
             digest.update(block)
     if digest.hexdigest() != wanted:
         warn(
-            f"{source} does not have the official checksum (MD5 {wanted}): it may be packed anew; "
+            f"{source} does not have the official checksum (MD5 {wanted}): it may be a repack; "
             "classes and counts are checked all the same"
         )

@@ -73,7 +73,7 @@ class Norm(NamedTuple):
 
 
 class Activation(NamedTuple):
-    """Leaky ReLU of what is no norm, and pooling that follows it; not computed yet."""
+    """Leaky ReLU without a norm before it, and the pooling that follows; not computed yet."""
 
     of: Tensor
     slope: float
