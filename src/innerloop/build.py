@@ -94,7 +94,7 @@ def _refuse_unused(config: TrainConfig, make: Callable[..., Any]) -> None:
 
 
 def _named(registry: Registry, name: str) -> Any:
-    """What a setting names: by a reference, or by a name of the registry."""
+    """The object that a setting names, by reference or by registered name."""
     return find(name) if is_reference(name) else registry.get(name)
 
 
@@ -267,7 +267,7 @@ def _augment(config: TrainConfig, data: ClassIndexed) -> Augment | None:
 
 
 def _labels(config: TrainConfig) -> str:
-    """What the labels of training tasks count: a function that makes an algorithm does not say."""
+    """The labels that the algorithm trains on: `task` (0..N-1) or `class`; task if unknown."""
     return getattr(_named(ALGORITHMS, config.algorithm), "labels", "task")
 
 

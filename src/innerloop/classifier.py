@@ -1,4 +1,4 @@
-"""A classifier for one's own few images, in the manner of scikit-learn."""
+"""A scikit-learn classifier that learns from a few images."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _warn_of_rise(self) -> None:
-        """Warn where the last inner steps lead away from what they should lead to."""
+        """Warn if the support loss rises over the last inner steps."""
         losses = self.support_loss_
         lowest = int(np.argmin(losses))
         if losses[-1] <= losses[lowest] + RISE:
@@ -267,7 +267,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return labels
 
     def familiarity(self, X: Any) -> np.ndarray:
-        """How much each image is like one of the classes, `[n]`, the higher the more.
+        """How familiar each image is, `[n]`; higher is more like one of the classes.
 
         It is what `predict` compares to a threshold, and has no unit.  See `innerloop.rejection`.
         """
@@ -319,7 +319,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return found
 
     def _queries(self, X: Any) -> Tensor:
-        """What has learnt takes, of images to be told."""
+        """The inputs of images to classify."""
         check_is_fitted(self)
         expected = getattr(self, "n_features_in_", None)
         X = several(X, self._inputs.channels, flat=expected is not None)
@@ -334,7 +334,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self._inputs(X)
 
     def _found(self) -> tuple[PixelInputs | FeatureInputs, Learner]:
-        """What `model` takes, and what learns from it."""
+        """The inputs that `model` takes, and the learner on top of them."""
         one_of([AUTO, *HEADS], head=self.head)
         if is_backbone(self.model):
             body = backbone(

@@ -110,13 +110,13 @@ def evaluate(
 
 
 def _of_one_shape(sampler: Tasks, start: int, count: int) -> int:
-    """How many tasks from `start` on fit into one tensor; samplers whose tasks vary say it."""
+    """How many tasks from `start` on fit into one tensor, for samplers whose tasks vary."""
     stackable = getattr(sampler, "stackable", None)
     return count if stackable is None else min(count, stackable(start, count))
 
 
 def _tasks_at_a_time(params: Params, sampler: Tasks) -> int:
-    """Few on a CPU, which has them in its caches; on a GPU many, with four million pixels."""
+    """8 on CPU, to stay in cache; on GPU up to about 4M input values."""
     if not next(iter(params.values())).is_cuda:
         return 8
     task = draw(sampler, 0, 1)

@@ -1,4 +1,4 @@
-"""The inner update: what the inner loop does with a gradient.
+"""Inner optimisers: how a gradient changes the fast weights.
 
 An inner optimiser is any object with two methods, `InnerOptimizer`.  Its state comes in and goes
 out as a value.  Nothing is changed in place, so derivatives pass through the update as through
@@ -23,7 +23,7 @@ __all__ = ["SGD", "Adam", "InnerOptimizer"]
 
 @runtime_checkable
 class InnerOptimizer(Protocol):
-    """What the inner loop asks of an optimiser.
+    """The interface of an inner optimiser.
 
     Both methods are about one task, in plain tensor operations, and return new tensors.  An object
     whose attribute `elementwise` is true treats every number of a weight by itself; it is called

@@ -21,12 +21,12 @@ from typing import Any
 from innerloop.errors import UserError
 from innerloop.files import at_home, cache_folder, write_whole
 
-# Files of modules that references named: where mistakes are the user's to mend.
+# Files of modules that references named: mistakes in them are the user's.
 _files: set[str] = set()
 
 
 def is_reference(text: str) -> bool:
-    """Whether this is `MODULE:NAME` or `FILE.py:NAME`."""
+    """True if this is `MODULE:NAME` or `FILE.py:NAME`."""
     place, colon, name = text.rpartition(":")
     if not colon or not name or not all(part.isidentifier() for part in name.split(".")):
         return False
@@ -80,7 +80,7 @@ def reference_to(value: Any) -> str | None:
 
 
 def call(made_by: str, function: Callable[..., Any], **arguments: Any) -> Any:
-    """`function(**arguments)`; a mistake in a user's code becomes an error with its line."""
+    """Call `function(**arguments)`; an error in a user's code is reported with its line."""
     try:
         return function(**arguments)
     except (UserError, MemoryError):
@@ -93,7 +93,7 @@ def call(made_by: str, function: Callable[..., Any], **arguments: Any) -> Any:
 
 
 def at_line(error: BaseException, files: Iterable[str] | None = None) -> str:
-    """The error with the last line of the user's own that it passed through."""
+    """The error with the last line of the user's own code that it passed through."""
     own = _files if files is None else set(files)
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     if isinstance(error, SyntaxError) and error.filename:
@@ -112,7 +112,7 @@ def at_line(error: BaseException, files: Iterable[str] | None = None) -> str:
 
 
 def is_of_user(error: BaseException) -> bool:
-    """Whether an error passed through a file that a reference named."""
+    """True if an error passed through a file that a reference named."""
     return any(f.filename in _files for f in traceback.extract_tb(error.__traceback__))
 
 

@@ -41,7 +41,7 @@ class Registry:
         return [*self._ours, *sorted(others)]
 
     def is_ours(self, name: str) -> bool:
-        """Whether the name comes with this package."""
+        """True if the name comes with this package."""
         return name in self._ours
 
     def __contains__(self, name: object) -> bool:
@@ -91,7 +91,7 @@ class Registry:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether these are one definition, executed again: a module reloaded, a cell run twice."""
+    """True if these are one definition, run again: a reloaded module, a cell run twice."""
     names = [(getattr(x, "__module__", None), getattr(x, "__qualname__", None)) for x in (a, b)]
     return names[0] == names[1] and None not in names[0]
 

@@ -1,4 +1,4 @@
-"""What algorithms that adapt by gradient descent share: the inner loop."""
+"""The inner loop of all algorithms that adapt by gradient descent."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NetworkEach = Callable[[Params, Tensor], Tensor]
 
 
 class Support(NamedTuple):
-    """Support sets as the inner loop sees them: of T tasks, or of one as a hook sees it.
+    """Support sets as the inner loop sees them: of T tasks, or of one task in a hook.
 
     Attributes:
         x: `[T, N*K, ...]`, or features `[T, N*K, F]`; without T for one task.
@@ -165,7 +165,7 @@ class GradientBased(Algorithm):
         return self._by_name_or_one()
 
     def support_loss(self, outputs: Any, targets: Any) -> Tensor:
-        """What the inner loop descends on, from the outputs for a support set; a scalar."""
+        """The support loss that the inner loop minimises, a scalar."""
         loss: Tensor = loss_of(self.loss, outputs, targets)
         if self.inner_reduction == "mean":
             return loss
@@ -177,7 +177,7 @@ class GradientBased(Algorithm):
         return per_shot
 
     def inner_loss(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
-        """The loss that inner step `step` descends on, as a function of all that it depends on.
+        """The loss that inner step `step` minimises, as a function of everything it depends on.
 
         Args:
             params: the meta-parameters.
@@ -227,7 +227,7 @@ class GradientBased(Algorithm):
     # ---- The inner loop
 
     def inner_losses(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
-        """`inner_loss` of T tasks, `[T]`: whenever it is computed, with the same random numbers."""
+        """`inner_loss` of T tasks, `[T]`, with the same random numbers at every call."""
         with noise.at(step):
             losses = self.inner_loss_each(params, fast, support, step)
         if losses.ndim != 1:
@@ -246,7 +246,7 @@ class GradientBased(Algorithm):
     def advance_each(
         self, params: Params, fast: Params, gradient: Params, state: Any, step: int
     ) -> tuple[Params, Any]:
-        """What the inner loop of T tasks carries to the next step: the weights, and the state."""
+        """The weights and optimiser state that the inner loop carries to the next step."""
         if self.inner_optimizer is None:
             return self.update_each(params, fast, gradient, step), None
         slope, rates = self._clipped(gradient), self.rates(params, step)
@@ -378,7 +378,7 @@ class GradientBased(Algorithm):
 
     @property
     def keeps_body(self) -> bool:
-        """Whether the inner loop changes nothing below the last layer, which alone it needs."""
+        """True if the inner loop changes and needs nothing but the last layer."""
         return (
             is_head_on_features(self)
             and all(name.startswith("head.") for name in self.adapted_names)

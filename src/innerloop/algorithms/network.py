@@ -1,4 +1,4 @@
-"""A user's network as a function of its weights, without writing to it.
+"""A user's network as a function of its weights; the module is never written to.
 
 `torch.func.functional_call` puts the weights into the module and takes them out again: two threads
 get each other's, and a sub-module that is reachable by two names is left with the wrong ones.  Here
@@ -96,7 +96,7 @@ class Network:
             return apart(self(stacked(params) | (same or {}), Stacked(x)), len(x))
 
     def why_not_each(self) -> str | None:
-        """Why a module that was written for one task cannot take several; None where it can.
+        """Why a module that was written for one task cannot take several; None if it can.
 
         It is tried on the first inputs that `look` has seen: outputs and gradients of two tasks,
         together and one by one.
@@ -169,7 +169,7 @@ class Network:
         return None
 
     def why_not_taken(self, x: Any) -> str | None:
-        """Why the network, by itself, fails on examples `[B, ...]`; None where it does not."""
+        """Why the network itself fails on examples `[B, ...]`; None if it does not."""
         try:
             with torch.no_grad(), noise.generators_kept(), noise.calls(training=False, keys=(0,)):
                 self({}, _copied(x))
@@ -249,7 +249,7 @@ class Network:
         return bool(_leaves(features) & head)
 
     def _mixes_rows(self, x: Any) -> bool:
-        """Whether a task's features change when those of another go through the body with it."""
+        """True if a task's features change when those of another go through the body with it."""
         if not isinstance(self.module, HeadedModel) or not isinstance(x, Tensor):
             return False
         if not x.is_floating_point():
@@ -267,7 +267,7 @@ class Network:
 
     @contextlib.contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Look for the parameters of a network of this package once, not at every forward pass."""
+        """Look up the parameters of this package's networks once, not in every forward pass."""
         known = (self, list(self.module.named_parameters())) if self.is_own else None
         token = _known.set(known)
         try:
@@ -305,7 +305,7 @@ def _changed(now: Tensor, before: Tensor) -> bool:
 
 
 def _is_own(module: nn.Module) -> bool:
-    """Whether all of `module` is of this package, untouched: then a forward pass is a function."""
+    """True if all of `module` is of this package, untouched: then a forward pass is a function."""
     return all(is_untouched(m) and _package(type(m)) for m in module.modules())
 
 
@@ -322,7 +322,7 @@ def _count_hooks(module: nn.Module) -> int:
 
 
 def is_untouched(module: nn.Module) -> bool:
-    """Whether `module` does what its class says: no hooks, no `forward` of its own."""
+    """True if `module` does what its class says: no hooks, no `forward` of its own."""
     everywhere = torch.nn.modules.module
     hooks = [vars(module)[name] for name in HOOKS]
     hooks += [getattr(everywhere, f"_global{name}", {}) for name in HOOKS]
@@ -338,7 +338,7 @@ _INDIFFERENT = (
 
 
 def takes_tasks(model: nn.Module) -> bool:
-    """Whether `model` takes inputs `[T, B, ...]` with all parameters `[T, ...]`.
+    """True if `model` takes inputs `[T, B, ...]` with all parameters `[T, ...]`.
 
     Its class and those of its layers say so by `takes_tasks`; a subclass with a `forward` of its
     own has to say so again, and hooks are made for one task.

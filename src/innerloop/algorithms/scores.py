@@ -108,7 +108,7 @@ def cross_entropy_each(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def are_labels(outputs: Any, targets: Any, *, tasks: bool = False) -> bool:
-    """Whether these are logits `[B, N]` and class labels `[B]`; with an axis before for `tasks`."""
+    """True if these are logits `[B, N]` and class labels `[B]`; with an axis before for `tasks`."""
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
         return False
     whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)

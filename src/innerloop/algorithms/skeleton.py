@@ -212,7 +212,7 @@ class Skeleton:
 
 
 def _is_plain_object(value: Any) -> bool:
-    """Whether `value` is of a class of the user's that only holds things."""
+    """True if the class of `value` is a user's plain container."""
     kind = type(value)
     root = kind.__module__.partition(".")[0]
     held = hasattr(value, "__dict__") or hasattr(kind, "__slots__")

@@ -155,7 +155,7 @@ class Backbone:
     def _run(
         self, waiting: dict[bytes, Tensor], found: dict[bytes, Tensor], cache: FeatureCache | None
     ) -> None:
-        """Move what is waiting to what is found."""
+        """Compute the waiting pictures and add their features to `found`."""
         new = dict(zip(waiting, self._forward(torch.stack(list(waiting.values()))), strict=True))
         if cache is not None:
             cache.put(new.items())
@@ -188,7 +188,7 @@ class Backbone:
         return found
 
     def _try(self) -> Tensor:
-        """Features of two pictures of noise, which tell whether the network serves."""
+        """Features of two noise pictures, to check that the network is usable."""
         x = torch.stack([self._pixels(p, "a picture of noise") for p in _noise()])
         with torch.no_grad():
             try:
@@ -240,7 +240,7 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 
 
 def _rounded(features: Tensor) -> str:
-    """Features as text that rounding errors hardly change."""
+    """Features as text, rounded so that rounding errors hardly change it."""
     scale = float(features.abs().max()) or 1.0
     return hashlib.sha256((features / scale * 200).round().short().numpy().tobytes()).hexdigest()
 

@@ -42,7 +42,7 @@ _SPARE = 0.1
 
 
 class FeatureCache:
-    """Features by key, in an SQLite file: several processes and threads may use it at once.
+    """Features by key in an SQLite file, safe for several processes and threads.
 
     What is written is there as a whole or not at all.  A file that is damaged or cannot be written
     is not an error: features are computed again.
@@ -102,7 +102,7 @@ class FeatureCache:
         file.executemany("DELETE FROM features WHERE key = ?", gone)
 
     def _try(self, do: Callable[[sqlite3.Connection], T], *, make: bool = False) -> T | None:
-        """`do` in a transaction; None where something is wrong with the file."""
+        """Run `do` in a transaction; None if something is wrong with the file."""
         try:
             if make:
                 self.path.parent.mkdir(parents=True, exist_ok=True)

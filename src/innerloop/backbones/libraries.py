@@ -178,7 +178,7 @@ def _library(name: str, package: str | None = None) -> ModuleType:
 
 
 def _fetched(what: str, advice: str, make: Callable[[], Any]) -> Any:
-    """What `make` gives; a name that is unknown or cannot be fetched is one clear error."""
+    """The result of `make`; one clear error for a name that is unknown or cannot be fetched."""
     try:
         return make()
     except MemoryError:

@@ -20,7 +20,7 @@ from innerloop.references import absolute, call, find, is_reference, trust
 
 
 def is_backbone(source: Any) -> TypeGuard[str | nn.Module | Backbone]:
-    """Whether this names or is a pretrained network, not a run or weights of this package."""
+    """True if this names or is a pretrained network, not a run or weights of this package."""
     return isinstance(source, Backbone | nn.Module) or (
         isinstance(source, str) and _is_name(source)
     )
@@ -173,7 +173,7 @@ def _preprocess(reference: str) -> Preprocess | Transform:
 
 
 def _plain(image_size: int | None) -> Preprocess:
-    """For a network of which nothing is known: the whole picture, pixels 0 to 1."""
+    """The default for unknown networks: the whole picture, pixels 0 to 1."""
     return Preprocess(
         224 if image_size is None else image_size, fit="stretch", interpolation="lanczos"
     )

@@ -78,7 +78,7 @@ def _read(file: Path) -> dict[str, Tensor]:
 
 
 def _tied(network: nn.Module) -> dict[str, set[str]]:
-    """The other names of what has several."""
+    """The further names of shared tensors."""
     names: dict[int, set[str]] = {}
     for group in (network.named_parameters, network.named_buffers):
         for name, tensor in group(remove_duplicate=False):

@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(message: Warning | str, *where: Any, **more: Any) -> None:
-    """A warning in one line, without the line of code that a caller from Python would look for."""
+    """A warning in one line, without the source line that only a Python caller needs."""
     if is_main():
         _say(f"warning: {message}")
 
@@ -80,13 +80,13 @@ def _with_home(match: re.Match[str]) -> str:
 
 
 def _say(text: str) -> None:
-    """A line on standard error; where that is full or gone, nobody can be told."""
+    """Write a line to standard error, and ignore it if that is closed or full."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
 
 def _open_streams() -> None:
-    """Make standard streams that take any text: closed ones take it as the null device does."""
+    """Make standard streams accept any text; closed ones discard it."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         stream: Any = getattr(sys, name)
         if stream is None:
@@ -145,7 +145,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _drop_output() -> None:
-    """Forget what standard output could not take, which the end of the process would try again."""
+    """Drop output that could not be written, so that exit does not try again."""
     with contextlib.suppress(OSError, ValueError):  # a test's output has no number
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -42,7 +42,7 @@ examples:
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What to learn from and what to tell."""
+    """What to learn from, and what to classify."""
 
     model: tyro.conf.Positional[str]
     """A run folder, a weights file, or weights that come with the package: omniglot-conv4,
@@ -75,7 +75,7 @@ class Arguments:
     bn: Literal["support", "transductive"] = "support"
     """Batch statistics for queries: of the support set, or of all queries together."""
     ink: Literal["auto", "dark", "light"] = "auto"
-    """Whether strokes are dark on light paper, or light on dark; for networks trained on ink."""
+    """Strokes are dark on light paper, or light on dark; for networks trained on ink."""
     grey: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Turn coloured pictures into grey ones, for a network that takes grey."""
     picture: Path = Path("adapt.png")

@@ -45,7 +45,7 @@ def labelled(support: dict[str, list[Path]]) -> tuple[list[Path], list[str]]:
 
 
 def load_for_pictures(model: str, *, trust: bool) -> Loaded:
-    """`load`; raises a `UserError` for what takes no pictures as well."""
+    """`load`, with a `UserError` for a network that takes no pictures."""
     from innerloop.runs.loading import load
 
     loaded = load(model, trust=trust)

@@ -198,7 +198,7 @@ def _given(argv: list[str]) -> set[str]:
 
 
 def _refuse_unused(given: set[str], settings: TrainConfig) -> None:
-    """Raise a `UserError` for an option that nothing in the run makes use of."""
+    """Raise a `UserError` for an option that nothing in the run uses."""
     if not given & OF_ALGORITHMS:
         return
     unused = given & not_of(settings.algorithm)

@@ -183,7 +183,7 @@ class AlgorithmSettings(Part):
     """Clip each inner gradient to this norm."""
     bn: Literal["transductive", "support", "frozen", "per_step"] = "transductive"
     """Batch statistics for queries: of the query set, or of the support set; `frozen`, for a
-    pretrained network of your own, its running statistics as constants; maml++ in use also
+    pretrained network of your own, its running statistics as constants; maml++ at test time also
     `per_step`, the running statistics of each inner step."""
     distance: Literal["euclidean", "cosine"] = "euclidean"
     """protonet: squared Euclidean distance to the means of classes, or the cosine."""

@@ -67,12 +67,12 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
 
     @property
     def any_ways(self) -> bool:
-        """Whether the network can tell any number of classes apart."""
+        """True if the network can tell any number of classes apart."""
         return self.head == "shared" or self.algorithm == "protonet"
 
     @property
     def regression(self) -> bool:
-        """Whether tasks have numbers as targets, not classes: the one place that decides."""
+        """True if tasks have numbers as targets, not classes: the one place that decides."""
         return self.loss == "mse" or (self.loss is None and self.data in REGRESSION)
 
     @property

@@ -155,7 +155,7 @@ def _check_bytes(origin: Path, name: str, size: int) -> None:
 
 
 def check_png(data: bytes, what: str) -> None:
-    """Refuse bytes that are not a PNG, or that would unfold into a huge picture.
+    """Refuse bytes that are not a PNG, or that would decode to a huge picture.
 
     The size is read from the file's header, before any decoder sees the bytes.
 

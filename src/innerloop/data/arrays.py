@@ -107,7 +107,7 @@ def from_arrays(
 
 @dataclass(frozen=True)
 class Details:
-    """What is said of a data set beside its examples and labels; see `from_arrays`."""
+    """Options of a data set beside its examples and labels; see `from_arrays`."""
 
     names: Mapping[Any, str] | Sequence[str] | None
     groups: Any
@@ -172,7 +172,7 @@ def _attributes(grouping: Grouping, details: Details) -> dict[str, Any]:
 
 
 def _dark_ink(details: Details, examples: Examples, *, pixels: bool) -> bool:
-    """As it was said, or by the edges of some images, evenly spread."""
+    """`dark_ink` as given, or by the edges of some images."""
     grey = pixels and examples.shape[1] == 1
     if details.dark_ink is not None:
         if details.dark_ink and not pixels:
@@ -193,7 +193,7 @@ def _on_disk(array: np.ndarray) -> bool:
 
 
 def _are_images(array: np.ndarray) -> bool:
-    """Whether an array is of images where nothing was said."""
+    """True if an array looks like images and nothing was said about it."""
     if array.dtype != np.uint8 or array.ndim not in (3, 4):
         return False
     if array.ndim == 4 and not {1, 3} & {array.shape[1], array.shape[3]}:

@@ -231,7 +231,7 @@ def _length(dataset: Any) -> int:
 
 
 def _check_repeatable(items: _Items, number: int) -> None:
-    """Raise a `UserError` if an item is another one when it is read again."""
+    """Raise a `UserError` if an item differs when it is read again."""
     for i in evenly_spread(number, _CHECKED).tolist():
         if not np.array_equal(items(i), items(i), equal_nan=False) and np.isfinite(items(i)).all():
             raise UserError(

@@ -1,4 +1,4 @@
-"""Downloading a file: checked, resumable, and never hanging."""
+"""Download a file: checked, resumable, with timeouts."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _SLOWEST = 512  # bytes a second
 
 
 class _Unfinished(Exception):
-    """This attempt got no complete file, the next one may."""
+    """This attempt failed; another may succeed."""
 
 
 class _Hopeless(Exception):
-    """Another attempt will fare no better."""
+    """Another attempt would fail as well."""
 
 
 def download_file(

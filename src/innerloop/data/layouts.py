@@ -89,7 +89,7 @@ def _from_folders(path: Path) -> Layout:
 
 @dataclass
 class _LeftOut:
-    """What a walk over folders did not take."""
+    """Files and folders that were skipped."""
 
     files: list[Path] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)

@@ -253,7 +253,7 @@ def _wrap(array: np.ndarray, alphabets: Mapping[str, Mapping[str, int]], what: s
 
 
 def _prepared(array_path: Path, alphabets: Mapping[str, Mapping[str, int]]) -> ImageClasses | None:
-    """The array of an earlier run; None if there is none or it is not usable any more."""
+    """The array of an earlier run; None if there is none or it is no longer usable."""
     if not array_path.exists():
         return None
     try:

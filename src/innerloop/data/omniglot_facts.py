@@ -1,4 +1,4 @@
-"""What is known about Omniglot in advance, and whether an archive lives up to it."""
+"""The expected contents of Omniglot, and the check of an archive against them."""
 
 from __future__ import annotations
 

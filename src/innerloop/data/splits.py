@@ -183,7 +183,7 @@ def _ranges(first_val: int, first_test: int) -> Parts:
 
 
 def _shuffled(names: list[str], seed: int) -> list[str]:
-    """Names in the order of their SHA-256: the same everywhere and for ever."""
+    """Names in the order of their SHA-256, which is the same everywhere."""
 
     def key(name: str) -> tuple[bytes, str]:
         # A folder's name may hold bytes that are not text.

@@ -80,7 +80,7 @@ def _card(name: str, loaded: Loaded) -> ModelCard:
 
 
 def answer(question: Question, entries: dict[str, Entry]) -> Answer:
-    """Adapt to the support set and say what is believed about the query.
+    """Adapt to the support set and return the probabilities for the query.
 
     Raises:
         UserError: there is no such network, or a picture that is none.

@@ -55,7 +55,7 @@ HEADERS = {
 def create_app(
     entries: dict[str, Entry], data: ImageClasses, classes: np.ndarray, hosts: list[str]
 ) -> Starlette:
-    """The application; it keeps nothing of what it is asked.
+    """The application; it stores nothing of its requests.
 
     Args:
         entries: the networks it offers, see `offered`.

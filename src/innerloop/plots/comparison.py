@@ -61,7 +61,7 @@ def plot_runs(
     if len(set(metrics)) > 1:
         one, other, *_ = sorted(set(metrics))
         raise UserError(
-            f"{runs[metrics.index(one)]} is judged by {one} and {runs[metrics.index(other)]} by "
+            f"{runs[metrics.index(one)]} is scored by {one} and {runs[metrics.index(other)]} by "
             f"{other}: compare runs of one kind"
         )
     metric = metrics[0]

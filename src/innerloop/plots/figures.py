@@ -241,7 +241,7 @@ def _test_title(say: Say, setting: str, tasks: int, *, regression: bool = False)
 def shows_episodes(
     sampler: Tasks, algorithm: Algorithm, params: Params
 ) -> TypeGuard[EpisodeSampler]:
-    """Whether test episodes are grey or colour images, each with a class as the network's guess."""
+    """True if test episodes are grey or colour images, each with a class as the network's guess."""
     if not isinstance(sampler, EpisodeSampler):
         return False
     shape = sampler.input_shape

@@ -1,4 +1,4 @@
-"""The run folder: what is in it, and how a run is kept there and taken up again."""
+"""The run folder: its files, and how a run is saved and resumed."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def _check_counters(path: Path, metadata: dict[str, Any]) -> None:
 
 
 def restore(state: State, saved: Saved, source: str) -> None:
-    """Bring a new state to where a checkpoint was written; `source` names it in errors."""
+    """Load a checkpoint into a new state; `source` names it in errors."""
     tensors, counters = saved
     parts: dict[str, Params] = {}
     for key, tensor in tensors.items():

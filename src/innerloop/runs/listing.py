@@ -1,4 +1,4 @@
-"""What runs there are, and how far they have come."""
+"""List runs and their progress."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _at_work(folder: Path) -> bool:
-    """Whether a process holds the folder."""
+    """True if a process holds the folder."""
     try:
         with held(folder):
             return False

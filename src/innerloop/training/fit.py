@@ -1,4 +1,4 @@
-"""Runs on objects of the user's own; and any run, taken up again."""
+"""`fit` on a user's own objects, and `resume` of any run."""
 
 from __future__ import annotations
 
@@ -174,8 +174,8 @@ def resume(
 
     Raises:
         UserError: `folder` is not a run folder, all its checkpoints are damaged, another process is
-            working in it, an object is missing, or one is another than the run began with; it says
-            in what they differ; or the run cannot have that length.
+            working in it, an object is missing, or one differs from what the run began with; it says
+            how; or the run cannot have that length.
     """
     folder = at_home(folder)
     config = read_config(folder)
@@ -260,7 +260,7 @@ def _job(outer: Mapping[str, Any], given: Mapping[str, Any]) -> Job:
 
 
 def _inputs(train: Tasks) -> str:
-    """How the tasks scale bytes, so that it is done again in use; 0 to 1 where it is not known."""
+    """How the tasks scale bytes, so that it is repeated at test time; 0 to 1 if unknown."""
     if isinstance(train, EpisodeSampler) and train.data.pixels:
         return train.inputs
     return FitConfig.inputs

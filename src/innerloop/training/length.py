@@ -1,4 +1,4 @@
-"""Whether a run that has begun can be given another length: exactly, or not at all."""
+"""Give a run that has begun another length, if the result stays exact."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def check_length(
 
 
 def _without_phases(algorithm: Algorithm) -> str:
-    """How an algorithm does the same from beginning to end."""
+    """How to make an algorithm's computation the same throughout training."""
     if type(algorithm).phase is Algorithm.phase:
         return "override phase(progress), which says what of it matters: None for nothing"
     return "leave second_order_from and multi_step_loss_until at 0"

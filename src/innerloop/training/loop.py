@@ -30,8 +30,7 @@ from innerloop.training.report import Report
 
 # Seconds between two checkpoints at most: validations may be far apart.
 SAVE_AFTER = 300.0
-# Iterations between two questions of how it goes.  Each answer of a GPU is a wait, in which
-# the processor does not prepare what is next.
+# Iterations between loss reads; each read synchronises with the GPU.
 ASK_AFTER = {"cuda": 50}
 
 
@@ -46,7 +45,7 @@ def meta_train(
     stop: threading.Event,
     world: World,
 ) -> bool:
-    """The loop: episodes, meta-gradient, outer step; validate and checkpoint now and then.
+    """The outer loop: episodes, meta-gradient, outer step, with validation and checkpoints.
 
     Changes `state`.  Ends with the phase, which is a share of `config.iterations` or of
     `config.max_seconds`, or after the iteration in which `stop` is set, in this process or

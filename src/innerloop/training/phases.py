@@ -1,4 +1,4 @@
-"""The stretches of a run: a classifier of all training classes first, then meta-training."""
+"""The phases of a run: pretraining as a classifier, then meta-training."""
 
 from __future__ import annotations
 

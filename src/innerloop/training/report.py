@@ -1,4 +1,4 @@
-"""What a training run shows while it works: nothing, plain lines, or a live bar."""
+"""The progress output of a training run: nothing, plain lines, or a live bar."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from innerloop.tasks.protocol import setting_of
 
 
 class Report:
-    """What a run tells of itself; this one shows nothing.  A subclass shows what it overrides."""
+    """Progress callbacks of a run.  The base class shows nothing."""
 
     shows_progress = False
 
@@ -41,7 +41,7 @@ class Report:
         yield None
 
     def warning(self, message: str) -> None:
-        """Something is not as it should be, and the run goes on all the same."""
+        """A warning; the run continues."""
 
     def interrupted(self, folder: Path, iteration: int) -> None:
         """The run stopped early on request."""

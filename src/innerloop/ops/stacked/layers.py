@@ -1,4 +1,4 @@
-"""What layers with weights, norms and pooling do with an axis of tasks."""
+"""Rules for layers with weights, norms and pooling on a task axis."""
 
 from __future__ import annotations
 
