@@ -42,7 +42,7 @@ Loss = Callable[[Params], Tensor]
 Rates = float | Mapping[str, Tensor | float]
 """Inner learning rates: a number; or one entry a parameter name, each a number or a tensor that
 broadcasts against the parameter."""
-# What PyTorch's losses take for no label at all.
+# The label that PyTorch's losses ignore.
 NO_LABEL = -100
 
 

@@ -54,7 +54,7 @@ def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str
         reason = why_not(algorithm, asked, progress, training=training)
         if reason is None:
             return [asked]
-        # What was asked for training may not suit use, which takes more steps.
+        # What was asked for in training may not suit testing, which takes more steps.
         if training or why_not(algorithm, asked, progress, training=True):
             raise UserError(f"execution={asked!r} is not possible here: {reason}")
     if why_not(algorithm, "shared_body", progress, training=training) is None:
@@ -338,7 +338,7 @@ def _one_by_one(way: str, function: Callable[[Episodes], T], episodes: Episodes)
     return stack(found)
 
 
-# What no other way would change.
+# Errors that no other way would change.
 _NOT_ABOUT_THE_WAY = (UserError, KeyboardInterrupt, MemoryError, torch.OutOfMemoryError)
 
 

@@ -283,7 +283,7 @@ class GradientBased(Algorithm):
         steps = self.inner_steps if inner_steps is None else inner_steps
         fast = repeat_each(self.start(params, support.n_way, names), len(support.x))
         state = self.first_state(fast)
-        # Without anything to differentiate by, a graph would be memory for nothing.
+        # Without anything to differentiate, a graph would only waste memory.
         asked = in_transform() or any(t.requires_grad for t in (*params.values(), support.x))
         for step in range(steps + 1):
             yield self.weights(params, fast, support, step)

@@ -238,7 +238,7 @@ class Network:
             self._not_together = "it has hooks, or a forward of its own, made for one task"
         elif not takes_tasks(self.module):
             self._example = x.detach()
-        # Last, for other threads go by it.
+        # Last, because other threads read it.
         self._looked = True
 
     def _is_entangled(self, leaves: Params, x: Any) -> bool:

@@ -103,7 +103,7 @@ def cross_entropy_each(outputs: Tensor, targets: Tensor) -> Tensor:
     if len(outputs) == 1:
         return F.cross_entropy(outputs.squeeze(0), targets.squeeze(0)).unsqueeze(0)
     each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
-    # PyTorch's mean leaves out what is marked as no label.
+    # PyTorch's mean leaves out labels that are marked to be ignored.
     return each.view(targets.shape).sum(dim=1) / (targets != NO_LABEL).sum(dim=1)
 
 

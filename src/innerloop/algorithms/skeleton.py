@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Attributes of these types hold no module and no tensor.
+# Attributes of these types hold neither modules nor tensors.
 _ATOMS = {bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device}
 _ATOMS |= {torch.Size, types.BuiltinFunctionType, torch.memory_format}
 # What every module has, and what has rules of its own below.

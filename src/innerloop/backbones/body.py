@@ -29,7 +29,7 @@ Transform = Callable[[Image.Image], Tensor]
 PRECISIONS = ("float32", "bf16")
 # Pictures that go through the network at a time, at most: how many, and numbers in them.
 BATCH, BATCH_NUMBERS = 64, 2**22
-# Work on more pictures than this shows its progress, where somebody looks at a terminal.
+# With more pictures than this, a progress bar is shown on a terminal.
 LONG = 128
 # Changed when decoding changes, so that what was kept before is not used.
 _FORMAT = b"1"

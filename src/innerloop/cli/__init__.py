@@ -109,11 +109,11 @@ def _main(arguments: list[str]) -> int:
         except SystemExit:  # after help, or of the parser of options
             sys.stdout.flush()
             raise
-        # Where the rest of the output cannot be written, this is the time to say so.
+        # Report here if the rest of the output cannot be written.
         sys.stdout.flush()
         return status
     except UserError as error:
-        # Under torchrun all processes make the same mistake, which is said once.
+        # Under torchrun all processes meet the same error, which is reported once.
         if is_main() or isinstance(error, LostProcess):
             _say(f"error: {error}")
         return 2
@@ -122,7 +122,7 @@ def _main(arguments: list[str]) -> int:
         _drop_output()
         return 1
     except OSError as error:
-        # A full disk or a missing permission where no more can be said about it.
+        # A full disk or a missing permission, without further detail.
         _say(f"error: {error}")
         _drop_output()
         return 2

@@ -24,7 +24,7 @@ from innerloop.errors import UserError
 if TYPE_CHECKING:
     from innerloop.classifier import FewShotClassifier
 
-# Of pictures that are drawn, where a pretrained network scales them itself.
+# Size of drawn pictures, if a pretrained network scales them itself.
 THUMBNAIL = (3, 112, 112)
 
 DESCRIPTION = """Teach a trained network new classes from a few pictures of each; classify others.

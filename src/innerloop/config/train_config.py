@@ -49,7 +49,7 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
 
     def __post_init__(self) -> None:
         if isinstance(self.inner_lr, Mapping):
-            # A dict of its own: plain, and out of reach of who made it.
+            # A copy, so that the caller cannot change it.
             object.__setattr__(self, "inner_lr", dict(self.inner_lr))
         super().__post_init__()
 
@@ -90,7 +90,7 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
             value = getattr(self, name)
             if value is not None and is_reference(value):
                 changes[name] = absolute(value)
-        # A name stays a name, even beside a folder that is called the same.
+        # A name stays a name, even if a folder has the same one.
         if not is_reference(self.data) and self.data not in DATA and Path(self.data).exists():
             changes["data"] = str(at_home(self.data).absolute())
         return dataclasses.replace(self, **changes)

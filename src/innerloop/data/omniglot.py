@@ -259,7 +259,7 @@ def _prepared(array_path: Path, alphabets: Mapping[str, Mapping[str, int]]) -> I
     try:
         return _wrap(load_npy(array_path), alphabets, str(array_path))
     except UserError:
-        # Damaged from outside: it is ours, so preparing it again mends it.
+        # A damaged cache: prepare it again.
         return None
 
 

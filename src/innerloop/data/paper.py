@@ -6,7 +6,7 @@ from innerloop.data.base import ClassIndexed
 from innerloop.data.examples import evenly_spread
 from innerloop.data.pictures import MIDDLE, border_brightness
 
-# Pictures looked at, evenly spread.
+# Pictures to look at, evenly spread.
 SAMPLE = 200
 
 

@@ -18,7 +18,7 @@ EXTENSIONS = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
     *(".pgm", ".ppm", ".pbm", ".pnm"),
 )
-# Pictures that people have and that are not read, so that it is said.
+# Common formats that are not read; a remark says so.
 UNREAD = (
     *(".heic", ".heif", ".avif", ".jxl", ".svg", ".svgz", ".eps", ".pdf", ".ai", ".psd", ".xcf"),
     *(".tga", ".ico", ".jp2", ".j2k", ".exr", ".hdr", ".dcm", ".dicom", ".nii", ".dng", ".cr2"),

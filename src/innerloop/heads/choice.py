@@ -29,7 +29,7 @@ AUTO = "auto"
 # What it compares.  The inner loop is left out: it takes longer than the others together, and was
 # never better than logistic regression, which minimises the same loss.
 COMPARED = ("ridge", "cosine", "logistic")
-# Another head than the first has to be better by so many standard errors.
+# Another head has to be better than the first by this many standard errors.
 SURE = 2.0
 
 

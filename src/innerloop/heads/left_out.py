@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-# Times that is learnt again, at most.
+# Folds, at most.
 MOST = 10
 
 

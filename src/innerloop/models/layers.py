@@ -332,7 +332,7 @@ class HeadedModel(nn.Module):
         return y
 
 
-# What makes the seed of a head another one than that of the layers before it.
+# Makes the seed of the head differ from that of the other layers.
 HEAD_SEED = 0x5EEDAD
 
 
@@ -349,7 +349,7 @@ def make_head(kind: str, features: int, n_way: int, seed: int = 0) -> nn.Module:
     if deviation is None:
         raise UserError(f"head must be 'linear', 'random', 'normal' or 'shared', not {kind!r}")
     head = Linear(features, n_way)
-    # Not the numbers that the layers before are drawn from.
+    # Other random numbers than those of the layers before.
     generator = torch.Generator().manual_seed(seed ^ HEAD_SEED)
     # A deviation of zero makes zeros.
     nn.init.normal_(head.weight, std=deviation, generator=generator)

@@ -174,8 +174,8 @@ def resume(
 
     Raises:
         UserError: `folder` is not a run folder, all its checkpoints are damaged, another process is
-            working in it, an object is missing, or one differs from what the run began with; it says
-            how; or the run cannot have that length.
+            working in it, an object is missing, or one differs from what the run began
+            with (the message says how), or the run cannot have that length.
     """
     folder = at_home(folder)
     config = read_config(folder)

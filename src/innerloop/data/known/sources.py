@@ -23,7 +23,7 @@ _DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     *(OSError, EOFError, RuntimeError, ValueError, NotImplementedError),
 )
-# Of one file; the largest that there are, tieredImageNet's, have 12 GB.
+# Bytes of one file; the largest known, tieredImageNet's, have 12 GB.
 _LARGEST = 16 * 2**30
 
 
