@@ -17,6 +17,10 @@ from innerloop.tasks.episodes import Episodes
 from innerloop.tasks.protocol import Tasks, draw, protocol_of
 
 
+class Diverged(UserError):
+    """Adaptation to a task led to a loss that is not finite."""
+
+
 @keywords_checked
 def evaluate(
     algorithm: Algorithm,
@@ -79,9 +83,9 @@ def evaluate(
     # Every metric by name, [tasks, steps].
     scores = {name: torch.cat([c[name] for c in chunks]).cpu().double() for name in chunks[0]}
     if not scores["loss"].isfinite().all():
-        raise UserError(
-            "adaptation diverged: a query loss is no longer a finite number. Lower inner_lr or "
-            "the number of inner steps, or set inner_max_norm to clip inner gradients"
+        raise Diverged(
+            "adaptation diverged: a query loss is not finite. Lower inner_lr or the number of "
+            "inner steps, or set inner_max_norm to clip inner gradients"
         )
     for name, values in scores.items():
         if not values.isfinite().all():

@@ -137,7 +137,7 @@ def save(figure: Figure, path: Path, language: Language = "en") -> Path:
     if path.suffix.lower() == ".svg":
         FigureCanvasSVG(figure)
         _set_fonts(figure, [*CHINESE_FONTS, LATIN_FONT, "sans-serif"])
-        settings: dict[str, Any] = {"svg.fonttype": "none", "svg.hashsalt": path.name}
+        settings: Any = {"svg.fonttype": "none", "svg.hashsalt": path.name}
         with matplotlib.rc_context(settings), quiet(glyphs=True):
             figure.savefig(buffer, format="svg", metadata={"Date": None})
     elif language == "zh" and not here:
@@ -159,7 +159,7 @@ def save(figure: Figure, path: Path, language: Language = "en") -> Path:
 def _set_fonts(figure: Figure, fonts: list[str]) -> None:
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
-        text.set_family(fonts)
+        text.set_fontfamily(fonts)
 
 
 def _learning_curve(axes: Any, lines: list[dict[str, Any]], say: Say) -> None:
@@ -173,11 +173,13 @@ def _learning_curve(axes: Any, lines: list[dict[str, Any]], say: Say) -> None:
     for metric in (name.removeprefix("val_") for name in named if name != "val_ci95"):
         # Two losses share one axis, as two scales would hide which is lower.
         other = axes if metric == "loss" else axes.twinx()
-        value = np.array([line[f"val_{metric}"] for line in lines])
-        half = np.array([line["val_ci95"] for line in lines])
+        validated = [line for line in lines if f"val_{metric}" in line]
+        at = [line["iteration"] for line in validated]
+        value = np.array([line[f"val_{metric}"] for line in validated])
+        half = np.array([line["val_ci95"] for line in validated])
         label = say("validation {metric} (95% interval)", metric=of_metric(say, metric))
-        other.plot(iterations, value, color=ORANGE, marker="s", ms=3, label=label)
-        other.fill_between(iterations, value - half, value + half, color=ORANGE, alpha=0.2)
+        other.plot(at, value, color=ORANGE, marker="s", ms=3, label=label)
+        other.fill_between(at, value - half, value + half, color=ORANGE, alpha=0.2)
         if metric != "loss":
             other.set_ylabel(label, color=ORANGE)
             if metric == "accuracy":

@@ -17,7 +17,7 @@ from torch.nn.utils import get_total_norm
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.noise import episode_keys
 from innerloop.errors import UserError
-from innerloop.evaluation import evaluate
+from innerloop.evaluation import Diverged, evaluate
 from innerloop.files import append_line
 from innerloop.functional import Params
 from innerloop.outer_loop import OuterLoop
@@ -104,7 +104,7 @@ def meta_train(
             check_weights(state, folder)
             state.cpu_seconds = time.process_time() - processor
         if due:
-            line = validate(config, algorithm, samplers.get("val"), state)
+            line = validate(config, algorithm, samplers.get("val"), state, report.warning)
             report.validated(line)
             if world.is_main:
                 append_line(folder / METRICS, json.dumps(line))
@@ -208,11 +208,19 @@ def apply_gradient(config: OuterLoop, algorithm: Algorithm, state: State, grads:
 
 
 def validate(
-    config: OuterLoop, algorithm: Algorithm, sampler: Tasks | None, state: State
+    config: OuterLoop,
+    algorithm: Algorithm,
+    sampler: Tasks | None,
+    state: State,
+    warn: Callable[[str], None],
 ) -> dict[str, Any]:
     """One line of metrics; keeps the weights if they are the best so far.
 
-    Without validation classes (`sampler` None) the latest weights count as the best.
+    Without validation classes (`sampler` None) the latest weights count as the best.  If
+    adaptation diverges on a task, `warn` is told, and the line has no validation value.
+
+    Raises:
+        UserError: validation fails, or diverges before any earlier one went well.
     """
     line = {
         "iteration": state.iteration,
@@ -233,7 +241,11 @@ def validate(
                 every_step=False,
             )
         except UserError as error:
-            raise UserError(f"in validation after iteration {state.iteration}: {error}") from error
+            message = f"in validation after iteration {state.iteration}: {error}"
+            if isinstance(error, Diverged) and math.isfinite(state.best_score):
+                warn(f"{message}. Training goes on; these weights are not kept")
+                return line
+            raise UserError(message) from error
         metric = result["metric"]
         line[f"val_{metric}"], line["val_ci95"] = result[metric], result["ci95"]
         score = -result[metric] if metric == "loss" else result[metric]
