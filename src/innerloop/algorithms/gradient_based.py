@@ -90,7 +90,7 @@ class GradientBased(Algorithm):
         inner_steps: gradient steps in training, at least 1.
         adapted: what the inner loop changes: `"all"`; `"head"`, the module of that
             name; `"body"`, all but it; or names of parameters, separated by commas, with
-            wildcards: `"convs.3.*,head.*"`.  None for what the algorithm is known for.
+            wildcards: `"convs.3.*,head.*"`.  None for the algorithm's own choice.
         inner_reduction: of the support loss: `"mean"` over the N*K examples, or
             `"per_shot"`, their sum divided by K, as in the code of the MAML paper: N
             times the mean, so that its rate of 0.4 at 5-way is 2.0 for the mean.
