@@ -58,7 +58,8 @@ def loss_of(loss: Callable[[Any, Any], Tensor], outputs: Any, targets: Any) -> T
     """
     if not isinstance(outputs, Tensor):
         named = loss if hasattr(loss, "__module__") and hasattr(loss, "__name__") else type(loss)
-        if named.__module__.startswith(("torch.nn", "innerloop.functional")):
+        # None for a function that `exec` made.
+        if str(named.__module__).startswith(("torch.nn", "innerloop.functional")):
             name, kind = metric_name(loss), type(outputs).__name__
             entry = repr(next(iter(outputs), "logits")) if isinstance(outputs, dict) else "0"
             raise UserError(
