@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
+from pathlib import Path
 
 from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.pages import Page
+from mkdocs.utils import get_relative_url
 from tools import comments
+
+NOTEBOOKS = Path(__file__).parent / "notebooks"
+THIS_PAGE = {"en": "This page as a notebook", "zh": "下载本页的笔记本"}
 
 # The first line of a page leads to the other language, for which the site has a switch.
 OTHER_LANGUAGE = re.compile(r"^\[(?:中文|English)\]\([^)]*\)\n", re.MULTILINE)
@@ -49,6 +56,23 @@ def mathml(match: re.Match[str]) -> str:
     return f'<div class="formula">{formula}</div>' if match[2] == "[" else formula
 
 
-def on_page_content(content: str, **_: object) -> str:
+def on_page_content(content: str, page: Page | None = None, **_: object) -> str:
     """The same with formulas in MathML, which browsers draw without any script."""
-    return FORMULA.sub(mathml, content)
+    content = FORMULA.sub(mathml, content)
+    return with_notebook(content, page) if page else content
+
+
+def with_notebook(content: str, page: Page) -> str:
+    """The same with a link to the page's notebook below its title, where there is one."""
+    language, name = page.file.src_uri.split("/")[0], Path(page.file.src_uri).stem
+    notebook = f"{language}/{name}.ipynb"
+    if "/tutorial/" not in page.file.src_uri or not (NOTEBOOKS / notebook).exists():
+        return content
+    target = get_relative_url(f"notebooks/{notebook}", page.url)
+    link = f'<p><a href="{target}" download>{THIS_PAGE[language]}</a></p>'
+    return content.replace("</h1>", f"</h1>\n{link}", 1)
+
+
+def on_post_build(config: MkDocsConfig, **_: object) -> None:
+    """Put the notebooks into the site."""
+    shutil.copytree(NOTEBOOKS, Path(config.site_dir) / "notebooks", dirs_exist_ok=True)

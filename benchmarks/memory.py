@@ -192,7 +192,8 @@ def measured(name: str, way: str) -> dict[str, dict[str, Any]]:
 def draw(name: str, runs: dict[str, dict[str, dict[str, Any]]]) -> None:
     from matplotlib.figure import Figure
 
-    from innerloop.plots.figures import BLUE, GREEN, ORANGE, save
+    from benchmarks.pictures import save_both
+    from innerloop.plots.figures import BLUE, GREEN, ORANGE
 
     labels = {
         "reverse": ("all tasks at once, reverse mode", BLUE, "o-"),
@@ -217,7 +218,7 @@ def draw(name: str, runs: dict[str, dict[str, dict[str, Any]]]) -> None:
     axes.set_title(f"{tasks} tasks, {N_WAY}-way 1-shot, {K_QUERY} queries, {title}, second order")
     axes.grid(alpha=0.3)
     axes.legend()
-    save(figure, RESULTS.parent.parent / "docs" / "img" / f"{file_name(name)}.png")
+    save_both(figure, file_name(name))
 
 
 def file_name(network: str) -> str:

@@ -45,7 +45,6 @@ ORDERS = ("first", "second")
 OURS = "innerloop"
 # The gradients of so many tasks are compared.
 COMPARED = 2
-PICTURE = RESULTS.parent.parent / "docs" / "img" / "own.png"
 
 # How a contestant is made: of network, episodes, inner rate, inner steps and first order.
 Maker = Callable[[torch.nn.Module, Episodes, float, int, bool], MetaGradient]
@@ -210,11 +209,12 @@ def shown(name: str, order: str, result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw(runs: dict[str, Any], path: Path) -> None:
+def draw(runs: dict[str, Any]) -> None:
     """Points: how many times as long as ours the others take."""
     from matplotlib.figure import Figure
 
-    from innerloop.plots.figures import BLUE, GREY, ORANGE, save
+    from benchmarks.pictures import save_both
+    from innerloop.plots.figures import BLUE, GREY, ORANGE
 
     looks = {
         "loop": (GREY, "s"),
@@ -246,7 +246,7 @@ def draw(runs: dict[str, Any], path: Path) -> None:
     axes.set_xlabel("time of a meta-gradient, innerloop = 1", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8)
-    save(figure, path)
+    save_both(figure, "own")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -291,4 +291,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not options.quick:
             write_report(path, runs, command, **graphics(options.device))
     if path == usual and options.device == "cpu" and not options.quick:
-        draw(runs, PICTURE)
+        draw(runs)

@@ -16,8 +16,9 @@ import torch
 from matplotlib.figure import Figure
 
 import innerloop
-from benchmarks.reports import RESULTS, shorten, write_report
-from innerloop.plots.figures import draw_wave, save
+from benchmarks.pictures import save_both
+from benchmarks.reports import shorten, write_report
+from innerloop.plots.figures import draw_wave
 from innerloop.runs.loading import load_for
 from innerloop.training.report import TerminalReport
 
@@ -88,7 +89,7 @@ def main() -> None:
                 axes.set_title(f"{label}, K = {shots}", fontsize=10)
     shorten(runs)
     write_report("sinusoid", runs, "python -m benchmarks.sinusoid")
-    save(figure, RESULTS.parent.parent / "docs" / "img" / "sinusoid.png")
+    save_both(figure, "sinusoid")
 
 
 if __name__ == "__main__":

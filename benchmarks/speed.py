@@ -17,7 +17,6 @@ import argparse
 import json
 import sys
 import warnings
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -204,11 +203,12 @@ def best_rate(runs: dict[str, Any]) -> float:
     return max(result["gflops"] for orders in runs.values() for result in orders.values())
 
 
-def draw(runs: dict[str, Any], path: Path) -> None:
+def draw(runs: dict[str, Any]) -> None:
     """Bars: how many times as long as ours the others take."""
     from matplotlib.figure import Figure
 
-    from innerloop.plots.figures import BLUE, GREEN, GREY, ORANGE, save
+    from benchmarks.pictures import save_both
+    from innerloop.plots.figures import BLUE, GREEN, GREY, ORANGE
 
     colors = {
         "innerloop": BLUE,
@@ -228,10 +228,17 @@ def draw(runs: dict[str, Any], path: Path) -> None:
             for i, (label, r) in enumerate(rows.items()):
                 times = r["median"] / mine
                 place.barh(i, times, color=colors[label])
-                text = f" {1000 * r['median']:,.0f} ms"
+                text = f"{1000 * r['median']:,.0f} ms"
                 if label != "innerloop":
                     text += f" ({times:.1f}x)"
-                place.text(times, i, text, va="center", fontsize=8)
+                place.annotate(
+                    text,
+                    (times, i),
+                    (3, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=8,
+                )
             place.axvline(found["floor_seconds"] / mine, color=GREY, ls="--", lw=1)
             place.set_yticks(range(len(rows)), list(rows), fontsize=8)
             place.invert_yaxis()
@@ -245,7 +252,7 @@ def draw(runs: dict[str, Any], path: Path) -> None:
     figure.supxlabel(
         "time of a meta-gradient, innerloop = 1; dashed: the arithmetic alone", fontsize=9
     )
-    save(figure, path)
+    save_both(figure, "speed")
 
 
 def main() -> None:
@@ -297,7 +304,7 @@ def main() -> None:
     if arguments.quick:
         return
     if arguments.result == "speed":
-        draw(runs, RESULTS.parent.parent / "docs" / "img" / "speed.png")
+        draw(runs)
 
 
 if __name__ == "__main__":

@@ -179,7 +179,8 @@ def draw(runs: dict[str, Any]) -> None:
     """Accuracy against seconds of training."""
     from matplotlib.figure import Figure
 
-    from innerloop.plots.figures import BLUE, GREEN, GREY, ORANGE, save
+    from benchmarks.pictures import save_both
+    from innerloop.plots.figures import BLUE, GREEN, GREY, ORANGE
 
     styles = {
         "quick": ("innerloop, quick recipe", BLUE, "o-"),
@@ -208,7 +209,7 @@ def draw(runs: dict[str, Any]) -> None:
     axes.set_title("Omniglot, 5-way 1-shot")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=3)
-    save(figure, RESULTS.parent.parent / "docs" / "img" / "time_to_accuracy.png")
+    save_both(figure, "time_to_accuracy")
 
 
 def main() -> None:

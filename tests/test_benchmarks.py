@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from benchmarks import adapters, memory, peers, reports, scaling, speed
+from benchmarks import adapters, memory, peers, pictures, reports, scaling, speed
 from PIL import Image
 from tools import speed_tables, table_parts, tables
 from torch import nn
@@ -98,7 +98,9 @@ def test_a_measurement_becomes_a_report_a_table_and_a_picture(tmp_path, monkeypa
             assert line.count("|") == head.count("|")
             assert any("2.5x" in row for row in rows)
             assert any("Some CPU" in row and "2.99" in row for row in rows)
-    speed.draw(runs, tmp_path / "speed.png")
+    monkeypatch.setattr(pictures, "IMAGES", tmp_path)
+    speed.draw(runs)
+    assert "一次元梯度的时间" in (tmp_path / "speed.svg").read_text("utf-8")
     with Image.open(tmp_path / "speed.png") as picture:
         assert picture.width > 500
 
@@ -156,10 +158,10 @@ def test_what_does_not_fit_into_memory_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 2**20 * 70)
     runs = {way: memory.measured("plain", way) for way in memory.WAYS}
     assert [s for s, r in runs["mixed"].items() if "left_out" in r] == ["100", "200"]
-    monkeypatch.setattr(memory, "RESULTS", tmp_path / "benchmarks" / "results")
-    (tmp_path / "docs" / "img").mkdir(parents=True)
+    monkeypatch.setattr(pictures, "IMAGES", tmp_path)
     memory.draw("plain", runs)
-    with Image.open(tmp_path / "docs" / "img" / "memory_plain.png") as picture:
+    assert "内循环步数" in (tmp_path / "memory_plain.svg").read_text("utf-8")
+    with Image.open(tmp_path / "memory_plain.png") as picture:
         assert picture.width > 500
     report = {"runs": runs, "machine": {"processor": "X", "matrix_product_gflops": 1, "torch": "2"}}
     monkeypatch.setattr(tables, "read", lambda name: report)

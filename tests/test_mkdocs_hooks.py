@@ -1,7 +1,9 @@
 """What the site does to the text of a page."""
 
 import importlib.util
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,3 +36,19 @@ def test_primes_are_no_superscripts(hooks, formula):
 def test_a_formula_on_a_line_of_its_own_scrolls(hooks):
     shown = hooks.on_page_content(r'<div class="arithmatex">\[a = b\]</div>')
     assert shown.startswith('<div class="formula"><math')
+
+
+@pytest.mark.parametrize(
+    ("source", "url", "link"),
+    [
+        ("en/tutorial/data.md", "tutorial/data.html", "../notebooks/en/data.ipynb"),
+        ("zh/tutorial/data.md", "zh/tutorial/data.html", "../../notebooks/zh/data.ipynb"),
+        ("en/data.md", "data.html", None),
+        ("en/tutorial/symptoms.md", "tutorial/symptoms.html", None),
+    ],
+)
+def test_chapters_link_to_their_notebooks(hooks, source, url, link):
+    page = SimpleNamespace(file=SimpleNamespace(src_uri=source), url=url)
+    shown = hooks.on_page_content("<h1>Title</h1><p>Text</p>", page=page)
+    assert re.findall('href="([^"]*)" download', shown) == ([link] if link else [])
+    assert shown.startswith("<h1>Title</h1>")

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from benchmarks import own, peers, reports, speed
+from benchmarks import own, peers, pictures, reports, speed
 from benchmarks.own_networks import OWN, conv4, resnet12
 from PIL import Image
 from tools import speed_tables, table_parts
@@ -129,7 +129,7 @@ def test_the_command_writes_a_report_a_table_and_a_picture(tmp_path, monkeypatch
         monkeypatch.setattr(module, "RESULTS", tmp_path)
     machine = {"processor": "Some CPU", "matrix_product_gflops": 100, "torch": "2.99"}
     monkeypatch.setattr(reports, "machine", lambda: machine)
-    monkeypatch.setattr(own, "PICTURE", tmp_path / "own.png")
+    monkeypatch.setattr(pictures, "IMAGES", tmp_path)
     monkeypatch.setattr(own, "OWN", {name: small(name) for name in "HIJ"})
     monkeypatch.setattr(speed.sys, "argv", ["speed", "own", "H", "I", "--rounds", "1"])
     monkeypatch.setattr(torch, "set_num_threads", lambda n: None)

@@ -41,7 +41,7 @@ def test_names_are_taken_once():
     for name in ("damped", "maml"):
         with pytest.raises(UserError, match="taken already"):
             innerloop.register_algorithm(name, innerloop.ANIL)
-    with pytest.raises(UserError, match="is no name"):
+    with pytest.raises(UserError, match="is not a name"):
         innerloop.register_model("a:b", own.make)
     with pytest.raises(UserError, match="must be a class or a function"):
         innerloop.register_data("numbers", 3)

@@ -16,8 +16,8 @@ WORDS: dict[str, dict[str, Any]] = {
         "tests_head": "| the same weights, tested otherwise | accuracy | difference |",
         "kept_head": "| query losses in the graph | memory, MB | seconds |",
         "coverage_head": (
-            "| tasks | interval over tasks | holds the mean | interval over images "
-            "| holds the mean |"
+            "| tasks | interval over tasks | contains the mean | interval over images "
+            "| contains the mean |"
         ),
         "optimism_head": "| tasks looked at | accuracy reported | accuracy on other tasks |",
         "summary_head": "| bug | price |",
@@ -58,7 +58,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "diverges": "no learning at all: {}",
         "memory": "{:.1f} times the memory, {:.1f} times the time",
         "said": "{:.1f} points too good, chosen by 32 test tasks",
-        "covered": "a 95% interval that holds the mean in {:.0%} of cases",
+        "covered": "a 95% interval that contains the mean in {:.0%} of cases",
         "bugs": {
             "detached": '1. "Second order" that is first order',
             "grad of vmap": "2. The gradient of vmap",

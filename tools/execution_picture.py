@@ -6,8 +6,6 @@ a font of its own and nothing here needs a Chinese one.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,11 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from innerloop.plots.fonts import CHINESE_FONTS, LATIN_FONT, quiet
+
 ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "docs" / "img"
-FONTS = ["Noto Sans SC", "PingFang SC", "Microsoft YaHei", "DejaVu Sans", "sans-serif"]
+FONTS = [*CHINESE_FONTS, LATIN_FONT, "sans-serif"]
 BLUE, GREEN, ORANGE, GREY = "#e3ecfa", "#e5f4e6", "#fdeedb", "#f1f1f1"
 
 # Of each layer: title, file, and what it does.  Of each way: name, what it is, when it is taken.
@@ -143,12 +143,9 @@ def picture(language: str) -> Figure:
 
 def main() -> None:
     """Write the picture in both languages."""
-    # Fonts and glyphs are those of the browser; matplotlib need not have them.
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", "Glyph .* missing from font")
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "innerloop", "font.sans-serif": FONTS}
     for language in WORDS:
-        with matplotlib.rc_context(settings):
+        with matplotlib.rc_context(settings), quiet(glyphs=True):
             figure = picture(language)
             FigureCanvasSVG(figure)
             figure.savefig(

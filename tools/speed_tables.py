@@ -22,14 +22,14 @@ WORDS = {
         "left_out": "left out: {}",
         "18 GB": "it takes 18 GB of memory",
         "note": (
-            "Milliseconds of one meta-gradient, median, and how many times as long as ours. Floor: "
-            "the multiply-adds of the layers at the best rate of a matrix product that was seen "
-            "beside the measurements. Two threads of an {processor} ({gflops} GFLOP/s), PyTorch "
-            "{torch}. *: not quite the same gradient, see below."
+            "Milliseconds per meta-gradient, median, and the slowdown relative to ours. Floor: "
+            "the multiply-adds of the layers at the best rate of a matrix product during the "
+            "measurements. Two threads of an {processor} ({gflops} GFLOP/s), PyTorch {torch}. *: "
+            "not quite the same gradient, see below."
         ),
         "note_gpu": (
-            "Milliseconds of one meta-gradient, median, and how many times as long as ours. Floor: "
-            "as above, at the rate of an 8192 x 8192 float32 product. {gpu}, PyTorch {{torch}}."
+            "Milliseconds per meta-gradient, median, and the slowdown relative to ours. Floor: as "
+            "above, at the rate of an 8192 x 8192 float32 product. {gpu}, PyTorch {{torch}}."
         ),
         "precision_head": "| `precision` | accuracy in %, two seeds | ms an iteration |",
         "precision_note": (
@@ -37,7 +37,7 @@ WORDS = {
             "tasks. {gpu}, PyTorch {{torch}}."
         ),
         "short_head": (
-            "| first / second order | ms | fastest other way | fastest library | "
+            "| first / second order | ms | fastest alternative | fastest library | "
             "the tutorial's loop |"
         ),
         "A": "A: 5-way 1-shot, tutorial's network, 8 tasks, 15 queries, 5 steps",
@@ -45,10 +45,10 @@ WORDS = {
         "C": "C: 20-way 1-shot, Conv4, 16 tasks, 1 query, 5 steps",
         "D": "D: 5-way 5-shot, 84 x 84 colour, Conv4, 4 tasks, 15 queries, 5 steps",
         "short_note": (
-            "Milliseconds of one meta-gradient, and how many times as long others take: whichever "
-            "is fastest of all, of the libraries that go task by task, and the tutorial's "
-            "loop (first order only). *: not quite the same gradient. Two threads of an "
-            "{processor} ({gflops} GFLOP/s), PyTorch {torch}."
+            "Milliseconds per meta-gradient, then the slowdown of the fastest alternative, of the "
+            "fastest task-by-task library, and of the tutorial's loop (first order only). *: not "
+            "quite the same gradient. Two threads of an {processor} ({gflops} GFLOP/s), PyTorch "
+            "{torch}."
         ),
         "fails": "fails",
         "best_other": "the best of these / innerloop",
@@ -61,7 +61,7 @@ WORDS = {
             "as in training. {gpu}, PyTorch {{torch}}."
         ),
         "threads_head": (
-            "| ms, with so many threads | {} | two by one | by PyTorch's operators, two |"
+            "| ms by number of threads | {} | two by one | by PyTorch's operators, two |"
         ),
         "fit of five drawings": "`FewShotClassifier.fit` of five drawings",
         "step of MAML++": "a training step of MAML++",

@@ -71,7 +71,7 @@ WORDS: dict[str, dict[str, Any]] = {
             "{seconds} seconds of training each on two threads of an {processor} "
             "({gflops} GFLOP/s), PyTorch {torch}. Numbers adapted: what the inner loop changes, "
             "at 5- / 20-way. "
-            "Memory: peak of the process in training less what it was before, at 5- / 20-way. "
+            "Memory: peak of the process in training minus its memory before, at 5- / 20-way. "
             "{ours}"
         ),
         "per_step": (
@@ -117,7 +117,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "test": "Omniglot，423 个字符",
         "glyph_test": "{} 个未见过的 glyphs",
         "seconds": "{} 秒",
-        "default": "默认运行，{} 秒",
+        "default": "默认训练，{} 秒",
         "tutorial": "`tutorial` 预设，{} 次迭代，种子 {}",
         "tutorial_on": "Omniglot，1,200 个字符",
         "machine": (
@@ -155,7 +155,7 @@ WORDS: dict[str, dict[str, Any]] = {
         ),
         "per_step": (
             "用每一步的滑动统计量（`bn: per_step`，预测不依赖其他查询样本），"
-            "同一个 5-way 运行达到 {}。"
+            "同一次 5-way 训练达到 {}。"
         ),
         "memory_head": (
             "| 内循环步数 | 反向模式，MB | 混合模式，MB | 混合，逐个任务，MB "

@@ -58,7 +58,7 @@ WORDS: dict[str, dict[str, Any]] = {
         ),
     },
     "zh": {
-        "kills_head": "| 被杀时刻 | 被杀次数 | 续跑的运行 | 结果不同的运行 |",
+        "kills_head": "| 被杀时刻 | 被杀次数 | 续训的次数 | 结果不同的次数 |",
         "at random moments": "随机时刻",
         "before a file operation": "每一个文件操作之前，逐一试过",
         "fuzz_head": "| 读取者 | 输入数 | 被拒绝 | 最慢（秒） | 内存峰值（MB） | 缺陷 |",

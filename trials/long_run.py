@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from benchmarks.pictures import save_both
 from benchmarks.reports import write_report
 from matplotlib.figure import Figure
 
-from innerloop.plots.figures import BLUE, GREY, save
+from innerloop.plots.figures import BLUE, GREY
 
-PICTURE = Path(__file__).resolve().parent.parent / "docs" / "img" / "long_run.png"
 # The first share is start-up: imports, the first validation, caches that fill.
 WARM_UP = 1 / 30
 
@@ -101,7 +101,7 @@ def draw(report: dict) -> None:
         fontsize=10,
     )
     axes.grid(alpha=0.3)
-    save(figure, PICTURE)
+    save_both(figure, "long_run")
 
 
 if __name__ == "__main__":

@@ -17,15 +17,15 @@ def parse_augment(text: str) -> list[tuple[str, float | None]]:
     """The names in `text`, each with the number behind it, None where there is none.
 
     Raises:
-        UserError: a name that there is not, or twice, or something else than a number.
+        UserError: an unknown or repeated name, or a value that is not a number.
     """
     found: list[tuple[str, float | None]] = []
     for word in text.split(","):
         name, equals, value = word.strip().partition("=")
         if name not in AUGMENTATIONS:
             raise UserError(
-                f"augment has {name!r}: it takes {', '.join(AUGMENTATIONS)}, with commas between, "
-                "or MODULE:NAME or FILE.py:NAME"
+                f"augment has {name!r}: it takes {', '.join(AUGMENTATIONS)}, "
+                "separated by commas, or MODULE:NAME or FILE.py:NAME"
             )
         if name in dict(found):
             raise UserError(f"augment names {name} twice")
@@ -36,6 +36,6 @@ def parse_augment(text: str) -> list[tuple[str, float | None]]:
         except ValueError:
             number = math.nan
         if number is not None and not math.isfinite(number):
-            raise UserError(f"augment: {word.strip()} needs a number behind =")
+            raise UserError(f"augment: {word.strip()} needs a number after =")
         found.append((name, number))
     return found

@@ -33,7 +33,7 @@ from innerloop.tasks.protocol import Tasks
 from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.tasks.sinusoid import SinusoidSampler
 
-# Settings that have a meaning for classes of examples alone, and those that regression has not.
+# Settings for classes of examples only, and those that regression does not have.
 SAMPLERS_ONLY = ("split", "within_group", "rotate", "rotate_test")
 IMAGES_ONLY = (*SAMPLERS_ONLY, "n_way", "bn")
 
@@ -94,7 +94,7 @@ def _refuse_unused(config: TrainConfig, make: Callable[..., Any]) -> None:
 
 
 def _named(registry: Registry, name: str) -> Any:
-    """What a setting names: by a reference, or by a name of the registry."""
+    """The object that a setting names, by reference or by registered name."""
     return find(name) if is_reference(name) else registry.get(name)
 
 
@@ -102,7 +102,7 @@ def _make(name: str, function: Any, config: TrainConfig, **given: Any) -> Any:
     """Call a function with the settings that its arguments name; a network is taken as it is.
 
     Raises:
-        UserError: an argument is no setting and has no default, or the function fails.
+        UserError: an argument is not a setting and has no default, or the function fails.
     """
     if isinstance(function, nn.Module):
         return function
@@ -118,7 +118,7 @@ def _make(name: str, function: Any, config: TrainConfig, **given: Any) -> Any:
             parameter.VAR_POSITIONAL,
         ):
             raise UserError(
-                f"{name} needs an argument {parameter.name!r}, which is no setting: give it a "
+                f"{name} needs an argument {parameter.name!r}, which is not a setting: give it a "
                 f"default, or name it after a setting: {', '.join(settings)}"
             )
     return call(name, function, **arguments)
@@ -182,7 +182,7 @@ def check_regression(config: TrainConfig) -> None:
         return
     if config.algorithm == "protonet":
         raise UserError(
-            f"protonet needs classes, which data {config.data} has not: use another algorithm"
+            f"protonet needs classes, which data {config.data} does not have: use another algorithm"
         )
     if MODELS.is_ours(config.model) and config.model != "mlp":
         raise UserError(
@@ -255,7 +255,7 @@ def _augment(config: TrainConfig, data: ClassIndexed) -> Augment | None:
     if not is_reference(config.augment):
         if not data.pixels:
             raise UserError(
-                f"augment {config.augment} is for images of bytes, which {data.name} has not: "
+                f"augment {config.augment} is for images of bytes, and {data.name} has none: "
                 "name a function of your own, MODULE:NAME or FILE.py:NAME"
             )
         return named_augment(config.augment, data.example_shape)
@@ -269,7 +269,7 @@ def _augment(config: TrainConfig, data: ClassIndexed) -> Augment | None:
 
 
 def _labels(config: TrainConfig) -> str:
-    """What the labels of training tasks count: a function that makes an algorithm does not say."""
+    """The labels that the algorithm trains on: `task` (0..N-1) or `class`; task if unknown."""
     return getattr(_named(ALGORITHMS, config.algorithm), "labels", "task")
 
 
@@ -384,7 +384,7 @@ def normalization_of(config: TrainConfig, train: Tasks) -> Normalization | None:
     found = getattr(train, "normalization", None)
     if not isinstance(found, Normalization):
         raise UserError(
-            f"normalize is for classes of images, which data {config.data} has not: set normalize "
+            f"normalize is for classes of images, and data {config.data} has none: set normalize "
             "to false"
         )
     return found

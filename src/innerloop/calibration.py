@@ -1,4 +1,4 @@
-"""How far probabilities can be trusted, and one number that mends them."""
+"""Calibration error of probabilities, and the temperature that calibrates them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["expected_calibration_error", "fit_temperature"]
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Mean distance between what is claimed and what is right.
+    """Expected calibration error: the mean gap between confidence and accuracy.
 
     Predictions are put into bins by the probability of the predicted class; the error is
     the mean over predictions of |accuracy - mean probability| of their bin.
@@ -27,7 +27,7 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
         bins: of equal width, at least 1.
 
     Returns:
-        0 (what is claimed comes true) to 1.
+        0 (perfectly calibrated) to 1.
 
     Raises:
         UserError: `bins` is too small, or there are no predictions.
@@ -52,7 +52,7 @@ def fit_temperature(logits: Tensor, labels: Tensor, *, prior: float | None = Non
     T does not change which class is predicted.  Guo et al. 2017, section 4.2.
 
     Args:
-        logits: `[B, N]`, of validation tasks, not of those that are judged afterwards.
+        logits: `[B, N]`, of validation tasks, not of those that are scored afterwards.
         labels: `[B]`, 0..N-1.
         prior: T where little is known. Its logarithm then counts as normally distributed about
             that of `prior`, with a deviation of 0.3, so that a few predictions, all right, do not

@@ -1,4 +1,4 @@
-"""A classifier for one's own few images, in the manner of scikit-learn."""
+"""A scikit-learn classifier that learns from a few images."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _warn_of_rise(self) -> None:
-        """Warn where the last inner steps lead away from what they should lead to."""
+        """Warn if the support loss rises over the last inner steps."""
         losses = self.support_loss_
         lowest = int(np.argmin(losses))
         if losses[-1] <= losses[lowest] + RISE:
@@ -257,9 +257,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         limit = threshold(self._fitted.left_out_familiarity(), reject)
         if not limit.promised:
             warnings.warn(
-                f"{limit.pictures} pictures of classes with several are too few to promise that at "
-                f"most {reject:.0%} of pictures of the classes are refused: {limit.needed} are "
-                "needed. The threshold is an estimate",
+                f"the threshold is an estimate: to promise that at most {reject:.0%} of pictures "
+                f"of the classes are refused takes {limit.needed} pictures from classes with two "
+                f"or more, and there are {limit.pictures}",
                 stacklevel=2,
             )
         labels = labels.astype(object)
@@ -267,7 +267,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return labels
 
     def familiarity(self, X: Any) -> np.ndarray:
-        """How much each image is like one of the classes, `[n]`, the higher the more.
+        """How familiar each image is, `[n]`; higher is more like one of the classes.
 
         It is what `predict` compares to a threshold, and has no unit.  See `innerloop.rejection`.
         """
@@ -307,8 +307,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         fitted, inputs = self._fitted, self._inputs
         if not isinstance(fitted, AdaptedNetwork) or not isinstance(inputs, PixelInputs):
             raise UserError(
-                "heads on pretrained networks of others cannot be exported yet: export the network "
-                "by its own library, or use one that was meta-trained"
+                "a head on a pretrained network of another library cannot be exported yet: export "
+                "the network with that library, or use one that was meta-trained"
             )
         pixels = Pixels(inputs.raw, inputs.inverted)
         learnt = Learnt(*fitted.parts, pixels, float(self.temperature_))
@@ -319,7 +319,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return found
 
     def _queries(self, X: Any) -> Tensor:
-        """What has learnt takes, of images to be told."""
+        """The inputs of images to classify."""
         check_is_fitted(self)
         expected = getattr(self, "n_features_in_", None)
         X = several(X, self._inputs.channels, flat=expected is not None)
@@ -334,7 +334,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self._inputs(X)
 
     def _found(self) -> tuple[PixelInputs | FeatureInputs, Learner]:
-        """What `model` takes, and what learns from it."""
+        """The inputs that `model` takes, and the learner on top of them."""
         one_of([AUTO, *HEADS], head=self.head)
         if is_backbone(self.model):
             body = backbone(

@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can mend, and checks that raise it."""
+"""The exception for mistakes that a user can correct, and checks that raise it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """A mistake in what was asked for, or in a file that was given.
+    """A mistake in an argument, a setting or a file.
 
-    Its message names what is wrong and how to mend it.  The command line
+    Its message names what is wrong and how to correct it.  The command line
     prints the message alone, without a traceback, and exits with status 2.
     From Python it is an ordinary `ValueError`.
     """
@@ -52,7 +52,7 @@ def at_least(least: int, **values: int | None) -> None:
 
 
 def whole(**values: int | None) -> None:
-    """Raise a `UserError` that names the first value that is no whole number; None passes."""
+    """Raise a `UserError` that names the first value that is not a whole number; None passes."""
     for name, value in values.items():
         _check_number(name, value)
         if value is not None and not isinstance(value, Integral):

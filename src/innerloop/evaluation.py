@@ -18,6 +18,10 @@ from innerloop.tasks.episodes import Episodes
 from innerloop.tasks.protocol import Tasks, draw, protocol_of
 
 
+class Diverged(UserError):
+    """Adaptation to a task led to a loss that is not finite."""
+
+
 @keywords_checked
 def evaluate(
     algorithm: Algorithm,
@@ -80,9 +84,9 @@ def evaluate(
     # Every metric by name, [tasks, steps].
     scores = {name: torch.cat([c[name] for c in chunks]).cpu().double() for name in chunks[0]}
     if not scores["loss"].isfinite().all():
-        raise UserError(
-            "adaptation diverged: a query loss is no longer a finite number. Lower inner_lr or "
-            "the number of inner steps, or set inner_max_norm to clip inner gradients"
+        raise Diverged(
+            "adaptation diverged: a query loss is not finite. Lower inner_lr or the number of "
+            "inner steps, or set inner_max_norm to clip inner gradients"
         )
     for name, values in scores.items():
         if not values.isfinite().all():
@@ -111,13 +115,13 @@ def evaluate(
 
 
 def _of_one_shape(sampler: Tasks, start: int, count: int) -> int:
-    """How many tasks from `start` on fit into one tensor; samplers whose tasks vary say it."""
+    """How many tasks from `start` on fit into one tensor, for samplers whose tasks vary."""
     stackable = getattr(sampler, "stackable", None)
     return count if stackable is None else min(count, stackable(start, count))
 
 
 def _tasks_at_a_time(params: Params, sampler: Tasks) -> int:
-    """Few on a CPU, which has them in its caches; on a GPU many, with four million pixels."""
+    """8 on CPU, to stay in cache; on GPU up to about 4M input values."""
     if not next(iter(params.values())).is_cuda:
         return 8
     task = draw(sampler, 0, 1)

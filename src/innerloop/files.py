@@ -32,7 +32,7 @@ def quoted(path: str | os.PathLike[str]) -> str:
 
 
 def readable(name: str) -> str:
-    """A name of a file for a figure, which draws no bytes that are no text."""
+    """A file's name for a figure, without bytes that are not text."""
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
@@ -48,7 +48,7 @@ def cache_folder() -> Path:
 
 @contextlib.contextmanager
 def write_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open `path` for writing so that it ends up complete or untouched.
+    """Open `path` for writing, so that it ends up complete or unchanged.
 
     The bytes go to a temporary file beside `path`, reach the disk (fsync) and
     take the name in one step.  When the body raises, `path` is as it was.  When the
@@ -105,7 +105,7 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what `write_whole` left in a folder where its process was killed meanwhile."""
+    """Remove temporary files that a killed `write_whole` left in a folder."""
     for path in folder.glob(".*"):
         if re.fullmatch(r"\..+\.[0-9a-f]{16}", path.name):
             with contextlib.suppress(OSError):
@@ -113,7 +113,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a new name in a folder to the disk, where the system can do that."""
+    """Flush a folder's entries to disk, where the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -124,7 +124,7 @@ def _sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep other processes from working in a folder meanwhile.
+    """Keep other processes from working in a folder within this context.
 
     The operating system lifts the lock when this process ends, however it ends.
     Where there are no such locks (Windows, some network file systems), nobody is kept out.

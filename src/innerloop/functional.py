@@ -1,4 +1,4 @@
-"""Pure functions over dicts of tensors: derivatives, the inner update, and the algebra of weights.
+"""Pure functions over dicts of tensors: derivatives, the inner update, and parameter algebra.
 
 Everything here works inside `torch.func`'s transforms and outside of them, where plain autograd
 takes the derivatives: it carries whatever PyTorch can differentiate.  Functions whose name ends in
@@ -42,12 +42,12 @@ Loss = Callable[[Params], Tensor]
 Rates = float | Mapping[str, Tensor | float]
 """Inner learning rates: a number; or one entry a parameter name, each a number or a tensor that
 broadcasts against the parameter."""
-# What PyTorch's losses take for no label at all.
+# The label that PyTorch's losses ignore.
 NO_LABEL = -100
 
 
 def in_transform() -> bool:
-    """Whether this runs inside `torch.func.vmap`, `grad`, `jvp` or another of these transforms."""
+    """True if this runs inside `torch.func.vmap`, `grad`, `jvp` or another of these transforms."""
     return torch._C._are_functorch_transforms_active()
 
 

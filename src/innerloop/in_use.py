@@ -1,4 +1,4 @@
-"""The algorithm of a trained network as it is used on new tasks."""
+"""The algorithm of a trained network, set up for new tasks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The inner update: what the inner loop does with a gradient.
+"""Inner optimisers: how a gradient changes the fast weights.
 
 An inner optimiser is any object with two methods, `InnerOptimizer`.  Its state comes in and goes
 out as a value.  Nothing is changed in place, so derivatives pass through the update as through
-everything else in the inner loop.  Learning rates are no part of it: they are the algorithm's
+everything else in the inner loop.  Learning rates are not part of it: they are the algorithm's
 (`inner_lr`, or learnt ones), and reach it as `rates`.
 
 With `first_order` the inner gradients are constants, and with them what an optimiser makes of
@@ -23,7 +23,7 @@ __all__ = ["SGD", "Adam", "InnerOptimizer"]
 
 @runtime_checkable
 class InnerOptimizer(Protocol):
-    """What the inner loop asks of an optimiser.
+    """The interface of an inner optimiser.
 
     Both methods are about one task, in plain tensor operations, and return new tensors.  An object
     whose attribute `elementwise` is true treats every number of a weight by itself; it is called
@@ -117,8 +117,8 @@ class Adam:
     m ← β₁ m + (1 - β₁) d and v ← β₂ v + (1 - β₂) d², from 0, and in step t
     θ ← θ - α m̂ / (√v̂ + ε), with m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ).
 
-    Adam starts anew with every task.  Its first step has the length α for each weight, whatever the
-    gradient: rates are smaller than those of gradient descent.
+    Its state starts from zero in every task.  Its first step has the length α for each weight,
+    whatever the gradient: rates are smaller than those of gradient descent.
 
     The root has no derivative at v = 0, where all gradients so far were 0 and m is 0 as well.
     There the step, as a function of the gradient, has the derivative of m̂ / ε all the same, and

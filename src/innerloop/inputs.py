@@ -1,4 +1,4 @@
-"""From pictures as people give them to what adapts: pixels as in training, or features."""
+"""From users' pictures to what the algorithm adapts on: pixels as in training, or features."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class PixelInputs:
 
     @property
     def inverted(self) -> bool:
-        """Whether bytes are inverted, once `fit` has run."""
+        """True if bytes are inverted, once `fit` has run."""
         return bool(self.loaded.inverted) if self.ink_ is None else self.ink_ == "dark"
 
     def _pixels(self, images: np.ndarray) -> Tensor:

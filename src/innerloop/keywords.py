@@ -79,7 +79,7 @@ def _checked(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def _takes_any(maker: Any) -> bool:
-    """Whether a class of a user's own takes keywords without naming them."""
+    """True if a class of a user's own takes keywords without naming them."""
     parameters = inspect.signature(maker).parameters.values()
     mine = maker.__module__.startswith("innerloop.")
     return not mine and any(p.kind is p.VAR_KEYWORD for p in parameters)

@@ -45,7 +45,7 @@ class Fitted(Protocol):
         """`[m]`, see `innerloop.rejection`."""
 
     def left_out_familiarity(self) -> np.ndarray:
-        """That of pictures of the support set, by what was learnt without them."""
+        """The familiarity of support pictures, by heads that were fitted without them."""
 
 
 Learner = Callable[[Tensor, np.ndarray, Tensor | None], Fitted]

@@ -24,7 +24,7 @@ SCHEDULES = ("constant", "linear", "cosine")
 
 @dataclass(frozen=True)
 class Part:
-    """Settings that stand together, in a file of settings and in `--help`."""
+    """Settings of one part, in a settings file and in `--help`."""
 
     def check(self) -> None:
         """Raise a `UserError` for a value out of range; all parts that an object has are asked."""
@@ -44,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True)
 class OuterLoopSettings(Part):
-    """How long and how the meta-parameters are learnt."""
+    """The outer optimiser, its schedule and the length of training."""
 
     iterations: int = 1200
     """Outer steps."""
@@ -110,7 +110,7 @@ class RunSettings(Part):
 
 @dataclass(frozen=True)
 class OuterLoop(RunSettings, OuterLoopSettings):
-    """How a run trains, validates and tests, whatever is learnt: the keywords of `innerloop.fit`.
+    """How a run trains, validates and tests: the keywords of `innerloop.fit`.
 
     Raises:
         UserError: a value out of range.
@@ -149,10 +149,10 @@ class OuterLoop(RunSettings, OuterLoopSettings):
         return yaml.safe_dump(self.to_parts(), sort_keys=False)
 
     def title(self) -> str:
-        """What is learnt from what, in a few words."""
+        """Algorithm, data and setting in a few words."""
         raise NotImplementedError
 
     @property
     def regression(self) -> bool:
-        """Whether the tasks are known to have no classes."""
+        """True if the tasks are known to have no classes."""
         return False

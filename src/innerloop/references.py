@@ -22,16 +22,16 @@ from typing import Any
 from innerloop.errors import UserError
 from innerloop.files import at_home, cache_folder, write_whole
 
-# Files of modules that references named: where mistakes are the user's to mend.
+# Files of modules that references named: mistakes in them are the user's.
 _files: set[str] = set()
 
 
 def is_reference(text: str) -> bool:
-    """Whether this is `MODULE:NAME` or `FILE.py:NAME`."""
+    """True if this is `MODULE:NAME` or `FILE.py:NAME`."""
     place, colon, name = text.rpartition(":")
     if not colon or not name or not all(part.isidentifier() for part in name.split(".")):
         return False
-    # A drive letter of Windows is no module.
+    # A drive letter of Windows is not a module.
     return place.endswith(".py") or (
         len(place) > 1 and all(part.isidentifier() for part in place.split("."))
     )
@@ -52,7 +52,7 @@ def find(text: str) -> Any:
         UserError: there is no such file, module or name, or importing it fails; it names the line.
     """
     if not is_reference(text):
-        raise UserError(f"{text!r} is no reference: write MODULE:NAME or FILE.py:NAME")
+        raise UserError(f"{text!r} is not a reference: write MODULE:NAME or FILE.py:NAME")
     place, _, name = text.rpartition(":")
     found: Any = _from_file(Path(place)) if place.endswith(".py") else _module(place)
     for part in name.split("."):
@@ -81,20 +81,20 @@ def reference_to(value: Any) -> str | None:
 
 
 def call(made_by: str, function: Callable[..., Any], **arguments: Any) -> Any:
-    """`function(**arguments)`; a mistake in a user's code becomes an error with its line."""
+    """Call `function(**arguments)`; an error in a user's code is reported with its line."""
     try:
         return function(**arguments)
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        # Ours is no user's to mend, and for the lack of memory there is other advice.
+        # Our own errors are not the user's to fix; running out of memory has advice of its own.
         if not is_reference(made_by) or "memory" in str(error):
             raise
         raise UserError(f"{made_by} failed: {at_line(error)}") from error
 
 
 def at_line(error: BaseException, files: Iterable[str] | None = None) -> str:
-    """The error with the last line of the user's own that it passed through."""
+    """The error with the last line of the user's own code that it passed through."""
     own = _files if files is None else set(files)
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     if isinstance(error, SyntaxError) and error.filename:
@@ -113,7 +113,7 @@ def at_line(error: BaseException, files: Iterable[str] | None = None) -> str:
 
 
 def is_of_user(error: BaseException) -> bool:
-    """Whether an error passed through a file that a reference named."""
+    """True if an error passed through a file that a reference named."""
     return any(f.filename in _files for f in traceback.extract_tb(error.__traceback__))
 
 

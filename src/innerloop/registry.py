@@ -41,7 +41,7 @@ class Registry:
         return [*self._ours, *sorted(others)]
 
     def is_ours(self, name: str) -> bool:
-        """Whether the name comes with this package."""
+        """True if the name comes with this package."""
         return name in self._ours
 
     def __contains__(self, name: object) -> bool:
@@ -64,7 +64,7 @@ class Registry:
             UserError: the name is taken, or is none.
         """
         if not name or not isinstance(name, str) or not set(name).isdisjoint(":/\\ \t\n"):
-            raise UserError(f"{name!r} is no name: use letters, digits, - and +")
+            raise UserError(f"{name!r} is not a name: use letters, digits, - and +")
         if name in self and self.get(name) is not value and not _same(self.get(name), value):
             raise UserError(f"{name!r} is taken already among the {self.kind}: choose another name")
         self._found[name] = value
@@ -87,11 +87,11 @@ class Registry:
                         f"{name!r} of the {self.kind} comes from {point.value}, which cannot be "
                         f"imported: {type(error).__name__}: {error}"
                     ) from error
-        raise UserError(f"{name!r} is none of the {self.kind}: {', '.join(self.names())}")
+        raise UserError(f"there is no {name!r} among the {self.kind}: {', '.join(self.names())}")
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether these are one definition, executed again: a module reloaded, a cell run twice."""
+    """True if these are one definition, run again: a reloaded module, a cell run twice."""
     names = [(getattr(x, "__module__", None), getattr(x, "__qualname__", None)) for x in (a, b)]
     return names[0] == names[1] and None not in names[0]
 

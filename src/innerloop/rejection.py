@@ -1,4 +1,4 @@
-"""None of these classes: how familiar a picture is, and below which it is refused."""
+"""Rejection of pictures of none of the classes: familiarity and its threshold."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def contrast(similarities: np.ndarray) -> np.ndarray:
 
 
 class Familiarity:
-    """How much features are like those of the nearest class: a number without a unit.
+    """How similar features are to the nearest class, a number without a unit.
 
     The cosine to the nearest class mean, less half the mean cosine to the other means.  With
     background pictures, features are first centred by their mean, and what is subtracted is half
@@ -58,7 +58,7 @@ class Familiarity:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Below which familiarity a picture is refused.
+    """The familiarity threshold below which a picture is refused.
 
     Attributes:
         value: refused is what is less familiar than this.

@@ -1,4 +1,4 @@
-"""Tasks that a data set is too small for: smaller ones, where nobody asked for these."""
+"""Shrink tasks that are too large for a data set, unless their size was asked for."""
 
 from __future__ import annotations
 

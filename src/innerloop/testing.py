@@ -1,4 +1,4 @@
-"""Checks that anyone's algorithm can be put to, as scikit-learn's `check_estimator` does."""
+"""Contract tests for anyone's algorithm, like scikit-learn's `check_estimator`."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class _Tasks:
 
 
 class _StopAt(Report):
-    """Asks the run to stop by an error, as a process that is killed does."""
+    """Stops the run by an error, as if the process were killed."""
 
     def validated(self, line: dict[str, Any]) -> None:
         if line["iteration"] == 4:

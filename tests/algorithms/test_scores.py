@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from innerloop import MAML, Episodes, UserError, evaluate
+from innerloop.algorithms.scores import loss_of
 from innerloop.models import Conv4
 from tests.algorithms.networks import Small
 from tests.helpers import random_episodes
@@ -179,3 +180,12 @@ def test_a_sampler_that_has_fewer_tasks_is_not_taken_for_more():
     sampler = Fixed(tasks_of(task, 3))
     with pytest.raises(UserError, match="gave 3 tasks from 0 on where 6 were asked for"):
         evaluate(algorithm, algorithm.init_params(), sampler, tasks=6)
+
+
+def test_a_loss_that_exec_made_has_no_module():
+    """In a notebook of some kinds a function's `__module__` is None."""
+    names = {"F": F}
+    exec("def loss(outputs, targets): return F.cross_entropy(outputs['logits'], targets)", names)
+    names["loss"].__module__ = None
+    outputs = {"logits": torch.zeros(4, 3)}
+    assert loss_of(names["loss"], outputs, torch.zeros(4, dtype=torch.long)).item() > 1

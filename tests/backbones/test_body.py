@@ -227,8 +227,8 @@ class Tokens(nn.Module):
     ("network", "options", "message"),
     [
         (7, {}, "must be a torch.nn.Module, not int"),
-        (Noisy(), {}, "other features beside other pictures, or at the next call"),
-        (Centred(), {}, "other features beside other pictures"),
+        (Noisy(), {}, "depend on the others in the batch, or change between calls"),
+        (Centred(), {}, "depend on the others in the batch"),
         (Infinite(), {}, "not finite"),
         (Tokens(), {}, "gives dict in a dict of a, b for 2 pictures"),
         (pretrained(), {"preprocess": 3}, "preprocess must be .* not int"),

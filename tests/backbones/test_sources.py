@@ -86,7 +86,7 @@ def test_transformers(name, output, fit, photos):
         ("timm:offline", r"cannot fetch timm:offline .*Try again with a connection"),
         ("timm:border", "crop_mode border: give preprocess="),
         ("torchvision:nothing", "cannot make torchvision:nothing"),
-        ("torchvision:segments", "no classifier whose last layer is linear"),
+        ("torchvision:segments", "not a classifier whose last layer is linear"),
         ("transformers:offline", "cannot fetch transformers:offline"),
         ("transformers:odd", "does not say to which square"),
         ("transformers:square/layer.0.weight", "lacks weights, among them layer.0.weight"),
@@ -94,7 +94,7 @@ def test_transformers(name, output, fit, photos):
         ("tests.backbones.libraries:nothing", "has no nothing"),
         ("tests.backbones.libraries:PROCESSORS", "must be a torch.nn.Module or a function"),
         ("tests.backbones.libraries:Net", "failed: .*missing 1 required positional argument"),
-        ("no such name", "names no network: write timm:NAME"),
+        ("no such name", "does not name a network: write timm:NAME"),
     ],
 )
 def test_what_cannot_be_had_is_one_clear_error(source, message):
@@ -224,7 +224,7 @@ def test_pickled_with_other_weights_than_now(nets, photos):
     content = pickle.dumps(classifier.fit(photos[:2], [0, 1]))
     other = {n: t + 1 for n, t in backbone("nets.py:make").network.state_dict().items()}
     save_file(other, "w.safetensors")
-    with pytest.raises(UserError, match="has other weights than when this was pickled"):
+    with pytest.raises(UserError, match="has changed its weights since this was pickled"):
         pickle.loads(content)
 
 

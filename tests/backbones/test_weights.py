@@ -50,8 +50,8 @@ class Trap:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda s: s.pop("conv.weight"), "lacks conv.weight: it is of another network"),
-        (lambda s: s.update(extra=torch.zeros(1)), "holds .* extra: it is of another network"),
+        (lambda s: s.pop("conv.weight"), "lacks conv.weight: it belongs to another network"),
+        (lambda s: s.update(extra=torch.zeros(1)), "holds .* extra: it belongs to another network"),
         (lambda s: s.update({"conv.weight": torch.zeros(1)}), "size mismatch for conv.weight"),
         (lambda s: s.update(note="text"), "holds no weights by name"),
         (lambda s: s.update(trap=Trap()), "holds more than weights"),

@@ -101,15 +101,15 @@ def test_colour_for_a_grey_network_is_refused_unless_turned_grey(folders, capsys
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("missing", "is no folder"),
+        ("missing", "is not a folder"),
         ("one class", "two or more; it has 1"),
         ("empty class", "holds no pictures"),
-        ("loose", "lies loose"),
+        ("loose", "is directly in"),
         ("unreadable", "cannot be read as a picture"),
         ("no query", "does not exist"),
         ("empty query", "holds no pictures"),
         ("both", "--json or --csv, not both"),
-        ("picture", "must end in .png"),
+        ("picture", "must end in .png or .svg"),
         ("model", "nor one of the weights"),
     ],
 )

@@ -65,7 +65,7 @@ def test_data_that_changed_is_refused(file, capsys):
         ("import torch\nx = 1 +\n", "line 2: x = 1 +"),
         ("import torch\nx = torch.nothing\n", "line 2, in <module>: x = torch.nothing"),
         ("def make(n_way):\n    return n_way.nothing\n", "line 2, in make: return n_way.nothing"),
-        ("def make(depth):\n    pass\n", "needs an argument 'depth', which is no setting"),
+        ("def make(depth):\n    pass\n", "needs an argument 'depth', which is not a setting"),
         ("def make():\n    return 3\n", "must give an nn.Module, not int"),
         (
             "from torch import nn\nclass make(nn.Linear):\n"

@@ -64,7 +64,7 @@ def test_floating_point_pictures_and_a_white_of_ones_own(tmp_path):
     ("values", "message"),
     [
         (-1.0, r"1\.tif has values below 0"),
-        (np.nan, r"1\.tif has values that are no finite"),
+        (np.nan, r"1\.tif has values that are not finite"),
         (1e6, r"1\.tif has values up to 1e\+06, more than 16 bits hold.*white="),
     ],
 )

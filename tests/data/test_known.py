@@ -172,7 +172,7 @@ def test_mini_imagenet_from_folders_and_from_flat_names(tmp_path):
     messages = []
     known.prepare("mini-imagenet", write(tmp_path / "flat", flat), tmp_path / "a", warn=ignore)
     known.prepare("mini-imagenet", archive, tmp_path / "b", warn=messages.append)
-    assert "1 folders are no classes" in messages[0]
+    assert "1 folders that are not classes" in messages[0]
     for out in ("a", "b"):
         data, counts = parts(tmp_path / out)
         assert tuple(counts.values()) == (64, 16, 20)

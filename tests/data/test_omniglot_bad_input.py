@@ -50,7 +50,7 @@ def test_more_than_omniglot(tiny, tmp_path):
     tiny["background"]["images_background/Aaa/character09/1.png"] = png()
     refused(
         write_zips(tmp_path / "s", tiny),
-        "Ddd is no alphabet of the background half",
+        "Ddd is not an alphabet of the background half",
         "Aaa/character09 is too much",
     )
 

@@ -9,7 +9,7 @@ from innerloop.plots import adaptation
 
 def test_a_refused_query_has_no_best_class(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(adaptation, "save", lambda figure, path: drawn.append(figure) or path)
+    monkeypatch.setattr(adaptation, "save", lambda figure, path, _: drawn.append(figure) or path)
     images = np.zeros((2, 1, 8, 8), np.uint8)
     beliefs = np.array([[0.9, 0.1], [0.8, 0.2]])
     adaptation.plot_adaptation(

@@ -36,7 +36,7 @@ def test_plot_explains_mistakes(inside, tmp_path, capsys):
         (["nowhere"], "there is no folder nowhere"),
         (["one [a]"] * 9, "too many"),
         ([str(new)], "nothing to draw"),
-        (["one [a]", "--out", "x.jpg"], "must end in .png"),
+        (["one [a]", "--out", "x.jpg"], "must end in .png or .svg"),
         (["one [a]", "--episodes", "9"], "at most 5"),
         ([], "name the runs"),
     ]:
@@ -47,7 +47,7 @@ def test_plot_explains_mistakes(inside, tmp_path, capsys):
 def test_the_curve_is_that_of_the_metrics(runs, monkeypatch, tmp_path):
     figures = []
     monkeypatch.setattr(
-        "innerloop.plots.comparison.save", lambda figure, path: figures.append(figure)
+        "innerloop.plots.comparison.save", lambda figure, path, language: figures.append(figure)
     )
     plot_runs([runs / "one [a]"], tmp_path / "x.png", episodes=0)
     learning, steps = figures[0].axes

@@ -50,7 +50,7 @@ def test_no_runs_and_no_folder(tmp_path, capsys, monkeypatch):
     assert main(["runs", str(tmp_path)]) == 0
     assert "no runs" in capsys.readouterr().out
     assert main(["runs", str(tmp_path / "none")]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
     assert find_runs(tmp_path) == []
 

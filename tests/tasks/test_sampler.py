@@ -335,7 +335,7 @@ def test_rotations_count_as_classes():
 
 def test_a_class_that_is_given_twice_is_refused():
     """A task could have it under two labels."""
-    with pytest.raises(UserError, match="class 3 stands 2 times"):
+    with pytest.raises(UserError, match="class 3 is 2 times"):
         EpisodeSampler(numbered(), np.array([1, 2, 3, 3, 4, 5]), n_way=3)
 
 

@@ -191,7 +191,7 @@ def test_episodes_that_differ_each_time_are_refused(tmp_path):
         def batch(self, start, count):
             return super().batch(start + int(torch.randint(10**6, ())), count)
 
-    with pytest.raises(UserError, match="another episode 0 each time"):
+    with pytest.raises(UserError, match="a different episode 0 each time"):
         innerloop.fit(own.algorithm(), Random(), out=tmp_path / "run", **SMALL)
     assert not (tmp_path / "run").exists()
 
@@ -201,7 +201,7 @@ def test_a_source_that_does_not_count_from_start_is_refused(tmp_path):
         def batch(self, start, count):
             return super().batch(0, count)
 
-    with pytest.raises(UserError, match="another episode 1 by itself than beside episode 0"):
+    with pytest.raises(UserError, match="a different episode 1 alone than after episode 0"):
         innerloop.fit(own.algorithm(), Same(), out=tmp_path / "run", **SMALL)
     assert not (tmp_path / "run").exists()
 

@@ -12,8 +12,10 @@ import innerloop
 from innerloop import TrainConfig, UserError
 from innerloop.build import build_samplers
 from innerloop.data.base import ImageClasses
+from innerloop.evaluation import Diverged
 from innerloop.runs.checkpoint import read_tensors
 from innerloop.runs.folder import checkpoints, new_state
+from innerloop.training import loop
 from innerloop.training.loop import ASK_AFTER, progress, set_learning_rate
 from innerloop.training.report import SilentReport
 from tests.small_runs import StopAt, assert_same_runs, settings
@@ -151,6 +153,35 @@ def test_weights_that_are_no_numbers_never_become_a_checkpoint(array, tmp_path):
         innerloop.train(out=tmp_path / "run", **settings(array, **changes))
     for path in checkpoints(tmp_path / "run"):
         assert all(t.isfinite().all() for t in read_tensors(path)[0].values())
+
+
+def test_a_validation_that_diverges_keeps_earlier_weights(array, tmp_path, monkeypatch):
+    """On a single unlucky task gradient descent may diverge though training is sound."""
+    real, calls = loop.evaluate, []
+
+    def diverge(*arguments, **options):
+        calls.append(options)
+        if len(calls) in bad:
+            raise Diverged("adaptation diverged")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(loop, "evaluate", diverge)
+    warnings: list[str] = []
+    report = SilentReport()
+    monkeypatch.setattr(report, "warning", warnings.append, raising=False)
+    bad = {2}
+    run = innerloop.train(
+        out=tmp_path / "run", report=report, **settings(array, iterations=3, val_every=1)
+    )
+    lines = [json.loads(x) for x in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert ["val_accuracy" in line for line in lines] == [True, False, True]
+    assert run.results["best_iteration"] != 2
+    assert (run.folder / "run.png").exists()
+    assert "validation after iteration 2" in warnings[0]
+    calls.clear()
+    bad = {1}
+    with pytest.raises(UserError, match="validation after iteration 1"):
+        innerloop.train(out=tmp_path / "none", **settings(array, iterations=3, val_every=1))
 
 
 def test_divergence_names_the_gradient(array, tmp_path, monkeypatch):

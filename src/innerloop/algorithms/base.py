@@ -1,4 +1,4 @@
-"""What all meta-learning algorithms share: their use, on any number of tasks."""
+"""The base class of all meta-learning algorithms: the public methods, for any number of tasks."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Algorithm(Hooks):
         inner_steps: int | None = None,
         n_way: int | None = None,
     ) -> list[Params]:
-        """`inner_loop` of T tasks, for use: it cannot be differentiated.
+        """`inner_loop` of T tasks, for inference: the result is detached.
 
         Args:
             params: as in `inner_loop`, as are `inner_steps` and `n_way`.

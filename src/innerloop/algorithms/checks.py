@@ -1,4 +1,4 @@
-"""What is checked of the tasks that come in, before anything is computed."""
+"""Checks of incoming tasks, before anything is computed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from innerloop.tasks.episodes import Episodes
 
 
 def checked_episodes(algorithm: Hooks, episodes: Any, *, training: bool) -> Episodes:
-    """The episodes, with their number of ways where something asks for it.
+    """The episodes, with their number of ways if it is needed.
 
     Raises:
         UserError: no tasks, or labels that are not 0..N-1 where they have to be.
@@ -65,7 +65,7 @@ def _long(y: torch.Tensor) -> torch.Tensor:
 
 @contextlib.contextmanager
 def naming_examples(algorithm: Hooks, *sets: Any) -> Iterator[None]:
-    """Where the network cannot take examples of this shape, one clear error names it.
+    """One clear error for examples of a shape that the network cannot take.
 
     PyTorch's own is about some layer.  Whether it is about the examples is found out by giving
     them to the network by itself.

@@ -52,7 +52,7 @@ def directly(method: F) -> F:
 
 
 def overrides(algorithm: Any, hook: str, together: str = "") -> bool:
-    """Whether `hook` was overridden without `together`, which stands for it for many tasks.
+    """True if `hook` was overridden without `together`, which stands for it for many tasks.
 
     Args:
         algorithm: an object; the class counts, and what is set on the object itself.
@@ -72,7 +72,7 @@ def _overrides(kind: type, hook: str, together: str) -> bool:
 
 
 def is_own(algorithm: Any, method: str, usual: type) -> bool:
-    """Whether a class below `usual`, or the object itself, has a `method` of its own."""
+    """True if a class below `usual`, or the object itself, has a `method` of its own."""
     return method in vars(algorithm) or getattr(type(algorithm), method) is not getattr(
         usual, method
     )
@@ -94,7 +94,7 @@ def first(tree: T) -> T:
 
 
 def task_by_task(hook: Callable[..., T], axes: Sequence[int | None], arguments: Sequence[Any]) -> T:
-    """Calls `hook` for one task after the other, and stacks what it returns."""
+    """Call `hook` task by task, and stack the results."""
     apart = [None if axis is None else _tasks(a) for a, axis in zip(arguments, axes, strict=True)]
     count = next(len(tasks) for tasks in apart if tasks is not None)
     found = []

@@ -44,7 +44,7 @@ _SLOW_UNDER_VMAP = (nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase)
 
 
 def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str]:
-    """The ways to try, the best first; one alone where it was asked for.
+    """The ways to try, the best first; only one if it was asked for.
 
     Raises:
         UserError: the way that was asked for is not exact here; it says why.
@@ -54,7 +54,7 @@ def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str
         reason = why_not(algorithm, asked, progress, training=training)
         if reason is None:
             return [asked]
-        # What was asked for training may not suit use, which takes more steps.
+        # What was asked for in training may not suit testing, which takes more steps.
         if training or why_not(algorithm, asked, progress, training=True):
             raise UserError(f"execution={asked!r} is not possible here: {reason}")
     if why_not(algorithm, "shared_body", progress, training=training) is None:
@@ -82,7 +82,7 @@ def _why_slower_under_vmap(algorithm: Hooks) -> str | None:
 
 
 def why_not(algorithm: Hooks, way: str, progress: float, *, training: bool) -> str | None:
-    """Why `way` would not be exact for this algorithm and network; None where it is."""
+    """Why `way` would not be exact for this algorithm and network; None if it is."""
     if way == "stacked":
         return _why_not_stacked(algorithm, training)
     if way == "shared_body":
@@ -321,7 +321,7 @@ def adapt_all(
 
 
 def _one_by_one(way: str, function: Callable[[Episodes], T], episodes: Episodes) -> T:
-    """`function` of each task by itself, stacked."""
+    """`function` of each task on its own, stacked."""
     n_way = episodes.n_way
     if way == "vmap":
 
@@ -338,14 +338,14 @@ def _one_by_one(way: str, function: Callable[[Episodes], T], episodes: Episodes)
     return stack(found)
 
 
-# What no other way would change.
+# Errors that no other way would change.
 _NOT_ABOUT_THE_WAY = (UserError, KeyboardInterrupt, MemoryError, torch.OutOfMemoryError)
 
 
 def _first_that_works(
     algorithm: Hooks, kind: str, ways: Sequence[str], by: Callable[[str], T]
 ) -> T:
-    """The result of the first way that does not fail; what was found out is remembered."""
+    """The result of the first way that works, which is remembered."""
     way = algorithm._failed.get(kind, ways[0]) if len(ways) > 1 else ways[0]
     if torch.is_inference_mode_enabled():
         with torch.inference_mode(False):
@@ -376,7 +376,7 @@ def _first_that_works(
 
 
 def _clearer(error: Exception, algorithm: Hooks, way: str) -> Exception:
-    """The same error, in words of ours where PyTorch's say too little."""
+    """The same error, reworded where PyTorch's message says too little."""
     text = first_line(error)
     if isinstance(error, IndexError) and "out of bounds" in text and "Target" in text:
         return UserError(

@@ -26,7 +26,7 @@ class FineTune(GradientBased):
     layer, trained on its support set while the body stays (the Baseline of Chen, Liu, Kira,
     Wang, Huang 2019, "A Closer Look at Few-shot Classification").  For regression: one
     network for all tasks' examples, then fine-tuned (the pre-trained baseline of Finn et al. 2017,
-    section 5.1).  What meta-learning buys is the difference to this.
+    section 5.1).  The gap to this baseline is what meta-learning gains.
 
     Args:
         model: for classes, a `HeadedModel`; its head is the new last layer as it starts.
@@ -92,7 +92,7 @@ class FineTune(GradientBased):
 
         def loss(params: Params) -> tuple[Tensor, Params]:
             params = channels_last(params)
-            # Batch statistics of one task's images at a time, as in use.
+            # Batch statistics of one task's images at a time, as at test time.
             with statistics_by_group(x.shape[1], total=len(y)), noise.at(0):
                 if self.num_classes is None:
                     return self.score(self.forward(params, x.flatten(0, 1)), y)

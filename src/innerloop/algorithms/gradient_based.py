@@ -1,4 +1,4 @@
-"""What algorithms that adapt by gradient descent share: the inner loop."""
+"""The inner loop of all algorithms that adapt by gradient descent."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NetworkEach = Callable[[Params, Tensor], Tensor]
 
 
 class Support(NamedTuple):
-    """Support sets as the inner loop sees them: of T tasks, or of one as a hook sees it.
+    """Support sets as the inner loop sees them: of T tasks, or of one task in a hook.
 
     Attributes:
         x: `[T, N*K, ...]`, or features `[T, N*K, F]`; without T for one task.
@@ -90,14 +90,14 @@ class GradientBased(Algorithm):
         inner_steps: gradient steps in training, at least 1.
         adapted: what the inner loop changes: `"all"`; `"head"`, the module of that
             name; `"body"`, all but it; or names of parameters, separated by commas, with
-            wildcards: `"convs.3.*,head.*"`.  None for what the algorithm is known for.
+            wildcards: `"convs.3.*,head.*"`.  None for the algorithm's own choice.
         inner_reduction: of the support loss: `"mean"` over the N*K examples, or
             `"per_shot"`, their sum divided by K, as in the code of the MAML paper: N
             times the mean, so that its rate of 0.4 at 5-way is 2.0 for the mean.
         inner_max_norm: clip each inner gradient to this norm; None for no clipping.
         inner_optimizer: what the inner loop does with a gradient: an `innerloop.inner.SGD` or
             `Adam`, or your own `innerloop.inner.InnerOptimizer`; None for plain gradient descent.
-            Its state starts anew with every task.
+            Its state starts from the beginning in every task.
         options: `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.
 
     Raises:
@@ -135,8 +135,8 @@ class GradientBased(Algorithm):
             inner_update.check_optimizer(inner_optimizer)
             if is_own(self, "update", GradientBased) or is_own(self, "update_each", GradientBased):
                 raise UserError(
-                    f"{type(self).__name__} overrides update, whose place an inner optimiser "
-                    "takes: leave inner_optimizer out"
+                    f"{type(self).__name__} overrides update, which an inner optimiser would "
+                    "replace: leave inner_optimizer out"
                 )
         self._rates: Mapping[str, float] | None = None
         if isinstance(inner_lr, Mapping):
@@ -166,7 +166,7 @@ class GradientBased(Algorithm):
         return self._by_name_or_one()
 
     def support_loss(self, outputs: Any, targets: Any) -> Tensor:
-        """What the inner loop descends on, from the outputs for a support set; a scalar."""
+        """The support loss that the inner loop minimises, a scalar."""
         loss = check_loss(loss_of(self.loss, outputs, targets))
         if self.inner_reduction == "mean":
             return loss
@@ -177,7 +177,7 @@ class GradientBased(Algorithm):
         return check_loss(loss * outputs.shape[-1])
 
     def inner_loss(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
-        """The loss that inner step `step` descends on, as a function of all that it depends on.
+        """The loss that inner step `step` minimises, as a function of everything it depends on.
 
         Args:
             params: the meta-parameters.
@@ -227,7 +227,7 @@ class GradientBased(Algorithm):
     # ---- The inner loop
 
     def inner_losses(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
-        """`inner_loss` of T tasks, `[T]`: whenever it is computed, with the same random numbers."""
+        """`inner_loss` of T tasks, `[T]`, with the same random numbers at every call."""
         with noise.at(step):
             losses = self.inner_loss_each(params, fast, support, step)
         if losses.ndim != 1:
@@ -246,7 +246,7 @@ class GradientBased(Algorithm):
     def advance_each(
         self, params: Params, fast: Params, gradient: Params, state: Any, step: int
     ) -> tuple[Params, Any]:
-        """What the inner loop of T tasks carries to the next step: the weights, and the state."""
+        """The weights and optimiser state that the inner loop carries to the next step."""
         if self.inner_optimizer is None:
             return self.update_each(params, fast, gradient, step), None
         slope, rates = self._clipped(gradient), self.rates(params, step)
@@ -283,7 +283,7 @@ class GradientBased(Algorithm):
         steps = self.inner_steps if inner_steps is None else inner_steps
         fast = repeat_each(self.start(params, support.n_way, names), len(support.x))
         state = self.first_state(fast)
-        # Without anything to differentiate by, a graph would be memory for nothing.
+        # Without anything to differentiate, a graph would only waste memory.
         asked = in_transform() or any(t.requires_grad for t in (*params.values(), support.x))
         for step in range(steps + 1):
             yield self.weights(params, fast, support, step)
@@ -378,7 +378,7 @@ class GradientBased(Algorithm):
 
     @property
     def keeps_body(self) -> bool:
-        """Whether the inner loop changes nothing below the last layer, which alone it needs."""
+        """True if the inner loop changes and needs nothing but the last layer."""
         return (
             is_head_on_features(self)
             and all(name.startswith("head.") for name in self.adapted_names)

@@ -35,7 +35,7 @@ WAYS = ("stacked", "vmap", "loop", "shared_body")
 
 
 class Hooks(KeywordsChecked, ABC):
-    """What is computed, for one task; see `Algorithm`, which adds how it is used.
+    """What is computed for one task; `Algorithm` adds the public methods.
 
     Methods of one task may be overridden; those that end in `_each` do the same for T tasks.
     """
@@ -191,10 +191,10 @@ class Hooks(KeywordsChecked, ABC):
         return found, metrics
 
     def phase(self, progress: float) -> Hashable:
-        """What of `progress` the meta-gradient depends on: equal phases, the same computation.
+        """The part of `progress` that the meta-gradient depends on.
 
-        On a GPU a step is recorded once in each phase.  The default is `progress` itself, which
-        is never wrong and never recorded.
+        In equal phases the computation is the same.  On a GPU a step is captured once per phase.
+        The default is `progress` itself, which is always right and is never captured.
         """
         return progress
 
@@ -254,7 +254,7 @@ class Hooks(KeywordsChecked, ABC):
         raise NotImplementedError
 
     def why_not_together(self, training: bool) -> str | None:
-        """Why T tasks cannot be computed with a leading axis of tasks; None where they can."""
+        """Why T tasks cannot be computed with a leading task axis; None if they can."""
         return f"{type(self).__name__} says what is computed for one task alone"
 
     def scores_each(
@@ -266,7 +266,7 @@ class Hooks(KeywordsChecked, ABC):
         every_step: bool,
         of_features: bool = False,
     ) -> list[Params]:
-        """The metrics of T tasks, `[T]` each, after each step or the last alone."""
+        """The metrics of T tasks, `[T]` each, after each step or only after the last."""
         (task,) = tasks.tasks()
         predict = self.predictor(params, task.support_x, task.query_x)
         steps = self.inner_loop(
@@ -304,25 +304,25 @@ class Hooks(KeywordsChecked, ABC):
         return found
 
     def ways(self, labels: Tensor, n_way: int | None) -> int | None:
-        """`n_way`, or where it is not given the number of classes, if anything asks for it."""
+        """`n_way`, or if it is not given the number of classes, if that is needed."""
         if n_way is None and self.counts_ways:
             return count_ways(labels)
         return n_way
 
     @property
     def counts_ways(self) -> bool:
-        """Whether the number of classes matters before the first forward pass."""
+        """True if the number of classes matters before the first forward pass."""
         return bool(self._shared_rows)
 
     def body_stays(self, progress: float) -> bool:
-        """Whether it is known that adaptation in training leaves all below the head alone.
+        """True if adaptation in training is known to change only the head.
 
         The features of all tasks can then be computed together, by `shared_body`.
         """
         return False
 
     def body_stays_in_use(self) -> bool:
-        """The same of adaptation to new tasks, which may take more steps."""
+        """The same for adaptation to new tasks, which may take more steps."""
         return False
 
     def derivative_now(self, progress: float) -> str:
@@ -337,7 +337,7 @@ class Hooks(KeywordsChecked, ABC):
         }
 
     def arranged(self, params: Params, way: str) -> Params:
-        """The same values, convolutions' weights in memory as the kernels want them.
+        """The same values, with convolution weights in the kernels' memory layout.
 
         What copies would do otherwise in every step, unless PyTorch's own convolutions are next.
         """
@@ -350,7 +350,7 @@ def one_task(forward: Callable[[Params, Tensor], T], params: Params, x: Tensor) 
 
 
 def _plain(model: nn.Module) -> nn.Module:
-    """The network as it was before `torch.compile`, which knows one set of weights alone."""
+    """The network before `torch.compile`, which supports only one set of weights."""
     if not isinstance(model, nn.Module):
         raise UserError(f"a network must be a torch.nn.Module, not {type(model).__name__}")
     kind = type(model)
@@ -367,7 +367,7 @@ def _plain(model: nn.Module) -> nn.Module:
 def each_step(
     scored: Callable[[Params], Params], steps: Iterable[Params], every_step: bool
 ) -> list[Params]:
-    """The metrics of the weights of each step, or of the last alone."""
+    """The metrics after each step, or only after the last."""
     if every_step:
         return [scored(fast) for fast in steps]
     *_, last = steps

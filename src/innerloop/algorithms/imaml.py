@@ -1,4 +1,4 @@
-"""iMAML: the meta-gradient from the place where the inner loop ends, not from its path."""
+"""iMAML: the meta-gradient from the end point of the inner loop, not from its path."""
 
 from __future__ import annotations
 

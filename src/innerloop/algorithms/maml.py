@@ -124,7 +124,7 @@ class MAML(GradientBased):
         return mean_of_losses(losses, params)
 
     def is_first_order(self, progress: float) -> bool:
-        """Whether second derivatives are dropped at this point of training."""
+        """True if second derivatives are dropped at this point of training."""
         return self.first_order or progress < self.second_order_from
 
     def derivative_now(self, progress: float) -> str:
@@ -135,7 +135,7 @@ class MAML(GradientBased):
         return "reverse" if own else self.derivative
 
     def step_weights(self, progress: float) -> list[float]:
-        """How much the query loss before the first and after each inner step counts."""
+        """The weights of the query losses before the first and after each inner step."""
         return [0.0] * self.inner_steps + [1.0]
 
     def phase(self, progress: float) -> Hashable:
@@ -147,7 +147,7 @@ class MAML(GradientBased):
 
     @property
     def first_step_moves_only_the_head(self) -> bool:
-        """Whether the first inner step is known to leave all but the last layer alone.
+        """True if the first inner step is known to change only the last layer.
 
         The gradient of softmax cross-entropy with respect to the logits sums to
         zero over the classes.  While all rows of the head are the same, what flows

@@ -18,7 +18,7 @@ from innerloop.tasks.episodes import Episodes
 
 
 class MAMLPlusPlus(MAML):
-    """MAML++, each of its parts an option.
+    """MAML++, with each part as an option.
 
     Antoniou, Edwards, Storkey 2019, "How to train your MAML", section 4.  The two parts
     that are not options of this class are `second_order_from` of `MAML` (derivative-order
@@ -37,7 +37,7 @@ class MAMLPlusPlus(MAML):
         per_step_statistics: keep running statistics for each step (BNRS), as
             `mean@NORM` and `variance@NORM` `[inner_steps + 1, C]`.  In training the batch's
             own normalise, as in any batch norm; with `bn="per_step"` the running ones do
-            in use, and so no prediction depends on the other queries.
+            at test time, and so no prediction depends on the other queries.
         options: see `MAML`.  `second_order_from` is half of training in the paper.
 
     Raises:

@@ -1,4 +1,4 @@
-"""MAML's meta-gradient without a record of the inner loop.
+"""MAML's meta-gradient without storing the graph of the inner loop.
 
 Reverse mode through the inner loop keeps the graph of every step until the end.  Here one walks
 back through the steps, each with one Hessian-vector product (MixFlow-MG, Kemaev et al. 2025): at
@@ -113,7 +113,7 @@ def _carried(place: Place) -> Params:
 def _backwards(
     start: Place, steps: int, taken: Callable[[Place], tuple[Params, Place]]
 ) -> Iterator[tuple[Place, Params | None]]:
-    """All places of an inner loop, the last first, with the gradients of the steps from there.
+    """All points of an inner loop, the last first, with the gradients of their steps.
 
     Args:
         start: the first place.

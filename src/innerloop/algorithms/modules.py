@@ -10,7 +10,7 @@ from innerloop.models.layers import BatchNorm, SharedHead
 
 
 def is_own(module: nn.Module) -> bool:
-    """Whether all of `module` is of this package, untouched: then a forward pass is a function."""
+    """True if all of `module` is of this package, untouched: then a forward pass is a function."""
     return all(is_untouched(m) and _package(type(m)) for m in module.modules())
 
 
@@ -27,7 +27,7 @@ def count_hooks(module: nn.Module) -> int:
 
 
 def is_untouched(module: nn.Module) -> bool:
-    """Whether `module` does what its class says: no hooks, no `forward` of its own."""
+    """True if `module` does what its class says: no hooks, no `forward` of its own."""
     everywhere = torch.nn.modules.module
     hooks = [vars(module)[name] for name in HOOKS]
     hooks += [getattr(everywhere, f"_global{name}", {}) for name in HOOKS]
@@ -43,7 +43,7 @@ _INDIFFERENT = (
 
 
 def takes_tasks(model: nn.Module) -> bool:
-    """Whether `model` takes inputs `[T, B, ...]` with all parameters `[T, ...]`.
+    """True if `model` takes inputs `[T, B, ...]` with all parameters `[T, ...]`.
 
     Its class and those of its layers say so by `takes_tasks`; a subclass with a `forward` of its
     own has to say so again, and hooks are made for one task.

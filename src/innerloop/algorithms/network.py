@@ -1,4 +1,4 @@
-"""A user's network as a function of its weights, without writing to it.
+"""A user's network as a function of its weights; the module is never written to.
 
 `torch.func.functional_call` puts the weights into the module and takes them out again: two threads
 get each other's, and a sub-module that is reachable by two names is left with the wrong ones.  Here
@@ -101,7 +101,7 @@ class Network:
             return apart(self(stacked(params) | (same or {}), Stacked(x)), len(x))
 
     def why_not_each(self) -> str | None:
-        """Why a module that was written for one task cannot take several; None where it can.
+        """Why a module that was written for one task cannot take several; None if it can.
 
         It is tried on the first inputs that `look` has seen: outputs and gradients of two tasks,
         together and one by one.
@@ -174,7 +174,7 @@ class Network:
         return None
 
     def why_not_taken(self, x: Any) -> str | None:
-        """Why the network, by itself, fails on examples `[B, ...]`; None where it does not."""
+        """Why the network itself fails on examples `[B, ...]`; None if it does not."""
         try:
             with torch.no_grad(), noise.generators_kept(), noise.calls(training=False, keys=(0,)):
                 self({}, _copied(x))
@@ -244,20 +244,20 @@ class Network:
             self.writes_weights |= any(_changed(leaves[n], p) for n, p in self._named())
             for name in sorted(trained[i] for i in _leaves(out) & trained.keys()):
                 raise UserError(
-                    f"the network reaches its parameter {name} past the module, for instance by a "
-                    "global variable or a function that holds the network, so that adapted weights "
-                    "would have no effect: use the module's own attributes (self) in forward"
+                    f"the network uses its parameter {name} without going through the module, for "
+                    "instance by a global variable, so adapted weights would have no effect: use "
+                    "the module's own attributes (self) in forward"
                 )
         self.draws = seen.dropout or seen.globally
         self._checkpoints = seen.checkpoint
         self.mixes_rows = self._mixes_rows(x)
         if not isinstance(x, Tensor):
-            self._not_together = "its inputs are no tensor"
+            self._not_together = "its inputs are not tensors"
         elif not all(is_untouched(m) for m in self.module.modules()):
             self._not_together = "it has hooks, or a forward of its own, made for one task"
         elif not takes_tasks(self.module):
             self._example = x.detach()
-        # Last, for other threads go by it.
+        # Last, because other threads read it.
         self._looked = True
 
     def _is_entangled(self, leaves: Params, x: Any) -> bool:
@@ -268,7 +268,7 @@ class Network:
         return bool(_leaves(features) & head)
 
     def _mixes_rows(self, x: Any) -> bool:
-        """Whether a task's features change when those of another go through the body with it."""
+        """True if a task's features change when those of another go through the body with it."""
         if not isinstance(self.module, HeadedModel) or not isinstance(x, Tensor):
             return False
         if not x.is_floating_point():
@@ -286,7 +286,7 @@ class Network:
 
     @contextlib.contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Look for the parameters of a network of this package once, not at every forward pass."""
+        """Look up the parameters of this package's networks once, not in every forward pass."""
         known = (self, list(self.module.named_parameters())) if self.is_own else None
         token = _known.set(known)
         try:

@@ -1,4 +1,4 @@
-"""Random numbers in a forward pass: dropout is a function of (key, step), of nothing else.
+"""Random numbers in a forward pass: dropout is a function of (key, step) and nothing else.
 
 An inner loop is computed more than once, in another order, or again after an interruption: by
 `mixed` derivatives, by `vmap` in place of a loop, by a run that is resumed.  The masks must be the
@@ -31,7 +31,7 @@ from innerloop.ops.stacked import Stacked
 
 
 class Noise(NamedTuple):
-    """What the random numbers of T tasks follow from.
+    """The keys from which the random numbers of T tasks are made.
 
     Attributes:
         keys: T numbers, one for each task.
@@ -56,7 +56,7 @@ _seeding = threading.RLock()
 
 
 def training() -> bool:
-    """Whether networks are called as in training, with dropout, or as in use, without."""
+    """True while networks are called as in training, with dropout."""
     return _training.get()
 
 
@@ -153,7 +153,7 @@ def drawing(globally: bool, x: Any, *, dropout: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def generators_kept(devices: Sequence[torch.device] = ()) -> Iterator[None]:
-    """The global generators of PyTorch, Python and NumPy are afterwards as they were."""
+    """Restore the global generators of PyTorch, Python and NumPy afterwards."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         with torch.random.fork_rng(devices=devices):
@@ -186,7 +186,7 @@ class Seen:
 
 @contextlib.contextmanager
 def watching() -> Iterator[Seen]:
-    """Around a forward pass; says afterwards what was drawn."""
+    """Wrap a forward pass, and report what was drawn from."""
     mode, before = _Draws(Noise()), _states()
     with mode:
         yield mode.seen
@@ -242,7 +242,7 @@ class _Draws(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def has_tasks(self, x: Tensor) -> bool:
-        """Whether the first axis of `x` is that of the tasks."""
+        """True if the first axis of `x` is that of the tasks."""
         place, keys = self.noise.place, self.noise.keys
         return place is None and len(keys) > 1 and not isinstance(x, Stacked)
 

@@ -1,4 +1,4 @@
-"""Dropout, attention and other operations in a form that can be repeated, batched, differentiated.
+"""Dropout, attention and other operations, made repeatable, batchable and differentiable twice.
 
 Dropout draws its masks from what the task and the step say, see `noise.py`; PyTorch's fused
 attention, cuDNN's recurrent layers and sparse embeddings have no second derivative.
@@ -26,7 +26,7 @@ class Masks(Protocol):
     dropout: bool
 
     def has_tasks(self, x: Tensor) -> bool:
-        """Whether the first axis of `x` is that of the tasks."""
+        """True if the first axis of `x` is that of the tasks."""
         ...
 
     def mask(self, shape: Sequence[int], keep: float, like: Tensor) -> Tensor:
@@ -120,12 +120,12 @@ def _attention(
 
 
 def _data(_: Masks, input: Tensor, *__: Any) -> Tensor:
-    """Under transforms `.data` is cut off from the innermost of them alone."""
+    """Under transforms, `.data` detaches only from the innermost one."""
     return input.detach()
 
 
 def _dense(function: Callable[..., Any]) -> Callable[..., Any]:
-    """An embedding with a derivative that an inner step can use; the numbers are the same."""
+    """An embedding with the same values and a derivative that an inner step can use."""
 
     def embedding(_: Masks, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **{**kwargs, "sparse": False})

@@ -32,7 +32,7 @@ class Reptile(GradientBased):
     Args:
         model, inner_lr, inner_steps: see `GradientBased`.
         inner_batch_size: examples in the mini-batch of an inner step in training, taken in
-            turn from the task's, which come in random order; None for all.  At use every
+            turn from the task's, which come in random order; None for all.  At test time every
             step sees the whole support set.
         options: `adapted`, `inner_reduction`, `inner_max_norm`, `inner_optimizer` of
             `GradientBased`; `loss`, `metric`, `bn`, `chunk_size`, `execution` of `Algorithm`.

@@ -21,7 +21,7 @@ Metric = str | Callable[[Any, Any], Any] | None
 
 
 def check_metric(metric: Metric) -> None:
-    """Raise a `UserError` for what is no metric."""
+    """Raise a `UserError` for what is not a metric."""
     if metric not in ("auto", "accuracy", None) and not callable(metric):
         raise UserError(
             f"metric must be 'auto', 'accuracy', None, or a function of outputs and targets, not "
@@ -51,7 +51,7 @@ def metric_name(metric: Callable[..., Any]) -> str:
 
 
 def check_loss(value: Any) -> Tensor:
-    """Raise a `UserError` for a loss that is no scalar."""
+    """Raise a `UserError` for a loss that is not a scalar."""
     shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
     if not isinstance(value, Tensor) or value.ndim:
         raise UserError(
@@ -89,7 +89,8 @@ def loss_of(loss: Callable[[Any, Any], Tensor], outputs: Any, targets: Any) -> T
 
 def _of_torch(loss: Callable[..., Any]) -> bool:
     named = loss if hasattr(loss, "__module__") and hasattr(loss, "__name__") else type(loss)
-    return named.__module__.startswith(("torch.nn", "torch._C._nn", "innerloop.functional"))
+    # None for a function that `exec` made.
+    return str(named.__module__).startswith(("torch.nn", "torch._C._nn", "innerloop.functional"))
 
 
 def _kind(t: Tensor) -> str:
@@ -136,12 +137,12 @@ def cross_entropy_each(outputs: Tensor, targets: Tensor) -> Tensor:
     if len(outputs) == 1:
         return F.cross_entropy(outputs.squeeze(0), targets.squeeze(0)).unsqueeze(0)
     each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
-    # PyTorch's mean leaves out what is marked as no label.
+    # PyTorch's mean leaves out labels that are marked to be ignored.
     return each.view(targets.shape).sum(dim=1) / (targets != NO_LABEL).sum(dim=1)
 
 
 def are_labels(outputs: Any, targets: Any, *, tasks: bool = False) -> bool:
-    """Whether these are logits `[B, N]` and class labels `[B]`; with an axis before for `tasks`."""
+    """True if these are logits `[B, N]` and class labels `[B]`; with an axis before for `tasks`."""
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
         return False
     whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)

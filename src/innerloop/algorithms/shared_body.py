@@ -1,4 +1,4 @@
-"""What algorithms do where the body of the network is the same for all tasks.
+"""The short cut for tasks that all share the body of the network.
 
 The features of all tasks' images then come from one plain batch, and only the head has an axis of
 tasks.
@@ -66,7 +66,7 @@ def channels_last(params: Params) -> Params:
 
 
 def is_head_on_features(algorithm: Hooks) -> bool:
-    """Whether the network is `head(features(x))` and nothing else, the head linear and apart."""
+    """True if the model is a body plus a linear head with no shared parameters."""
     model = algorithm.model
     if not isinstance(model, HeadedModel) or type(model).forward is not HeadedModel.forward:
         return False
@@ -82,7 +82,7 @@ def is_head_on_features(algorithm: Hooks) -> bool:
 
 
 def keeps_tasks_apart(algorithm: Hooks) -> bool:
-    """Whether images of several tasks can go through the body in one batch.
+    """True if images of several tasks can go through the body in one batch.
 
     The batch norm of this package can be told which images belong together, PyTorch's cannot,
     unless it uses statistics that do not depend on the batch.

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Attributes of these types hold no module and no tensor.
+# Attributes of these types hold neither modules nor tensors.
 _ATOMS = {bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device}
 _ATOMS |= {torch.Size, types.BuiltinFunctionType, torch.memory_format}
 # What every module has, and what has rules of its own below.
@@ -230,7 +230,7 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 
 def _is_plain_object(value: Any) -> bool:
-    """Whether `value` is of a class of the user's that only holds things."""
+    """True if the class of `value` is a user's plain container."""
     kind = type(value)
     root = kind.__module__.partition(".")[0]
     held = hasattr(value, "__dict__") or hasattr(kind, "__slots__")

@@ -29,7 +29,7 @@ Transform = Callable[[Image.Image], Tensor]
 PRECISIONS = ("float32", "bf16")
 # Pictures that go through the network at a time, at most: how many, and numbers in them.
 BATCH, BATCH_NUMBERS = 64, 2**22
-# Work on more pictures than this shows its progress, where somebody looks at a terminal.
+# With more pictures than this, a progress bar is shown on a terminal.
 LONG = 128
 # Changed when decoding changes, so that what was kept before is not used.
 _FORMAT = b"1"
@@ -155,7 +155,7 @@ class Backbone:
     def _run(
         self, waiting: dict[bytes, Tensor], found: dict[bytes, Tensor], cache: FeatureCache | None
     ) -> None:
-        """Move what is waiting to what is found."""
+        """Compute the waiting pictures and add their features to `found`."""
         new = dict(zip(waiting, self._forward(torch.stack(list(waiting.values()))), strict=True))
         if cache is not None:
             cache.put(new.items())
@@ -188,7 +188,7 @@ class Backbone:
         return found
 
     def _try(self) -> Tensor:
-        """Features of two pictures of noise, which tell whether the network serves."""
+        """Features of two noise pictures, to check that the network is usable."""
         x = torch.stack([self._pixels(p, "a picture of noise") for p in _noise()])
         with torch.no_grad():
             try:
@@ -206,8 +206,8 @@ class Backbone:
         tolerance = 0.1 if self.precision == "bf16" else 1e-3
         if not torch.allclose(together, alone, rtol=tolerance, atol=tolerance * float(alone.std())):
             raise UserError(
-                f"{self.name} gives a picture other features beside other pictures, or at the next "
-                "call: give a network without batch statistics and random numbers"
+                f"{self.name}: the features of a picture depend on the others in the batch, or "
+                "change between calls: use a network without batch statistics and random numbers"
             )
         return together
 
@@ -240,7 +240,7 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 
 
 def _rounded(features: Tensor) -> str:
-    """Features as text that rounding errors hardly change."""
+    """Features as text, rounded so that rounding errors hardly change it."""
     scale = float(features.abs().max()) or 1.0
     return hashlib.sha256((features / scale * 200).round().short().numpy().tobytes()).hexdigest()
 

@@ -42,10 +42,10 @@ _SPARE = 0.1
 
 
 class FeatureCache:
-    """Features by key, in an SQLite file: several processes and threads may use it at once.
+    """Features by key in an SQLite file, safe for several processes and threads.
 
     What is written is there as a whole or not at all.  A file that is damaged or cannot be written
-    is no error: features are computed again.
+    is not an error: features are computed again.
 
     Args:
         path: the file; it is made when something is kept.
@@ -102,7 +102,7 @@ class FeatureCache:
         file.executemany("DELETE FROM features WHERE key = ?", gone)
 
     def _try(self, do: Callable[[sqlite3.Connection], T], *, make: bool = False) -> T | None:
-        """`do` in a transaction; None where something is wrong with the file."""
+        """Run `do` in a transaction; None if something is wrong with the file."""
         try:
             if make:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ class FeatureCache:
             # No room, no permission, locked for too long.
             _log.info("features are not kept in %s: %s", self.path, error)
         except sqlite3.DatabaseError as error:
-            _log.warning("%s is damaged (%s) and begun again", self.path, error)
+            _log.warning("%s is damaged (%s) and is rebuilt", self.path, error)
             with contextlib.suppress(OSError):
                 self.path.unlink()
         return None
@@ -129,7 +129,7 @@ def shared_cache() -> FeatureCache | None:
     """The cache of this user, of `INNERLOOP_FEATURES_MB` megabytes (1000); None where that is 0.
 
     Raises:
-        UserError: `INNERLOOP_FEATURES_MB` is no number.
+        UserError: `INNERLOOP_FEATURES_MB` is not a number.
     """
     text = os.environ.get(LIMIT, "1000")
     if not text.isdecimal():

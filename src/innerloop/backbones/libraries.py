@@ -67,7 +67,7 @@ def torchvision_network(name: str, pretrained: bool) -> Made:
     classes = len(weights.meta.get("categories", ()))
     if not crop or not resize or not last or made.get_submodule(last[0]).out_features != classes:
         raise UserError(
-            f"torchvision:{name} is no classifier whose last layer is linear: make the network "
+            f"torchvision:{name} is not a classifier whose last layer is linear: make the network "
             "yourself, FILE.py:NAME, without its last layer"
         )
     made.set_submodule(last[0], nn.Identity())
@@ -178,7 +178,7 @@ def _library(name: str, package: str | None = None) -> ModuleType:
 
 
 def _fetched(what: str, advice: str, make: Callable[[], Any]) -> Any:
-    """What `make` gives; a name that is unknown or cannot be fetched is one clear error."""
+    """The result of `make`; one clear error for a name that is unknown or cannot be fetched."""
     try:
         return make()
     except MemoryError:

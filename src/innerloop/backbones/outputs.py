@@ -1,4 +1,4 @@
-"""Features in whatever a network returns."""
+"""Find the features in whatever a network returns."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ FITS = ("crop", "stretch")
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What a network needs done to a picture.
+    """The preprocessing of a network.
 
     The picture is scaled to `size / crop` pixels, the middle `size x size` is cut out, and of each
     channel, from 0 to 1, `mean` is subtracted and the rest divided by `deviation`.  Scaling and

@@ -20,7 +20,7 @@ from innerloop.references import absolute, call, find, is_reference, trust
 
 
 def is_backbone(source: Any) -> TypeGuard[str | nn.Module | Backbone]:
-    """Whether this names or is a pretrained network, not a run or weights of this package."""
+    """True if this names or is a pretrained network, not a run or weights of this package."""
     return isinstance(source, Backbone | nn.Module) or (
         isinstance(source, str) and _is_name(source)
     )
@@ -79,8 +79,8 @@ def backbone(
         return Backbone(source, _sized(own, image_size), precision=precision, keep=keep)
     if not _is_name(source):
         raise UserError(
-            f"{source!r} names no network: write {', '.join(f'{n}:NAME' for n in LIBRARIES)}, "
-            "FILE.py:NAME or MODULE:NAME"
+            f"{source!r} does not name a network: write "
+            f"{', '.join(f'{n}:NAME' for n in LIBRARIES)}, FILE.py:NAME or MODULE:NAME"
         )
     file = None if weights is None else at_home(weights).resolve()
     stamp = None
@@ -142,7 +142,7 @@ def _again(made_by: tuple[Any, ...], digest: str) -> Backbone:
     )
     if made.weights_digest != digest:
         raise UserError(
-            f"{source} has other weights than when this was pickled: fit the classifier again"
+            f"{source} has changed its weights since this was pickled: fit the classifier again"
         )
     return made
 
@@ -173,7 +173,7 @@ def _preprocess(reference: str) -> Preprocess | Transform:
 
 
 def _plain(image_size: int | None) -> Preprocess:
-    """For a network of which nothing is known: the whole picture, pixels 0 to 1."""
+    """The default for unknown networks: the whole picture, pixels 0 to 1."""
     return Preprocess(
         224 if image_size is None else image_size, fit="stretch", interpolation="lanczos"
     )

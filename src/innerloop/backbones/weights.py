@@ -44,12 +44,12 @@ def load_weights(network: nn.Module, file: str | Path, without: Sequence[str] = 
     for names, what in ((missing, "lacks"), (unknown, "holds what the network does not have,")):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise UserError(f"{file} {what} {names[0]}{more}: it is of another network")
+            raise UserError(f"{file} {what} {names[0]}{more}: it belongs to another network")
     try:
         network.load_state_dict(found, strict=False)
     except RuntimeError as error:
         lines = str(error).strip().splitlines()
-        raise UserError(f"{file} is of another network: {lines[-1].strip()}") from error
+        raise UserError(f"{file} belongs to another network: {lines[-1].strip()}") from error
 
 
 def _read(file: Path) -> dict[str, Tensor]:
@@ -61,8 +61,8 @@ def _read(file: Path) -> dict[str, Tensor]:
         found: Any = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{file} is damaged, or holds more than weights, which would be run as code: save the "
-            "network's state_dict() alone, best as .safetensors"
+            f"{file} is damaged, or holds more than weights and could run code: save only the "
+            "network's state_dict(), best as .safetensors"
         ) from error
     except MemoryError:
         raise
@@ -78,7 +78,7 @@ def _read(file: Path) -> dict[str, Tensor]:
 
 
 def _tied(network: nn.Module) -> dict[str, set[str]]:
-    """The other names of what has several."""
+    """The further names of shared tensors."""
     names: dict[int, set[str]] = {}
     for group in (network.named_parameters, network.named_buffers):
         for name, tensor in group(remove_duplicate=False):

@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(message: Warning | str, *where: Any, **more: Any) -> None:
-    """A warning in one line, without the line of code that a caller from Python would look for."""
+    """A warning in one line, without the source line that only a Python caller needs."""
     if is_main():
         _say(f"warning: {message}")
 
@@ -80,13 +80,13 @@ def _with_home(match: re.Match[str]) -> str:
 
 
 def _say(text: str) -> None:
-    """A line on standard error; where that is full or gone, nobody can be told."""
+    """Write a line to standard error, and ignore it if that is closed or full."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
 
 def _open_streams() -> None:
-    """Make standard streams that take any text: closed ones take it as the null device does."""
+    """Make standard streams accept any text; closed ones discard it."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         stream: Any = getattr(sys, name)
         if stream is None:
@@ -97,7 +97,7 @@ def _open_streams() -> None:
                 os.close(null)
             stream = open(number, mode, encoding="utf-8")  # noqa: SIM115 (open to the end)
             setattr(sys, name, stream)
-        # A name of a file may have bytes that are no text, and the stream may know ASCII only.
+        # A file's name may hold bytes that are not text, and the stream may be ASCII.
         if isinstance(stream, io.TextIOWrapper) and mode == "w" and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
 
@@ -109,11 +109,11 @@ def _main(arguments: list[str]) -> int:
         except SystemExit:  # after help, or of the parser of options
             sys.stdout.flush()
             raise
-        # Where the rest of the output cannot be written, this is the time to say so.
+        # Report here if the rest of the output cannot be written.
         sys.stdout.flush()
         return status
     except UserError as error:
-        # Under torchrun all processes make the same mistake, which is said once.
+        # Under torchrun all processes meet the same error, which is reported once.
         if is_main() or isinstance(error, LostProcess):
             _say(f"error: {error}")
         return 2
@@ -122,7 +122,7 @@ def _main(arguments: list[str]) -> int:
         _drop_output()
         return 1
     except OSError as error:
-        # A full disk or a missing permission where no more can be said about it.
+        # A full disk or a missing permission, without further detail.
         _say(f"error: {error}")
         _drop_output()
         return 2
@@ -145,7 +145,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _drop_output() -> None:
-    """Forget what standard output could not take, which the end of the process would try again."""
+    """Drop output that could not be written, so that exit does not try again."""
     with contextlib.suppress(OSError, ValueError):  # a test's output has no number
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

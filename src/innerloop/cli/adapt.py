@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from innerloop.cli.pictures import labelled, load_for_pictures, pictures_in, read, support_files
+from innerloop.cli.pictures import (
+    check_picture,
+    labelled,
+    load_for_pictures,
+    pictures_in,
+    read,
+    support_files,
+)
 from innerloop.errors import UserError
 
 if TYPE_CHECKING:
     from innerloop.classifier import FewShotClassifier
 
-# Of pictures that are drawn, where a pretrained network scales them itself.
+# Size of drawn pictures, if a pretrained network scales them itself.
 THUMBNAIL = (3, 112, 112)
 
 DESCRIPTION = """Teach a trained network new classes from a few pictures of each; classify others.
@@ -35,7 +42,7 @@ examples:
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What to learn from and what to tell."""
+    """What to learn from, and what to classify."""
 
     model: tyro.conf.Positional[str]
     """A run folder, a weights file, or weights that come with the package: omniglot-conv4,
@@ -68,11 +75,13 @@ class Arguments:
     bn: Literal["support", "transductive"] = "support"
     """Batch statistics for queries: of the support set, or of all queries together."""
     ink: Literal["auto", "dark", "light"] = "auto"
-    """Whether strokes are dark on light paper, or light on dark; for networks trained on ink."""
+    """Strokes are dark on light paper, or light on dark; for networks trained on ink."""
     grey: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Turn coloured pictures into grey ones, for a network that takes grey."""
     picture: Path = Path("adapt.png")
-    """The PNG file to draw: support set, queries, probabilities."""
+    """The PNG or SVG file to draw: support set, queries, probabilities."""
+    language: Literal["en", "zh"] = "en"
+    """Language of the labels in it: English or Chinese."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Run the code that the run names, although you never used it on this machine."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -86,8 +95,7 @@ def main(argv: list[str]) -> int:
     arguments = tyro.cli(Arguments, args=argv, prog="innerloop adapt", description=DESCRIPTION)
     if arguments.json and arguments.csv:
         raise UserError("give --json or --csv, not both")
-    if arguments.picture.suffix.lower() != ".png":
-        raise UserError(f"the picture is a PNG file, so {arguments.picture} must end in .png")
+    check_picture(arguments.picture)
     support = support_files(arguments.support)
     queries = _query_files(arguments.query)
 
@@ -121,6 +129,7 @@ def main(argv: list[str]) -> int:
         probabilities,
         list(map(str, queries)),
         refused=[answer is None for answer in answers],
+        language=arguments.language,
     )
     results = [
         {

@@ -94,7 +94,7 @@ class Prepare:
         if self.source is None:
             raise UserError(f"{self.what} needs --source, the archive or the folder that you have")
         if self.image_size is not None:
-            raise UserError("--image-size is for innerloop train here: pictures stay as they are")
+            raise UserError("pictures keep their size here: give --image-size to innerloop train")
         found = known.prepare(
             self.what,
             self.source,
@@ -192,7 +192,7 @@ def main(argv: list[str]) -> None:
 
     Raises:
         UserError: a mistake in what was asked for, or in a file.
-        SystemExit: the words are no command (2), or help was asked for (0).
+        SystemExit: the words are not a command (2), or help was asked for (0).
     """
     command: Any = tyro.cli(
         Command,
@@ -254,7 +254,7 @@ def _write_array(data: ImageClasses, path: Path) -> None:
     if (data.counts != each).any():
         raise UserError(
             f"{data.name} has {data.counts.min()} to {data.counts.max()} images a class, which "
-            "do not fit one square array; leave --out away, the prepared data is used anyway"
+            "do not fit one square array; leave out --out; the prepared data is used anyway"
         )
     square = data.images.reshape(data.num_classes, each, *data.image_shape)
     with write_whole(path) as file:

@@ -44,7 +44,7 @@ class Arguments:
     bn: Literal["support", "transductive"] = "support"
     """Batch statistics for queries: of the support set, or of all queries together."""
     ink: Literal["auto", "dark", "light"] = "auto"
-    """Whether strokes are dark on light paper, or light on dark; for networks trained on ink."""
+    """Strokes are dark on light paper, or light on dark; for networks trained on ink."""
     grey: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Turn coloured pictures of the support set into grey ones, for a network that takes grey."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -1,4 +1,4 @@
-"""Folders of pictures, as the command line takes them."""
+"""Pictures, as the command line takes and draws them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def support_files(folder: Path) -> dict[str, list[Path]]:
         UserError: the folder is not like that, or has fewer than two classes.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder: it should hold one folder of pictures a class")
+        raise UserError(f"{folder} is not a folder: it should hold one folder of pictures a class")
     loose = pictures_in(folder)
     if loose:
         raise UserError(
-            f"{loose[0]} lies loose in {folder}: move it into a folder named after its class"
+            f"{loose[0]} is directly in {folder}: move it into a folder named after its class"
         )
     inner = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
     found = {f.name: pictures_in(f) for f in inner}
@@ -45,7 +45,7 @@ def labelled(support: dict[str, list[Path]]) -> tuple[list[Path], list[str]]:
 
 
 def load_for_pictures(model: str, *, trust: bool) -> Loaded:
-    """`load`; raises a `UserError` for what takes no pictures as well."""
+    """`load`, with a `UserError` for a network that takes no pictures."""
     from innerloop.runs.loading import load
 
     loaded = load(model, trust=trust)
@@ -70,7 +70,7 @@ def read(files: list[Path], shape: tuple[int, ...], model: str, grey: bool) -> n
         grey: turn coloured pictures grey.
 
     Raises:
-        UserError: a file is no picture, or has colour and the network takes none.
+        UserError: a file is not a picture, or has colour and the network takes none.
     """
     from innerloop.data.pictures import is_grey, read_picture
 
@@ -82,3 +82,9 @@ def read(files: list[Path], shape: tuple[int, ...], model: str, grey: bool) -> n
                 "them grey, or train on colour"
             )
     return np.stack([read_picture(file, channels, (width, height)) for file in files])
+
+
+def check_picture(file: Path) -> None:
+    """Raises a `UserError` where a picture cannot be drawn in a file of this name."""
+    if file.suffix.lower() not in (".png", ".svg"):
+        raise UserError(f"pictures are drawn as PNG or SVG: {file} must end in .png or .svg")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
+from innerloop.cli.pictures import check_picture
 from innerloop.errors import UserError
 
 DESCRIPTION = """Compare runs in one picture: learning curves, accuracy after inner steps, episodes.
@@ -14,7 +16,8 @@ DESCRIPTION = """Compare runs in one picture: learning curves, accuracy after in
 examples:
   innerloop plot runs/first
   innerloop plot runs/first runs/second --out both.png
-  innerloop plot runs/* --episodes 0"""
+  innerloop plot runs/* --episodes 0
+  innerloop plot runs/first --language zh"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +27,11 @@ class Arguments:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run folders, at most eight; those that are still at work have a learning curve alone."""
     out: Path = Path("comparison.png")
-    """The PNG file to draw."""
+    """The PNG or SVG file to draw."""
     episodes: int = 1
     """How many test episodes to show of each run."""
+    language: Literal["en", "zh"] = "en"
+    """Language of the labels: English or Chinese."""
 
 
 def main(argv: list[str]) -> int:
@@ -34,11 +39,15 @@ def main(argv: list[str]) -> int:
     arguments = tyro.cli(Arguments, args=argv, prog="innerloop plot", description=DESCRIPTION)
     if not arguments.runs:
         raise UserError("name the runs to draw; innerloop runs lists what there is")
-    if arguments.out.suffix.lower() != ".png":
-        raise UserError(f"the picture is a PNG file, so {arguments.out} must end in .png")
+    check_picture(arguments.out)
 
     from innerloop.plots.comparison import plot_runs
 
-    plot_runs(list(arguments.runs), arguments.out, episodes=arguments.episodes)
+    plot_runs(
+        list(arguments.runs),
+        arguments.out,
+        episodes=arguments.episodes,
+        language=arguments.language,
+    )
     print(f"the picture is {arguments.out}")
     return 0

@@ -1,4 +1,4 @@
-"""What `train` and `resume` show of a run, and how they end."""
+"""What `train` and `resume` print, and their exit status."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from innerloop.training.tensorboard import TensorBoardReport
 
 
 def report_for(tensorboard: bool) -> Report:
-    """A live bar or lines; and TensorBoard as well, where that is asked for."""
+    """A live bar or plain lines, and TensorBoard if asked for."""
     report: Report = TerminalReport()
     return TensorBoardReport(report) if tensorboard and is_main() else report
 
 
 def said(run: Run, as_json: bool) -> int:
-    """The exit status of a run, whose results are printed where that is asked for."""
+    """The exit status of a run; prints its results if asked for."""
     if run.interrupted:
         return 130
     if as_json and is_main():

@@ -182,10 +182,10 @@ def _typed(argv: list[str]) -> argparse.Namespace:
 
 
 def _for_help(algorithm: str | None) -> Any:
-    """The options without the settings that `algorithm` has not."""
+    """The options without the settings that `algorithm` does not have."""
     if algorithm is None:
         return Arguments
-    TrainConfig(algorithm=algorithm)  # raises for a name that there is not
+    TrainConfig(algorithm=algorithm)  # raises for an unknown name
     hidden = not_of(algorithm)
     return arguments_with({part: _settings_of(kind, hidden) for part, kind in PARTS.items()})
 
@@ -198,12 +198,12 @@ def _given(argv: list[str]) -> set[str]:
 
 
 def _refuse_unused(given: set[str], settings: TrainConfig) -> None:
-    """Raise a `UserError` for an option that nothing in the run makes use of."""
+    """Raise a `UserError` for an option that nothing in the run uses."""
     if not given & OF_ALGORITHMS:
         return
     unused = given & not_of(settings.algorithm)
     for name, registry in ((settings.model, MODELS), (settings.data, DATA)):
-        # A function of the user's own takes what settings it likes.
+        # A user's own function may take any settings.
         if unused and is_reference(name):
             unused -= arguments_of(find(name))
         elif unused and name in registry and not registry.is_ours(name):

@@ -51,7 +51,7 @@ def read_settings(path: str | Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML would take the last of two settings of one name, in silence."""
+    """PyYAML would silently take the last of two settings with one name."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -66,7 +66,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def is_flat(settings: Mapping[str, Any], kind: type[OuterLoop]) -> bool:
-    """Whether these are settings without parts, as version 0.1.0 had them."""
+    """True if these are settings without parts, as version 0.1.0 had them."""
     known = kind.part_of()
 
     def is_part(name: str, value: Any) -> bool:
@@ -146,7 +146,7 @@ def _no_part(name: Any, kind: type[OuterLoop], where: str) -> UserError:
 
 
 def _unknown(name: Any, part: str | None, part_of: Mapping[str, str], where: str) -> UserError:
-    """What to say of a setting that is not known, or not in this part."""
+    """The hint for a setting that is unknown, or not in this part."""
     place = where if part is None else f"{where}, {part}"
     if name in part_of:
         return UserError(f"{place}: {name} is a setting of {part_of[name]}: put it there")
@@ -161,7 +161,7 @@ def _unknown(name: Any, part: str | None, part_of: Mapping[str, str], where: str
 
 @contextlib.contextmanager
 def _said_of(source: str | None, part: str | None) -> Iterator[None]:
-    """A `UserError` names the file and the part; without a file it is left as it is."""
+    """Add the file and the part to a `UserError`; without a file it is unchanged."""
     try:
         yield
     except UserError as error:
@@ -172,7 +172,7 @@ def _said_of(source: str | None, part: str | None) -> Iterator[None]:
 
 
 def _coerce(name: str, value: Any, kind: Any) -> Any:
-    """`value` as `kind`, for what YAML and JSON can hold."""
+    """Convert `value` from YAML or JSON to `kind`."""
     if kind == InnerRates:
         return rates_from(value)
     if get_origin(kind) is Literal:

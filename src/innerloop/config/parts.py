@@ -39,7 +39,7 @@ INNER_OPTIMIZERS = ("sgd", "adam")
 
 @dataclass(frozen=True)
 class TaskSettings(Part):
-    """What is learnt from, and how large tasks are."""
+    """The data, and the size of tasks."""
 
     data: str = "glyphs"
     """What to learn from: `glyphs` (made on the spot), `omniglot`, `random`, `sinusoid` (regression
@@ -65,7 +65,7 @@ class TaskSettings(Part):
     k_query: int = 2
     """Query images of each class in a training task."""
     train_n_way: int | None = 20
-    """Classes in a training task where it should differ from n_way (needs head `shared`, or an
+    """Classes in a training task if different from n_way (needs head `shared`, or an
     algorithm without a head)."""
     eval_k_query: int = 15
     """Query images of each class in a validation or test task."""
@@ -73,10 +73,10 @@ class TaskSettings(Part):
     """Pixels: `ink` is 1 for ink and 0 for paper, `unit` 0 to 1, `raw` 0 to 255."""
     normalize: bool = False
     """Subtract the mean of the training classes' pixels and divide by their deviation, a channel
-    at a time; both are stored with the weights, and used again wherever they are."""
+    at a time; both are stored with the weights, and applied at test time."""
     augment: str | None = None
-    """Random changes of training images: any of `crop`, `flip`, `color`, `affine`, `erase`, with
-    commas between, as in `crop=8,flip,color=0.4`; or a function of your own, MODULE:NAME or
+    """Random changes of training images: any of `crop`, `flip`, `color`, `affine`, `erase`,
+    separated by commas, as in `crop=8,flip,color=0.4`; or a function of your own, MODULE:NAME or
     FILE.py:NAME."""
     rotate: bool = True
     """Training classes turned by 90, 180 and 270 degrees count as further classes."""
@@ -157,14 +157,14 @@ class AlgorithmSettings(Part):
     function of your own of outputs and targets, the higher the better; null for the loss alone."""
     adapted: str | None = None
     """What the inner loop changes: `all`, `head`, `body`, or names of parameters with
-    wildcards, such as `convs.3.*,head.*`; by default what the algorithm is known for."""
+    wildcards, such as `convs.3.*,head.*`; by default that of the algorithm."""
     inner_lr: InnerRates = 0.02
     """Inner learning rate; or rates by pattern of parameter names, of which the first that matches
     counts: `head.*=0.4,*=0.01`, in a file also `{"head.*": 0.4, "*": 0.01}`."""
     inner_steps: int = 1
     """Inner steps in training."""
     inner_optimizer: str = "sgd"
-    """What the inner loop does with a gradient: `sgd`, `adam` (wants smaller rates), or a class or
+    """What the inner loop does with a gradient: `sgd`, `adam` (needs smaller rates), or a class or
     function of your own that makes an `innerloop.inner.InnerOptimizer`, MODULE:NAME or
     FILE.py:NAME."""
     inner_momentum: float = 0.0
@@ -184,14 +184,14 @@ class AlgorithmSettings(Part):
     """Clip each inner gradient to this norm."""
     bn: Literal["transductive", "support", "frozen", "per_step"] = "transductive"
     """Batch statistics for queries: of the query set, or of the support set; `frozen`, for a
-    pretrained network of your own, its running statistics as constants; maml++ in use also
+    pretrained network of your own, its running statistics as constants; maml++ at test time also
     `per_step`, the running statistics of each inner step."""
     distance: Literal["euclidean", "cosine"] = "euclidean"
     """protonet: squared Euclidean distance to the means of classes, or the cosine."""
     learn_inner_lr: bool = True
     """maml++: learn an inner rate for every layer and step."""
     per_step_norm: bool = True
-    """maml++: learn batch norm's scale and shift anew for every inner step."""
+    """maml++: learn a batch norm scale and shift for each inner step."""
     per_step_statistics: bool = True
     """maml++: keep running batch statistics for every inner step, for bn `per_step`."""
     multi_step_loss_until: float = 0.15

@@ -49,7 +49,7 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
 
     def __post_init__(self) -> None:
         if isinstance(self.inner_lr, Mapping):
-            # A dict of its own: plain, and out of reach of who made it.
+            # A copy, so that the caller cannot change it.
             object.__setattr__(self, "inner_lr", dict(self.inner_lr))
         super().__post_init__()
 
@@ -67,12 +67,12 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
 
     @property
     def any_ways(self) -> bool:
-        """Whether the network can tell any number of classes apart."""
+        """True if the network can tell any number of classes apart."""
         return self.head == "shared" or self.algorithm == "protonet"
 
     @property
     def regression(self) -> bool:
-        """Whether tasks have numbers as targets, not classes: the one place that decides."""
+        """True if tasks have numbers as targets, not classes: the one place that decides."""
         return self.loss == "mse" or (self.loss is None and self.data in REGRESSION)
 
     @property
@@ -90,7 +90,7 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
             value = getattr(self, name)
             if value is not None and is_reference(value):
                 changes[name] = absolute(value)
-        # A name stays a name, even beside a folder that is called the same.
+        # A name stays a name, even if a folder has the same one.
         if not is_reference(self.data) and self.data not in DATA and Path(self.data).exists():
             changes["data"] = str(at_home(self.data).absolute())
         return dataclasses.replace(self, **changes)
@@ -131,7 +131,7 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
         """Read a YAML file of settings.  One without parts, of version 0.1.0, is read with a note.
 
         Raises:
-            UserError: the file cannot be read, is no YAML, or has a bad setting.
+            UserError: the file cannot be read, is not YAML, or has a bad setting.
         """
         settings = read_settings(path)
         config = cls.from_dict(settings, str(path))

@@ -1,4 +1,4 @@
-"""Data sets: what every one becomes, and where each comes from."""
+"""Data sets, and how to load them."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def open_drawings(path: Path) -> Iterator[Drawings]:
             What lies above `alphabet/character/drawing.png` is ignored.
 
     Raises:
-        UserError: the archive is no zip file, is cut short or damaged, has an entry
+        UserError: the archive is not a zip file, is cut short or damaged, has an entry
             with an unsafe name or an absurd size, or has too many entries.
     """
     if path.is_dir():
@@ -155,7 +155,7 @@ def _check_bytes(origin: Path, name: str, size: int) -> None:
 
 
 def check_png(data: bytes, what: str) -> None:
-    """Refuse bytes that are no PNG, or that would unfold into a huge picture.
+    """Refuse bytes that are not a PNG, or that would decode to a huge picture.
 
     The size is read from the file's header, before any decoder sees the bytes.
 

@@ -57,7 +57,7 @@ def from_arrays(
             an array of images that is not sorted by label.
         y: `[M]`, one label each: integers or strings, in any order, with any gaps.
         images: True for images `[M, H, W]`, `[M, C, H, W]` or `[M, H, W, C]`, which become
-            `[C, H, W]` each; False for numbers that are no images; None: `uint8` arrays of
+            `[C, H, W]` each; False for numbers that are not images; None: `uint8` arrays of
             three or four axes are images, others are not.
         names: names of classes: label to name, or a list with label i's name at i.
         groups: `[M]`, a group for each example (a super-class, a speaker), the same for all of
@@ -107,7 +107,7 @@ def from_arrays(
 
 @dataclass(frozen=True)
 class Details:
-    """What is said of a data set beside its examples and labels; see `from_arrays`."""
+    """Options of a data set beside its examples and labels; see `from_arrays`."""
 
     names: Mapping[Any, str] | Sequence[str] | None
     groups: Any
@@ -172,7 +172,7 @@ def _attributes(grouping: Grouping, details: Details) -> dict[str, Any]:
 
 
 def _dark_ink(details: Details, examples: Examples, *, pixels: bool) -> bool:
-    """As it was said, or by the edges of some images, evenly spread."""
+    """`dark_ink` as given, or by the edges of some images."""
     grey = pixels and examples.shape[1] == 1
     if details.dark_ink is not None:
         if details.dark_ink and not pixels:
@@ -193,13 +193,13 @@ def _on_disk(array: np.ndarray) -> bool:
 
 
 def _are_images(array: np.ndarray) -> bool:
-    """Whether an array is of images where nothing was said."""
+    """True if an array looks like images and nothing was said about it."""
     if array.dtype != np.uint8 or array.ndim not in (3, 4):
         return False
     if array.ndim == 4 and not {1, 3} & {array.shape[1], array.shape[3]}:
         raise UserError(
             f"X is uint8 of shape {list(array.shape)}, with neither 1 nor 3 channels: give "
-            "images=True for images [M, C, H, W], or images=False for integers that are no images"
+            "images=True for images [M, C, H, W], or images=False for integers that are not images"
         )
     return True
 

@@ -36,7 +36,7 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class Augmentation(ABC):
-    """A random change of images that is a function of some uniform random numbers an image."""
+    """A random change of images, as a function of P uniform random numbers per image."""
 
     @property
     @abstractmethod

@@ -231,12 +231,12 @@ def _length(dataset: Any) -> int:
 
 
 def _check_repeatable(items: _Items, number: int) -> None:
-    """Raise a `UserError` if an item is another one when it is read again."""
+    """Raise a `UserError` if an item differs when it is read again."""
     for i in evenly_spread(number, _CHECKED).tolist():
         if not np.array_equal(items(i), items(i), equal_nan=False) and np.isfinite(items(i)).all():
             raise UserError(
-                f"dataset[{i}] is another one each time it is read, so episodes could not be "
-                "repeated: leave its random transforms out, and give augment= to the sampler"
+                f"dataset[{i}] differs each time it is read, so episodes could not be repeated: "
+                "leave out its random transforms, and give augment= to the sampler"
             )
 
 

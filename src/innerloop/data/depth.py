@@ -31,10 +31,10 @@ def white_of(low: float, high: float, whole: bool, what: str) -> float:
         "16 bits"
     )
     if not np.isfinite([low, high]).all():
-        raise UserError(f"{what} has values that are no finite numbers: fill them first")
+        raise UserError(f"{what} has values that are not finite numbers: fill them first")
     if low < 0:
         raise UserError(
-            f"{what} has values below 0 ({low:g} to {high:g}), which are no brightness: scale "
+            f"{what} has values below 0 ({low:g} to {high:g}), so they are not brightness: scale "
             "them to 0..65535 and save them with 16 bits"
         )
     if not whole and high <= 1 + _ROUNDING:

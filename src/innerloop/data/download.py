@@ -1,4 +1,4 @@
-"""Downloading a file: checked, resumable, and never hanging."""
+"""Download a file: checked, resumable, with timeouts."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _SLOWEST = 512  # bytes a second
 
 
 class _Unfinished(Exception):
-    """This attempt got no complete file, the next one may."""
+    """This attempt failed; another may succeed."""
 
 
 class _Hopeless(Exception):
-    """Another attempt will fare no better."""
+    """Another attempt would fail as well."""
 
 
 def download_file(
@@ -91,7 +91,7 @@ def _check_and_rename(part: Path, path: Path, md5: str) -> None:
         # Not for security; said so, because some systems forbid MD5 otherwise.
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != md5:
-        # Nothing to build on: what is there is wrong somewhere, so begin anew.
+        # Nothing to build on: what is there is wrong somewhere, so begin again.
         part.unlink()
         raise _Unfinished(f"what arrived is not the right file (MD5 {found}, expected {md5})")
     os.replace(part, path)

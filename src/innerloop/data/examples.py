@@ -66,7 +66,7 @@ class ArrayExamples:
 
 
 class RowExamples:
-    """Examples that a function gives one by one, each time they are asked for.
+    """Examples that a function returns one by one, each time they are needed.
 
     Args:
         row: the number of a row to an array `[...]`.
@@ -125,7 +125,7 @@ def checked_row(row: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, what: 
 
 
 def require_numbers(dtype: np.dtype, what: str) -> None:
-    """Raise a `UserError` for what no network can take."""
+    """Raise a `UserError` for values that no network can take."""
     if dtype.kind in "biuf":
         return
     ways = {
@@ -168,7 +168,7 @@ def require_finite(values: np.ndarray, rows: np.ndarray | None = None) -> None:
 
 
 def as_array(value: Any, what: str) -> np.ndarray:
-    """What people have, as an array of numbers: lists, tensors, data frames, pictures.
+    """Lists, tensors, data frames or pictures as an array of numbers.
 
     Raises:
         UserError: it cannot be one; the message names `what`.

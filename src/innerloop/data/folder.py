@@ -60,7 +60,7 @@ def folder(
 
     Pictures are png, jpg (jpeg, jfif), bmp, gif, tif, webp or pnm (pgm, ppm, pbm).  Hidden files
     are ignored; what else is left out is said (see `remarks` of the result).  The prepared
-    pictures are kept in the cache folder and memory-mapped; they are prepared anew when a file's
+    pictures are kept in the cache folder and memory-mapped; they are prepared again when a file's
     name, size or time changes.  Neither step needs all of them in memory.
 
     Args:
@@ -181,7 +181,7 @@ def _fingerprint(path: Path, layout: Layout, options: _Options) -> str:
 
 
 def _prepared(home: Path, fingerprint: str) -> ImageClasses | None:
-    """What an earlier run left; None if there is none, or it is not usable any more."""
+    """The prepared data of an earlier run; None if there is none or it is no longer usable."""
     try:
         index = json.loads((home / "index.json").read_text("utf-8"))
         if index["fingerprint"] != fingerprint:
@@ -267,7 +267,7 @@ def _prepare(
 
 @contextlib.contextmanager
 def _way_out(path: Path) -> Iterator[None]:
-    """Say of a broken picture that it can be left out."""
+    """Add to the error of a broken picture that it can be left out."""
     try:
         yield
     except BrokenPicture as error:

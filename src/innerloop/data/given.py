@@ -1,4 +1,4 @@
-"""Pictures in whatever form people hand them over: paths, PIL pictures, arrays in any layout."""
+"""Pictures in any form: paths, PIL pictures, arrays in any layout."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHANNELS = (1, 3, 4)
 
 
 def are_pictures(X: Any) -> bool:
-    """Whether `X` is a list of paths, of PIL pictures, or of arrays of different sizes."""
+    """True if `X` is a list of paths, of PIL pictures, or of arrays of different sizes."""
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OU":
         return False
     if not isinstance(X, list | tuple | np.ndarray) or len(X) == 0:
@@ -67,7 +67,7 @@ def scaled_images(X: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Bytes `[n, C, H, W]` of the network's size, from an array of images in any layout.
 
     Raises:
-        UserError: it is no array of such images.
+        UserError: it is not an array of such images.
     """
     channels, height, width = shape
     X = as_bytes(X)
@@ -143,7 +143,7 @@ def _read(path: Path) -> bytes:
 
 
 def _digest(picture: Image.Image) -> bytes:
-    """Of all that decoding looks at."""
+    """A digest of everything that decoding depends on."""
     described = (picture.mode, picture.size, picture.getexif().get(0x0112, 1))
     found = hashlib.sha256(repr(described).encode())
     palette, clear = picture.getpalette("RGBA"), picture.info.get("transparency")

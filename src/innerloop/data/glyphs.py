@@ -151,7 +151,7 @@ def _file_name(classes: int, per_class: int, seed: int, size: int) -> str:
 
 
 def _cached(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The cached pictures; None if there are none or the file is damaged (then drawn anew)."""
+    """The cached pictures; None if there are none or the file is damaged (then drawn again)."""
     if not path.exists():
         return None
     try:

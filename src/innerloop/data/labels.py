@@ -42,7 +42,7 @@ def label_array(labels: Any) -> np.ndarray:
         labels: one label an example: a list, an array, a tensor, a column of a data frame.
 
     Raises:
-        UserError: they are no labels of classes.
+        UserError: they are not labels of classes.
     """
     if hasattr(labels, "detach"):
         labels = labels.detach().cpu().numpy()
@@ -146,8 +146,8 @@ def class_names(
         else:
             if not isinstance(value, int) or not 0 <= value < len(names):
                 raise UserError(
-                    f"names is a list of {len(names)}, in which label {value!r} is no index: give "
-                    "a dict of label to name"
+                    f"names is a list of {len(names)}, and label {value!r} is not an index of it: "
+                    "give a dict of label to name"
                 )
             name = names[value]
         found.append(str(name))

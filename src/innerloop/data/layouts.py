@@ -89,7 +89,7 @@ def _from_folders(path: Path) -> Layout:
 
 @dataclass
 class _LeftOut:
-    """What a walk over folders did not take."""
+    """Files and folders that were skipped."""
 
     files: list[Path] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
@@ -167,7 +167,7 @@ def _groups(names: list[str]) -> dict[str, str]:
 
 
 def _parts(found: dict[str, list[Path]]) -> dict[str, str]:
-    """The part of a split that each folder lies in; empty if the folders are no split.
+    """The part of a split that each folder lies in; empty if the folders are not a split.
 
     They are one if each class lies in a folder named for a part, and there are several parts.
     """
@@ -225,7 +225,7 @@ def _from_parts(path: Path, found: dict[str, list[Path]], parts: dict[str, str])
         "merged folders",
         len(folders),
         f"the folders {', '.join(folders)} have the same {len(names)} classes. "
-        "The pictures of each class are put together, and the classes divided anew, because "
+        "The pictures of each class are put together, and the classes split again, because "
         "training and test tasks must not share classes",
     )
     return Layout({name: classes[name] for name in names}, groups, remarks=(merged,))
@@ -235,7 +235,7 @@ def _check_depth(path: Path, found: dict[str, list[Path]]) -> None:
     """A folder is a class or holds classes, not both."""
     above = {parent.as_posix() for name in found for parent in PurePosixPath(name).parents}
     if set(found) == {"."}:
-        raise UserError(f"the pictures in {path} lie loose, without folders of classes; {_HINT}")
+        raise UserError(f"the pictures in {path} are not in folders of classes; {_HINT}")
     for name in sorted(found):
         if name in above or name == ".":
             inner = min(other for other in found if other != name and _lies_in(other, name))

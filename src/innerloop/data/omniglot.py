@@ -253,13 +253,13 @@ def _wrap(array: np.ndarray, alphabets: Mapping[str, Mapping[str, int]], what: s
 
 
 def _prepared(array_path: Path, alphabets: Mapping[str, Mapping[str, int]]) -> ImageClasses | None:
-    """The array of an earlier run; None if there is none or it is not usable any more."""
+    """The array of an earlier run; None if there is none or it is no longer usable."""
     if not array_path.exists():
         return None
     try:
         return _wrap(load_npy(array_path), alphabets, str(array_path))
     except UserError:
-        # Damaged from outside: it is ours, so preparing it again mends it.
+        # A damaged cache: prepare it again.
         return None
 
 

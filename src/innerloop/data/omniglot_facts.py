@@ -1,4 +1,4 @@
-"""What is known about Omniglot in advance, and whether an archive lives up to it."""
+"""The expected contents of Omniglot, and the check of an archive against them."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def check_drawings(keys: Mapping[str, list[str]], origin: str) -> OmniglotCounts
         right = OmniglotCounts(total + len(names), DRAWINGS * len(names), total, len(names))
         raise UserError(
             f"{origin} is not the complete Omniglot: {shown}{more}. Found {counts}; right is "
-            f"{right}. Get the two archives anew from {OFFICIAL}"
+            f"{right}. Download the two archives again from {OFFICIAL}"
         )
     return counts
 
@@ -115,7 +115,8 @@ def _compare(half: str, keys: list[str], alphabets: Mapping[str, int]) -> list[s
         return [f"none of the {half} alphabets is there"]
     problems = [f"alphabet {name} is missing" for name in sorted(set(alphabets) - set(found))]
     problems += [
-        f"{name} is no alphabet of the {half} half" for name in sorted(set(found) - set(alphabets))
+        f"{name} is not an alphabet of the {half} half"
+        for name in sorted(set(found) - set(alphabets))
     ]
     for alphabet in sorted(set(alphabets) & set(found)):
         expected = {f"character{n:02d}" for n in range(1, alphabets[alphabet] + 1)}

@@ -25,7 +25,7 @@ class DeviceImages:
 
     def __init__(self, data: ImageClasses, device: torch.device, zero: float, unit: float) -> None:
         device = _numbered(device)
-        # The number stands for the array as long as the data is there, which this object holds.
+        # `id()` is a valid key while this object keeps `data` alive.
         key = id(data.images), device
         copy = _copies.get(key)
         if copy is None:
@@ -39,7 +39,7 @@ class DeviceImages:
 
     @staticmethod
     def fit(data: ImageClasses, device: torch.device) -> bool:
-        """Whether there is room: at most a quarter of the memory that is free."""
+        """True if the images take at most a quarter of the free memory."""
         if device.type != "cuda":
             return False
         device = _numbered(device)

@@ -1,4 +1,4 @@
-"""Data sets of the field in forms that are not read: recognised, and what to type is said.
+"""Recognise data sets in forms that are not read, and say which command converts them.
 
 Nothing is opened but the names of files and the first bytes of some: pickles could run code.
 """
@@ -83,7 +83,7 @@ _PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".npz", ".mat", ".h5", ".hdf5", ".
 
 
 def find_form(path: Path) -> tuple[Form, Path] | None:
-    """The form that a file or a folder has by its look, and where it lies.
+    """The form of a file or folder, and where it is.
 
     Args:
         path: a file, or a folder that holds it or holds a folder that does.

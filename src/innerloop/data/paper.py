@@ -1,4 +1,4 @@
-"""Whether a data set is of ink on paper, so that the edges of a picture tell which is which."""
+"""Tell data sets of ink on paper, whose edges show which of the two is dark."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from innerloop.data.base import ClassIndexed
 from innerloop.data.examples import evenly_spread
 from innerloop.data.pictures import MIDDLE, border_brightness
 
-# Pictures looked at, evenly spread.
+# Pictures to look at, evenly spread.
 SAMPLE = 200
 
 
 def is_on_paper(data: ClassIndexed) -> bool:
-    """Whether every picture has the edges that `data.dark_ink` says: all light, or all dark.
+    """True if every picture has the edges that `data.dark_ink` says: all light, or all dark.
 
     So it is with drawings, and the edges of another drawing then tell whether its ink is dark or
     light.  Of photographs they tell nothing: some have light edges, others dark ones.

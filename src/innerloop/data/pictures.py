@@ -1,4 +1,4 @@
-"""Decoding people's own pictures: any common format, grey or colour, turned as it was taken."""
+"""Decode pictures of any common format, grey or colour, in the orientation of their EXIF data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXTENSIONS = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
     *(".pgm", ".ppm", ".pbm", ".pnm"),
 )
-# Pictures that people have and that are not read, so that it is said.
+# Common formats that are not read; a remark says so.
 UNREAD = (
     *(".heic", ".heif", ".avif", ".jxl", ".svg", ".svgz", ".eps", ".pdf", ".ai", ".psd", ".xcf"),
     *(".tga", ".ico", ".jp2", ".j2k", ".exr", ".hdr", ".dcm", ".dicom", ".nii", ".dng", ".cr2"),
@@ -42,7 +42,7 @@ class BrokenPicture(UserError):
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file name is a visible file with the extension of a picture."""
+    """True if a file name is a visible file with the extension of a picture."""
     return not name.startswith(".") and name.lower().endswith(EXTENSIONS)
 
 
@@ -61,7 +61,7 @@ def file_status(path: Path) -> os.stat_result:
 
 
 def check_picture(path: Path) -> None:
-    """Decode a picture, and forget it.
+    """Decode a picture to check it, and discard the result.
 
     Raises:
         BrokenPicture: the file cannot be read as a picture.
@@ -71,7 +71,7 @@ def check_picture(path: Path) -> None:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Width and height as one sees the picture, in pixels, from the file's header.
+    """Displayed width and height in pixels, from the file's header.
 
     Raises:
         UserError: the file cannot be read as a picture.
@@ -83,7 +83,7 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 def is_grey(path: Path) -> bool:
-    """Whether no pixel has any colour, whatever the file's format could hold.
+    """True if no pixel has colour, whatever the file's format could hold.
 
     Raises:
         UserError: the file cannot be read as a picture.
@@ -209,7 +209,7 @@ def rgb_picture(content: bytes | Image.Image, what: Path | str) -> Image.Image:
 
 @contextlib.contextmanager
 def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Image]:
-    """Open a picture; whatever goes wrong with it in the body is an error that names it."""
+    """Open a picture; any error inside the context names the file."""
     try:
         with Image.open(path if content is None else io.BytesIO(content)) as picture:
             if picture.width * picture.height > MAX_PIXELS:

@@ -1,4 +1,4 @@
-"""One progress bar for everything in this folder that takes a while."""
+"""The progress bar of all slow operations on data."""
 
 from __future__ import annotations
 

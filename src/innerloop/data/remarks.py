@@ -1,4 +1,4 @@
-"""What a reader of a data set saw that its user should know."""
+"""Remarks about a data set that its user should see."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Remark:
-    """Something about a data set that was left out, doubtful or concluded.
+    """A remark about a data set: something left out, doubtful or inferred.
 
     Attributes:
         kind: one or two words, for programs.
@@ -28,7 +28,7 @@ class Remark:
 
 
 def warn(remarks: Iterable[Remark], name: str, stacklevel: int = 2) -> None:
-    """Say those that are warnings, each in a `UserWarning`."""
+    """Issue the warnings among them, each as a `UserWarning`."""
     for remark in remarks:
         if remark.warns:
             warnings.warn(f"{name}: {remark.text}", stacklevel=stacklevel + 1)

@@ -183,10 +183,10 @@ def _ranges(first_val: int, first_test: int) -> Parts:
 
 
 def _shuffled(names: list[str], seed: int) -> list[str]:
-    """Names in the order of their SHA-256: the same everywhere and for ever."""
+    """Names in the order of their SHA-256, which is the same everywhere."""
 
     def key(name: str) -> tuple[bytes, str]:
-        # A name of a folder may have bytes that are no text.
+        # A folder's name may hold bytes that are not text.
         text = f"{seed}:{name}".encode(errors="surrogateescape")
         return hashlib.sha256(text).digest(), name
 

@@ -20,7 +20,7 @@ _DARK = 32  # of 255: pictures that are all darker look black
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of pictures before they are prepared.
+    """Properties of pictures before they are prepared.
 
     Attributes:
         channels: 1 for grey, 3 for colour.
@@ -103,7 +103,7 @@ def sound_ones(
 
 
 class Watcher:
-    """Looks at prepared pictures for what they should not be: blank, dark, or twice there."""
+    """Check prepared pictures: blank, dark or duplicate ones."""
 
     def __init__(self) -> None:
         self._first: dict[bytes, tuple[str, str]] = {}

@@ -80,7 +80,7 @@ def _card(name: str, loaded: Loaded) -> ModelCard:
 
 
 def answer(question: Question, entries: dict[str, Entry]) -> Answer:
-    """Adapt to the support set and say what is believed about the query.
+    """Adapt to the support set and return the probabilities for the query.
 
     Raises:
         UserError: there is no such network, or a picture that is none.
@@ -236,7 +236,7 @@ def _picture(text: str, size: tuple[int, ...]) -> np.ndarray:
         raise
     except Exception as error:
         # Pillow's decoders raise whatever damaged bytes lead to.
-        raise UserError(f"a picture is no PNG file in base64 ({error})") from error
+        raise UserError(f"a picture is not a PNG file in base64 ({error})") from error
     return np.asarray(grey.resize((size[1], size[0]), Image.Resampling.LANCZOS))
 
 

@@ -98,7 +98,7 @@ class EpisodeReply(_Message):
 
 
 class Error(_Message):
-    """Why a request was refused, and how to mend it."""
+    """Why a request was refused, and how to correct it."""
 
     error: str
 

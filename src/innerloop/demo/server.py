@@ -55,7 +55,7 @@ HEADERS = {
 def create_app(
     entries: dict[str, Entry], data: ImageClasses, classes: np.ndarray, hosts: list[str]
 ) -> Starlette:
-    """The application; it keeps nothing of what it is asked.
+    """The application; it stores nothing of its requests.
 
     Args:
         entries: the networks it offers, see `offered`.
@@ -186,7 +186,7 @@ async def _json_body(request: Request) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"the body is no JSON ({error})") from None
+        raise HTTPException(400, f"the body is not JSON ({error})") from None
 
 
 def _constant(value: dict[str, Any]) -> Callable[[Request], Awaitable[Response]]:

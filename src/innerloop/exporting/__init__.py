@@ -1,1 +1,1 @@
-"""What was learnt, for other runtimes: an adapted network, or the learner itself."""
+"""Export for other runtimes: an adapted network, or the learner itself."""

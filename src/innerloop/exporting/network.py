@@ -43,7 +43,7 @@ class Pixels(NamedTuple):
 
 
 def edges_are_light(images: Tensor) -> Tensor:
-    """Whether `data.pictures.border_brightness` is above the middle, a boolean scalar."""
+    """True if `data.pictures.border_brightness` is above the middle, a boolean scalar."""
     x = images.float()
     sides = x[..., 0, :], x[..., -1, :], x[..., :, 0], x[..., :, -1]
     edge = torch.cat([side.flatten() for side in sides])

@@ -74,7 +74,7 @@ def exported(
 
 
 def _simplify(module: fx.GraphModule) -> None:
-    """Drop what makes no difference to the values, and merge what is computed twice."""
+    """Drop operations without effect on the values, and merge duplicates."""
     graph = module.graph
     _share_constants(module)
     if any(node.target._schema.is_mutable for node in _nodes(graph) if _is_operator(node)):

@@ -140,7 +140,7 @@ def _described(algorithm: Algorithm, shape: tuple[int, ...], temperature: float)
 
 
 def _format(path: str | Path, format: str | None) -> str:
-    """The format that was asked for, or that the ending of `path` says; what it needs is there."""
+    """The format asked for, or that of the ending of `path`; checks its packages."""
     if format is None:
         by_ending = {ending: name for name, ending in FORMATS.items()}
         format = by_ending.get(Path(path).suffix)

@@ -1,4 +1,4 @@
-"""Heads: what tells classes apart by the features of a frozen body."""
+"""Heads: classifiers on the features of a frozen body."""
 
 from innerloop.heads.choice import FittedHead, fit_head
 from innerloop.heads.linear import Stages

@@ -1,4 +1,4 @@
-"""Fit a head; or try all on pictures that were left out, and take the best."""
+"""Fit a head, or choose the best by cross-validation on the support set."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AUTO = "auto"
 # What it compares.  The inner loop is left out: it takes longer than the others together, and was
 # never better than logistic regression, which minimises the same loss.
 COMPARED = ("ridge", "cosine", "logistic")
-# Another head than the first has to be better by so many standard errors.
+# Another head has to be better than the first by this many standard errors.
 SURE = 2.0
 
 
@@ -72,7 +72,7 @@ class FittedHead:
         return self._familiarity(self._prepared.unit(features))
 
     def left_out_familiarity(self) -> np.ndarray:
-        """That of pictures of the support set, by what was learnt without them."""
+        """The familiarity of support pictures, by heads that were fitted without them."""
         return self._left_out
 
 
@@ -148,7 +148,7 @@ def fit_head(
 
 
 def _best(losses: dict[str, np.ndarray]) -> str:
-    """The first, unless another is clearly better."""
+    """The first head, unless another is clearly better."""
     first = next(iter(losses))
     for name in sorted(losses, key=lambda name: losses[name].mean()):
         gain = losses[first] - losses[name]

@@ -1,4 +1,4 @@
-"""Pictures of the support set, told by what was learnt without them."""
+"""Predictions for support pictures by heads that were fitted without them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-# Times that is learnt anew, at most.
+# Folds, at most.
 MOST = 10
 
 

@@ -1,4 +1,4 @@
-"""From features of a body to what heads learn from."""
+"""Prepare the features of a body for heads."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Conv4(HeadedModel):
         self.norms = nn.ModuleList(BatchNorm(width) for _ in range(4))
         self.average = pool == "stride" and not unit_features
         side, usual = (_side(size, self.halvings, pool) for size in (image_size, USUAL_SIZE))
-        # What a mean square of one is multiplied with.
+        # The factor of a mean square of one.
         self.scale = usual / side if unit_features and unit_length else 1.0
         self.head = make_head(head, width if self.average else width * side * side, n_way, seed)
         initialise(self, seed, init)

@@ -100,7 +100,7 @@ class Conv2d(nn.Conv2d):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation with the statistics of the batch at hand, in training and in use.
+    """Batch normalisation with the statistics of the current batch, in training and testing.
 
     There are no running statistics: in meta-learning they would mix tasks, and
     support with query.  `statistics_by_group` and `given_statistics` say otherwise where
@@ -229,12 +229,12 @@ def replace_batch_norm(model: nn.Module) -> nn.Module:
 
 
 def has_running_statistics(model: nn.Module) -> bool:
-    """Whether a norm of `model` keeps statistics, as those of pretrained networks do."""
+    """True if a norm of `model` keeps running statistics, as pretrained networks do."""
     return any(getattr(m, "running_mean", None) is not None for m in model.modules())
 
 
 def has_batch_norm(model: nn.Module) -> bool:
-    """Whether outputs of `model` for an example can depend on the rest of the batch."""
+    """True if outputs of `model` for an example can depend on the rest of the batch."""
     kinds = BatchNorm | nn.modules.batchnorm._BatchNorm
     return any(isinstance(m, kinds) for m in model.modules())
 
@@ -332,12 +332,12 @@ class HeadedModel(nn.Module):
         return y
 
 
-# What makes the seed of a head another one than that of the layers before it.
+# Makes the seed of the head differ from that of the other layers.
 HEAD_SEED = 0x5EEDAD
 
 
 def make_head(kind: str, features: int, n_way: int, seed: int = 0) -> nn.Module:
-    """The last layer: `"linear"`, `"random"`, `"normal"`: a row a class; `"shared"`: one for all.
+    """The last layer: one row per class (`"linear"`, `"random"`, `"normal"`) or a `"shared"` one.
 
     A linear and a shared head start at zero, so the untrained network guesses with equal
     probabilities; a random one at rows of length about 1, a normal one at N(0, 1) in every place,
@@ -349,7 +349,7 @@ def make_head(kind: str, features: int, n_way: int, seed: int = 0) -> nn.Module:
     if deviation is None:
         raise UserError(f"head must be 'linear', 'random', 'normal' or 'shared', not {kind!r}")
     head = Linear(features, n_way)
-    # Not the numbers that the layers before are drawn from.
+    # Other random numbers than those of the layers before.
     generator = torch.Generator().manual_seed(seed ^ HEAD_SEED)
     # A deviation of zero makes zeros.
     nn.init.normal_(head.weight, std=deviation, generator=generator)

@@ -1,4 +1,4 @@
-"""Images by the mean and the deviation of those that a network was trained on."""
+"""Standardise images by the mean and deviation of the training images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network of the tutorial that this project grew out of."""
+"""The network of the tutorial that this project started from."""
 
 from __future__ import annotations
 

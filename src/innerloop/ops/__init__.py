@@ -1,4 +1,4 @@
-"""What a layer does, with an axis of tasks: `autograd/` on `kernels`, for CPUs and GPUs."""
+"""Layers with a task axis: `autograd/` on top of `kernels`, for CPUs and GPUs."""
 
 from innerloop.ops.autograd.max_pool import max_pool_2x2
 from innerloop.ops.dispatch import after_norm, batch_norm, conv2d, conv_block, linear

@@ -1,4 +1,4 @@
-"""Ask the C library to keep freed memory for the next iteration."""
+"""Make the C library keep freed memory for the next iteration."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def conv_block(
     pool: bool,
     slope: float,
 ) -> Tensor:
-    """`conv2d` of `x` with `kernel`, then `batch_norm`, in one go where the kernels serve."""
+    """`conv2d` of `x` with `kernel`, then `batch_norm`; fused where a kernel supports it."""
     if has_torch_function((x, kernel)):
         how: dict[str, Any] = {"stride": stride, "padding": padding, "pool": pool, "slope": slope}
         return handle_torch_function(conv_block, (x, kernel), x, kernel, weight, bias, eps, **how)

@@ -1,4 +1,4 @@
-"""Convolution and batch norm, each task with weights of its own: which device serves.
+"""Dispatch convolution and batch norm with per-task weights to the device's kernels.
 
 PyTorch has no such operators: under `vmap` a convolution becomes a grouped one and the
 rest passes over memory many times.  The kernels do a task's work in the cache and take
@@ -48,7 +48,7 @@ _use: ContextVar[bool] = ContextVar("use", default=os.environ.get("INNERLOOP_KER
 
 
 def serve(x: Tensor, *channels: int) -> bool:
-    """Whether there are kernels for `x`, with so many channels of outputs."""
+    """True if a kernel supports the dtype, device and channel counts of `x`."""
     if x.dtype not in TYPES or any(c % LANES or not c for c in channels) or not x.numel():
         return False
     return _use.get() if _on_gpu(x) else x.device.type == "cpu" and ready()
@@ -59,13 +59,13 @@ def _on_gpu(x: Tensor) -> bool:
 
 
 def ready() -> bool:
-    """Whether there are kernels for this processor, and they are wanted."""
+    """True if there are kernels for this processor and they are not switched off."""
     return _use.get() and library.load() is not None
 
 
 @contextlib.contextmanager
 def without() -> Iterator[None]:
-    """Within this context PyTorch's operators do the work."""
+    """Use PyTorch's operators instead of kernels within this context."""
     token = _use.set(False)
     try:
         yield

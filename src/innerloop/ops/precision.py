@@ -1,4 +1,4 @@
-"""How exactly a GPU multiplies matrices."""
+"""The precision of matrix products on a GPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 @contextlib.contextmanager
 def products(precision: str, device: str | torch.device) -> Iterator[None]:
-    """Within this context products on a GPU are of this precision.
+    """Use this precision for products on a GPU within this context.
 
     Args:
         precision: `"float32"`; `"tf32"`, factors rounded to 10 bits after the point; `"bf16"`,

@@ -1,4 +1,4 @@
-"""The picture of `innerloop adapt`: what was learnt from, and what was told apart."""
+"""The picture of `innerloop adapt`: support set, queries and probabilities."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from innerloop.files import readable
 from innerloop.plots.figures import GREEN, GREY, save
+from innerloop.plots.words import Language, words
 
 
 def plot_adaptation(
@@ -24,11 +25,12 @@ def plot_adaptation(
     *,
     refused: Sequence[bool] | None = None,
     most: int = 20,
+    language: Language = "en",
 ) -> Path:
     """Draw a support set, and each query with the probability of every class.
 
     Args:
-        path: the PNG file.
+        path: the PNG or SVG file.
         classes: names of the N classes.
         support_x: bytes `[n, C, H, W]`.
         names: the class of each.
@@ -37,10 +39,15 @@ def plot_adaptation(
         titles: one for each query.
         refused: whether each query is none of the classes; None where that was not asked.
         most: how many queries and support images of a class are shown.
+        language: of the labels, en or zh.
 
     Returns:
         `path`.
+
+    Raises:
+        UserError: no font for Chinese labels in a PNG file.
     """
+    say = words(language)
     members = {
         c: [x for x, name in zip(support_x, names, strict=True) if name == c] for c in classes
     }
@@ -49,7 +56,7 @@ def plot_adaptation(
     heights = [0.8 * len(classes) + 0.4, (0.28 * len(classes) + 0.5) * shown + 0.4]
     figure = Figure(figsize=(max(8.0, 0.9 * columns + 2), sum(heights)), layout="constrained")
     top, bottom = np.asarray(figure.subfigures(2, 1, height_ratios=heights)).tolist()
-    top.suptitle("learnt from", fontsize=10)
+    top.suptitle(say("support set"), fontsize=10)
     grid = top.subplots(len(classes), columns, squeeze=False)
     for row, (name, images) in zip(grid, members.items(), strict=True):
         for axes in row[len(images) :]:
@@ -57,8 +64,8 @@ def plot_adaptation(
         for axes, image in zip(row, images, strict=False):
             _bytes(axes, image)
         row[0].set_ylabel(_short(name), fontsize=8, rotation=0, ha="right", va="center")
-    more = f" (the first {shown} of {len(query_x)})" if shown < len(query_x) else ""
-    bottom.suptitle(f"told apart{more}", fontsize=10)
+    entry = "queries (the first {shown} of {all})" if shown < len(query_x) else "queries"
+    bottom.suptitle(say(entry, shown=shown, all=len(query_x)), fontsize=10)
     grid = bottom.subplots(shown, 2, squeeze=False, width_ratios=[1, 5])
     nones = [False] * len(query_x) if refused is None else refused
     for (picture, bars), image, row, title, none in zip(
@@ -76,9 +83,11 @@ def plot_adaptation(
             weight = "bold" if i == best else "normal"
             bars.text(p + 0.01, i, f"{p:.0%}", va="center", fontsize=8, fontweight=weight)
         bars.spines[["top", "right", "bottom"]].set_visible(False)
-        text = readable(title)[-70:] + (": none of these" if none else "")
+        text = readable(title)[-70:]
+        if none:
+            text = say("{file}: none of these", file=text)
         bars.set_title(text.replace("$", r"\$"), fontsize=8, loc="left")
-    return save(figure, path)
+    return save(figure, path, language)
 
 
 def _short(name: str) -> str:

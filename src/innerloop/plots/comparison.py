@@ -20,6 +20,7 @@ from innerloop.plots.figures import (
     save,
     shows_episodes,
 )
+from innerloop.plots.words import Language, Say, of_metric, words
 from innerloop.runs.folder import read_config
 from innerloop.runs.listing import read_metrics, read_results, summary
 from innerloop.runs.loading import Loaded, load_for
@@ -32,21 +33,26 @@ MARKS = "osD^vPX*"
 MOST = len(MARKS)
 
 
-def plot_runs(runs: list[Path], path: Path, *, episodes: int = 1) -> Path:
+def plot_runs(
+    runs: list[Path], path: Path, *, episodes: int = 1, language: Language = "en"
+) -> Path:
     """Draw learning curves, the metric against inner steps, and test episodes of `runs`.
 
     Args:
         runs: run folders, at most eight, of one metric (accuracy or loss).  Those that have not
             ended have a learning curve alone.
-        path: the PNG file.
+        path: the PNG or SVG file.
         episodes: how many test episodes of each finished run are shown, 0 to 5.
+        language: of the labels, en or zh.
 
     Returns:
         `path`.
 
     Raises:
-        UserError: no run folder, nothing to draw yet, or runs that cannot be compared.
+        UserError: no run folder, nothing to draw yet, runs that cannot be compared, or no font for
+            Chinese labels in a PNG file.
     """
+    say = words(language)
     at_least(0, episodes=episodes)
     at_most(5, episodes=episodes)
     if len(runs) > MOST:
@@ -55,7 +61,7 @@ def plot_runs(runs: list[Path], path: Path, *, episodes: int = 1) -> Path:
     if len(set(metrics)) > 1:
         one, other, *_ = sorted(set(metrics))
         raise UserError(
-            f"{runs[metrics.index(one)]} is judged by {one} and {runs[metrics.index(other)]} by "
+            f"{runs[metrics.index(one)]} is scored by {one} and {runs[metrics.index(other)]} by "
             f"{other}: compare runs of one kind"
         )
     metric = metrics[0]
@@ -76,10 +82,10 @@ def plot_runs(runs: list[Path], path: Path, *, episodes: int = 1) -> Path:
         np.asarray(figure.subfigures(len(heights), 1, height_ratios=heights))
     ).tolist()
     left, right = top.subplots(1, 2)
-    _learning(left, lines, metric)
-    _against_steps(right, results, metric)
+    _learning(left, lines, metric, say)
+    _against_steps(right, results, metric, say)
     handles = [
-        left.plot([], [], color=c, marker=m, label=_name(folder, r))[0]
+        left.plot([], [], color=c, marker=m, label=_name(folder, r, say))[0]
         for folder, r, c, m in zip(runs, results, COLOURS, MARKS, strict=False)
     ]
     top.legend(handles=handles, loc="outside lower center", fontsize=8, frameon=False)
@@ -87,11 +93,13 @@ def plot_runs(runs: list[Path], path: Path, *, episodes: int = 1) -> Path:
         network, sampler = loaded[folder]
         steps = network.config.eval_inner_steps or network.algorithm.inner_steps
         if isinstance(sampler, SinusoidSampler):
-            draw_wave(row.subplots(), network.algorithm, network.params, sampler, number, steps)
+            draw_wave(
+                row.subplots(), network.algorithm, network.params, sampler, number, steps, say=say
+            )
         elif shows_episodes(sampler, network.algorithm, network.params):
-            draw_episode(row, network.algorithm, network.params, sampler, number, steps)
+            draw_episode(row, network.algorithm, network.params, sampler, number, steps, say=say)
             row.suptitle(f"{_short(folder)}\n{row.get_suptitle()}", fontsize=9)
-    return save(figure, path)
+    return save(figure, path, language)
 
 
 def _loaded(folder: Path) -> tuple[Loaded, Tasks]:
@@ -110,9 +118,12 @@ def _is_drawn(network: Loaded, sampler: Tasks) -> bool:
     )
 
 
-def _learning(axes: Any, lines: list[list[dict[str, Any]]], metric: str) -> None:
-    axes.set_title(f"Learning: {metric} on validation tasks (95% interval)", fontsize=10)
-    axes.set_xlabel("outer iteration")
+def _learning(axes: Any, lines: list[list[dict[str, Any]]], metric: str, say: Say) -> None:
+    title = say(
+        "Learning: {metric} on validation tasks (95% interval)", metric=of_metric(say, metric)
+    )
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(say("outer iteration"))
     for run, colour, mark in zip(lines, COLOURS, MARKS, strict=False):
         run = [line for line in run if f"val_{metric}" in line]
         x = [line["iteration"] for line in run]
@@ -122,9 +133,10 @@ def _learning(axes: Any, lines: list[list[dict[str, Any]]], metric: str) -> None
         axes.fill_between(x, y - half, y + half, color=colour, alpha=0.15, lw=0)
 
 
-def _against_steps(axes: Any, results: list[dict[str, Any] | None], metric: str) -> None:
-    axes.set_title(f"Test: {metric} against inner steps (95% interval)", fontsize=10)
-    axes.set_xlabel("inner step")
+def _against_steps(axes: Any, results: list[dict[str, Any] | None], metric: str, say: Say) -> None:
+    title = say("Test: {metric} against inner steps (95% interval)", metric=of_metric(say, metric))
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(say("inner step"))
     steps = 0
     for result, colour, mark in zip(results, COLOURS, MARKS, strict=False):
         if result is None:
@@ -136,17 +148,23 @@ def _against_steps(axes: Any, results: list[dict[str, Any] | None], metric: str)
     axes.set_xticks(range(steps + 1))
 
 
-def _name(folder: Path, result: dict[str, Any] | None) -> str:
+def _name(folder: Path, result: dict[str, Any] | None, say: Say) -> str:
+    run = _short(folder)
     if result is None:
-        return f"{_short(folder)}: {read_config(folder).algorithm}, not finished"
+        return say(
+            "{run}: {algorithm}, not finished", run=run, algorithm=read_config(folder).algorithm
+        )
     p, metric = result["protocol"], result["metric"]
     value = (
         f"{100 * result['accuracy']:.2f} ± {100 * result['ci95']:.2f} %"
         if metric == "accuracy"
-        else f"{metric} {result[metric]:.3f} ± {result['ci95']:.3f}"
+        else f"{of_metric(say, metric)} {result[metric]:.3f} ± {result['ci95']:.3f}"
     )
-    parts = result["algorithm"], p.get("data"), setting_of(p), f"{p['tasks']} tasks"
-    return f"{_short(folder)}: {', '.join(part for part in parts if part)}: {value}"
+    parts = result["algorithm"], p.get("data"), setting_of(p)
+    what = ", ".join(part for part in parts if part)
+    return say(
+        "{run}: {what}, {tasks} tasks: {value}", run=run, what=what, tasks=p["tasks"], value=value
+    )
 
 
 def _short(folder: Path) -> str:

@@ -7,17 +7,23 @@ import json
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.scores import are_labels
+from innerloop.errors import UserError
 from innerloop.evaluation import outputs_per_step
 from innerloop.files import write_whole
 from innerloop.functional import Params
+from innerloop.plots.fonts import CHINESE_FONTS, LATIN_FONT, on_this_machine, quiet
+from innerloop.plots.words import ADAPTED, ENGLISH, PREDICTED, Language, Say, of_metric, words
 from innerloop.runs.folder import METRICS, PICTURE, RESULTS
 from innerloop.tasks.episodes import Episodes
 from innerloop.tasks.protocol import Tasks, setting_of
@@ -36,6 +42,8 @@ def plot_run(
     inner_steps: int,
     *,
     episodes: int = 2,
+    out: Path | None = None,
+    language: Language = "en",
 ) -> Path:
     """Draw `run.png`: learning curve, accuracy or loss against inner steps, test episodes.
 
@@ -46,10 +54,16 @@ def plot_run(
         sampler: of test tasks.
         inner_steps: of the pictured episodes.
         episodes: how many to show.
+        out: the PNG or SVG file; by default `run.png` in the folder.
+        language: of the labels, en or zh.
 
     Returns:
         The path of the picture.
+
+    Raises:
+        UserError: as `save`.
     """
+    say = words(language)
     lines = [json.loads(line) for line in (folder / METRICS).read_text("utf-8").splitlines()]
     results = json.loads((folder / RESULTS).read_text("utf-8"))
     if isinstance(sampler, SinusoidSampler):
@@ -60,15 +74,15 @@ def plot_run(
     figure = Figure(figsize=(11, sum(heights)), layout="constrained")
     rows = np.atleast_1d(np.asarray(figure.subfigures(len(heights), 1, height_ratios=heights)))
     left, right = rows[0].subplots(1, 2)
-    _learning_curve(left, lines)
-    _steps_curve(right, results)
+    _learning_curve(left, lines, say)
+    _steps_curve(right, results, say)
     if isinstance(sampler, SinusoidSampler):
         for i, axes in enumerate(rows[1].subplots(1, 3, sharey=True)):
-            draw_wave(axes, algorithm, params, sampler, i, inner_steps, legend=i == 0)
+            draw_wave(axes, algorithm, params, sampler, i, inner_steps, say=say, legend=i == 0)
     elif isinstance(sampler, EpisodeSampler):  # no rows where nothing can be pictured
         for i, row in enumerate(rows[1:]):
-            draw_episode(row, algorithm, params, sampler, i, inner_steps)
-    return save(figure, folder / PICTURE)
+            draw_episode(row, algorithm, params, sampler, i, inner_steps, say=say)
+    return save(figure, out or folder / PICTURE, language)
 
 
 def draw_wave(
@@ -79,6 +93,7 @@ def draw_wave(
     number: int,
     inner_steps: int,
     *,
+    say: Say = ENGLISH,
     legend: bool = True,
 ) -> None:
     """A sine wave, its support points, and the prediction before, after 1 and after all steps."""
@@ -88,74 +103,110 @@ def draw_wave(
     wave = Episodes(task.support_x, task.support_y, x, torch.zeros_like(x))
     outputs = outputs_per_step(algorithm, params, wave, inner_steps=inner_steps, n_way=None)
     grid = x[:, 0].cpu().numpy()
-    axes.plot(grid, amplitude * np.sin(grid - phase), color=RED, lw=1.5, label="truth")
-    shown = {0: ("before", GREY, ":"), 1: ("after 1 step", BLUE, "--")}
-    shown[inner_steps] = (f"after {inner_steps} step{'s'[: inner_steps > 1]}", GREEN, "-")
+    axes.plot(grid, amplitude * np.sin(grid - phase), color=RED, lw=1.5, label=say("truth"))
+    shown = {0: (say("before"), GREY, ":"), 1: (say("after 1 step"), BLUE, "--")}
+    last = "after 1 step" if inner_steps == 1 else "after {steps} steps"
+    shown[inner_steps] = (say(last, steps=inner_steps), GREEN, "-")
     for step, (label, color, style) in shown.items():
         axes.plot(grid, outputs[step, :, 0].cpu().numpy(), style, color=color, label=label)
     points = (t[:, 0].cpu().numpy() for t in (task.support_x, task.support_y))
-    axes.plot(*points, "^", color="black", ms=6, label="support points")
-    axes.set_title(f"Test task {number}", fontsize=10)
+    axes.plot(*points, "^", color="black", ms=6, label=say("support points"))
+    axes.set_title(say("Test task {number}", number=number), fontsize=10)
     axes.set_xlabel("x")
     if legend:
         axes.set_ylabel("y")
         axes.legend(fontsize=7, loc="lower left")
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG, whole or not at all."""
-    FigureCanvasAgg(figure)
+def save(figure: Figure, path: Path, language: Language = "en") -> Path:
+    """Write a figure, whole or not at all.
+
+    Args:
+        figure: what was drawn.
+        path: a PNG file; or an SVG file, whose text the reader's own fonts show.
+        language: of its labels.
+
+    Returns:
+        `path`.
+
+    Raises:
+        UserError: a PNG file with Chinese labels, and no font on this machine has them.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110, format="png")
+    here = on_this_machine()
+    if path.suffix.lower() == ".svg":
+        FigureCanvasSVG(figure)
+        _set_fonts(figure, [*CHINESE_FONTS, LATIN_FONT, "sans-serif"])
+        settings: Any = {"svg.fonttype": "none", "svg.hashsalt": path.name}
+        with matplotlib.rc_context(settings), quiet(glyphs=True):
+            figure.savefig(buffer, format="svg", metadata={"Date": None})
+    elif language == "zh" and not here:
+        raise UserError(
+            "no font on this machine has the characters of Chinese labels: install one, such as "
+            "Noto Sans CJK SC, or write an .svg file, which needs none"
+        )
+    else:
+        FigureCanvasAgg(figure)
+        # Names of classes may be Chinese in a picture with English labels, too.
+        _set_fonts(figure, [*matplotlib.rcParams["font.family"], *here])
+        with quiet():
+            figure.savefig(buffer, dpi=110, format="png")
     with write_whole(path) as file:
         file.write(buffer.getvalue())
     return path
 
 
-def _learning_curve(axes: Any, lines: list[dict[str, Any]]) -> None:
+def _set_fonts(figure: Figure, fonts: list[str]) -> None:
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_fontfamily(fonts)
+
+
+def _learning_curve(axes: Any, lines: list[dict[str, Any]], say: Say) -> None:
     iterations = [line["iteration"] for line in lines]
-    axes.set_title("Learning")
-    axes.set_xlabel("outer iteration")
-    axes.set_ylabel("training query loss", color=BLUE)
+    axes.set_title(say("Learning"))
+    axes.set_xlabel(say("outer iteration"))
+    axes.set_ylabel(say("training query loss"), color=BLUE)
     loss = [line["loss"] for line in lines]
-    axes.plot(iterations, loss, color=BLUE, marker="o", ms=3, label="training")
+    axes.plot(iterations, loss, color=BLUE, marker="o", ms=3, label=say("training"))
     named = [name for name in lines[0] if name.startswith("val_")] if lines else []
     for metric in (name.removeprefix("val_") for name in named if name != "val_ci95"):
         # Two losses share one axis, as two scales would hide which is lower.
         other = axes if metric == "loss" else axes.twinx()
-        value = np.array([line[f"val_{metric}"] for line in lines])
-        half = np.array([line["val_ci95"] for line in lines])
-        label = f"validation {metric} (95% interval)"
-        other.plot(iterations, value, color=ORANGE, marker="s", ms=3, label=label)
-        other.fill_between(iterations, value - half, value + half, color=ORANGE, alpha=0.2)
+        validated = [line for line in lines if f"val_{metric}" in line]
+        at = [line["iteration"] for line in validated]
+        value = np.array([line[f"val_{metric}"] for line in validated])
+        half = np.array([line["val_ci95"] for line in validated])
+        label = say("validation {metric} (95% interval)", metric=of_metric(say, metric))
+        other.plot(at, value, color=ORANGE, marker="s", ms=3, label=label)
+        other.fill_between(at, value - half, value + half, color=ORANGE, alpha=0.2)
         if metric != "loss":
             other.set_ylabel(label, color=ORANGE)
             if metric == "accuracy":
                 other.set_ylim(top=1.005)
         else:
-            axes.set_ylabel("query loss", color="black")
+            axes.set_ylabel(say("query loss"), color="black")
             axes.set_ylim(bottom=0)
             axes.legend(fontsize=8)
 
 
-def _steps_curve(axes: Any, results: dict[str, Any]) -> None:
+def _steps_curve(axes: Any, results: dict[str, Any], say: Say) -> None:
     p = results["protocol"]
-    axes.set_xlabel("inner step")
+    axes.set_xlabel(say("inner step"))
     metric = results["metric"]
     if metric != "accuracy":
         values, half = (np.array(results[f"{name}_per_step"]) for name in (metric, "ci95"))
         shots = setting_of({"k_shot": p.get("k_shot")})
-        kind = "regression, " if isinstance(p.get("amplitude"), list) else ""
-        axes.set_title(f"Test: {shots}{' ' if shots else ''}{kind}{p['tasks']} tasks")
+        regression = isinstance(p.get("amplitude"), list)
+        axes.set_title(_test_title(say, shots, p["tasks"], regression=regression))
         axes.errorbar(range(len(values)), values, half, color=GREEN, marker="o", capsize=3)
-        axes.set_ylabel(f"query {metric} (95% interval)")
+        axes.set_ylabel(say("query {metric} (95% interval)", metric=of_metric(say, metric)))
         axes.set_xticks(range(len(values)))
         if metric == "loss":
             axes.set_ylim(bottom=0)
         return
     accuracy = results["accuracy_per_step"]
-    setting = setting_of(p)
-    axes.set_title(f"Test: {setting}{', ' if setting else ''}{p['tasks']} tasks")
+    axes.set_title(_test_title(say, setting_of(p), p["tasks"]))
     axes.plot(range(len(accuracy)), accuracy, color=GREEN, marker="o")
     for step, value in enumerate(accuracy):
         axes.annotate(
@@ -169,7 +220,7 @@ def _steps_curve(axes: Any, results: dict[str, Any]) -> None:
     if isinstance(p.get("n_way"), int):
         axes.axhline(1 / p["n_way"], color=GREY, ls="--", lw=1)
         axes.annotate(
-            "chance",
+            say("chance"),
             (len(accuracy) - 1, 1 / p["n_way"]),
             (0, 4),
             textcoords="offset points",
@@ -177,16 +228,22 @@ def _steps_curve(axes: Any, results: dict[str, Any]) -> None:
             ha="right",
             fontsize=8,
         )
-    axes.set_ylabel("query accuracy")
+    axes.set_ylabel(say("query accuracy"))
     axes.set_xticks(range(len(accuracy)))
     axes.set_ylim(0, 1.1)
     axes.margins(x=0.08)
 
 
+def _test_title(say: Say, setting: str, tasks: int, *, regression: bool = False) -> str:
+    what = " ".join(part for part in (setting, say("regression") if regression else "") if part)
+    entry = "Test: {what}, {tasks} tasks" if what else "Test: {tasks} tasks"
+    return say(entry, what=what, tasks=tasks)
+
+
 def shows_episodes(
     sampler: Tasks, algorithm: Algorithm, params: Params
 ) -> TypeGuard[EpisodeSampler]:
-    """Whether test episodes are grey or colour images, each with a class as the network's guess."""
+    """True if test episodes are grey or colour images, each with a class as the network's guess."""
     if not isinstance(sampler, EpisodeSampler):
         return False
     shape = sampler.input_shape
@@ -204,7 +261,14 @@ def _test_task(sampler: EpisodeSampler, number: int) -> tuple[Episodes, int]:
 
 
 def draw_episode(
-    row: Any, algorithm: Algorithm, params: Params, sampler: EpisodeSampler, number: int, steps: int
+    row: Any,
+    algorithm: Algorithm,
+    params: Params,
+    sampler: EpisodeSampler,
+    number: int,
+    steps: int,
+    *,
+    say: Say = ENGLISH,
 ) -> None:
     """Support images and a few queries of each class, predictions before and after."""
     task, ways = _test_task(sampler, number)
@@ -214,12 +278,12 @@ def draw_episode(
     guesses = outputs.argmax(dim=-1)
     before, after, steps = guesses[0], guesses[-1], len(guesses) - 1
     wrong_before, wrong_after = (int((g != task.query_y).sum()) for g in (before, after))
-    row.suptitle(
-        f"Test episode {number}: blue frames: support; under each query the class guessed"
-        + (f" before → after {steps} inner steps; {wrong_before} → " if steps else "; ")
-        + f"{wrong_after} of {len(task.query_y)} queries wrong",
-        fontsize=9,
-    )
+    counts = {"wrong": wrong_after, "queries": len(task.query_y)}
+    if steps:
+        title = say(ADAPTED, number=number, steps=steps, before=wrong_before, **counts)
+    else:
+        title = say(PREDICTED, number=number, **counts)
+    row.suptitle(title, fontsize=9)
     grid = row.subplots(ways, shown_support + shown_query, squeeze=False)
     dark = sampler.inputs == "ink" and sampler.data.dark_ink
     for way in range(ways):
@@ -227,7 +291,9 @@ def draw_episode(
         chosen = (task.query_y == way).nonzero()[:shown_query, 0]
         for column, image in enumerate(support):
             _image(grid[way, column], image, dark)
-            grid[way, column].set_ylabel(f"class {way}" if column == 0 else "", fontsize=8)
+            grid[way, column].set_ylabel(
+                say("class {way}", way=way) if column == 0 else "", fontsize=8
+            )
             for spine in grid[way, column].spines.values():
                 spine.set_color(BLUE)
         for column, query in enumerate(chosen, start=shown_support):

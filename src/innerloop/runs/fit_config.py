@@ -59,7 +59,7 @@ class FitConfig(OuterLoop, ObjectSettings):
 
     @staticmethod
     def describes(settings: Any) -> bool:
-        """Whether these settings are of such a run."""
+        """True if these settings are of such a run."""
         return isinstance(settings, dict) and ("objects" in settings or "made_by" in settings)
 
     @classmethod

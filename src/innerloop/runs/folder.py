@@ -1,4 +1,4 @@
-"""The run folder: what is in it, and how a run is kept there and taken up again."""
+"""The run folder: its files, and how a run is saved and resumed."""
 
 from __future__ import annotations
 
@@ -198,12 +198,12 @@ def read_config(folder: Path) -> TrainConfig | FitConfig:
     """The settings that a run began with.
 
     Raises:
-        UserError: `folder` is no run folder.
+        UserError: `folder` is not a run folder.
     """
     if not folder.exists():
         raise UserError(f"there is no folder {folder}; innerloop runs lists the runs")
     if not (folder / CONFIG).exists():
-        raise UserError(f"{folder} is no run folder: there is no {CONFIG} in it")
+        raise UserError(f"{folder} is not a run folder: there is no {CONFIG} in it")
     settings = read_settings(folder / CONFIG)
     if FitConfig.describes(settings):
         return FitConfig.from_dict(settings, str(folder / CONFIG))
@@ -307,11 +307,11 @@ def _check_counters(path: Path, metadata: dict[str, Any]) -> None:
         elif good and name != "best_score":
             good = 0 <= value < math.inf
         if not good:
-            raise UserError(f"{path} is no checkpoint: it lacks what resuming needs ({name})")
+            raise UserError(f"{path} is not a checkpoint: it lacks what resuming needs ({name})")
 
 
 def restore(state: State, saved: Saved, source: str) -> None:
-    """Bring a new state to where a checkpoint was written; `source` names it in errors."""
+    """Load a checkpoint into a new state; `source` names it in errors."""
     tensors, counters = saved
     parts: dict[str, Params] = {}
     for key, tensor in tensors.items():

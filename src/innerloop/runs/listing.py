@@ -1,4 +1,4 @@
-"""What runs there are, and how far they have come."""
+"""List runs and their progress."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def find_runs(folder: Path) -> list[Path]:
         UserError: there is no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder: name the one that your runs are in")
+        raise UserError(f"{folder} is not a folder: name the one that your runs are in")
     return sorted(_below(folder, DEPTH))
 
 
@@ -126,7 +126,7 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _at_work(folder: Path) -> bool:
-    """Whether a process holds the folder."""
+    """True if a process holds the folder."""
     try:
         with held(folder):
             return False
@@ -138,7 +138,7 @@ def _json(text: str, file: Path) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is damaged: it is no JSON ({error})") from None
+        raise UserError(f"{file} is damaged: it is not JSON ({error})") from None
     if not isinstance(value, dict):
         raise UserError(f"{file} is damaged: it holds no settings and values")
     return value

@@ -1,4 +1,4 @@
-"""Trained networks back from a run folder or a weights file."""
+"""Load trained networks from a run folder or a weights file."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ class Loaded(NamedTuple):
 
     @property
     def knows_ink(self) -> bool:
-        """Whether it takes ink to be 1, be it dark or light, as the edges of pictures tell.
+        """True if ink, dark or light by the edges of the pictures, becomes 1.
 
-        What training did to all other pixels is done again in use, without a look at them.
+        For all other pixels the preprocessing of training is repeated.
         """
         if getattr(self.config, "inputs", None) != "ink" or self.input_shape[0] != 1:
             return False
@@ -89,7 +89,7 @@ class Loaded(NamedTuple):
         return num_trained(self.config, self.train_classes)
 
     def untrained(self) -> Loaded:
-        """The same network as it was before meta-training, to see what that bought."""
+        """The same network before meta-training, for comparison."""
         if isinstance(self.config, FitConfig):
             return self._replace(params=self.algorithm.init_params(), temperature=1.0)
         model = build_model(self.config, self.input_shape, self.normalization)
@@ -117,7 +117,7 @@ def _resolved(path: str | Path) -> Path:
 
 
 def load_shared(path: str | Path) -> Loaded:
-    """`load`, for those who only read what it gives; what comes with the package is read once."""
+    """`load` for read-only use; weights of the package are read once."""
     resolved = _resolved(path)
     return _shipped(resolved) if resolved.parent == PRETRAINED else load(resolved)
 
@@ -239,7 +239,7 @@ def _pixels(file: Path, metadata: dict[str, Any]) -> tuple[bool | None, bool | N
 def _normalization(
     file: Path, config: TrainConfig, shape: tuple[int, ...], metadata: dict[str, Any]
 ) -> Normalization | None:
-    """What the network does to images first, as the file says."""
+    """The normalisation of images that the file names."""
     if not config.normalize:
         return None
     found = metadata.get("normalization")

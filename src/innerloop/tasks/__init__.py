@@ -1,1 +1,1 @@
-"""Where episodes come from: samplers, and the random numbers that they draw."""
+"""Samplers of episodes, and their random numbers."""

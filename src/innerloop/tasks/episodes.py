@@ -69,7 +69,7 @@ class Episodes(_Sets):
         """N: `n_way` as given, or else counted once from the labels, which must be 0..N-1.
 
         Raises:
-            UserError: targets that are no class labels, or labels that are not 0..N-1.
+            UserError: targets that are not class labels, or labels that are not 0..N-1.
         """
         if self.n_way is None:
             self.n_way = count_ways(self.support_y)
@@ -130,7 +130,7 @@ def count_ways(labels: Tensor) -> int:
     """N, from labels 0..N-1 all of which occur.
 
     Raises:
-        UserError: targets that are no class labels, or labels that are not 0..N-1.
+        UserError: targets that are not class labels, or labels that are not 0..N-1.
     """
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise UserError(f"class labels must be integers, not {str(labels.dtype).split('.')[-1]}")

@@ -82,7 +82,7 @@ class Fetch:
         return self.send(torch.from_numpy(values.astype(dtype, copy=False)))
 
     def send(self, tensor: Tensor) -> Tensor:
-        """Send a new tensor on its way, without waiting for what the device still does."""
+        """Copy a new tensor to the device without waiting for it."""
         if self._device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self._device, non_blocking=True)

@@ -10,7 +10,7 @@ from innerloop.data.base import ClassIndexed
 
 
 class Normalization(NamedTuple):
-    """What a network does to images first: subtract `mean`, divide by `deviation`.
+    """Standardisation of images: subtract `mean`, divide by `deviation`.
 
     Attributes:
         mean, deviation: one number a channel, of pixels as `inputs` makes them.
@@ -23,7 +23,7 @@ class Normalization(NamedTuple):
 def normalization(
     data: ClassIndexed, classes: np.ndarray, zero: float, unit: float
 ) -> Normalization:
-    """That of all images of some classes.
+    """The normalisation of all images of some classes.
 
     A channel that is the same everywhere has deviation 1: there is nothing to divide by.
 

@@ -1,4 +1,4 @@
-"""What training and evaluation ask of a source of tasks."""
+"""The interface of a source of tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from innerloop.tasks.episodes import Episodes
 
 @runtime_checkable
 class Tasks(Protocol):
-    """Where tasks come from: anything with a method `batch`.
+    """A source of tasks: anything with a method `batch`.
 
     Episode `i` must be a function of `i` alone: the same whenever it is asked for, and however many
     are asked for with it.  Exact resume, several processes and repeatable results rest on that.
@@ -45,7 +45,7 @@ class Tasks(Protocol):
 
 
 class TaskSampler(Tasks, Protocol):
-    """Tasks that say all of themselves, as those of this package do.
+    """Tasks that describe themselves fully, as those of this package do.
 
     Attributes:
         split: name of the part of the data, `"train"`, `"val"` or `"test"`.
@@ -72,12 +72,12 @@ class TaskSampler(Tasks, Protocol):
     def input_shape(self) -> tuple[int, ...]: ...
 
     def protocol(self) -> dict[str, Any]:
-        """What a result needs to say of its tasks, as plain values."""
+        """The description of the tasks for a result, as plain values."""
         ...
 
 
 def is_maker(value: Any) -> bool:
-    """Whether this is called to make something; a class with a method `batch` is no `Tasks` yet."""
+    """True if this is a function or class that makes something, and not `Tasks` itself."""
     return callable(value) and (isinstance(value, type) or not isinstance(value, Tasks))
 
 
@@ -85,7 +85,7 @@ def draw(tasks: Tasks, start: int, count: int, device: torch.device | None = Non
     """Episodes of any `Tasks`, on a device, with their number of ways where it is known.
 
     Raises:
-        UserError: what `batch` gave are no episodes, or not as many as were asked for.
+        UserError: what `batch` gave are not episodes, or not as many as were asked for.
     """
     found: Any = tasks.batch(start, count)
     if not isinstance(found, tuple) or len(found) != 4:
@@ -115,7 +115,7 @@ def draw(tasks: Tasks, start: int, count: int, device: torch.device | None = Non
 
 
 def protocol_of(tasks: Tasks) -> dict[str, Any]:
-    """What a result says of its tasks, as plain values."""
+    """The description of the tasks for a result, as plain values."""
     if hasattr(tasks, "protocol"):
         return dict(tasks.protocol())
     known = {"data": name_of(tasks), "n_way": getattr(tasks, "n_way", None)}
@@ -148,7 +148,7 @@ def input_shape_of(tasks: Tasks) -> tuple[int, ...]:
 
 
 def pixels_of(tasks: Tasks) -> dict[str, bool]:
-    """What the tasks did to pixels, as far as it is known, so that it is done again in use.
+    """How the tasks scaled pixels, if known, so that it is repeated at test time.
 
     `inverted`: dark became light.  `on_paper`: pictures of ink whose edges tell dark from light.
     """
@@ -157,7 +157,7 @@ def pixels_of(tasks: Tasks) -> dict[str, bool]:
 
 
 def fingerprint_of(tasks: Tasks) -> dict[str, Any]:
-    """What tells these tasks from others: what they say of themselves, and their first episode.
+    """A fingerprint of the tasks: their description and their first episode.
 
     Raises:
         UserError: the first episode is another one when it is asked for again, or the second is
@@ -166,7 +166,7 @@ def fingerprint_of(tasks: Tasks) -> dict[str, Any]:
     first, again = (digest_of(*draw(tasks, 0, 1)) for _ in range(2))
     if first != again:
         raise UserError(
-            f"{type(tasks).__name__} gives another episode 0 each time: episode i must be a "
+            f"{type(tasks).__name__} gives a different episode 0 each time: episode i must be a "
             "function of i alone, for instance by torch.Generator().manual_seed(i)"
         )
     _check_second(tasks)
@@ -183,7 +183,7 @@ def _check_second(tasks: Tasks) -> None:
         # Last digits may depend on how many are computed together.
         if a[1:].shape != b.shape or not torch.allclose(a[1:].double(), b.double(), equal_nan=True):
             raise UserError(
-                f"{type(tasks).__name__} gives another episode 1 by itself than beside episode 0: "
+                f"{type(tasks).__name__} gives a different episode 1 alone than after episode 0: "
                 "batch(start, count) must give episodes start to start + count - 1, each a "
                 "function of its number alone"
             )

@@ -155,7 +155,7 @@ class EpisodeSampler:
 
     @property
     def inverted(self) -> bool:
-        """Whether bytes are inverted: dark ink on light paper, of which `inputs="ink"` makes 1."""
+        """True if bytes are inverted: dark ink on light paper, which `inputs="ink"` makes 1."""
         return self._fetch.inverted
 
     @functools.cached_property
@@ -167,11 +167,11 @@ class EpisodeSampler:
 
     @functools.cached_property
     def on_paper(self) -> bool:
-        """Whether the edges of a picture tell if its ink is dark or light, see `is_on_paper`."""
+        """True if the edges of a picture tell if its ink is dark or light, see `is_on_paper`."""
         return self.inputs == "ink" and is_on_paper(self.data)
 
     def protocol(self) -> dict[str, Any]:
-        """What a result needs to say of its tasks, as plain values."""
+        """The description of the tasks for a result, as plain values."""
         ways, shots = (low if low == high else [low, high] for low, high in (self.ways, self.shots))
         protocol: dict[str, Any] = {
             "data": self.data.name,
@@ -194,7 +194,7 @@ class EpisodeSampler:
         return protocol
 
     def indices(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Which examples the episodes are made of, without touching them.
+        """The indices of the examples of episodes, without reading them.
 
         Returns:
             `images` `[T, N, K+Q]`, numbers of examples of `data`, the first K for
@@ -224,7 +224,7 @@ class EpisodeSampler:
 
         Returns:
             `Episodes` with `support_x` `[T, N*K, C, H, W]`, `query_x` `[T, N*Q, C, H, W]`
-            as float32, labels as int64.  Examples that are no images have their own shape,
+            as float32, labels as int64.  Examples that are not images have their own shape,
             and integers are int64.
 
         Raises:
@@ -293,7 +293,7 @@ class EpisodeSampler:
         return self.imbalanced or self.ways[0] < self.ways[1] or self.shots[0] < self.shots[1]
 
     def _source(self, n_way: int, k_shot: int) -> _Source:
-        """What draws episodes of one shape."""
+        """The drawer of episodes of one shape."""
         if (n_way, k_shot) not in self._sources:
             plan = EpisodePlan(
                 self.data,
@@ -328,7 +328,7 @@ class EpisodeSampler:
         found, counts = np.unique(self.classes, return_counts=True)
         if len(found) and counts.max() > 1:
             raise UserError(
-                f"class {int(found[counts.argmax()])} stands {counts.max()} times among the "
+                f"class {int(found[counts.argmax()])} is {counts.max()} times among the "
                 "classes: a task could have it under two labels"
             )
         at_least(1, k_query=self.k_query, block=self.block, max_support=self.max_support)

@@ -1,4 +1,4 @@
-"""Regression tasks: sine waves, MAML's first experiment."""
+"""Regression tasks: the sine waves of the MAML paper."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class SinusoidSampler:
 
     @property
     def class_names(self) -> list[str]:
-        """None: waves are no classes."""
+        """None: waves are not classes."""
         return []
 
     def waves(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +93,7 @@ class SinusoidSampler:
         return Episodes(*parts)
 
     def protocol(self) -> dict[str, Any]:
-        """What a result needs to say of its tasks, as plain values."""
+        """The description of the tasks for a result, as plain values."""
         return {
             "data": self.data_name,
             "part": self.split,

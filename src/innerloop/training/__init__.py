@@ -1,1 +1,1 @@
-"""Meta-training: the outer loop, and what belongs to it."""
+"""Meta-training: the outer loop and its parts."""

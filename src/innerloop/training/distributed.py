@@ -1,4 +1,4 @@
-"""One run by several processes under `torchrun`: tasks are shared out, gradients are averaged.
+"""One run by several processes under `torchrun`: tasks are divided, gradients averaged.
 
 Every process holds the same parameters and draws its part of the same episodes.  What
 travels is one all-reduce for each outer step, of the flat meta-gradient and a few numbers.  So the
@@ -34,13 +34,13 @@ class LostProcess(UserError):
 
 
 def is_main() -> bool:
-    """Whether this process speaks for the run: rank 0 under `torchrun`, or the only one."""
+    """True if this process reports for the run: rank 0 under `torchrun`, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextlib.contextmanager
 def only_main_prints() -> Iterator[None]:
-    """Silence what other processes than rank 0 print meanwhile."""
+    """Silence all processes but rank 0 within this context."""
     with contextlib.ExitStack() as stack:
         if not is_main():
             nowhere = stack.enter_context(open(os.devnull, "w"))
@@ -51,7 +51,7 @@ def only_main_prints() -> Iterator[None]:
 
 @contextlib.contextmanager
 def main_speaks() -> Iterator[None]:
-    """Let rank 0 report a mistake of all processes before any other of them ends.
+    """Let rank 0 report a shared mistake before other processes exit.
 
     As soon as one process ends, `torchrun` ends the rest: rank 0 too, if it is slower.
     """
@@ -82,7 +82,7 @@ class World:
 
     @classmethod
     def join(cls) -> World:
-        """Meet the other processes that `torchrun` started, if it did.
+        """Join the other processes that `torchrun` started, if any.
 
         Raises:
             UserError: the environment speaks of several processes, but not how to meet them.
@@ -129,7 +129,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """True if this process writes files and reports."""
         return self.rank == 0
 
     def share(self, tasks: int) -> range:
@@ -229,12 +229,12 @@ class World:
         return means[0], means[1], clock, stops > 0
 
     def leave(self) -> None:
-        """Part from the others, at the end of a run, when all have come so far."""
+        """Wait for all ranks, then destroy the group."""
         if self.size > 1:
             import torch.distributed as dist
 
             with _talking():
-                # Where a run is stopped, torchrun ends all as soon as one has gone.
+                # torchrun stops all processes as soon as one exits.
                 dist.barrier()
             dist.destroy_process_group(self._group)
 
@@ -257,7 +257,7 @@ def _take(device: str) -> None:
 
 @contextlib.contextmanager
 def _talking() -> Iterator[None]:
-    """Says in plain words that another process does not answer."""
+    """Turn a communication error into a message that another process does not answer."""
     try:
         yield
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What tells a run's objects from others: kept in checkpoints, compared on resume."""
+"""Fingerprints of a run's objects: kept in checkpoints, compared on resume."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fingerprint(
 
 
 def check_same(then: dict[str, Any], now: dict[str, Any], where: str) -> None:
-    """Raise a `UserError` that says in what two fingerprints differ."""
+    """Raise a `UserError` that says how two fingerprints differ."""
     differences = list(_differences(then, now, ()))
     if differences:
         shown = "; ".join(differences[:5]) + ("; ..." if len(differences) > 5 else "")

@@ -1,4 +1,4 @@
-"""Runs on objects of the user's own; and any run, taken up again."""
+"""`fit` on a user's own objects, and `resume` of any run."""
 
 from __future__ import annotations
 
@@ -177,9 +177,9 @@ def resume(
         report: shows progress; None for silence.
 
     Raises:
-        UserError: `folder` is no run folder, all its checkpoints are damaged, another process is
-            working in it, an object is missing, or one is another than the run began with; it says
-            in what they differ; or the run cannot have that length.
+        UserError: `folder` is not a run folder, all its checkpoints are damaged, another process is
+            working in it, an object is missing, or one differs from what the run began
+            with (the message says how), or the run cannot have that length.
     """
     folder = at_home(folder)
     config = read_config(folder)
@@ -245,7 +245,7 @@ def _job(outer: Mapping[str, Any], given: Mapping[str, Any]) -> Job:
         if not isinstance(source, Tasks):
             raise UserError(
                 f"{name} must have a method batch(start, count), which "
-                f"{type(source).__name__} has not; see innerloop.Tasks"
+                f"{type(source).__name__} does not have; see innerloop.Tasks"
             )
     _check_place(algorithm, str(outer["device"]))
     config = FitConfig(
@@ -267,7 +267,7 @@ def _job(outer: Mapping[str, Any], given: Mapping[str, Any]) -> Job:
 
 
 def _inputs(train: Tasks) -> str:
-    """How the tasks scale bytes, so that it is done again in use; 0 to 1 where it is not known."""
+    """How the tasks scale bytes, so that it is repeated at test time; 0 to 1 if unknown."""
     if isinstance(train, EpisodeSampler) and train.data.pixels:
         return train.inputs
     return FitConfig.inputs

@@ -1,4 +1,4 @@
-"""What a run works with, and the states that it goes through."""
+"""The objects of a run, and its phases."""
 
 from __future__ import annotations
 

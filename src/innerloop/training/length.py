@@ -1,4 +1,4 @@
-"""Whether a run that has begun can be given another length: exactly, or not at all."""
+"""Give a run that has begun another length, if the result stays exact."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def check_length(
         if any(of(before) != of(after) for before, after in shares):
             raise UserError(
                 f"the run in {folder} cannot be given another length: {what}, and so its first "
-                f"{state.iteration} iterations would have been others. Start a new run of that "
+                f"{state.iteration} iterations would have been different. Start a new run of that "
                 f"length; to be free to choose it later, {instead}"
             )
 
 
 def _without_phases(algorithm: Algorithm) -> str:
-    """How an algorithm does the same from beginning to end."""
+    """How to make an algorithm's computation the same throughout training."""
     if type(algorithm).phase is Algorithm.phase:
         return "override phase(progress), which says what of it matters: None for nothing"
     return "leave second_order_from and multi_step_loss_until at 0"

@@ -18,7 +18,7 @@ from torch.nn.utils import get_total_norm
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.noise import episode_keys
 from innerloop.errors import UserError
-from innerloop.evaluation import evaluate
+from innerloop.evaluation import Diverged, evaluate
 from innerloop.files import append_line
 from innerloop.functional import Params
 from innerloop.outer_loop import OuterLoop
@@ -32,8 +32,7 @@ from innerloop.training.report import Report
 
 # Seconds between two checkpoints at most: validations may be far apart.
 SAVE_AFTER = 300.0
-# Iterations between two questions of how it goes.  Each answer of a GPU is a wait, in which
-# the processor does not prepare what is next.
+# Iterations between loss reads; each read synchronises with the GPU.
 ASK_AFTER = {"cuda": 50}
 
 
@@ -48,7 +47,7 @@ def meta_train(
     stop: threading.Event,
     world: World,
 ) -> bool:
-    """The loop: episodes, meta-gradient, outer step; validate and checkpoint now and then.
+    """The outer loop: episodes, meta-gradient, outer step, with validation and checkpoints.
 
     Changes `state`.  Ends with the phase, which is a share of `config.iterations` or of
     `config.max_seconds`, or after the iteration in which `stop` is set, in this process or
@@ -113,7 +112,7 @@ def meta_train(
             check_weights(state, folder)
             state.cpu_seconds = time.process_time() - processor
         if due:
-            line = validate(config, algorithm, samplers.get("val"), state)
+            line = validate(config, algorithm, samplers.get("val"), state, report.warning)
             report.validated(line)
             if world.is_main:
                 append_line(folder / METRICS, json.dumps(line))
@@ -192,13 +191,13 @@ def check_finite(
 
 
 def check_weights(state: State, folder: Path) -> None:
-    """Raise a `UserError` before weights that are no numbers become a checkpoint."""
+    """Raise a `UserError` before weights that are not numbers become a checkpoint."""
     if name := _not_finite(state.params):
         raise _diverged(f"{name} after iteration {state.iteration} is not finite", folder)
 
 
 def _not_finite(tensors: Params) -> str | None:
-    """The name of the first tensor with an entry that is no finite number."""
+    """The name of the first tensor with an entry that is not a finite number."""
     return next((name for name, t in tensors.items() if not bool(t.isfinite().all())), None)
 
 
@@ -231,11 +230,19 @@ def apply_gradient(config: OuterLoop, algorithm: Algorithm, state: State, grads:
 
 
 def validate(
-    config: OuterLoop, algorithm: Algorithm, sampler: Tasks | None, state: State
+    config: OuterLoop,
+    algorithm: Algorithm,
+    sampler: Tasks | None,
+    state: State,
+    warn: Callable[[str], None],
 ) -> dict[str, Any]:
     """One line of metrics; keeps the weights if they are the best so far.
 
-    Without validation classes (`sampler` None) the latest weights count as the best.
+    Without validation classes (`sampler` None) the latest weights count as the best.  If
+    adaptation diverges on a task, `warn` is told, and the line has no validation value.
+
+    Raises:
+        UserError: validation fails, or diverges before any earlier one went well.
     """
     line = {
         "iteration": state.iteration,
@@ -256,7 +263,11 @@ def validate(
                 every_step=False,
             )
         except UserError as error:
-            raise UserError(f"in validation after iteration {state.iteration}: {error}") from error
+            message = f"in validation after iteration {state.iteration}: {error}"
+            if isinstance(error, Diverged) and math.isfinite(state.best_score):
+                warn(f"{message}. Training goes on; these weights are not kept")
+                return line
+            raise UserError(message) from error
         metric = result["metric"]
         line[f"val_{metric}"], line["val_ci95"] = result[metric], result["ci95"]
         score = -result[metric] if metric == "loss" else result[metric]

@@ -1,4 +1,4 @@
-"""The stretches of a run: a classifier of all training classes first, then meta-training."""
+"""The phases of a run: pretraining as a classifier, then meta-training."""
 
 from __future__ import annotations
 
@@ -59,11 +59,10 @@ def phases(
         return (Phase(algorithm, train),)
     if not isinstance(train, EpisodeSampler) or config.regression:
         raise UserError(
-            f"pretrain is for classes of examples, which data {config.data} has not: set pretrain "
-            "to 0"
+            f"pretrain needs classes of examples; data {config.data} has none: set pretrain to 0"
         )
     if isinstance(algorithm, FineTune):
-        raise UserError("algorithm fine-tune trains a classifier all along: set pretrain to 0")
+        raise UserError("algorithm fine-tune trains a classifier throughout: set pretrain to 0")
     classes = build_sampler(
         config, train.data, train.split, train.classes, training=True, labels="class"
     )

@@ -1,4 +1,4 @@
-"""Meta-gradients recorded once on a GPU, and replayed.
+"""Meta-gradients captured once as a CUDA graph, and replayed.
 
 A meta-gradient is thousands of small operations.  To launch them one by one takes a processor
 longer than it takes a GPU to do them; a CUDA graph launches all of them at once.
@@ -19,11 +19,10 @@ from innerloop.tasks.episodes import Episodes
 class RecordedMetaGradient:
     """`algorithm.meta_gradient`, on a GPU from a recording where the last one fits.
 
-    The first meta-gradient of its kind is computed as ever, the second one recorded; a change of
-    shapes, of weights (others, not other values) or of `Algorithm.phase` makes it another kind.
-    What else in Python it depends on is as it was when recorded.
-    An algorithm or network that cannot be recorded, because it waits for the GPU on the way, is
-    computed as ever always.
+    The first call with a given key runs eagerly; the second is captured.  Shapes, weight addresses
+    and `Algorithm.phase` form the key.  All other Python values are those of the capture.
+    An algorithm or network that cannot be captured, because it waits for the GPU, always runs
+    eagerly.
 
     Args:
         algorithm: what to compute with.
@@ -54,7 +53,7 @@ class RecordedMetaGradient:
         kind = (self._algorithm.phase(progress), n_way, *shapes, *weights)
         with torch.cuda.device_of(episodes.support_x):
             if kind != self._kind:
-                # From the same memory as the recording, so that nothing is compiled anew for it.
+                # From the same memory as the recording, so that nothing is compiled again for it.
                 self._episodes = Episodes(*(t.clone() for t in episodes), n_way=n_way)
                 self._kind, self._graph = kind, None
                 return self._algorithm.meta_gradient(params, self._episodes, progress)
@@ -67,7 +66,7 @@ class RecordedMetaGradient:
             return self._found
 
     def _record(self, params: Params, progress: float) -> bool:
-        """Whether it could be recorded; nothing is computed yet."""
+        """True if the step was recorded; nothing is computed yet."""
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
             # Other threads may do what they like meanwhile.

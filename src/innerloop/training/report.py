@@ -1,4 +1,4 @@
-"""What a training run shows while it works: nothing, plain lines, or a live bar."""
+"""The progress output of a training run: nothing, plain lines, or a live bar."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from innerloop.tasks.protocol import setting_of
 
 
 class Report:
-    """What a run tells of itself; this one shows nothing.  A subclass shows what it overrides."""
+    """Progress callbacks of a run.  The base class shows nothing."""
 
     shows_progress = False
 

@@ -1,4 +1,4 @@
-"""A training run from its objects to its results: begun, or taken up again."""
+"""A training run from its objects to its results, new or resumed."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def _hold(folder: Path, until_done: contextlib.ExitStack) -> None:
 
 
 def _measure(job: Job, world: World) -> None:
-    """Replace `execution: fastest` by the way that is, so that resuming keeps it."""
+    """Replace `execution: fastest` by the fastest way, so that resuming keeps it."""
     config = job.config
     if not isinstance(config, TrainConfig) or config.execution != "fastest":
         return

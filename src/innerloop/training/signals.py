@@ -1,4 +1,4 @@
-"""Requests to stop: signals that end a run between two iterations."""
+"""Stop signals, which end a run between two iterations."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class TensorBoardReport(SilentReport):
 
 
 def _await_a_later_name(folder: Path) -> None:
-    """Waits, for less than a second, until a new file of events sorts behind those of the folder.
+    """Wait, less than a second, until a new event file sorts after the existing ones.
 
     TensorBoard reads the files in the order of their names, which begin with the second of their
     start: of two begun in the same second, the resumed one could be read first.

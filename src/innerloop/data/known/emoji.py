@@ -130,7 +130,7 @@ def _json(file: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} cannot be read as JSON ({error}): fetch it again") from error
     if not isinstance(found, dict):
-        raise UserError(f"{file} is no table of names: fetch it again")
+        raise UserError(f"{file} is not a table of names: fetch it again")
     return found
 
 

@@ -63,7 +63,7 @@ def _cifar(source: Path, warn: Warn, part_of: Callable[[str, str], str]) -> Iter
             for i, (f, c) in enumerate(zip(fines, coarses, strict=True)):
                 label = fine[int(f)], coarse[int(c)]
                 image = images[i].transpose(1, 2, 0)
-                part = part_of(*label)  # KeyError for a class that CIFAR-100 has not
+                part = part_of(*label)  # KeyError for a class that is not in CIFAR-100
                 yield part, f"{label[1]}/{label[0]}", f"{half}-{i:05d}.png", image
     except (KeyError, IndexError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
@@ -149,7 +149,8 @@ def _imagenet(name: str) -> Callable[[Path, Warn], Iterator[Picture]]:
             raise UserError(f"{source} has images without labels, or labels without images")
         if other:
             some = ", ".join(sorted(other)[:3])
-            warn(f"{source}: {len(other)} folders are no classes of {name} and left out ({some})")
+            left = f"{len(other)} folders that are not classes of {name} are left out ({some})"
+            warn(f"{source}: {left}")
 
     return read
 
@@ -236,7 +237,7 @@ def _picture(number: int, image: Any) -> tuple[str, bytes | np.ndarray]:
         raise ValueError(f"an image of shape {image.shape}")
     if image.dtype != np.uint8:
         if image.min() < 0 or image.max() > 255 or not np.array_equal(image, np.round(image)):
-            raise ValueError("pixels that are no bytes, 0 to 255")
+            raise ValueError("pixels that are not bytes, 0 to 255")
         image = image.astype(np.uint8)
     return f"{number:06d}.png", image
 

@@ -23,7 +23,7 @@ _DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     *(OSError, EOFError, RuntimeError, ValueError, NotImplementedError),
 )
-# Of one file; the largest that there are, tieredImageNet's, have 12 GB.
+# Bytes of one file; the largest known, tieredImageNet's, have 12 GB.
 _LARGEST = 16 * 2**30
 
 
@@ -140,6 +140,6 @@ def _check_sum(source: Path, warn: Callable[[str], None]) -> None:
             digest.update(block)
     if digest.hexdigest() != wanted:
         warn(
-            f"{source} does not have the official checksum (MD5 {wanted}): it may be packed anew; "
+            f"{source} does not have the official checksum (MD5 {wanted}): it may be a repack; "
             "classes and counts are checked all the same"
         )

@@ -1,4 +1,4 @@
-"""A block, which is a convolution and then a batch norm: the same operations with less traffic.
+"""A convolution and batch norm as one block, with less memory traffic.
 
 With the names of norm.py, z = conv(x, w) and y follows from z.  The derivative goes through
 dz; for the second one, vx, vw, a, b stand for dx, dw, dγ, dβ in a scalar product L:

@@ -90,7 +90,7 @@ class _ConvInputs(_WithWeights):
         inputs = w.shape[-3]
         packed_w = weights(w)
         if inputs % kernels.LANES:
-            # Hardly ever asked for: images are not learnt.
+            # Rarely needed: images are not learnt.
             dx = kernels.conv_inputs(images(dy), wide_weights(packed_w), size, stride, padding)
             dx = dx[..., :inputs].contiguous()
         else:

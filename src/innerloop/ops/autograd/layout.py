@@ -13,7 +13,7 @@ from innerloop.ops.cpu.library import LANES
 
 
 def arranged(weight: Tensor) -> Tensor:
-    """`[out, in, KH, KW]` or `[out, in, K]` as it is, in memory as the kernels want it."""
+    """The same weight `[out, in, KH, KW]` or `[out, in, K]`, in the kernels' memory layout."""
     turned = weight.movedim((0, 1), (-1, -2)).contiguous()
     return turned.movedim((-1, -2), (0, 1))
 
@@ -31,7 +31,7 @@ def images_back(x: Tensor, like: Tensor) -> Tensor:
 
 
 def weights(w: Tensor, *, once: bool = True) -> Tensor:
-    """What is the same for all tasks is there `once`; otherwise for each of them."""
+    """If `once`, weights shared by all tasks keep a task axis of 1."""
     w = with_tasks(w, 4)
     w = w[:1] if once and w.stride(0) == 0 else w
     return w.permute(0, 3, 4, 2, 1).contiguous()
@@ -118,7 +118,7 @@ class Operation(autograd.Function):
 
 
 def _each(t: Tensor, axes: int, tasks: tuple[int, int]) -> Tensor:
-    """`[T, ...]` for all `tasks` where it has not both axes of these yet."""
+    """Expand to `[T, ...]` where the task axes of `tasks` are missing."""
     return t if t.ndim == axes + 2 else t[:, None].expand(*tasks, *t.shape[1:])
 
 

@@ -50,7 +50,7 @@ def _call(name: str, *arguments: ctypes.Structure | Tensor | None) -> None:
     )
 
 
-# Output pixels that the kernels take at once, at most, where an image has not more of them.
+# Output pixels that the kernels take at once, at most, where an image has no more.
 _AT_ONCE = 512
 
 
@@ -273,7 +273,7 @@ def block_forward(
 
     Returns:
         The output of the convolution, or what pooling has chosen of it where the other functions
-        make the rest anew (see block.inc); and what `norm_forward` returns.
+        make the rest again (see block.inc); and what `norm_forward` returns.
     """
     shape = _block(x, w, how, eps)
     _fits(shape.vector, gamma=gamma, beta=beta)

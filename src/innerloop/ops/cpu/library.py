@@ -104,7 +104,7 @@ def _variants() -> list[str]:
 
 
 def _agrees(library: ctypes.CDLL, file: Path) -> bool:
-    """Whether the library has our version and structures; it warns where not."""
+    """True if the library has our version and structures; it warns where not."""
     expected = [VERSION, *map(ctypes.sizeof, (Conv, Norm, Source))]
     found = (ctypes.c_int * len(expected))()
     # Before there were versions there was no such function.

@@ -91,7 +91,7 @@ def _patches(x: Tensor, kernel: tuple[int, int], stride: int, padding: int) -> T
 
 
 def _one_to_one(kernel: tuple[int, int], stride: int, padding: int) -> bool:
-    """Whether each output pixel sees the one input pixel at its place."""
+    """True if each output pixel sees only the input pixel at its place."""
     return (*kernel, stride, padding) == (1, 1, 1, 0)
 
 
@@ -266,7 +266,7 @@ def _windows(y: Tensor) -> Tensor:
 
 
 def _chosen(argmax: Tensor) -> Tensor:
-    """Whether each of four pixels is the one at `argmax`: `[T, B, h, w, 4, C]`."""
+    """True if each of four pixels is the one at `argmax`: `[T, B, h, w, 4, C]`."""
     return (argmax & 3).unsqueeze(4) == torch.arange(4, device=argmax.device)[:, None]
 
 

@@ -1,4 +1,4 @@
-"""Convolution, batch norm, pooling and ReLU in one go, wherever they follow each other.
+"""Fuse convolution, batch norm, pooling and ReLU that follow each other.
 
 None of them is computed when the network asks for it: what is known is its shape, and what it would
 be computed from.  A batch norm of such a convolution takes the convolution's inputs; an activation
@@ -73,7 +73,7 @@ class Norm(NamedTuple):
 
 
 class Activation(NamedTuple):
-    """Leaky ReLU of what is no norm, and pooling that follows it; not computed yet."""
+    """Leaky ReLU without a norm before it, and the pooling that follows; not computed yet."""
 
     of: Tensor
     slope: float

@@ -1,4 +1,4 @@
-"""What layers with weights, norms and pooling do with an axis of tasks."""
+"""Rules for layers with weights, norms and pooling on a task axis."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def embedding(
         return Stacked(F.embedding(input.tasks, weight, padding_idx))
     tasks = count_of(weight)
     i, w = all_of(input, tasks), weight.tasks
-    # A GPU, which nobody waits for, looks itself where the indices are used.
+    # On a GPU, without waiting, the check is where the indices are used.
     inside = i.is_cuda or not i.numel() or 0 <= int(i.min()) <= int(i.max()) < w.shape[1]
     if not inside:
         raise IndexError("index out of range in self")

@@ -1,4 +1,4 @@
-"""What operations without weights do with an axis of tasks.
+"""Rules for operations without weights on a task axis.
 
 Axes are counted as the network counts them, without that of the tasks.  What is not here is done by
 `by_vmap`, exactly but more slowly.

@@ -19,7 +19,7 @@ _recording: ContextVar[bool | None] = ContextVar("recording", default=None)
 
 
 class NotStackableError(RuntimeError):
-    """An operation for which there is no way to do it for T tasks at once."""
+    """Raised for an operation that cannot be done for T tasks at once."""
 
 
 @contextlib.contextmanager

@@ -1,0 +1,57 @@
+"""Fonts with Chinese characters."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import warnings
+from collections.abc import Iterator
+
+from matplotlib import font_manager
+
+# Of Linux, macOS and Windows.  Matplotlib sees only the first face of a collection: of Noto's, the
+# Japanese one, which has the Chinese characters as well.
+CHINESE_FONTS = (
+    *("Noto Sans SC", "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC"),
+    *("PingFang SC", "Hiragino Sans GB", "Heiti TC", "STHeiti", "Arial Unicode MS"),
+    *("Microsoft YaHei", "SimHei", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
+)
+LATIN_FONT = "DejaVu Sans"  # comes with Matplotlib
+
+
+@functools.cache
+def on_this_machine() -> tuple[str, ...]:
+    """Those of the fonts that this machine has."""
+    if not _known():
+        # Matplotlib's list was written when it was first used: a font may have come since.
+        manager = font_manager.fontManager
+        old = {font.fname for font in manager.ttflist}
+        for file in set(font_manager.findSystemFonts()) - old:
+            with contextlib.suppress(OSError, RuntimeError):  # a damaged font
+                manager.addfont(file)
+    return _known()
+
+
+def _known() -> tuple[str, ...]:
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    return tuple(font for font in CHINESE_FONTS if font in there)
+
+
+@contextlib.contextmanager
+def quiet(*, glyphs: bool = False) -> Iterator[None]:
+    """Within it, Matplotlib does not log a font or a weight that this machine lacks.
+
+    Args:
+        glyphs: nor does it warn of characters without a font, as the reader has one.
+    """
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            if glyphs:
+                warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            yield
+    finally:
+        logger.setLevel(level)
