@@ -32,8 +32,8 @@ def check_length(
     """
     if state.iteration >= now.iterations:
         raise UserError(
-            f"the run in {folder} has done {state.iteration} iterations: iterations must be more, "
-            f"not {now.iterations}"
+            f"the run in {folder} has done {state.iteration} iterations, and {now.iterations} are "
+            "asked for: give more iterations"
         )
     if now.max_seconds is not None and state.seconds >= now.max_seconds:
         raise UserError(

@@ -135,6 +135,8 @@ def start(
     with _world(report) as (world, report, until_done):
         until_done.enter_context(products(asked.precision, asked.device))
         if out is not None:
+            if not str(out):
+                raise UserError("out is empty: name a folder for the run")
             # Said before data is prepared, which may take long.
             world.from_main(lambda: refuse_used(Path(out)))
         job = _make_ready(asked, make, report, world)
