@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train test coverage test-long test-all lint pages docs figures bench trials dist release audit licences clean
+.PHONY: setup train test coverage test-long test-all lint pages docs site figures bench trials dist release audit licences clean
 
 setup: .venv/ready
 
@@ -49,6 +49,10 @@ pages: setup
 # The documentation as a site in both languages, in build/site.
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# The drawing page as files that need no server, in build/page.
+site: setup
+	$(BIN)/innerloop demo --site build/page
 
 # Measures again every figure of the README (about an hour on two cores).
 figures: setup
