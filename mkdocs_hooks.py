@@ -66,9 +66,11 @@ def mathml(match: re.Match[str]) -> str:
 
 
 # Scripts of the figures that answer, counted from the site's first page.
+LEARNER = "innerloop words start drawing matrices network resize browser networks".split()
 FIGURES = {
     "sine": ["scripts/sine-network.js", "scripts/sine-weights.js", "scripts/sine.js"],
     "episodes": ["scripts/episodes.js"],
+    "exhibit": [*(f"{DRAWING_PAGE}/{name}.js" for name in LEARNER), "scripts/exhibit.js"],
 }
 
 

@@ -155,9 +155,46 @@ def test_the_episode_figure_draws_what_it_says(site, chromium):
     assert chromium.execute_script(symbols, place) != first
 
 
+def test_the_exhibit_shows_what_its_bug_costs(site, chromium):
+    place = shown(chromium, site + "tutorial/bugs.html", "exhibit")
+
+    def right() -> int:
+        WebDriverWait(chromium, 60).until(lambda _: "right" in said.text)
+        marks = place.find_elements(By.CSS_SELECTOR, ".tile.right")
+        assert f"{len(marks)} of 25" in said.text
+        return len(marks)
+
+    WebDriverWait(chromium, 60).until(
+        lambda _: (
+            place.find_elements(By.CSS_SELECTOR, ".said")
+            and len(place.find_elements(By.CSS_SELECTOR, ".rows .tile")) == 30
+        )
+    )
+    said = place.find_element(By.CSS_SELECTOR, ".said")
+    without = right()
+    press(chromium, place, ".bug")
+    found = {}
+    for way in ("all", "class", "one"):
+        press(chromium, place, f"[data-way={way}]")
+        found[way] = right()
+    assert without >= 22
+    assert found["all"] >= 22
+    assert found["class"] < without - 3
+    assert found["one"] <= without
+    press(chromium, place, ".bug")
+    assert right() == without
+
+
 @pytest.mark.parametrize("width", [360, 768])
 @pytest.mark.parametrize(
-    "page", ["index.html", "zh/index.html", "tutorial/data.html", "zh/tutorial/why-it-works.html"]
+    "page",
+    [
+        "index.html",
+        "zh/index.html",
+        "tutorial/data.html",
+        "zh/tutorial/why-it-works.html",
+        "tutorial/bugs.html",
+    ],
 )
 def test_figures_fit_on_a_narrow_screen(page, width, site, chromium):
     size = {"width": width, "height": 800, "deviceScaleFactor": 2, "mobile": True}
@@ -165,6 +202,7 @@ def test_figures_fit_on_a_narrow_screen(page, width, site, chromium):
     try:
         chromium.get(site + page)
         place = chromium.find_element(By.CSS_SELECTOR, "[data-figure]")
+        WebDriverWait(chromium, 60).until(lambda _: "…" not in place.text)
         assert place.find_elements(By.TAG_NAME, "button")
         assert chromium.execute_script("return document.documentElement.scrollWidth") <= width
     finally:
@@ -202,8 +240,15 @@ def test_pictures_of_the_figures(site, chromium, tmp_path):
         ("sine-figure-zh.png", "zh/tutorial/why-it-works.html", "sine"),
         ("episode-figure.png", "tutorial/data.html", "episodes"),
         ("episode-figure-zh.png", "zh/tutorial/data.html", "episodes"),
+        ("exhibit-figure.png", "tutorial/bugs.html", "exhibit"),
+        ("exhibit-figure-zh.png", "zh/tutorial/bugs.html", "exhibit"),
     ]:
         place = shown(chromium, site + page, figure)
+        if figure == "exhibit":
+            press(chromium, place, ".bug")
+            WebDriverWait(chromium, 60).until(
+                lambda _, place=place: len(place.find_elements(By.CSS_SELECTOR, ".rows .wrong")) > 3
+            )
         (folder / name).write_bytes(place.screenshot_as_png)
         with Image.open(folder / name) as picture:
             assert min(picture.size) > 200

@@ -123,11 +123,12 @@ def ask(page: Page, model: str, support: list[list[str]], query: str) -> dict:
         const browser = new innerloop.Browser(innerloop.site);
         const rows = support.map((own) => own.map(drawing));
         const question = { model, support: rows, query: drawing(query), steps: 5 };
-        Promise.all([browser.predict(question), browser.pictures(question)]).then(
+        const shown = { model, support: rows, queries: [question.query] };
+        Promise.all([browser.predict(question), browser.pictures(shown)]).then(
           ([answer, seen]) => done({
             ...answer,
             support: seen.support.map((own) => own.map((pixels) => [...pixels])),
-            query: [...seen.query],
+            query: [...seen.queries[0]],
           }))
         """,
         model,
@@ -170,6 +171,40 @@ class TestIsPython:
 
 class TestInTheBrowser:
     pytestmark = in_a_browser
+
+    def test_statistics_of_the_queries_are_those_of_python(self, page, entries):
+        """One at a time, two at a time, and all together."""
+        support, _ = pictures(page, 5, 1)
+        _, queries = pictures(page, 5, 1, seed=1)
+        queries = [*[row[0] for row in support[:3]], queries]
+        for together in (1, 2, 4):
+            found, seen, labelled = page.driver.execute_async_script(
+                """
+                const [support, queries, together, done] = arguments;
+                const drawing = (picture) => ({ picture, strokes: [] });
+                const browser = new innerloop.Browser(innerloop.site);
+                const question = {
+                  model: "omniglot-5steps", support: support.map((own) => own.map(drawing)),
+                  queries: queries.map(drawing), steps: 3,
+                };
+                const both = [browser.learn(question, { together }), browser.pictures(question)];
+                Promise.all(both).then(([{ stages, seen }, { support }]) => done([
+                  stages.at(-1).probabilities, seen.map((x) => [...x]),
+                  support.map(([x]) => [...x]),
+                ]));
+                """,
+                support,
+                queries,
+                together,
+            )
+            x, asked = (np.array(each, np.uint8).reshape(-1, 28, 28) for each in (labelled, seen))
+            classifier = FewShotClassifier(
+                entries["omniglot-5steps"].loaded, inner_steps=3, ink="dark", bn="transductive"
+            ).fit(x, range(5))
+            parts = [
+                classifier.predict_proba(asked[i : i + together]) for i in range(0, 4, together)
+            ]
+            assert np.array(found) == pytest.approx(np.concatenate(parts), abs=1e-4)
 
     def test_opens_from_a_file_with_an_answer(self, page):
         assert page.driver.current_url.startswith("file:")

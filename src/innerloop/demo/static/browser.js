@@ -12,12 +12,13 @@
   innerloop.network = (name, network) => (networks[name] = unpacked(network));
   innerloop.symbols = (given) => (symbols = given);
 
+  const folder = new URL(".", document.currentScript.src);
   const loading = {};
 
   function load(file) {
     loading[file] ??= new Promise((done, failed) => {
       const script = document.createElement("script");
-      script.src = file;
+      script.src = new URL(file, folder);
       script.onload = done;
       script.onerror = () => {
         script.remove();
@@ -58,9 +59,9 @@
   function serve(innerloop) {
     const known = {};
     const matrices = new innerloop.Matrices();
-    onmessage = ({ data: { id, name, network, support, labels, queries, steps } }) => {
+    onmessage = ({ data: { id, name, network, task, options } }) => {
       known[name] ??= network;
-      postMessage({ id, stages: innerloop.learn(known[name], support, labels, queries, steps, matrices) });
+      postMessage({ id, stages: innerloop.learn(known[name], ...task, { matrices, ...options }) });
     };
   }
 
@@ -80,24 +81,26 @@
       }
     }
 
-    learn(name, ...task) {
+    // `task` and `options`: of `innerloop.learn`.
+    learn(name, task, options = {}) {
       const id = this.count++;
       return new Promise((done) => {
-        this.waiting.set(id, { done, name, task });
-        if (this.worker) this.post(id, name, task);
+        this.waiting.set(id, { done, name, task, options });
+        if (this.worker) this.post(id);
         else this.compute(id);
       });
     }
 
-    post(id, name, [support, labels, queries, steps]) {
+    post(id) {
+      const { name, task, options } = this.waiting.get(id);
       const network = this.sent.has(name) ? null : networks[name];
       this.sent.add(name);
-      this.worker.postMessage({ id, name, network, support, labels, queries, steps });
+      this.worker.postMessage({ id, name, network, task, options });
     }
 
     compute(id) {
-      const { name, task } = this.waiting.get(id);
-      this.take(id, innerloop.learn(networks[name], ...task));
+      const { name, task, options } = this.waiting.get(id);
+      this.take(id, innerloop.learn(networks[name], ...task, options));
     }
 
     take(id, stages) {
@@ -147,11 +150,17 @@
       return this.site.models;
     }
 
-    // Symbols that no network has seen, as `EpisodeReply` there.
-    async episode(ways, shots, seed) {
+    // `count` drawings of each of `ways` symbols that no network has seen; the same for the same
+    // `numbers`.
+    async classes(ways, count, numbers) {
       await load("symbols.js");
+      return some(symbols.pictures, ways, numbers).map((own) => some(own, count, numbers));
+    }
+
+    // An episode of them, as `EpisodeReply` there.
+    async episode(ways, shots, seed) {
       const numbers = random(seed);
-      const classes = some(symbols.pictures, ways, numbers).map((own) => some(own, shots + 1, numbers));
+      const classes = await this.classes(ways, shots + 1, numbers);
       const answer = Math.floor(numbers.next().value * ways);
       return {
         data: symbols.data,
@@ -162,25 +171,26 @@
     }
 
     // To a question { model, support, query, steps }: `Answer` there.
-    async predict(question) {
-      const { support, query, side } = await this.pictures(question);
-      const ink = (pixels) => Float32Array.from(pixels, (v) => 1 - v / 255);
-      const stages = await this.learner.learn(
-        question.model,
-        support.flat().map(ink),
-        support.flatMap((own, i) => own.map(() => i)),
-        [ink(query)],
-        question.steps,
-      );
+    async predict({ query, ...question }) {
+      const { stages, seen, side } = await this.learn({ ...question, queries: [query] });
       const steps = stages.map(({ support_loss, probabilities: [first] }) => ({
         support_loss, probabilities: first,
       }));
-      return { steps, seen: greyPng(query, side) };
+      return { steps, seen: greyPng(seen[0], side) };
+    }
+
+    // The stages of `innerloop.learn` for drawings, and how the network sees the queries.
+    async learn({ model, support, queries, steps }, options) {
+      const { side, ...grey } = await this.pictures({ model, support, queries });
+      const ink = (pixels) => Float32Array.from(pixels, (v) => 1 - v / 255);
+      const labels = support.flatMap((own, i) => own.map(() => i));
+      const task = [grey.support.flat().map(ink), labels, grey.queries.map(ink), steps];
+      return { stages: await this.learner.learn(model, task, options), seen: grey.queries, side };
     }
 
     // A program in Python that does the same.
-    async code(question) {
-      const { support, query, side } = await this.pictures(question);
+    async code({ query: asked, ...question }) {
+      const { support, queries: [query], side } = await this.pictures({ ...question, queries: [asked] });
       const lines = support.map((own, i) => {
         const each = own.map((pixels) => `"${greyPng(pixels, side)}"`);
         return `    "${LABELS[i]}": [${each.join(", ")}],`;
@@ -194,17 +204,17 @@
     }
 
     // Grey bytes of the network's size.
-    async pictures({ model, support, query }) {
+    async pictures({ model, support, queries }) {
       await load(this.site.networks[model].file);
       const { side } = networks[model];
       const grey = async (drawing) => {
         const sent = await toGrey(drawing);
         return resize(sent.pixels, sent.side, side);
       };
-      const rows = await Promise.all(support.map((drawings) => Promise.all(drawings.map(grey))));
-      return { support: rows, query: await grey(query), side };
+      const all = (drawings) => Promise.all(drawings.map(grey));
+      return { support: await Promise.all(support.map(all)), queries: await all(queries), side };
     }
   }
 
-  Object.assign(innerloop, { Browser });
+  Object.assign(innerloop, { Browser, random });
 })();

