@@ -68,6 +68,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.adapters
+	$(BIN)/python -m benchmarks.exporting
 	$(BIN)/python -m benchmarks.own_examples
 	$(BIN)/python -m benchmarks.time_to_accuracy
 	$(BIN)/python -m tools.tables
