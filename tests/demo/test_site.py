@@ -64,6 +64,8 @@ def test_the_page_names_no_other_host(folder):
 def test_it_is_written_again_but_never_over_another_page(entries, source, tmp_path):
     files = write_site(tmp_path / "page", entries, *source)
     assert write_site(tmp_path / "page", entries, *source) == files
+    fewer = write_site(tmp_path / "page", dict([*entries.items()][:2]), *source)
+    assert set(fewer) == set((tmp_path / "page").iterdir()) < set(files)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "index.html").write_text("mine")
     with pytest.raises(UserError, match="another page"):

@@ -69,6 +69,8 @@ def write_site(
     in_all = own + sum(map(len, files.values()))
     site["kilobytes"] = [round(at_first / 1000), round(in_all / 1000)]
     files[NETWORKS] = f"innerloop.site = {json.dumps(site)};\n".encode()
+    for old in set(folder.glob("network-*.js")) - {folder / name for name in files}:
+        old.unlink()
     for name, content in files.items():
         with write_whole(folder / name) as out:
             out.write(content)
