@@ -151,24 +151,50 @@ def pictures(page: Page, ways: int, shots: int, seed: int = 0) -> tuple[list[lis
     return found["support"], found["query"]
 
 
-@pytest.mark.parametrize("model", [*innerloop.pretrained_names(), "untrained"])
-@pytest.mark.parametrize("ways", [2, 10])
+def compare(page: Page, entry: Entry, model: str, support: list[list[str]], query: str) -> None:
+    """The page's answer, at every inner step, with Python's for the bytes that the page saw."""
+    seen = ask(page, model, support, query)
+    square = (-1, *entry.loaded.input_shape[1:])
+    x = np.array([x for own in seen["support"] for x in own], np.uint8).reshape(square)
+    y = [i for i, own in enumerate(support) for _ in own]
+    classifier = FewShotClassifier(entry.loaded, inner_steps=5, ink="dark").fit(x, y)
+    stages = classifier.staged_predict_proba(np.array(seen["query"], np.uint8).reshape(square))
+    for mine, theirs, loss in zip(stages, seen["steps"], classifier.support_loss_, strict=True):
+        assert theirs["probabilities"] == pytest.approx(mine[0].tolist(), abs=1e-4)
+        assert theirs["support_loss"] == pytest.approx(loss, abs=1e-4)
+
+
 class TestIsPython:
     pytestmark = in_a_browser
 
+    @pytest.mark.parametrize("model", [*innerloop.pretrained_names(), "untrained"])
+    @pytest.mark.parametrize("ways", [2, 10])
     def test_at_every_inner_step(self, model, ways, page, entries):
         """With as many drawings as there can be, and unequally many."""
         support, query = pictures(page, ways, 5)
         support[0] = support[0][: 2 if ways == 2 else 5]
-        seen = ask(page, model, support, query)
-        square = (-1, 28, 28)
-        x = np.array([x for own in seen["support"] for x in own], np.uint8).reshape(square)
-        y = [i for i, own in enumerate(support) for _ in own]
-        classifier = FewShotClassifier(entries[model].loaded, inner_steps=5, ink="dark").fit(x, y)
-        stages = classifier.staged_predict_proba(np.array(seen["query"], np.uint8).reshape(square))
-        for mine, theirs, loss in zip(stages, seen["steps"], classifier.support_loss_, strict=True):
-            assert theirs["probabilities"] == pytest.approx(mine[0].tolist(), abs=1e-4)
-            assert theirs["support_loss"] == pytest.approx(loss, abs=1e-4)
+        compare(page, entries[model], model, support, query)
+
+    def test_with_networks_of_ones_own(self, chromium, entries, source, tmp_path):
+        first = entries["untrained"]
+        own = {
+            "runs/reptile": (
+                20,
+                {"algorithm": "reptile", "width": 7, "unit_features": False, "inner_lr": 0.1},
+            ),
+            "runs/mean": (40, {"width": 6, "inner_reduction": "mean", "seed": 1}),
+            "runs/compared": (36, {"algorithm": "protonet", "width": 5}),
+        }
+        made = {}
+        for name, (side, changes) in own.items():
+            config = dataclasses.replace(first.loaded.config, **changes)
+            loaded = first.loaded._replace(config=config, input_shape=(1, side, side))
+            made[name] = first._replace(loaded=loaded.untrained())
+        write_site(tmp_path / "page", entries | made, *source)
+        for page in opened(chromium, (tmp_path / "page" / "index.html").as_uri()):
+            support, query = pictures(page, 4, 2)
+            for name, entry in made.items():
+                compare(page, entry, name, support, query)
 
 
 class TestInTheBrowser:
