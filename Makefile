@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train test coverage test-long test-all lint pages docs figures bench trials dist release audit licences clean
+.PHONY: setup train test coverage test-long test-all lint pages docs site figures bench trials dist release audit licences clean
 
 setup: .venv/ready
 
@@ -50,6 +50,10 @@ pages: setup
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+# The drawing page as files that need no server, in build/page.
+site: setup
+	$(BIN)/innerloop demo --site build/page
+
 # Measures again every figure of the README (about an hour on two cores).
 figures: setup
 	$(BIN)/python -m benchmarks.figures
@@ -64,6 +68,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.adapters
+	$(BIN)/python -m benchmarks.exporting
 	$(BIN)/python -m benchmarks.own_examples
 	$(BIN)/python -m benchmarks.time_to_accuracy
 	$(BIN)/python -m tools.tables

@@ -23,6 +23,9 @@ OUTSIDE = re.compile(
     r"\[([^\]]*)\]\((?:\.\./){2,}(?:README|src|benchmarks|trials|tools|research|examples)[^)]*\)"
 )
 
+# A link to what is made with the site alone: its address counts from the site's first page.
+ON_SITE = re.compile(r"<!-- on the site: ([^|]*) \| (\S*) -->")
+DRAWING_PAGE = "draw"
 
 # A browser would show the end of a line within a Chinese sentence as a space.
 CHINESE = "[\\u3000-\\u303f\\u3400-\\u9fff\\uff00-\\uffef]"
@@ -33,6 +36,12 @@ def on_page_markdown(markdown: str, page: Page | None = None, **_: object) -> st
     """The text of a page as the site shows it."""
     if page and page.file.src_uri.startswith("zh/"):
         markdown = comments.translated(markdown)
+    markdown = ON_SITE.sub(
+        lambda m: (
+            f'<a class="md-button md-button--primary" href="{seen_from(page, m[2])}">{m[1]}</a>'
+        ),
+        markdown,
+    )
     text = OUTSIDE.sub(r"\1", OTHER_LANGUAGE.sub("", markdown, count=1))
     return LINE_END.sub(lambda m: m[0] if "```" in m[0] else "", text)
 
@@ -56,10 +65,31 @@ def mathml(match: re.Match[str]) -> str:
     return f'<div class="formula">{formula}</div>' if match[2] == "[" else formula
 
 
+# Scripts of the figures that answer, counted from the site's first page.
+LEARNER = "innerloop words start drawing matrices network resize browser networks".split()
+FIGURES = {
+    "sine": ["scripts/sine-network.js", "scripts/sine-weights.js", "scripts/sine.js"],
+    "episodes": ["scripts/episodes.js"],
+    "exhibit": [*(f"{DRAWING_PAGE}/{name}.js" for name in LEARNER), "scripts/exhibit.js"],
+}
+
+
 def on_page_content(content: str, page: Page | None = None, **_: object) -> str:
-    """The same with formulas in MathML, which browsers draw without any script."""
+    """The same with formulas in MathML, which browsers draw without any script.
+
+    Where a page has a figure that answers, its scripts stand at the end.
+    """
     content = FORMULA.sub(mathml, content)
+    for name, scripts in FIGURES.items():
+        if f'data-figure="{name}"' in content:
+            for script in scripts:
+                content += f'<script src="{seen_from(page, script)}"></script>'
     return with_notebook(content, page) if page else content
+
+
+def seen_from(page: Page | None, target: str) -> str:
+    """The address on a page of what lies in the site at `target`."""
+    return get_relative_url(target, page.url) if page else target
 
 
 def with_notebook(content: str, page: Page) -> str:
@@ -68,11 +98,18 @@ def with_notebook(content: str, page: Page) -> str:
     notebook = f"{language}/{name}.ipynb"
     if "/tutorial/" not in page.file.src_uri or not (NOTEBOOKS / notebook).exists():
         return content
-    target = get_relative_url(f"notebooks/{notebook}", page.url)
+    target = seen_from(page, f"notebooks/{notebook}")
     link = f'<p><a href="{target}" download>{THIS_PAGE[language]}</a></p>'
     return content.replace("</h1>", f"</h1>\n{link}", 1)
 
 
 def on_post_build(config: MkDocsConfig, **_: object) -> None:
-    """Put the notebooks into the site."""
+    """Put the notebooks into the site, and the drawing page as files that need no server."""
+    from innerloop.demo.answers import episode_source, offered
+    from innerloop.demo.site import write_site
+
     shutil.copytree(NOTEBOOKS, Path(config.site_dir) / "notebooks", dirs_exist_ok=True)
+    entries = offered([])
+    write_site(
+        Path(config.site_dir) / DRAWING_PAGE, entries, *episode_source("glyphs", None, entries)
+    )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.server
 import os
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.chromium import chromium as chromium_browser
+from benchmarks.chromium import is_there
 from selenium import webdriver
 from trials.small import blobs
 
@@ -91,21 +97,33 @@ def inside(runs, monkeypatch) -> Path:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[webdriver.Chrome]:
     """A browser; where there must be one its absence is a failure, elsewhere a skip."""
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or driver is None:
+    if not is_there():
         if os.environ.get("INNERLOOP_BROWSER") == "required":
             pytest.fail("there is no chromium and chromedriver")
         pytest.skip("no chromium and chromedriver (Debian: chromium, chromium-driver)")
-    options = webdriver.ChromeOptions()
-    for argument in (
-        "headless=new",
-        "no-sandbox",
-        "disable-dev-shm-usage",
-        "lang=en-US",
-        "hide-scrollbars",
-    ):
-        options.add_argument(f"--{argument}")
-    options.binary_location = browser
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as chrome:
+    with chromium_browser() as chrome:
         yield chrome
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files and says nothing."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def web_host() -> Iterator[Callable[[Path], str]]:
+    """From a folder to the address at which a web server has it."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(folder: Path) -> str:
+            handler = functools.partial(_Quiet, directory=folder)
+            server = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+            thread = threading.Thread(target=server.serve_forever, daemon=True)
+            thread.start()
+            stack.callback(thread.join, 10)
+            stack.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.server_port}/"
+
+        yield serve

@@ -52,3 +52,29 @@ def test_chapters_link_to_their_notebooks(hooks, source, url, link):
     shown = hooks.on_page_content("<h1>Title</h1><p>Text</p>", page=page)
     assert re.findall('href="([^"]*)" download', shown) == ([link] if link else [])
     assert shown.startswith("<h1>Title</h1>")
+
+
+PAGE = SimpleNamespace(
+    url="zh/tutorial/symptoms.html", file=SimpleNamespace(src_uri="zh/tutorial/symptoms.md")
+)
+
+
+def test_what_is_made_with_the_site_is_linked_from_every_depth(hooks):
+    text = "<!-- on the site: 打开页面 | draw/index.html?lang=zh -->\n"
+    assert 'href="draw/index.html?lang=zh">打开页面</a>' in hooks.on_page_markdown(text)
+    assert 'href="../../draw/index.html?lang=zh">' in hooks.on_page_markdown(text, PAGE)
+
+
+def test_a_page_brings_the_scripts_of_its_figures_and_no_others(hooks):
+    figure = '<div class="figure" data-figure="episodes"></div>'
+    shown = hooks.on_page_content(figure, PAGE)
+    assert shown == figure + '<script src="../../scripts/episodes.js"></script>'
+    assert hooks.on_page_content("<p>none</p>", PAGE) == "<p>none</p>"
+
+
+def test_scripts_of_figures_exist(hooks):
+    docs, static = FILE.parent / "docs", FILE.parent / "src/innerloop/demo/static"
+    for script in {script for scripts in hooks.FIGURES.values() for script in scripts}:
+        folder, name = script.split("/")
+        made = name == "networks.js"  # with the page
+        assert made or ((static if folder == "draw" else docs / folder) / name).is_file()

@@ -1,4 +1,4 @@
-"""The tables of docs/*/runs.md and docs/*/demo.md; `tools.tables` writes them."""
+"""The tables of docs/*/runs.md, demo.md and export.md; `tools.tables` writes them."""
 
 from __future__ import annotations
 
@@ -56,6 +56,29 @@ WORDS: dict[str, dict[str, Any]] = {
             "Five classes, one drawing each, five inner steps; each client asks again when it has "
             "its answer. Server and clients share two threads of an {processor}; PyTorch {torch}."
         ),
+        "exporting_head": (
+            "| | file, MB | onnxruntime, ms | PyTorch, ms | onnxruntime, MB | PyTorch, MB "
+            "| ready, onnxruntime, s | ready, PyTorch, s |"
+        ),
+        "learner": "the learner, `{}`",
+        "adapted": "an adapted network, `{}`",
+        "exporting_note": (
+            "5-way 1-shot, 75 queries, one thread of an {processor} that other work kept busy, "
+            "PyTorch {torch}: the fastest of 20 answers, the peak memory of the whole process, "
+            "and the time to load the runtime and the network and to answer once "
+            "(`python -m benchmarks.exporting`). A learner's answer holds the inner steps; the "
+            "probabilities of both differ by at most 1e-4."
+        ),
+        "page_head": "| network | question | first answer | half within | fastest |",
+        "page_first": "the page's own: {}",
+        "page_other": "onnxruntime-web {}: {}",
+        "page_note": (
+            "Milliseconds of an answer, five inner steps with one worker in Chromium {browser}, on "
+            "one of two threads of an {processor} that other work kept busy: the fastest answer is "
+            "nearest to a quiet machine (`python -m benchmarks.page`). The page is {size:.1f} MB, "
+            "of which {first:.2f} MB are loaded at first. onnxruntime-web, with the learner that "
+            "`innerloop export` writes, is {other:.1f} MB: that is why the page has its own."
+        ),
     },
     "zh": {
         "kills_head": "| 被杀时刻 | 被杀次数 | 续训的次数 | 结果不同的次数 |",
@@ -100,6 +123,30 @@ WORDS: dict[str, dict[str, Any]] = {
         "demo_note": (
             "五个类别、每类一个样本、内循环五步；每个客户端得到回答后立即再问。服务器与客户端共用 "
             "{processor} 的两个线程；PyTorch {torch}。"
+        ),
+        "exporting_head": (
+            "| | 文件（MB） | onnxruntime（ms） | PyTorch（ms） | onnxruntime（MB） "
+            "| PyTorch（MB） | 启动，onnxruntime（s） | 启动，PyTorch（s） |"
+        ),
+        "learner": "学习器，`{}`",
+        "adapted": "适应之后的网络，`{}`",
+        "exporting_note": (
+            "5-way 1-shot，75 个查询，{processor} 的一个线程，同时有其他负载，PyTorch {torch}。"
+            "毫秒为 20 次回答中最快的一次，内存为整个进程的峰值，"
+            "启动为载入运行时和网络并完成第一次回答的时间"
+            "（`python -m benchmarks.exporting`）。学习器的一次回答包含内循环；"
+            "两者的概率相差不超过 1e-4。"
+        ),
+        "page_head": "| 网络 | 问题 | 第一次回答 | 半数不超过 | 最快 |",
+        "page_first": "页面自己的：{}",
+        "page_other": "onnxruntime-web {}：{}",
+        "page_note": (
+            "一次回答的毫秒数：内循环五步，Chromium {browser} 里的一个 worker，"
+            "{processor} 两个线程之一，"
+            "同时有其他负载，最快的一次最接近空闲的机器（`python -m benchmarks.page`）。"
+            "页面共 {size:.1f} MB，"
+            "打开时载入 {first:.2f} MB。onnxruntime-web 加上 `innerloop export` 写出的学习器为 "
+            "{other:.1f} MB，所以页面用自己的程序。"
         ),
     },
 }
@@ -174,7 +221,45 @@ def demo_load(words: dict[str, Any]) -> str:
     return table(words["demo_head"], rows, note(words["demo_note"], report))
 
 
+def page(words: dict[str, Any]) -> str:
+    """The page without a server, beside onnxruntime-web."""
+    report = read("page")
+    own, other = report["runs"]["page"], report["runs"]["onnxruntime-web"]
+    rows = []
+    for name, each in (("page_first", own), ("page_other", other)):
+        for asked, r in each["answers"].items():
+            network, question = asked.split(", ")
+            title = words[name].format(*filter(None, (each.get("version"), network)))
+            milliseconds = (f"{r[key]:.0f} ms" for key in ("first_ms", "median_ms", "least_ms"))
+            rows.append(f"| {title} | {question} | {' | '.join(milliseconds)} |")
+    text = words["page_note"].format(
+        browser=report["browser"].split(".")[0],
+        processor=report["machine"]["processor"],
+        size=own["bytes"] / 1e6,
+        first=own["kilobytes at first"] / 1e3,
+        other=other["bytes"] / 1e6,
+    )
+    return table(words["page_head"], rows, text)
+
+
+def exporting(words: dict[str, Any]) -> str:
+    """Exported networks beside PyTorch."""
+    report = read("exporting")
+    rows = []
+    for title, r in report["runs"].items():
+        kind, network = title.replace(" of", "").split()
+        both = [r["onnxruntime"], r["pytorch"]]
+        cells = [
+            f"{r['bytes'] / 1e6:.2f}",
+            *(f"{each['least_ms']:.1f}" for each in both),
+            *(f"{each['peak_mb']}" for each in both),
+            *(f"{each['seconds to the first answer']:.1f}" for each in both),
+        ]
+        rows.append(f"| {words[kind].format(network)} | {' | '.join(cells)} |")
+    return table(words["exporting_head"], rows, note(words["exporting_note"], report))
+
+
 def tables(language: str) -> dict[str, Callable[[Any], str]]:
     """By the names that the pages use."""
     words = WORDS[language]
-    return named(words, kills, fuzz, determinism, long_run, demo_load)
+    return named(words, kills, fuzz, determinism, long_run, demo_load, page, exporting)

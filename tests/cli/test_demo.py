@@ -65,3 +65,12 @@ def test_without_the_extra_the_way_out_is_named(monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["demo"]) == 2
     assert "innerloop[demo]" in capsys.readouterr().err
+
+
+def test_the_page_is_written(tmp_path, capsys):
+    assert main(["demo", "--site", str(tmp_path / "page")]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{tmp_path / 'page' / 'index.html'}: ")
+    assert (tmp_path / "page" / "networks.js").is_file()
+    assert main(["demo", "--site", str(tmp_path / "page"), "--port", "9000"]) == 2
+    assert "--port" in capsys.readouterr().err

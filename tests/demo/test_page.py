@@ -12,18 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from selenium import webdriver
-from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.actions.pointer_input import PointerInput
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
-from selenium.webdriver.support.wait import WebDriverWait
 
 from innerloop.demo import server
 from innerloop.demo.answers import episode_source, offered
+from tests.demo.browsing import Page
 
 pytestmark = [pytest.mark.long, pytest.mark.alone]
 
@@ -47,70 +43,6 @@ def address() -> Iterator[str]:
     thread.join(10)
 
 
-class Page:
-    """What a person does on the page and sees."""
-
-    def __init__(self, driver: webdriver.Chrome) -> None:
-        self.driver = driver
-
-    def find(self, selector: str) -> WebElement:
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
-
-    def all(self, selector: str) -> list[WebElement]:
-        return self.driver.find_elements(By.CSS_SELECTOR, selector)
-
-    def click(self, selector: str) -> None:
-        self.find(selector).click()
-
-    def text(self, selector: str) -> str:
-        return self.find(selector).text
-
-    def wait(self, condition) -> None:
-        WebDriverWait(self.driver, 20, 0.05).until(lambda _: condition())
-
-    def draw(self, canvas: WebElement, *points: tuple[float, float]) -> None:
-        """One stroke with the mouse, in shares of the canvas."""
-        actions = ActionChains(self.driver, duration=20)
-        for i, (x, y) in enumerate(points):
-            at = [(v - 0.5) * canvas.size["width"] * 0.99 for v in (x, y)]
-            actions.move_to_element_with_offset(canvas, *at)
-            if i == 0:
-                actions.click_and_hold()
-        actions.release().perform()
-
-    def step(self, number: int) -> None:
-        """Set the slider."""
-        self.driver.execute_script(
-            "const s = document.getElementById('step'); s.value = arguments[0];"
-            "s.dispatchEvent(new Event('input'))",
-            number,
-        )
-
-    def probabilities(self) -> list[float]:
-        self.settled()
-        return self.driver.execute_script(
-            "return [...document.querySelectorAll('#bars .fill')]"
-            ".map((bar) => parseFloat(bar.style.width) / 100)"
-        )
-
-    def best(self) -> str:
-        """The class with the mark, "" if there is none, once the page has its answer."""
-        self.settled()
-        return self.driver.execute_script(
-            "return document.querySelector('#bars li.best .name')?.textContent ?? ''"
-        )
-
-    def settled(self) -> None:
-        self.wait(lambda: self.find("main").get_attribute("aria-busy") == "false")
-
-    @property
-    def pad(self) -> WebElement:
-        return self.find("#pad canvas")
-
-    def example(self, row: int, number: int = 1) -> WebElement:
-        return self.all(f"#board li:nth-child({row + 1}) .example canvas")[number - 1]
-
-
 @pytest.fixture
 def page(chromium, address) -> Iterator[Page]:
     chromium.set_window_size(1280, 1000)
@@ -120,8 +52,7 @@ def page(chromium, address) -> Iterator[Page]:
     page.wait(lambda: len(page.all("#bars li")) == 5)
     page.settled()
     yield page
-    errors = [entry for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
-    assert [e for e in errors if "status of 400" not in e["message"]] == []
+    assert [e for e in page.errors() if "status of 400" not in e] == []
 
 
 def test_opens_with_five_symbols_and_an_answer(page):
@@ -194,9 +125,8 @@ def test_the_language_changes_and_is_remembered(page, address):
 
 
 def test_every_text_is_in_both_languages(page):
-    english, chinese = page.driver.execute_async_script(
-        "import('./words.js').then(({WORDS}) => arguments[0]"
-        "([Object.keys(WORDS.en), Object.keys(WORDS.zh)]))"
+    english, chinese = page.driver.execute_script(
+        "return ['en', 'zh'].map((language) => Object.keys(innerloop.WORDS[language]))"
     )
     assert sorted(english) == sorted(chinese)
     used = set(
@@ -324,16 +254,8 @@ def test_nothing_is_asked_of_another_host(page, address):
 
 @pytest.mark.parametrize("width", [360, 768])
 def test_nothing_sticks_out_on_a_narrow_screen(page, width):
-    size = {"width": width, "height": 800, "deviceScaleFactor": 2, "mobile": True}
-    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
-        for language in ("en", "zh"):
-            page.click(f"[data-language={language}]")
-            wide = page.driver.execute_script("return document.documentElement.scrollWidth")
-            assert wide <= width
-    finally:
-        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        page.click("[data-language=en]")
+    for language, wide in page.widths(width).items():
+        assert wide <= width, language
 
 
 def test_everything_to_press_has_a_name(page):

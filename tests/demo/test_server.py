@@ -247,6 +247,13 @@ def test_no_other_host_may_be_asked(client):
     assert "http" not in reply.text.replace("http-equiv", "")
 
 
+def test_the_page_has_no_networks_of_its_own_where_there_is_a_server(client):
+    reply = client.get("/networks.js")
+    assert reply.status_code == 200
+    assert reply.headers["content-type"].startswith("text/javascript")
+    assert reply.text == ""
+
+
 def test_a_slow_body_ends_in_an_error(app, monkeypatch):
     monkeypatch.setattr(server, "BODY_SECONDS", 0.05)
     sent = []

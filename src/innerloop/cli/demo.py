@@ -8,6 +8,7 @@ import socket
 import sys
 import warnings
 import webbrowser
+from pathlib import Path
 
 import tyro
 
@@ -16,13 +17,15 @@ from innerloop.errors import UserError
 DESCRIPTION = """Open a page on which one draws symbols and watches a network learn them.
 
 The page is served by this command, to this computer alone unless --host says otherwise, until
-Ctrl-C ends it.  Nothing that is drawn is kept or sent anywhere else.
+Ctrl-C ends it.  Nothing that is drawn is kept or sent anywhere else.  With --site it is written as
+files instead, which need no server and no installation: the browser computes.
 
 examples:
   innerloop demo
   innerloop demo --port 9000 --no-browser
   innerloop demo runs/first runs/second
-  innerloop demo --data omniglot"""
+  innerloop demo --data omniglot
+  innerloop demo --site page"""
 
 FIRST_PORT, TRIED = 8765, 20
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -44,6 +47,8 @@ class Arguments:
     """Where "surprise me" takes its episodes from: glyphs, omniglot or a folder of pictures."""
     omniglot_source: str | None = None
     """Folder with the Omniglot archives."""
+    site: Path | None = None
+    """Write the page into this folder instead, for any web host, or to be opened as a file."""
 
 
 def main(argv: list[str]) -> int:
@@ -54,12 +59,29 @@ def main(argv: list[str]) -> int:
         raise UserError(
             f"the page needs {', '.join(missing)}: install them with pip install 'innerloop[demo]'"
         )
+    if arguments.site is not None:
+        if arguments.port is not None or arguments.host != Arguments.host:
+            raise UserError("with --site nothing is served: leave out --port and --host")
+        return _write(arguments, arguments.site)
     if arguments.port is not None and not 0 <= arguments.port < 65536:
         raise UserError(f"--port must be from 0 (any free one) to 65535, not {arguments.port}")
     # The page itself shows the support loss after each step.
     warnings.filterwarnings("ignore", "the loss on the support images rises")
     with _listen(arguments.host, arguments.port) as listener:
         _serve(arguments, listener)
+    return 0
+
+
+def _write(arguments: Arguments, folder: Path) -> int:
+    from innerloop.demo.answers import episode_source, offered
+    from innerloop.demo.site import write_site
+
+    entries = offered(list(arguments.runs))
+    source = episode_source(arguments.data, arguments.omniglot_source, entries)
+    files = write_site(folder, entries, *source)
+    size = sum(file.stat().st_size for file in files)
+    index = next(file for file in files if file.name == "index.html")
+    print(f"{index}: {len(files)} files, {size / 1e6:.2f} MB")
     return 0
 
 

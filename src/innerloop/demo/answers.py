@@ -97,7 +97,7 @@ def answer(question: Question, entries: dict[str, Entry]) -> Answer:
             classifier.support_loss_, classifier.staged_predict_proba(query[None]), strict=True
         )
     ]
-    return Answer(steps=steps, seen=_base64(query))
+    return Answer(steps=steps, seen=as_png(query))
 
 
 CODE = '''\
@@ -112,7 +112,7 @@ from PIL import Image
 
 
 def picture(text):
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("L"))
 
 
 support = {{
@@ -138,12 +138,12 @@ def code(question: Question, entries: dict[str, Entry]) -> str:
     entry = _entry(question, entries)
     support, query = _pictures(question, entry.loaded.input_shape[1:])
     lines = [
-        f'    "{LABELS[i]}": [' + ", ".join(f'"{_base64(x)}"' for x in pictures) + "],"
+        f'    "{LABELS[i]}": [' + ", ".join(f'"{as_png(x)}"' for x in pictures) + "],"
         for i, pictures in enumerate(support)
     ]
     return CODE.format(
         support="\n".join(lines),
-        query=_base64(query),
+        query=as_png(query),
         model=entry.code,
         inner_steps=question.inner_steps,
     )
@@ -198,10 +198,10 @@ def episode(wanted: EpisodeRequest, data: ImageClasses, classes: np.ndarray) -> 
     return EpisodeReply(
         data=data.name,
         support=[
-            [_base64(_dark(x)) for x in task.support_x[task.support_y == i]]
+            [as_png(_dark(x)) for x in task.support_x[task.support_y == i]]
             for i in range(wanted.ways)
         ],
-        query=_base64(_dark(query)),
+        query=as_png(_dark(query)),
         answer=right,
     )
 
@@ -240,7 +240,7 @@ def _picture(text: str, size: tuple[int, ...]) -> np.ndarray:
     return np.asarray(grey.resize((size[1], size[0]), Image.Resampling.LANCZOS))
 
 
-def _base64(pixels: np.ndarray) -> str:
+def as_png(pixels: np.ndarray) -> str:
     """Grey bytes `[H, W]` as a PNG file in base64."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")

@@ -77,6 +77,8 @@ def create_app(
                     Route("/code", api.code, methods=["POST"]),
                 ],
             ),
+            # Where this file has networks, the page computes by itself.
+            Route("/networks.js", _nothing),
             Mount("/", StaticFiles(directory=STATIC, html=True)),
         ],
         middleware=[Middleware(_Headers), Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
@@ -194,6 +196,10 @@ def _constant(value: dict[str, Any]) -> Callable[[Request], Awaitable[Response]]
         return JSONResponse(value)
 
     return endpoint
+
+
+async def _nothing(request: Request) -> Response:
+    return Response(media_type="text/javascript")
 
 
 def _error(status: int, message: str, headers: Any = None) -> Response:

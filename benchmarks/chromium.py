@@ -1,0 +1,27 @@
+"""A browser without a window, to measure and to test pages in."""
+
+from __future__ import annotations
+
+import shutil
+
+from selenium import webdriver
+
+NEEDED = ("chromium", "chromedriver")
+ARGUMENTS = ("headless=new", "no-sandbox", "disable-dev-shm-usage", "lang=en-US", "hide-scrollbars")
+
+
+def is_there() -> bool:
+    """Whether this machine has Chromium and its driver (Debian: chromium, chromium-driver)."""
+    return all(map(shutil.which, NEEDED))
+
+
+def chromium() -> webdriver.Chrome:
+    """A browser, to be closed by its context manager; its logs are kept."""
+    options = webdriver.ChromeOptions()
+    for argument in ARGUMENTS:
+        options.add_argument(f"--{argument}")
+    browser, driver = map(shutil.which, NEEDED)
+    assert browser is not None
+    options.binary_location = browser
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))

@@ -1,0 +1,94 @@
+"""What tests do with the page."""
+
+from __future__ import annotations
+
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+
+class Page:
+    """What a person does on the page and sees."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+
+    def find(self, selector: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def click(self, selector: str) -> None:
+        self.find(selector).click()
+
+    def text(self, selector: str) -> str:
+        return self.find(selector).text
+
+    def wait(self, condition) -> None:
+        WebDriverWait(self.driver, 20, 0.05).until(lambda _: condition())
+
+    def draw(self, canvas: WebElement, *points: tuple[float, float]) -> None:
+        """One stroke with the mouse, in shares of the canvas."""
+        actions = ActionChains(self.driver, duration=20)
+        for i, (x, y) in enumerate(points):
+            at = [(v - 0.5) * canvas.size["width"] * 0.99 for v in (x, y)]
+            actions.move_to_element_with_offset(canvas, *at)
+            if i == 0:
+                actions.click_and_hold()
+        actions.release().perform()
+
+    def step(self, number: int) -> None:
+        """Set the slider."""
+        self.driver.execute_script(
+            "const s = document.getElementById('step'); s.value = arguments[0];"
+            "s.dispatchEvent(new Event('input'))",
+            number,
+        )
+
+    def probabilities(self) -> list[float]:
+        self.settled()
+        return self.driver.execute_script(
+            "return [...document.querySelectorAll('#bars .fill')]"
+            ".map((bar) => parseFloat(bar.style.width) / 100)"
+        )
+
+    def best(self) -> str:
+        """The class with the mark, "" if there is none, once the page has its answer."""
+        self.settled()
+        return self.driver.execute_script(
+            "return document.querySelector('#bars li.best .name')?.textContent ?? ''"
+        )
+
+    def settled(self) -> None:
+        self.wait(lambda: self.find("main").get_attribute("aria-busy") == "false")
+
+    @property
+    def pad(self) -> WebElement:
+        return self.find("#pad canvas")
+
+    def example(self, row: int, number: int = 1) -> WebElement:
+        return self.all(f"#board li:nth-child({row + 1}) .example canvas")[number - 1]
+
+    def errors(self) -> list[str]:
+        """What the browser found wrong since this was last asked."""
+        log = self.driver.get_log("browser")
+        return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
+
+    def widths(self, width: int) -> dict[str, int]:
+        """How wide the page is on a phone's screen of `width`, in each language."""
+        size = {"width": width, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        found = {}
+        try:
+            for language in ("en", "zh"):
+                self.click(f"[data-language={language}]")
+                found[language] = self.driver.execute_script(
+                    "return document.documentElement.scrollWidth"
+                )
+        finally:
+            self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+            self.click("[data-language=en]")
+        return found
