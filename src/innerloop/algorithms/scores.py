@@ -37,7 +37,7 @@ def check_metric(metric: Metric) -> None:
 
 
 def check_function(name: str, function: Any) -> None:
-    """Raise a `UserError` for what is no function of outputs and targets, such as a class."""
+    """Raise a `UserError` unless this is a function of outputs and targets."""
     if isinstance(function, type):
         raise UserError(f"{name} is the class {function.__name__}: give what it makes, an object")
     if not callable(function):

@@ -180,8 +180,8 @@ def make_optimizer(
         return kind(params, lr=meta_lr, fused=True if params[0].is_cuda else None)
     if isinstance(factory, functools.partial) and "lr" in factory.keywords:
         raise UserError(
-            f"meta_optimizer has a rate of its own, lr={factory.keywords['lr']}, whose place "
-            f"meta_lr={meta_lr} would take: leave out lr there and give that rate as meta_lr"
+            f"meta_optimizer has a rate of its own, lr={factory.keywords['lr']}, which "
+            f"meta_lr={meta_lr} would replace: leave out lr there and give that rate as meta_lr"
         )
     made = factory(params, lr=meta_lr)
     if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):

@@ -42,7 +42,7 @@ class Report:
         yield None
 
     def warning(self, message: str) -> None:
-        """Something is not as it should be, and the run goes on all the same.
+        """A warning; the run continues.
 
         A report that shows nothing still warns, as Python does.
         """
