@@ -207,10 +207,10 @@ def register_algorithm(
 
     Example:
         >>> import innerloop
-        >>> @innerloop.register_algorithm("slow-maml", recipe={"inner_lr": 0.001})
-        ... class SlowMAML(innerloop.MAML):
+        >>> @innerloop.register_algorithm("patient-maml", recipe={"inner_lr": 0.001})
+        ... class PatientMAML(innerloop.MAML):
         ...     pass
-        >>> innerloop.TrainConfig.recipe("slow-maml").inner_lr
+        >>> innerloop.TrainConfig.recipe("patient-maml").inner_lr
         0.001
     """
     return _register(ALGORITHMS, name, algorithm, recipe)
