@@ -50,13 +50,7 @@ def label_array(labels: Any) -> np.ndarray:
         labels = labels.to_numpy()
     if not isinstance(labels, np.ndarray):
         labels = [label.item() if hasattr(label, "item") else label for label in labels]
-        if len({_kind(label) for label in labels}) > 1:
-            missing = sum(label is None for label in labels)
-            raise UserError(
-                f"{missing} of the {len(labels)} labels are missing: leave those examples out"
-                if missing
-                else "labels are of several types, such as numbers and strings: use one type"
-            )
+        require_one_kind(labels)
         try:
             labels = np.asarray(labels)
         except ValueError:
@@ -87,6 +81,17 @@ def label_array(labels: Any) -> np.ndarray:
         raise UserError(f"labels must be integers or strings, not {labels.dtype}")
     checked: np.ndarray = labels
     return checked
+
+
+def require_one_kind(labels: Sequence[Any]) -> None:
+    """Raise a `UserError` where some labels are missing, or are numbers and others text."""
+    if len({_kind(label) for label in labels}) > 1:
+        missing = sum(label is None for label in labels)
+        raise UserError(
+            f"{missing} of the {len(labels)} labels are missing: leave those examples out"
+            if missing
+            else "labels are of several types, such as numbers and strings: use one type"
+        )
 
 
 def _kind(label: Any) -> str:

@@ -150,13 +150,28 @@ def read_picture(
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
-def picture_pixels(picture: Image.Image, what: str, size: tuple[int, int] | None) -> np.ndarray:
+def range_of(picture: Image.Image, what: str) -> tuple[float, float, bool] | None:
+    """`deep_range` of a picture that is open already.
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
+    try:
+        return _deep_range(picture)
+    except (OSError, SyntaxError) as error:
+        raise UserError(f"{what} cannot be read as a picture ({error})") from error
+
+
+def picture_pixels(
+    picture: Image.Image, what: str, size: tuple[int, int] | None, white: float | None = None
+) -> np.ndarray:
     """A picture that is open already, as `read_picture` decodes one.
 
     Args:
         picture: it is not changed.
         what: how messages name it.
         size: (width, height) to scale to; None keeps the size.
+        white: see `read_picture`.
 
     Returns:
         `uint8` array `[1, height, width]` where its format is grey, else `[3, height, width]`.
@@ -166,7 +181,7 @@ def picture_pixels(picture: Image.Image, what: str, size: tuple[int, int] | None
     """
     try:
         mode = "L" if picture.mode in _GREY_MODES or _is_deep(picture) else "RGB"
-        flat = _flat(ImageOps.exif_transpose(picture), what, mode)
+        flat = _flat(ImageOps.exif_transpose(picture), what, mode, white)
         if size is not None and flat.size != size:
             flat = flat.resize(size, Image.Resampling.LANCZOS)
     except (OSError, SyntaxError) as error:
@@ -188,23 +203,26 @@ def border_brightness(images: np.ndarray) -> float:
     return float(np.median(np.concatenate([side.ravel() for side in sides])))
 
 
-def rgb_picture(content: bytes | Image.Image, what: Path | str) -> Image.Image:
+def rgb_picture(
+    content: bytes | Image.Image, what: Path | str, white: float | None = None
+) -> Image.Image:
     """A picture in red, green and blue, upright, of its own size; see `read_picture`.
 
     Args:
         content: what a file holds, or a picture that is open already, which is not changed.
         what: how messages name it.
+        white: see `read_picture`.
 
     Raises:
         UserError: it cannot be decoded.
     """
     if isinstance(content, Image.Image):
         try:
-            return _flat(ImageOps.exif_transpose(content), what, "RGB")
+            return _flat(ImageOps.exif_transpose(content), what, "RGB", white)
         except (OSError, SyntaxError) as error:
             raise UserError(f"{what} cannot be read as a picture ({error})") from error
     with _opened(what, content) as picture:
-        return _flat(ImageOps.exif_transpose(picture), what, "RGB")
+        return _flat(ImageOps.exif_transpose(picture), what, "RGB", white)
 
 
 @contextlib.contextmanager
@@ -223,6 +241,8 @@ def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Im
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except Exception as error:
+        if content is None and Path(path).is_dir():
+            raise UserError(f"{path} is a folder: give the pictures that are in it") from error
         # Pillow's decoders raise whatever damaged bytes lead to: OSError, SyntaxError,
         # ValueError, struct.error, DecompressionBombError and more.
         raise BrokenPicture(

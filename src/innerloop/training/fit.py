@@ -95,6 +95,9 @@ def fit(
         UserError: values out of range, objects that do not fit, a folder in use, a run that began
             otherwise, a diverging loss.
 
+    Warns:
+        UserWarning: `val` or `test` are training tasks, or have classes in common with them.
+
     Example:
         >>> import innerloop, tempfile, torch
         >>> maml = innerloop.MAML(innerloop.models.MLP(1, 1), 0.01, loss=torch.nn.MSELoss())
