@@ -179,7 +179,7 @@ def class_labels(y: Any, pictures: int) -> np.ndarray:
         )
     if hasattr(y, "detach"):
         y = y.detach().cpu().numpy()
-    listed = isinstance(y, list | tuple) or getattr(y, "dtype", None) == object
+    listed = isinstance(y, list | tuple) or _is_object(y)
     if listed and all(np.ndim(label) == 0 for label in y):
         require_one_kind(list(y))
     labels: np.ndarray = column_or_1d(y, warn=True)
@@ -202,8 +202,8 @@ def class_labels(y: Any, pictures: int) -> np.ndarray:
 def _array(X: Any) -> np.ndarray:
     """An array `[n, ...]` with at least one number; scikit-learn checks the rest of it."""
     sparse = hasattr(X, "toarray")
-    if not sparse and getattr(X, "dtype", None) != object:
-        if getattr(getattr(X, "dtype", None), "kind", "") == "c":
+    if not sparse and not _is_object(X):
+        if isinstance(X, np.ndarray) and X.dtype.kind == "c":
             raise UserError(f"Complex data not supported: X is {X.dtype}; give real numbers")
         if not hasattr(X, "__len__") and not hasattr(X, "__array__"):
             raise UserError(f"X must hold pictures, not {type(X).__name__}: {_FORMS}")
@@ -228,3 +228,7 @@ def _too_few_axes(X: np.ndarray) -> str:
         f"X has one axis of {len(X)} numbers, and pictures have more. Reshape your data: "
         "X.reshape(1, -1) for one flattened picture, or X.reshape(height, width)"
     )
+
+
+def _is_object(values: Any) -> bool:
+    return isinstance(values, np.ndarray) and values.dtype.kind == "O"

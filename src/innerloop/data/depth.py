@@ -147,7 +147,7 @@ def as_bytes(
 
 
 def doubtful_range(X: np.ndarray, images: bool | None) -> str:
-    """What looks wrong with the values of examples that stay as they are; nothing where all is well.
+    """What looks wrong with examples that stay as they are; nothing where all is well.
 
     Args:
         X: `[M, ...]`, some of the examples, of any dtype but `uint8`.
@@ -159,8 +159,8 @@ def doubtful_range(X: np.ndarray, images: bool | None) -> str:
     low, high = float(X.min()), float(X.max())
     if images is None:
         # Features may have any range: only bytes that became real numbers are told by their look.
-        bytes_like = not whole and 0 <= low and WHITES[0] / 2 < high <= WHITES[0]
-        if not bytes_like or not _like_images(X.shape[1:]) or (X != np.round(X)).any():
+        bytes_like = not whole and low >= 0 and WHITES[0] / 2 < high <= WHITES[0]
+        if not bytes_like or not _like_images(X.shape[1:]) or (np.round(X) != X).any():
             return ""
     if whole:
         what = f"images of {X.dtype} stay integers, which no convolution takes"
@@ -179,7 +179,7 @@ def doubtful_range(X: np.ndarray, images: bool | None) -> str:
 
 
 def _like_images(shape: tuple[int, ...]) -> bool:
-    """Whether examples of this shape may be images: `[C, H, W]`, `[H, W, C]`, `[S, S]`, `[S * S]`."""
+    """Whether examples may be images: `[C, H, W]`, `[H, W, C]`, `[S, S]` or `[S * S]`."""
     if len(shape) == 3:
         return shape[0] in (1, 3) or shape[2] in (1, 3)
     if len(shape) == 2:
