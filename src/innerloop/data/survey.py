@@ -72,7 +72,7 @@ def common_white(
     Raises:
         UserError: one cannot be read, or its values fit no range.
     """
-    deep = [(str(file), *found) for file in files if (found := deep_range(file)) is not None]
+    deep = [(str(file), *reach) for file in files if (reach := deep_range(file)) is not None]
     found, said = shared_white(deep, white)
     if not said:
         return found, ()
