@@ -89,8 +89,9 @@ def test_adapt_scales_queries_as_the_support_set(words, tmp_path, capsys, monkey
     said = capsys.readouterr()
     shares = [float(v) for v in said.out.splitlines()[1].split(",")[2:]]
     assert ("4,095 is taken for white; --white says otherwise" in said.err) == (not words)
-    near = FewShotClassifier(ink="light").fit(STROKES, NAMES)
-    expected = near.predict_proba(STROKE.T[None] * 400 / (3000 if words else 4095))[0]
+    white = 3000 if words else 4095
+    near = FewShotClassifier(ink="light").fit(STROKES * 3000 / white, NAMES)
+    expected = near.predict_proba(STROKE.T[None] * 400 / white)[0]
     np.testing.assert_allclose(shares, expected, atol=0.05)
 
 
@@ -166,3 +167,10 @@ def test_one_picture_of_many_classes_is_no_regression():
     assert found.classes_.dtype == float
     with pytest.raises(UserError, match="X has 2 pictures, but y 1 label"):
         found.score(STROKES, [1.0])
+
+
+def test_home_is_home_in_a_path_of_a_picture(learnt, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    Image.fromarray((STROKE * 255).astype(np.uint8)).save(tmp_path / "1.png")
+    assert learnt.predict("~/1.png").tolist() == ["across"]

@@ -55,7 +55,7 @@ def test_floating_point_pictures_and_a_white_of_ones_own(tmp_path):
         assert folder(deep, white=65535).images.max() == 15
     with pytest.raises(UserError, match="values of 0 to 3900, and white is 1000"):
         folder(deep, white=1000)
-    with pytest.raises(UserError, match="white is the value of white, greater than 0"):
+    with pytest.raises(UserError, match="white must be greater than 0"):
         folder(deep, white=0)
 
 

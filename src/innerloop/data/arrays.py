@@ -149,19 +149,23 @@ def from_one_array(
         images = np.ascontiguousarray(array if is_sorted else array[grouping.order])
         dark_ink = _dark_ink(details, ArrayExamples(images), pixels=True)
         return ImageClasses(images, dark_ink=dark_ink, **_attributes(grouping, details))
+    if not pixels:
+        warn_of_range(array[evenly_spread(len(array), SAMPLE)], details)
     examples = ArrayExamples(array, grouping.order, checked=on_disk)
     return assembled(examples, grouping, details, pixels=pixels)
+
+
+def warn_of_range(some: np.ndarray, details: Details) -> None:
+    """Warn where some examples `[M, ...]` look like images whose range is wrong."""
+    said = doubtful_range(some, details.images)
+    if said:
+        warnings.warn(f"{details.name}: {said}", stacklevel=5)
 
 
 def assembled(
     examples: Examples, grouping: Grouping, details: Details, *, pixels: bool
 ) -> ExampleClasses:
     """A data set of examples that are sorted by class already."""
-    if not pixels:
-        some = examples.read(evenly_spread(examples.shape[0], SAMPLE))
-        said = doubtful_range(some, details.images)
-        if said:
-            warnings.warn(f"{details.name}: {said}", stacklevel=5)
     return ExampleClasses(
         examples,
         pixels=pixels,

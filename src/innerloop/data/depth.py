@@ -70,6 +70,13 @@ def scaled(values: np.ndarray, white: float, what: str) -> np.ndarray:
     return found.clip(0, 255).astype(np.uint8)
 
 
+def check_white(white: float | None) -> None:
+    """Raise a `UserError` for what cannot be the value of white; None passes."""
+    above_zero(white=white)
+    if white is not None and not np.isfinite(white):
+        raise UserError(f"white must be a finite number, not {white}")
+
+
 def shared_white(deep: Sequence[Range], white: float | None = None) -> tuple[float | None, str]:
     """The value of white that pictures of more than 8 bits share, by the range of all of them.
 
@@ -84,7 +91,7 @@ def shared_white(deep: Sequence[Range], white: float | None = None) -> tuple[flo
     Raises:
         UserError: values that fit no range.
     """
-    above_zero(white=white)
+    check_white(white)
     if not deep or white is not None:
         return (white if deep else None), ""
     # Integers and real numbers side by side have no range in common.

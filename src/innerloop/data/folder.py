@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from innerloop.data.base import ImageClasses, load_npy
+from innerloop.data.depth import check_white
 from innerloop.data.layouts import Layout, find_layout
 from innerloop.data.other_forms import remark_on
 from innerloop.data.pictures import (
@@ -50,8 +51,9 @@ def folder(
     - one folder a class, directly in `path` or deeper (`Greek/alpha/1.png`: the class
       is `"Greek/alpha"`, its group `"Greek"`), with any number of pictures each;
     - one folder a part of the split, `train`, `val` and `test` (also `valid`, `validation`,
-      `meta_train` and the like, in any case), each with folders of classes; they become the
-      split `"folders"`, or one set of classes if the parts have the same ones (a warning);
+      `meta_train`, `test_set` and the like, in any case), each with folders of classes; they
+      become the split `"folders"`, or one set of classes if the parts have the same ones (a
+      warning);
     - mini-ImageNet's: `images/` and `train.csv`, `val.csv`, `test.csv` with columns
       `filename` and `label`; they become the split `"csv"`;
     - a `.npy` file, `uint8` `[classes, images a class, C, H, W]`.
@@ -94,8 +96,7 @@ def folder(
         raise UserError(f"channels must be 1 (grey) or 3 (colour), not {channels}")
     if image_size is not None and not 1 <= image_size <= 4096:
         raise UserError(f"image_size must be between 1 and 4096 pixels, not {image_size}")
-    if white is not None and not 0 < white < float("inf"):
-        raise UserError(f"white is the value of white, greater than 0, not {white}")
+    check_white(white)
     if path.suffix.lower() == ".npy":
         data = _from_array(path, image_size, channels)
     else:

@@ -23,6 +23,7 @@ from innerloop.data.pictures import (
     rgb_picture,
 )
 from innerloop.errors import UserError
+from innerloop.files import at_home
 
 LANCZOS = Image.Resampling.LANCZOS
 # More than any photo; a device or a pipe has no end.
@@ -63,7 +64,7 @@ def white_in(X: Any, white: float | None = None) -> tuple[float | None, str]:
     deep = []
     for number, x in enumerate(X):
         if isinstance(x, str | Path):
-            what, found = str(x), deep_range(Path(x))
+            what, found = str(x), deep_range(at_home(x))
         else:
             what = f"picture {number}"
             found = range_of(x, what) if isinstance(x, Image.Image) else None
@@ -89,7 +90,7 @@ def read_pictures(
     for number, x in enumerate(given):
         if isinstance(x, str | Path):
             what = str(x)
-            pixels = read_picture(Path(x), 3, (width, height), white)
+            pixels = read_picture(at_home(x), 3, (width, height), white)
         else:
             what = f"picture {number}"
             picture = x if isinstance(x, Image.Image) else _from_array(np.asarray(x), white)
@@ -168,7 +169,7 @@ def each_picture(X: Any, white: float | None = None) -> Iterator[Picture]:
     scale = b"" if white is None else repr(float(white)).encode()
     for number, x in enumerate(X):
         if isinstance(x, str | Path):
-            content = _read(Path(x))
+            content = _read(at_home(x))
             yield Picture(hashlib.sha256(content + scale).digest(), content, str(x), white)
             continue
         picture = x if isinstance(x, Image.Image) else _from_array(np.asarray(x), white)

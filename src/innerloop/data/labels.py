@@ -48,6 +48,8 @@ def label_array(labels: Any) -> np.ndarray:
         labels = labels.detach().cpu().numpy()
     elif hasattr(labels, "to_numpy"):
         labels = labels.to_numpy()
+    if isinstance(labels, str | bytes) or not hasattr(labels, "__iter__"):
+        raise UserError(f"labels must be one for each example, [M], not {type(labels).__name__}")
     if not isinstance(labels, np.ndarray):
         labels = [label.item() if hasattr(label, "item") else label for label in labels]
         require_one_kind(labels)
@@ -116,7 +118,9 @@ def group(labels: np.ndarray, number: int) -> Grouping:
         )
     values, class_of = np.unique(labels, return_inverse=True)
     if len(values) < 2:
-        found = f"all {number:,} have the label {values[0]!r}" if number else "there are none"
+        found = (
+            f"all {number:,} have the label {values[0].item()!r}" if number else "there are none"
+        )
         raise UserError(f"tasks need examples of at least two classes, but {found}")
     class_of = class_of.reshape(-1).astype(np.int64)
     return Grouping(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,14 +51,24 @@ def file_status(path: Path) -> os.stat_result:
     """Size, time and the like of a file.
 
     Raises:
-        UserError: it is not there, or a link that leads nowhere.
+        UserError: it is not there, a link that leads nowhere, or no file.
     """
     try:
-        return path.stat()
+        status = path.stat()
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}); replace or remove it"
         ) from error
+    _check_kind(path, status.st_mode)
+    return status
+
+
+def _check_kind(path: Path, mode: int) -> None:
+    """Raise a `UserError` for what is no file: to open a pipe may wait for ever."""
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path} is a folder: give the pictures that are in it")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is a pipe or a device, not a file: remove it")
 
 
 def check_picture(path: Path) -> None:
@@ -229,6 +240,8 @@ def rgb_picture(
 def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Image]:
     """Open a picture; any error inside the context names the file."""
     try:
+        if content is None:
+            _check_kind(Path(path), os.stat(path).st_mode)
         with Image.open(path if content is None else io.BytesIO(content)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise BrokenPicture(
@@ -241,8 +254,6 @@ def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Im
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except Exception as error:
-        if content is None and Path(path).is_dir():
-            raise UserError(f"{path} is a folder: give the pictures that are in it") from error
         # Pillow's decoders raise whatever damaged bytes lead to: OSError, SyntaxError,
         # ValueError, struct.error, DecompressionBombError and more.
         raise BrokenPicture(
