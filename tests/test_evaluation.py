@@ -52,7 +52,11 @@ def test_an_algorithm_without_inner_loop_has_one_entry_and_says_so():
     [
         (None, SinusoidSampler(), "params must be weights, .* not NoneType"),
         ({}, SinusoidSampler(), "not an empty dict"),
-        ("init", None, r"sampler must have a method batch\(start, count\), which NoneType does not"),
+        (
+            "init",
+            None,
+            r"sampler must have a method batch\(start, count\), which NoneType does not",
+        ),
     ],
 )
 def test_what_are_no_weights_and_no_tasks_is_named(params, tasks, said):
