@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from innerloop.backbones import Backbone, Preprocess, Transform, backbone
 from innerloop.backbones.sources import is_backbone
 from innerloop.data.single import several
-from innerloop.errors import UserError, above_zero, at_least, one_of, whole
+from innerloop.errors import UserError, at_least, finite_above_zero, one_of, whole
 from innerloop.heads.choice import AUTO, HEADS
 from innerloop.inputs import INKS, FeatureInputs, PixelInputs, class_labels
 from innerloop.learners import AdaptedNetwork, Learner, head_learner, network_learner
@@ -184,7 +184,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         one_of(INKS, ink=self.ink)
         whole(inner_steps=self.inner_steps)
         at_least(1, inner_steps=self.inner_steps)
-        above_zero(temperature=self.temperature)
+        finite_above_zero(temperature=self.temperature)
         if isinstance(X, str | Path):
             raise UserError(
                 f"fit takes several pictures, not {str(X)!r}: give a list of paths, for instance "

@@ -11,7 +11,7 @@ from sklearn.utils.validation import assert_all_finite, check_array, column_or_1
 from torch import Tensor
 
 from innerloop.backbones import Backbone
-from innerloop.data.depth import as_bytes, check_white
+from innerloop.data.depth import as_bytes
 from innerloop.data.examples import as_array, require_finite
 from innerloop.data.given import (
     are_files,
@@ -23,7 +23,7 @@ from innerloop.data.given import (
 from innerloop.data.labels import require_one_kind
 from innerloop.data.pictures import MIDDLE, border_brightness
 from innerloop.data.remarks import counted
-from innerloop.errors import UserError, one_of
+from innerloop.errors import UserError, finite_above_zero, one_of
 from innerloop.runs.loading import Loaded
 
 INKS = ("auto", "dark", "light")
@@ -55,7 +55,7 @@ class Inputs:
     channels: int | None = None
 
     def __init__(self, white: float | None) -> None:
-        check_white(white)
+        finite_above_zero(white=white)
         self._white = self.white_ = white
 
     def find_white(self, X: Any, stacklevel: int = 2) -> None:

@@ -180,7 +180,7 @@ def _classifier(
         image_size=arguments.image_size,
         head=arguments.head,
         views=arguments.views,
-        # To others pictures are given as bytes.
+        # Networks that were meta-trained get bytes, which are scaled already.
         white=white if is_backbone(arguments.model) else None,
     )
     return classifier, shape

@@ -10,7 +10,7 @@ import numpy as np
 
 from innerloop.data.examples import require_numbers
 from innerloop.data.remarks import counted
-from innerloop.errors import UserError, above_zero
+from innerloop.errors import UserError, finite_above_zero
 
 # How messages name a picture, its smallest and its largest value, and whether they are integers.
 Range = tuple[str, float, float, bool]
@@ -70,13 +70,6 @@ def scaled(values: np.ndarray, white: float, what: str) -> np.ndarray:
     return found.clip(0, 255).astype(np.uint8)
 
 
-def check_white(white: float | None) -> None:
-    """Raise a `UserError` for what cannot be the value of white; None passes."""
-    above_zero(white=white)
-    if white is not None and not np.isfinite(white):
-        raise UserError(f"white must be a finite number, not {white}")
-
-
 def shared_white(deep: Sequence[Range], white: float | None = None) -> tuple[float | None, str]:
     """The value of white that pictures of more than 8 bits share, by the range of all of them.
 
@@ -91,7 +84,7 @@ def shared_white(deep: Sequence[Range], white: float | None = None) -> tuple[flo
     Raises:
         UserError: values that fit no range.
     """
-    check_white(white)
+    finite_above_zero(white=white)
     if not deep or white is not None:
         return (white if deep else None), ""
     # Integers and real numbers side by side have no range in common.

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from innerloop.data.base import ImageClasses, load_npy
-from innerloop.data.depth import check_white
 from innerloop.data.layouts import Layout, find_layout
 from innerloop.data.other_forms import remark_on
 from innerloop.data.pictures import (
@@ -27,7 +26,7 @@ from innerloop.data.pictures import (
 from innerloop.data.progress import progress_bar
 from innerloop.data.remarks import Remark, counted, some, warn
 from innerloop.data.survey import Survey, Watcher, sound_ones, survey
-from innerloop.errors import UserError
+from innerloop.errors import UserError, finite_above_zero
 from innerloop.files import at_home, cache_folder, one_at_a_time, quoted, write_whole
 
 # Raised when prepared arrays change, so that older ones are no longer used.
@@ -96,7 +95,7 @@ def folder(
         raise UserError(f"channels must be 1 (grey) or 3 (colour), not {channels}")
     if image_size is not None and not 1 <= image_size <= 4096:
         raise UserError(f"image_size must be between 1 and 4096 pixels, not {image_size}")
-    check_white(white)
+    finite_above_zero(white=white)
     if path.suffix.lower() == ".npy":
         data = _from_array(path, image_size, channels)
     else:
