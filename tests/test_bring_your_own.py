@@ -37,11 +37,11 @@ def episodes(tasks=2, start=0, y=Y, dtype=torch.float32) -> Episodes:
 class Source:
     n_way = 3
 
-    def __init__(self, change=lambda found: found) -> None:
-        self.change = change
+    def __init__(self, change=lambda found: found, first=0) -> None:
+        self.change, self.first = change, first
 
     def batch(self, start, count):
-        return self.change(episodes(count, start))
+        return self.change(episodes(count, self.first + start))
 
 
 def meta_gradient(given, **settings):
@@ -144,7 +144,7 @@ def test_numbers_of_numpy_and_devices_are_settings(tmp_path):
     run = fit(
         tmp_path,
         algorithm=maml,
-        test=Source(),
+        test=Source(first=100),
         iterations=np.int64(2),
         meta_lr=np.float64(0.1),
         device=torch.device("cpu"),

@@ -188,7 +188,7 @@ def test_adapt_says_a_warning_in_one_line(noise, tmp_path, capsys):
     ("options", "images", "labels", "message"),
     [
         ({}, np.zeros((4, 28, 28)), ["a"] * 4, "greater than one"),
-        ({}, np.zeros((4, 28, 28)), ["a", "b"], "inconsistent numbers of samples"),
+        ({}, np.zeros((4, 28, 28)), ["a", "b"], "X has 4 pictures, but y 2 labels"),
         ({}, np.zeros((4, 3, 28, 28)), list("abab"), "takes grey images"),
         ({}, np.zeros((4, 30)), list("abab"), "30 numbers are not square"),
         ({}, np.full((4, 28, 28), 2.5), list("abab"), "real numbers 0 to 1.*reach from 2.5"),

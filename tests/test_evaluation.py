@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from innerloop import MAML, EpisodeSampler, ProtoNet, SinusoidSampler, evaluate
+from innerloop import MAML, EpisodeSampler, ProtoNet, SinusoidSampler, UserError, evaluate
 from innerloop.data import random_images
 from innerloop.models import MLP
 
@@ -45,3 +45,22 @@ def test_an_algorithm_without_inner_loop_has_one_entry_and_says_so():
     result = evaluate(algorithm, algorithm.init_params(), sampler, tasks=4, inner_steps=3)
     assert len(result["accuracy_per_step"]) == len(result["ci95_per_step"]) == 1
     assert result["protocol"]["inner_steps"] == 0
+
+
+@pytest.mark.parametrize(
+    ("params", "tasks", "said"),
+    [
+        (None, SinusoidSampler(), "params must be weights, .* not NoneType"),
+        ({}, SinusoidSampler(), "not an empty dict"),
+        (
+            "init",
+            None,
+            r"sampler must have a method batch\(start, count\), which NoneType does not",
+        ),
+    ],
+)
+def test_what_are_no_weights_and_no_tasks_is_named(params, tasks, said):
+    algorithm = MAML(MLP(1, 1, hidden=(4,)), 0.01, loss=F.mse_loss)
+    params = algorithm.init_params() if params == "init" else params
+    with pytest.raises(UserError, match=said):
+        evaluate(algorithm, params, tasks, tasks=2)

@@ -12,21 +12,16 @@ import torch
 import torch.nn.functional as F
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    assert_all_finite,
-    check_consistent_length,
-    check_is_fitted,
-    column_or_1d,
-)
+from sklearn.metrics import accuracy_score
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from innerloop.backbones import Backbone, Preprocess, Transform, backbone
 from innerloop.backbones.sources import is_backbone
 from innerloop.data.single import several
-from innerloop.errors import UserError, at_least, one_of
+from innerloop.errors import UserError, at_least, finite_above_zero, one_of, whole
 from innerloop.heads.choice import AUTO, HEADS
-from innerloop.inputs import INKS, FeatureInputs, PixelInputs
+from innerloop.inputs import INKS, FeatureInputs, PixelInputs, class_labels
 from innerloop.learners import AdaptedNetwork, Learner, head_learner, network_learner
 from innerloop.rejection import threshold
 from innerloop.runs.loading import Loaded, load_shared
@@ -68,6 +63,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             `innerloop.heads.fit_head`.
         views: what a pretrained network sees of each image: `"whole"`; `"middle"`, its middle, too,
             in twice the time; `"crops"` or `"flips"`, see `Backbone.features`. None for `"middle"`.
+        white: the value of white in arrays, and in pictures of more than 8 bits (16-bit PNG and
+            TIFF, floating point).  None: 255 in arrays of integers, 1 of real numbers; for such
+            pictures the smallest of 1 (for floating point), 255, 1023, 4095, 16383 and 65535 that
+            no value of the support set exceeds.
         temperature: divides the logits: above 1, probabilities are less extreme. None for the
             one that comes with the weights, fitted on validation tasks; or for a head, one fitted
             on left-out images of the support set.
@@ -77,6 +76,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ink_: `"dark"` or `"light"`; None for networks that were not trained on ink.
         head_: the head in use; None for networks that were meta-trained.
         temperature_: the temperature in use.
+        white_: the value of white in pictures of more than 8 bits; None where `fit` met none.
         support_loss_: loss on the support set before the first and after each inner step.
         n_features_in_: for flattened images alone, how many numbers each has.
 
@@ -107,6 +107,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         image_size: int | None = None,
         head: str = AUTO,
         views: str | None = None,
+        white: float | None = None,
         temperature: float | None = None,
     ) -> None:
         self.model = model
@@ -118,6 +119,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.image_size = image_size
         self.head = head
         self.views = views
+        self.white = white
         self.temperature = temperature
 
     @classmethod
@@ -133,6 +135,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         image_size: int | None = None,
         head: str = AUTO,
         views: str | None = None,
+        white: float | None = None,
         temperature: float | None = None,
     ) -> FewShotClassifier:
         """A classifier with weights of this package, a run folder or a file.
@@ -153,6 +156,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             image_size=image_size,
             head=head,
             views=views,
+            white=white,
             temperature=temperature,
         )
         made._found()
@@ -174,23 +178,22 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: what scikit-learn finds wrong with them.
 
         Warns:
+            UserWarning: the value of white is not clear.
             ConvergenceWarning: the support loss rises over the inner steps.
         """
         one_of(INKS, ink=self.ink)
+        whole(inner_steps=self.inner_steps)
         at_least(1, inner_steps=self.inner_steps)
-        if self.temperature is not None and not 0 < self.temperature < np.inf:
-            raise UserError(f"temperature must be greater than 0, not {self.temperature}")
+        finite_above_zero(temperature=self.temperature)
         if isinstance(X, str | Path):
             raise UserError(
                 f"fit takes several pictures, not {str(X)!r}: give a list of paths, for instance "
                 "sorted(Path(folder).glob('*/*.jpg')), with y = [path.parent.name for path in ...]"
             )
         inputs, learn = self._found()
-        X, y = inputs.checked(X), column_or_1d(y, warn=True)
-        if y.dtype.kind == "f":
-            assert_all_finite(y, input_name="y")
-        check_consistent_length(X, y)
-        check_classification_targets(y)
+        inputs.find_white(X)
+        X = inputs.checked(X)
+        y = class_labels(y, len(X))
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise UserError(
@@ -204,7 +207,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         support = inputs.fit(X)
         outside = None if background is None else inputs(inputs.checked(background))
         self._fitted = learn(support, labels.astype(np.int64), outside)
-        self._inputs, self.ink_ = inputs, inputs.ink_
+        self._inputs, self.ink_, self.white_ = inputs, inputs.ink_, inputs.white_
         self.head_ = self._fitted.name
         self.temperature_ = self.temperature or self._fitted.temperature
         targets = torch.from_numpy(labels)
@@ -278,6 +281,19 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         *_, last = self.staged_predict_proba(X)
         return last
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of the images that get their label, 0 to 1.
+
+        Args:
+            X: images, see the class.
+            y: `[n]`, a label for each.
+            sample_weight: `[n]`, how much each counts; None for equally much.
+        """
+        found = self.predict(X)
+        return float(
+            accuracy_score(class_labels(y, len(found)), found, sample_weight=sample_weight)
+        )
+
     def staged_predict_proba(self, X: Any) -> Iterator[np.ndarray]:
         """`predict_proba` before the first and after each inner step."""
         x = self._queries(X)
@@ -343,7 +359,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 preprocess=self.preprocess,
                 image_size=self.image_size,
             )
-            inputs = FeatureInputs(body, self.ink, self.views or "middle")
+            inputs = FeatureInputs(body, self.ink, self.views or "middle", self.white)
             return inputs, head_learner(self.head, self.inner_steps)
         if not isinstance(self.model, str | Path | Loaded):
             raise UserError(
@@ -356,7 +372,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         loaded = self.model if isinstance(self.model, Loaded) else load_shared(self.model)
         name = str(self.model) if isinstance(self.model, str | Path) else "the network"
         learn = network_learner(loaded, name, self.bn, self.inner_steps)
-        return PixelInputs(loaded, self.ink), learn
+        return PixelInputs(loaded, self.ink, self.white), learn
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -83,6 +83,14 @@ def above_zero(**values: float | None) -> None:
             raise UserError(f"{name} must be greater than 0, not {value}")
 
 
+def finite_above_zero(**values: float | None) -> None:
+    """Raise a `UserError` that names the first value that is not above 0, or infinite."""
+    above_zero(**values)
+    for name, value in values.items():
+        if value == float("inf"):
+            raise UserError(f"{name} must be a finite number, not {value}")
+
+
 def share_of_training(**values: float) -> None:
     """Raise a `UserError` that names the first value outside 0..1."""
     for name, value in values.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.keywords import keywords_checked
 from innerloop.tasks.episodes import Episodes
-from innerloop.tasks.protocol import Tasks, draw, protocol_of
+from innerloop.tasks.protocol import Tasks, check_tasks, draw, protocol_of
 
 
 class Diverged(UserError):
@@ -60,11 +60,18 @@ def evaluate(
         `METRIC_of_tasks`: that of every task; `bn`; `protocol`.
 
     Raises:
-        UserError: fewer than 2 tasks, or an inner loop that diverges.
+        UserError: fewer than 2 tasks, no weights, what gives no tasks, or an inner loop that
+            diverges.
     """
     if tasks < 2:
         raise UserError(f"an interval needs at least 2 tasks, not {tasks}")
 
+    check_tasks(sampler=sampler)
+    if not isinstance(params, Mapping) or not params:
+        raise UserError(
+            "params must be weights, a dict of tensors such as algorithm.init_params() or "
+            f"run.params, not {'an empty dict' if params == {} else type(params).__name__}"
+        )
     chunk_size = chunk_size or algorithm.chunk_size or _tasks_at_a_time(params, sampler)
     device = next(iter(params.values())).device
     chunks = []

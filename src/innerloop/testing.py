@@ -89,10 +89,13 @@ class _Tasks:
 
     n_way = 3
 
+    def __init__(self, first: int = 0) -> None:
+        self.first = first
+
     def batch(self, start: int, count: int) -> Episodes:
         y = torch.arange(3).repeat(2)
         tasks = []
-        for number in range(start, start + count):
+        for number in range(self.first + start, self.first + start + count):
             generator = torch.Generator().manual_seed(number)
             means = torch.randn(3, 6, generator=generator, dtype=torch.float64)
             noise = torch.randn(2, 6, 6, generator=generator, dtype=torch.float64)
@@ -259,7 +262,7 @@ def _resumes_exactly(make: Make) -> None:
             return fit(
                 make(_Net()),
                 _Tasks(),
-                val=_Tasks(),
+                val=_Tasks(first=1000),
                 out=Path(folder) / name,
                 resume=True,
                 report=report,

@@ -226,3 +226,40 @@ def test_a_network_that_draws_in_training_alone_is_not_seeded_in_use():
     maml = MAML(Own(), 0.1)
     maml.network.look(torch.randn(4, 6))
     assert maml.network._draws_globally == {True: True, False: False}
+
+
+class Generators(nn.Module):
+    """Noise from a generator of Python's or NumPy's own."""
+
+    def __init__(self, draw):
+        super().__init__()
+        self.draw, self.out = draw, nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.out(x.flatten(1)) + (self.draw() if self.training else 0)
+
+
+@falls_back
+@pytest.mark.parametrize("draw", [random.random, np.random.rand], ids=["Python", "NumPy"])
+def test_random_numbers_of_python_and_numpy_follow_from_the_keys(draw):
+    found = []
+    for derivative in ("reverse", "mixed", "reverse"):
+        model = Generators(draw).double()
+        with torch.no_grad():
+            for p in model.parameters():
+                p.copy_(torch.linspace(-1, 1, p.numel()).view_as(p))
+        maml = MAML(
+            model,
+            0.1,
+            2,
+            derivative=derivative,
+            # Softmax does not see what is added to all outputs.
+            loss=lambda o, t: (o.gather(1, t[:, None]) ** 2).mean(),
+        )
+        draw()
+        before = random.getstate(), np.random.get_state()[2]  # noqa: NPY002
+        found.append(maml.meta_gradient(maml.init_params(), EPISODES, keys=(4, 5, 6))[0])
+        assert (random.getstate(), np.random.get_state()[2]) == before  # noqa: NPY002
+    for other in found[1:]:
+        for name, g in found[0].items():
+            torch.testing.assert_close(other[name], g)

@@ -81,7 +81,8 @@ def test_images_are_those_of_the_fast_path_to_the_last_bit(kept):
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
 def test_a_file_gives_the_episodes_that_memory_gives(tmp_path, kind):
-    x = np.random.default_rng(1).integers(0, 256, (60, 3, 7, 7)).astype(kind)
+    x = np.random.default_rng(1).integers(0, 256, (60, 3, 7, 7)) / (1 if kind is np.uint8 else 255)
+    x = x.astype(kind)
     y = np.arange(60) % 6
     np.save(tmp_path / "x.npy", x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
@@ -154,6 +155,9 @@ X, Y = series()
         (np.zeros((48, 7, 9, 11), np.uint8), Y, "images=True"),
         (np.zeros((48, 3, 9, 3), np.uint8), Y, "could be"),
         ("a name", Y, "not str"),
+        (X, None, "labels must be one for each example, .* not NoneType"),
+        (X, "labels", "not str"),
+        (X, [7] * 48, "all 48 have the label 7$"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_the_reason(x, y, message):

@@ -7,9 +7,11 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from innerloop.data import ImageClasses
-from innerloop.data.base import load_npy
+from innerloop.data.base import check_data, load_npy
 from innerloop.errors import UserError
 
 
@@ -100,3 +102,45 @@ def test_npy_files_are_memory_mapped_and_read_only(tmp_path):
     array = load_npy(tmp_path / "a.npy")
     assert isinstance(array, np.memmap)
     assert not array.flags.writeable
+
+
+@given(st.integers(1, 6), st.data())
+def test_class_numbers_are_those_that_there_are(number, data):
+    """What NumPy takes as an index of the classes is taken as it is; nothing else is."""
+    classes = ImageClasses.from_square(np.zeros((number, 1, 1, 2, 2), np.uint8))
+    given = data.draw(st.lists(st.integers(-8, 8), max_size=5))
+    try:
+        expected = np.arange(number)[np.array(given, dtype=np.int64)]
+    except IndexError:
+        wrong = next(n for n in given if not -number <= n < number)
+        with pytest.raises(UserError, match=f"no class {wrong}: .* 0 to {number - 1}$"):
+            classes.class_numbers(given)
+    else:
+        assert classes.class_numbers(given).tolist() == expected.tolist()
+        assert classes.class_numbers(np.array(given)).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["a"], "names such as 'a'"),
+        ([0.5], "whole numbers"),
+        ([[0, 1]], r"whole numbers .* not int64 of shape \[1, 2\]"),
+        ([True, False], "whole numbers"),
+        ({"train": [0], "test": [1]}, "not a dict: give one of its entries, 'train', 'test'"),
+        ([0, [1]], "must be numbers"),
+    ],
+)
+def test_what_are_no_class_numbers_is_refused(given, words):
+    data = three_classes()
+    with pytest.raises(UserError, match=words):
+        data.class_numbers(given)
+    with pytest.raises(UserError, match="there is no class 3: images has the classes 0 to 2"):
+        data.class_images(3)
+    assert data.class_numbers([True, False, True]).tolist() == [0, 2]
+    assert data.class_numbers(slice(1, None)).tolist() == [1, 2]
+
+
+def test_what_is_no_data_set_is_refused():
+    with pytest.raises(UserError, match="data must be a data set, not list"):
+        check_data([1, 2])

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from innerloop.data import folder
-from innerloop.data.depth import WHITES, as_bytes, white_of
+from innerloop.data import folder, from_arrays
+from innerloop.data.depth import WHITES, as_bytes, shared_white, white_of
 from innerloop.data.pictures import is_grey, read_picture
 from innerloop.errors import UserError
 
@@ -55,7 +55,7 @@ def test_floating_point_pictures_and_a_white_of_ones_own(tmp_path):
         assert folder(deep, white=65535).images.max() == 15
     with pytest.raises(UserError, match="values of 0 to 3900, and white is 1000"):
         folder(deep, white=1000)
-    with pytest.raises(UserError, match="white is the value of white, greater than 0"):
+    with pytest.raises(UserError, match="white must be greater than 0"):
         folder(deep, white=0)
 
 
@@ -153,3 +153,60 @@ def test_netpbm_is_read(tmp_path):
     Image.fromarray(RAMP.astype(np.uint8)).convert("RGB").save(buffer, "PPM")
     (tmp_path / "a.ppm").write_bytes(buffer.getvalue())
     assert is_grey(tmp_path / "a.ppm")
+
+
+BYTES = np.random.default_rng(0).integers(0, 256, (12, 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("X", "images", "said"),
+    [
+        (BYTES.astype(float), None, "0 to 255 stay as they are.*divide by 255, or give uint8"),
+        (BYTES.astype(np.float32), True, "divide by 255, or give uint8"),
+        (BYTES[:, 0].astype(float), None, "divide by 255"),
+        (BYTES[:, 0].reshape(12, -1).astype(float), None, "divide by 255;"),
+        (BYTES * 16.0, True, "divide by 4095;"),
+        (BYTES, True, "int64 stay integers, which no convolution takes"),
+        ((BYTES * 257).astype(np.uint16), True, "divide by 65535"),
+        (BYTES - 123.0, True, "stay as they are.*: scale them$"),
+        (BYTES * 1e6, True, "divide by the value of white"),
+    ],
+)
+def test_an_array_whose_range_looks_wrong_is_a_warning(X, images, said):
+    with pytest.warns(UserWarning, match=said):
+        from_arrays(X, np.arange(12) % 3, images=images)
+
+
+@pytest.mark.parametrize(
+    ("X", "images"),
+    [
+        (BYTES / 255, None),
+        (BYTES / 255, True),
+        ((BYTES / 255 - 0.5) / 0.2, True),
+        (BYTES.astype(float), False),
+        (BYTES, None),
+        (BYTES[:, 0].reshape(12, -1)[:, :60].astype(float), None),
+        (BYTES[:, 0].reshape(12, -1) + 0.5, None),
+        (BYTES.reshape(12, 24, 8).astype(float), None),
+    ],
+)
+def test_nothing_is_said_of_images_in_range_and_of_what_is_no_image(X, images):
+    from_arrays(X, np.arange(12) % 3, images=images)
+
+
+@given(
+    st.sampled_from(WHITES),
+    st.lists(st.floats(0, 1, width=32), min_size=1, max_size=4),
+    st.sampled_from([np.uint16, np.int32, np.float32]),
+)
+def test_white_is_shared_by_all_pictures(white, shares, dtype):
+    """Whatever its own range, each picture is scaled by the range of all."""
+    deep = []
+    for number, share in enumerate([1.0, *shares]):
+        high = np.array(share * white).astype(dtype)
+        deep.append((f"picture {number}", 0.0, float(high), dtype != np.float32))
+    found, said = shared_white(deep)
+    assert found == white
+    assert bool(said) == (white != WHITES[-1])
+    assert shared_white(deep, 7.0) == (7.0, "")
+    assert shared_white([]) == (None, "")

@@ -28,7 +28,13 @@ def make(root, parts):
 
 @pytest.mark.parametrize(
     "parts",
-    ["train val test", "TRAIN Valid Test", "meta_train meta-val metatest", "training dev"],
+    [
+        "train val test",
+        "TRAIN Valid Test",
+        "meta_train meta-val metatest",
+        "training_set validation-images TestData",
+        "training dev",
+    ],
 )
 def test_parts_are_the_split_whatever_they_are_called(tmp_path, parts):
     if "dev" in parts:
@@ -80,3 +86,19 @@ def test_classes_that_are_called_so_stay_classes(tmp_path):
 def test_one_part_alone_is_no_split(tmp_path):
     data = folder(make(tmp_path, {"train": ["a", "b", "c"]}))
     assert list(data.names) == ["train/a", "train/b", "train/c"]
+
+
+def test_parts_beside_another_folder_are_said(tmp_path):
+    make(tmp_path, {"train": ["a", "b"], "val": ["c"], "extra": ["d"]})
+    with pytest.warns(UserWarning, match="train and val are named for parts .* but extra beside"):
+        data = folder(tmp_path)
+    assert list(data.names) == ["extra/d", "train/a", "train/b", "val/c"]
+
+
+def test_groups_with_classes_of_the_same_names_are_shown(tmp_path):
+    """Alphabets have these by right; folds of a cross-validation do not."""
+    data = folder(make(tmp_path, {"fold1": ["a", "b"], "fold2": ["a", "b"]}))
+    (remark,) = data.remarks
+    assert remark.text.startswith("the 2 folders fold1, fold2 have classes of the same names")
+    assert not remark.warns
+    assert data.num_classes == 4

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("home")
     ("name", "files"),
     [
         ("cifar-fs", "meta train test"),
-        ("cifar-fs", "fine_label_names.txt train.bin test.bin"),
+        ("cifar-fs", "fine_label_names.txt coarse_label_names.txt train.bin test.bin"),
         ("cifar-fs", "cifar-100-python.tar.gz"),
         ("cifar-fs", "CIFAR_FS_train.pickle CIFAR_FS_val.pickle CIFAR_FS_test.pickle"),
         ("fc100", "FC100_train.pickle FC100_val.pickle FC100_test.pickle"),

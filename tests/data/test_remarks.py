@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from innerloop import cli
+from innerloop import FewShotClassifier, cli
 from innerloop.data import folder, from_arrays, split_classes
 from innerloop.errors import UserError
 
@@ -142,3 +143,14 @@ def test_an_array_of_zeros_and_ones(tmp_path):
         folder(tmp_path / "ones.npy")
     with pytest.warns(UserWarning, match="largest value"):
         from_arrays(np.ones((6, 8, 8), np.uint8), [0, 0, 0, 1, 1, 1])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    pipe = pictures(tmp_path, ["cat", "dog"]) / "cat" / "pipe.png"
+    os.mkfifo(pipe)
+    for read in (lambda: folder(tmp_path), lambda: FewShotClassifier().fit([pipe, pipe], [0, 1])):
+        with pytest.raises(UserError, match=r"pipe\.png is a pipe or a device, not a file: remove"):
+            read()
+    with pytest.raises(UserError, match="cat is a folder: give the pictures that are in it"):
+        FewShotClassifier().fit([pipe.parent] * 2, [0, 1])

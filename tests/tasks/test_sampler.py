@@ -294,7 +294,7 @@ def test_only_the_choice_of_images_is_compiled_for_another_device(monkeypatch):
 
 def test_classes_that_there_are_not_are_refused():
     """Compiled code would read elsewhere."""
-    with pytest.raises(IndexError):
+    with pytest.raises(UserError, match=r"no class 12: .* has the classes 0 to 11"):
         EpisodeSampler(numbered(), [0, 1, 2, 3, 12], k_query=3)
     last = EpisodeSampler(numbered(), [0, 1, 2, 3, -1], k_query=3)
     assert last.class_names[-1] == numbered().names[11]
@@ -302,7 +302,7 @@ def test_classes_that_there_are_not_are_refused():
 
 @pytest.mark.parametrize(("start", "count"), [(0, 0), (0, -1), (-1, 2)])
 def test_a_batch_has_episodes(start, count):
-    with pytest.raises(UserError, match="at least one episode"):
+    with pytest.raises(UserError, match=r"(start|count) must be at least"):
         sampler().batch(start, count)
 
 

@@ -86,8 +86,10 @@ def test_what_can_be_imported_is_found_again(whole, tmp_path):
 def test_a_class_of_tasks_is_called_as_a_function_is(tmp_path):
     """A class with a method `batch` looks like tasks, but is none yet."""
     parts = {"algorithm": own.algorithm, "train": own.Series, "test": own.Series}
-    whole = innerloop.fit(**parts, out=tmp_path / "whole", **SMALL)
-    innerloop.fit(**parts, out=tmp_path / "run", report=StopAt(6), **SMALL)
+    with pytest.warns(UserWarning, match="test begins with the first episode of training"):
+        whole = innerloop.fit(**parts, out=tmp_path / "whole", **SMALL)
+    with pytest.warns(UserWarning, match="test begins with the first episode of training"):
+        innerloop.fit(**parts, out=tmp_path / "run", report=StopAt(6), **SMALL)
     assert_same_runs(whole.folder, innerloop.resume(tmp_path / "run").folder)
     assert type(load_for(tmp_path / "run")[1]) is own.Series
 

@@ -110,7 +110,7 @@ class Backbone:
             self._digest, self._seen = _digest(tensors), seen
         return self._digest
 
-    def features(self, images: Any, views: str = "whole") -> Tensor:
+    def features(self, images: Any, views: str = "whole", *, white: float | None = None) -> Tensor:
         """Features `[n, F]`, float32, on the CPU.
 
         Args:
@@ -118,6 +118,8 @@ class Backbone:
             views: what of each picture goes through the network: `"whole"`; `"middle"`, its middle
                 as well, 0.8 of width and height; `"crops"`, the corners, too; or `"flips"`, whole,
                 middle and mirrored.  Of several, features are scaled to unit length and averaged.
+            white: the value of white in arrays, and in pictures of more than 8 bits; None: 255 in
+                arrays of integers, 1 of real numbers, and for each such picture by its own range.
 
         Raises:
             UserError: images that cannot be read, or no such views.
@@ -130,7 +132,7 @@ class Backbone:
         order = []
         shown = len(images) > LONG and sys.stderr.isatty()
         with progress_bar(f"features of {self.name}", len(images), shown=shown) as advance:
-            for picture in each_picture(images):
+            for picture in each_picture(images, white):
                 advance(1)
                 for view in VIEWS[views]:
                     key = hashlib.sha256(identity + picture.digest + view.name.encode()).digest()

@@ -163,4 +163,9 @@ def _dispatch(arguments: list[str]) -> int:
     command, *rest = arguments
     if command not in COMMANDS:
         raise UserError(f"there is no command {command!r}: choose from {', '.join(COMMANDS)}")
+    try:
+        os.getcwd()
+    except OSError as error:
+        # Relative paths lead nowhere there, and PyTorch's libraries end the process.
+        raise UserError("the working directory is gone: change to one that is there") from error
     return importlib.import_module(f"innerloop.cli.{command}").main(rest) or 0

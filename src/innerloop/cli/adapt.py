@@ -18,6 +18,7 @@ from innerloop.cli.pictures import (
     pictures_in,
     read,
     support_files,
+    white_of,
 )
 from innerloop.errors import UserError
 
@@ -76,6 +77,9 @@ class Arguments:
     """Batch statistics for queries: of the support set, or of all queries together."""
     ink: Literal["auto", "dark", "light"] = "auto"
     """Strokes are dark on light paper, or light on dark; for networks trained on ink."""
+    white: float | None = None
+    """The value of white in pictures of more than 8 bits; by default the smallest of 255, 1023,
+    4095, 16383 and 65535 (1 for floating point) that no picture of the support set exceeds."""
     grey: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Turn coloured pictures into grey ones, for a network that takes grey."""
     picture: Path = Path("adapt.png")
@@ -103,10 +107,11 @@ def main(argv: list[str]) -> int:
     from innerloop.backbones.sources import is_backbone
     from innerloop.plots.adaptation import plot_adaptation
 
-    classifier, shape = _classifier(arguments)
     learnt, names = labelled(support)
+    white = white_of(learnt, arguments.white)
+    classifier, shape = _classifier(arguments, white)
     support_x, query_x = (
-        read(files, shape, arguments.model, arguments.grey) for files in (learnt, queries)
+        read(files, shape, arguments.model, arguments.grey, white) for files in (learnt, queries)
     )
     # A pretrained network scales and crops pictures in its own way.
     scales = is_backbone(arguments.model)
@@ -114,7 +119,7 @@ def main(argv: list[str]) -> int:
         None if arguments.background is None else _query_files((arguments.background,))
     )
     if background is not None and not scales:
-        background = read(background, shape, arguments.model, arguments.grey)
+        background = read(background, shape, arguments.model, arguments.grey, white)
     classifier.fit(learnt if scales else support_x, names, background=background)
     asked = queries if scales else query_x
     probabilities = classifier.predict_proba(asked)
@@ -153,7 +158,9 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _classifier(arguments: Arguments) -> tuple[FewShotClassifier, tuple[int, ...]]:
+def _classifier(
+    arguments: Arguments, white: float | None
+) -> tuple[FewShotClassifier, tuple[int, ...]]:
     """The classifier before it has learnt, and the shape that pictures are read in."""
     from innerloop.backbones.sources import is_backbone
     from innerloop.classifier import FewShotClassifier
@@ -173,6 +180,8 @@ def _classifier(arguments: Arguments) -> tuple[FewShotClassifier, tuple[int, ...
         image_size=arguments.image_size,
         head=arguments.head,
         views=arguments.views,
+        # Networks that were meta-trained get bytes, which are scaled already.
+        white=white if is_backbone(arguments.model) else None,
     )
     return classifier, shape
 

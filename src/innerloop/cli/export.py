@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from innerloop.cli.pictures import labelled, load_for_pictures, read, support_files
+from innerloop.cli.pictures import labelled, load_for_pictures, read, support_files, white_of
 from innerloop.errors import UserError
 
 DESCRIPTION = """Write what was learnt for runtimes without PyTorch.
@@ -45,6 +45,9 @@ class Arguments:
     """Batch statistics for queries: of the support set, or of all queries together."""
     ink: Literal["auto", "dark", "light"] = "auto"
     """Strokes are dark on light paper, or light on dark; for networks trained on ink."""
+    white: float | None = None
+    """The value of white in pictures of more than 8 bits; by default the smallest of 255, 1023,
+    4095, 16383 and 65535 (1 for floating point) that no picture of the support set exceeds."""
     grey: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Turn coloured pictures of the support set into grey ones, for a network that takes grey."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -77,7 +80,8 @@ def main(argv: list[str]) -> int:
 
         loaded = load_for_pictures(arguments.model, trust=arguments.trust)
         files, names = labelled(support)
-        x = read(files, loaded.input_shape, arguments.model, arguments.grey)
+        white = white_of(files, arguments.white)
+        x = read(files, loaded.input_shape, arguments.model, arguments.grey, white)
         classifier = FewShotClassifier(loaded, inner_steps=steps, bn=bn, ink=ink).fit(x, names)
         told = classifier.export(arguments.out, format=arguments.format)
     size = arguments.out.stat().st_size

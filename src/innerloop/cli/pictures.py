@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from innerloop.data.remarks import warn
 from innerloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,13 +62,25 @@ def pictures_in(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.is_file() and is_picture(file.name))
 
 
-def read(files: list[Path], shape: tuple[int, ...], model: str, grey: bool) -> np.ndarray:
+def white_of(files: list[Path], white: float | None) -> float | None:
+    """The value of white in a support set, which is that of queries, too; see `common_white`."""
+    from innerloop.data.survey import common_white
+
+    found, remarks = common_white(files, white, "--white")
+    warn(remarks, "support")
+    return found
+
+
+def read(
+    files: list[Path], shape: tuple[int, ...], model: str, grey: bool, white: float | None
+) -> np.ndarray:
     """Pictures as bytes `[n, C, H, W]` of the network's size.
 
     Args:
         shape: `(C, H, W)`.
         model: what messages call the network.
         grey: turn coloured pictures grey.
+        white: the value of white in pictures of more than 8 bits.
 
     Raises:
         UserError: a file is not a picture, or has colour and the network takes none.
@@ -81,7 +94,7 @@ def read(files: list[Path], shape: tuple[int, ...], model: str, grey: bool) -> n
                 f"{file} has colour, and {model} takes grey pictures: let --grey turn "
                 "them grey, or train on colour"
             )
-    return np.stack([read_picture(file, channels, (width, height)) for file in files])
+    return np.stack([read_picture(file, channels, (width, height), white) for file in files])
 
 
 def check_picture(file: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from innerloop.data.base import ClassIndexed, ExampleClasses, ImageClasses
+from innerloop.data.depth import doubtful_range
 from innerloop.data.examples import (
     ArrayExamples,
     Examples,
@@ -72,6 +73,9 @@ def from_arrays(
         `ImageClasses` for `uint8` images in memory, else `ExampleClasses`; classes sorted by
         label, examples of a class as they came.
 
+    Warns:
+        UserWarning: the range of images looks wrong, such as real numbers up to 255.
+
     Raises:
         UserError: `X` is not numbers of one shape, holds NaN, or does not fit `y`; `y` is no
             labels of at least two classes; the axes of images are not clear.
@@ -91,7 +95,7 @@ def from_arrays(
             + (": X[:, None] makes one number an example" if len(array.shape) == 1 else "")
         )
     grouping = group(label_array(y), len(array))
-    details = Details(names, groups, split, dark_ink, name)
+    details = Details(names, groups, split, dark_ink, name, images)
     if stored:
         if images is not None:
             raise UserError(f"images is for arrays; a {type(X).__name__} is read as it stands")
@@ -114,6 +118,7 @@ class Details:
     split: Mapping[str, Iterable[Any]] | None
     dark_ink: bool | None
     name: str
+    images: bool | None = None
 
 
 class _StoredRow:
@@ -144,8 +149,17 @@ def from_one_array(
         images = np.ascontiguousarray(array if is_sorted else array[grouping.order])
         dark_ink = _dark_ink(details, ArrayExamples(images), pixels=True)
         return ImageClasses(images, dark_ink=dark_ink, **_attributes(grouping, details))
+    if not pixels:
+        warn_of_range(array[evenly_spread(len(array), SAMPLE)], details)
     examples = ArrayExamples(array, grouping.order, checked=on_disk)
     return assembled(examples, grouping, details, pixels=pixels)
+
+
+def warn_of_range(some: np.ndarray, details: Details) -> None:
+    """Warn where some examples `[M, ...]` look like images whose range is wrong."""
+    said = doubtful_range(some, details.images)
+    if said:
+        warnings.warn(f"{details.name}: {said}", stacklevel=5)
 
 
 def assembled(

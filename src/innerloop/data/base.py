@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -79,9 +79,61 @@ class ClassIndexed:
         return tuple(self.examples.shape[1:])
 
     def class_examples(self, index: int) -> np.ndarray:
-        """The examples of class `index`: `[count, ...]`."""
-        start = int(self.starts[index])
-        return self.examples.read(np.arange(start, start + int(self.counts[index])))
+        """The examples of class `index`: `[count, ...]`.
+
+        Raises:
+            UserError: there is no class with that number.
+        """
+        rows = self._rows(index)
+        return self.examples.read(np.arange(rows.start, rows.stop))
+
+    def class_numbers(self, classes: Any = None) -> np.ndarray:
+        """The numbers of some classes, `int64` `[M]`, each from 0 to `num_classes - 1`.
+
+        Args:
+            classes: numbers, negative ones counted from the end; True or False for each class; a
+                slice; or None for all.
+
+        Raises:
+            UserError: they are none of these, or there are no such classes.
+        """
+        if classes is None or isinstance(classes, slice):
+            return np.arange(self.num_classes)[slice(None) if classes is None else classes]
+        has = f"{self.name} has the classes 0 to {self.num_classes - 1}"
+        if isinstance(classes, Mapping):
+            raise UserError(
+                f"classes are the numbers of one part, not a dict: give one of its entries, "
+                f"{', '.join(map(repr, classes))}"
+            )
+        try:
+            given = np.asarray(classes)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"classes must be numbers [M], and {has} ({error})") from error
+        if given.ndim == 0:
+            raise UserError(
+                f"classes must be the numbers of classes, a list, not {classes!r}; n_way says how "
+                "many a task has"
+            )
+        if given.dtype.kind in "US" and given.size:
+            raise UserError(
+                f"classes are numbers, not names such as {str(given.flat[0])!r}: {has}, and "
+                "data.names.index(name) is the number of a name"
+            )
+        if given.dtype == bool and given.shape == (self.num_classes,):
+            return np.flatnonzero(given)
+        if given.ndim != 1 or (given.dtype.kind not in "iu" and given.size):
+            what = f"{given.dtype} of shape {list(given.shape)}"
+            raise UserError(f"classes must be whole numbers [M], not {what}: {has}")
+        outside = (given < -self.num_classes) | (given >= self.num_classes)
+        if outside.any():
+            raise UserError(f"there is no class {given[outside][0]}: {has}")
+        return np.arange(self.num_classes)[given.astype(np.int64)]
+
+    def _rows(self, index: int) -> range:
+        """The numbers of the examples of a class."""
+        (number,) = self.class_numbers([index]).tolist()
+        start = int(self.starts[number])
+        return range(start, start + int(self.counts[number]))
 
 
 @dataclass(frozen=True)
@@ -213,9 +265,22 @@ class ImageClasses(ClassIndexed):
         return channels, height, width
 
     def class_images(self, index: int) -> np.ndarray:
-        """The images of class `index`: `uint8` `[count, C, H, W]`."""
-        start = int(self.starts[index])
-        return self.images[start : start + int(self.counts[index])]
+        """The images of class `index`: `uint8` `[count, C, H, W]`.
+
+        Raises:
+            UserError: there is no class with that number.
+        """
+        rows = self._rows(index)
+        return self.images[rows.start : rows.stop]
+
+
+def check_data(data: Any) -> None:
+    """Raise a `UserError` for what is no data set."""
+    if not isinstance(data, ClassIndexed):
+        raise UserError(
+            f"data must be a data set, not {type(data).__name__}: innerloop.data.load(path), "
+            "from_arrays(X, y) and from_dataset(dataset) make one"
+        )
 
 
 def with_dark_ink(data: ClassIndexed, dark_ink: bool) -> ClassIndexed:

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from innerloop.data.arrays import Details, assembled, channels_first, from_one_array
+from innerloop.data.arrays import (
+    Details,
+    assembled,
+    channels_first,
+    from_one_array,
+    warn_of_range,
+)
 from innerloop.data.base import ClassIndexed
 from innerloop.data.examples import RowExamples, as_array, checked_row, evenly_spread
 from innerloop.data.labels import group, label_array
@@ -112,6 +118,8 @@ def from_dataset(
         pixels = True
     if array is not None:
         return from_one_array(array, grouping, details, pixels=pixels)
+    if not pixels:
+        warn_of_range(first[None], details)
     examples = RowExamples(items, first.shape, first.dtype, grouping.order, "dataset[{}]")
     return assembled(examples, grouping, details, pixels=pixels)
 

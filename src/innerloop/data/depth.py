@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 
 from innerloop.data.examples import require_numbers
-from innerloop.errors import UserError
+from innerloop.data.remarks import counted
+from innerloop.errors import UserError, finite_above_zero
+
+# How messages name a picture, its smallest and its largest value, and whether they are integers.
+Range = tuple[str, float, float, bool]
 
 # The largest values of 8, 10, 12, 14 and 16 bits.
 WHITES = (255, 1023, 4095, 16383, 65535)
 # Real numbers that are 0..1 but for rounding, as an interpolation leaves them.
 _ROUNDING = 1e-4
+# Normalised images do not reach as far.
+_WIDE = 20
+# Images are not smaller.
+_LEAST_SIDE = 8
 
 
 def white_of(low: float, high: float, whole: bool, what: str) -> float:
@@ -26,10 +36,7 @@ def white_of(low: float, high: float, whole: bool, what: str) -> float:
     Raises:
         UserError: no usual range holds these values.
     """
-    ways = (
-        "say which value is white, innerloop.data.folder(path, white=...), or save them with 8 or "
-        "16 bits"
-    )
+    ways = "say which value is white (white=... in Python), or save them with 8 or 16 bits"
     if not np.isfinite([low, high]).all():
         raise UserError(f"{what} has values that are not finite numbers: fill them first")
     if low < 0:
@@ -63,8 +70,48 @@ def scaled(values: np.ndarray, white: float, what: str) -> np.ndarray:
     return found.clip(0, 255).astype(np.uint8)
 
 
-def as_bytes(X: np.ndarray, what: str = "pixels", stacklevel: int = 2) -> np.ndarray:
+def shared_white(deep: Sequence[Range], white: float | None = None) -> tuple[float | None, str]:
+    """The value of white that pictures of more than 8 bits share, by the range of all of them.
+
+    Args:
+        deep: of each picture of more than 8 bits: how messages name it, its smallest and its
+            largest value, and whether they are integers.
+        white: what was asked for.
+
+    Returns:
+        None where there are no such pictures; and what to say of it, unless the range is clear.
+
+    Raises:
+        UserError: values that fit no range.
+    """
+    finite_above_zero(white=white)
+    if not deep or white is not None:
+        return (white if deep else None), ""
+    # Integers and real numbers side by side have no range in common.
+    whole = any(each[3] for each in deep)
+    for what, low, high, _ in deep:
+        white_of(low, high, whole, what)
+    highest = max(each[2] for each in deep)
+    white = white_of(0, highest, whole, "these pictures")
+    if white in (1, WHITES[-1]):
+        return white, ""
+    return white, (
+        f"{counted(len(deep), 'picture')} of more than 8 bits, with values up to {highest:,g}: "
+        f"{white:,g} is taken for white"
+    )
+
+
+def as_bytes(
+    X: np.ndarray, what: str = "pixels", white: float | None = None, stacklevel: int = 2
+) -> np.ndarray:
     """Bytes 0..255, from integers of that range, real numbers 0..1, or True and False.
+
+    Args:
+        X: of any shape.
+        what: how messages name the values.
+        white: the value of white, which any numbers may have; None: 255 of integers, 1 of real
+            numbers.
+        stacklevel: of a warning.
 
     Raises:
         UserError: values outside of the range of their type; the message says how to scale them.
@@ -79,6 +126,8 @@ def as_bytes(X: np.ndarray, what: str = "pixels", stacklevel: int = 2) -> np.nda
         return X.astype(np.uint8) * np.uint8(255)
     if not X.size:
         return X.astype(np.uint8)
+    if white is not None:
+        return scaled(X, white, f"an array of {what}")
     low, high, whole = X.min(), X.max(), np.issubdtype(X.dtype, np.integer)
     slack = 0 if whole else _ROUNDING
     if not (low >= -slack and high <= (255 if whole else 1) + slack):
@@ -97,6 +146,47 @@ def as_bytes(X: np.ndarray, what: str = "pixels", stacklevel: int = 2) -> np.nda
     return X.astype(np.uint8)
 
 
+def doubtful_range(X: np.ndarray, images: bool | None) -> str:
+    """What looks wrong with examples that stay as they are; nothing where all is well.
+
+    Args:
+        X: `[M, ...]`, some of the examples, of any dtype but `uint8`.
+        images: whether they are images; None to go by their look.
+    """
+    if images is False or not X.size or X.dtype.kind not in "fiu":
+        return ""
+    whole = X.dtype.kind in "iu"
+    low, high = float(X.min()), float(X.max())
+    if images is None:
+        # Features may have any range: only bytes that became real numbers are told by their look.
+        bytes_like = not whole and low >= 0 and WHITES[0] / 2 < high <= WHITES[0]
+        if not bytes_like or not _like_images(X.shape[1:]) or (np.round(X) != X).any():
+            return ""
+    if whole:
+        what = f"images of {X.dtype} stay integers, which no convolution takes"
+    elif (low >= 0 and high > 1 + _ROUNDING) or max(-low, high) > _WIDE:
+        what = (
+            f"values of {low:g} to {high:g} stay as they are, where networks learn best near 0..1"
+        )
+    else:
+        return ""
+    if low < 0:
+        return f"{what}: scale them"
+    white = next((white for white in WHITES if high <= white), None)
+    way = f"divide by {white}" if white else "divide by the value of white"
+    unsigned = ", or give uint8, which samplers scale" if high <= WHITES[0] and X.ndim > 2 else ""
+    return f"{what}: {way}{unsigned}; images=False where they are no images"
+
+
+def _like_images(shape: tuple[int, ...]) -> bool:
+    """Whether examples may be images: `[C, H, W]`, `[H, W, C]`, `[S, S]` or `[S * S]`."""
+    if len(shape) == 3:
+        return shape[0] in (1, 3) or shape[2] in (1, 3)
+    if len(shape) == 2:
+        return shape[0] == shape[1] >= _LEAST_SIDE
+    return len(shape) == 1 and math.isqrt(shape[0]) ** 2 == shape[0] >= _LEAST_SIDE**2
+
+
 def _way(low: float, high: float) -> str:
     """How to scale values of this range."""
     if not np.isfinite([low, high]).all():
@@ -104,4 +194,4 @@ def _way(low: float, high: float) -> str:
     if low < 0:
         return "give them before they are normalised, or (X - X.min()) / (X.max() - X.min())"
     white = next((white for white in WHITES if high <= white), None)
-    return f"divide by {white}" if white else "divide by the value of white"
+    return f"divide by {white}, or say white={white}" if white else "divide by the value of white"

@@ -26,7 +26,7 @@ from innerloop.data.pictures import (
 from innerloop.data.progress import progress_bar
 from innerloop.data.remarks import Remark, counted, some, warn
 from innerloop.data.survey import Survey, Watcher, sound_ones, survey
-from innerloop.errors import UserError
+from innerloop.errors import UserError, finite_above_zero
 from innerloop.files import at_home, cache_folder, one_at_a_time, quoted, write_whole
 
 # Raised when prepared arrays change, so that older ones are no longer used.
@@ -50,8 +50,9 @@ def folder(
     - one folder a class, directly in `path` or deeper (`Greek/alpha/1.png`: the class
       is `"Greek/alpha"`, its group `"Greek"`), with any number of pictures each;
     - one folder a part of the split, `train`, `val` and `test` (also `valid`, `validation`,
-      `meta_train` and the like, in any case), each with folders of classes; they become the
-      split `"folders"`, or one set of classes if the parts have the same ones (a warning);
+      `meta_train`, `test_set` and the like, in any case), each with folders of classes; they
+      become the split `"folders"`, or one set of classes if the parts have the same ones (a
+      warning);
     - mini-ImageNet's: `images/` and `train.csv`, `val.csv`, `test.csv` with columns
       `filename` and `label`; they become the split `"csv"`;
     - a `.npy` file, `uint8` `[classes, images a class, C, H, W]`.
@@ -94,8 +95,7 @@ def folder(
         raise UserError(f"channels must be 1 (grey) or 3 (colour), not {channels}")
     if image_size is not None and not 1 <= image_size <= 4096:
         raise UserError(f"image_size must be between 1 and 4096 pixels, not {image_size}")
-    if white is not None and not 0 < white < float("inf"):
-        raise UserError(f"white is the value of white, greater than 0, not {white}")
+    finite_above_zero(white=white)
     if path.suffix.lower() == ".npy":
         data = _from_array(path, image_size, channels)
     else:

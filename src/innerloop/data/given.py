@@ -13,9 +13,17 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from innerloop.data.depth import as_bytes
-from innerloop.data.pictures import file_status, picture_pixels, read_picture, rgb_picture
+from innerloop.data.depth import as_bytes, shared_white
+from innerloop.data.pictures import (
+    deep_range,
+    file_status,
+    picture_pixels,
+    range_of,
+    read_picture,
+    rgb_picture,
+)
 from innerloop.errors import UserError
+from innerloop.files import at_home
 
 LANCZOS = Image.Resampling.LANCZOS
 # More than any photo; a device or a pipe has no end.
@@ -36,8 +44,43 @@ def are_pictures(X: Any) -> bool:
     return all(isinstance(x, str | Path | Image.Image) or _is_array(x) for x in X)
 
 
-def read_pictures(given: Iterable[Any], shape: tuple[int, ...]) -> np.ndarray:
+def are_files(X: Any) -> bool:
+    """Whether some of `are_pictures` are no arrays: files and PIL pictures may be deep."""
+    return are_pictures(X) and not all(_is_array(x) for x in X)
+
+
+def white_in(X: Any, white: float | None = None) -> tuple[float | None, str]:
+    """The value of white that pictures of more than 8 bits share; see `shared_white`.
+
+    Args:
+        X: pictures in any form; an array has no white but what was asked for.
+        white: what was asked for.
+
+    Raises:
+        UserError: one cannot be read, or its values fit no range.
+    """
+    if white is not None or not are_files(X):
+        return white, ""
+    deep = []
+    for number, x in enumerate(X):
+        if isinstance(x, str | Path):
+            what, found = str(x), deep_range(at_home(x))
+        else:
+            what = f"picture {number}"
+            found = range_of(x, what) if isinstance(x, Image.Image) else None
+        deep += [] if found is None else [(what, *found)]
+    return shared_white(deep)
+
+
+def read_pictures(
+    given: Iterable[Any], shape: tuple[int, ...], white: float | None = None
+) -> np.ndarray:
     """Bytes `[n, C, H, W]` of what `are_pictures`, for a network that takes `(C, H, W)`.
+
+    Args:
+        given: the pictures.
+        shape: `(C, H, W)`.
+        white: the value of white in arrays, and in pictures of more than 8 bits.
 
     Raises:
         UserError: one cannot be read, or has colour where C is 1.
@@ -47,11 +90,11 @@ def read_pictures(given: Iterable[Any], shape: tuple[int, ...]) -> np.ndarray:
     for number, x in enumerate(given):
         if isinstance(x, str | Path):
             what = str(x)
-            pixels = read_picture(Path(x), 3, (width, height))
+            pixels = read_picture(at_home(x), 3, (width, height), white)
         else:
             what = f"picture {number}"
-            picture = x if isinstance(x, Image.Image) else _from_array(np.asarray(x))
-            pixels = picture_pixels(picture, what, (width, height))
+            picture = x if isinstance(x, Image.Image) else _from_array(np.asarray(x), white)
+            pixels = picture_pixels(picture, what, (width, height), white)
         if channels == 1:
             if (pixels != pixels[:1]).any():
                 raise UserError(
@@ -98,32 +141,40 @@ class Picture:
         digest: of its content, so that the same picture is known again.
         content: the bytes of a file, or a picture in memory.
         name: how messages call it.
+        white: the value of white where it has more than 8 bits; None for one by its own range.
     """
 
     digest: bytes
     content: bytes | Image.Image
     name: str
+    white: float | None = None
 
     def rgb(self) -> Image.Image:
         """Upright, in red, green and blue; raises `UserError` where it cannot be decoded."""
-        return rgb_picture(self.content, self.name)
+        return rgb_picture(self.content, self.name, self.white)
 
 
-def each_picture(X: Any) -> Iterator[Picture]:
+def each_picture(X: Any, white: float | None = None) -> Iterator[Picture]:
     """The pictures one by one: of what `are_pictures`, or of an array of images in any layout.
+
+    Args:
+        X: the pictures.
+        white: the value of white in arrays, and in pictures of more than 8 bits.
 
     Raises:
         UserError: one cannot be read, or the array holds no images.
     """
     if not are_pictures(X):
-        X = _pictures_of(np.asarray(X))
+        X = _pictures_of(np.asarray(X), white)
+    scale = b"" if white is None else repr(float(white)).encode()
     for number, x in enumerate(X):
         if isinstance(x, str | Path):
-            content = _read(Path(x))
-            yield Picture(hashlib.sha256(content).digest(), content, str(x))
+            content = _read(at_home(x))
+            yield Picture(hashlib.sha256(content + scale).digest(), content, str(x), white)
             continue
-        picture = x if isinstance(x, Image.Image) else _from_array(np.asarray(x))
-        yield Picture(_digest(picture), picture, f"picture {number}")
+        picture = x if isinstance(x, Image.Image) else _from_array(np.asarray(x), white)
+        digest = hashlib.sha256(_digest(picture) + scale).digest() if scale else _digest(picture)
+        yield Picture(digest, picture, f"picture {number}", white)
 
 
 def _is_array(x: Any) -> bool:
@@ -152,14 +203,14 @@ def _digest(picture: Image.Image) -> bytes:
     return found.digest()
 
 
-def _from_array(x: np.ndarray) -> Image.Image:
+def _from_array(x: np.ndarray, white: float | None) -> Image.Image:
     """One picture `[H, W]`, `[H, W, C]` or `[C, H, W]`."""
-    return next(_pictures_of(x[None]))
+    return next(_pictures_of(x[None], white))
 
 
-def _pictures_of(X: np.ndarray) -> Iterator[Image.Image]:
+def _pictures_of(X: np.ndarray, white: float | None) -> Iterator[Image.Image]:
     """Images in any layout: `[n, H, W]`, `[n, C, H, W]`, `[n, H, W, C]` or flattened squares."""
-    shape, X = X.shape, as_bytes(X)
+    shape, X = X.shape, as_bytes(X, white=white)
     if X.ndim == 2:
         X = _square(X, (3, 1))
     elif X.ndim == 3:

@@ -48,15 +48,11 @@ def label_array(labels: Any) -> np.ndarray:
         labels = labels.detach().cpu().numpy()
     elif hasattr(labels, "to_numpy"):
         labels = labels.to_numpy()
+    if isinstance(labels, str | bytes) or not hasattr(labels, "__iter__"):
+        raise UserError(f"labels must be one for each example, [M], not {type(labels).__name__}")
     if not isinstance(labels, np.ndarray):
         labels = [label.item() if hasattr(label, "item") else label for label in labels]
-        if len({_kind(label) for label in labels}) > 1:
-            missing = sum(label is None for label in labels)
-            raise UserError(
-                f"{missing} of the {len(labels)} labels are missing: leave those examples out"
-                if missing
-                else "labels are of several types, such as numbers and strings: use one type"
-            )
+        require_one_kind(labels)
         try:
             labels = np.asarray(labels)
         except ValueError:
@@ -89,6 +85,17 @@ def label_array(labels: Any) -> np.ndarray:
     return checked
 
 
+def require_one_kind(labels: Sequence[Any]) -> None:
+    """Raise a `UserError` where some labels are missing, or are numbers and others text."""
+    if len({_kind(label) for label in labels}) > 1:
+        missing = sum(label is None for label in labels)
+        raise UserError(
+            f"{missing} of the {len(labels)} labels are missing: leave those examples out"
+            if missing
+            else "labels are of several types, such as numbers and strings: use one type"
+        )
+
+
 def _kind(label: Any) -> str:
     if isinstance(label, (str, bytes)):
         return "string"
@@ -111,7 +118,9 @@ def group(labels: np.ndarray, number: int) -> Grouping:
         )
     values, class_of = np.unique(labels, return_inverse=True)
     if len(values) < 2:
-        found = f"all {number:,} have the label {values[0]!r}" if number else "there are none"
+        found = (
+            f"all {number:,} have the label {values[0].item()!r}" if number else "there are none"
+        )
         raise UserError(f"tasks need examples of at least two classes, but {found}")
     class_of = class_of.reshape(-1).astype(np.int64)
     return Grouping(

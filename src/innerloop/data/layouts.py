@@ -22,12 +22,11 @@ _HINT = (
     "or use mini-ImageNet's layout (PATH/images, train.csv, val.csv, test.csv)"
 )
 
-# What people call the parts of a split, without "meta", dashes and underscores.
-_PART_OF = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+# What people call the parts of a split, without capitals, dashes, underscores and spaces.
+_PART_OF = re.compile(
+    "(?:meta)?(?:(?P<train>train(?:ing)?)|(?P<val>val(?:id(?:ation)?)?)|(?P<test>test(?:ing)?))"
+    "(?:s?|split|sets?|data(?:set)?|images?|pictures|classes)"
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,7 @@ def _from_folders(path: Path) -> Layout:
         layout = _from_parts(path, found, parts)
         return replace(layout, remarks=(*layout.remarks, *remarks))
     names = sorted(found)
+    remarks = (*_doubts(names), *remarks)
     return Layout({name: found[name] for name in names}, _groups(names), remarks=remarks)
 
 
@@ -175,11 +175,43 @@ def _parts(found: dict[str, list[Path]]) -> dict[str, str]:
     common = _common_folder(found)
     for name in found:
         top, _, rest = name.removeprefix(common).partition("/")
-        part = _PART_OF.get(re.sub(r"[-_ ]", "", top.lower()).removeprefix("meta"))
+        part = _part(top)
         if part is None or not rest:
             return {}
         parts[name] = part
     return parts if len(set(parts.values())) > 1 else {}
+
+
+def _part(folder: str) -> str | None:
+    """The part of a split that a folder is named for."""
+    found = _PART_OF.fullmatch(re.sub(r"[-_ ]", "", folder.lower()))
+    return None if found is None else found.lastgroup
+
+
+def _doubts(names: list[str]) -> tuple[Remark, ...]:
+    """What may be meant by folders of classes otherwise than as groups."""
+    common = _common_folder(names)
+    groups: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        top, _, rest = name.removeprefix(common).partition("/")
+        groups[top].add(rest)
+    parts = [top for top, inside in groups.items() if _part(top) and "" not in inside]
+    if len({_part(top) for top in parts}) > 1:
+        others = [top for top in groups if top not in parts]
+        text = (
+            f"the folders {' and '.join(parts)} are named for parts of a split, but "
+            f"{some(others)} beside them not: all are taken for groups of classes, and the classes "
+            "divided anew; move the others away for that split"
+        )
+        return (Remark("no split", len(parts), text),)
+    alike = len(groups) > 1 and len(set(map(frozenset, groups.values()))) == 1
+    if alike and groups[min(groups)] != {""}:
+        text = (
+            f"the {len(groups)} folders {some(list(groups))} have classes of the same names, which "
+            "are classes of their own; if they are not, put the pictures of each into one folder"
+        )
+        return (Remark("names of classes", len(groups), text, warns=False),)
+    return ()
 
 
 def _common_folder(found: Iterable[str]) -> str:

@@ -10,6 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from innerloop.data.packed import (
+    CIFAR_100,
+    CIFAR_BINARY,
+    CIFAR_PYTHON,
+    CUB,
+    DIVIDED,
+    PACKED,
+    PICKLES,
+)
 from innerloop.data.pictures import is_picture
 from innerloop.errors import UserError
 from innerloop.files import quoted
@@ -42,6 +51,19 @@ class Form:
 _PART = "(train|val|test)"
 
 
+def _one_of(endings: Iterable[str]) -> str:
+    """A pattern of file endings."""
+    return f"({'|'.join(map(re.escape, endings))})"
+
+
+def _packed(*names: str) -> str:
+    """A pattern of the archives that unpack to these folders, however they are packed."""
+    return _one_of(names) + _one_of(PACKED)
+
+
+_PICKLE, _DIVIDED = _one_of(PICKLES), _one_of(DIVIDED)
+
+
 def _prepared_as(name: str) -> str:
     return f"innerloop data prepare {name} --source {{path}}"
 
@@ -49,37 +71,39 @@ def _prepared_as(name: str) -> str:
 _CIFAR = f"{_prepared_as('cifar-fs')}, or {_prepared_as('fc100')}"
 
 FORMS = (
-    Form("CIFAR-100's own archive", _CIFAR, (r"cifar-100-(python|binary)(\.tar|\.tar\.gz|\.tgz)",)),
-    Form("CIFAR-100's own files", _CIFAR, ("meta", "train", "test")),
-    Form("CIFAR-100's own files", _CIFAR, (r"fine_label_names\.txt", r"train\.bin", r"test\.bin")),
+    Form("CIFAR-100's own archive", _CIFAR, (_packed(*(each.folder for each in CIFAR_100)),)),
+    Form("CIFAR-100's own files", _CIFAR, CIFAR_PYTHON),
+    Form("CIFAR-100's own files", _CIFAR, tuple(map(re.escape, CIFAR_BINARY))),
     Form(
         "CIFAR-FS in pickles",
         _prepared_as("cifar-fs"),
-        (rf"(?i:cifar[-_]?fs)_{_PART}\.(pickle|pkl)",),
+        (rf"(?i:cifar[-_]?fs)_{_PART}{_PICKLE}",),
     ),
-    Form("FC100 in pickles", _prepared_as("fc100"), (rf"(?i:fc100)_{_PART}\.(pickle|pkl)",)),
+    Form("FC100 in pickles", _prepared_as("fc100"), (rf"(?i:fc100)_{_PART}{_PICKLE}",)),
     Form(
         "CUB-200-2011",
         _prepared_as("cub"),
         (r"image_class_labels\.txt", r"images\.txt", r"classes\.txt"),
         pictures=True,
     ),
-    Form("CUB-200-2011's archive", _prepared_as("cub"), (r"CUB_200_2011\.(tgz|tar\.gz|tar|zip)",)),
+    Form("CUB-200-2011's archive", _prepared_as("cub"), (_packed(CUB.folder),)),
     Form(
         "tieredImageNet in pickles",
         _prepared_as("tiered-imagenet"),
         (rf"{_PART}_images(_png)?\.(pkl|npz|npy)",),
     ),
-    Form("tieredImageNet in pickles", _prepared_as("tiered-imagenet"), (rf"{_PART}_labels\.pkl",)),
+    Form(
+        "tieredImageNet in pickles", _prepared_as("tiered-imagenet"), (rf"{_PART}_labels{_PICKLE}",)
+    ),
     Form(
         "mini-ImageNet in pickles or npz files",
         _prepared_as("mini-imagenet"),
-        (rf"(?i:mini[-_]?imagenet).*{_PART}.*\.(pickle|pkl|npz)",),
+        (rf"(?i:mini[-_]?imagenet).*{_PART}.*{_DIVIDED}",),
     ),
 )
 
-_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
-_PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".npz", ".mat", ".h5", ".hdf5", ".lmdb", ".parquet")
+_ARCHIVES = (*PACKED, ".tar.bz2", ".tar.xz", ".7z", ".rar")
+_PICKLES = (*DIVIDED, ".pt", ".pth", ".mat", ".h5", ".hdf5", ".lmdb", ".parquet")
 
 
 def find_form(path: Path) -> tuple[Form, Path] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,14 +51,24 @@ def file_status(path: Path) -> os.stat_result:
     """Size, time and the like of a file.
 
     Raises:
-        UserError: it is not there, or a link that leads nowhere.
+        UserError: it is not there, a link that leads nowhere, or no file.
     """
     try:
-        return path.stat()
+        status = path.stat()
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}); replace or remove it"
         ) from error
+    _check_kind(path, status.st_mode)
+    return status
+
+
+def _check_kind(path: Path, mode: int) -> None:
+    """Raise a `UserError` for what is no file: to open a pipe may wait for ever."""
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path} is a folder: give the pictures that are in it")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is a pipe or a device, not a file: remove it")
 
 
 def check_picture(path: Path) -> None:
@@ -150,13 +161,28 @@ def read_picture(
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
-def picture_pixels(picture: Image.Image, what: str, size: tuple[int, int] | None) -> np.ndarray:
+def range_of(picture: Image.Image, what: str) -> tuple[float, float, bool] | None:
+    """`deep_range` of a picture that is open already.
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
+    try:
+        return _deep_range(picture)
+    except (OSError, SyntaxError) as error:
+        raise UserError(f"{what} cannot be read as a picture ({error})") from error
+
+
+def picture_pixels(
+    picture: Image.Image, what: str, size: tuple[int, int] | None, white: float | None = None
+) -> np.ndarray:
     """A picture that is open already, as `read_picture` decodes one.
 
     Args:
         picture: it is not changed.
         what: how messages name it.
         size: (width, height) to scale to; None keeps the size.
+        white: see `read_picture`.
 
     Returns:
         `uint8` array `[1, height, width]` where its format is grey, else `[3, height, width]`.
@@ -166,7 +192,7 @@ def picture_pixels(picture: Image.Image, what: str, size: tuple[int, int] | None
     """
     try:
         mode = "L" if picture.mode in _GREY_MODES or _is_deep(picture) else "RGB"
-        flat = _flat(ImageOps.exif_transpose(picture), what, mode)
+        flat = _flat(ImageOps.exif_transpose(picture), what, mode, white)
         if size is not None and flat.size != size:
             flat = flat.resize(size, Image.Resampling.LANCZOS)
     except (OSError, SyntaxError) as error:
@@ -188,29 +214,34 @@ def border_brightness(images: np.ndarray) -> float:
     return float(np.median(np.concatenate([side.ravel() for side in sides])))
 
 
-def rgb_picture(content: bytes | Image.Image, what: Path | str) -> Image.Image:
+def rgb_picture(
+    content: bytes | Image.Image, what: Path | str, white: float | None = None
+) -> Image.Image:
     """A picture in red, green and blue, upright, of its own size; see `read_picture`.
 
     Args:
         content: what a file holds, or a picture that is open already, which is not changed.
         what: how messages name it.
+        white: see `read_picture`.
 
     Raises:
         UserError: it cannot be decoded.
     """
     if isinstance(content, Image.Image):
         try:
-            return _flat(ImageOps.exif_transpose(content), what, "RGB")
+            return _flat(ImageOps.exif_transpose(content), what, "RGB", white)
         except (OSError, SyntaxError) as error:
             raise UserError(f"{what} cannot be read as a picture ({error})") from error
     with _opened(what, content) as picture:
-        return _flat(ImageOps.exif_transpose(picture), what, "RGB")
+        return _flat(ImageOps.exif_transpose(picture), what, "RGB", white)
 
 
 @contextlib.contextmanager
 def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Image]:
     """Open a picture; any error inside the context names the file."""
     try:
+        if content is None:
+            _check_kind(Path(path), os.stat(path).st_mode)
         with Image.open(path if content is None else io.BytesIO(content)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise BrokenPicture(

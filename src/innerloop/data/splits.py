@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from innerloop.data.base import ClassIndexed
+from innerloop.data.base import ClassIndexed, check_data
 from innerloop.data.omniglot_facts import HALVES, class_names, facts
 from innerloop.errors import UserError
 
@@ -53,6 +53,7 @@ def split_classes(data: ClassIndexed, name: str = "auto", seed: int = 0) -> dict
     Raises:
         UserError: no such split, or it does not fit this data set.
     """
+    check_data(data)
     if name == "auto":
         name = automatic_split(data)
     if name in data.splits:

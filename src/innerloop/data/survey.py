@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from innerloop.data.depth import WHITES, white_of
+from innerloop.data.depth import shared_white
 from innerloop.data.pictures import BrokenPicture, check_picture, deep_range, is_grey, picture_size
 from innerloop.data.remarks import Remark, counted, some
 
@@ -55,13 +55,16 @@ def survey(
 
 
 def common_white(
-    files: list[Path], white: float | None = None
+    files: list[Path],
+    white: float | None = None,
+    option: str = "white= of innerloop.data.folder",
 ) -> tuple[float | None, tuple[Remark, ...]]:
     """The value of white that pictures of more than 8 bits share, by the range of all of them.
 
     Args:
         files: pictures of any depth.
         white: what was asked for.
+        option: where to say otherwise.
 
     Returns:
         None where no picture has more than 8 bits; and a remark, unless the range is clear.
@@ -69,22 +72,12 @@ def common_white(
     Raises:
         UserError: one cannot be read, or its values fit no range.
     """
-    deep = [(file, found) for file in files if (found := deep_range(file)) is not None]
-    if not deep or white is not None:
-        return (white if deep else None), ()
-    # Integers and real numbers side by side have no range in common.
-    whole = any(found[2] for _, found in deep)
-    for file, (low, high, _) in deep:
-        white_of(low, high, whole, str(file))
-    highest = max(found[1] for _, found in deep)
-    white = white_of(0, highest, whole, "these pictures")
-    if white in (1, WHITES[-1]):
-        return white, ()
-    text = (
-        f"{counted(len(deep), 'picture')} of more than 8 bits, with values up to {highest:,g}: "
-        f"{white:,g} is taken for white; white= of innerloop.data.folder says otherwise"
-    )
-    return white, (Remark("white", len(deep), text),)
+    deep = [(str(file), *reach) for file in files if (reach := deep_range(file)) is not None]
+    found, said = shared_white(deep, white)
+    if not said:
+        return found, ()
+    text = f"{said}; {option} says otherwise"
+    return found, (Remark("white", len(deep), text),)
 
 
 def sound_ones(

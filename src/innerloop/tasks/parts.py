@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from innerloop.data.augment import Augment
-from innerloop.data.base import ClassIndexed
+from innerloop.data.base import ClassIndexed, check_data
 from innerloop.data.splits import automatic_split, split_classes
 from innerloop.keywords import keywords_checked
 from innerloop.tasks.sampler import EpisodeSampler
@@ -79,6 +79,7 @@ def split_tasks(
         >>> [len(part.classes) for part in (train, val, test)]
         [10, 2, 3]
     """
+    check_data(data)
     name = automatic_split(data) if split == "auto" else split
     parts = split_classes(data, name, split_seed)
 

@@ -76,6 +76,16 @@ class TaskSampler(Tasks, Protocol):
         ...
 
 
+def check_tasks(**sources: Any) -> None:
+    """Raise a `UserError` that names the first source that gives no tasks."""
+    for name, source in sources.items():
+        if not isinstance(source, Tasks):
+            raise UserError(
+                f"{name} must have a method batch(start, count), which "
+                f"{type(source).__name__} does not have; see innerloop.Tasks"
+            )
+
+
 def is_maker(value: Any) -> bool:
     """True if this is a function or class that makes something, and not `Tasks` itself."""
     return callable(value) and (isinstance(value, type) or not isinstance(value, Tasks))

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from innerloop.data.augment import Augment
-from innerloop.data.base import ClassIndexed
+from innerloop.data.base import ClassIndexed, check_data
 from innerloop.data.paper import is_on_paper
-from innerloop.errors import UserError, at_least
+from innerloop.errors import UserError, at_least, whole
 from innerloop.ops import kernels
 from innerloop.tasks.augmenting import augmented, name_of
 from innerloop.tasks.counter import make_key
@@ -99,14 +99,8 @@ class EpisodeSampler:
         block: int = 1,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.data = data
-        # The indices of those that are asked for: none but classes that there are.
-        if np.ndim(classes if classes is not None else []) != 1:
-            raise UserError(
-                f"classes must be the numbers of classes, a list, not {classes!r}; n_way says how "
-                "many a task has"
-            )
-        self.classes = np.arange(data.num_classes)[slice(None) if classes is None else classes]
+        check_data(data)
+        self.data, self.classes = data, data.class_numbers(classes)
         self.ways, self.shots = as_range(n_way, 2, "n_way"), as_range(k_shot, 1, "k_shot")
         self.n_way, self.k_shot, self.k_query = self.ways[1], self.shots[1], k_query
         self.seed, self.split, self.rotate, self.inputs = seed, split, rotate, inputs
@@ -202,8 +196,9 @@ class EpisodeSampler:
             0..num_classes-1.
 
         Raises:
-            UserError: ways or shots vary.
+            UserError: `start` is below 0, `count` below 1, or ways or shots vary.
         """
+        _check_episodes(start, count)
         if self._varies():
             raise UserError("indices is for tasks of one shape: n_way and k_shot without a range")
         return self._source(self.n_way, self.k_shot).plan.indices(start, count)
@@ -231,10 +226,7 @@ class EpisodeSampler:
             UserError: `start` is below 0, or `count` below 1, or the episodes differ in
                 shape, where ways or shots vary.
         """
-        if start < 0 or count < 1:
-            raise UserError(
-                f"a batch has at least one episode, from 0 on: not {count} from {start}"
-            )
+        _check_episodes(start, count)
         if self._varies():
             return self._varied(start, count)
         source = self._source(self.n_way, self.k_shot)
@@ -371,6 +363,12 @@ _SETTINGS = (
 
 def _again(data: ClassIndexed, classes: np.ndarray, settings: dict[str, Any]) -> EpisodeSampler:
     return EpisodeSampler(data, classes, **settings)
+
+
+def _check_episodes(start: int, count: int) -> None:
+    whole(start=start, count=count)
+    at_least(0, start=start)
+    at_least(1, count=count)
 
 
 class _Source:

@@ -28,7 +28,7 @@ from innerloop.references import (
 )
 from innerloop.runs.fit_config import OBJECTS, FitConfig
 from innerloop.runs.folder import CONFIG, read_config
-from innerloop.tasks.protocol import Tasks, is_maker, name_of
+from innerloop.tasks.protocol import Tasks, check_tasks, is_maker, name_of
 from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.training.job import Job
 from innerloop.training.report import Report
@@ -94,6 +94,9 @@ def fit(
     Raises:
         UserError: values out of range, objects that do not fit, a folder in use, a run that began
             otherwise, a diverging loss.
+
+    Warns:
+        UserWarning: `val` or `test` are training tasks, or have classes in common with them.
 
     Example:
         >>> import innerloop, tempfile, torch
@@ -241,12 +244,7 @@ def _job(outer: Mapping[str, Any], given: Mapping[str, Any]) -> Job:
     tasks: dict[str, Tasks] = {
         name: made[name] for name in ("train", "val", "test") if name in made
     }
-    for name, source in tasks.items():
-        if not isinstance(source, Tasks):
-            raise UserError(
-                f"{name} must have a method batch(start, count), which "
-                f"{type(source).__name__} does not have; see innerloop.Tasks"
-            )
+    check_tasks(**tasks)
     _check_place(algorithm, str(outer["device"]))
     config = FitConfig(
         **outer,

@@ -54,6 +54,7 @@ from innerloop.sizes import given_sizes
 from innerloop.tasks.protocol import draw, input_shape_of
 from innerloop.training.distributed import World, is_main
 from innerloop.training.job import Job
+from innerloop.training.leaks import warn_of_leaks
 from innerloop.training.length import check_length
 from innerloop.training.loop import meta_train, progress
 from innerloop.training.phases import phases
@@ -144,6 +145,8 @@ def start(
         state = job.new_state()
         folder = Path(world.from_main(lambda: str(_start_folder(out, job.config, until_done))))
         if job.own and world.is_main:
+            assert state.fingerprint is not None
+            warn_of_leaks(job.tasks, state.fingerprint)
             # The first weights are the user's: nothing else could bring them back.
             save_state(folder, job.tasks["train"], state)
         return _run(job, folder, state, report, world)

@@ -1,4 +1,4 @@
-"""What is known of the data sets: the classes of each part, and official checksums."""
+"""What is known of the data sets: the classes of each part."""
 
 from __future__ import annotations
 
@@ -16,13 +16,6 @@ COUNTS = {
     "mini-imagenet": (64, 16, 20),
     "tiered-imagenet": (351, 97, 160),
     "cub": (100, 50, 50),
-}
-
-# MD5 of the archives, as their authors publish it.
-CHECKSUMS = {
-    "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
-    "cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8",
-    "CUB_200_2011.tgz": "97eceeb196236b17998738112f37df78",
 }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from innerloop.data.known.facts import cub_part, parts_of
 from innerloop.data.known.pickles import read_pickle
 from innerloop.data.known.sources import Entry, Picture, entries, find_source
+from innerloop.data.packed import CIFAR_100, CIFAR_BINARY, CIFAR_PYTHON, CUB, DIVIDED
 from innerloop.data.pictures import is_picture
 from innerloop.errors import UserError
 
@@ -36,8 +37,7 @@ def _plain(name: str, source: Path) -> str:
 
 
 def _cifar(source: Path, warn: Warn, part_of: Callable[[str, str], str]) -> Iterator[Picture]:
-    archives = ("cifar-100-python.tar.gz", "cifar-100-binary.tar.gz")
-    folders = ("cifar-100-python", "cifar-100-binary")
+    archives, folders = zip(*((each.name, each.folder) for each in CIFAR_100), strict=True)
     source = find_source(source, archives + folders)
     found: dict[str, Any] = {}
     divided = False
@@ -47,10 +47,10 @@ def _cifar(source: Path, warn: Warn, part_of: Callable[[str, str], str]) -> Iter
             # Divided already, as others pass it on.
             yield from _arrays(source, in_part, _content(source, entry))
             divided = True
-        elif name in ("train", "test", "meta"):
+        elif name in CIFAR_PYTHON:
             with entry.open() as file:
                 found[name] = _text(read_pickle(file, f"{source}: {entry.path}"))
-        elif name in ("train.bin", "test.bin", "fine_label_names.txt", "coarse_label_names.txt"):
+        elif name in CIFAR_BINARY:
             found[name] = entry.data()
     if divided:
         return
@@ -166,7 +166,7 @@ def _by_synset(name: str, source: Path, entry: Entry) -> Picture | None:
 
 def _part_of_file(path: PurePosixPath) -> str | None:
     """The part in a name such as `mini-imagenet-cache-train.pkl` or `val_images_png.pkl`."""
-    if path.suffix not in (".pkl", ".pickle", ".npz"):
+    if path.suffix not in DIVIDED:
         return None
     # Other pictures of the training classes, which no protocol of tasks uses.
     if re.search(r"phase_(val|test)$", path.stem):
@@ -248,7 +248,7 @@ def _picture(number: int, image: Any) -> tuple[str, bytes | np.ndarray]:
 def cub(source: Path, warn: Warn) -> Iterator[Picture]:
     """CUB-200-2011: 100 / 50 / 50 birds."""
     found = False
-    for entry in entries(find_source(source, ("CUB_200_2011.tgz", "CUB_200_2011")), warn):
+    for entry in entries(find_source(source, (CUB.name, CUB.folder)), warn):
         match = re.fullmatch(r"(\d{3})\.\w+", entry.path.parent.name)
         if match is None or not is_picture(entry.path.name) or "segmentations" in entry.path.parts:
             continue
@@ -258,8 +258,8 @@ def cub(source: Path, warn: Warn) -> Iterator[Picture]:
         yield part, label, _plain(entry.path.name, source), entry.data()
     if not found:
         raise UserError(
-            f"{source} has no folders such as 001.Black_footed_Albatross: give CUB_200_2011.tgz, "
-            "or the folder with what is in it"
+            f"{source} has no folders such as 001.Black_footed_Albatross: give {CUB.name}, or "
+            "the folder with what is in it"
         )
 
 

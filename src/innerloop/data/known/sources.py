@@ -15,10 +15,9 @@ from typing import IO
 
 import numpy as np
 
-from innerloop.data.known.facts import CHECKSUMS
+from innerloop.data.packed import CHECKSUMS, PACKED
 from innerloop.errors import UserError
 
-_ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 _DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     *(OSError, EOFError, RuntimeError, ValueError, NotImplementedError),
@@ -68,7 +67,7 @@ def entries(source: Path, warn: Callable[[str], None]) -> Iterator[Entry]:
         for path in sorted(p for p in source.rglob("*") if p.is_file()):
             yield Entry(source, PurePosixPath(path.relative_to(source).as_posix()), _opener(path))
         return
-    if not source.name.endswith(_ARCHIVES):
+    if not source.name.endswith(PACKED):
         yield Entry(source, PurePosixPath(source.name), _opener(source))
         return
     _check_sum(source, warn)

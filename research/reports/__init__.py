@@ -1,0 +1,1 @@
+"""Public reports of other libraries' users, each tried on innerloop."""

@@ -1,0 +1,176 @@
+"""Pictures and labels as people give them to a classifier: taken, or one clear error."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+import innerloop
+from innerloop import FewShotClassifier, UserError
+from innerloop.cli import main
+from innerloop.inputs import class_labels
+
+STROKE = np.zeros((28, 28))
+STROKE[12:15, 4:24] = 1
+STROKES, NAMES = np.stack([STROKE, STROKE.T]), ["across", "down"]
+
+
+def deep(folder, white, dtype=np.uint16):
+    """The two strokes as pictures of more than 8 bits, in folders of their names."""
+    files = []
+    for name, stroke in zip(NAMES, STROKES, strict=True):
+        (folder / name).mkdir(parents=True)
+        files.append(folder / name / "1.tif")
+        Image.fromarray((stroke * white).astype(dtype)).save(files[-1])
+    return files
+
+
+@pytest.mark.parametrize("white", [1023, 4095, 65535])
+def test_white_of_the_support_set_is_white_of_the_queries(white, tmp_path):
+    files = deep(tmp_path, white)
+    dark = tmp_path / "dark.tif"
+    Image.fromarray((STROKE * white / 8).astype(np.uint16)).save(dark)
+    expected = FewShotClassifier(ink="light").fit(STROKES, NAMES).predict_proba(STROKE[None] / 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = FewShotClassifier(ink="light").fit(files, NAMES)
+    assert found.white_ == white
+    for picture in (dark, Image.open(dark)):
+        np.testing.assert_allclose(found.predict_proba(picture), expected, atol=0.02)
+    # An array says by its type what white is.
+    np.testing.assert_allclose(found.predict_proba(STROKE[None] / 8), expected, atol=1e-6)
+    above = tmp_path / "above.tif"
+    Image.fromarray(np.full((28, 28), 65535, np.uint16)).save(above)
+    if white < 65535:
+        with pytest.raises(UserError, match=f"above.tif has values .* white is {white}"):
+            found.predict(above)
+
+
+def test_white_that_is_said_goes_for_arrays_and_pictures(tmp_path):
+    files = deep(tmp_path, 3000)
+    expected = FewShotClassifier(ink="light").fit(STROKES, NAMES).predict_proba(STROKES)
+    said = FewShotClassifier(ink="light", white=3000).fit(files, NAMES)
+    for X in (files, STROKES * 3000, (STROKES * 3000).astype(int), STROKES > 0):
+        np.testing.assert_allclose(said.predict_proba(X), expected, atol=0.02)
+    with pytest.raises(UserError, match="white must be greater than 0"):
+        FewShotClassifier(white=0).fit(STROKES, NAMES)
+
+
+def test_white_goes_for_pretrained_networks_too(tmp_path):
+    files = deep(tmp_path, 3000)
+
+    class Mean(nn.Module):
+        def forward(self, x):
+            return x.flatten(2).amax(2)
+
+    body = innerloop.backbones.Backbone(Mean(), innerloop.backbones.Preprocess(size=28))
+    given = {white: body.features(files, white=white) for white in (3000, 6000)}
+    assert torch.allclose(given[3000], 2 * given[6000], atol=0.02)
+    found = FewShotClassifier(body, views="whole", white=6000).fit(files * 2, NAMES * 2)
+    assert found.white_ == 6000
+
+
+@pytest.mark.filterwarnings("always")
+@pytest.mark.parametrize("words", [[], ["--white", "3000"]])
+def test_adapt_scales_queries_as_the_support_set(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    deep(tmp_path / "support", 3000)
+    query = tmp_path / "dark.tif"
+    Image.fromarray((STROKE.T * 400).astype(np.uint16)).save(query)
+    command = ["adapt", "omniglot-conv4", "--support", "support", "--query", str(query)]
+    assert main([*command, *words, "--ink", "light", "--csv"]) == 0
+    said = capsys.readouterr()
+    shares = [float(v) for v in said.out.splitlines()[1].split(",")[2:]]
+    assert ("4,095 is taken for white; --white says otherwise" in said.err) == (not words)
+    white = 3000 if words else 4095
+    near = FewShotClassifier(ink="light").fit(STROKES * 3000 / white, NAMES)
+    expected = near.predict_proba(STROKE.T[None] * 400 / white)[0]
+    np.testing.assert_allclose(shares, expected, atol=0.05)
+
+
+KINDS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 300),
+    st.floats(),
+    st.text(max_size=3),
+    st.binary(max_size=3),
+    st.lists(
+        st.one_of(st.none(), st.integers(0, 3), st.lists(st.floats(), max_size=3)), max_size=4
+    ),
+    st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
+    st.builds(object),
+    st.builds(iter, st.lists(st.integers(), max_size=2)),
+    st.builds(lambda shape: np.zeros(shape), st.lists(st.integers(0, 3), max_size=5)),
+)
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    return FewShotClassifier().fit(STROKES, NAMES)
+
+
+def outcome(call):
+    """What it says of a mistake, or what it gives."""
+    try:
+        return "", call()
+    except ValueError as error:
+        return str(error), None
+
+
+@settings(max_examples=300, deadline=None)
+@given(X=KINDS)
+def test_whatever_is_told_gets_labels_or_one_line(learnt, X):
+    said, found = outcome(lambda: learnt.predict(X))
+    assert "\n" not in said
+    assert "array=" not in said
+    # An array of two axes is one picture.
+    assert said or len(found) in (1, len(X))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
+@settings(max_examples=300, deadline=None)
+@given(y=KINDS)
+def test_whatever_is_a_label_gets_taken_or_one_line(y):
+    said, found = outcome(lambda: class_labels(y, 2))
+    assert "\n" not in said
+    assert said or found.shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (["a", None], "1 of the 2 labels are missing"),
+        (["a", 1], "several types"),
+        ([0.5, 1.0], r"Unknown label type: y\[0\] is 0.5"),
+        ([0, 1, 2], "X has 2 pictures, but y 3 labels"),
+        (None, "one label for each picture, not None"),
+        ("ab", "one label for each picture, not str"),
+        ([[0, 1], [1, 0]], "should be a 1d array"),
+    ],
+)
+def test_labels_that_are_none_are_named(y, words):
+    with pytest.raises(ValueError, match=words):
+        FewShotClassifier().fit(STROKES, y)
+
+
+def test_one_picture_of_many_classes_is_no_regression():
+    pictures = np.stack([np.roll(STROKE, i, axis=0) for i in range(24)])
+    found = FewShotClassifier("omniglot-protonet").fit(pictures, np.arange(24.0))
+    assert found.classes_.dtype == float
+    with pytest.raises(UserError, match="X has 2 pictures, but y 1 label"):
+        found.score(STROKES, [1.0])
+
+
+def test_home_is_home_in_a_path_of_a_picture(learnt, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    Image.fromarray((STROKE * 255).astype(np.uint8)).save(tmp_path / "1.png")
+    assert learnt.predict("~/1.png").tolist() == ["across"]
