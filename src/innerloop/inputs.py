@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_array
 from torch import Tensor
 
 from innerloop.backbones import Backbone
+from innerloop.config import TrainConfig
 from innerloop.data.given import are_pictures, read_pictures, scaled_images
 from innerloop.data.pictures import MIDDLE, border_brightness
 from innerloop.errors import UserError, one_of
@@ -114,6 +115,28 @@ class FeatureInputs:
                 "copy of the network"
             )
         return self.backbone.features(X, self._views)
+
+
+def inputs_of(loaded: Loaded, ink: str, name: str) -> PixelInputs | FeatureInputs:
+    """What a network takes that was meta-trained: features where it was on those of a body.
+
+    Args:
+        loaded: the network.
+        ink: as for `PixelInputs`.
+        name: how messages call the network.
+
+    Raises:
+        UserError: it takes no pictures, or its body cannot be had.
+    """
+    body = loaded.body()
+    if body is not None and isinstance(loaded.config, TrainConfig):
+        return FeatureInputs(body, ink, loaded.config.views)
+    if len(loaded.input_shape) != 3:
+        raise UserError(
+            f"{name} takes examples of shape {list(loaded.input_shape)}, which are no pictures: "
+            "use a network that was trained on pictures, or on a body by innerloop.train"
+        )
+    return PixelInputs(loaded, ink)
 
 
 def _array(X: Any) -> np.ndarray:
