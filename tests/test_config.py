@@ -49,6 +49,7 @@ def test_presets_of_publications_do_not_lean_on_defaults(name):
         *("rotate_test", "first_order", "pool", "unit_features", "clip_value", "init"),
         # For pictures: none of it unless it is asked for.
         *("normalize", "augment", "pretrain", "pretrain_lr"),
+        *("body", "weights", "preprocess", "views"),
         # Of another network, or of an algorithm that the papers have not.
         *("drop_rate", "unit_length", "distance"),
         # What other algorithms take, and what does not change the numbers.

@@ -7,9 +7,11 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from innerloop import UserError
+from innerloop import FewShotClassifier, UserError
+from innerloop.data import glyphs, split_classes
 from innerloop.heads import fit_head
-from innerloop.rejection import Familiarity, contrast, threshold
+from innerloop.heads.prepared import unit
+from innerloop.rejection import Familiarity, contrast, margin, threshold
 
 
 @pytest.mark.parametrize("reject", [0.05, 0.1, 0.3])
@@ -53,14 +55,18 @@ def test_what_cannot_be_asked(left_out, reject, message):
 
 
 def tasks(count, ways=5, shots=5, width=30, spread=1.1):
-    """`(support, labels, queries, others, background)` of classes drawn anew."""
+    """`(support, labels, queries, others, background)` of classes drawn anew.
+
+    As in features of pictures, there are directions in which pictures of every class differ much.
+    """
     generator = np.random.default_rng(1)
+    scales = spread * np.where(np.arange(width) < 3, 2, 1)
     for _ in range(count):
         centres = generator.normal(size=(ways + 30, width)) + 2
         labels = np.repeat(np.arange(ways), shots)
 
         def near(rows, centres=centres):
-            return centres[rows] + spread * generator.normal(size=(len(rows), width))
+            return centres[rows] + scales * generator.normal(size=(len(rows), width))
 
         others = near(np.arange(ways, ways + 10))
         yield near(labels), labels, near(labels), others, near(np.arange(ways + 10, ways + 30))
@@ -83,9 +89,43 @@ def test_pictures_of_the_classes_pass_and_others_do_not(reject):
         both = np.concatenate([with_it.familiarity(queries), with_it.familiarity(others)])
         helped.append(roc_auc_score(labels, both))
     assert reject / 3 < np.mean(refused) <= reject
-    assert np.mean(passed) < 0.4
-    assert np.mean(areas) > 0.95
+    assert np.mean(passed) < 0.6
+    assert np.mean(areas) > 0.9
     assert np.mean(helped) > np.mean(areas)
+
+
+def test_one_background_picture_and_one_in_all_directions():
+    """Nothing to whiten by leaves cosines of what is centred; a common direction counts less."""
+    x, y = np.eye(4)[[0, 1]], np.array([0, 1])
+    single = Familiarity(x, y, 2, np.full((1, 4), 0.25))
+    centred = np.eye(4) - 0.25
+    expected = unit(centred) @ unit(centred[:2]).T
+    np.testing.assert_allclose(single(np.eye(4)), expected.max(axis=1))
+    generator = np.random.default_rng(0)
+    spread = np.eye(4)[3] * generator.normal(size=(40, 1)) + 0.01 * generator.normal(size=(40, 4))
+    pictures = unit(x[:1] + np.array([0, 0, 0, 0.8]))
+    assert Familiarity(x, y, 2, spread)(pictures) > Familiarity(x, y, 2)(pictures)
+
+
+@pytest.mark.parametrize("name", ["omniglot-conv4", "glyphs-conv4", "omniglot-protonet"])
+def test_our_weights_know_drawings_that_are_none_of_these(name):
+    """Adapted logits did not: AUROC 0.6 on Omniglot."""
+    data = glyphs(200)
+    classes = split_classes(data)["test"][:10]
+    images = [data.class_images(c)[:, 0] for c in classes]
+    support = np.concatenate([x[:5] for x in images[:5]])
+    classifier = FewShotClassifier(name).fit(support, np.repeat(np.arange(5), 5))
+    inside, outside = (
+        classifier.familiarity(np.concatenate([x[5:15] for x in part]))
+        for part in (images[:5], images[5:])
+    )
+    labels = np.repeat([1, 0], [len(inside), len(outside)])
+    assert roc_auc_score(labels, np.concatenate([inside, outside])) > 0.9
+
+
+def test_a_network_without_a_head_of_its_own_goes_by_its_logits():
+    logits = np.array([[1.0, 0.4, 0.2], [3, 5, 1]])
+    np.testing.assert_allclose(margin(logits), [0.6, 2])
 
 
 def test_familiarity_by_hand():

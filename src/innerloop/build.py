@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -17,111 +16,22 @@ from innerloop.algorithms import Algorithm
 from innerloop.config import TrainConfig
 from innerloop.data.augment import Augment
 from innerloop.data.augment import named as named_augment
-from innerloop.data.base import ClassIndexed, ImageClasses
+from innerloop.data.base import ClassIndexed
 from innerloop.data.splits import automatic_split, split_classes
 from innerloop.errors import UserError, first_line
 from innerloop.functional import mean_squared_error
 from innerloop.inner import SGD, Adam, InnerOptimizer
 from innerloop.keywords import arguments_of
-from innerloop.named import images
-from innerloop.recipes import OWN, REGRESSION
+from innerloop.making import find_named, make
+from innerloop.recipes import OWN
 from innerloop.references import call, find, is_reference
-from innerloop.registry import ALGORITHMS, DATA, MODELS, Registry
+from innerloop.registry import ALGORITHMS, MODELS
 from innerloop.sizes import fit_sizes
+from innerloop.sources import Source, build_source, of_features
 from innerloop.tasks.normalization import Normalization
 from innerloop.tasks.protocol import Tasks
 from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.tasks.sinusoid import SinusoidSampler
-
-# Settings for classes of examples only, and those that regression does not have.
-SAMPLERS_ONLY = ("split", "within_group", "rotate", "rotate_test")
-IMAGES_ONLY = (*SAMPLERS_ONLY, "n_way", "bn")
-
-# Classes of examples, from which tasks are drawn; or the tasks themselves, by part.
-Source = ClassIndexed | Mapping[str, Tasks]
-
-
-def build_source(
-    config: TrainConfig, *, progress: bool = False, episode_seed: int | None = None
-) -> Source:
-    """The images that `config` names, or the tasks by part.
-
-    Raises:
-        UserError: as `innerloop.data.load`, or from code of the user's own.
-    """
-    known = is_reference(config.data) or config.data in DATA
-    make = _named(DATA, config.data) if known else images
-    seed = config.seed if episode_seed is None else episode_seed
-    found: Source = _make(config.data, make, config, progress=progress, episode_seed=seed)
-    if isinstance(found, Tasks):
-        found = {"train": found}
-    elif hasattr(found, "_asdict"):  # as a named tuple, of which a part may be missing
-        found = {part: tasks for part, tasks in found._asdict().items() if tasks is not None}
-    if isinstance(found, Mapping):
-        strange = [part for part in found if part not in ("train", "val", "test")]
-        if "train" not in found or strange or not all(isinstance(t, Tasks) for t in found.values()):
-            raise UserError(
-                f"data {config.data} must give tasks by part, a dict with 'train' and, if need be, "
-                f"'val' and 'test', each with a method batch; it gave {', '.join(map(str, found))}"
-            )
-        _refuse_unused(config, make)
-    elif not isinstance(found, ClassIndexed):
-        raise UserError(
-            f"data {config.data} must give classes of examples, or a dict of tasks by part, not "
-            f"{type(found).__name__}"
-        )
-    return found
-
-
-def build_data(config: TrainConfig, *, progress: bool = False) -> ImageClasses:
-    """The images that `config` names; raises `UserError` as `innerloop.data.load`."""
-    found = build_source(config, progress=progress)
-    if not isinstance(found, ImageClasses):
-        raise UserError(f"data {config.data} gives no images")
-    return found
-
-
-def _refuse_unused(config: TrainConfig, make: Callable[..., Any]) -> None:
-    """Raise a `UserError` for settings of images where there are tasks already."""
-    usual = TrainConfig.recipe(config.algorithm, config.data, config.model)
-    taken = inspect.signature(make).parameters
-    numbers = config.data in REGRESSION
-    names = set(IMAGES_ONLY if numbers else SAMPLERS_ONLY) - set(taken)
-    wrong = sorted(name for name in names if getattr(config, name) != getattr(usual, name))
-    if wrong:
-        why = "has neither classes nor images" if numbers else "gives its tasks itself"
-        raise UserError(f"{', '.join(wrong)}: not for data {config.data}, which {why}")
-
-
-def _named(registry: Registry, name: str) -> Any:
-    """The object that a setting names, by reference or by registered name."""
-    return find(name) if is_reference(name) else registry.get(name)
-
-
-def _make(name: str, function: Any, config: TrainConfig, **given: Any) -> Any:
-    """Call a function with the settings that its arguments name; a network is taken as it is.
-
-    Raises:
-        UserError: an argument is not a setting and has no default, or the function fails.
-    """
-    if isinstance(function, nn.Module):
-        return function
-    if not callable(function):
-        raise UserError(f"{name} must be a class or a function, not {type(function).__name__}")
-    settings = {**config.to_dict(), **given}
-    arguments = {}
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in settings:
-            arguments[parameter.name] = settings[parameter.name]
-        elif parameter.default is parameter.empty and parameter.kind not in (
-            parameter.VAR_KEYWORD,
-            parameter.VAR_POSITIONAL,
-        ):
-            raise UserError(
-                f"{name} needs an argument {parameter.name!r}, which is not a setting: give it a "
-                f"default, or name it after a setting: {', '.join(settings)}"
-            )
-    return call(name, function, **arguments)
 
 
 def check_device(device: str) -> None:
@@ -158,9 +68,12 @@ def build_samplers(
         UserError: unknown data, split or device, or too few classes or images for the tasks.
     """
     check_device(config.device)
+    source: Source
     if data is None:
         check_regression(config)
-    source: Source = build_source(config, progress=progress) if data is None else data
+        source = build_source(config, progress=progress)
+    else:
+        source = of_features(config, data, progress=progress)
     if not isinstance(source, ClassIndexed):
         return config, dict(source)
     config = resolve(config, source)
@@ -270,7 +183,7 @@ def _augment(config: TrainConfig, data: ClassIndexed) -> Augment | None:
 
 def _labels(config: TrainConfig) -> str:
     """The labels that the algorithm trains on: `task` (0..N-1) or `class`; task if unknown."""
-    return getattr(_named(ALGORITHMS, config.algorithm), "labels", "task")
+    return getattr(find_named(ALGORITHMS, config.algorithm), "labels", "task")
 
 
 def resolve(config: TrainConfig, data: ClassIndexed) -> TrainConfig:
@@ -297,16 +210,16 @@ def build_model(
     Raises:
         UserError: that network does not take such inputs, or does not normalise them.
     """
-    make = _named(MODELS, config.model)
+    maker = find_named(MODELS, config.model)
     given: dict[str, Any] = {"input_shape": input_shape, "regression": config.regression}
     if normalization is not None:
-        if not normalization._asdict().keys() <= arguments_of(make):
+        if not normalization._asdict().keys() <= arguments_of(maker):
             raise UserError(
                 f"model {config.model} does not normalise images: set normalize to false, or give "
                 "it arguments mean and deviation, each with one entry a channel"
             )
         given |= normalization._asdict()
-    model = _make(config.model, make, config, **given)
+    model = make(config.model, maker, config, **given)
     if not isinstance(model, nn.Module):
         raise UserError(f"model {config.model} must give an nn.Module, not {type(model).__name__}")
     return model
@@ -328,7 +241,7 @@ def build_algorithm(
         UserError: there is no such device, or settings that do not fit.
     """
     check_device(config.device)
-    algorithm = _named(ALGORITHMS, config.algorithm)
+    algorithm = find_named(ALGORITHMS, config.algorithm)
     settings = {**config.to_dict(), "num_classes": num_classes}
     if config.execution == "fastest":  # not yet measured
         settings["execution"] = "auto"
@@ -354,14 +267,14 @@ def _inner_optimizer(config: TrainConfig) -> InnerOptimizer | None:
         return SGD(momentum, decay) if momentum or decay else None
     if name == "adam":
         return Adam(weight_decay=decay)
-    make = find(name)
-    if callable(make):  # `_make` refuses what is not
+    maker = find(name)
+    if callable(maker):  # `make` refuses what is not
         for setting in ("inner_momentum", "inner_weight_decay"):
-            if getattr(config, setting) and setting not in arguments_of(make):
+            if getattr(config, setting) and setting not in arguments_of(maker):
                 raise UserError(
                     f"inner_optimizer {name} has no argument {setting!r}: set {setting} to 0"
                 )
-    made: InnerOptimizer = _make(name, make, config)
+    made: InnerOptimizer = make(name, maker, config)
     return made
 
 

@@ -21,7 +21,7 @@ from innerloop.backbones.sources import is_backbone
 from innerloop.data.single import several
 from innerloop.errors import UserError, at_least, finite_above_zero, one_of, whole
 from innerloop.heads.choice import AUTO, HEADS
-from innerloop.inputs import INKS, FeatureInputs, PixelInputs, class_labels
+from innerloop.inputs import INKS, FeatureInputs, PixelInputs, class_labels, inputs_of
 from innerloop.learners import AdaptedNetwork, Learner, head_learner, network_learner
 from innerloop.rejection import threshold
 from innerloop.runs.loading import Loaded, load_shared
@@ -252,11 +252,29 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             UserWarning: there are too few images for the promise (19 for 0.05). The threshold is
                 then an estimate for images whose likeness is normally distributed.
         """
+        return self.tell(X, reject)[0]
+
+    def tell(self, X: Any, reject: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """What `predict` and `predict_proba` give, at once: images go through the network once.
+
+        Args:
+            X: images, see the class.
+            reject: as for `predict`.
+
+        Returns:
+            Labels `[n]` and probabilities `[n, N]`, columns as in `classes_`.
+
+        Raises:
+            UserError: as `predict`.
+
+        Warns:
+            UserWarning: as `predict`.
+        """
         x = self._queries(X)
         probabilities = self._probabilities(self._fitted.stages(x)[-1])
         labels: np.ndarray = self.classes_[probabilities.argmax(axis=1)]
         if reject is None:
-            return labels
+            return labels, probabilities
         limit = threshold(self._fitted.left_out_familiarity(), reject)
         if not limit.promised:
             warnings.warn(
@@ -267,7 +285,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         labels = labels.astype(object)
         labels[self._fitted.familiarity(x) < limit.value] = None
-        return labels
+        return labels, probabilities
 
     def familiarity(self, X: Any) -> np.ndarray:
         """How familiar each image is, `[n]`; higher is more like one of the classes.
@@ -323,8 +341,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         fitted, inputs = self._fitted, self._inputs
         if not isinstance(fitted, AdaptedNetwork) or not isinstance(inputs, PixelInputs):
             raise UserError(
-                "a head on a pretrained network of another library cannot be exported yet: export "
-                "the network with that library, or use one that was meta-trained"
+                "what learns from the features of a pretrained network cannot be exported yet: "
+                "export that network by its own library, or meta-train one on pictures"
             )
         pixels = Pixels(inputs.raw, inputs.inverted)
         learnt = Learnt(*fitted.parts, pixels, float(self.temperature_))
@@ -372,7 +390,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         loaded = self.model if isinstance(self.model, Loaded) else load_shared(self.model)
         name = str(self.model) if isinstance(self.model, str | Path) else "the network"
         learn = network_learner(loaded, name, self.bn, self.inner_steps)
-        return PixelInputs(loaded, self.ink, self.white), learn
+        return inputs_of(loaded, self.ink, name, self.white), learn
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

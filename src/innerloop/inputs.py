@@ -11,6 +11,7 @@ from sklearn.utils.validation import assert_all_finite, check_array, column_or_1
 from torch import Tensor
 
 from innerloop.backbones import Backbone
+from innerloop.config import TrainConfig
 from innerloop.data.depth import as_bytes
 from innerloop.data.examples import as_array, require_finite
 from innerloop.data.given import (
@@ -197,6 +198,31 @@ def class_labels(y: Any, pictures: int) -> np.ndarray:
                 "labels name classes: give integers or text"
             )
     return labels
+
+
+def inputs_of(
+    loaded: Loaded, ink: str, name: str, white: float | None = None
+) -> PixelInputs | FeatureInputs:
+    """What a network takes that was meta-trained: features where it was on those of a body.
+
+    Args:
+        loaded: the network.
+        ink: as for `PixelInputs`.
+        name: how messages call the network.
+        white: as for `PixelInputs`.
+
+    Raises:
+        UserError: it takes no pictures, or its body cannot be had.
+    """
+    body = loaded.body()
+    if body is not None and isinstance(loaded.config, TrainConfig):
+        return FeatureInputs(body, ink, loaded.config.views, white)
+    if len(loaded.input_shape) != 3:
+        raise UserError(
+            f"{name} takes examples of shape {list(loaded.input_shape)}, which are no pictures: "
+            "use a network that was trained on pictures, or on a body by innerloop.train"
+        )
+    return PixelInputs(loaded, ink, white)
 
 
 def _array(X: Any) -> np.ndarray:

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
+from innerloop.algorithms.protonet import minus_squared_distances, prototypes
+from innerloop.algorithms.shared_body import features_of_sets
 from innerloop.config import TrainConfig
 from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.heads.choice import fit_head
 from innerloop.heads.left_out import folds
 from innerloop.in_use import algorithm_in_use
-from innerloop.models.layers import has_batch_norm
-from innerloop.rejection import contrast
+from innerloop.models.layers import HeadedModel, has_batch_norm
+from innerloop.rejection import margin
 from innerloop.runs.loading import Loaded
 
 # Queries predicted at a time, at most: images, and numbers in them.
@@ -145,10 +147,7 @@ class AdaptedNetwork:
 
     def stages(self, x: Tensor) -> list[np.ndarray]:
         """Logits `[m, N]` before the first and after each inner step."""
-        # With transductive statistics, all queries belong together.
-        size = max(1, min(BATCH, BATCH_NUMBERS // x[0].numel()))
-        apart = self._algorithm.bn != "transductive" or not has_batch_norm(self._algorithm.model)
-        chunks = x.split(size) if apart and len(x) > size else [x]
+        chunks = self._chunks(x)
         with torch.no_grad():
             parts = []
             for chunk in chunks:
@@ -157,8 +156,30 @@ class AdaptedNetwork:
         return [np.concatenate(step) for step in zip(*parts, strict=True)]
 
     def familiarity(self, x: Tensor) -> np.ndarray:
-        """The largest logit, less half the mean of the others, `[m]`."""
-        return contrast(self.stages(x)[-1])
+        """Minus the squared distance to the nearest class mean of adapted features, `[m]`.
+
+        Adapted logits say which class it is rather than whether it is one.  Of a network without
+        a body and a head of its own there is nothing else: how far the largest logit is above the
+        second.
+        """
+        if not isinstance(self._algorithm.model, HeadedModel):
+            return margin(self.stages(x)[-1])
+        found = []
+        with torch.no_grad():
+            for chunk in self._chunks(x):
+                sets = features_of_sets(
+                    self._algorithm, self._fast[-1], self._support_x[None], chunk[None]
+                )
+                support, queries = (features[0].double() for features in sets)
+                centres = prototypes(support, torch.from_numpy(self._labels), self._n_way)
+                found.append(minus_squared_distances(queries, centres).amax(dim=1).numpy())
+        return np.concatenate(found)
+
+    def _chunks(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries that are told at a time: with transductive statistics all belong together."""
+        size = max(1, min(BATCH, BATCH_NUMBERS // x[0].numel()))
+        apart = self._algorithm.bn != "transductive" or not has_batch_norm(self._algorithm.model)
+        return x.split(size) if apart and len(x) > size else (x,)
 
     def left_out_familiarity(self) -> np.ndarray:
         """See `Fitted`; the network adapts once for each fold, when this is first asked."""

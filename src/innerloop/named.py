@@ -22,6 +22,18 @@ def mlp(
     return models.MLP(math.prod(input_shape), outputs, hidden=(width, width), head=head, seed=seed)
 
 
+def embedding(
+    n_way: int, input_shape: tuple[int, ...], width: int, head: str, seed: int
+) -> models.Embedding:
+    """A linear map of features; raises `UserError` for pictures."""
+    if len(input_shape) != 1:
+        raise UserError(
+            f"model embedding takes features [F], not examples of shape {list(input_shape)}: give "
+            "a body, such as --body timm:NAME, or another model"
+        )
+    return models.Embedding(input_shape[0], n_way, width=width, head=head, seed=seed)
+
+
 def tutorial_conv(n_way: int, input_shape: tuple[int, ...], width: int, seed: int) -> Any:
     """The tutorial's network; raises `UserError` for images of another size."""
     channels, height, breadth = input_shape

@@ -68,6 +68,25 @@ REGRESSION_RECIPES: dict[str, dict[str, Any]] = {
     "fine-tune": {"inner_steps": 10},
 }
 
+# For features of a pretrained body: the network is a linear map of them.
+BODY: dict[str, Any] = {
+    "model": "embedding",
+    "width": 512,
+    "inputs": "raw",
+    "rotate": False,
+    "iterations": 500,
+    "meta_batch_size": 4,
+    "meta_lr": 1e-3,
+    "val_every": 100,
+}
+# Chosen on the validation classes of emoji.
+BODY_RECIPES: dict[str, dict[str, Any]] = {
+    "maml": {"inner_lr": 0.3},
+    "anil": {"inner_lr": 0.2},
+    "meta-sgd": {"inner_lr": 0.3},
+    "protonet": {"distance": "cosine"},
+}
+
 # What suits a network or data of one's own, for which nothing is known: no head that takes any
 # number of classes, no more ways in training than in the test, images as they are.
 OWN: dict[str, dict[str, Any]] = {

@@ -26,6 +26,16 @@ from innerloop.files import at_home, cache_folder, write_whole
 _files: set[str] = set()
 
 
+LIBRARIES = ("timm", "torchvision", "transformers")
+"""Whose pretrained networks have names of the form `LIBRARY:NAME`."""
+
+
+def is_of_library(text: str) -> bool:
+    """Whether this is `LIBRARY:NAME`, the name of a pretrained network of others."""
+    library, _, name = text.partition(":")
+    return library in LIBRARIES and bool(name)
+
+
 def is_reference(text: str) -> bool:
     """True if this is `MODULE:NAME` or `FILE.py:NAME`."""
     place, colon, name = text.rpartition(":")

@@ -163,7 +163,7 @@ def not_of(algorithm: str) -> set[str]:
 
 MODELS = Registry(
     "models",
-    {n: f"innerloop.named:{n}" for n in ("conv4", "resnet12", "tutorial_conv", "mlp")},
+    {n: f"innerloop.named:{n}" for n in ("conv4", "resnet12", "tutorial_conv", "mlp", "embedding")},
 )
 DATA = Registry(
     "data",

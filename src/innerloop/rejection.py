@@ -12,9 +12,6 @@ from innerloop.heads.prepared import means, unit
 
 __all__ = ["Familiarity", "Threshold", "threshold"]
 
-# Background pictures that a picture is compared to: those most like it.
-NEAREST = 5
-
 
 def contrast(similarities: np.ndarray) -> np.ndarray:
     """The largest of each row of `[m, N]`, less half the mean of the others: `[m]`."""
@@ -24,12 +21,20 @@ def contrast(similarities: np.ndarray) -> np.ndarray:
     return found
 
 
+def margin(logits: np.ndarray) -> np.ndarray:
+    """How far the largest of each row of `[m, N]` is above the second: `[m]`."""
+    second, best = np.sort(logits, axis=1)[:, -2:].T
+    found: np.ndarray = best - second
+    return found
+
+
 class Familiarity:
     """How similar features are to the nearest class, a number without a unit.
 
     The cosine to the nearest class mean, less half the mean cosine to the other means.  With
-    background pictures, features are first centred by their mean, and what is subtracted is half
-    the mean cosine to the five background pictures most like it.
+    background pictures it is the cosine to the nearest class mean alone, of features that are
+    centred by the mean of the background and whitened by its covariance, to which the mean variance
+    is added in every direction: what makes any pictures differ counts less.
 
     Args:
         x: features of the support set, of unit length, `[n, F]`.
@@ -41,18 +46,36 @@ class Familiarity:
     def __init__(
         self, x: np.ndarray, labels: np.ndarray, n_way: int, background: np.ndarray | None = None
     ) -> None:
-        self._centre = np.zeros(x.shape[1]) if background is None else background.mean(axis=0)
-        self._means = unit(means(x, labels, n_way) - self._centre)
-        self._background = None if background is None else unit(background - self._centre)
+        self._whiten = None if background is None else _Whitening(background)
+        self._means = unit(means(self._seen(x), labels, n_way))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """`[m]`, of features of unit length `[m, F]`."""
-        x = unit(x - self._centre)
-        cosines = x @ self._means.T
-        if self._background is None:
+        cosines = self._seen(x) @ self._means.T
+        if self._whiten is None:
             return contrast(cosines)
-        like = np.sort(x @ self._background.T, axis=1)[:, -NEAREST:].mean(axis=1)
-        found: np.ndarray = cosines.max(axis=1) - like / 2
+        found: np.ndarray = cosines.max(axis=1)
+        return found
+
+    def _seen(self, x: np.ndarray) -> np.ndarray:
+        return x if self._whiten is None else unit(self._whiten(x))
+
+
+class _Whitening:
+    """Features centred and whitened by those of a background `[b, F]`, up to a factor."""
+
+    def __init__(self, background: np.ndarray) -> None:
+        self._centre = background.mean(axis=0)
+        # Of fewer pictures than numbers, the covariance has these axes, and no others.
+        _, spread, self._axes = np.linalg.svd(background - self._centre, full_matrices=False)
+        variances = spread**2 / len(background)
+        # One picture has no variance, and nothing is whitened.
+        added = variances.mean() + 1e-12
+        self._factors = np.sqrt(added / (variances + added)) - 1
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        x = x - self._centre
+        found: np.ndarray = x + (x @ self._axes.T * self._factors) @ self._axes
         return found
 
 

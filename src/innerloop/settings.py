@@ -28,6 +28,10 @@ class TrainSettings(TypedDict, total=False):
     rotate: bool
     rotate_test: bool
     model: ModelName
+    body: str | None
+    weights: str | None
+    preprocess: str | None
+    views: Literal["whole", "middle", "crops", "flips"]
     width: int
     pool: Literal["stride", "max"]
     head: Literal["linear", "random", "normal", "shared"]

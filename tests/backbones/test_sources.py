@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import save_file
 from sklearn.base import clone
 
-from innerloop import FewShotClassifier, UserError
+from innerloop import FewShotClassifier, UserError, references
 from innerloop.backbones import Backbone, Preprocess, backbone
+from innerloop.backbones.libraries import LIBRARIES
 from innerloop.backbones.sources import _named, is_backbone
 from tests.backbones import libraries
 from tests.backbones.test_in_use import SIZE, pretrained
@@ -28,6 +29,10 @@ def installed(monkeypatch):
     _named.cache_clear()
     yield
     _named.cache_clear()
+
+
+def test_the_names_of_libraries_are_known_without_importing_them():
+    assert tuple(LIBRARIES) == references.LIBRARIES
 
 
 @pytest.fixture(scope="module")

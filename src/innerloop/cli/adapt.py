@@ -104,26 +104,23 @@ def main(argv: list[str]) -> int:
     queries = _query_files(arguments.query)
 
     # PyTorch takes seconds to import, which --help should not wait for.
-    from innerloop.backbones.sources import is_backbone
     from innerloop.plots.adaptation import plot_adaptation
 
     learnt, names = labelled(support)
     white = white_of(learnt, arguments.white)
     classifier, shape = _classifier(arguments, white)
     support_x, query_x = (
-        read(files, shape, arguments.model, arguments.grey, white) for files in (learnt, queries)
+        read(files, shape or THUMBNAIL, arguments.model, arguments.grey, white)
+        for files in (learnt, queries)
     )
-    # A pretrained network scales and crops pictures in its own way.
-    scales = is_backbone(arguments.model)
     background: Any = (
         None if arguments.background is None else _query_files((arguments.background,))
     )
-    if background is not None and not scales:
+    if background is not None and shape:
         background = read(background, shape, arguments.model, arguments.grey, white)
-    classifier.fit(learnt if scales else support_x, names, background=background)
-    asked = queries if scales else query_x
-    probabilities = classifier.predict_proba(asked)
-    answers = classifier.predict(asked, arguments.reject).tolist()
+    classifier.fit(support_x if shape else learnt, names, background=background)
+    labels, probabilities = classifier.tell(query_x if shape else queries, arguments.reject)
+    answers = labels.tolist()
     classes = classifier.classes_.tolist()
     picture = plot_adaptation(
         arguments.picture,
@@ -160,16 +157,19 @@ def main(argv: list[str]) -> int:
 
 def _classifier(
     arguments: Arguments, white: float | None
-) -> tuple[FewShotClassifier, tuple[int, ...]]:
-    """The classifier before it has learnt, and the shape that pictures are read in."""
+) -> tuple[FewShotClassifier, tuple[int, ...] | None]:
+    """The classifier before it has learnt, and the shape that pictures are read in.
+
+    None where a pretrained network scales and crops pictures in its own way.
+    """
     from innerloop.backbones.sources import is_backbone
     from innerloop.classifier import FewShotClassifier
 
     model: Any = arguments.model
-    shape: tuple[int, ...] = THUMBNAIL
+    shape: tuple[int, ...] | None = None
     if not is_backbone(model):
         model = load_for_pictures(model, trust=arguments.trust)
-        shape = model.input_shape
+        shape = None if model.computed_by else model.input_shape
     classifier = FewShotClassifier(
         model,
         inner_steps=arguments.inner_steps,

@@ -79,6 +79,11 @@ def main(argv: list[str]) -> int:
         from innerloop.classifier import FewShotClassifier
 
         loaded = load_for_pictures(arguments.model, trust=arguments.trust)
+        if loaded.computed_by:
+            raise UserError(
+                f"{arguments.model} takes the features of a body, with which it cannot be exported "
+                "yet: innerloop adapt and FewShotClassifier use it"
+            )
         files, names = labelled(support)
         white = white_of(files, arguments.white)
         x = read(files, loaded.input_shape, arguments.model, arguments.grey, white)

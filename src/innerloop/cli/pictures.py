@@ -50,8 +50,8 @@ def load_for_pictures(model: str, *, trust: bool) -> Loaded:
     from innerloop.runs.loading import load
 
     loaded = load(model, trust=trust)
-    if len(loaded.input_shape) != 3:
-        raise UserError(f"{model} was trained for regression: it takes no pictures")
+    if len(loaded.input_shape) != 3 and not loaded.computed_by:
+        raise UserError(f"{model} was not trained on pictures: it takes none")
     return loaded
 
 

@@ -15,7 +15,7 @@ from innerloop.errors import UserError
 from innerloop.keywords import arguments_of
 from innerloop.outer_loop import Part
 from innerloop.rates import as_text, rates_from
-from innerloop.references import check_trust, find, is_reference
+from innerloop.references import check_trust, find, is_of_library, is_reference
 from innerloop.registry import ALGORITHMS, DATA, MODELS, OF_ALGORITHMS, not_of
 from innerloop.training.distributed import main_speaks, only_main_prints
 
@@ -34,6 +34,7 @@ examples:
   innerloop train --algorithm protonet --data omniglot
   innerloop train --data sinusoid --k-shot 5
   innerloop train --preset tutorial --iterations 100 --out runs/first
+  innerloop train --model timm:resnet50.a1_in1k --algorithm protonet --data my-photos/
   innerloop train --model my_nets.py:make --data my_data.py:load --loss my_losses:focal
   innerloop train --resume runs/first"""
 
@@ -176,7 +177,7 @@ def _settings(arguments: Any) -> TrainConfig:
 def _typed(argv: list[str]) -> argparse.Namespace:
     """What the recipe depends on, as typed; None for the rest."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("preset", "config", "algorithm", "data", "model"):
+    for name in ("preset", "config", "algorithm", "data", "model", "body"):
         parser.add_argument(f"--{name}", nargs="?")
     return parser.parse_known_args(argv)[0]
 
@@ -230,6 +231,7 @@ def _base(argv: list[str]) -> TrainConfig:
     algorithm, model = known.algorithm or "maml", known.model
     if not is_reference(algorithm) and algorithm not in ALGORITHMS:
         algorithm = "maml"
-    if model is not None and not is_reference(model) and model not in MODELS:
-        model = None
-    return TrainConfig.recipe(algorithm, known.data or "glyphs", model)
+    known_model = model is None or is_of_library(model) or is_reference(model) or model in MODELS
+    return TrainConfig.recipe(
+        algorithm, known.data or "glyphs", model if known_model else None, known.body
+    )

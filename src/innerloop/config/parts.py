@@ -21,7 +21,7 @@ from innerloop.errors import (
 )
 from innerloop.outer_loop import OuterLoopSettings, Part, RunSettings
 from innerloop.rates import InnerRates, check_rates
-from innerloop.references import is_reference
+from innerloop.references import LIBRARIES, is_of_library, is_reference
 from innerloop.registry import ALGORITHMS, MODELS
 
 # Names and references: the names are for --help and for completion alone.
@@ -50,7 +50,7 @@ class TaskSettings(Part):
     """Folder with images_background.zip and images_evaluation.zip (or what is in them);
     without it they are downloaded once."""
     image_size: int | None = None
-    """Images from a folder are resized to this many pixels."""
+    """Images from a folder are resized to this many pixels; with a body, those that it sees."""
     glyph_classes: int = 1500
     """How many different glyphs to make, training, validation and test together."""
     split: str = "auto"
@@ -98,10 +98,23 @@ class NetworkSettings(Part):
     """The network."""
 
     model: ModelName = "conv4"
-    """The network: a name, or a function of your own that makes it, MODULE:NAME or FILE.py:NAME."""
+    """The network: a name, or a function of your own that makes it, MODULE:NAME or FILE.py:NAME; or
+    timm:NAME and the like, which is short for `embedding` on this body."""
+    body: str | None = None
+    """A pretrained network that stays as it is: timm:NAME, torchvision:NAME, transformers:NAME, or
+    a function of your own that makes it, MODULE:NAME or FILE.py:NAME. Each picture goes through it
+    once, and what is trained is `model`, on its features."""
+    weights: str | None = None
+    """File of weights for the body: .safetensors, or .pt without code."""
+    preprocess: str | None = None
+    """What the body needs done to pictures, where not its own: MODULE:NAME or FILE.py:NAME."""
+    views: Literal["whole", "middle", "crops", "flips"] = "middle"
+    """What the body sees of a picture: `middle` is the whole and its middle, in twice the time of
+    `whole`."""
     width: int = 32
     """Filters of each convolution, units of each hidden layer. resnet12: filters in the first
-    block; the others have 2.5, 5 and 10 times as many (64 is the usual size)."""
+    block; the others have 2.5, 5 and 10 times as many (64 is the usual size). embedding: numbers
+    in an embedding."""
     pool: Literal["stride", "max"] = "max"
     """conv4: halve the image by strided convolutions or by max-pooling."""
     head: Literal["linear", "random", "normal", "shared"] = "shared"
@@ -125,7 +138,22 @@ class NetworkSettings(Part):
         share_below_one(**self.named("drop_rate"))
         if not is_reference(self.model) and self.model not in MODELS:
             raise _not_one_of("model", MODELS.names(), self.model)
-        if self.drop_rate and self.model in ("conv4", "tutorial_conv", "mlp"):
+        if self.body is None:
+            given = {"weights": self.weights, "preprocess": self.preprocess}
+            for name, value in given.items():
+                if value is not None:
+                    raise UserError(f"{name} is for a body, and there is none: leave {name} out")
+        elif not is_of_library(self.body) and not is_reference(self.body):
+            names = ", ".join(f"{library}:NAME" for library in LIBRARIES)
+            raise UserError(
+                f"body must be {names}, MODULE:NAME or FILE.py:NAME, not {repr(self.body)}"
+            )
+        elif self.model in ("conv4", "resnet12", "tutorial_conv"):
+            raise UserError(
+                f"model {self.model} takes pictures, and a body gives features: set model to "
+                "embedding or mlp"
+            )
+        if self.drop_rate and self.model in ("conv4", "tutorial_conv", "mlp", "embedding"):
             raise UserError(
                 f"drop_rate is for model resnet12, not for {self.model}: set drop_rate to 0"
             )

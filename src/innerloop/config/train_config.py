@@ -21,8 +21,15 @@ from innerloop.config.parts import (
 from innerloop.errors import UserError
 from innerloop.files import at_home
 from innerloop.outer_loop import OuterLoop
-from innerloop.recipes import OWN, RECIPES, REGRESSION, REGRESSION_RECIPES
-from innerloop.references import absolute, is_reference
+from innerloop.recipes import (
+    BODY,
+    BODY_RECIPES,
+    OWN,
+    RECIPES,
+    REGRESSION,
+    REGRESSION_RECIPES,
+)
+from innerloop.references import absolute, is_of_library, is_reference
 from innerloop.registry import ALGORITHMS, DATA, MODELS
 
 # What runs of version 0.1.0 did without saying so; and settings that tell those of a run, which
@@ -32,7 +39,8 @@ _OF_A_RUN = {"unit_features", "image_size", "cg_steps", "regularization", "threa
 # Settings whose values can be references.
 _OUTER = ("meta_optimizer", "schedule")
 _INNER = ("algorithm", "loss", "metric", "inner_optimizer")
-REFERENCES = ("data", "augment", "model", *_INNER, *_OUTER)
+_BODY = ("body", "preprocess")
+REFERENCES = ("data", "augment", "model", *_BODY, *_INNER, *_OUTER)
 
 
 @dataclass(frozen=True)
@@ -51,10 +59,19 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
         if isinstance(self.inner_lr, Mapping):
             # A copy, so that the caller cannot change it.
             object.__setattr__(self, "inner_lr", dict(self.inner_lr))
+        for name, value in _network(self.model, self.body).items():
+            object.__setattr__(self, name, value)
         super().__post_init__()
 
     def check(self) -> None:
         super().check()
+        if self.body is not None and self.regression:
+            raise UserError("a body is for classes of pictures: leave body out of a regression")
+        for name in ("rotate", "rotate_test", "normalize", "augment"):
+            if self.body is not None and getattr(self, name):
+                raise UserError(
+                    f"{name} is for pixels, and what a body gives is features: leave {name} out"
+                )
         if self.pretrain_lr is not None and not self.pretrain:
             raise UserError("pretrain_lr is for a run with pretrain: leave it out, or set pretrain")
         # The baseline trains a classifier of all classes, whatever its tasks' ways.
@@ -79,16 +96,17 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
     def references(self) -> list[str]:
         """The code that the settings name, see `innerloop.references`."""
         values = (getattr(self, name) for name in REFERENCES)
-        return [value for value in values if value is not None and is_reference(value)]
+        return [v for v in values if v is not None and is_reference(v) and not is_of_library(v)]
 
     def absolute(self) -> TrainConfig:
         """Paths made absolute, so that a run folder can be used from any working directory."""
         changes: dict[str, Any] = {}
-        if self.omniglot_source:
-            changes["omniglot_source"] = str(at_home(self.omniglot_source).absolute())
+        for name in ("omniglot_source", "weights"):
+            if value := getattr(self, name):
+                changes[name] = str(at_home(value).absolute())
         for name in REFERENCES:
             value = getattr(self, name)
-            if value is not None and is_reference(value):
+            if value is not None:
                 changes[name] = absolute(value)
         # A name stays a name, even if a folder has the same one.
         if not is_reference(self.data) and self.data not in DATA and Path(self.data).exists():
@@ -97,7 +115,10 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
 
     def title(self) -> str:
         ways = "" if self.regression else f"{self.n_way}-way "
-        return f"{self.algorithm} on {self.data}, {ways}{self.k_shot}-shot, network {self.model}"
+        on = "" if self.body is None else f" on {self.body}"
+        return (
+            f"{self.algorithm} on {self.data}, {ways}{self.k_shot}-shot, network {self.model}{on}"
+        )
 
     def stem(self) -> str:
         """The beginning of the name of a run folder."""
@@ -107,10 +128,14 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
 
     @classmethod
     def recipe(
-        cls, algorithm: str = "maml", data: str = "glyphs", model: str | None = None
+        cls,
+        algorithm: str = "maml",
+        data: str = "glyphs",
+        model: str | None = None,
+        body: str | None = None,
     ) -> TrainConfig:
-        """The defaults that suit an algorithm, the data, and a network of one's own."""
-        return cls(**_recipe(algorithm, data, model))
+        """The defaults that suit an algorithm, the data, and a network or a body of one's own."""
+        return cls(**_recipe(algorithm, data, model, body))
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any], source: str | None = None) -> TrainConfig:
@@ -121,10 +146,12 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
                 than its own, or a value of the wrong type or out of range; it names `source`.
         """
         given = settings_from(settings, cls, source)
+        given |= _network(given.get("model"), given.get("body"))
         if given.keys() >= _OF_A_RUN:
             given = {**BEFORE, **given}
-        names = (given.get("algorithm", "maml"), given.get("data", "glyphs"), given.get("model"))
-        return complete(cls, {**_recipe(*names), **given}, source)
+        usual: dict[str, Any] = {"algorithm": "maml", "data": "glyphs", "model": None, "body": None}
+        names = {name: given.get(name, value) for name, value in usual.items()}
+        return complete(cls, {**_recipe(**names), **given}, source)
 
     @classmethod
     def from_file(cls, path: str | Path) -> TrainConfig:
@@ -158,8 +185,12 @@ def preset_names() -> list[str]:
     return sorted(f.name[: -len(".yaml")] for f in folder.iterdir() if f.name.endswith(".yaml"))
 
 
-def _recipe(algorithm: str, data: str, model: str | None) -> dict[str, Any]:
+def _recipe(
+    algorithm: str, data: str, model: str | None, body: str | None = None
+) -> dict[str, Any]:
     """See `TrainConfig.recipe`."""
+    short = _network(model, body)
+    model, body = short.get("model", model), short.get("body", body)
     settings = dict(RECIPES.get(algorithm, ALGORITHMS.recipes.get(algorithm, {})))
     if data in REGRESSION:
         settings |= {**REGRESSION[data], **REGRESSION_RECIPES.get(algorithm, {})}
@@ -167,4 +198,15 @@ def _recipe(algorithm: str, data: str, model: str | None) -> dict[str, Any]:
         settings |= {**OWN["model"], "model": model}
     if not DATA.is_ours(data) and (is_reference(data) or data in DATA):
         settings |= OWN["data"]
+    if body is not None:
+        settings |= {**BODY, **BODY_RECIPES.get(algorithm, {}), "body": body}
     return {**settings, "algorithm": algorithm, "data": data}
+
+
+def _network(model: str | None, body: str | None) -> dict[str, str]:
+    """What the name of a pretrained network of others is short for as a model."""
+    if model is None or not is_of_library(model):
+        return {}
+    if body not in (None, model):
+        raise UserError(f"model {model} is a body, and so is {body}: give one of them")
+    return {"model": "embedding", "body": model}

@@ -146,6 +146,7 @@ class ExampleClasses(ClassIndexed):
         examples: the examples, read by their numbers.
         starts, counts, names, groups, name, dark_ink, splits, remarks: see `ClassIndexed`.
         pixels: True where examples are `uint8` images `[C, H, W]`.
+        computed_by: the `identity` of the body that computed them; empty where they are as given.
 
     Raises:
         UserError: the arrays contradict each other.
@@ -161,6 +162,7 @@ class ExampleClasses(ClassIndexed):
     splits: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     pixels: bool = False
     remarks: Sequence[Remark] = ()
+    computed_by: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

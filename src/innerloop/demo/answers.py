@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from innerloop.build import build_data
 from innerloop.classifier import FewShotClassifier
 from innerloop.config import TrainConfig
 from innerloop.data.base import ImageClasses
@@ -27,6 +26,7 @@ from innerloop.demo.questions import (
 )
 from innerloop.errors import UserError
 from innerloop.runs.loading import PRETRAINED, Loaded, load, pretrained_names
+from innerloop.sources import build_data
 from innerloop.tasks.sampler import EpisodeSampler
 
 LABELS = "ABCDEFGHIJ"

@@ -90,7 +90,9 @@ def export(
     at_least(1, inner_steps=inner_steps)
     loaded = run if isinstance(run, Loaded) else load_shared(run)
     if loaded.config.regression or len(loaded.input_shape) != 3:
-        raise UserError("this network was trained for regression: learners of classes are exported")
+        raise UserError(
+            "this network was not trained on classes of pictures, whose learners are exported"
+        )
     algorithm = algorithm_in_use(loaded, bn)
     config = loaded.config
     steps = inner_steps or config.eval_inner_steps or algorithm.inner_steps

@@ -1,6 +1,7 @@
 """Networks of the few-shot papers, and the layers that they are made of."""
 
 from innerloop.models.conv4 import Conv4
+from innerloop.models.embedding import Embedding
 from innerloop.models.layers import (
     BatchNorm,
     HeadedModel,
@@ -16,6 +17,7 @@ __all__ = [
     "MLP",
     "BatchNorm",
     "Conv4",
+    "Embedding",
     "HeadedModel",
     "ResNet12",
     "SharedHead",

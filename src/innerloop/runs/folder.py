@@ -26,7 +26,14 @@ from innerloop.functional import Params
 from innerloop.outer_loop import OuterLoop
 from innerloop.runs.checkpoint import fill, read_tensors, write_tensors
 from innerloop.runs.fit_config import FitConfig
-from innerloop.tasks.protocol import Tasks, class_names_of, input_shape_of, name_of, pixels_of
+from innerloop.tasks.protocol import (
+    Tasks,
+    class_names_of,
+    computed_by,
+    input_shape_of,
+    name_of,
+    pixels_of,
+)
 
 CONFIG, METRICS, CHECKPOINTS = "config.yaml", "metrics.jsonl", "checkpoints"
 MODEL, RESULTS, PICTURE = "model.safetensors", "results.json", "run.png"
@@ -255,7 +262,8 @@ def keep_checkpoints(folder: Path, number: int) -> None:
 
 def _digest(train: Tasks) -> str:
     """Tells whether the training classes are still those that the run began with."""
-    return hashlib.sha256(json.dumps(class_names_of(train)).encode()).hexdigest()
+    told = [*class_names_of(train), *filter(None, [computed_by(train)])]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def read_state(folder: Path, train: Tasks, warn: Callable[[str], None]) -> Saved | None:
@@ -285,7 +293,8 @@ def read_state(folder: Path, train: Tasks, warn: Callable[[str], None]) -> Saved
         if metadata.get("train_classes") != _digest(train):
             raise UserError(
                 f"{name_of(train)} no longer has the training classes that the run in {folder} "
-                "began with: bring the data back as it was, or start a new run"
+                "began with, or a body computes other features of them: bring data and body back "
+                "as they were, or start a new run"
             )
         return tensors, metadata
     if paths:
@@ -373,6 +382,8 @@ def save_model(folder: Path, config: OuterLoop, train: Tasks, params: Params) ->
         "train_classes": class_names_of(train),
         "version": __version__,
     }
+    if identity := computed_by(train):
+        metadata["computed_by"] = identity
     if getattr(config, "normalize", False):
         metadata["normalization"] = train.normalization._asdict()  # type: ignore[attr-defined]
     write_tensors(folder / MODEL, params, metadata)

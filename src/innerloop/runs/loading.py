@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,15 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
+from innerloop.backbones import Backbone
 from innerloop.build import (
     build_algorithm,
     build_model,
     build_sampler,
-    build_source,
     resolve,
 )
 from innerloop.config import TrainConfig
-from innerloop.data.archive import MAX_SIDE
 from innerloop.data.base import ClassIndexed, with_dark_ink
 from innerloop.data.splits import split_classes
 from innerloop.errors import UserError
@@ -32,8 +30,10 @@ from innerloop.references import call, check_trust, find
 from innerloop.references import trust as remember
 from innerloop.registry import MODELS
 from innerloop.runs.checkpoint import fill, read_tensors
+from innerloop.runs.described import description, normalization, pixels
 from innerloop.runs.fit_config import FitConfig
 from innerloop.runs.folder import CONFIG, MODEL
+from innerloop.sources import body_of, build_source
 from innerloop.tasks.normalization import Normalization
 from innerloop.tasks.protocol import Tasks, is_maker
 
@@ -57,6 +57,7 @@ class Loaded(NamedTuple):
         on_paper: its pictures were of ink on paper, whose edges tell dark ink from light; None
             where the file does not say.
         normalization: mean and deviation by which the network normalises images; None for none.
+        computed_by: the `identity` of the pretrained body whose features it takes; empty for none.
     """
 
     model: nn.Module
@@ -70,6 +71,21 @@ class Loaded(NamedTuple):
     inverted: bool | None = None
     on_paper: bool | None = None
     normalization: Normalization | None = None
+    computed_by: str = ""
+
+    def body(self) -> Backbone | None:
+        """The pretrained network whose features this network takes; None where it takes pictures.
+
+        Raises:
+            UserError: it cannot be had, or it is another one than in training.
+        """
+        found = body_of(self.config) if isinstance(self.config, TrainConfig) else None
+        if found is not None and found.identity != self.computed_by:
+            raise UserError(
+                f"{found.name} computes other features than when the network was trained on them: "
+                "bring back its weights and its preprocessing as they were, or train again"
+            )
+        return found
 
     @property
     def knows_ink(self) -> bool:
@@ -153,7 +169,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
             f"with the package: {', '.join(pretrained_names())}"
         )
     tensors, metadata = read_tensors(file)
-    settings, shape, data_name, classes, temperature = _description(file, metadata)
+    settings, shape, data_name, classes, temperature = description(file, metadata)
     config: TrainConfig | FitConfig
     if FitConfig.describes(settings):
         config = FitConfig.from_dict(settings, str(file))
@@ -163,7 +179,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
         params = fill(algorithm.init_params(), tensors, str(file))
         return Loaded(
             *(algorithm.model, algorithm, params, config, shape, data_name, classes, temperature),
-            *_pixels(file, metadata),
+            *pixels(file, metadata),
         )
     if algorithm is not None:
         raise UserError(f"{file} names its algorithm: leave out algorithm=")
@@ -172,8 +188,8 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
     config = dataclasses.replace(config, device="cpu", precision="float32")
     check_trust(config.references, file, trust)
     _check_size(file, config, shape, tensors)
-    normalization = _normalization(file, config, shape, metadata)
-    model = build_model(config, shape, normalization)
+    norm = normalization(file, config, shape, metadata)
+    model = build_model(config, shape, norm)
     algorithm = build_algorithm(config, model, num_trained(config, classes))
     algorithm.network.takes = shape
     params = fill(algorithm.init_params(), tensors, str(file))
@@ -182,8 +198,9 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
             p.data.copy_(params[name])
     return Loaded(
         *(model, algorithm, params, config, shape, data_name, classes, temperature),
-        *_pixels(file, metadata),
-        normalization,
+        *pixels(file, metadata),
+        norm,
+        str(metadata.get("computed_by", "")),
     )
 
 
@@ -200,61 +217,6 @@ def _made(file: Path, config: FitConfig, trusted: bool) -> Algorithm:
     if not isinstance(made, Algorithm):
         raise UserError(f"{text} must give an innerloop.Algorithm, not {type(made).__name__}")
     return made
-
-
-def _description(
-    file: Path, metadata: dict[str, Any]
-) -> tuple[dict[str, Any], tuple[int, ...], str, list[str], float]:
-    """Settings, input shape, name of the data, training classes, temperature."""
-    names = ("config", "input_shape", "data", "train_classes")
-    settings, shape, data_name, classes = (metadata.get(name) for name in names)
-    temperature = metadata.get("temperature", 1.0)
-    if not (
-        isinstance(settings, dict)
-        and isinstance(shape, list)
-        and len(shape) <= 8
-        and all(type(n) is int and 0 < n <= MAX_SIDE for n in shape)
-        and isinstance(data_name, str)
-        and isinstance(classes, list)
-        and all(isinstance(name, str) for name in classes)
-        and type(temperature) is float
-        and 0 < temperature < math.inf
-    ):
-        raise UserError(f"{file} lacks the description of its network")
-    return settings, tuple(shape), data_name, classes, temperature
-
-
-def _pixels(file: Path, metadata: dict[str, Any]) -> tuple[bool | None, bool | None]:
-    """`inverted` and `on_paper` of `Loaded`; files of version 0.1.0 do not say."""
-    found = metadata.get("pixels", {})
-    if (
-        not isinstance(found, dict)
-        or not found.keys() <= {"inverted", "on_paper"}
-        or not all(type(value) is bool for value in found.values())
-    ):
-        raise UserError(f"{file} does not say what training did to pixels")
-    return found.get("inverted"), found.get("on_paper")
-
-
-def _normalization(
-    file: Path, config: TrainConfig, shape: tuple[int, ...], metadata: dict[str, Any]
-) -> Normalization | None:
-    """The normalisation of images that the file names."""
-    if not config.normalize:
-        return None
-    found = metadata.get("normalization")
-    found = found if isinstance(found, dict) else {}
-    values: list[tuple[float, ...]] = []
-    for name in Normalization._fields:
-        numbers = found.get(name)
-        if not (
-            isinstance(numbers, list)
-            and len(numbers) == shape[0]
-            and all(type(x) is float and math.isfinite(x) for x in numbers)
-        ):
-            raise UserError(f"{file} does not say how images are normalised")
-        values.append(tuple(numbers))
-    return Normalization(*values)
 
 
 def _check_size(
@@ -328,6 +290,8 @@ def load_for(
         if part not in source:
             raise UserError(f"{config.data} has no {part} part")
         return _fitted(loaded, config), source[part]
+    if getattr(source, "computed_by", "") != loaded.computed_by:
+        loaded.body()  # says what is another
     if source.example_shape != loaded.input_shape:
         raise UserError(
             f"the network was trained on images of shape {loaded.input_shape} (channels, height, "

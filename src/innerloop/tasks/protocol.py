@@ -166,6 +166,11 @@ def pixels_of(tasks: Tasks) -> dict[str, bool]:
     return {name: value for name, value in known.items() if isinstance(value, bool)}
 
 
+def computed_by(tasks: Tasks) -> str:
+    """The `identity` of the body that computed the examples; empty where there is none."""
+    return str(getattr(getattr(tasks, "data", None), "computed_by", ""))
+
+
 def fingerprint_of(tasks: Tasks) -> dict[str, Any]:
     """A fingerprint of the tasks: their description and their first episode.
 
