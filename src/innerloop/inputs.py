@@ -173,7 +173,11 @@ def class_labels(y: Any, pictures: int) -> np.ndarray:
         UserError: they are not, or name no classes.
         ValueError: what scikit-learn finds wrong with them.
     """
-    if y is None or isinstance(y, str | bytes | dict) or not hasattr(y, "__len__"):
+    if (
+        y is None
+        or isinstance(y, str | bytes | dict)
+        or not any(hasattr(y, name) for name in ("__len__", "__array__"))
+    ):
         raise UserError(
             "y should be a 1d array or a list, one label for each picture, not "
             f"{'None' if y is None else type(y).__name__}"

@@ -60,7 +60,10 @@ def test_when_all_checkpoints_are_damaged_nothing_is_begun_anew(array, tmp_path)
     for path in checkpoints(folder):
         damage(path, "cut")
     metrics = (folder / "metrics.jsonl").read_bytes()
-    with pytest.raises(UserError, match=r"every checkpoint in .* is damaged"):
+    with (
+        pytest.warns(UserWarning, match="is damaged"),
+        pytest.raises(UserError, match=r"every checkpoint in .* is damaged"),
+    ):
         innerloop.resume(folder)
     assert (folder / "metrics.jsonl").read_bytes() == metrics
 
