@@ -26,7 +26,7 @@ from innerloop.backbones.sources import is_backbone
 from innerloop.data.single import several
 from innerloop.errors import UserError, at_least, one_of
 from innerloop.heads.choice import AUTO, HEADS
-from innerloop.inputs import INKS, FeatureInputs, PixelInputs
+from innerloop.inputs import INKS, PREPARE, FeatureInputs, PixelInputs
 from innerloop.learners import AdaptedNetwork, Learner, head_learner, network_learner
 from innerloop.rejection import threshold
 from innerloop.runs.loading import Loaded, load_shared
@@ -48,7 +48,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             `"FILE.py:NAME"` or `"MODULE:NAME"`, or any `nn.Module` from pictures to features, see
             `innerloop.backbones.backbone`.  Classes are then told apart by a head on its features,
             which are kept on disk; `bn` has no effect.
-        inner_steps: steps of gradient descent; None for as many as the run was tested with.
+        inner_steps: steps of gradient descent; None for as many as the run was tested with, but
+            no more than it was trained with where a class has several images.
         bn: where batch norm takes the statistics for queries from. With `"support"`, what is
             predicted for an image does not depend on what else is predicted with it; with
             `"transductive"` it does, and is a little better for a balanced set of queries.
@@ -56,6 +57,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             trained on grey pictures with inputs `"ink"`.  With `"auto"`, the edges of the support
             images tell, where all pictures in training were ink on paper; else, and always for
             colour, pixels are treated as in training.
+        prepare: what is done to pictures for a network that was trained on ink. With `"ink"`, each
+            drawing is found on its paper, freed of shading and specks, and centred at the size of
+            Omniglot's, see `innerloop.data.ink`; with `"none"`, pictures are only scaled. With
+            `"auto"`, the support images tell whether that helps a network that was trained on
+            Omniglot or glyphs; others take drawings where and as large as they are.
         weights: a file of weights for what `"FILE.py:NAME"` or a library's name makes.
         preprocess: what a pretrained network needs done to pictures: an
             `innerloop.backbones.Preprocess`, a function from an RGB picture of PIL to a tensor, or
@@ -75,6 +81,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Attributes:
         classes_: the classes, sorted.
         ink_: `"dark"` or `"light"`; None for networks that were not trained on ink.
+        prepare_: `"ink"` or `"none"`, what is done to pictures.
         head_: the head in use; None for networks that were meta-trained.
         temperature_: the temperature in use.
         support_loss_: loss on the support set before the first and after each inner step.
@@ -102,6 +109,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         inner_steps: int | None = None,
         bn: str = "support",
         ink: str = "auto",
+        prepare: str = "auto",
         weights: str | Path | None = None,
         preprocess: Preprocess | Transform | str | None = None,
         image_size: int | None = None,
@@ -113,6 +121,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.inner_steps = inner_steps
         self.bn = bn
         self.ink = ink
+        self.prepare = prepare
         self.weights = weights
         self.preprocess = preprocess
         self.image_size = image_size
@@ -128,6 +137,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         inner_steps: int | None = None,
         bn: str = "support",
         ink: str = "auto",
+        prepare: str = "auto",
         weights: str | Path | None = None,
         preprocess: Preprocess | Transform | str | None = None,
         image_size: int | None = None,
@@ -148,6 +158,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             inner_steps=inner_steps,
             bn=bn,
             ink=ink,
+            prepare=prepare,
             weights=weights,
             preprocess=preprocess,
             image_size=image_size,
@@ -177,6 +188,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ConvergenceWarning: the support loss rises over the inner steps.
         """
         one_of(INKS, ink=self.ink)
+        one_of(PREPARE, prepare=self.prepare)
         at_least(1, inner_steps=self.inner_steps)
         if self.temperature is not None and not 0 < self.temperature < np.inf:
             raise UserError(f"temperature must be greater than 0, not {self.temperature}")
@@ -204,7 +216,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         support = inputs.fit(X)
         outside = None if background is None else inputs(inputs.checked(background))
         self._fitted = learn(support, labels.astype(np.int64), outside)
-        self._inputs, self.ink_ = inputs, inputs.ink_
+        self._inputs, self.ink_, self.prepare_ = inputs, inputs.ink_, inputs.prepare_
         self.head_ = self._fitted.name
         self.temperature_ = self.temperature or self._fitted.temperature
         targets = torch.from_numpy(labels)
@@ -284,6 +296,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for logits in self._fitted.stages(x):
             yield self._probabilities(logits)
 
+    def prepared(self, X: Any) -> np.ndarray:
+        """What the network sees of images, bytes `[n, C, H, W]`: scaled, and prepared if need be.
+
+        Raises:
+            UserError: images that do not fit, or a pretrained network, which prepares them itself.
+        """
+        X = self._checked(X)
+        if not isinstance(self._inputs, PixelInputs):
+            raise UserError("a pretrained network prepares pictures itself: see its preprocess")
+        return self._inputs.prepared(X)
+
     def export(self, path: str | Path, *, format: str | None = None) -> dict[str, str]:
         """Write the adapted network for runtimes without PyTorch.
 
@@ -310,6 +333,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "a head on a pretrained network of another library cannot be exported yet: export "
                 "the network with that library, or use one that was meta-trained"
             )
+        if self.prepare_ == "ink":
+            raise UserError(
+                "an exported network takes pictures as they are, and this one has learnt from "
+                "prepared ones: fit with prepare='none', and export that"
+            )
         pixels = Pixels(inputs.raw, inputs.inverted)
         learnt = Learnt(*fitted.parts, pixels, float(self.temperature_))
         return write_adapted(path, learnt, self.classes_.tolist(), format=format)
@@ -320,6 +348,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _queries(self, X: Any) -> Tensor:
         """The inputs of images to classify."""
+        X = self._checked(X)
+        return self._inputs(X)
+
+    def _checked(self, X: Any) -> Any:
+        """Images to classify, as the inputs take them."""
         check_is_fitted(self)
         expected = getattr(self, "n_features_in_", None)
         X = several(X, self._inputs.channels, flat=expected is not None)
@@ -331,7 +364,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"X has {found} features, but FewShotClassifier is expecting {expected} features "
                 "as input, as in fit"
             )
-        return self._inputs(X)
+        return X
 
     def _found(self) -> tuple[PixelInputs | FeatureInputs, Learner]:
         """The inputs that `model` takes, and the learner on top of them."""
@@ -343,7 +376,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 preprocess=self.preprocess,
                 image_size=self.image_size,
             )
-            inputs = FeatureInputs(body, self.ink, self.views or "middle")
+            inputs = FeatureInputs(body, self.ink, self.prepare, self.views or "middle")
             return inputs, head_learner(self.head, self.inner_steps)
         if not isinstance(self.model, str | Path | Loaded):
             raise UserError(
@@ -356,7 +389,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         loaded = self.model if isinstance(self.model, Loaded) else load_shared(self.model)
         name = str(self.model) if isinstance(self.model, str | Path) else "the network"
         learn = network_learner(loaded, name, self.bn, self.inner_steps)
-        return PixelInputs(loaded, self.ink), learn
+        return PixelInputs(loaded, self.ink, self.prepare), learn
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

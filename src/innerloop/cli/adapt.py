@@ -76,6 +76,9 @@ class Arguments:
     """Batch statistics for queries: of the support set, or of all queries together."""
     ink: Literal["auto", "dark", "light"] = "auto"
     """Strokes are dark on light paper, or light on dark; for networks trained on ink."""
+    prepare: Literal["auto", "ink", "none"] = "auto"
+    """Find the drawing on its paper, free it of shading and specks, and centre it; auto does so
+    where the support set says that it helps; for networks trained on ink."""
     grey: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Turn coloured pictures into grey ones, for a network that takes grey."""
     picture: Path = Path("adapt.png")
@@ -120,12 +123,16 @@ def main(argv: list[str]) -> int:
     probabilities = classifier.predict_proba(asked)
     answers = classifier.predict(asked, arguments.reject).tolist()
     classes = classifier.classes_.tolist()
+    # As the network sees them, or as a pretrained one is given them.
+    support_seen, query_seen = (
+        x.scaled if scales else classifier.prepared(x) for x in (support_x, query_x)
+    )
     picture = plot_adaptation(
         arguments.picture,
         classes,
-        support_x,
+        support_seen,
         names,
-        query_x,
+        query_seen,
         probabilities,
         list(map(str, queries)),
         refused=[answer is None for answer in answers],
@@ -143,6 +150,7 @@ def main(argv: list[str]) -> int:
         "model": arguments.model,
         "support": {name: len(files) for name, files in support.items()},
         "ink": classifier.ink_,
+        "prepare": classifier.prepare_,
         "head": classifier.head_,
         "reject": arguments.reject,
         "support_loss": classifier.support_loss_,
@@ -168,6 +176,7 @@ def _classifier(arguments: Arguments) -> tuple[FewShotClassifier, tuple[int, ...
         inner_steps=arguments.inner_steps,
         bn=arguments.bn,
         ink=arguments.ink,
+        prepare=arguments.prepare,
         weights=arguments.weights,
         preprocess=arguments.preprocess,
         image_size=arguments.image_size,
@@ -213,4 +222,6 @@ def _print(report: dict[str, Any], classes: list[str], arguments: Arguments) -> 
             print(f"told by {report['head']} on the features")
         if report["ink"] == "light":
             print("read as light strokes on dark paper; --ink dark says otherwise")
+        if report["prepare"] == "ink":
+            print("drawings were found on their paper and centred; --prepare none says otherwise")
         print(f"the picture is {report['picture']}")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from innerloop.errors import UserError
 
 if TYPE_CHECKING:
+    from innerloop.inputs import Pictures
     from innerloop.runs.loading import Loaded
 
 
@@ -61,8 +60,8 @@ def pictures_in(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.is_file() and is_picture(file.name))
 
 
-def read(files: list[Path], shape: tuple[int, ...], model: str, grey: bool) -> np.ndarray:
-    """Pictures as bytes `[n, C, H, W]` of the network's size.
+def read(files: list[Path], shape: tuple[int, ...], model: str, grey: bool) -> Pictures:
+    """Pictures for a network.
 
     Args:
         shape: `(C, H, W)`.
@@ -73,15 +72,15 @@ def read(files: list[Path], shape: tuple[int, ...], model: str, grey: bool) -> n
         UserError: a file is not a picture, or has colour and the network takes none.
     """
     from innerloop.data.pictures import is_grey, read_picture
+    from innerloop.inputs import Pictures
 
-    channels, height, width = shape
     for file in files:
-        if channels == 1 and not grey and not is_grey(file):
+        if shape[0] == 1 and not grey and not is_grey(file):
             raise UserError(
                 f"{file} has colour, and {model} takes grey pictures: let --grey turn "
                 "them grey, or train on colour"
             )
-    return np.stack([read_picture(file, channels, (width, height)) for file in files])
+    return Pictures((read_picture(file, shape[0], None) for file in files), shape)
 
 
 def check_picture(file: Path) -> None:

@@ -5,7 +5,7 @@ Every field has a bound, so that every question is answered with bounded work.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.json_schema import models_json_schema
@@ -40,6 +40,9 @@ class Question(_Message):
     support: Annotated[list[ClassPictures], Field(min_length=2, max_length=10)]
     query: Picture
     inner_steps: Annotated[int, Field(ge=1, le=MAX_STEPS, strict=True)] = 5
+    prepare: Literal["auto", "ink", "none"] = Field(
+        default="auto", description="Whether drawings are found on their paper and centred."
+    )
 
 
 class Step(_Message):
@@ -54,6 +57,7 @@ class Answer(_Message):
 
     steps: list[Step]
     seen: Picture = Field(description="The query as the network sees it.")
+    prepared: bool = Field(description="Whether drawings were found and centred.")
 
 
 class Code(_Message):

@@ -28,6 +28,7 @@ let state = {
   query: drawn(QUERY),
   answer: null, // the right class, where the query came from a data set
   data: null, // which
+  prepare: "auto", // whether drawings are found on their paper and centred
 };
 let answer = null; // of the server, to the state as it was
 let shown = STEPS; // the inner step that is shown
@@ -194,7 +195,7 @@ async function askUntilDone() {
 
 async function question() {
   const support = await Promise.all(state.support.map((row) => Promise.all(row.filter((d) => !isEmpty(d)).map(toPng))));
-  return { model: state.model, support, query: await toPng(state.query), inner_steps: STEPS };
+  return { model: state.model, support, query: await toPng(state.query), inner_steps: STEPS, prepare: state.prepare };
 }
 
 async function call(path, body) {
@@ -262,6 +263,7 @@ function showBelief() {
     return;
   }
   find("seen").src = "data:image/png;base64," + answer.seen;
+  find("seen-how").textContent = say(answer.prepared ? "centred" : "asDrawn");
   showBars(step);
   showLoss(step);
 }
@@ -351,6 +353,7 @@ function showModels() {
     return element("option", { value: card.name }, card.trained && card.accuracy === null ? `${card.name}: ${text}` : text);
   }));
   find("model").value = state.model;
+  find("prepare").value = state.prepare;
   const card = models.find((each) => each.name === state.model);
   const number = (v) => (100 * v).toFixed(1);
   find("card").textContent = !card ? ""
@@ -482,6 +485,10 @@ function listen() {
   find("model").addEventListener("change", (event) => {
     state.model = event.target.value;
     showModels();
+    changed();
+  });
+  find("prepare").addEventListener("change", (event) => {
+    state.prepare = event.target.value;
     changed();
   });
   find("surprise").addEventListener("click", surprise);

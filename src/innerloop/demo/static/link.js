@@ -54,6 +54,7 @@ function checked(state) {
     query: checkedDrawing(state.query),
     answer,
     data: ["omniglot", "glyphs"].includes(state.data) ? state.data : null,
+    prepare: ["auto", "ink", "none"].includes(state.prepare) ? state.prepare : "auto",
   };
 }
 
