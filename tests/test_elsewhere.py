@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from benchmarks import elsewhere
+from benchmarks import elsewhere, mixed_symbols, pretrained
 from tools import symbol_tables
 
 import innerloop
@@ -102,3 +102,26 @@ def test_what_is_measured_adds_to_the_file_and_makes_tables(file, tmp_path, monk
 def test_a_file_that_is_not_there_is_said(tmp_path):
     with pytest.raises(UserError, match=r"names an \.npz"):
         next(elsewhere.read(tmp_path / "none.npz"))
+
+
+def test_characters_are_composed_of_others_drawing_by_drawing():
+    bar, dot = np.full((2, 1, 28, 28), 255, np.uint8), np.full((2, 1, 28, 28), 255, np.uint8)
+    bar[:, 0, 4:24, 13:15] = 0
+    dot[0, 0, 10:20, 10:20] = 0
+    dot[1, 0, 5:25, 5:25] = 0
+    both = mixed_symbols.composed([bar, dot], mixed_symbols.LAYOUTS[0])
+    assert both.shape == (2, 1, 28, 28)
+    assert both.dtype == np.uint8
+    # The bar stands on the left, the dot fills the right; nothing lies between them.
+    assert (both[:, 0, :, 13:15] == 255).all()
+    assert (both[:, 0, 3:25, 17:26] < 50).all()
+    assert (both[:, 0, 3:25, :13].min(axis=2) < 128).all()
+
+
+def test_the_recipe_of_symbols_from_anywhere_is_one_of_train():
+    config = innerloop.TrainConfig.from_dict(pretrained.RECIPES["omniglot-anywhere"])
+    assert (config.data, config.model) == tuple(
+        f"benchmarks.mixed_symbols:{name}" for name in ("data", "network")
+    )
+    assert config.augment == "conditions"
+    assert config.any_ways
