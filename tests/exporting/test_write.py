@@ -54,7 +54,10 @@ def test_a_learner_answers_as_the_classifier_at_every_step(settings, network, ta
     ways = (2, 5, 20) if loaded.config.any_ways else (5,)
     for n_way in ways:
         support, labels, queries = task(n_way, queries=n_way - 1)
-        classifier = FewShotClassifier(loaded, prepare="none").fit(support, labels)
+        # The learner takes as many steps whatever the shots are.
+        steps = int(told["inner_steps"]) or None
+        classifier = FewShotClassifier(loaded, inner_steps=steps, prepare="none")
+        classifier.fit(support, labels)
         expected = np.stack(list(classifier.staged_predict_proba(queries)))
         given = {"support": support, "labels": labels, "queries": queries}
         logits, found = learner.run(["logits", "probabilities"], given)
@@ -68,7 +71,9 @@ def test_batch_statistics_from_elsewhere(bn, network, task, tmp_path):
     loaded = network(algorithm="maml++" if bn == "per_step" else "maml")
     innerloop.export(loaded, tmp_path / "learner.onnx", learner=True, bn=bn)
     support, labels, queries = task(3, queries=4)
-    classifier = FewShotClassifier(loaded, bn=bn, prepare="none").fit(support, labels)
+    steps = loaded.config.eval_inner_steps
+    classifier = FewShotClassifier(loaded, inner_steps=steps, bn=bn, prepare="none")
+    classifier.fit(support, labels)
     given = {"support": support, "labels": labels, "queries": queries}
     (found,) = session(tmp_path / "learner.onnx").run(["probabilities"], given)
     expected = np.stack(list(classifier.staged_predict_proba(queries)))
