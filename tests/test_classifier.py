@@ -22,7 +22,7 @@ import innerloop
 from innerloop import FewShotClassifier, UserError
 from innerloop.calibration import expected_calibration_error, fit_temperature
 from innerloop.cli import main
-from innerloop.data.given import scaled_images
+from innerloop.data.given import image_bytes
 
 NAMES = innerloop.pretrained_names()
 
@@ -232,7 +232,7 @@ def as_pixels(X, shape):
         side = math.ceil(math.sqrt(X.shape[1]))
         X = 1 / (1 + np.exp(-np.clip(X.astype(float), -50, 50)))
         X = np.pad(X, ((0, 0), (0, side * side - X.shape[1])))
-    return scaled_images(X, shape)
+    return image_bytes(X, shape)
 
 
 # Noise in place of images can be driven apart by inner steps.
@@ -240,7 +240,7 @@ def as_pixels(X, shape):
 @parametrize_with_checks([FewShotClassifier()])
 def test_what_scikit_learn_asks_of_an_estimator(estimator, check, monkeypatch):
     """All of its checks, with only their data made pixels of square images."""
-    monkeypatch.setattr("innerloop.inputs.scaled_images", as_pixels)
+    monkeypatch.setattr("innerloop.inputs.image_bytes", as_pixels)
     check(estimator)
 
 
@@ -299,7 +299,7 @@ def many(start):
 def test_none_of_these(name):
     support, labels, others = many(0)
     query, _, _ = many(5)
-    classifier = FewShotClassifier(name).fit(support, labels)
+    classifier = FewShotClassifier(name, prepare="none").fit(support, labels)
     told, plain = classifier.predict(query, reject=0.1), classifier.predict(query)
     assert told.dtype == object
     kept = told != None  # noqa: E711

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.training.report import format_result
-from tools import bug_tables, photo_tables, reproduction_tables, speed_tables, trial_tables
+from tools import (
+    bug_tables,
+    photo_tables,
+    reproduction_tables,
+    speed_tables,
+    symbol_tables,
+    trial_tables,
+)
 from tools.table_parts import note, percent, read, table
 
 ROOT = Path(__file__).parent.parent
@@ -22,6 +29,7 @@ PAGES = [
     "README.md",
     "README.zh.md",
     *sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*/**/*.md")),
+    *sorted(str(card.relative_to(ROOT)) for card in ROOT.glob("src/innerloop/pretrained/*.md")),
 ]
 MARK = re.compile(r"(<!-- table (\w+): [^\n]* -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
@@ -366,6 +374,7 @@ def filled(page: str) -> str:
         **speed_tables.tables(language),
         **trial_tables.tables(language),
         **photo_tables.tables(language),
+        **symbol_tables.tables(language),
         **bug_tables.tables(language),
         **reproduction_tables.tables(language),
         **{f"algorithm_{k}": partial(algorithms_table, rows=v) for k, v in PAGE_ROWS.items()},

@@ -10,7 +10,7 @@ import math
 from innerloop.errors import UserError
 
 # What `augment` can name, and what a number after it means; see `innerloop.data.augment`.
-AUGMENTATIONS = ("crop", "flip", "color", "affine", "erase")
+AUGMENTATIONS = ("crop", "flip", "color", "affine", "erase", "conditions")
 
 
 def parse_augment(text: str) -> list[tuple[str, float | None]]:
@@ -38,4 +38,9 @@ def parse_augment(text: str) -> list[tuple[str, float | None]]:
         if number is not None and not math.isfinite(number):
             raise UserError(f"augment: {word.strip()} needs a number after =")
         found.append((name, number))
+    if len(found) > 1 and "conditions" in dict(found):
+        raise UserError(
+            "augment: conditions goes alone, since it changes places and sizes itself; for more "
+            "give a function of your own"
+        )
     return found

@@ -16,15 +16,14 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from innerloop.backbones import Backbone, Preprocess, Transform, backbone
-from innerloop.backbones.sources import is_backbone
+from innerloop.backbones import Backbone, Preprocess, Transform
 from innerloop.data.single import several
 from innerloop.errors import UserError, at_least, finite_above_zero, one_of, whole
-from innerloop.heads.choice import AUTO, HEADS
-from innerloop.inputs import INKS, FeatureInputs, PixelInputs, class_labels, inputs_of
-from innerloop.learners import AdaptedNetwork, Learner, head_learner, network_learner
+from innerloop.heads.choice import AUTO
+from innerloop.inputs import INKS, PREPARE, PixelInputs, class_labels
+from innerloop.model_in_use import inputs_and_learner
 from innerloop.rejection import threshold
-from innerloop.runs.loading import Loaded, load_shared
+from innerloop.runs.loading import Loaded
 
 # Nats by which the support loss may rise again without a warning: below that, steps only jitter.
 RISE = 0.2
@@ -43,7 +42,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             `"FILE.py:NAME"` or `"MODULE:NAME"`, or any `nn.Module` from pictures to features, see
             `innerloop.backbones.backbone`.  Classes are then told apart by a head on its features,
             which are kept on disk; `bn` has no effect.
-        inner_steps: steps of gradient descent; None for as many as the run was tested with.
+        inner_steps: steps of gradient descent; None for as many as the run was tested with, but
+            no more than it was trained with where a class has several images.
         bn: where batch norm takes the statistics for queries from. With `"support"`, what is
             predicted for an image does not depend on what else is predicted with it; with
             `"transductive"` it does, and is a little better for a balanced set of queries.
@@ -51,6 +51,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             trained on grey pictures with inputs `"ink"`.  With `"auto"`, the edges of the support
             images tell, where all pictures in training were ink on paper; else, and always for
             colour, pixels are treated as in training.
+        prepare: what is done to pictures for a network that was trained on ink. With `"ink"`, each
+            drawing is found on its paper, freed of shading and specks, and centred at the size of
+            Omniglot's, see `innerloop.data.ink`; with `"none"`, pictures are only scaled. With
+            `"auto"`, the support images tell whether that helps a network that was trained on
+            Omniglot or glyphs; others take drawings where and as large as they are.
         weights: a file of weights for what `"FILE.py:NAME"` or a library's name makes.
         preprocess: what a pretrained network needs done to pictures: an
             `innerloop.backbones.Preprocess`, a function from an RGB picture of PIL to a tensor, or
@@ -74,6 +79,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Attributes:
         classes_: the classes, sorted.
         ink_: `"dark"` or `"light"`; None for networks that were not trained on ink.
+        prepare_: `"ink"` or `"none"`, what is done to pictures.
         head_: the head in use; None for networks that were meta-trained.
         temperature_: the temperature in use.
         white_: the value of white in pictures of more than 8 bits; None where `fit` met none.
@@ -102,6 +108,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         inner_steps: int | None = None,
         bn: str = "support",
         ink: str = "auto",
+        prepare: str = "auto",
         weights: str | Path | None = None,
         preprocess: Preprocess | Transform | str | None = None,
         image_size: int | None = None,
@@ -114,6 +121,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.inner_steps = inner_steps
         self.bn = bn
         self.ink = ink
+        self.prepare = prepare
         self.weights = weights
         self.preprocess = preprocess
         self.image_size = image_size
@@ -130,6 +138,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         inner_steps: int | None = None,
         bn: str = "support",
         ink: str = "auto",
+        prepare: str = "auto",
         weights: str | Path | None = None,
         preprocess: Preprocess | Transform | str | None = None,
         image_size: int | None = None,
@@ -151,6 +160,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             inner_steps=inner_steps,
             bn=bn,
             ink=ink,
+            prepare=prepare,
             weights=weights,
             preprocess=preprocess,
             image_size=image_size,
@@ -182,6 +192,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ConvergenceWarning: the support loss rises over the inner steps.
         """
         one_of(INKS, ink=self.ink)
+        one_of(PREPARE, prepare=self.prepare)
         whole(inner_steps=self.inner_steps)
         at_least(1, inner_steps=self.inner_steps)
         finite_above_zero(temperature=self.temperature)
@@ -190,7 +201,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"fit takes several pictures, not {str(X)!r}: give a list of paths, for instance "
                 "sorted(Path(folder).glob('*/*.jpg')), with y = [path.parent.name for path in ...]"
             )
-        inputs, learn = self._found()
+        inputs, learn = inputs_and_learner(**self.get_params(deep=False))
         inputs.find_white(X)
         X = inputs.checked(X)
         y = class_labels(y, len(X))
@@ -208,6 +219,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         outside = None if background is None else inputs(inputs.checked(background))
         self._fitted = learn(support, labels.astype(np.int64), outside)
         self._inputs, self.ink_, self.white_ = inputs, inputs.ink_, inputs.white_
+        self.prepare_ = inputs.prepare_
         self.head_ = self._fitted.name
         self.temperature_ = self.temperature or self._fitted.temperature
         targets = torch.from_numpy(labels)
@@ -318,6 +330,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for logits in self._fitted.stages(x):
             yield self._probabilities(logits)
 
+    def prepared(self, X: Any) -> np.ndarray:
+        """What the network sees of images, bytes `[n, C, H, W]`: scaled, and prepared if need be.
+
+        Raises:
+            UserError: images that do not fit, or a pretrained network, which prepares them itself.
+        """
+        X = self._checked(X)
+        if not isinstance(self._inputs, PixelInputs):
+            raise UserError("a pretrained network prepares pictures itself: see its preprocess")
+        return self._inputs.prepared(X)
+
     def export(self, path: str | Path, *, format: str | None = None) -> dict[str, str]:
         """Write the adapted network for runtimes without PyTorch.
 
@@ -335,18 +358,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             UserError: a package is missing, or this cannot be exported.
         """
         check_is_fitted(self)
-        from innerloop.exporting.network import Learnt, Pixels
-        from innerloop.exporting.write import write_adapted
+        from innerloop.exporting.write import write_classifier
 
-        fitted, inputs = self._fitted, self._inputs
-        if not isinstance(fitted, AdaptedNetwork) or not isinstance(inputs, PixelInputs):
-            raise UserError(
-                "what learns from the features of a pretrained network cannot be exported yet: "
-                "export that network by its own library, or meta-train one on pictures"
-            )
-        pixels = Pixels(inputs.raw, inputs.inverted)
-        learnt = Learnt(*fitted.parts, pixels, float(self.temperature_))
-        return write_adapted(path, learnt, self.classes_.tolist(), format=format)
+        temperature, classes = float(self.temperature_), self.classes_.tolist()
+        return write_classifier(
+            path, self._fitted, self._inputs, temperature, classes, format=format
+        )
 
     def _probabilities(self, logits: np.ndarray) -> np.ndarray:
         found: np.ndarray = (torch.from_numpy(logits) / self.temperature_).softmax(dim=1).numpy()
@@ -354,6 +371,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _queries(self, X: Any) -> Tensor:
         """The inputs of images to classify."""
+        X = self._checked(X)
+        return self._inputs(X)
+
+    def _checked(self, X: Any) -> Any:
+        """Images to classify, as the inputs take them."""
         check_is_fitted(self)
         expected = getattr(self, "n_features_in_", None)
         X = several(X, self._inputs.channels, flat=expected is not None)
@@ -365,32 +387,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"X has {found} features, but FewShotClassifier is expecting {expected} features "
                 "as input, as in fit"
             )
-        return self._inputs(X)
-
-    def _found(self) -> tuple[PixelInputs | FeatureInputs, Learner]:
-        """The inputs that `model` takes, and the learner on top of them."""
-        one_of([AUTO, *HEADS], head=self.head)
-        if is_backbone(self.model):
-            body = backbone(
-                self.model,
-                weights=self.weights,
-                preprocess=self.preprocess,
-                image_size=self.image_size,
-            )
-            inputs = FeatureInputs(body, self.ink, self.views or "middle", self.white)
-            return inputs, head_learner(self.head, self.inner_steps)
-        if not isinstance(self.model, str | Path | Loaded):
-            raise UserError(
-                "model must be a name, a run folder, a weights file, what innerloop.load gave or a "
-                f"torch.nn.Module, not {type(self.model).__name__}"
-            )
-        for name in ("weights", "preprocess", "image_size", "views", "head"):
-            if getattr(self, name) not in (None, AUTO):
-                raise UserError(f"{name} is for pretrained networks of others: leave it out")
-        loaded = self.model if isinstance(self.model, Loaded) else load_shared(self.model)
-        name = str(self.model) if isinstance(self.model, str | Path) else "the network"
-        learn = network_learner(loaded, name, self.bn, self.inner_steps)
-        return inputs_of(loaded, self.ink, name, self.white), learn
+        return X
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

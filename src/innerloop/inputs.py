@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from innerloop.data.examples import as_array, require_finite
 from innerloop.data.given import (
     are_files,
     are_pictures,
-    read_pictures,
-    scaled_images,
+    each_as_bytes,
+    image_bytes,
+    scaled_image,
     white_in,
 )
+from innerloop.data.ink import find_ink, looked_at, on_blank_paper, worth_finding
 from innerloop.data.labels import require_one_kind
 from innerloop.data.pictures import MIDDLE, border_brightness
 from innerloop.data.remarks import counted
@@ -29,6 +32,9 @@ from innerloop.runs.loading import Loaded
 
 INKS = ("auto", "dark", "light")
 _FORMS = "give an array [n, height, width] or [n, 3, height, width], or a list of paths"
+PREPARE = ("auto", "ink", "none")
+# Data whose drawings have the place and the size that finding the ink gives.
+CENTRED = ("omniglot", "glyphs")
 
 
 def check_ink(loaded: Loaded, ink: str) -> None:
@@ -74,41 +80,96 @@ class Inputs:
         return self.white_ if are_files(X) else self._white
 
 
+class Pictures:
+    """Pictures at a network's size, and the grey ones as ink is looked for in them.
+
+    Of large ones no more is kept than that.
+
+    Args:
+        given: bytes `[C, h, w]` of each, in its own size.
+        shape: `(C, H, W)` of the network.
+
+    Attributes:
+        scaled: bytes `[n, C, H, W]`.
+        looked_at: bytes `[h, w]` of each; none where C is not 1.
+    """
+
+    def __init__(self, given: Iterable[np.ndarray], shape: tuple[int, ...]) -> None:
+        scaled = []
+        self.looked_at: list[np.ndarray] = []
+        for pixels in given:
+            scaled.append(scaled_image(pixels, shape[1:]))
+            if shape[0] == 1:
+                self.looked_at.append(looked_at(pixels[0]))
+        self.scaled = np.stack(scaled)
+
+    def __len__(self) -> int:
+        return len(self.scaled)
+
+
 class PixelInputs(Inputs):
     """Pixels `[n, C, H, W]`, as training had them.
 
     Args:
         loaded: a network that was meta-trained.
         ink: `"auto"`, `"dark"` or `"light"`.
+        prepare: `"auto"`, `"ink"` or `"none"`.
         white: see `Inputs`.
 
     Attributes:
         raw: the network takes 0..255.
         ink_: `"dark"` or `"light"`, once `fit` has run; None for networks without ink.
+        prepare_: `"ink"` or `"none"`, once `fit` has run.
     """
 
-    def __init__(self, loaded: Loaded, ink: str, white: float | None) -> None:
+    def __init__(
+        self, loaded: Loaded, ink: str, prepare: str = "auto", white: float | None = None
+    ) -> None:
         super().__init__(white)
-        self.loaded, self._ink = loaded, ink
+        self.loaded, self._ink, self._prepare = loaded, ink, prepare
         self.raw = loaded.config.inputs == "raw"
         self.channels = loaded.input_shape[0]
         self.ink_: str | None = None
+        self.prepare_ = "none"
 
-    def checked(self, X: Any) -> np.ndarray:
-        """An array; raises what is wrong with `X` as one."""
+    def checked(self, X: Any) -> np.ndarray | Pictures:
+        """An array, or pictures of any sizes; raises what is wrong with `X` as one."""
+        shape = self.loaded.input_shape
+        if isinstance(X, Pictures):
+            return X
         white = self.white_of(X)
         if are_pictures(X):
-            return read_pictures(X, self.loaded.input_shape, white)
+            return Pictures(each_as_bytes(X, shape[0], white), shape)
         return _array(X) if white is None else as_bytes(_array(X), white=white)
 
-    def fit(self, X: np.ndarray) -> Tensor:
-        """Pixels of the support set, whose edges tell dark ink from light."""
-        images = scaled_images(X, self.loaded.input_shape)
-        self.ink_ = self._find_ink(images)
-        return self._pixels(images)
+    def fit(self, X: np.ndarray | Pictures) -> Tensor:
+        """Pixels of the support set, which tells what `ink_` and `prepare_` are."""
+        pictures = self._pictures(X)
+        self.ink_ = self._find_ink(pictures.scaled)
+        self.prepare_ = self._find_prepare(pictures)
+        return self._pixels(self._prepared(pictures))
 
-    def __call__(self, X: np.ndarray) -> Tensor:
-        return self._pixels(scaled_images(X, self.loaded.input_shape))
+    def __call__(self, X: np.ndarray | Pictures) -> Tensor:
+        return self._pixels(self.prepared(X))
+
+    def prepared(self, X: np.ndarray | Pictures) -> np.ndarray:
+        """Bytes `[n, C, H, W]` of what the network sees, before ink becomes 1."""
+        return self._prepared(self._pictures(X))
+
+    def _pictures(self, X: np.ndarray | Pictures) -> Pictures:
+        if isinstance(X, Pictures):
+            return X
+        return Pictures(image_bytes(X, self.loaded.input_shape), self.loaded.input_shape)
+
+    def _prepared(self, pictures: Pictures) -> np.ndarray:
+        if self.prepare_ == "none":
+            return pictures.scaled
+        seen, dark = pictures.scaled.copy(), self.ink_ == "dark"
+        for into, picture in zip(seen, pictures.looked_at, strict=True):
+            ink = find_ink(picture, dark)
+            if ink is not None:
+                into[0] = on_blank_paper(ink, dark, into.shape[1:])
+        return seen
 
     def _find_ink(self, images: np.ndarray) -> str | None:
         check_ink(self.loaded, self._ink)
@@ -117,6 +178,22 @@ class PixelInputs(Inputs):
         if not self.loaded.knows_ink:
             return None
         return "dark" if border_brightness(images) > MIDDLE else "light"
+
+    def _find_prepare(self, pictures: Pictures) -> str:
+        one_of(PREPARE, prepare=self._prepare)
+        if self.ink_ is None:
+            if self._prepare == "ink":
+                raise UserError(
+                    "prepare is 'ink', but this network was not trained on grey pictures of ink: "
+                    "leave prepare out"
+                )
+            return "none"
+        if self._prepare != "auto":
+            return self._prepare
+        if self.loaded.data_name not in CENTRED:
+            return "none"
+        dark = self.ink_ == "dark"
+        return "ink" if worth_finding([find_ink(x, dark) for x in pictures.looked_at]) else "none"
 
     @property
     def inverted(self) -> bool:
@@ -141,11 +218,17 @@ class FeatureInputs(Inputs):
     """
 
     ink_ = None
+    prepare_ = "none"
 
-    def __init__(self, backbone: Backbone, ink: str, views: str, white: float | None) -> None:
+    def __init__(
+        self, backbone: Backbone, ink: str, prepare: str, views: str, white: float | None
+    ) -> None:
         super().__init__(white)
-        if ink != "auto":
-            raise UserError(f"ink is {ink!r}, but {backbone.name} takes any pictures: leave it out")
+        for name, value in (("ink", ink), ("prepare", prepare)):
+            if value not in ("auto", "none"):
+                raise UserError(
+                    f"{name} is {value!r}, but {backbone.name} takes any pictures: leave it out"
+                )
         self.backbone, self._views = backbone, views
 
     def checked(self, X: Any) -> Any:
@@ -205,7 +288,7 @@ def class_labels(y: Any, pictures: int) -> np.ndarray:
 
 
 def inputs_of(
-    loaded: Loaded, ink: str, name: str, white: float | None = None
+    loaded: Loaded, ink: str, name: str, prepare: str, white: float | None
 ) -> PixelInputs | FeatureInputs:
     """What a network takes that was meta-trained: features where it was on those of a body.
 
@@ -213,6 +296,7 @@ def inputs_of(
         loaded: the network.
         ink: as for `PixelInputs`.
         name: how messages call the network.
+        prepare: as for `PixelInputs`.
         white: as for `PixelInputs`.
 
     Raises:
@@ -220,13 +304,13 @@ def inputs_of(
     """
     body = loaded.body()
     if body is not None and isinstance(loaded.config, TrainConfig):
-        return FeatureInputs(body, ink, loaded.config.views, white)
+        return FeatureInputs(body, ink, prepare, loaded.config.views, white)
     if len(loaded.input_shape) != 3:
         raise UserError(
             f"{name} takes examples of shape {list(loaded.input_shape)}, which are no pictures: "
             "use a network that was trained on pictures, or on a body by innerloop.train"
         )
-    return PixelInputs(loaded, ink, white)
+    return PixelInputs(loaded, ink, prepare, white)
 
 
 def _array(X: Any) -> np.ndarray:

@@ -70,7 +70,9 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
         loaded: the network.
         name: how messages call it.
         bn: where batch norm takes the statistics for queries from.
-        inner_steps: None for as many as the run was tested with.
+        inner_steps: None for as many as the run was tested with, but no more than it was trained
+            with where a class has several pictures: their gradients agree, so that further steps
+            overshoot.
 
     Raises:
         UserError: it was trained for regression, or cannot take statistics from there.
@@ -79,7 +81,7 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
     if config.regression:
         raise UserError(f"{name} was trained for regression: it knows no classes")
     algorithm = algorithm_in_use(loaded, bn)
-    steps: Any = inner_steps or config.eval_inner_steps
+    tested: Any = config.eval_inner_steps
 
     def learn(x: Tensor, labels: np.ndarray, background: Tensor | None) -> Fitted:
         n_way = int(labels.max()) + 1
@@ -92,6 +94,9 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
             raise UserError(
                 f"background= helps the heads of pretrained networks alone: leave it out for {name}"
             )
+        steps = inner_steps or tested
+        if inner_steps is None and len(labels) > n_way and algorithm.inner_steps:
+            steps = min(algorithm.inner_steps, tested or algorithm.inner_steps)
         return AdaptedNetwork(algorithm, loaded.params, x, labels, steps, loaded.temperature)
 
     return learn

@@ -44,8 +44,9 @@ def test_a_table_and_a_picture(folders, capsys, tmp_path):
     picture = tmp_path / "seen.png"
     words = ("--query", str(folders / "query"), "--picture", str(picture))
     assert adapt(folders, *words) == 0
-    *lines, last = capsys.readouterr().out.splitlines()
+    *lines, prepared, last = capsys.readouterr().out.splitlines()
     assert len(lines) == 9
+    assert prepared.startswith("drawings were found on their paper and centred")
     right = [line.split("/")[-1][0] == line.split()[1] for line in lines]
     assert sum(right) >= 7
     assert last == f"the picture is {picture}"
@@ -60,9 +61,8 @@ def test_json_and_csv_say_the_same(folders, capsys, tmp_path):
     report = json.loads(capsys.readouterr().out)
     assert report["support"] == {"a": 2, "b": 2, "c": 2}
     assert report["ink"] == "dark"
-    assert (
-        len(report["support_loss"]) == innerloop.load("omniglot-conv4").config.eval_inner_steps + 1
-    )
+    # Two pictures a class: as many steps as in training.
+    assert len(report["support_loss"]) == innerloop.load("omniglot-conv4").config.inner_steps + 1
     assert [each["file"] for each in report["queries"]] == files
     assert adapt(folders, *where, "--csv") == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
@@ -70,6 +70,26 @@ def test_json_and_csv_say_the_same(folders, capsys, tmp_path):
         assert row["class"] == each["class"]
         for name, p in each["probabilities"].items():
             assert float(row[name]) == pytest.approx(p, abs=1e-4)
+
+
+def test_the_picture_shows_what_the_network_sees(folders, capsys, tmp_path, monkeypatch):
+    drawn = {}
+
+    def plot(path, classes, support_x, names, query_x, *rest, **more):
+        drawn["support"], drawn["query"] = support_x, query_x
+        return path
+
+    monkeypatch.setattr("innerloop.plots.adaptation.plot_adaptation", plot)
+    where = ("--query", str(folders / "query"), "--picture", str(tmp_path / "p.png"), "--json")
+    for words, prepare in ((("--prepare", "none"), "none"), (("--prepare", "ink"), "ink")):
+        assert adapt(folders, *where, *words) == 0
+        assert json.loads(capsys.readouterr().out)["prepare"] == prepare
+        files = sorted((folders / "support").rglob("*.png"))
+        classifier = innerloop.FewShotClassifier(prepare=prepare)
+        classifier.fit(files, [file.parent.name for file in files])
+        np.testing.assert_array_equal(drawn["support"], classifier.prepared(files))
+        queries = sorted((folders / "query").iterdir())
+        np.testing.assert_array_equal(drawn["query"], classifier.prepared(queries))
 
 
 def test_light_strokes_on_dark_are_found_and_can_be_said(folders, capsys, tmp_path):
@@ -221,7 +241,13 @@ def test_photos_by_a_pretrained_network(tmp_path, monkeypatch, capsys):
 def test_none_of_these_is_written_in_words(capsys):
     """In JSON null, and an empty cell in a table."""
     answer = {"file": "a.png", "class": None, "probabilities": {"x": 0.7, "y": 0.3}}
-    report = {"queries": [answer], "head": None, "ink": None, "picture": "adapt.png"}
+    report = {
+        "queries": [answer],
+        "head": None,
+        "ink": None,
+        "prepare": "none",
+        "picture": "adapt.png",
+    }
     shown = []
     for json_, csv_ in ((False, False), (True, False), (False, True)):
         command._print(report, ["x", "y"], SimpleNamespace(json=json_, csv=csv_))

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from innerloop import UserError
-from innerloop.data.given import are_pictures, each_picture, read_pictures
+from innerloop.data.given import are_pictures, each_as_bytes, each_picture
 
 H, W = 10, 14
 
@@ -78,7 +78,7 @@ def test_arrays_of_different_sizes(pixels):
     assert are_pictures(X)
     assert not are_pictures(list(pixels))
     assert [x.shape for x in found(X)] == [(H, W, 3), (5, W, 3), (H, 6, 3)]
-    assert read_pictures(X, (3, 8, 8)).shape == (3, 3, 8, 8)
+    assert [x.shape for x in each_as_bytes(X, 3)] == [(3, H, W), (3, 5, W), (3, H, 6)]
 
 
 def test_the_digest_is_of_what_is_seen(pixels):

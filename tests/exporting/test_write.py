@@ -54,7 +54,10 @@ def test_a_learner_answers_as_the_classifier_at_every_step(settings, network, ta
     ways = (2, 5, 20) if loaded.config.any_ways else (5,)
     for n_way in ways:
         support, labels, queries = task(n_way, queries=n_way - 1)
-        classifier = FewShotClassifier(loaded).fit(support, labels)
+        # The learner takes as many steps whatever the shots are.
+        steps = int(told["inner_steps"]) or None
+        classifier = FewShotClassifier(loaded, inner_steps=steps, prepare="none")
+        classifier.fit(support, labels)
         expected = np.stack(list(classifier.staged_predict_proba(queries)))
         given = {"support": support, "labels": labels, "queries": queries}
         logits, found = learner.run(["logits", "probabilities"], given)
@@ -68,7 +71,9 @@ def test_batch_statistics_from_elsewhere(bn, network, task, tmp_path):
     loaded = network(algorithm="maml++" if bn == "per_step" else "maml")
     innerloop.export(loaded, tmp_path / "learner.onnx", learner=True, bn=bn)
     support, labels, queries = task(3, queries=4)
-    classifier = FewShotClassifier(loaded, bn=bn).fit(support, labels)
+    steps = loaded.config.eval_inner_steps
+    classifier = FewShotClassifier(loaded, inner_steps=steps, bn=bn, prepare="none")
+    classifier.fit(support, labels)
     given = {"support": support, "labels": labels, "queries": queries}
     (found,) = session(tmp_path / "learner.onnx").run(["probabilities"], given)
     expected = np.stack(list(classifier.staged_predict_proba(queries)))
@@ -80,7 +85,9 @@ def test_batch_statistics_from_elsewhere(bn, network, task, tmp_path):
 def test_an_adapted_network_answers_as_the_classifier(algorithm, bn, network, task, tmp_path):
     support, labels, queries = task(4, queries=9)
     names = np.array(["left", "rechts", "上", "down"])
-    classifier = FewShotClassifier(network(algorithm=algorithm), bn=bn).fit(support, names[labels])
+    classifier = FewShotClassifier(network(algorithm=algorithm), bn=bn, prepare="none").fit(
+        support, names[labels]
+    )
     file = tmp_path / "classifier.onnx"
     told = classifier.export(file)
     adapted = session(file)
@@ -111,7 +118,7 @@ def test_a_norm_that_is_called_twice_keeps_the_support_set(network, task, tmp_pa
         model=algorithm.model, algorithm=algorithm, params=algorithm.init_params(), config=config
     )
     support, labels, queries = task(4, queries=9)
-    classifier = FewShotClassifier(loaded).fit(support, labels)
+    classifier = FewShotClassifier(loaded, prepare="none").fit(support, labels)
     classifier.export(tmp_path / "classifier.onnx")
     (found,) = session(tmp_path / "classifier.onnx").run(None, {"images": queries})
     np.testing.assert_allclose(found, classifier.predict_proba(queries), atol=1e-4)
@@ -120,7 +127,7 @@ def test_a_norm_that_is_called_twice_keeps_the_support_set(network, task, tmp_pa
 def test_the_format_of_pytorch(network, task, tmp_path):
     loaded = network()
     support, labels, queries = task(3, queries=4)
-    classifier = FewShotClassifier(loaded).fit(support, labels)
+    classifier = FewShotClassifier(loaded, prepare="none").fit(support, labels)
     told = classifier.export(tmp_path / "classifier.pt2")
     innerloop.export(loaded, tmp_path / "learner", learner=True, format="torch-export")
 
@@ -144,7 +151,7 @@ def test_ink_on_paper_is_read_as_the_classifier_reads_it(ink, network, task, tmp
     support, labels, queries = task(3, queries=4)
     for flip in (0, 255):
         x, q = support // 2 ^ flip, queries // 2 ^ flip
-        classifier = FewShotClassifier(loaded, ink=ink).fit(x, labels)
+        classifier = FewShotClassifier(loaded, ink=ink, prepare="none").fit(x, labels)
         (found,) = learner.run(["probabilities"], {"support": x, "labels": labels, "queries": q})
         np.testing.assert_allclose(found[-1], classifier.predict_proba(q), atol=1e-4)
 
@@ -160,7 +167,9 @@ def test_edges_are_light_where_their_median_is_above_the_middle():
 
 def test_files_name_nothing_of_this_machine(network, task, tmp_path):
     support, labels, _ = task(3, queries=4)
-    classifier = FewShotClassifier(network(algorithm="protonet")).fit(support, labels)
+    classifier = FewShotClassifier(network(algorithm="protonet"), prepare="none").fit(
+        support, labels
+    )
     for file in (tmp_path / "classifier.onnx", tmp_path / "classifier.pt2"):
         classifier.export(file)
         assert b".py" not in file.read_bytes()

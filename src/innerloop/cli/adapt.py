@@ -80,6 +80,9 @@ class Arguments:
     white: float | None = None
     """The value of white in pictures of more than 8 bits; by default the smallest of 255, 1023,
     4095, 16383 and 65535 (1 for floating point) that no picture of the support set exceeds."""
+    prepare: Literal["auto", "ink", "none"] = "auto"
+    """Find the drawing on its paper, free it of shading and specks, and centre it; auto does so
+    where the support set says that it helps; for networks trained on ink."""
     grey: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Turn coloured pictures into grey ones, for a network that takes grey."""
     picture: Path = Path("adapt.png")
@@ -122,12 +125,16 @@ def main(argv: list[str]) -> int:
     labels, probabilities = classifier.tell(query_x if shape else queries, arguments.reject)
     answers = labels.tolist()
     classes = classifier.classes_.tolist()
+    # As the network sees them, or as a pretrained one is given them.
+    support_seen, query_seen = (
+        classifier.prepared(x) if shape else x.scaled for x in (support_x, query_x)
+    )
     picture = plot_adaptation(
         arguments.picture,
         classes,
-        support_x,
+        support_seen,
         names,
-        query_x,
+        query_seen,
         probabilities,
         list(map(str, queries)),
         refused=[answer is None for answer in answers],
@@ -145,6 +152,7 @@ def main(argv: list[str]) -> int:
         "model": arguments.model,
         "support": {name: len(files) for name, files in support.items()},
         "ink": classifier.ink_,
+        "prepare": classifier.prepare_,
         "head": classifier.head_,
         "reject": arguments.reject,
         "support_loss": classifier.support_loss_,
@@ -175,6 +183,7 @@ def _classifier(
         inner_steps=arguments.inner_steps,
         bn=arguments.bn,
         ink=arguments.ink,
+        prepare=arguments.prepare,
         weights=arguments.weights,
         preprocess=arguments.preprocess,
         image_size=arguments.image_size,
@@ -222,4 +231,6 @@ def _print(report: dict[str, Any], classes: list[str], arguments: Arguments) -> 
             print(f"told by {report['head']} on the features")
         if report["ink"] == "light":
             print("read as light strokes on dark paper; --ink dark says otherwise")
+        if report["prepare"] == "ink":
+            print("drawings were found on their paper and centred; --prepare none says otherwise")
         print(f"the picture is {report['picture']}")

@@ -87,7 +87,9 @@ def main(argv: list[str]) -> int:
         files, names = labelled(support)
         white = white_of(files, arguments.white)
         x = read(files, loaded.input_shape, arguments.model, arguments.grey, white)
-        classifier = FewShotClassifier(loaded, inner_steps=steps, bn=bn, ink=ink).fit(x, names)
+        # What is exported takes pictures as they are.
+        classifier = FewShotClassifier(loaded, inner_steps=steps, bn=bn, ink=ink, prepare="none")
+        classifier.fit(x, names)
         told = classifier.export(arguments.out, format=arguments.format)
     size = arguments.out.stat().st_size
     if arguments.json:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from innerloop.data.remarks import warn
 from innerloop.errors import UserError
 
 if TYPE_CHECKING:
+    from innerloop.inputs import Pictures
     from innerloop.runs.loading import Loaded
 
 
@@ -73,8 +72,8 @@ def white_of(files: list[Path], white: float | None) -> float | None:
 
 def read(
     files: list[Path], shape: tuple[int, ...], model: str, grey: bool, white: float | None
-) -> np.ndarray:
-    """Pictures as bytes `[n, C, H, W]` of the network's size.
+) -> Pictures:
+    """Pictures for a network.
 
     Args:
         shape: `(C, H, W)`.
@@ -86,15 +85,15 @@ def read(
         UserError: a file is not a picture, or has colour and the network takes none.
     """
     from innerloop.data.pictures import is_grey, read_picture
+    from innerloop.inputs import Pictures
 
-    channels, height, width = shape
     for file in files:
-        if channels == 1 and not grey and not is_grey(file):
+        if shape[0] == 1 and not grey and not is_grey(file):
             raise UserError(
                 f"{file} has colour, and {model} takes grey pictures: let --grey turn "
                 "them grey, or train on colour"
             )
-    return np.stack([read_picture(file, channels, (width, height), white) for file in files])
+    return Pictures((read_picture(file, shape[0], None, white) for file in files), shape)
 
 
 def check_picture(file: Path) -> None:

@@ -76,8 +76,9 @@ class TaskSettings(Part):
     at a time; both are stored with the weights, and applied at test time."""
     augment: str | None = None
     """Random changes of training images: any of `crop`, `flip`, `color`, `affine`, `erase`,
-    separated by commas, as in `crop=8,flip,color=0.4`; or a function of your own, MODULE:NAME or
-    FILE.py:NAME."""
+    separated by commas, as in `crop=8,flip,color=0.4`; or `conditions`, for drawings: other pens,
+    papers and cameras in half of the tasks, or in `conditions=0.7` of them; or a function of your
+    own, MODULE:NAME or FILE.py:NAME."""
     rotate: bool = True
     """Training classes turned by 90, 180 and 270 degrees count as further classes."""
     rotate_test: bool = False
@@ -91,6 +92,8 @@ class TaskSettings(Part):
             names = dict(parse_augment(self.augment))
             if "color" in names and self.inputs == "raw":
                 raise UserError("augment color is for pixels of 0 to 1: set inputs to unit or ink")
+            if "conditions" in names and self.inputs != "ink":
+                raise UserError("augment conditions is for drawings of ink: set inputs to ink")
 
 
 @dataclass(frozen=True)

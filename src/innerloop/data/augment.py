@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from innerloop.augment_names import parse_augment
+from innerloop.data.conditions import Conditions
 from innerloop.errors import UserError
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Augmentation",
     "ColorJitter",
     "Compose",
+    "Conditions",
     "RandomAffine",
     "RandomCrop",
     "RandomErasing",
@@ -288,16 +290,18 @@ class RandomAffine(Augmentation):
         return functional.grid_sample(images, grid, padding_mode=outside, align_corners=False)
 
 
-def named(text: str, image_shape: tuple[int, ...]) -> Augmentation:
+def named(text: str, image_shape: tuple[int, ...]) -> Augmentation | Conditions:
     """What the setting `augment` names, one after another, for images of a shape `(C, H, W)`.
 
     `crop` pads by an eighth of the shorter side, or as many pixels as `crop=8` says, and `affine`
     turns, shifts, scales and shears a little; both repeat the image's edges.  `flip` swaps left and
     right, `color` changes brightness, contrast and saturation by up to 0.4, or `color=0.2`; `erase`
     overwrites a rectangle of every second image with 0.5, or of the share `erase=0.3`.
+    `conditions` stands alone: every second task, or the share `conditions=0.7`, looks as other
+    pens, papers and cameras would show it, see `Conditions`.
 
     Raises:
-        UserError: there is no such name, or a number is out of range.
+        UserError: there is no such name, a number is out of range, or images do not suit.
 
     Example:
         >>> named("crop,flip", (3, 84, 84)).parts[0]
@@ -305,6 +309,13 @@ def named(text: str, image_shape: tuple[int, ...]) -> Augmentation:
     """
     parts: list[Augmentation] = []
     for name, number in parse_augment(text):
+        if name == "conditions":
+            if image_shape[0] != 1:
+                raise UserError(
+                    "augment conditions is for grey drawings, not for colour: use crop, flip, "
+                    "color, affine or erase"
+                )
+            return Conditions() if number is None else Conditions(number)
         if name == "crop":
             padding = min(image_shape[-2:]) // 8 if number is None else number
             if padding != int(padding):

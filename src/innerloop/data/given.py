@@ -72,29 +72,27 @@ def white_in(X: Any, white: float | None = None) -> tuple[float | None, str]:
     return shared_white(deep)
 
 
-def read_pictures(
-    given: Iterable[Any], shape: tuple[int, ...], white: float | None = None
-) -> np.ndarray:
-    """Bytes `[n, C, H, W]` of what `are_pictures`, for a network that takes `(C, H, W)`.
+def each_as_bytes(
+    given: Iterable[Any], channels: int, white: float | None = None
+) -> Iterator[np.ndarray]:
+    """Bytes `[C, h, w]` of what `are_pictures`, each in its own size.
 
     Args:
         given: the pictures.
-        shape: `(C, H, W)`.
+        channels: C.
         white: the value of white in arrays, and in pictures of more than 8 bits.
 
     Raises:
         UserError: one cannot be read, or has colour where C is 1.
     """
-    channels, height, width = shape
-    found = []
     for number, x in enumerate(given):
         if isinstance(x, str | Path):
             what = str(x)
-            pixels = read_picture(at_home(x), 3, (width, height), white)
+            pixels = read_picture(at_home(x), 3, None, white)
         else:
             what = f"picture {number}"
             picture = x if isinstance(x, Image.Image) else _from_array(np.asarray(x), white)
-            pixels = picture_pixels(picture, what, (width, height), white)
+            pixels = picture_pixels(picture, what, None, white)
         if channels == 1:
             if (pixels != pixels[:1]).any():
                 raise UserError(
@@ -102,12 +100,24 @@ def read_pictures(
                     "picture.convert('L'), or train on colour"
                 )
             pixels = pixels[:1]
-        found.append(pixels if len(pixels) == channels else pixels.repeat(channels, axis=0))
-    return np.stack(found)
+        yield pixels if len(pixels) == channels else pixels.repeat(channels, axis=0)
 
 
-def scaled_images(X: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Bytes `[n, C, H, W]` of the network's size, from an array of images in any layout.
+def scaled_image(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Bytes `[C, h, w]` in another height and width."""
+    if pixels.shape[1:] == tuple(size):
+        return np.ascontiguousarray(pixels)
+    height, width = size
+    return np.stack(
+        [np.asarray(Image.fromarray(c).resize((width, height), LANCZOS)) for c in pixels]
+    )
+
+
+def image_bytes(X: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Bytes `[n, C, h, w]` in their own size, from an array of images in any layout.
+
+    Args:
+        shape: `(C, H, W)` of the network.
 
     Raises:
         UserError: it is not an array of such images.
@@ -125,12 +135,7 @@ def scaled_images(X: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if X.ndim != 4 or X.shape[1] != channels:
         kinds = {1: "grey images [n, height, width]", 3: "colour images [n, 3, height, width]"}
         raise UserError(f"this network takes {kinds[channels]}, not an array of shape {X.shape}")
-    if X.shape[2:] == (height, width):
-        return np.ascontiguousarray(X)
-    resized = [
-        [np.asarray(Image.fromarray(c).resize((width, height), LANCZOS)) for c in x] for x in X
-    ]
-    return np.array(resized, dtype=np.uint8)
+    return X
 
 
 @dataclass(frozen=True)

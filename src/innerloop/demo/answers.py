@@ -86,7 +86,10 @@ def answer(question: Question, entries: dict[str, Entry]) -> Answer:
         UserError: there is no such network, or a picture that is none.
     """
     entry = _entry(question, entries)
-    classifier = FewShotClassifier(entry.loaded, inner_steps=question.inner_steps, ink="dark")
+    # As the page without a server computes it, pictures as they are.
+    classifier = FewShotClassifier(
+        entry.loaded, inner_steps=question.inner_steps, ink="dark", prepare="none"
+    )
     size = entry.loaded.input_shape[1:]
     support, query = _pictures(question, size)
     labels = [i for i, pictures in enumerate(support) for _ in pictures]
@@ -122,7 +125,9 @@ query = picture("{query}")
 
 images = np.stack([picture(text) for texts in support.values() for text in texts])
 labels = [name for name, texts in support.items() for _ in texts]
-classifier = innerloop.FewShotClassifier({model}, inner_steps={inner_steps}, ink="dark")
+classifier = innerloop.FewShotClassifier(
+    {model}, inner_steps={inner_steps}, ink="dark", prepare="none"
+)
 classifier.fit(images, labels)
 for step, p in enumerate(classifier.staged_predict_proba(query[None])):
     print(step, dict(zip(support, p[0].round(3).tolist())))

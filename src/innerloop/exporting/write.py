@@ -19,7 +19,8 @@ from innerloop.exporting.network import Learnt, Pixels
 from innerloop.exporting.onnx_file import check_installed, onnx_bytes
 from innerloop.files import write_whole
 from innerloop.in_use import algorithm_in_use
-from innerloop.inputs import check_ink
+from innerloop.inputs import PixelInputs, check_ink
+from innerloop.learners import AdaptedNetwork
 from innerloop.runs.loading import Loaded, load_shared
 
 FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
@@ -139,6 +140,30 @@ def _described(algorithm: Algorithm, shape: tuple[int, ...], temperature: float)
         "input_shape": json.dumps(list(shape)),
         "temperature": repr(temperature),
     }
+
+
+def write_classifier(
+    path: str | Path,
+    fitted: Any,
+    inputs: Any,
+    temperature: float,
+    classes: list[Any],
+    *,
+    format: str | None,
+) -> dict[str, str]:
+    """See `FewShotClassifier.export`; `fitted` and `inputs` are what it learnt and takes."""
+    if not isinstance(fitted, AdaptedNetwork) or not isinstance(inputs, PixelInputs):
+        raise UserError(
+            "what learns from the features of a pretrained network cannot be exported yet: "
+            "export that network by its own library, or meta-train one on pictures"
+        )
+    if inputs.prepare_ == "ink":
+        raise UserError(
+            "an exported network takes pictures as they are, and this one has learnt from "
+            "prepared ones: fit with prepare='none', and export that"
+        )
+    learnt = Learnt(*fitted.parts, Pixels(inputs.raw, inputs.inverted), temperature)
+    return write_adapted(path, learnt, classes, format=format)
 
 
 def _format(path: str | Path, format: str | None) -> str:

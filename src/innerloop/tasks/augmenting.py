@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innerloop.data.augment import Augment, Augmentation
+from innerloop.data.augment import Augment, Augmentation, Conditions
 from innerloop.errors import UserError
 from innerloop.tasks.counter import random_bits
 from innerloop.tasks.episodes import Episodes
@@ -99,7 +99,7 @@ def _checked(augment: Augment, changed: Any, examples: Tensor) -> Tensor:
 
 def name_of(augment: Any) -> str:
     """How results name an augmentation: the same in every process."""
-    if isinstance(augment, Augmentation):
+    if isinstance(augment, Augmentation | Conditions):
         return repr(augment)
     named = augment if hasattr(augment, "__qualname__") else type(augment)
     return ".".join(filter(None, (named.__module__, named.__qualname__)))

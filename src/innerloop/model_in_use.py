@@ -1,0 +1,58 @@
+"""From what `FewShotClassifier` was given as its model to what learns and what that takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from innerloop.backbones import Backbone, Preprocess, Transform, backbone
+from innerloop.backbones.sources import is_backbone
+from innerloop.errors import UserError, one_of
+from innerloop.heads.choice import AUTO, HEADS
+from innerloop.inputs import FeatureInputs, PixelInputs, inputs_of
+from innerloop.learners import Learner, head_learner, network_learner
+from innerloop.runs.loading import Loaded, load_shared
+
+
+def inputs_and_learner(
+    model: str | Path | Loaded | nn.Module | Backbone,
+    *,
+    inner_steps: int | None,
+    bn: str,
+    ink: str,
+    prepare: str,
+    weights: str | Path | None,
+    preprocess: Preprocess | Transform | str | None,
+    image_size: int | None,
+    head: str,
+    views: str | None,
+    white: float | None,
+    **_: Any,
+) -> tuple[PixelInputs | FeatureInputs, Learner]:
+    """The inputs that `model` takes, and the learner on top of them.
+
+    The arguments are those of `FewShotClassifier`, of which the others have no part in it.
+
+    Raises:
+        UserError: there is no such model, or an argument that is not for it.
+    """
+    one_of([AUTO, *HEADS], head=head)
+    if is_backbone(model):
+        body = backbone(model, weights=weights, preprocess=preprocess, image_size=image_size)
+        inputs = FeatureInputs(body, ink, prepare, views or "middle", white)
+        return inputs, head_learner(head, inner_steps)
+    if not isinstance(model, str | Path | Loaded):
+        raise UserError(
+            "model must be a name, a run folder, a weights file, what innerloop.load gave or a "
+            f"torch.nn.Module, not {type(model).__name__}"
+        )
+    others = {"weights": weights, "preprocess": preprocess, "image_size": image_size}
+    for name, value in {**others, "views": views, "head": head}.items():
+        if value not in (None, AUTO):
+            raise UserError(f"{name} is for pretrained networks of others: leave it out")
+    loaded = model if isinstance(model, Loaded) else load_shared(model)
+    name = str(model) if isinstance(model, str | Path) else "the network"
+    learn = network_learner(loaded, name, bn, inner_steps)
+    return inputs_of(loaded, ink, name, prepare, white), learn

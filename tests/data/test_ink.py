@@ -1,0 +1,112 @@
+"""The ink of a picture is found on dark, shaded and noisy paper, and put where Omniglot's is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from innerloop.data.ink import LOOKED_AT, Ink, find_ink, looked_at, on_blank_paper, worth_finding
+
+
+def drawn(size=56, box=(14, 10, 30, 34), width=3) -> np.ndarray:
+    """A cross in a box (left, top, right, bottom), 1 for ink."""
+    left, top, right, bottom = box
+    y, x = np.mgrid[0:size, 0:size]
+    inside = (x >= left) & (x < right) & (y >= top) & (y < bottom)
+    middle = (left + right) / 2, (top + bottom) / 2
+    cross = (abs(x - middle[0]) < width / 2 + 0.1) | (abs(y - middle[1]) < width / 2 + 0.1)
+    return (inside & cross).astype(float)
+
+
+def on_paper(strokes, level=250.0, ink=0.9, shade=0.0, noise=0.0, seed=0) -> np.ndarray:
+    size = len(strokes)
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    paper = level - shade * (x + 0.5 * y + 0.5 * x * y) / 2
+    picture = paper * (1 - ink * strokes)
+    picture = picture + np.random.default_rng(seed).normal(0, noise, strokes.shape)
+    return picture.clip(0, 255).round().astype(np.uint8)
+
+
+PAPERS = {
+    "clean": {},
+    "grey": {"level": 150},
+    "shaded": {"level": 180, "shade": 60},
+    "noisy": {"level": 190, "noise": 8},
+    "photographed": {"level": 170, "shade": 50, "noise": 6, "ink": 0.6},
+    "faint": {"level": 240, "ink": 0.3, "noise": 2},
+}
+
+
+@pytest.mark.parametrize("paper", PAPERS.values(), ids=PAPERS)
+@pytest.mark.parametrize("dark", [True, False], ids=["dark", "light"])
+def test_the_drawing_is_found_and_lies_on_blank_paper(paper, dark):
+    strokes = drawn()
+    picture = on_paper(strokes, **paper)
+    ink = find_ink(picture if dark else 255 - picture, dark)
+    assert ink is not None
+    assert ink.strokes.shape == pytest.approx((24, 16), abs=2)
+    assert ink.side == pytest.approx(24 / 56, abs=0.04)
+    page = on_blank_paper(ink, dark, (28, 28)).astype(float)
+    page = 255 - page if dark else page
+    rows, columns = (np.flatnonzero((page > 90).any(axis=axis)) for axis in (1, 0))
+    assert len(rows) == pytest.approx(18, abs=1)
+    assert rows.mean() == pytest.approx(13.5, abs=1)
+    assert columns.mean() == pytest.approx(13.5, abs=1)
+    assert np.median(page) == 0
+    assert page.max() > 200
+
+
+def test_specks_are_dropped_and_dots_are_not():
+    strokes = drawn()
+    strokes[50:52, 2:4] = 1  # a dot, as of an i
+    assert find_ink(on_paper(strokes), dark=True).side > 0.7
+    strokes[50:52, 2:4] = 0
+    strokes[52, 3] = 1
+    assert find_ink(on_paper(strokes), dark=True).side < 0.5
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.full((28, 28), 200, np.uint8),
+        np.zeros((1, 1), np.uint8),
+        np.tile(np.arange(40, dtype=np.uint8) + 100, (40, 1)),
+        np.random.default_rng(0).normal(200, 3, (28, 28)).astype(np.uint8),
+    ],
+    ids=["blank", "one pixel", "a shade", "noise alone"],
+)
+def test_without_ink_nothing_is_found(picture):
+    assert find_ink(picture, dark=True) is None
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (8, 8), (5, 90), (28, 28)])
+def test_any_picture_will_do(shape):
+    for seed in range(5):
+        picture = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+        ink = find_ink(picture, dark=bool(seed % 2))
+        if ink is not None:
+            assert on_blank_paper(ink, True, (28, 20)).shape == (28, 20)
+
+
+def test_a_large_picture_is_looked_at_in_small():
+    strokes = drawn(560, (140, 100, 300, 340), 24)
+    large = on_paper(strokes, level=180, shade=40)
+    assert max(looked_at(large).shape) == LOOKED_AT
+    assert looked_at(large[:, :20]).shape == (LOOKED_AT, 4)
+    small = np.asarray(Image.fromarray(large).resize((56, 56), Image.Resampling.LANCZOS))
+    a, b = (on_blank_paper(find_ink(x, True), True, (28, 28)).astype(float) for x in (large, small))
+    assert np.abs(a - b).mean() < 12
+
+
+def test_it_is_left_out_for_few_pixels_that_the_drawing_fills():
+    def found(pixels, side):
+        return Ink(np.ones((3, 3)), pixels=pixels, side=side)
+
+    assert worth_finding([found(28, 0.6)] * 3)
+    assert worth_finding([found(56, 1.0)] * 3)
+    assert worth_finding([found(8, 0.5)] * 3)
+    assert not worth_finding([found(8, 1.0)] * 2 + [found(8, 0.5)])
+    assert worth_finding([found(28, 0.6), found(28, 0.6), None])
+    assert not worth_finding([found(28, 0.6), None])
+    assert not worth_finding([])

@@ -1,0 +1,91 @@
+"""What is done to pictures before a network sees them, and how many steps it then takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+import innerloop
+from innerloop import FewShotClassifier, UserError
+
+
+@pytest.fixture(scope="module")
+def episode():
+    """Five glyphs that no network has seen: support and query images, bytes, dark on light."""
+    data = innerloop.data.glyphs(300)
+    rows = innerloop.data.split_classes(data)["test"][:5]
+    support = np.concatenate([data.class_images(c)[:2, 0] for c in rows])
+    query = np.concatenate([data.class_images(c)[2:12, 0] for c in rows])
+    return support, np.repeat(list("cadbe"), 2), query, np.repeat(list("cadbe"), 10)
+
+
+def photographed(images: np.ndarray) -> np.ndarray:
+    """Drawings small and off the centre on grey paper with uneven light, `[n, 84, 84]`."""
+    y, x = np.mgrid[-1:1:84j, -1:1:84j]
+    pages = np.empty((len(images), 84, 84))
+    for number, (page, image) in enumerate(zip(pages, images, strict=True)):
+        ink, (top, left) = np.zeros((84, 84)), divmod(7 * number % 50, 7)
+        ink[7 * top : 7 * top + 28, 7 * left : 7 * left + 28] = 1 - image / 255
+        page[:] = (150 + 30 * x - 20 * y * y) * (1 - 0.7 * ink)
+    return pages.round().astype(np.uint8)
+
+
+def test_a_drawing_is_found_on_its_page_and_centred(episode):
+    support, labels, query, truth = episode
+    pages, asked = photographed(support), photographed(query)
+    accuracy = {
+        prepare: FewShotClassifier(prepare=prepare).fit(pages, labels).score(asked, truth)
+        for prepare in ("auto", "ink", "none")
+    }
+    assert accuracy["auto"] == accuracy["ink"] > 0.85
+    assert accuracy["none"] < 0.6
+    classifier = FewShotClassifier().fit(pages, labels)
+    assert classifier.prepare_ == "ink"
+    seen = classifier.prepared(asked)
+    assert seen.shape == (50, 1, 28, 28)
+    assert seen.dtype == np.uint8
+    assert (np.median(seen, axis=(1, 2, 3)) == 255).all()
+    # What was prepared is taken as it is, and told the same; so is a list of any sizes.
+    plain = FewShotClassifier(prepare="none").fit(classifier.prepared(pages), labels)
+    np.testing.assert_allclose(
+        plain.predict_proba(seen), classifier.predict_proba(asked), atol=1e-6
+    )
+    several = [Image.fromarray(page) for page in asked]
+    np.testing.assert_array_equal(classifier.prepared(several), seen)
+    light = FewShotClassifier().fit(255 - pages, labels)
+    np.testing.assert_array_equal(light.prepared(255 - asked), 255 - seen)
+
+
+def test_few_pixels_that_the_drawing_fills_stay_as_they_are(episode):
+    support, labels, _, _ = episode
+    pictures = [Image.fromarray(x) for x in support]
+    boxes = [ImageOps.invert(picture).getbbox() for picture in pictures]
+    filled = [picture.crop(box) for picture, box in zip(pictures, boxes, strict=True)]
+    tiny = np.stack([np.asarray(picture.resize((8, 8))) for picture in filled])
+    classifier = FewShotClassifier(ink="dark").fit(tiny, labels)
+    assert classifier.prepare_ == "none"
+    scaled = np.asarray(Image.fromarray(tiny[0]).resize((28, 28), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(classifier.prepared(tiny)[0, 0], scaled)
+
+
+def test_a_network_of_other_drawings_takes_them_where_they_are(episode):
+    support, labels, _, _ = episode
+    loaded = innerloop.load("omniglot-protonet")._replace(data_name="runes")
+    assert FewShotClassifier(loaded).fit(support, labels).prepare_ == "none"
+    assert FewShotClassifier(loaded, prepare="ink").fit(support, labels).prepare_ == "ink"
+
+
+def test_what_cannot_be_prepared_is_said(episode, tmp_path):
+    support, labels, _, _ = episode
+    with pytest.raises(UserError, match="prepare must be one of auto, ink, none"):
+        FewShotClassifier(prepare="all").fit(support, labels)
+    with pytest.raises(UserError, match="fit with prepare='none'"):
+        FewShotClassifier(prepare="ink").fit(support, labels).export(tmp_path / "c.onnx")
+
+
+def test_several_images_a_class_take_no_more_steps_than_training(episode):
+    support, labels, _, _ = episode
+    assert len(FewShotClassifier().fit(support, labels).support_loss_) == 2
+    assert len(FewShotClassifier().fit(support[::2], labels[::2]).support_loss_) == 4
+    assert len(FewShotClassifier(inner_steps=3).fit(support, labels).support_loss_) == 4
