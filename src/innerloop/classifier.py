@@ -169,7 +169,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             white=white,
             temperature=temperature,
         )
-        made._found()
+        inputs_and_learner(**made.get_params(deep=False))
         return made
 
     def fit(self, X: Any, y: Any, *, background: Any = None) -> FewShotClassifier:
