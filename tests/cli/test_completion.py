@@ -38,7 +38,7 @@ def program(tmp_path_factory) -> Path:
         (["tr"], {"train"}),
         (["train", "--algo"], {"--algorithm"}),
         (["train", "--algorithm", "proto"], {"protonet"}),
-        (["train", "--b"], {"--bn"}),
+        (["train", "--bo"], {"--body"}),
         (["data", "sh"], {"sheet"}),
         (["adapt", "--bn", ""], {"support", "transductive"}),
         (["evaluate", "--ta"], {"--tasks"}),

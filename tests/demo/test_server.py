@@ -75,7 +75,9 @@ def test_the_belief_goes_from_chance_to_the_right_class(client):
 def test_it_is_what_the_classifier_says(client):
     images = [np.asarray(i.resize((28, 28), Image.Resampling.LANCZOS)) for i in (CROSS, ROOF, BARS)]
     query = np.asarray(TURNED_ROOF.resize((28, 28), Image.Resampling.LANCZOS))
-    classifier = FewShotClassifier(inner_steps=3, ink="dark").fit(np.stack(images), [0, 1, 2])
+    classifier = FewShotClassifier(inner_steps=3, ink="dark", prepare="none").fit(
+        np.stack(images), [0, 1, 2]
+    )
     reply = client.post("/api/predict", json=question(query=png(TURNED_ROOF), inner_steps=3))
     steps = reply.json()["steps"]
     for mine, theirs in zip(classifier.staged_predict_proba(query[None]), steps, strict=True):

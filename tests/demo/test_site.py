@@ -157,7 +157,9 @@ def compare(page: Page, entry: Entry, model: str, support: list[list[str]], quer
     square = (-1, *entry.loaded.input_shape[1:])
     x = np.array([x for own in seen["support"] for x in own], np.uint8).reshape(square)
     y = [i for i, own in enumerate(support) for _ in own]
-    classifier = FewShotClassifier(entry.loaded, inner_steps=5, ink="dark").fit(x, y)
+    classifier = FewShotClassifier(entry.loaded, inner_steps=5, ink="dark", prepare="none").fit(
+        x, y
+    )
     stages = classifier.staged_predict_proba(np.array(seen["query"], np.uint8).reshape(square))
     for mine, theirs, loss in zip(stages, seen["steps"], classifier.support_loss_, strict=True):
         assert theirs["probabilities"] == pytest.approx(mine[0].tolist(), abs=1e-4)
@@ -227,7 +229,11 @@ class TestInTheBrowser:
             )
             x, asked = (np.array(each, np.uint8).reshape(-1, 28, 28) for each in (labelled, seen))
             classifier = FewShotClassifier(
-                entries["omniglot-5steps"].loaded, inner_steps=3, ink="dark", bn="transductive"
+                entries["omniglot-5steps"].loaded,
+                inner_steps=3,
+                ink="dark",
+                bn="transductive",
+                prepare="none",
             ).fit(x, range(5))
             parts = [
                 classifier.predict_proba(asked[i : i + together]) for i in range(0, 4, together)
