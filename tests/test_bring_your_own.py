@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import sys
 
 import numpy as np
 import pytest
@@ -263,3 +264,19 @@ def test_a_file_of_a_package_is_named_as_its_module(tmp_path):
 def test_rates_that_decide_about_nothing_have_a_way_out(rates, way_out):
     with pytest.raises(UserError, match=way_out):
         MAML(network(), rates)
+
+
+def test_another_network_than_was_trained_is_refused_in_use(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "before.py").write_text(MINE)
+    sizes = "--n-way 3 --iterations 2 --val-every 1 --val-tasks 2 --test-tasks 4 --threads 1"
+    command = "train --model before.py:make --data before.py:load --out run"
+    assert main([*command.split(), *sizes.split()]) == 0
+    assert main(["evaluate", "run", "--tasks", "4"]) == 0
+    # The code after a change, in a process that has not loaded it.
+    (tmp_path / "before.py").write_text(MINE.replace("nn.Tanh()", "nn.ReLU()"))
+    for name in [name for name in sys.modules if name.startswith("innerloop_file_before")]:
+        del sys.modules[name]
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--tasks", "4"]) == 2
+    assert "its layer 1 was Tanh() and is ReLU()" in " ".join(capsys.readouterr().err.split())

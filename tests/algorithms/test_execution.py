@@ -176,6 +176,7 @@ def test_one_line_of_log_says_that_tasks_go_one_by_one_and_why(caplog):
     assert "data-dependent" in line
 
 
+@falls_back
 @users
 def test_what_is_known_to_loop_does(user):
     """The table of users' networks says truly which of them vmap cannot carry."""

@@ -6,6 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from innerloop.algorithms.modules import layers_of
 from innerloop.config import TrainConfig
 from innerloop.data.archive import MAX_SIDE
 from innerloop.errors import UserError
@@ -32,6 +35,31 @@ def description(
     ):
         raise UserError(f"{file} lacks the description of its network")
     return settings, tuple(shape), data_name, classes, temperature
+
+
+def check_layers(file: Path, metadata: dict[str, Any], model: nn.Module) -> None:
+    """Raise a `UserError` for a network of the user's own with other layers than in training.
+
+    Where its code stands may have changed meanwhile: classes are compared by their names alone.
+    """
+    then = metadata.get("layers")
+    if not isinstance(then, dict):
+        return
+    now = layers_of(model)
+    for name in dict.fromkeys((*then, *now)):
+        was, found = (_short(layers.get(name)) for layers in (then, now))
+        if was != found:
+            raise UserError(
+                f"the network is not the one that was trained in {file}: its layer {name} was "
+                f"{was} and is {found}. Bring back the code as it was, or train anew"
+            )
+
+
+def _short(layer: Any) -> str:
+    if layer is None:
+        return "missing"
+    kind, bracket, rest = str(layer).partition("(")
+    return kind.rpartition(".")[2] + bracket + rest
 
 
 def pixels(file: Path, metadata: dict[str, Any]) -> tuple[bool | None, bool | None]:

@@ -9,7 +9,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -369,10 +369,17 @@ def _iteration(line: bytes) -> float:
     return iteration if whole else math.inf
 
 
-def save_model(folder: Path, config: OuterLoop, train: Tasks, params: Params) -> None:
+def save_model(
+    folder: Path,
+    config: OuterLoop,
+    train: Tasks,
+    params: Params,
+    layers: Mapping[str, str] | None = None,
+) -> None:
     """Write the weights, with all that `innerloop.load` needs to rebuild the network.
 
-    The names of the training classes go along, so that nobody tests on them by mistake.
+    The names of the training classes go along, so that nobody tests on them by mistake; and the
+    `layers` of a network of the user's own, whose code may change.
     """
     metadata = {
         "config": config.to_dict(),
@@ -382,6 +389,8 @@ def save_model(folder: Path, config: OuterLoop, train: Tasks, params: Params) ->
         "train_classes": class_names_of(train),
         "version": __version__,
     }
+    if layers:
+        metadata["layers"] = dict(layers)
     if identity := computed_by(train):
         metadata["computed_by"] = identity
     if getattr(config, "normalize", False):

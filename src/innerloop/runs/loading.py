@@ -30,7 +30,7 @@ from innerloop.references import call, check_trust, find
 from innerloop.references import trust as remember
 from innerloop.registry import MODELS
 from innerloop.runs.checkpoint import fill, read_tensors
-from innerloop.runs.described import description, normalization, pixels
+from innerloop.runs.described import check_layers, description, normalization, pixels
 from innerloop.runs.fit_config import FitConfig
 from innerloop.runs.folder import CONFIG, MODEL
 from innerloop.sources import body_of, build_source
@@ -176,6 +176,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
         if algorithm is None:
             algorithm = _made(file, config, trust)
             algorithm.network.takes = shape
+        check_layers(file, metadata, algorithm.model)
         params = fill(algorithm.init_params(), tensors, str(file))
         return Loaded(
             *(algorithm.model, algorithm, params, config, shape, data_name, classes, temperature),
@@ -192,6 +193,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
     model = build_model(config, shape, norm)
     algorithm = build_algorithm(config, model, num_trained(config, classes))
     algorithm.network.takes = shape
+    check_layers(file, metadata, model)
     params = fill(algorithm.init_params(), tensors, str(file))
     for name, p in model.named_parameters():
         if name in params:

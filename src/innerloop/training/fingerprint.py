@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
+from innerloop.algorithms.modules import layers_of, name_in_code
 from innerloop.errors import UserError
 from innerloop.keywords import arguments_of
 from innerloop.outer_loop import OuterLoop
@@ -39,7 +40,7 @@ def fingerprint(
     """
     parts: dict[str, Any] = {
         "settings": {k: v for k, v in config.to_dict().items() if k not in _FREE},
-        "algorithm": {"class": _name(type(algorithm)), **_settings(algorithm)},
+        "algorithm": {"class": name_in_code(type(algorithm)), **_settings(algorithm)},
         "network": _network(algorithm),
         **{name: _described(function) for name, function in functions.items()},
         **{part: fingerprint_of(source) for part, source in tasks.items()},
@@ -105,28 +106,14 @@ def _described(value: Any) -> Any:
         given = [_described(value.func), _described(value.args), _described(value.keywords)]
         return {"partial": given}
     if inspect.isroutine(value) or inspect.isclass(value):
-        return _name(value)
+        return name_in_code(value)
     if isinstance(value, torch.device | torch.dtype):
         return str(value)
     own = vars(value) if hasattr(value, "__dict__") else {}
     plain = {n: v for n, v in own.items() if not n.startswith("_") and isinstance(v, _PLAIN)}
     if isinstance(value, nn.Module):
         plain |= {name: digest_of(t) for name, t in value.state_dict().items()}
-    return {"class": _name(type(value)), **plain}
-
-
-def _name(value: Any) -> str:
-    module, name = getattr(value, "__module__", ""), getattr(value, "__qualname__", repr(value))
-    # The same file, run and imported, has two names.
-    return (
-        name if (module or "").startswith(("__main__", "innerloop_file_")) else f"{module}.{name}"
-    )
-
-
-def _layer(module: nn.Module) -> str:
-    """Its class, and of PyTorch's own what they print of themselves, such as a slope or a rate."""
-    known = type(module).__module__.startswith("torch.nn.")
-    return f"{_name(type(module))}({module.extra_repr() if known else ''})"
+    return {"class": name_in_code(type(value)), **plain}
 
 
 def _network(algorithm: Algorithm) -> dict[str, Any]:
@@ -135,8 +122,8 @@ def _network(algorithm: Algorithm) -> dict[str, Any]:
     found = {name: f"{p.dtype} {tuple(p.shape)}" for name, p in learnt.items()}
     rest = {n: t for n, t in algorithm.model.state_dict().items() if n not in learnt}
     return {
-        "class": _name(type(algorithm.model)),
-        "modules": {name: _layer(m) for name, m in algorithm.model.named_modules() if name},
+        "class": name_in_code(type(algorithm.model)),
+        "modules": layers_of(algorithm.model),
         "parameters": found,
         "constants": {name: digest_of(t) for name, t in rest.items()},
     }

@@ -116,7 +116,8 @@ def meta_train(
             report.validated(line)
             if world.is_main:
                 append_line(folder / METRICS, json.dumps(line))
-                save_model(folder, config, samplers["train"], state.best)
+                network = (state.fingerprint or {}).get("network", {})
+                save_model(folder, config, samplers["train"], state.best, network.get("modules"))
         if saving:
             if world.is_main:
                 save_state(folder, samplers["train"], state)
