@@ -26,12 +26,16 @@ from innerloop.making import find_named, make
 from innerloop.recipes import OWN
 from innerloop.references import call, find, is_reference
 from innerloop.registry import ALGORITHMS, MODELS
+from innerloop.renamed import forward
 from innerloop.sizes import fit_sizes
 from innerloop.sources import Source, build_source, of_features
 from innerloop.tasks.normalization import Normalization
 from innerloop.tasks.protocol import Tasks
 from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.tasks.sinusoid import SinusoidSampler
+
+# Names of version 0.1.0 that are elsewhere now.
+__getattr__ = forward(__name__)
 
 
 def check_device(device: str) -> None:

@@ -51,9 +51,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# Modules that became packages: where each old name is now.  (The package `innerloop.ops` still
-# exports all of its names itself.)
+# Modules that became packages, or gave names away: where each old name is now.  (The package
+# `innerloop.ops` still exports all of its names itself.)
 NAMES: dict[str, dict[str, str]] = {
+    "innerloop.build": {"build_data": "innerloop.sources"},
     "innerloop.plots": {
         **dict.fromkeys(
             "BLUE GREEN GREY ORANGE RED draw_episode draw_wave plot_run save".split(),
