@@ -68,7 +68,7 @@ def test_pretraining_is_of_all_classes_and_its_body_is_taken_over(array, tmp_pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": "sinusoid", "pretrain": 0.5}, "pretrain is for classes"),
+        ({"data": "sinusoid", "pretrain": 0.5}, "pretrain needs classes"),
         ({"algorithm": "fine-tune", "pretrain": 0.5}, "set pretrain to 0"),
         ({"algorithm": "maml++", "pretrain": 0.5}, "set per_step_norm to false"),
         ({"data": "sinusoid", "normalize": True}, "normalize is for classes of images"),

@@ -147,7 +147,7 @@ def test_same_seed_same_run_other_seed_other_run(array, tmp_path):
 
 
 def test_resume_of_what_is_no_run(tmp_path):
-    with pytest.raises(UserError, match="no run folder"):
+    with pytest.raises(UserError, match="not a run folder"):
         innerloop.resume(tmp_path)
     with pytest.raises(UserError, match="neither a run folder"):
         innerloop.load(tmp_path)
