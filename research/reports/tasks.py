@@ -213,7 +213,7 @@ def memory(root: Path) -> None:
 
     def tensors() -> int:
         gc.collect()
-        return sum(isinstance(each, Tensor) for each in gc.get_objects())
+        return sum(issubclass(type(each), Tensor) for each in gc.get_objects())
 
     for i in range(220):
         maml.meta_gradient(params, EPISODES)
