@@ -57,16 +57,16 @@ WORDS: dict[str, dict[str, Any]] = {
         "untrained": "none: untrained",
         "before": (
             "The same network, untrained: {:.2f}% before the first step, {:.2f}% after it. "
-            "One step on five drawings tells many characters apart even where the layers before are "
-            "random. What meta-training has added is the rest: {:.0f} points."
+            "One step on five drawings tells many characters apart even where the layers before "
+            "are random. What meta-training has added is the rest: {:.0f} points."
         ),
         "home": (
             "- **{:.1f}%** right on characters that it has never seen, five at a time, after one "
             "gradient step on one drawing of each (drawn by a program). An untrained network has "
             "{:.1f}%, guessing 20%.",
             "- **{:.0f} s** of meta-training for that, on two CPU cores.",
-            "- **{:.1f} times** as fast as the next fastest way that we measured: {:.0f} ms for one "
-            "training gradient of MAML (second order, 5-way 1-shot).",
+            "- **{:.1f} times** as fast as the next fastest way that we measured: {:.0f} ms for "
+            "one training gradient of MAML (second order, 5-way 1-shot).",
         ),
         "algorithms_head": (
             "| algorithm | 5-way 1-shot, transductive | 5-way, support "
@@ -145,8 +145,8 @@ WORDS: dict[str, dict[str, Any]] = {
             "才是元训练带来的。"
         ),
         "home": (
-            "- **{:.1f}%**：区分五个新字符（由程序绘制）的准确率，每个字符只给一张图，只走一步梯度下降；"
-            "未经训练的网络是 {:.1f}%，瞎猜是 20%。",
+            "- **{:.1f}%**：区分五个新字符（由程序绘制）的准确率，每个字符只给一张图，"
+            "只走一步梯度下降；未经训练的网络是 {:.1f}%，瞎猜是 20%。",
             "- **{:.0f} 秒**：达到这个成绩所需的元训练时间（两个 CPU 核）。",
             "- **{:.1f} 倍**：与我们测过的其他办法中最快的一个相比；计算一次 MAML 的训练梯度"
             "（二阶，5-way 1-shot）只要 {:.0f} 毫秒。",
