@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from benchmarks.chromium import chromium as chromium_browser
@@ -22,6 +23,15 @@ import innerloop
 from innerloop.data import ImageClasses
 from innerloop.data.omniglot import omniglot
 from tests.small_runs import SMALL
+
+# The same examples every time, however slow the machine is.
+hypothesis.settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("repeatable")
 
 ARCHIVES = ("images_background.zip", "images_evaluation.zip")
 

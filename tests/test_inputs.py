@@ -135,6 +135,11 @@ def test_whatever_is_told_gets_labels_or_one_line(learnt, X):
     assert said or len(found) in (1, len(X))
 
 
+def test_a_name_with_a_line_break_stays_on_one_line(learnt):
+    said, _ = outcome(lambda: learnt.predict(["\n"]))
+    assert said == r"'\n' does not exist"
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
 @settings(max_examples=300, deadline=None)
 @given(y=KINDS)

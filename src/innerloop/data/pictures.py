@@ -239,25 +239,26 @@ def rgb_picture(
 @contextlib.contextmanager
 def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Image]:
     """Open a picture; any error inside the context names the file."""
+    shown = f"{path}" if str(path).isprintable() else ascii(str(path))
     try:
         if content is None:
             _check_kind(Path(path), os.stat(path).st_mode)
         with Image.open(path if content is None else io.BytesIO(content)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise BrokenPicture(
-                    f"{path} claims {picture.width} x {picture.height} pixels, more than "
+                    f"{shown} claims {picture.width} x {picture.height} pixels, more than "
                     f"{MAX_PIXELS:,}: scale it down or remove it"
                 )
             yield picture
     except UserError:
         raise
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
+        raise UserError(f"{shown} does not exist") from None
     except Exception as error:
         # Pillow's decoders raise whatever damaged bytes lead to: OSError, SyntaxError,
         # ValueError, struct.error, DecompressionBombError and more.
         raise BrokenPicture(
-            f"{path} cannot be read as a picture ({error}); replace or remove it"
+            f"{shown} cannot be read as a picture ({error}); replace or remove it"
         ) from error
 
 
