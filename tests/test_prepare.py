@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 
 import innerloop
 from innerloop import FewShotClassifier, UserError
+from innerloop.data import ink
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +90,19 @@ def test_several_images_a_class_take_no_more_steps_than_training(episode):
     assert len(FewShotClassifier().fit(support, labels).support_loss_) == 2
     assert len(FewShotClassifier().fit(support[::2], labels[::2]).support_loss_) == 4
     assert len(FewShotClassifier(inner_steps=3).fit(support, labels).support_loss_) == 4
+
+
+@pytest.mark.parametrize("prepare", ["auto", "ink"])
+def test_ink_is_looked_for_once_in_each_picture(prepare, episode, monkeypatch):
+    looked = []
+
+    def find_ink(picture, dark):
+        looked.append(picture)
+        return ink.find_ink(picture, dark)
+
+    monkeypatch.setattr("innerloop.inputs.find_ink", find_ink)
+    support, labels, query, _ = episode
+    classifier = FewShotClassifier(prepare=prepare).fit(support, labels)
+    assert len(looked) == len(support)
+    classifier.predict(query)
+    assert len(looked) == len(support) + len(query)

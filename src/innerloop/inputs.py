@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from innerloop.data.given import (
     scaled_image,
     white_in,
 )
-from innerloop.data.ink import find_ink, looked_at, on_blank_paper, worth_finding
+from innerloop.data.ink import Ink, find_ink, looked_at, on_blank_paper, worth_finding
 from innerloop.data.labels import require_one_kind
 from innerloop.data.pictures import MIDDLE, border_brightness
 from innerloop.data.remarks import counted
@@ -146,29 +146,34 @@ class PixelInputs(Inputs):
         """Pixels of the support set, which tells what `ink_` and `prepare_` are."""
         pictures = self._pictures(X)
         self.ink_ = self._find_ink(pictures.scaled)
-        self.prepare_ = self._find_prepare(pictures)
-        return self._pixels(self._prepared(pictures))
+        # Found once: few, as a support set is.
+        inks = list(self._inks(pictures)) if self._may_prepare() else []
+        self.prepare_ = "ink" if inks and self._helps(inks) else "none"
+        return self._pixels(self._prepared(pictures, inks))
 
     def __call__(self, X: np.ndarray | Pictures) -> Tensor:
         return self._pixels(self.prepared(X))
 
     def prepared(self, X: np.ndarray | Pictures) -> np.ndarray:
         """Bytes `[n, C, H, W]` of what the network sees, before ink becomes 1."""
-        return self._prepared(self._pictures(X))
+        pictures = self._pictures(X)
+        return self._prepared(pictures, self._inks(pictures))
 
     def _pictures(self, X: np.ndarray | Pictures) -> Pictures:
         if isinstance(X, Pictures):
             return X
         return Pictures(image_bytes(X, self.loaded.input_shape), self.loaded.input_shape)
 
-    def _prepared(self, pictures: Pictures) -> np.ndarray:
+    def _inks(self, pictures: Pictures) -> Iterator[Ink | None]:
+        return (find_ink(picture, self.ink_ == "dark") for picture in pictures.looked_at)
+
+    def _prepared(self, pictures: Pictures, inks: Iterable[Ink | None]) -> np.ndarray:
         if self.prepare_ == "none":
             return pictures.scaled
-        seen, dark = pictures.scaled.copy(), self.ink_ == "dark"
-        for into, picture in zip(seen, pictures.looked_at, strict=True):
-            ink = find_ink(picture, dark)
+        seen = pictures.scaled.copy()
+        for into, ink in zip(seen, inks, strict=True):
             if ink is not None:
-                into[0] = on_blank_paper(ink, dark, into.shape[1:])
+                into[0] = on_blank_paper(ink, self.ink_ == "dark", into.shape[1:])
         return seen
 
     def _find_ink(self, images: np.ndarray) -> str | None:
@@ -179,21 +184,18 @@ class PixelInputs(Inputs):
             return None
         return "dark" if border_brightness(images) > MIDDLE else "light"
 
-    def _find_prepare(self, pictures: Pictures) -> str:
-        one_of(PREPARE, prepare=self._prepare)
-        if self.ink_ is None:
-            if self._prepare == "ink":
-                raise UserError(
-                    "prepare is 'ink', but this network was not trained on grey pictures of ink: "
-                    "leave prepare out"
-                )
-            return "none"
-        if self._prepare != "auto":
-            return self._prepare
-        if self.loaded.data_name not in CENTRED:
-            return "none"
-        dark = self.ink_ == "dark"
-        return "ink" if worth_finding([find_ink(x, dark) for x in pictures.looked_at]) else "none"
+    def _may_prepare(self) -> bool:
+        """True unless it is known without a look at the pictures that they stay as they are."""
+        if self.ink_ is None and self._prepare == "ink":
+            raise UserError(
+                "prepare is 'ink', but this network was not trained on grey pictures of ink: "
+                "leave prepare out"
+            )
+        usual = self._prepare == "auto" and self.loaded.data_name in CENTRED
+        return self.ink_ is not None and (self._prepare == "ink" or usual)
+
+    def _helps(self, inks: list[Ink | None]) -> bool:
+        return self._prepare == "ink" or worth_finding(inks)
 
     @property
     def inverted(self) -> bool:
