@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from innerloop.backbones import Backbone, Preprocess, Transform
 from innerloop.data.single import several
-from innerloop.errors import UserError, at_least, finite_above_zero, one_of, whole
+from innerloop.errors import UserError, at_least, finite_above_zero, one_of
 from innerloop.heads.choice import AUTO
 from innerloop.inputs import INKS, PREPARE, PixelInputs, class_labels
 from innerloop.model_in_use import inputs_and_learner
@@ -193,7 +193,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         one_of(INKS, ink=self.ink)
         one_of(PREPARE, prepare=self.prepare)
-        whole(inner_steps=self.inner_steps)
         at_least(1, inner_steps=self.inner_steps)
         finite_above_zero(temperature=self.temperature)
         if isinstance(X, str | Path):

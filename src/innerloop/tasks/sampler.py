@@ -12,7 +12,7 @@ from torch import Tensor
 from innerloop.data.augment import Augment
 from innerloop.data.base import ClassIndexed, check_data
 from innerloop.data.paper import is_on_paper
-from innerloop.errors import UserError, at_least, whole
+from innerloop.errors import UserError, at_least
 from innerloop.ops import kernels
 from innerloop.tasks.augmenting import augmented, name_of
 from innerloop.tasks.counter import make_key
@@ -366,7 +366,6 @@ def _again(data: ClassIndexed, classes: np.ndarray, settings: dict[str, Any]) ->
 
 
 def _check_episodes(start: int, count: int) -> None:
-    whole(start=start, count=count)
     at_least(0, start=start)
     at_least(1, count=count)
 

@@ -173,14 +173,13 @@ def check_finite(
         gradient: the meta-gradient of the last of them.
         episodes: its tasks.
     """
-    if not all(math.isfinite(number) for pair in found for number in pair):
-        for part, x in episodes._asdict().items():
-            if x.is_floating_point() and not bool(x.isfinite().all()):
-                raise UserError(
-                    f"{part} of the tasks of iteration {first + len(found) - 1} has values that "
-                    "are not finite (nan or inf): take them out of the data. What was reached "
-                    f"before is in {folder}"
-                )
+    finite = all(math.isfinite(number) for pair in found for number in pair)
+    if not finite and (part := _not_finite(episodes._asdict())):
+        raise UserError(
+            f"{part} of the tasks of iteration {first + len(found) - 1} has values that are not "
+            "finite (nan or inf): take them out of the data. What was reached before is in "
+            f"{folder}"
+        )
     for iteration, (loss, length) in enumerate(found, first):
         if not math.isfinite(loss):
             raise _diverged(f"the loss of iteration {iteration} is {loss}", folder)
