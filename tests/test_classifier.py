@@ -317,8 +317,12 @@ def test_none_of_these(name):
 def test_a_promise_that_cannot_be_kept_is_said(episode):
     support, labels, query, _ = episode
     classifier = FewShotClassifier().fit(support, labels)
-    with pytest.warns(UserWarning, match="an estimate: .* 5% .* takes 19 pictures .* there are 10"):
-        classifier.predict(query, reject=0.05)
+    for told in (classifier.predict, classifier.tell):
+        with pytest.warns(
+            UserWarning, match="an estimate: .* 5% .* takes 19 pictures .* there are 10"
+        ) as said:
+            told(query, reject=0.05)
+        assert said[0].filename == __file__
     with pytest.raises(UserError, match="reject needs classes with two pictures or more"):
         FewShotClassifier().fit(support[::2], labels[::2]).predict(query, reject=0.05)
     with pytest.raises(UserError, match="background= helps the heads of pretrained networks"):

@@ -263,7 +263,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             UserWarning: there are too few images for the promise (19 for 0.05). The threshold is
                 then an estimate for images whose likeness is normally distributed.
         """
-        return self.tell(X, reject)[0]
+        return self._told(X, reject)[0]
 
     def tell(self, X: Any, reject: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """What `predict` and `predict_proba` give, at once: images go through the network once.
@@ -281,6 +281,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Warns:
             UserWarning: as `predict`.
         """
+        return self._told(X, reject)
+
+    def _told(self, X: Any, reject: float | None) -> tuple[np.ndarray, np.ndarray]:
         x = self._queries(X)
         probabilities = self._probabilities(self._fitted.stages(x)[-1])
         labels: np.ndarray = self.classes_[probabilities.argmax(axis=1)]
@@ -292,7 +295,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"the threshold is an estimate: to promise that at most {reject:.0%} of pictures "
                 f"of the classes are refused takes {limit.needed} pictures from classes with two "
                 f"or more, and there are {limit.pictures}",
-                stacklevel=2,
+                stacklevel=3,
             )
         labels = labels.astype(object)
         labels[self._fitted.familiarity(x) < limit.value] = None
