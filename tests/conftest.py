@@ -137,3 +137,13 @@ def web_host() -> Iterator[Callable[[Path], str]]:
             return f"http://127.0.0.1:{server.server_port}/"
 
         yield serve
+
+
+@pytest.fixture(scope="module")
+def episode():
+    """Five glyphs that no network has seen: support and query images, bytes, dark on light."""
+    data = innerloop.data.glyphs(300)
+    rows = innerloop.data.split_classes(data)["test"][:5]
+    support = np.concatenate([data.class_images(c)[:2, 0] for c in rows])
+    query = np.concatenate([data.class_images(c)[2:12, 0] for c in rows])
+    return support, np.repeat(list("cadbe"), 2), query, np.repeat(list("cadbe"), 10)

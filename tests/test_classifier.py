@@ -27,16 +27,6 @@ from innerloop.data.given import image_bytes
 NAMES = innerloop.pretrained_names()
 
 
-@pytest.fixture(scope="module")
-def episode():
-    """Five glyphs that no network has seen: support and query images, bytes, dark on light."""
-    data = innerloop.data.glyphs(300)
-    rows = innerloop.data.split_classes(data)["test"][:5]
-    support = np.concatenate([data.class_images(c)[:2, 0] for c in rows])
-    query = np.concatenate([data.class_images(c)[2:12, 0] for c in rows])
-    return support, np.repeat(list("cadbe"), 2), query, np.repeat(list("cadbe"), 10)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_it_learns_new_symbols_from_two_images_each(name, episode):
     support, labels, query, truth = episode

@@ -11,16 +11,6 @@ from innerloop import FewShotClassifier, UserError
 from innerloop.data import ink
 
 
-@pytest.fixture(scope="module")
-def episode():
-    """Five glyphs that no network has seen: support and query images, bytes, dark on light."""
-    data = innerloop.data.glyphs(300)
-    rows = innerloop.data.split_classes(data)["test"][:5]
-    support = np.concatenate([data.class_images(c)[:2, 0] for c in rows])
-    query = np.concatenate([data.class_images(c)[2:12, 0] for c in rows])
-    return support, np.repeat(list("cadbe"), 2), query, np.repeat(list("cadbe"), 10)
-
-
 def photographed(images: np.ndarray) -> np.ndarray:
     """Drawings small and off the centre on grey paper with uneven light, `[n, 84, 84]`."""
     y, x = np.mgrid[-1:1:84j, -1:1:84j]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -39,6 +41,25 @@ class Page:
             if i == 0:
                 actions.click_and_hold()
         actions.release().perform()
+
+    def draw_e_by_keys(self) -> None:
+        """Take back both strokes of the first question, and draw the symbol of class E."""
+        pad = self.pad
+        self.driver.execute_script("arguments[0].focus()", pad)
+        for key in (Keys.BACKSPACE, Keys.BACKSPACE):
+            pad.send_keys(key)
+        self.wait(lambda: "Draw a symbol" in self.text("#verdict"))
+        pad.send_keys(*[Keys.ARROW_UP] * 8, Keys.SPACE, *[Keys.ARROW_DOWN] * 16, Keys.SPACE)
+        pad.send_keys(*[Keys.ARROW_UP] * 10, *[Keys.ARROW_LEFT] * 6, Keys.SPACE)
+        pad.send_keys(*[Keys.ARROW_RIGHT] * 12, Keys.SPACE)
+
+    def told_by_python(self, capsys: pytest.CaptureFixture[str]) -> list[float]:
+        """The last probabilities that the Python code of the page prints."""
+        self.click("#python")
+        self.wait(lambda: "FewShotClassifier" in self.text("#code"))
+        exec(compile(self.text("#code"), "page", "exec"), {})
+        *_, last = capsys.readouterr().out.splitlines()
+        return list(eval(last.split(" ", 1)[1]).values())
 
     def step(self, number: int) -> None:
         """Set the slider."""

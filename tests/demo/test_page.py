@@ -14,7 +14,6 @@ import pytest
 from PIL import Image, ImageDraw
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.actions.pointer_input import PointerInput
-from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
 from innerloop.demo import server
@@ -188,24 +187,11 @@ def test_surprise_takes_an_episode(page):
 
 
 def test_the_python_code_says_the_same(page, capsys):
-    page.click("#python")
-    page.wait(lambda: "FewShotClassifier" in page.text("#code"))
-    exec(compile(page.text("#code"), "page", "exec"), {})
-    *_, last = capsys.readouterr().out.splitlines()
-    assert list(eval(last.split(" ", 1)[1]).values()) == pytest.approx(
-        page.probabilities(), abs=6e-4
-    )
+    assert page.told_by_python(capsys) == pytest.approx(page.probabilities(), abs=6e-4)
 
 
 def test_drawn_with_the_keyboard(page):
-    pad = page.pad
-    page.driver.execute_script("arguments[0].focus()", pad)
-    for key in (Keys.BACKSPACE, Keys.BACKSPACE):
-        pad.send_keys(key)
-    page.wait(lambda: "Draw a symbol" in page.text("#verdict"))
-    pad.send_keys(*[Keys.ARROW_UP] * 8, Keys.SPACE, *[Keys.ARROW_DOWN] * 16, Keys.SPACE)
-    pad.send_keys(*[Keys.ARROW_UP] * 10, *[Keys.ARROW_LEFT] * 6, Keys.SPACE)
-    pad.send_keys(*[Keys.ARROW_RIGHT] * 12, Keys.SPACE)
+    page.draw_e_by_keys()
     page.wait(lambda: page.best() == "E")
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
 import innerloop
@@ -340,13 +339,7 @@ class TestInTheBrowser:
     def test_the_python_code_says_the_same(self, page, capsys):
         Select(page.find("#model")).select_by_value("untrained")
         page.settled()
-        page.click("#python")
-        page.wait(lambda: "FewShotClassifier" in page.text("#code"))
-        exec(compile(page.text("#code"), "page", "exec"), {})
-        *_, last = capsys.readouterr().out.splitlines()
-        assert list(eval(last.split(" ", 1)[1]).values()) == pytest.approx(
-            page.probabilities(), abs=6e-4
-        )
+        assert page.told_by_python(capsys) == pytest.approx(page.probabilities(), abs=6e-4)
 
     def test_a_link_brings_the_drawing_back(self, page):
         page.click("#clear")
@@ -360,14 +353,7 @@ class TestInTheBrowser:
         assert page.probabilities() == pytest.approx(before, abs=1e-4)
 
     def test_drawn_with_the_keyboard(self, page):
-        pad = page.pad
-        page.driver.execute_script("arguments[0].focus()", pad)
-        for key in (Keys.BACKSPACE, Keys.BACKSPACE):
-            pad.send_keys(key)
-        page.wait(lambda: "Draw a symbol" in page.text("#verdict"))
-        pad.send_keys(*[Keys.ARROW_UP] * 8, Keys.SPACE, *[Keys.ARROW_DOWN] * 16, Keys.SPACE)
-        pad.send_keys(*[Keys.ARROW_UP] * 10, *[Keys.ARROW_LEFT] * 6, Keys.SPACE)
-        pad.send_keys(*[Keys.ARROW_RIGHT] * 12, Keys.SPACE)
+        page.draw_e_by_keys()
         page.wait(lambda: page.best() == "E")
 
     @pytest.mark.parametrize("width", [360, 768])
