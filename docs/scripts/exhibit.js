@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { Browser, random } = innerloop;
+  const { Browser, element: made, random } = innerloop;
   const [MODEL, WAYS, QUERIES, STEPS] = ["omniglot-5steps", 5, 5, 5];
   // How many queries are normalised together; they stand class by class.
   const TOGETHER = { all: WAYS * QUERIES, class: QUERIES, one: 1 };
@@ -36,13 +36,6 @@
         answer: (label, right) => `answer ${label}, ${right ? "right" : "wrong"}`,
         hint: "On the left of each row is the support set's example, on the right five queries, and below them what the network says after 5 inner steps.",
       };
-
-  function made(tag, attributes = {}, ...children) {
-    const element = document.createElement(tag);
-    for (const [name, to] of Object.entries(attributes)) element.setAttribute(name, to);
-    element.append(...children);
-    return element;
-  }
 
   class Figure {
     constructor(place, browser) {
