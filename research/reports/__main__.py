@@ -42,7 +42,7 @@ def main() -> None:
             try:
                 TRIALS[name].run(Path(folder))
                 print(f"{name}: {TRIALS[name].came}", flush=True)
-            except Exception:
+            except Exception:  # whatever it was, the others are tried
                 failed += 1
                 print(f"{name} failed: {traceback.format_exc()}", flush=True)
     if not failed and not sys.argv[1:]:
