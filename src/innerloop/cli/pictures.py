@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from innerloop.data.remarks import warn
 from innerloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,6 +62,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 def white_of(files: list[Path], white: float | None) -> float | None:
     """The value of white in a support set, which is that of queries, too; see `common_white`."""
+    from innerloop.data.remarks import warn
     from innerloop.data.survey import common_white
 
     found, remarks = common_white(files, white, "--white")
