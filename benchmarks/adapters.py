@@ -47,7 +47,7 @@ def measure(what: str, steps: int) -> dict[str, float]:
     """Peak bytes and seconds of one meta-gradient, in this process; how many numbers it has."""
     torch.set_num_threads(1)
     tasks = random_tasks()
-    # What PyTorch loads when it is first asked for such derivatives is not counted.
+    # A small network first, so that what PyTorch loads for such derivatives is not counted.
     tiny = innerloop.MAML(network(what, 8, 1), 0.01, 1)
     tiny.meta_gradient(tiny.init_params(), tasks)
     maml = innerloop.MAML(network(what), 0.01, steps)

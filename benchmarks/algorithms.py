@@ -24,13 +24,13 @@ from innerloop.ops.allocator import keep_memory
 from innerloop.training.report import TerminalReport
 
 SECONDS = 60
-# Every run's own; what a row adds.
+# The settings of every run, and those that a row adds.
 COMMON: dict[str, Any] = {
     "data": "omniglot",
     "split": "tutorial",
     "max_seconds": float(SECONDS),
     "iterations": 10**6,
-    # No look at validation tasks but the last: all the time is for training.
+    # Validate at the end only: all the time is for training.
     "val_every": 10**6,
     "val_tasks": 20,
     "test_tasks": 600,

@@ -1,4 +1,4 @@
-"""What augmentation costs beside a step: `python -m benchmarks.augmenting`.
+"""The cost of augmentation, compared with a step: `python -m benchmarks.augmenting`.
 
 For two workloads the time of a batch without augmentation and with each of
 `innerloop.data.augment`, and that of a first-order meta-gradient of Conv4, the shortest step there

@@ -22,7 +22,7 @@ PULL, IMPLICIT_STEPS, CG_STEPS = 2.0, 6, 5  # of iMAML; PULL is the paper's lamb
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """The right way, and what a bug changes in it."""
+    """The correct way, and what a bug changes."""
 
     method: str = "maml"  # or "imaml", "protonet"
     detach: bool = False  # the inner gradient counts as a constant
@@ -37,7 +37,7 @@ class Arm:
     seed: int = 0
 
 
-# Right first, then what is compared with it.
+# The correct arm first, then those that are compared with it.
 ARMS: dict[str, Arm] = {
     "right": Arm(),
     "another seed": Arm(seed=1),

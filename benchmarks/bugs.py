@@ -128,7 +128,7 @@ def difference(accuracies: Tensor, base: Tensor) -> dict[str, float]:
 
 
 def running_statistics(arm: Arm, weights: Params) -> list[tuple[Tensor, Tensor]]:
-    """What batch norm's running averages come to: of all tasks, both sets."""
+    """Batch norm's running averages over all tasks and both sets."""
     sampler, _ = samplers(arm.inputs, arm.seed)
     running = [(torch.zeros(WIDTH), torch.ones(WIDTH)) for _ in range(4)]
     for task in (sampler.batch(i, 1).task(0) for i in range(100)):
@@ -147,11 +147,11 @@ def running_statistics(arm: Arm, weights: Params) -> list[tuple[Tensor, Tensor]]
     return running
 
 
-# --- what needs no training of its own ---------------------------------------------------------
+# --- arms without a training of their own ------------------------------------------------------
 
 
 def tests_of_the_right_one(arm: Arm, weights: Params, base: Tensor) -> dict[str, Any]:
-    """The same weights, tested in other ways."""
+    """The same weights tested in other ways."""
     train_sampler, sampler = samplers(arm.inputs, arm.seed)
     found: dict[str, Any] = {}
     for bn in ("support", "class", "1", "running"):
@@ -192,7 +192,7 @@ def coverage(accuracies: Tensor, tasks: int, draws: int = 20_000) -> dict[str, f
 
 
 def optimism(table: Tensor, tasks: int, draws: int = 20_000) -> dict[str, float]:
-    """The best of the checkpoints by `tasks` test tasks: what is said, and what is true.
+    """The best checkpoint by `tasks` test tasks: its reported and its true accuracy.
 
     Args:
         table: accuracies `[checkpoints, test tasks]`.

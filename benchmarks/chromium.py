@@ -1,4 +1,4 @@
-"""A browser without a window, to measure and to test pages in."""
+"""A headless browser for measurements and tests of pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What timing against other libraries has in common: compared first, then timed in turns."""
+"""Shared by all timings against other libraries: compare first, then time in turns."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ ROUNDS, LEAST_ROUNDS = 12, 3
 # A contestant that is slow gets fewer rounds, so that all are done within the hour.
 SECONDS_EACH = 45.0
 # Of the difference from our gradient in double precision, relative to its length.  (In single
-# precision the tutorial's network, whose rows of the head are equal at first, makes much of
-# rounding.)
+# precision, the tutorial's network magnifies rounding errors, as the rows of its head are equal at
+# first.)
 TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is computed: `tasks` of N-way K-shot with Q queries a class, `steps` inner steps.
+    """A workload: `tasks` of N-way K-shot with Q queries a class, `steps` inner steps.
 
     Args:
         network: makes the network.
@@ -68,7 +68,7 @@ class Workload:
 
 
 def rounds_of(once: float, rounds: int) -> int:
-    """How many of `rounds` a contestant gets that takes `once` seconds."""
+    """How many of `rounds` a contestant gets whose first call took `once` seconds."""
     return min(rounds, max(LEAST_ROUNDS, int(SECONDS_EACH / once)))
 
 
@@ -89,7 +89,7 @@ def in_precision(precision: str, meta_gradient: MetaGradient) -> MetaGradient:
 
 
 def seconds(meta_gradient: MetaGradient, device: str) -> float:
-    """What one call takes, until the device has done it."""
+    """Seconds of one call, until the device has finished."""
     started = time.perf_counter()
     meta_gradient()
     if device != "cpu":

@@ -1,13 +1,13 @@
-"""Symbols from elsewhere than the training data: `python -m benchmarks.elsewhere --symbols FILE`.
+"""Symbols unlike the training data: `python -m benchmarks.elsewhere --symbols FILE`.
 
 FILE is an `.npz` with `NAME_x`, `uint8` `[n, H, W]`, and `NAME_y`, `[n]`, of each set: grey
 drawings or prints of one size.  A task has 20 classes (all, where a set has fewer), one or five
-support pictures and two queries a class; each query is told by itself.  Picture i of every class is
-by the same hand or font, but in `NO_HANDS`: none of them is in both the support set and the
-queries.  The tasks are the same for all contestants: weights, as `FewShotClassifier` uses them; the
-nearest support picture by its pixels; and by its histograms of gradients (HOG).  Each sees the
+support pictures and two queries a class; each query is classified by itself.  Picture i of every
+class is by the same hand or font, but in `NO_HANDS`: none of them is in both the support set and
+the queries.  The tasks are the same for all contestants: weights, as `FewShotClassifier` uses them;
+the nearest support picture by its pixels; and by its histograms of gradients (HOG).  Each sees the
 pictures as they are and with their ink found (`prepare`); weights also as `"auto"` decides for each
-task.  Results of the same tasks that stand in the file already are kept.
+task.  Results of the same tasks that are already in the file are kept.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PREPARED = ("none", "ink")
 
 
 class Symbols(NamedTuple):
-    """One set, with all that contestants want of its pictures.
+    """One set, with everything that contestants need from its pictures.
 
     Attributes:
         name: of the set.
@@ -229,7 +229,7 @@ def main() -> None:
         "interval": "1.96 standard errors over tasks",
     }
     held = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
-    # Of the same tasks, what is not measured now is kept.
+    # Results of the same tasks that are not measured now are kept.
     known = held["sets"] if protocol.items() <= held.items() else None
     sets = measure(options.symbols, options.weights or pretrained_names(), options.tasks, known)
     with write_whole(options.out) as out:

@@ -1,4 +1,4 @@
-"""Colour pictures from nothing: a run of the preset `emoji`, tested one query at a time.
+"""Colour pictures without pretraining: a run of the preset `emoji`, tested one query at a time.
 
     innerloop train --preset emoji --data FOLDER --out runs/emoji
     python -m benchmarks.emoji runs/emoji

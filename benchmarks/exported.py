@@ -1,7 +1,7 @@
 """One answer by one runtime, in a process of its own: see `benchmarks.exporting`.
 
-`python -m benchmarks.exported RUNTIME MODEL EPISODE` prints JSON.  Nothing is imported that the
-runtime does not need, because memory is what is measured.
+`python -m benchmarks.exported RUNTIME MODEL EPISODE` prints JSON.  It imports only what the
+runtime needs, because its memory is measured.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ RUNTIMES = {"onnxruntime": onnxruntime, "pytorch": pytorch, "pytorch, adapted": 
 
 
 def peak() -> int:
-    """The most memory that this process has held, in MB.
+    """Peak memory of this process, in MB.
 
     Of Linux alone: `getrusage` would count that of the process which began this one.
     """

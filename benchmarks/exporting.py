@@ -1,4 +1,4 @@
-"""What exported networks take, beside PyTorch: `python -m benchmarks.exporting`.
+"""Size, time and memory of exported networks beside PyTorch: `python -m benchmarks.exporting`.
 
 File size, milliseconds of an answer and peak memory of a process, 5-way 1-shot with 75 queries,
 each runtime in a process of its own with one thread.  Writes `benchmarks/results/exporting.json`.
@@ -22,7 +22,7 @@ from benchmarks.reports import write_report
 WAYS, QUERIES = 5, 15
 LEARNERS = ("omniglot-5steps", "omniglot-conv4", "omniglot-protonet")
 ADAPTED = ("omniglot-conv4",)
-# Probabilities that differ by more are not those of the same network.
+# Probabilities of the same network differ by less than this.
 SAME = 1e-4
 
 
@@ -49,7 +49,7 @@ def measured(name: str, learner: bool, folder: Path) -> dict[str, Any]:
     """One network, in both runtimes.
 
     Raises:
-        SystemExit: they do not say the same.
+        SystemExit: their answers differ.
     """
     file = folder / f"{name}-{learner}.onnx"
     given = episode()

@@ -57,7 +57,7 @@ def quick(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
             "data": "omniglot",
             "max_seconds": float(seconds),
             "iterations": 10**6,
-            # Validation is part of the time: a few looks are enough.
+            # Validation is part of the time, so validate only a few times.
             "val_every": 500,
         }
         name = str(seconds)
@@ -92,7 +92,7 @@ def glyphs(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
 
 
 def untrained(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
-    """The networks of the recipes before any meta-training: what the inner loop alone does."""
+    """The recipes' networks before any meta-training: the effect of the inner loop alone."""
     still: dict[str, Any] = {"iterations": 1, "meta_lr": 1e-12, "val_tasks": 2}
     return {
         "glyphs": run(folder / "glyphs", TrainConfig(), **common | still),
@@ -125,9 +125,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def recipe(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
-    """The quick recipe and what it was chosen from, 30 seconds of training each.
+    """The quick recipe and the candidates it was chosen from, 30 seconds of training each.
 
-    Judged on 400 validation tasks: test tasks have no part in a choice.
+    Compared on 400 validation tasks: test tasks have no part in a choice.
     """
     budget: dict[str, Any] = {
         "data": "omniglot",

@@ -2,8 +2,8 @@
 
 Reverse mode, mixed mode, mixed mode with chunks of one task, and a task-by-task loop with
 `higher`, each measurement in a process of its own.  The peak is that of resident memory during two
-meta-gradients, less what was there before, when the same code had run on a tiny network.  What
-would not fit into the machine's memory is left out, and the report says so.
+meta-gradients, minus the memory in use before them, after the same code has run on a tiny network.
+Measurements that would not fit into the machine's memory are left out, and the report says so.
 
 `--network` picks the network: `conv4`, ours; `plain`, Conv4 in plain `torch.nn`; or `resnet12`, of
 full width in plain `torch.nn`, on 84 x 84 colour images.  Writes `benchmarks/results/memory.json`
@@ -146,7 +146,7 @@ def measure(name: str, way: str, steps: int) -> dict[str, float]:
     torch.set_num_threads(2)
     torch.manual_seed(0)
     network = NETWORKS[name]
-    # What PyTorch loads when it is first asked for such derivatives is not counted.
+    # A tiny network first, so that what PyTorch loads for such derivatives is not counted.
     prepare(way, network.tiny(), random_tasks(1, network.shape), 1)()
     meta_gradient = prepare(way, network.make(), random_tasks(network.tasks, network.shape), steps)
     found, gradient = cost(meta_gradient)
@@ -173,11 +173,11 @@ def prepare(way: str, model: torch.nn.Module, episodes: innerloop.Episodes, step
 
 
 def measured(name: str, way: str) -> dict[str, dict[str, Any]]:
-    """One way at all numbers of steps, as far as the memory of the machine goes."""
+    """One way at all numbers of steps that fit into the machine's memory."""
     found: dict[str, dict[str, Any]] = {}
     before: tuple[int, float] | None = None
     for steps in STEPS:
-        # No way needs more than in proportion to its steps.
+        # Memory grows at most in proportion to the steps.
         needed = before[1] * steps / before[0] if before else 0.0
         if needed > 0.8 * available():
             found[str(steps)] = {"left_out": f"up to {needed / 2**30:.0f} GB of memory"}

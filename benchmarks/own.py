@@ -2,8 +2,8 @@
 
 Plain `torch.nn` networks (`benchmarks.own_networks`) by `innerloop.MAML` as it is, by a loop over
 the tasks and by other libraries.  Before anything is timed, each gradient is compared in double
-precision, on two tasks, with that of the loop.  Then all contestants take turns, in each round
-another one first.  What fails is written down with its reason.  Fused attention has no second
+precision, on two tasks, with that of the loop.  Then all contestants take turns, with another one
+first in each round.  Failures are recorded with their reason.  Fused attention has no second
 derivative, nor have cuDNN's recurrent layers: there the loop takes part a second time, with PyTorch
 told to leave them out.
 
@@ -46,7 +46,7 @@ OURS = "innerloop"
 # The gradients of so many tasks are compared.
 COMPARED = 2
 
-# How a contestant is made: of network, episodes, inner rate, inner steps and first order.
+# Makes a contestant from network, episodes, inner rate, inner steps and first order.
 Maker = Callable[[torch.nn.Module, Episodes, float, int, bool], MetaGradient]
 
 
@@ -85,7 +85,7 @@ CONTESTANTS: dict[str, Maker] = {
 
 
 def contestants(work: OwnWorkload, order: str, device: str) -> list[str]:
-    """Who there is; not all of them need be able to."""
+    """All contestants; some of them cannot compute every workload."""
     fused = work.attention or (work.recurrent and device != "cpu")
     twice = fused and order == "second"
     return [name for name in CONTESTANTS if name != "loop, unfused" or twice]
@@ -172,7 +172,7 @@ def measure(work: OwnWorkload, order: str, rounds: int, device: str = "cpu") -> 
 
 
 def explained(work: OwnWorkload, order: str, device: str) -> list[str]:
-    """What `explain` says of our way, once it has been gone."""
+    """What `explain` says of our way of computing, after a step."""
     model, episodes = work.make().to(device), work.smaller(COMPARED).episodes(torch.float32, device)
     maml = innerloop.MAML(model, work.lr, 1, first_order=order == "first")
     try:
@@ -210,7 +210,7 @@ def shown(name: str, order: str, result: dict[str, Any]) -> str:
 
 
 def draw(runs: dict[str, Any]) -> None:
-    """Points: how many times as long as ours the others take."""
+    """Points: the times of the others divided by ours."""
     from matplotlib.figure import Figure
 
     from benchmarks.pictures import save_both
@@ -271,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rounds = 2 if options.quick else options.rounds
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
     torch.set_num_threads(options.threads)
-    # For all contestants alike.
+    # The same for all contestants.
     keep_memory()
     usual = RESULTS / ("own.json" if options.device == "cpu" else "own-gpu.json")
     path = options.out or usual

@@ -1,4 +1,4 @@
-"""How large the page without a server is, how long it computes: `python -m benchmarks.page FOLDER`.
+"""Size and speed of the page without a server: `python -m benchmarks.page FOLDER`.
 
 In Chromium, opened from a file.  Beside it, for the same question, the learner that
 `innerloop export` writes in onnxruntime-web, whose npm package lies in FOLDER; in one thread,
@@ -100,7 +100,7 @@ def own(driver: webdriver.Chrome, folder: Path) -> dict[str, Any]:
         f"{model}, {ways}-way {shots}-shot": times(driver, MEASURE, model, ways, shots, answers)
         for model in entries
         for ways, shots, answers in QUESTIONS
-        if model != "untrained"  # computes what the first one does
+        if model != "untrained"  # the same computation as the first network
     }
     return {"bytes": sum(sizes.values()), "kilobytes at first": kilobytes[0], "answers": found}
 

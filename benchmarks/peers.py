@@ -1,4 +1,4 @@
-"""MAML's meta-gradient as the users of other libraries write it, to be timed beside ours.
+"""MAML's meta-gradient as users of other libraries write it, to be timed beside ours.
 
 Each function takes a network of PyTorch's own layers, with the weights to start from, and
 episodes; it returns a function that computes one meta-gradient, by parameter name.
@@ -121,7 +121,7 @@ def tutorial(
 def loop(
     model: nn.Module, episodes: Episodes, lr: float, steps: int, first_order: bool
 ) -> MetaGradient:
-    """What one writes without a library, task by task."""
+    """A loop over tasks, as one writes it without a library."""
     names = [n for n, _ in model.named_parameters()]
     theta = list(model.parameters())
 
@@ -220,11 +220,11 @@ def learn2learn(
 def vmap(
     model: nn.Module, episodes: Episodes, lr: float, steps: int, first_order: bool
 ) -> MetaGradient:
-    """`torch.func` as it comes.  The gradient is taken inside vmap, the exact order.
+    """Plain `torch.func`.  The gradient is taken inside vmap, which is the exact order.
 
-    But the second derivative of PyTorch's max-pooling has no rule for that, and runs as a loop
-    over samples: with pooling and second order the gradient is taken outside, as it is
-    usually seen, which is wrong by a little where there is a batch norm.
+    The second derivative of PyTorch's max-pooling has no vmap rule, though, and runs as a loop over
+    samples.  With pooling and second order the gradient is therefore taken outside, as most code
+    does; with batch norm the result is slightly wrong.
     """
     params = {name: p.detach() for name, p in model.named_parameters()}
 

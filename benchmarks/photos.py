@@ -3,8 +3,8 @@
 The network is EfficientNet-Lite0 (ImageNet) at 224 pixels.  Emoji: `DIR/GROUP/CLASS/ARTIST.png`,
 the test classes of split `random`; the settings of the heads were chosen on its training classes.
 Photos: crops of the pictures that scikit-image, scikit-learn and Matplotlib bring along, a class
-each.  600 tasks; each query is told by itself.  Then runs by the recipes on the kept features of
-emoji.  What the result file has already is not measured again; `--cost` measures times alone.
+each.  600 tasks; each query is classified by itself.  Then runs by the recipes on the kept features
+of emoji.  What the result file has already is not measured again; `--cost` measures times alone.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def photos(_: Path, body: Backbone) -> Pictures:
     """Crops of each picture at scales, angles and lights drawn at random."""
     generator = np.random.default_rng(0)
     images = [np.stack([crop(picture, generator) for _ in range(CROPS)]) for picture in samples()]
-    # Nothing else is at hand: no background.
+    # There are no other pictures, so there is no background.
     background = np.zeros((0, body.width))
     return Pictures(images, features(images, body), features(images, body, "whole"), background)
 
@@ -156,7 +156,7 @@ def samples() -> list[Image.Image]:
 
 
 def crop(picture: Image.Image, generator: np.random.Generator) -> np.ndarray:
-    """A square of 0.35 to 0.8 of the shorter side, turned and lit otherwise, `[3, 224, 224]`."""
+    """A square of 0.35 to 0.8 of the shorter side, rotated and lit differently, `[3, 224, 224]`."""
     side = min(picture.size) * generator.uniform(0.35, 0.8)
     x, y = (generator.uniform(0, length - side) for length in picture.size)
     turned = picture.rotate(
@@ -254,7 +254,7 @@ def measure(pictures: Pictures, shots: int, most: int) -> dict[str, Any]:
 
 
 def area(inside: np.ndarray, outside: np.ndarray) -> float:
-    """AUROC of one task: how often a query of the classes is more familiar than another."""
+    """AUROC of one task: how often a query of its classes is more familiar than one of none."""
     labels = np.repeat([1, 0], [len(inside), len(outside)])
     return float(roc_auc_score(labels, np.concatenate([inside, outside])))
 

@@ -91,7 +91,7 @@ def chinese(label: str) -> str:
         return label
     if label in LABELS:
         return LABELS[label]
-    # Of two entries that match, the one that says more.
+    # Of two entries that match, the longer one.
     for entry, words in sorted(LABELS.items(), key=lambda pair: -len(pair[0])):
         pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(entry))
         if match := re.fullmatch(pattern, label):

@@ -31,7 +31,7 @@ from innerloop.training.report import TerminalReport
 # Tasks to fit the temperature on, and to test on.
 VALIDATION, TEST = 200, 600
 
-# What `mixed_symbols` has, and how it is learnt.
+# The data is that of `mixed_symbols`.
 MIXED: dict[str, Any] = {
     "data": "benchmarks.mixed_symbols:data",
     "model": "benchmarks.mixed_symbols:network",
@@ -51,12 +51,12 @@ MIXED: dict[str, Any] = {
 }
 
 RECIPES: dict[str, dict[str, Any]] = {
-    # Our best; on the split that the others were trained on, so that the same classes are unseen.
+    # Our best. Uses the split of the others, so that the same classes are unseen.
     "omniglot-conv4": {
         **settings_from(read_settings(CONFIGS / "ours.yaml"), innerloop.TrainConfig, None),
         "split": "tutorial",
     },
-    # The same, trained on with symbols of three kinds as other pens and papers show them.
+    # The same, trained further on three kinds of symbols with other pens and papers.
     "omniglot-anywhere": {
         **settings_from(read_settings(CONFIGS / "ours.yaml"), innerloop.TrainConfig, None),
         **MIXED,
@@ -159,14 +159,14 @@ def publish(name: str, run: Path) -> None:
     check_recipe(name, metadata["config"])
     own = metadata["config"]["data"] == "glyphs"
     if metadata["config"]["data"] == MIXED["data"]:
-        # To those who use them they are weights of a Conv4, to be tested on Omniglot.
+        # Users get weights of a Conv4, so they are tested as such, on Omniglot.
         metadata["config"] |= {"data": "omniglot", "split": "tutorial", "within_group": False}
         metadata["config"] |= {"model": "conv4"}
         metadata["data"] = "omniglot"
         made = ("alphabet", "composed/")  # by a program
         kept = [name for name in metadata["train_classes"] if not name.startswith(made)]
         metadata["train_classes"] = kept
-    # No path of the machine that it was made on.
+    # Leave out paths of the machine that made it.
     metadata["config"]["omniglot_source"] = None
     # Half of the bytes; they are read as float32 again, and tested so.
     tensors = {n: t.half() for n, t in tensors.items()}
@@ -249,7 +249,7 @@ def remeasure(name: str) -> None:
 
 
 def none_of_these(weights: Path, omniglot: bool) -> dict[str, float]:
-    """How well pictures of five classes are told from those of five others, 5-way 5-shot."""
+    """How well pictures of five classes are separated from those of five others, 5-way 5-shot."""
     ways, shots = 5, 5
     changes = {"bn": "support", "n_way": 2 * ways, "k_shot": shots, "eval_k_query": 5}
     loaded, sampler = tasks_for(weights, "test", omniglot, **changes)

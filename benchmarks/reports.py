@@ -1,4 +1,4 @@
-"""What all measurements share: runs that go on, tests of runs, and files of results."""
+"""Shared by all measurements: runs that resume, tests of runs, and result files."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def trained_in(
 
 
 def was_stopped(folder: Path) -> SystemExit:
-    """What ends a command whose training was stopped."""
+    """The exception that ends a command whose training was stopped."""
     return SystemExit(f"the training in {folder} was stopped: the same command goes on with it")
 
 
 def test(folder: Path, **changes: Any) -> dict[str, Any]:
-    """Evaluate a finished run otherwise than it was at its end."""
+    """Evaluate a finished run in another way than at its end."""
     loaded, sampler = load_for(folder, **changes)
     return innerloop.evaluate(
         loaded.algorithm,
@@ -92,7 +92,7 @@ def in_own_process(module: str, *arguments: str) -> Any:
 
 
 def machine() -> dict[str, Any]:
-    """What a measurement was made on."""
+    """The machine and versions of a measurement."""
     return {
         "processor": processor(),
         "threads": torch.get_num_threads(),

@@ -1,11 +1,12 @@
 """Reproduce the papers' figures: `python -m benchmarks.reproduce ROW [--seeds 0 1 2]`.
 
-A row is a training by `configs/ROW.yaml`, or by a preset of the package (`PRESETS`), once per
-seed, and tests in the settings of its protocol with either way of batch normalisation.  A training
-that was interrupted goes on where it was; one that is finished is only tested.  With `--minutes M`
-it stops after that time, though not before its first validation, what was best on validation so far
-is tested, and the result says how far it came.  Writes `benchmarks/results/reproduce/ROW-SEED.json`
-with the accuracy of every validation and of every single test task.
+A row is a training by `configs/ROW.yaml`, or by a preset of the package (`PRESETS`), once per seed,
+and tests in the settings of its protocol with either way of batch normalisation.  A training that
+was interrupted goes on where it was; one that is finished is only tested.  With `--minutes M`
+training stops after that time, but not before its first validation; the best weights on validation
+are tested, and the result states how many steps were made.  Writes
+`benchmarks/results/reproduce/ROW-SEED.json` with the accuracy of every validation and of every
+single test task.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def omniglot_settings(queries: int | None = None) -> dict[str, Changes]:
 
 
 class Row(NamedTuple):
-    """What is tested, and what papers say of the same.
+    """The tests of a row, and the papers' figures for them.
 
     Attributes:
         tests: by name of the setting, what is different from the config.
@@ -204,7 +205,7 @@ def so_far(metrics: Path) -> dict[str, Any]:
 
 
 def course(lines: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """How validation went, so that what is said of it can be looked up."""
+    """The validations of a run, so that statements about them can be checked."""
     return {
         "iteration": [line["iteration"] for line in lines],
         "accuracy": [round(line["val_accuracy"], 4) for line in lines],
@@ -212,7 +213,7 @@ def course(lines: list[dict[str, Any]]) -> dict[str, list[float]]:
 
 
 def tested(row: Row, folder: Path, source: str | None, device: str) -> dict[str, Any]:
-    """Every setting, with queries judged together and by the statistics of the support set."""
+    """Every setting, with batch statistics of all queries together and of the support set alone."""
     found: dict[str, Any] = {}
     for setting, changes in row.tests.items():
         found[setting] = {}
@@ -262,7 +263,7 @@ def reproduce(
 
 
 def command(name: str, seed: int, minutes: float | None, config: TrainConfig) -> str:
-    """What was typed, the last time; a run that goes on keeps its device and precision."""
+    """The last command that was typed; a resumed run keeps its device and precision."""
     said = f"python -m benchmarks.reproduce {name} --seeds {seed}"
     if config.device != "cpu":
         said += f" --device {config.device} --precision {config.precision}"

@@ -1,10 +1,10 @@
 """Episodes drawn per second beside other ways to draw them: `python -m benchmarks.sampling`.
 
-Our sampler, turned classes or not; a cache as the tutorial makes it, ten meta-batches ahead; and a
-PyTorch `DataLoader` that fetches image by image, without and with worker processes.  All end
+Our sampler, with and without rotated classes; a cache like the tutorial's, ten meta-batches ahead;
+and a PyTorch `DataLoader` that fetches image by image, without and with worker processes.  All end
 with a meta-batch of float32 tensors, and take turns, a few meta-batches each; the one with
-workers comes last.  For scale, a meta-batch that is ready is copied: four bytes a pixel both ways.
-Then the time of sampling beside that of the training step that it feeds.
+workers comes last.  For scale, a finished meta-batch is copied: four bytes a pixel both ways.
+Then the time of sampling is compared with that of the training step.
 Writes `benchmarks/results/sampling.json`; with names of settings, only these are measured again.
 """
 
@@ -215,7 +215,7 @@ def seconds_each(meta_batches: MetaBatches, count: int) -> float:
     for _ in range(count):
         next(batches)
     seconds = (time.perf_counter() - started) / count
-    next(batches, None)  # To the end, where workers stop.
+    next(batches, None)  # Read to the end, where workers stop.
     return seconds
 
 
@@ -282,7 +282,7 @@ def measure_steps(omniglot_source: str | None, rounds: int) -> dict[str, Any]:
             ended = time.perf_counter()
             sampling.append(sampled - started)
             steps.append(ended - started)
-        # The first ones allocate memory.
+        # The first calls allocate memory.
         sample_ms, step_ms = (1000 * float(np.median(all_[2:])) for all_ in (sampling, steps))
         found[preset] = {
             "sampling_ms": round(sample_ms, 3),
@@ -301,7 +301,7 @@ def main() -> None:
     arguments = parser.parse_args()
     check_names(parser, "setting", arguments.settings, SETTINGS)
     torch.set_num_threads(arguments.threads)
-    # For all contestants alike.
+    # The same for all contestants.
     keep_memory()
     path = RESULTS / "sampling.json"
     runs = json.loads(path.read_text())["runs"] if path.exists() else {}

@@ -51,7 +51,7 @@ def worker(tasks: int) -> dict[str, float] | None:
         reduces.append(time.perf_counter() - computed)
         params = {name: p - 0.001 * gradient[name] for name, p in params.items()}
         steps.append(time.perf_counter() - started)
-    # Alone: without waiting for the slower of two processes.
+    # The all-reduce alone, without waiting for the slower of two processes.
     alone = []
     for _ in range(20):
         started = time.perf_counter()

@@ -24,7 +24,7 @@ from innerloop.training.report import TerminalReport
 
 SHOTS = (5, 10, 20)
 NAMES = {"maml": "MAML", "fine-tune": "pre-trained"}
-# For the network that is trained on all tasks; MAML uses the rate that it was trained with.
+# Rates for the network trained on all tasks; MAML uses the rate of its training.
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1)
 TASKS = 600
 

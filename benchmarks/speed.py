@@ -82,7 +82,7 @@ def multiply_adds(work: Workload, order: str) -> int:
     to be zero.  They are counted all the same: after the first outer step they are not.  So are
     products with the zeros of the padding, of which our engine leaves many out.
     """
-    # Our own network does not go layer by layer.
+    # Our own network fuses layers, so count those of the plain one.
     model, sizes = Plain(work.make()), []
     hooks = [
         layer.register_forward_hook(lambda m, x, y: sizes.append((m, y[0].numel())))
@@ -135,7 +135,7 @@ def contestants(
 
 def measure(work: Workload, order: str, rounds: int, device: str = "cpu") -> dict[str, Any]:
     """Seconds of every contestant, interleaved."""
-    # The order in which vmap's gradient is taken is not the exact one everywhere.
+    # Some workloads take vmap's gradient in the order that is not exact.
     inexact = [] if exact_vmap(Plain(work.make()), order == "first") else ["torch.func vmap"]
     found: dict[str, dict[str, Any]] = {}
     exact = contestants(work, order, torch.float64, device)
@@ -186,9 +186,9 @@ def summary(work: Workload, order: str, found: dict[str, Any], gflops: float) ->
 
 
 def add_floors(runs: dict[str, Any]) -> None:
-    """Say how many times the floor each took: the time at the best rate that was seen.
+    """Add ratios of time to the floor, the time at the best rate that was measured.
 
-    Rates vary with what else a machine does, and a slow one would flatter.
+    Rates vary with other work on the machine, and a low rate would make ratios look better.
     """
     gflops = best_rate(runs)
     for orders in runs.values():
@@ -204,7 +204,7 @@ def best_rate(runs: dict[str, Any]) -> float:
 
 
 def draw(runs: dict[str, Any]) -> None:
-    """Bars: how many times as long as ours the others take."""
+    """Bars: the times of the others divided by ours."""
     from matplotlib.figure import Figure
 
     from benchmarks.pictures import save_both
@@ -276,7 +276,7 @@ def main() -> None:
     check_names(parser, "workload", arguments.workloads, WORKLOADS)
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
     torch.set_num_threads(arguments.threads)
-    # For all contestants alike: without it each pays for its memory anew every time.
+    # The same for all contestants: without this each would pay for its memory at every call.
     keep_memory()
     path = RESULTS / f"{arguments.result}.json"
     runs = json.loads(path.read_text())["runs"] if path.exists() else {}

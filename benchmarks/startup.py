@@ -1,4 +1,4 @@
-"""How long one waits for the command line and for imports: `python -m benchmarks.startup`.
+"""Waiting times for the command line and for imports: `python -m benchmarks.startup`.
 
 Each command runs in a process of its own, all in turn in every round; Python alone and
 `import torch` stand beside for comparison.  Writes `benchmarks/results/startup.json`.

@@ -3,8 +3,8 @@
 A meta-gradient of 1, 2, 3 and 8 tasks with every algorithm's recipe, an outer step of MAML++ and
 `FewShotClassifier.fit` of five drawings, with 1, 2, 4 and 8 threads, by the kernels and by
 PyTorch's operators.  Each number of threads has a process of its own, with kernels and without,
-because pools of threads stay as they were first made; the processes wait for each other and
-take turns case by case.  Nothing else should run meanwhile, but what `--load` starts.
+because a pool of threads keeps the size it was created with; the processes take turns case by case.
+Run nothing else meanwhile, apart from what `--load` starts.
 
 Prints a table and writes `benchmarks/results/threads.json`.
 """
@@ -43,7 +43,7 @@ THREADS, TASKS, ROUNDS = (1, 2, 4, 8), (1, 2, 3, 8), 2
 CALLS, TURN = 3, 0.25
 # What else is measured: as a whole, whatever the number of tasks.
 FIT, STEP = "fit of five drawings", "step of MAML++"
-# A ratio above it counts as slower; less is how far two measurements of the same lie apart.
+# A larger ratio counts as slower; two measurements of the same thing differ by up to this much.
 SLOWER = 1.05
 
 Case = tuple[str, int]
@@ -103,7 +103,7 @@ def work(threads: int) -> None:
     """Answer each line of standard input, `[name, tasks]`, by the seconds of some calls."""
     torch.set_num_threads(threads)
     keep_memory()
-    # Other output must not get among the answers.
+    # Keep other output out of the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
     ready: dict[Case, Callable[[], Any]] = {}
     print(json.dumps({"kernels": kernels.ready()}), file=answers, flush=True)
@@ -111,7 +111,7 @@ def work(threads: int) -> None:
         name, tasks = json.loads(line)
         if (name, tasks) not in ready:
             ready[name, tasks] = prepared(name, tasks)
-            # What is only done once is not counted.
+            # The first call also does what is done only once.
             ready[name, tasks]()
         print(json.dumps(timed(ready[name, tasks])), file=answers, flush=True)
 
@@ -125,7 +125,7 @@ class Worker:
     def __init__(self, threads: int, with_kernels: bool) -> None:
         self.threads = str(threads)
         self.way = "kernels" if with_kernels else "operators"
-        # PyTorch's own choice of a pool, whatever this shell asks for.
+        # PyTorch's own choice of a pool, whatever this shell's environment says.
         environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
         environment["INNERLOOP_KERNELS"] = "1" if with_kernels else "0"
         self.process = subprocess.Popen(
@@ -177,7 +177,7 @@ def workers(threads: Sequence[int]) -> Iterator[list[Worker]]:
 
 @contextlib.contextmanager
 def loaded(processes: int) -> Iterator[list[subprocess.Popen]]:
-    """Within this context, so many other processes compute without end."""
+    """A context in which so many other processes keep computing."""
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
     try:
         yield busy
@@ -188,7 +188,7 @@ def loaded(processes: int) -> Iterator[list[subprocess.Popen]]:
 
 
 def measure(cases: Sequence[Case], asked: Sequence[Worker], rounds: int) -> dict[Case, Ways]:
-    """Seconds of every case by every worker; none is always the first."""
+    """Seconds of every case by every worker; each round starts with another worker."""
     found: dict[Case, Ways] = {case: {"kernels": {}, "operators": {}} for case in cases}
     for turn in range(rounds):
         start = turn % len(asked)

@@ -2,9 +2,9 @@
 
 Omniglot, 5-way 1-shot: the quick recipe, the `finn2017` preset and the tutorial's loop, one
 after the other, each for the same time on the 1,100 training characters of split `tutorial`.
-The clock stands still while 200 tasks of its validation characters are judged, the same for all
-(15 queries, not turned), first often, then at intervals that grow with the time trained.  A
-schedule that depends on the length of the run has the time limit for its length.  Writes
+The clock is stopped for validation: 200 tasks of its validation characters, the same for all
+(15 queries, no rotated classes), first often, then at intervals that grow with the time trained.
+For a schedule that depends on the length of the run, the time limit is that length.  Writes
 `benchmarks/results/time_to_accuracy.json` and `docs/img/time_to_accuracy.png`; with names of
 contestants, only these are measured again.
 """
@@ -37,7 +37,7 @@ LEVELS = (0.80, 0.90, 0.95, 0.98)
 TASKS = 200
 # Seconds of training before the first look, and by how much each next one is later.
 FIRST_LOOK, GROWTH = 0.5, 1.1
-# What every contestant trains for and is judged on, whatever its preset says.
+# The same training and validation tasks for every contestant, whatever its preset says.
 COMMON: dict[str, Any] = {
     "data": "omniglot",
     "split": "tutorial",
@@ -94,7 +94,7 @@ class Ours:
 
 
 class Tutorial:
-    """The tutorial's loop: its cache of episodes, task by task, Adam; judged as ours are."""
+    """The tutorial's loop: its cache of episodes, task by task, Adam; validated as ours are."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         preset = TrainConfig.preset("tutorial").to_dict()
@@ -191,7 +191,7 @@ def draw(runs: dict[str, Any]) -> None:
     axes = figure.subplots()
     for name, run in runs.items():
         label, color, style = styles[name]
-        # The untrained network has no place on a logarithmic axis.
+        # Time zero, the untrained network, has no place on a logarithmic axis.
         points = [p for p in run["points"] if p["seconds"] > 0]
         seconds, accuracy = ([p[key] for p in points] for key in ("seconds", "accuracy"))
         axes.plot(seconds, accuracy, style, color=color, ms=3, label=label)
@@ -223,7 +223,7 @@ def main() -> None:
     arguments = parser.parse_args()
     check_names(parser, "contestant", arguments.names, CONTESTANTS)
     torch.set_num_threads(arguments.threads)
-    # For all contestants alike.
+    # The same for all contestants.
     keep_memory()
     settings = COMMON | {
         "omniglot_source": arguments.omniglot_source,

@@ -3,7 +3,7 @@
 OLD is the folder of a checkout of another version, with its kernels compiled (`make setup` there,
 or `python setup.py build_ext --inplace`).  Both versions compute the workloads of
 `benchmarks.speed`, and a single task (`one`), in processes of their own, which take turns in one
-run; each says the median of its steps, and what counts is the ratio of the least medians.
+run; each reports the median of its steps, and the result is the ratio of the smallest medians.
 Gradients are compared first, in double precision.  Writes `benchmarks/results/versions.json`.
 """
 
@@ -25,7 +25,7 @@ ORDERS = ("first", "second")
 # Of the difference of the gradients, relative to their length.
 TOLERANCE = 1e-8
 
-# Run in either version: only what both have.
+# Runs in both versions, so it uses only what both have.
 STEP = """
 import json, sys, time, statistics
 import torch, innerloop
@@ -101,7 +101,7 @@ def difference(old: Path, name: str, order: str, folder: Path) -> float:
 def measure(old: Path, name: str, order: str, rounds: int, repeats: int) -> dict[str, Any]:
     times: dict[str, list[float]] = {"old": [], "new": []}
     for round_ in range(rounds):
-        # Neither version always goes first.
+        # The versions take turns at going first.
         turns = (("old", old), ("new", HERE))[:: 1 if round_ % 2 else -1]
         for version, checkout in turns:
             times[version].append(step(checkout, name, order, str(repeats), "single"))

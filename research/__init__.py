@@ -1,1 +1,1 @@
-"""Experiments behind a page or a decision."""
+"""Experiments that a page or a decision rests on."""

@@ -1,4 +1,4 @@
-"""Experiments whose arms each change something in a paper's settings, cut to a small budget."""
+"""Experiments in arms: each changes one thing in a paper's settings, on a small budget."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Experiment(NamedTuple):
     measure: Callable[[str, Path, dict[str, Any], str | None], dict[str, Any]]
 
     def result(self, arm: str, folder: Path, source: str | None) -> dict[str, Any]:
-        """Of one arm, which is trained, or goes on, where that is needed."""
+        """The measurements of one arm, which is trained or resumed if needed."""
         changes = {**self.budget, **self.arms[arm]}
         config = dataclasses.replace(TrainConfig.preset(self.preset), **changes)
         results = trained_in(folder, config, TerminalReport(), omniglot_source=source)

@@ -1,4 +1,4 @@
-"""How much invented glyphs look like Omniglot: numbers side by side, and a picture.
+"""How much generated glyphs look like Omniglot: numbers side by side, and a picture.
 
     python -m research.glyph_realism --omniglot FOLDER
 

@@ -1,4 +1,4 @@
-"""What less exact products on a GPU cost in accuracy: `python -m research.precision`.
+"""The accuracy that less precise products on a GPU cost: `python -m research.precision`.
 
 Trains the preset `finn2017-5way-1shot` for its first 2,000 iterations in each
 precision, from the same seeds on the same tasks, and tests it on 600 tasks.  Writes

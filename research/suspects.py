@@ -29,12 +29,12 @@ LONGER_FIRST_ORDER = {"first_order": True, "adapted": WITHOUT_NORMS, "iterations
 # What each arm changes in the paper's settings.
 ARMS: dict[str, dict[str, Any]] = {
     "as in the paper": {},
-    # How large chance is.  Its test tasks are others, too.
+    # The size of chance.  This arm also has other test tasks.
     "another seed": {"seed": 1},
     "inner loss a mean": {"inner_reduction": "mean"},
     "norms not adapted": {"adapted": WITHOUT_NORMS},
     "first order": {"first_order": True},
-    # Why first order does so badly.
+    # Why first order is so much worse.
     "first order, norms not adapted": {"first_order": True, "adapted": WITHOUT_NORMS},
     "first order, random head": {"first_order": True, "head": "random"},
     "first order, longer": {"first_order": True, "iterations": 4000},
@@ -42,7 +42,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "first order, norms not adapted, longer": LONGER_FIRST_ORDER,
     "first order, norms not adapted, longer, another seed": {**LONGER_FIRST_ORDER, "seed": 1},
     "first order, as the paper's code starts, longer": {**LONGER_FIRST_ORDER, **PAPERS_START},
-    # Which part of it first order needs.
+    # Which part of it helps first order.
     "first order, Xavier convolutions, longer": {**LONGER_FIRST_ORDER, "init": "xavier"},
     "first order, head of N(0, 1), longer": {**LONGER_FIRST_ORDER, "head": "normal"},
     "as the paper's code starts": {"adapted": WITHOUT_NORMS, **PAPERS_START},

@@ -33,7 +33,7 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 TASKS, STEPS, MOVES = 1000, 3, 100
 PARTS = ("convs", "head")
-# A task with a lower accuracy has gone wrong.
+# Adaptation has failed on a task with a lower accuracy.
 SPOILT = 0.7
 
 

@@ -106,7 +106,7 @@ def inside(runs, monkeypatch) -> Path:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[webdriver.Chrome]:
-    """A browser; where there must be one its absence is a failure, elsewhere a skip."""
+    """A browser. Without one, tests are skipped, or fail where the environment requires one."""
     if not is_there():
         if os.environ.get("INNERLOOP_BROWSER") == "required":
             pytest.fail("there is no chromium and chromedriver")
@@ -116,7 +116,7 @@ def chromium() -> Iterator[webdriver.Chrome]:
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files and says nothing."""
+    """Serves files without logging."""
 
     def log_message(self, *_: object) -> None:
         pass

@@ -34,7 +34,7 @@ def settings(array, **changes):
 
 
 def folder_state(folder):
-    """All that must not depend on interruptions; seconds are left out."""
+    """Everything that must not depend on interruptions; seconds are left out."""
     tensors, counters = read_tensors(checkpoints(folder)[0])
     model, _ = read_tensors(folder / "model.safetensors")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""The benchmarks compare like with like, count the arithmetic rightly, and show what they find."""
+"""The benchmarks compare equal work, count the arithmetic correctly, and show their results."""
 
 import json
 import warnings
@@ -69,7 +69,7 @@ def test_a_measurement_becomes_a_report_a_table_and_a_picture(tmp_path, monkeypa
         assert len(row["seconds"]) == row["rounds"] == 2
         assert row["median"] == pytest.approx(sum(row["seconds"]) / 2, abs=1e-5)
         assert row["difference"] < 1e-8
-    # What is said of it is of these times.
+    # The sentence on the page is about these times.
     for row, seconds in zip(found["first"].values(), (0.01, 0.025, 0.02), strict=False):
         row["median"] = seconds
     found["second"]["TorchOpt"] = {"left_out": "it takes 18 GB of memory"}

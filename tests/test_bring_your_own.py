@@ -1,4 +1,4 @@
-"""What people bring that cannot be taken as it is: one clear error each, or the meant thing."""
+"""Objects of users that cannot be used unchanged: one clear error each, or what was meant."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_files_of_two_folders_get_what_lies_beside_them(tmp_path):
     (tmp_path / "a" / "beside_b.py").write_text("name = 'wrong'")
     for folder in ("a", "b"):
         assert references.find(f"{tmp_path}/{folder}/mine.py:found")() == folder
-    # What Python would have to hold under one name.
+    # Python would need two modules of the same name.
     (tmp_path / "a" / "other.py").write_text("from beside_b import name")
     with pytest.raises(UserError, match="imports beside_b, which lies beside it, but another"):
         references.find(f"{tmp_path}/a/other.py:name")

@@ -1,4 +1,4 @@
-"""From settings to objects: what cannot be is refused before anything is written."""
+"""From settings to objects: impossible settings are refused before anything is written."""
 
 from __future__ import annotations
 

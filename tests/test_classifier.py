@@ -225,7 +225,7 @@ def as_pixels(X, shape):
     return image_bytes(X, shape)
 
 
-# Noise in place of images can be driven apart by inner steps.
+# Inner steps can separate classes even of noise.
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @parametrize_with_checks([FewShotClassifier()])
 def test_what_scikit_learn_asks_of_an_estimator(estimator, check, monkeypatch):
@@ -297,7 +297,7 @@ def test_none_of_these(name):
     assert kept.mean() > 0.6
     refused = [answer is None for answer in classifier.predict(others, reject=0.1)]
     assert np.mean(refused) >= 1 - kept.mean() - 1e-9
-    # The more may be refused, the more is; those that are least like the classes first.
+    # A larger allowed share refuses more pictures, those least like the classes first.
     more = np.array([answer is None for answer in classifier.predict(others, reject=0.3)])
     assert more.sum() >= sum(refused)
     familiar = classifier.familiarity(others)

@@ -50,9 +50,9 @@ def test_presets_of_publications_do_not_lean_on_defaults(name):
         # For pictures: none of it unless it is asked for.
         *("normalize", "augment", "pretrain", "pretrain_lr"),
         *("body", "weights", "preprocess", "views"),
-        # Of another network, or of an algorithm that the papers have not.
+        # For another network, or for an algorithm that is not in the papers.
         *("drop_rate", "unit_length", "distance"),
-        # What other algorithms take, and what does not change the numbers.
+        # Settings of other algorithms, and settings that do not change the numbers.
         *("adapted", "second_order_from", "derivative", "inner_batch_size", "learn_inner_lr"),
         *("per_step_norm", "per_step_statistics", "multi_step_loss_until"),
         *("regularization", "cg_steps", "execution", "loss", "metric"),
@@ -132,7 +132,7 @@ def test_a_file_without_parts_is_read_with_one_note(tmp_path):
     assert len(said) == 1
     assert (config.algorithm, config.meta_lr) == ("anil", 0.001)
     assert config.inner_lr == {"head.*": 0.4, "*": 0.01}
-    # What the note says to do.
+    # The change that the note recommends.
     new = tmp_path / "new.yaml"
     new.write_text(config.to_yaml())
     assert TrainConfig.from_file(new) == config

@@ -1,4 +1,4 @@
-"""The configs of the reproduced figures, and the results that are said to be theirs."""
+"""The configs of the reproduced figures, and the results that name them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_results_are_those_of_the_config(file: Path):
     report = json.loads(file.read_text("utf-8"))
     row = file.stem.rsplit("-", 1)[0]
     config = config_of(row).to_dict()
-    # Where it was computed, and how exactly there, is said with the result.
+    # The result records on which device it was computed, and in which precision.
     free = {name: config[name] for name in ("seed", "device", "precision")}
     used = {**report["settings"], **free}
     assert {k: v for k, v in used.items() if v != config[k]} == {}
@@ -103,7 +103,7 @@ def test_the_table_says_how_far_each_training_came(language, tmp_path, monkeypat
     assert "| 0.2 (a GPU, tf32), 0.2 |  |  | 0.2 (a GPU, tf32) |" in lines[5]
     # The paper said more than was measured.
     assert "*98.7 ± 0.4* | *99.9 ± 0.1* | *95.8 ± 0.3* |" in lines[6]
-    # In short, what was stopped has a mark.
+    # The short table marks trainings that were stopped.
     short = reproduction_tables.reproduce_short(words).splitlines()
     assert short[2].startswith(f"| {words['rows']['maml']} | {pooled}† |  |  | 60.00 ± ")
     assert "†" not in short[2].split("60.00 ± ")[1]

@@ -1,4 +1,4 @@
-"""What is in deploy/: one command begins a run and goes on with it, exactly."""
+"""deploy/: one command begins a run and, called again, resumes it exactly."""
 
 from __future__ import annotations
 

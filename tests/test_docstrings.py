@@ -1,4 +1,4 @@
-"""Docstrings: their examples run, and nothing public is without one."""
+"""Docstrings: their examples run, and every public name has one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Symbols from elsewhere: the tasks, the contestants, and the tables of what was found."""
+"""Symbols from elsewhere: the tasks, the contestants, and the tables of results."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_characters_are_composed_of_others_drawing_by_drawing():
     both = mixed_symbols.composed([bar, dot], mixed_symbols.LAYOUTS[0])
     assert both.shape == (2, 1, 28, 28)
     assert both.dtype == np.uint8
-    # The bar stands on the left, the dot fills the right; nothing lies between them.
+    # The bar is on the left, the dot fills the right, and the space between is empty.
     assert (both[:, 0, :, 13:15] == 255).all()
     assert (both[:, 0, 3:25, 17:26] < 50).all()
     assert (both[:, 0, 3:25, :13].min(axis=2) < 128).all()

@@ -1,4 +1,4 @@
-"""Checks of values: one clear sentence, whatever came."""
+"""Checks of values: one clear sentence for any input."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What `evaluate` returns: computed again by hand, and said truly."""
+"""What `evaluate` returns: computed again by hand, and described correctly."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_networks_of_ones_own(name, order):
 
 
 class Waits:
-    """An algorithm that asks for a value on the way."""
+    """An algorithm that reads a value during the step."""
 
     network = SimpleNamespace(look=lambda x: None, draws=False)
 

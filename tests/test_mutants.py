@@ -1,4 +1,4 @@
-"""What is changed, and what is read of what came of it."""
+"""The settings that mutmut gets, and how its results are read."""
 
 from __future__ import annotations
 

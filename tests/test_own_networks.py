@@ -1,4 +1,4 @@
-"""Networks that users bring: all contestants compute the same, and what fails is said."""
+"""Networks that users bring: all contestants compute the same, and failures are reported."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_import_is_lazy():
         ["train", "--help"],
         ["evaluate", "--help"],
         ["data", "--help"],
-        # What is given decides on the recipe that the help shows.
+        # The arguments decide which recipe the help shows.
         ["train", "--preset", "finn2017-5way-1shot", "--help"],
         ["train", "--algorithm", "protonet", "--data", "sinusoid", "--help"],
     ],

@@ -133,7 +133,7 @@ def test_chinese_pages_show_chinese_pictures(page):
         if name.endswith(".svg"):
             drawn = (IMAGES.parent / name).read_text("utf-8")
             words = set(re.findall(r">([^<>\n]+)</text>", drawn))
-            # `loop` is a name in code as well.
+            # `loop` is also a name in code.
             assert words & set(LABELS) <= {"loop"}, "these labels have Chinese"
 
 
@@ -185,7 +185,7 @@ def test_commands_parse(page, monkeypatch):
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_the_reference_has_every_public_name(language):
-    """What stands there without a docstring would be an empty entry."""
+    """A name without a docstring would be an empty entry."""
     listed = set(
         re.findall(
             r"^::: innerloop\.(\S+)$",

@@ -1,4 +1,4 @@
-"""What is done to pictures before a network sees them, and how many steps it then takes."""
+"""How pictures are prepared for a network, and how many inner steps it then takes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_drawing_is_found_on_its_page_and_centred(episode):
     assert seen.shape == (50, 1, 28, 28)
     assert seen.dtype == np.uint8
     assert (np.median(seen, axis=(1, 2, 3)) == 255).all()
-    # What was prepared is taken as it is, and told the same; so is a list of any sizes.
+    # Prepared pictures are used unchanged and get the same answers; so does a list of any sizes.
     plain = FewShotClassifier(prepare="none").fit(classifier.prepared(pages), labels)
     np.testing.assert_allclose(
         plain.predict_proba(seen), classifier.predict_proba(asked), atol=1e-6

@@ -1,4 +1,4 @@
-"""What holds for any input whatever, with inputs that hypothesis thinks up."""
+"""What holds for any input, tested on inputs that hypothesis generates."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_metrics_up_to_the_checkpoint_are_never_lost(tmp_path, iterations, reach
     for iteration in sorted(iterations):
         append_line(path, json.dumps({"iteration": iteration, "loss": 0.5}))
     whole = path.read_bytes() if path.exists() else b""
-    # What a process that was killed may have left behind the last line.
+    # A killed process may leave a part of a line at the end.
     with open(path, "ab") as file:
         file.write(rubbish.replace(b"\n", b"") if rubbish else b"")
     state = new_state(TrainConfig(), _algorithm())

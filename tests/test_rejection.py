@@ -1,4 +1,4 @@
-"""None of these: the share of pictures of the classes that is refused, and who is told apart."""
+"""The answer "none of these": how many pictures are refused, and what is recognised."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_pictures_of_the_classes_pass_and_others_do_not(reject):
 
 
 def test_one_background_picture_and_one_in_all_directions():
-    """Nothing to whiten by leaves cosines of what is centred; a common direction counts less."""
+    """One: cosines of centred features, not whitened.  Many: a common direction counts less."""
     x, y = np.eye(4)[[0, 1]], np.array([0, 1])
     single = Familiarity(x, y, 2, np.full((1, 4), 0.25))
     centred = np.eye(4) - 0.25

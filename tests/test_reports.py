@@ -1,4 +1,4 @@
-"""The table of public reports says what comes: each is tried."""
+"""The table of public reports is true: each report is tried."""
 
 from __future__ import annotations
 

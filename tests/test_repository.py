@@ -1,4 +1,4 @@
-"""What is around the package: workflows, templates and hooks name what exists."""
+"""The files around the package: workflows, templates and hooks name files that exist."""
 
 from __future__ import annotations
 

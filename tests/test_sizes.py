@@ -44,7 +44,7 @@ def test_the_first_command_on_a_small_folder_works_and_says_what_it_changed(tmp_
     assert said[0].startswith("warning: photos is too small for the usual tasks")
     assert "n_way 2 instead of 5" in said[0]
     assert "eval_k_query 2 instead of 15" in said[0]
-    # What the run did is what its folder says, so that it can be tested and resumed.
+    # The folder records what the run did, so that it can be tested and resumed.
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["tasks"]
     assert (config["n_way"], config["k_query"], config["eval_k_query"]) == (2, 2, 2)
     assert main(["evaluate", str(tmp_path / "run"), "--tasks", "2"]) == 0
@@ -80,7 +80,7 @@ def test_from_python_a_warning_and_an_object(tmp_path):
     assert run.results["protocol"]["k_query"] == 2
     with pytest.raises(UserError, match="n_way is 5, but images has 2 classes in part"):
         innerloop.train(data=data, out=tmp_path / "b", n_way=5, **small)
-    # A config that differs from the recipe was given, too.
+    # A value in a config that differs from the recipe counts as asked for, too.
     with pytest.raises(UserError, match="eval_k_query is 7"):
         innerloop.train(TrainConfig(eval_k_query=7), data=data, out=tmp_path / "c", **small)
 
@@ -100,7 +100,7 @@ def data_of(classes, counts, groups=()):
 @pytest.mark.parametrize("rotate_test", [False, True])
 @pytest.mark.parametrize("within_group", [False, True])
 def test_whatever_is_lowered_can_be_drawn(algorithm, rotate_test, within_group):
-    """The property: what comes out makes samplers, as large as they can be, or is an error."""
+    """The result makes samplers, as large as they can be, or is an error."""
     generator = np.random.default_rng(0)
     for _ in range(12):
         classes = int(generator.integers(10, 60))

@@ -1,4 +1,4 @@
-"""The benchmark of threads: processes that take turns, and what is said of their times."""
+"""The benchmark of threads: processes that take turns, and the summary of their times."""
 
 from __future__ import annotations
 

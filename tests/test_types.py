@@ -82,7 +82,7 @@ def test_mistakes_are_reported_where_they_are(checked):
 
 
 def test_what_type_checks_also_runs(tmp_path):
-    """Types that are not true would let a package through that fails."""
+    """Wrong types would let a package pass that fails when it runs."""
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1"}
     environment["INNERLOOP_HOME"] = str(tmp_path)
     done = subprocess.run(
@@ -169,7 +169,7 @@ def test_keywords_and_defaults_are_those_of_what_they_go_to(function, same):
     assert {n: k for n, k in taken.items() if n not in own}.items() <= of.items()
 
 
-# ---- What signatures name is public
+# ---- Types in signatures are public
 
 
 def _functions(found: Any) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""What Windows lacks or does otherwise, as far as another system can imitate it.
+"""What Windows lacks or does differently, as far as another system can imitate it.
 
 The workflow runs all tests on Windows itself; these find most of what would fail there.
 """

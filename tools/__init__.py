@@ -1,1 +1,1 @@
-"""What writes tables, pages, notebooks and pictures, and checks what is published."""
+"""Writers of tables, pages, notebooks and pictures, and checks before publishing."""

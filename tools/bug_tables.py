@@ -176,7 +176,7 @@ def arms(words: dict[str, Any], names: tuple[str, ...]) -> str:
     timed, rows = all(name in times for name in names), []
     for name in names:
         r = report["runs"][name]
-        # What is itself a base here has nothing to be compared with.
+        # An arm that is itself a base is compared with nothing.
         shown = "" if name in BASE.values() else _difference(r)
         cells = [words["names"][name], percent(r), shown]
         cells += [f"{times[name]:.0f}"] if timed else []
@@ -215,7 +215,7 @@ def bug_coverage(words: dict[str, Any]) -> str:
 
 
 def bug_optimism(words: dict[str, Any]) -> str:
-    """What the best of 16 checkpoints is said to reach, and what it does."""
+    """What the best of 16 checkpoints seems to reach, and what it really reaches."""
     rows = [
         f"| {r['tasks']} | {100 * r['said']:.2f} | {100 * r['true']:.2f} |"
         for r in read("bugs")["more"]["optimism"]
@@ -224,7 +224,7 @@ def bug_optimism(words: dict[str, Any]) -> str:
 
 
 def bugs(words: dict[str, Any]) -> str:
-    """All prices."""
+    """The cost of every bug."""
     report = read("bugs")
     runs, more = report["runs"], report["more"]
     kept, coverage, optimism = more["kept"], more["coverage"][0], more["optimism"][0]

@@ -16,7 +16,7 @@ from innerloop.plots.figures import save
 
 @contextlib.contextmanager
 def also_in_chinese() -> Iterator[None]:
-    """Within it, every picture that is saved as NAME.png is also saved as NAME.svg, in Chinese."""
+    """A context in which each picture saved as NAME.png is also saved as NAME.svg, in Chinese."""
     savefig = Figure.savefig
 
     def both(figure: Figure, name: str, **options: Any) -> None:

@@ -1,8 +1,8 @@
-"""Comments of code in Chinese, for the Chinese pages and notebooks.
+"""Chinese comments in code, for the Chinese pages and notebooks.
 
-Code is the same on the pages of both languages, so that there is one source.  What the Chinese site
-and notebooks show has its comments and docstrings from `comments_zh.txt`: pairs of lines, English
-and Chinese, with an empty line between.
+Code is the same on the pages of both languages, so that there is one source.  Comments and
+docstrings on the Chinese site and in the notebooks come from `comments_zh.txt`: pairs of lines,
+English and Chinese, with an empty line between.
 """
 
 from __future__ import annotations

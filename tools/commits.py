@@ -17,7 +17,7 @@ SINCE = "2026-11-27T19:30:00Z"
 
 
 def faults(message: str) -> list[str]:
-    """What is wrong with a commit's message.
+    """Problems of a commit message.
 
     Args:
         message: as git keeps it; or as it comes from an editor, with comments after `#`.

@@ -25,7 +25,8 @@ def crossed(model: nn.Module) -> list[str]:
     maml = MAML(model, 0.1, 2)
     x, y = torch.randn(2, 10, 1, 28, 28), torch.arange(10).repeat(2, 1) % 5
     params, episodes = maml.init_params(), Episodes(x, y, x, y)
-    maml.meta_gradient(params, episodes)  # what is done once is not counted
+    # The first call also does what is done only once; it is not counted.
+    maml.meta_gradient(params, episodes)
     files = set()
 
     def note(frame: FrameType, event: str, argument: Any) -> None:

@@ -18,7 +18,7 @@ CLASSES, DRAWINGS = 20, 10
 
 def sheet() -> Image.Image:
     """All drawings, 28 pixels a side, in 16 shades."""
-    # One glyph of each alphabet that has so many: others of an alphabet look alike.
+    # One glyph of each alphabet: those of one alphabet look alike.
     data = innerloop.data.glyphs(20 * CLASSES, DRAWINGS, seed=2)
     rows = [np.hstack(data.class_images(20 * c)[:, 0]) for c in range(CLASSES)]
     return Image.fromarray(np.vstack(rows)).quantize(16)

@@ -90,7 +90,7 @@ def notebook(chapter: str, language: str) -> str:
         "name": "python3",
     }
     for i, cell in enumerate(book.cells):
-        # By default drawn at random: the file would differ each time.
+        # Random by default: the file would differ each time.
         cell.id = hashlib.sha256(f"{i} {cell.source}".encode()).hexdigest()[:8]
     nbformat.validate(book)
     return nbformat.writes(book) + "\n"

@@ -48,7 +48,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
 def same_output(out: str, said: str) -> bool:
-    """Whether `out` is what a page says; the last digits may be those of another machine."""
+    """True if `out` is the page's output; last digits may differ from machine to machine."""
     if NUMBER.sub("#", out) != NUMBER.sub("#", said):
         return False
     numbers = ([float(n) for n in NUMBER.findall(text)] for text in (out, said))
@@ -63,7 +63,7 @@ def pictures(page: Path) -> set[str]:
 
 
 def written(page: Path, folder: Path) -> str:
-    """The text of a page with its output made anew."""
+    """The text of a page with new output."""
     parts, end = [], 0
     text = page.read_text("utf-8")
     for block, out in run(page, folder):

@@ -31,7 +31,7 @@ pixels = lite0().preprocess
 
 
 def main() -> None:
-    """Make the folders, ask, and keep the picture."""
+    """Make the folders, run the command, and keep the picture."""
     import skimage
 
     home = Path(skimage.__file__).parent / "data"

@@ -1,9 +1,9 @@
 """Makes a release: `python -m tools.release 0.2.0 [--dry-run]`.
 
-In a fresh clone of the last commit: writes the version and the date where they stand, runs all
-checks, builds what is published, commits and tags.  Only then the commit and the tag come into
-this repository, and the files into `dist/`; with `--dry-run` neither does, and the changes are
-shown.  Nothing is pushed or uploaded: what is left to do is printed.
+In a fresh clone of the last commit, it writes the version and the date into the files that state
+them, runs all checks, builds the files to publish, commits and tags.  Only then does it bring the
+commit and the tag into this repository, and the files into `dist/`.  With `--dry-run` it shows the
+changes instead.  It pushes and uploads nothing, and prints the steps that are left.
 """
 
 from __future__ import annotations

@@ -335,7 +335,7 @@ def suspects(words: dict[str, Any]) -> str:
 
 
 def suspect_tests(words: dict[str, Any]) -> str:
-    """The paper's settings, tested otherwise."""
+    """The paper's settings, tested in other ways."""
     base = next(iter(read("suspects")["runs"].values()))
     rows = [
         f"| {words['names'].get(name, name)} | {percent(r)} |"
@@ -346,7 +346,7 @@ def suspect_tests(words: dict[str, Any]) -> str:
 
 
 def test_steps(words: dict[str, Any]) -> str:
-    """How weights start, and what inner steps beyond those of training then do."""
+    """Initial weights, and the effect of more inner steps than in training."""
     report = read("test_steps")
     rows = []
     for name, r in report["runs"].items():

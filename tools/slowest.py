@@ -1,9 +1,9 @@
 """Which tests take the most processor time: `python -m tools.slowest NAME [pytest's options]`.
 
 Runs pytest, with `-n` also in several processes, and writes `benchmarks/results/slowest_NAME.json`.
-What counts is the processor time of a test, of its fixtures and of the processes that it starts
-and waits for: other work on the machine changes it little, where it would double the seconds of a
-clock.  (Runs that `trials.kills` kills belong to a server of processes, and count when that ends.)
+It measures the processor time of a test, of its fixtures and of the processes that it starts and
+waits for, because other work on the machine hardly changes processor time.  (Runs that
+`trials.kills` kills belong to a server of processes, and count when that server ends.)
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ WORDS = {
 
 
 def read_speed(name: str) -> dict[str, Any]:
-    """A report of `benchmarks.speed`, whose rate is the one that floors are reckoned with."""
+    """A report of `benchmarks.speed`, with the rate from which floors are computed."""
     report = read(name)
     report["machine"]["matrix_product_gflops"] = round(best_rate(report["runs"]))
     return report
@@ -200,7 +200,7 @@ def speed_gpu(words: dict[str, str]) -> str:
 
 
 def precision(words: dict[str, str]) -> str:
-    """Accuracy and speed of a training with less exact products on a GPU."""
+    """Accuracy and speed of training with less precise products on a GPU."""
     report = read("precision")
     rows = []
     for name, runs in report["runs"].items():
@@ -242,7 +242,7 @@ def speed_short(words: dict[str, str]) -> str:
 
 
 def own(words: dict[str, str], result: str = "own") -> str:
-    """Networks that users bring; what took no part, or nowhere, has an empty cell or no column."""
+    """Networks that users bring. Empty cell: took no part; no column: took no part anywhere."""
     report = read(result)
     found = [r["contestants"] for orders in report["runs"].values() for r in orders.values()]
     names = list(dict.fromkeys(n for c in found for n, row in c.items() if "left_out" not in row))
@@ -371,7 +371,7 @@ def time_to_accuracy(words: dict[str, str]) -> str:
 
 
 def tables(language: str) -> dict[str, Callable[[Any], str]]:
-    """By the name of the table; what is given is not looked at."""
+    """Tables by name; the arguments are ignored."""
     words = WORDS[language]
     made = (
         speed,

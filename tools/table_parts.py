@@ -1,4 +1,4 @@
-"""What the tables of all pages are made of."""
+"""Parts of the tables on all pages."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def percent(result: dict[str, Any] | None) -> str:
 def named(
     words: dict[str, Any], *makers: Callable[[dict[str, Any]], str]
 ) -> dict[str, Callable[[Any], str]]:
-    """Tables by the names that the pages use; what is given to them is not looked at."""
+    """Tables by the names that the pages use; their arguments are ignored."""
     return {make.__name__: lambda _, make=make: make(words) for make in makers}

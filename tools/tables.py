@@ -201,7 +201,7 @@ WORDS: dict[str, dict[str, Any]] = {
 
 
 def recipe_table(words: dict[str, str]) -> str:
-    """The quick recipe beside what it was chosen from."""
+    """The quick recipe beside the candidates that it was chosen from."""
     runs = read("recipe")["runs"]
     lines = []
     for name, r in runs.items():
@@ -278,7 +278,7 @@ def memory_table(words: dict[str, str]) -> str:
     runs = report["runs"]
     lines = []
     for steps in runs["reverse"]:
-        # What would not have fitted into memory has no numbers.
+        # Measurements that would not have fitted into memory have no numbers.
         points = [way.get(steps, {}) for way in runs.values()]
         cells = [f"{r['bytes'] / 2**20:,.0f}" if "bytes" in r else "" for r in points]
         cells += [f"{r['seconds']:.2f}" if "seconds" in r else "" for r in points]
@@ -358,7 +358,7 @@ def home(words: dict[str, Any]) -> str:
 
 
 def filled(page: str) -> str:
-    """The text of a page with its table made anew."""
+    """The text of a page with its tables written again."""
     text = (ROOT / page).read_text("utf-8")
     language = "zh" if "zh" in page else "en"
     words = WORDS[language]

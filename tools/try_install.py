@@ -56,7 +56,7 @@ def try_files(python: str, files: list[Path], constraints: Path | None) -> None:
             return done.stdout
 
         for number, file in enumerate(files):
-            # What innerloop needs comes once, and after it innerloop alone.
+            # Install the requirements once, and then innerloop alone.
             again = ["--no-deps", "--force-reinstall"] if number else []
             pins = ["-c", constraints] if constraints else []
             install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

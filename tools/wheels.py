@@ -1,4 +1,4 @@
-"""What is published: `python -m tools.wheels [FOLDER]`.
+"""Builds the files to publish: `python -m tools.wheels [FOLDER]`.
 
 Makes in FOLDER (`dist/`) the source distribution; a wheel without kernels, which runs everywhere;
 and on Linux one with kernels for every Python from 3.11 on, which `auditwheel` has looked at: it
@@ -20,7 +20,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-# PyTorch's own wheels ask for as much.
+# PyTorch's own wheels require the same.
 MANYLINUX = (2, 28)
 
 

@@ -1,6 +1,6 @@
-"""What equal seeds give equal bits under: `python -m trials.determinism`.
+"""When equal seeds give equal bits: `python -m trials.determinism`.
 
-The same small meta-training, made again in other circumstances: a second time, with another number
+The same small meta-training, repeated under other conditions: a second time, with another number
 of threads, with tasks computed fewer at a time, without the compiled kernels, by two processes.
 For each, how far the meta-parameters are from those of the first run: 0 is every bit the same.
 Writes `benchmarks/results/determinism.json`.
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def compare(folder: Path, algorithm: str, iterations: int) -> dict[str, Any]:
-    """How far other circumstances lead from the first run, and with what test accuracy."""
+    """Distance from the first run under each condition, and the test accuracy."""
     usual = ["--algorithm", algorithm, "--iterations", str(iterations)]
     usual += ["--val-every", str(iterations), *USUAL]
     first, accuracy = run(folder / "first", usual, {}, 1)

@@ -3,9 +3,9 @@
 Every reader of files, and the command line, gets thousands of valid inputs that were changed
 at random: bits flipped, parts cut out, doubled or moved, numbers replaced by the largest and
 the smallest there are, and, so that the damage gets past the first check, with lengths and
-checksums made right again.  Each must be read, or refused by a `UserError`: no other
-exception, no more than a few seconds, no more than a bounded memory, and no file outside the
-folder in use.  Writes `benchmarks/results/fuzz.json`.  POSIX only.
+checksums made right again.  Each must be read or refused by a `UserError`.
+Other exceptions, more than a few seconds, unbounded memory and files outside the folder in use
+count as failures.  Writes `benchmarks/results/fuzz.json`.  POSIX only.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from innerloop.errors import UserError
 from trials.kills import PRELOADED
 from trials.readers import READERS, Hang
 
-# For one input; what is slower counts as hanging.
+# For one input; slower counts as hanging.
 SECONDS = 10
-# For one reader beside what the process has at its start; what needs more counts as unbounded.
+# For one reader, beyond the process's memory at its start; more counts as unbounded.
 MEMORY = 2 << 30
 
 

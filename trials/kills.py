@@ -1,10 +1,10 @@
-"""Kill training runs at random moments and see whether it shows: `python -m trials.kills`.
+"""Kill runs at random moments and check that they resume exactly: `python -m trials.kills`.
 
-A small run of every algorithm is made once without interruption.  Then the same run is
-made again and again, its process killed (SIGKILL) after a random time and taken up by
-`innerloop train --resume`, until it gets to its end; and once more for every single
-file operation of the run, killed right before it.  Each time all files must equal those of the
-uninterrupted run, byte by byte but for the times in them.
+A small run of every algorithm is made once without interruption.  Then the same run is made again
+and again: its process is killed (SIGKILL) after a random time and resumed by
+`innerloop train --resume`, until the run is finished.  It is also made once for every single file
+operation, killed right before that one.  Each time, all files must equal those of the uninterrupted
+run byte by byte, apart from the times in them.
 
 Processes come from a server that has imported PyTorch already, so that the kills hit training.
 Writes `benchmarks/results/kills.json`.  POSIX only.
@@ -45,7 +45,7 @@ TIMES = ("seconds", "step_seconds", "cpu_seconds", "ms_per_iteration")
 
 @dataclass
 class Count:
-    """What came of the kills.
+    """The results of the kills.
 
     Attributes:
         kills: processes killed before their end.
@@ -82,7 +82,7 @@ class Trial:
         self.duration = time.monotonic() - started
 
     def new_run(self) -> Path:
-        """The folder of a run that is yet to begin."""
+        """The folder of a run that has not begun yet."""
         self.number += 1
         return self.folder / f"run-{self.number}"
 

@@ -1,4 +1,4 @@
-"""An hour of training, its memory watched: `python -m trials.long_run`.
+"""Memory during an hour of training: `python -m trials.long_run`.
 
 An ordinary `innerloop train` in a process of its own; every few seconds its resident
 memory is read from the system.  Writes `benchmarks/results/long_run.json` and
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def watch(folder: Path, seconds: float, every: float, threads: int) -> dict:
-    """Train for so long; the readings of memory and what came of it."""
+    """Train for that long; the readings of memory and the results."""
     settings = ["--data", "omniglot", "--iterations", "100000000", "--val-every", "500"]
     settings += ["--max-seconds", str(seconds), "--threads", str(threads), "--out", str(folder)]
     readings = []

@@ -1,8 +1,8 @@
-"""Change the source in small ways and see whether a test notices: `python -m trials.mutants`.
+"""Check that tests notice small changes of the source: `python -m trials.mutants`.
 
-mutmut (`pip install mutmut`) makes the changes, one a time, and runs the tests that reach them, in
-a copy of the checkout.  What survives is listed: either a test is missing, or the change changes
-nothing.  Writes `benchmarks/results/mutants.json`.  POSIX only.
+mutmut (`pip install mutmut`) makes the changes, one at a time, and runs the tests that reach them,
+in a copy of the checkout.  Survivors are listed: either a test is missing, or the change has no
+effect.  Writes `benchmarks/results/mutants.json`.  POSIX only.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def survivors(listed: str) -> dict[str, list[str]]:
 
 
 def mutate(module: str) -> dict[str, object]:
-    """What became of the mutants of a module.
+    """The fate of each mutant of a module.
 
     Raises:
         SystemExit: the tests fail without any change, or mutmut itself does.

@@ -17,7 +17,7 @@ from innerloop.data.base import ClassIndexed
 from innerloop.errors import UserError
 from trials.seeds import picture_bytes
 
-# A reader makes a folder ready and gives back what reads one input there.
+# A reader prepares a folder and returns a function that reads one input there.
 Read = Callable[[random.Random], None]
 Reader = Callable[[Path], Read]
 
@@ -79,7 +79,7 @@ def own_data_sets(home: Path) -> Read:
 
 
 def own_pictures(home: Path) -> Read:
-    """What a fitted classifier is asked about: arrays, paths and PIL pictures of any kind."""
+    """Inputs for a fitted classifier: arrays, paths and PIL pictures of any kind."""
     support = np.stack([np.eye(28), np.eye(28)[::-1]])
     classifier = innerloop.FewShotClassifier().fit(support, ["down", "up"])
     path = home / "picture.png"
@@ -94,7 +94,7 @@ def own_pictures(home: Path) -> Read:
         try:
             predicted = classifier.predict(X)
         except (ValueError, TypeError) as error:
-            # What scikit-learn finds wrong with an array is documented as its own error.
+            # For some faults of an array the documented error is scikit-learn's own.
             frames = traceback.extract_tb(error.__traceback__)
             if any("sklearn" in Path(frame.filename).parts for frame in frames):
                 raise UserError(str(error)) from error
@@ -110,7 +110,7 @@ _DTYPES = ("u1", "u1", "u2", "i4", "i8", "f2", "f4", "f8", "?", "c8", "U3", "S2"
 
 
 def _array(draw: random.Random) -> Any:
-    """An array of examples, mostly eight of them; or what is none."""
+    """An array of examples, mostly eight of them; or something that is no array of examples."""
     if draw.random() < 0.1:
         return draw.choice(
             (None, [], {}, "text", 3, [[1, 2], [3]], [None] * 8, [[1.0], ["a"]], np.zeros(()))
@@ -151,6 +151,6 @@ def _labels(draw: random.Random) -> Any:
 
 
 def _use(data: ClassIndexed) -> None:
-    """A data set that was taken has classes, and examples that can be read."""
+    """A data set that was accepted has classes, and examples that can be read."""
     for index in range(data.num_classes):
         assert len(data.class_examples(index)) == data.counts[index] > 0

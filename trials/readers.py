@@ -36,7 +36,7 @@ class Hang(BaseException):
     """An input took too long."""
 
 
-# --- readers: each makes a folder ready and gives back what reads one changed input there
+# --- readers: each prepares a folder and returns a function that reads one changed input there
 
 
 def zip_archives(home: Path) -> Read:
@@ -175,7 +175,7 @@ def tables(home: Path) -> Read:
 
 
 def cached_folders(home: Path) -> Read:
-    """What an earlier run prepared: our own, so it is mended instead of refused."""
+    """Prepared data of an earlier run: it is ours, so it is made again instead of refused."""
     for name in "abc":
         (home / "classes" / name).mkdir(parents=True)
         (home / "classes" / name / "1.png").write_bytes(picture_bytes(1, "L", "PNG", (8, 8)))
@@ -260,12 +260,12 @@ def checkpoints(home: Path) -> Read:
 
 
 def commands(home: Path) -> Read:
-    """The command line, with options at random; what can be done is done."""
+    """The command line with random options; possible combinations are carried out."""
     np.save(home / "data.npy", np.random.default_rng(0).integers(0, 255, (30, 6, 1, 16, 16), "u1"))
     run = _small_run(home)
     options = {name.replace("_", "-") for name in TrainConfig().to_dict()} | {"out", "json", "help"}
     options |= {"preset", "config", "resume", "tasks", "part", "k-shot", "source", "classes"}
-    # Work that takes long because it was asked for is not tried.
+    # Leave out options that ask for long work.
     long = {"iterations", "inner-steps", "eval-inner-steps", "cg-steps", "test-tasks", "val-tasks"}
     long |= {"tasks", "glyph-classes", "max-seconds", "classes", "per-class"}
     small = "--iterations 2 --val-every 1 --val-tasks 2 --test-tasks 2 --width 4 --n-way 3"
@@ -329,14 +329,14 @@ READERS: dict[str, Reader] = {
 }
 
 
-# --- what they are made of
+# --- parts of the readers
 
 
 def _zip(entries: Any) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in entries:
-            # A date of its own: by today's, the inputs would be others at every run.
+            # A fixed date: with today's, the inputs would differ at every run.
             entry = zipfile.ZipInfo(name, date_time=(2015, 12, 11, 0, 0, 0))
             archive.writestr(entry, data, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()

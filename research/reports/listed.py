@@ -1,6 +1,6 @@
 """The reports: where each stands, what it is about, and which trial it has here.
 
-Each was read where it stands; the words are ours.  A number behind a repository is that of an
+Each was read at its source; the words are ours.  A number behind a repository is that of an
 issue or a pull request on GitHub.
 """
 

@@ -71,7 +71,7 @@ def uneven_classes(root: Path) -> None:
 
 
 class _Own(Dataset):
-    """Pictures and labels, without any list of labels, as people write it."""
+    """A data set of pictures and labels without a list of labels, as people write them."""
 
     def __init__(self, as_tensor: bool = False) -> None:
         self.as_tensor = as_tensor

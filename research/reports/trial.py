@@ -1,4 +1,4 @@
-"""What is tried of a report, and what has to come of it."""
+"""How a report is tried, and what must happen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from innerloop.errors import UserError
 
 @dataclass(frozen=True)
 class Trial:
-    """One thing that people met, done with innerloop.
+    """One problem that people reported, tried with innerloop.
 
     Attributes:
         tried: what is done, in a few words.
@@ -44,7 +44,7 @@ def trial(tried: str, came: str) -> Callable[[Callable[[Path], None]], Callable[
 
 @contextmanager
 def refused(*words: str) -> Iterator[None]:
-    """What is done inside gets one error, which says all of these."""
+    """A context that expects one error whose message has all of these texts."""
     message = None
     try:
         yield
@@ -57,7 +57,7 @@ def refused(*words: str) -> Iterator[None]:
 
 @contextmanager
 def warned(*words: str) -> Iterator[None]:
-    """What is done inside is one warning or more, of which one says all of these."""
+    """A context that expects warnings, one of which has all of these texts."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         yield
@@ -66,7 +66,7 @@ def warned(*words: str) -> Iterator[None]:
 
 
 def noise(seed: int, shape: tuple[int, ...] = (16, 16, 3)) -> np.ndarray:
-    """A picture that no other seed gives."""
+    """A random picture, different for each seed."""
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""A way of computing that fails unnoticed would leave its tests without anything to test."""
+"""A way of computing that failed unnoticed would leave its tests with nothing to test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def nothing_falls_back(request, caplog):
-    """Tasks go one by one where vmap fails; a test that expects that says so by its mark."""
+    """Where vmap fails, tasks run one by one; a test that expects this carries a mark."""
     yield
     found = [r.getMessage() for r in caplog.get_records("call") if r.name == "innerloop"]
     if not request.node.get_closest_marker("falls_back"):

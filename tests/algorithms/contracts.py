@@ -38,7 +38,7 @@ Params = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Sum:
-    """A meta-gradient that can be written down: an algorithm, and what must come out."""
+    """An algorithm, and the meta-gradient that was worked out by hand for it."""
 
     algorithm: Algorithm
     loss: float
@@ -49,7 +49,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class Contract:
-    """What is known of an algorithm.
+    """What the tests know about an algorithm.
 
     Attributes:
         make: the algorithm on a network whose last layer is `head`; takes options.
@@ -176,7 +176,7 @@ def fine_tune_sums() -> list[Sum]:
 
 
 def embed(model: nn.Module, leaves: Params, x: Tensor) -> Tensor:
-    """Features of a `HeadedModel`, outputs of another network."""
+    """Features if the model is a `HeadedModel`, otherwise its outputs."""
     if not hasattr(model, "head"):
         return naive.call(model, leaves, x)
     replaced = {name: p for name, p in leaves.items() if "@" not in name}
@@ -200,7 +200,7 @@ def not_in_head(name: str) -> bool:
     return not in_head(name)
 
 
-# Networks of others' have no module called head: their last layer is named.
+# Networks from elsewhere have no module called head, so their last layer is named.
 CONTRACTS: dict[str, Contract] = {
     "maml": Contract(
         make=partial(MAML, inner_lr=LR, inner_steps=STEPS),
@@ -260,7 +260,7 @@ CONTRACTS: dict[str, Contract] = {
     ),
     "fine-tune": Contract(
         make=partial(FineTune, num_classes=3),
-        # The new last layer must be known as such.
+        # Says which layer is the new last one.
         foreign=lambda network: FineTune(WithHead(network), num_classes=3),
         naive=lambda model, params, episodes: naive.fine_tune(
             params, episodes, partial(embed, model)

@@ -54,7 +54,7 @@ def maml(
     call=call,
     loss=F.cross_entropy,
 ):
-    """MAML and all that differs from it by what is adapted and by the rates."""
+    """MAML and its variants that differ only in what is adapted and in the rates."""
     leaves = leaves_of(params)
     network = {name: p for name, p in leaves.items() if "@" not in name}
     total = 0

@@ -114,7 +114,7 @@ class Factor(nn.Module):
 
 
 def stackable(seed: int = 0) -> nn.Module:
-    """A network that goes every way, with rows of the head that differ."""
+    """A network for every way of computing; the rows of its head differ."""
     model = Conv4(3, width=4, image_size=16, head="random", unit_features=True).double()
     nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(seed))
     return model

@@ -54,7 +54,7 @@ def test_equals_a_naive_loop_over_tasks(name):
 @names
 @pytest.mark.parametrize("chunk_size", [None, 2])
 def test_gradients_are_in_memory_as_the_parameters_are(name, chunk_size):
-    """PyTorch's optimisers on a GPU insist on it, and elsewhere it saves a copy."""
+    """PyTorch's optimisers require this on a GPU; elsewhere it saves a copy."""
     algorithm = CONTRACTS[name].make(Conv4(3, width=16, image_size=16, head="random"))
     algorithm.chunk_size = chunk_size
     params = algorithm.init_params()
@@ -169,7 +169,7 @@ def test_every_short_cut_equals_the_general_path(name, bn, head, steps):
     options = {} if name in ("protonet", "fine-tune") else {"inner_steps": steps}
     algorithm = CONTRACTS[name].make(model, bn=bn, **options)
     params, episodes = algorithm.init_params(), random_episodes()
-    if name != "fine-tune":  # whose training knows no tasks, and has one way only
+    if name != "fine-tune":  # its training has no tasks, and only one way of computing
         grads, metrics = algorithm.meta_gradient(params, episodes)
         algorithm.execution = "vmap"
         general, same = algorithm.meta_gradient(params, episodes)

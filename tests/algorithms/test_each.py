@@ -1,4 +1,4 @@
-"""What a subclass overrides is never passed by."""
+"""A method that a subclass overrides is always the one that is called."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ HOOKS = [
 @pytest.mark.parametrize("name", ["maml", "anil", "meta-sgd", "maml++", "imaml", "reptile"])
 @pytest.mark.parametrize("head", ["random", "shared"])
 def test_what_a_subclass_overrides_counts_in_every_way(hook, name, head):
-    """By the way that auto takes, as in a loop that goes through every method; and it matters."""
+    """`auto` gives what the plain loop gives, and the override changes the result."""
     model = Conv4(3, width=16, image_size=16, head=head, unit_features=True).double()
     nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
     base = CONTRACTS[name].make
@@ -137,7 +137,7 @@ def test_what_a_subclass_overrides_counts_in_every_way(hook, name, head):
     learnt = [n for n in plain if n not in auto.moving_averages]
     # From a shared head one step moves the head alone, and some changes cancel.
     ignored = hook in ignores.get(name, ()) or (hook is Frozen and name == "anil")
-    # What the inner loop changes is not of the rest.
+    # Only ANIL leaves the norms out of its inner loop, and so has them in `rest`.
     ignored = ignored or (hook is Shifted and name != "anil")
     if head == "random" and not ignored:
         difference = relative_error({n: found[n] for n in learnt}, {n: plain[n] for n in learnt})

@@ -113,7 +113,7 @@ def test_the_meta_gradient_of_any_network_is_that_of_a_naive_loop(user, first_or
 
 
 def fresh(name, weights, x):
-    """The outputs of a network that was made for this call."""
+    """The outputs of a new network, made for this call."""
     if USERS[name].outputs is not None:
         return USERS[name].outputs(weights, x)
     model = make(name)
@@ -179,7 +179,7 @@ def test_one_line_of_log_says_that_tasks_go_one_by_one_and_why(caplog):
 @falls_back
 @users
 def test_what_is_known_to_loop_does(user):
-    """The table of users' networks says truly which of them vmap cannot carry."""
+    """The table of users' networks is right about which of them vmap cannot run."""
     algorithm = MAML(make(user), 0.1, 2, loss=USERS[user].loss, execution="vmap")
     params = algorithm.init_params()
     if USERS[user].loops:

@@ -1,4 +1,4 @@
-"""What a forward pass does beside computing outputs stays out of the user's network and inputs."""
+"""A forward pass may write to its module; the user's network and inputs stay unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Base(nn.Module):
 
 
 class Clamps(Base):
-    """Writes to its weights, without autograd's knowing."""
+    """Writes to its weights behind autograd's back."""
 
     def forward(self, x):
         self.a.weight.data.clamp_(-0.1, 0.1)
@@ -79,7 +79,7 @@ class Kind(enum.Enum):
 
 
 class Uncopied:
-    """Refuses to be copied, as what holds a connection does."""
+    """Refuses to be copied, as an object with an open connection does."""
 
     def __copy__(self):
         raise TypeError("there is one of me")

@@ -1,4 +1,4 @@
-"""Frozen parameters are used where they lie: no copies for tasks, no gradients, no step."""
+"""Frozen parameters are used in place: no copies for tasks, no gradients, no steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 import innerloop
 from innerloop.ops.stacked import Stacked
 
-# Where the frozen weight lies, and its shape, at each call.
+# The address of the frozen weight, and its shape, at each call.
 SEEN: list = []
 
 
@@ -50,7 +50,7 @@ def tasks(count: int) -> innerloop.Episodes:
 def test_tasks_share_the_frozen_weights_themselves(network, way, derivative):
     maml = innerloop.MAML(network, 0.1, 3, execution=way, derivative=derivative)
     params = maml.init_params()
-    maml.meta_gradient(params, tasks(4))  # looks at the network first
+    maml.meta_gradient(params, tasks(4))  # the first call also inspects the network
     SEEN.clear()
     grads, _ = maml.meta_gradient(params, tasks(4))
     maml.score_steps(params, tasks(4))

@@ -1,4 +1,4 @@
-"""What an algorithm asks of its network and its tasks."""
+"""What an algorithm requires of its network and its tasks."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_second_order_equals_finite_differences_and_first_order_does_not(norm, s
     exact, _ = second.meta_gradient(params, episodes)
     along = sum((exact[n] * direction[n]).sum() for n in exact).item()
     assert along == pytest.approx(numeric, rel=1e-6)
-    # The label "first order" must mean something: the dropped term is not small here.
+    # The dropped term is not small here, so that first order and second order differ.
     assert relative_error(first.meta_gradient(params, episodes)[0], exact) > 1e-2
 
 

@@ -98,7 +98,7 @@ def test_running_statistics_come_to_those_of_the_batches():
 
 @pytest.mark.long
 def test_per_step_statistics_are_used_where_they_are_asked_for():
-    """The known defect: they are kept and never read."""
+    """A known defect of other code is to keep them and never read them."""
     params, episodes = trained_statistics(make())
     task = episodes.task(0)
     algorithm = make(bn="per_step")
@@ -121,7 +121,7 @@ def test_per_step_statistics_are_used_where_they_are_asked_for():
 
 
 def test_more_steps_in_use_than_in_training():
-    """They go on with the last rate, the last norms and the last statistics."""
+    """Extra steps use the last rate, the last norms and the last statistics."""
     algorithm = make(bn="per_step")
     params, episodes = trained_statistics(algorithm, rounds=3)
     params["rate@conv.weight"][-1] = 0.0
@@ -187,7 +187,7 @@ def test_statistics_of_every_step_need_norms_and_the_option():
 
 
 def test_adapting_the_head_alone_keeps_per_step_norms_and_statistics():
-    """Features in one batch would pass over the norms of each step."""
+    """Features computed once, in one batch, would skip the norms of each step."""
     algorithm = make(adapted="head.*", multi_step_loss_until=1.0)
     params, episodes = algorithm.init_params(), random_episodes()
     assert algorithm.adapted_names == ["head.weight", "head.bias"]
@@ -196,7 +196,7 @@ def test_adapting_the_head_alone_keeps_per_step_norms_and_statistics():
 
 
 def test_meta_parameters_always_come_in_the_same_order():
-    """The optimiser and its checkpoint go by it."""
+    """The optimiser and its checkpoint depend on the order."""
     expected = [
         *("conv.weight", "conv.bias", "head.weight", "head.bias"),
         *(f"rate@{name}" for name in ("conv.weight", "conv.bias", "head.weight", "head.bias")),

@@ -74,7 +74,7 @@ def test_own_networks(model, shape):
 
 @pytest.mark.parametrize("steps", [8, 9, 16, 17, 70])
 def test_inner_loops_that_are_taken_in_stretches(steps):
-    """Steps are taken again where their weights were not kept."""
+    """Steps are computed again where their weights were not kept."""
     model = MLP(4, 3, hidden=(5,)).double()
     nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(0))
     episodes = random_episodes(shape=(4,))
@@ -111,13 +111,13 @@ def test_few_sets_of_weights_are_kept_and_no_step_is_taken_three_times(steps):
     assert seen == list(reversed(range(steps + 1)))
     assert set(taken) == set(range(steps))
     assert max(taken.values()) == (1 if steps <= 8 else 2)
-    # The last stretch is not taken again.
+    # The last stretch is not computed again.
     assert taken[steps - 1] == 1
     assert most <= max(8, math.ceil(steps**0.5)) + math.ceil(steps / max(8, steps**0.5)) + 3
 
 
 def test_masks_of_dropout_are_the_same_when_a_step_is_taken_again():
-    """Also where the inner loss is one's own, and says nothing of the step."""
+    """Also with an inner loss of the user's own, which does not use the step number."""
 
     class Own(MAML):
         def inner_loss(self, params, fast, support, step):

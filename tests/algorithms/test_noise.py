@@ -34,7 +34,7 @@ def test_random_numbers_follow_from_the_keys_alone(user):
     again, _ = loop.meta_gradient(params, EPISODES, keys=[4, 5, 6])
     other, _ = algorithm.meta_gradient(params, EPISODES, keys=[4, 5, 7])
     torch.manual_seed(1)
-    assert torch.equal(torch.get_rng_state(), state)  # the global generator was left alone
+    assert torch.equal(torch.get_rng_state(), state)  # the global generator is unchanged
     assert relative_error(one, again) < 1e-12
     assert relative_error(one, other) > 1e-3
 
@@ -106,7 +106,7 @@ def test_attention_is_that_of_pytorch_whatever_its_mask(kind):
     mask, causal = masks.get(kind), kind == "causal"
     expected = F.scaled_dot_product_attention(q, q, q, attn_mask=mask, is_causal=causal)
     torch.testing.assert_close(attend(q, mask, causal=causal), expected)
-    # With hardly any dropout the other branch says the same.
+    # With almost no dropout, the other branch gives the same result.
     torch.testing.assert_close(attend(q, mask, 1e-12, causal), expected)
     with pytest.raises(RuntimeError, match="not both"):
         attend(q, boolean, causal=True)
@@ -184,7 +184,7 @@ def test_a_network_that_draws_nothing_leaves_the_global_generator_alone():
 
 
 class Noisy(nn.Module):
-    """Draws in use as in training, from each global generator."""
+    """Draws from each global generator, in training and at test time."""
 
     def __init__(self):
         super().__init__()
@@ -253,7 +253,7 @@ def test_random_numbers_of_python_and_numpy_follow_from_the_keys(draw):
             0.1,
             2,
             derivative=derivative,
-            # Softmax does not see what is added to all outputs.
+            # Not cross-entropy: softmax cancels what is added to all outputs.
             loss=lambda o, t: (o.gather(1, t[:, None]) ** 2).mean(),
         )
         draw()

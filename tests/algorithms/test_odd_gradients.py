@@ -28,7 +28,7 @@ def test_sparse_gradients_of_an_embedding_are_those_of_a_dense_one(first_order):
 
 
 class StraightThrough(nn.Module):
-    """Rounds on the way there, and not on the way back."""
+    """Rounds in the forward pass, and passes gradients on unchanged."""
 
     def __init__(self, cut):
         super().__init__()

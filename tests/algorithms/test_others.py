@@ -108,7 +108,7 @@ def test_the_body_is_computed_once_for_all_inner_steps():
     algorithm = ANIL(model, 0.1, 5)
     params = algorithm.init_params()
     algorithm.adapt(params, task.support_x, task.support_y)
-    # The first time the network is also looked at.
+    # The first call also inspects the network.
     calls.clear()
     algorithm.adapt(params, task.support_x, task.support_y)
     assert len(calls) == 1
@@ -217,7 +217,7 @@ def test_protonet_refuses_regression():
 
 
 def test_targets_of_another_shape_are_refused():
-    """They would be spread over the outputs: [K, 1] against [K]."""
+    """They would be broadcast against the outputs: [K, 1] against [K]."""
     for loss in (nn.functional.mse_loss, nn.MSELoss()):
         algorithm = MAML(MLP(1, 1), loss=loss)
         x, y = torch.zeros(2, 5, 1), torch.zeros(2, 5)

@@ -12,7 +12,7 @@ from innerloop import MAML
 from tests.helpers import NormNet, random_episodes, relative_error
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it was made for an older PyTorch
+    warnings.simplefilter("ignore")  # higher was made for an older PyTorch
     higher = pytest.importorskip("higher")
 
 
@@ -35,7 +35,7 @@ def test_meta_gradient_equals_that_of_higher(norm, first_order):
                 steps.step(F.cross_entropy(fast(task.support_x), task.support_y))
             loss = F.cross_entropy(fast(task.query_x), task.query_y)
             if first_order:
-                # Without tracking, the gradient at the adapted weights is all there is.
+                # Without tracking, the result is the gradient at the adapted weights.
                 losses.append(torch.autograd.grad(loss, list(fast.parameters())))
             else:
                 losses.append(torch.autograd.grad(loss, list(model.parameters())))

@@ -41,7 +41,7 @@ def test_a_network_that_does_more_than_head_of_features_gets_no_short_cut(kind, 
     found, _ = auto.meta_gradient(params, episodes)
     expected, _ = loop.meta_gradient(params, episodes)
     assert relative_error(found, expected) < 1e-10
-    if cls != "protonet":  # which takes the features
+    if cls != "protonet":  # ProtoNet needs a model with features
         plain = Conv4(3, **options).double()
         plain.load_state_dict(model.state_dict())
         other, _ = CONTRACTS[cls].make(plain).meta_gradient(params, episodes)
@@ -49,7 +49,7 @@ def test_a_network_that_does_more_than_head_of_features_gets_no_short_cut(kind, 
 
 
 class Centred(HeadedModel):
-    """Its features are taken off the mean of the batch: tasks in one batch would mix."""
+    """Subtracts the mean of the batch from its features: tasks in one batch would mix."""
 
     def __init__(self):
         super().__init__()

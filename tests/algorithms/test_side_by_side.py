@@ -65,7 +65,7 @@ ALGORITHMS = {
     "chunks": lambda m: MAML(m, 0.05, 2, chunk_size=2),
     "ANIL": lambda m: ANIL(m, 0.05, 2),
     "BOIL": lambda m: BOIL(m, 0.05, 2),
-    # No second derivative asks for what changes a convolution's weights, which all tasks share.
+    # All tasks share the convolutions' weights: no second derivative with respect to them.
     "norms and head, mixed mode": lambda m: MAML(
         m, 0.05, 2, adapted="norm*,head*", derivative="mixed"
     ),

@@ -244,7 +244,7 @@ class User:
 
     Attributes:
         outputs: of weights and inputs, where `torch.func.functional_call` does not know them.
-        loops: whether it is known that vmap cannot carry it.
+        loops: whether it is known that vmap cannot run it.
         draws: whether a forward pass in training draws random numbers.
     """
 

@@ -110,7 +110,7 @@ class Pooled(nn.Module):
 
 
 class Both(nn.Module):
-    """A network of pictures and text."""
+    """A network for pictures and text."""
 
     def __init__(self):
         super().__init__()

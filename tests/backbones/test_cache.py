@@ -1,4 +1,4 @@
-"""The cache: bounded, safe from others, and never the reason for a wrong feature or an error."""
+"""The cache: bounded, safe from others, and never the cause of a wrong feature or an error."""
 
 from __future__ import annotations
 

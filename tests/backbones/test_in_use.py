@@ -98,7 +98,7 @@ def photos():
 
 
 def by_hand(network, support, labels, queries):
-    """Class means and cosines, in a few lines of anyone's code."""
+    """Class means and cosines in a few lines of NumPy, independent of the package."""
     network = copy.deepcopy(network).eval()
     kind = next(network.parameters()).dtype
     with torch.no_grad():
@@ -123,7 +123,7 @@ def test_it_is_class_means_of_the_networks_features(name, photos):
     np.testing.assert_allclose(found, by_hand(network, support, labels, queries), atol=1e-5)
     alone = np.concatenate([classifier.predict_proba(x[None]) for x in queries])
     np.testing.assert_allclose(alone, found, atol=1e-6)
-    # It is the user's: nothing in it has changed.
+    # The network belongs to the user: nothing in it has changed.
     assert network.training == mode
     assert all(torch.equal(t, before[n]) for n, t in network.state_dict().items())
 
@@ -211,7 +211,7 @@ def test_a_network_that_does_not_fit_is_one_clear_error(model, message, photos):
 
 
 def test_the_error_about_running_statistics_keeps_them_first():
-    """Its advice dropped them: 72.4% became 37.0%."""
+    """Its advice once dropped them: 72.4% became 37.0%."""
     network = nn.Sequential(pretrained(), nn.Linear(8, 3))
     with pytest.raises(UserError) as error:
         innerloop.MAML(network, 0.1)

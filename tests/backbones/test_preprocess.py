@@ -47,7 +47,7 @@ def test_scaled_as_binary_fractions_have_it():
     """232 / (232 / 256) is a little less than 256; rounding up 235.8, as for 0.95, is wrong too."""
     for size, crop, scaled in ((224, 224 / 232, 232), (224, 0.95, 235), (384, 1.0, 384)):
         square = Image.new("RGB", (scaled, scaled))
-        # What has the size already is not scaled: a single pixel stays one.
+        # A picture that already has the size is not scaled: a single pixel stays one.
         square.putpixel((scaled // 2, scaled // 2), (255, 255, 255))
         x = Preprocess(size=size, crop=crop)(square)
         assert sorted(x.unique().tolist()) == [0, 1]

@@ -1,4 +1,4 @@
-"""A name, a file or a module becomes a body; what cannot is one error with a way out."""
+"""A name, a file or a module becomes a body; anything else is one error with a way out."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_which_names_are_of_networks_of_others(tmp_path, monkeypatch):
 
 
 def test_a_classifier_with_a_named_body_is_small_when_pickled(nets, photos):
-    """And works in a process that never saw the file's module."""
+    """It also works in a process that has not imported the file's module."""
     classifier = FewShotClassifier("nets.py:make", image_size=16)
     classifier.fit(photos[:4], ["a", "a", "b", "b"])
     assert clone(classifier).get_params() == classifier.get_params()

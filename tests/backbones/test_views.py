@@ -44,7 +44,7 @@ def test_features_are_the_mean_of_those_of_the_views(views, tmp_path, monkeypatc
     each = [body.features([view(p) for p in pictures]) for view in VIEWS[views]]
     if len(each) > 1:
         each = [F.normalize(x, dim=1) for x in each]
-    for x in found:  # computed, and kept
+    for x in found:  # one computed, one from the cache
         torch.testing.assert_close(x, torch.stack(each).mean(0), atol=1e-5, rtol=1e-5)
 
 

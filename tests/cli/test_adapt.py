@@ -1,4 +1,4 @@
-"""`innerloop adapt`: folders in, classes out, and a clear word about every wrong use."""
+"""`innerloop adapt`: folders in, classes out, and a clear message about every wrong use."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_photos_by_a_pretrained_network(tmp_path, monkeypatch, capsys):
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
-    # None of these: as from Python, with pictures of none of the classes.
+    # "None of these" as from Python, with a background of other pictures.
     words += ["--head", "cosine", "--views", "whole", "--reject", "0.3", "--background", "new"]
     assert main(words) == 0
     assert "told by cosine on the features" in capsys.readouterr().out
@@ -239,7 +239,7 @@ def test_photos_by_a_pretrained_network(tmp_path, monkeypatch, capsys):
 
 
 def test_none_of_these_is_written_in_words(capsys):
-    """In JSON null, and an empty cell in a table."""
+    """It is null in JSON and an empty cell in a table."""
     answer = {"file": "a.png", "class": None, "probabilities": {"x": 0.7, "y": 0.3}}
     report = {
         "queries": [answer],

@@ -207,7 +207,7 @@ def test_wrong_options_have_status_2(arguments, message, capsys):
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_teaches_by_examples_without_loading_pytorch(command):
-    # The names of data sets stand beside what reads them.
+    # The names of data sets are defined in the modules that read them, which need NumPy.
     slow = {"torch"} if command == "data" else {"torch", "numpy"}
     code = (
         "import sys, innerloop.cli\n"

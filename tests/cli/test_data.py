@@ -98,7 +98,7 @@ def test_help_teaches_by_examples(capsys):
 
 
 def test_the_data_layer_needs_no_torch():
-    """It serves programs that only prepare data; the package itself may import torch."""
+    """So that a program can prepare data without torch; the package itself may import it."""
     code = (
         "import pkgutil, sys, types, pathlib, importlib.util;"
         "spec = importlib.util.find_spec('innerloop');"

@@ -1,4 +1,4 @@
-"""The command line on a network, an algorithm, data, a loss and a metric of a user's own."""
+"""The command line with a user's own network, algorithm, data, loss and metric."""
 
 from __future__ import annotations
 

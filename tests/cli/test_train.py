@@ -111,7 +111,7 @@ def test_a_file_of_settings_may_hold_those_of_other_algorithms(tmp_path, monkeyp
 
 
 def test_help_has_a_group_for_each_part(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")  # groups do not stand side by side
+    monkeypatch.setenv("COLUMNS", "80")  # narrow, so that groups are not printed side by side
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     text = capsys.readouterr().out
@@ -141,7 +141,7 @@ def test_print_config_prints_a_config_file_by_part(tmp_path, monkeypatch, capsys
     expected = TrainConfig.recipe("anil")
     rates = {"head.*": 0.4, "*": 0.01}
     assert TrainConfig.from_file("new.yaml") == dataclasses.replace(expected, inner_lr=rates)
-    # As the note about a file without parts says.
+    # The change that the note about a file without parts recommends.
     Path("old.yaml").write_text("algorithm: anil\ninner_lr: 'head.*=0.4,*=0.01'\n")
     assert main(["train", "--config", "old.yaml", "--print-config"]) == 0
     said = capsys.readouterr()
@@ -172,7 +172,7 @@ def test_rates_by_pattern_are_recorded_and_resumed_exactly(tmp_path, monkeypatch
     innerloop.train(out="stopped", report=StopAt(3), **settings)
     innerloop.resume("stopped")
     assert_same_runs(Path("run"), Path("stopped"))
-    # One rate for all is another run.
+    # One rate for all parameters makes it a different run.
     assert main(["train", *SMALL, "--inner-lr", "0.005", "--out", "other"]) == 0
     assert json.loads(capsys.readouterr().out)["losses"] != losses
 

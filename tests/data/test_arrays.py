@@ -1,4 +1,4 @@
-"""Data sets from arrays: what becomes of them, and what is refused."""
+"""Data sets from arrays: what they become, and what is refused."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_how_many_are_changed_at_a_time_does_not_matter(change, monkeypatch):
 
 
 class Shrinking(augment.Augmentation):
-    """Gives images of one row, which would fit by repeating."""
+    """Returns images of one row, which broadcasting would accept."""
 
     numbers = 1
 
@@ -132,7 +132,7 @@ def test_an_affine_map_is_what_it_says():
         torch.ones(1, 1, 8, 12), half
     )
     torch.testing.assert_close(larger, torch.ones_like(larger))
-    # What is not square is turned without being distorted.
+    # Images that are not square are rotated without distortion.
     wide = torch.zeros(1, 1, 9, 21)
     wide[..., 4, 13] = 1
     assert turn.apply(wide, quarter).argmax() == 7 * 21 + 10

@@ -106,7 +106,7 @@ def test_npy_files_are_memory_mapped_and_read_only(tmp_path):
 
 @given(st.integers(1, 6), st.data())
 def test_class_numbers_are_those_that_there_are(number, data):
-    """What NumPy takes as an index of the classes is taken as it is; nothing else is."""
+    """Any index of the classes that NumPy accepts is accepted, and nothing else."""
     classes = ImageClasses.from_square(np.zeros((number, 1, 1, 2, 2), np.uint8))
     given = data.draw(st.lists(st.integers(-8, 8), max_size=5))
     try:

@@ -43,7 +43,7 @@ def test_images_stay_images_and_nothing_is_written_to(drawings):
         assert found.isfinite().all()
         assert found.min() >= 0
         assert found.max() <= 1
-        # Something is left to be seen of nearly every drawing.
+        # Nearly every drawing is still visible.
         contrast = found.amax(dim=(1, 2, 3)) - found.amin(dim=(1, 2, 3))
         assert (contrast > 0.1).float().mean() > 0.8
     assert torch.equal(drawings, before)

@@ -46,7 +46,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         state = self.server_state
         state.ranges.append(self.headers.get("Range"))
-        # That the client has had enough is what some of the tests are about.
+        # Some of the tests are about clients that hang up.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             state.answer(self, len(state.ranges))
 

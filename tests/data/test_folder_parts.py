@@ -38,7 +38,7 @@ def make(root, parts):
 )
 def test_parts_are_the_split_whatever_they_are_called(tmp_path, parts):
     if "dev" in parts:
-        # Not all are parts of a split: they are groups, as any other folders.
+        # Not all of them name parts of a split, so they are groups like any other folders.
         data = folder(make(tmp_path, {part: [part[0] + "1"] for part in parts.split()}))
         assert list(data.names) == ["dev/d1", "training/t1"]
         assert "folders" not in available_splits(data)
@@ -96,7 +96,7 @@ def test_parts_beside_another_folder_are_said(tmp_path):
 
 
 def test_groups_with_classes_of_the_same_names_are_shown(tmp_path):
-    """Alphabets have these by right; folds of a cross-validation do not."""
+    """Two alphabets may share the name of a class; two folds of a cross-validation should not."""
     data = folder(make(tmp_path, {"fold1": ["a", "b"], "fold2": ["a", "b"]}))
     (remark,) = data.remarks
     assert remark.text.startswith("the 2 folders fold1, fold2 have classes of the same names")

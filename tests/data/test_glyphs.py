@@ -33,7 +33,7 @@ def test_shape_names_and_polarity(drawn):
     assert drawn.names[0] == "alphabet000/character01"
     assert len(set(drawn.names)) == 100
     assert [name.partition("/")[0] for name in drawn.names] == list(drawn.groups)
-    # The paper is white: so is the median of every picture.
+    # The paper is white, so the median of every picture is white.
     assert (np.median(drawn.images, axis=(1, 2, 3)) > 250).all()
 
 

@@ -21,7 +21,7 @@ from innerloop.data.known import facts, sources
 
 FINE = sorted(facts.parts_of("cifar-fs"))
 COARSE = sorted(facts.parts_of("fc100"))
-# Five classes a superclass, as in CIFAR-100; which ones does not matter here.
+# Five classes a superclass, as in CIFAR-100; it does not matter which.
 SUPER = {fine: i // 5 for i, fine in enumerate(FINE)}
 GENERATOR = np.random.default_rng(0)
 

@@ -24,7 +24,7 @@ def test_episodes_are_the_same_to_the_last_bit(monkeypatch, rotate, inputs, size
     expected = sampler.batch(3, 4)
     images = DeviceImages(cut, CPU, sampler._fetch.zero, sampler._fetch.unit)
     monkeypatch.setattr(sampler._fetch, "_on_device", images)
-    # Not by the compiled path that makes episodes for a CPU.
+    # Avoid the compiled path that makes episodes on a CPU.
     monkeypatch.setattr(sampler, "device", torch.device("meta"))
     monkeypatch.setattr(sampler._fetch, "send", lambda tensor: tensor)
     found = sampler.batch(3, 4)

@@ -1,4 +1,4 @@
-"""What is left out of a folder, or doubtful in it, is said, each time."""
+"""Files that are left out of a folder, and doubtful ones, are reported each time."""
 
 from __future__ import annotations
 

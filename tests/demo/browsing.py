@@ -12,7 +12,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 
 class Page:
-    """What a person does on the page and sees."""
+    """What a person does and sees on the page."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
@@ -77,7 +77,7 @@ class Page:
         )
 
     def best(self) -> str:
-        """The class with the mark, "" if there is none, once the page has its answer."""
+        """The class that is marked as the answer, or "" if none is; waits for the answer."""
         self.settled()
         return self.driver.execute_script(
             "return document.querySelector('#bars li.best .name')?.textContent ?? ''"
@@ -94,7 +94,7 @@ class Page:
         return self.all(f"#board li:nth-child({row + 1}) .example canvas")[number - 1]
 
     def errors(self) -> list[str]:
-        """What the browser found wrong since this was last asked."""
+        """The browser's error messages since the last call."""
         log = self.driver.get_log("browser")
         return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
 

@@ -66,7 +66,7 @@ def test_opens_with_five_symbols_and_an_answer(page):
 def test_drawn_with_the_mouse_the_right_class_wins_after_adaptation_and_chance_before(page):
     page.click("#clear")
     page.wait(lambda: "Draw a symbol" in page.text("#verdict"))
-    # E, a cross with a ring, drawn anew.
+    # E, a cross with a ring, drawn again.
     page.draw(page.pad, (0.48, 0.2), (0.5, 0.5), (0.49, 0.85))
     page.draw(page.pad, (0.2, 0.45), (0.8, 0.4))
     ring = [(0.7 + 0.06 * np.cos(a), 0.68 + 0.06 * np.sin(a)) for a in np.linspace(0, 6.3, 9)]
@@ -104,7 +104,7 @@ def test_there_are_two_to_ten_classes_and_one_to_five_examples(page):
         page.click("#add-class")
     assert not page.find("#add-class").is_enabled()
     for _ in range(8):
-        # What an answer shows moves the buttons, and a click in that moment is lost.
+        # Showing an answer moves the buttons; a click at that moment would be lost.
         page.settled()
         page.click("#board li:last-child > button")
     assert len(page.all("#board li")) == 2
@@ -284,7 +284,7 @@ def test_pictures_of_the_docs(page, tmp_path):
             page.settled()
             shown = Image.open(io.BytesIO(page.driver.get_screenshot_as_png())).convert("RGB")
             frames.append(shown.resize((960, 645)).quantize(96, dither=Image.Dither.NONE))
-        # The first and the last stay longer.
+        # The first and the last frame stay longer.
         times = [1500, *[900] * (len(frames) - 2), 2500]
         frames[0].save(
             folder / name, save_all=True, append_images=frames[1:], duration=times, loop=0

@@ -1,4 +1,4 @@
-"""Requests made up from the server's own description, well and badly formed: no 5xx."""
+"""Requests generated from the server's own description, well and badly formed: no 5xx."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def described():
 
 
 OPERATIONS = ["GET /models", "GET /episode", "POST /predict", "POST /code"]
-# What takes nothing cannot be malformed.
+# An operation without input cannot be malformed.
 CASES = [(o, True) for o in OPERATIONS] + [(o, False) for o in OPERATIONS[1:]]
 
 
@@ -80,7 +80,7 @@ def test_every_request_gets_an_answer_that_is_described(described, operation, we
         statuses.add(case.call_and_validate(checks=CHECKS).status_code)
 
     try_one()
-    # Both kinds are real: questions that get as far as the network, and refusals.
+    # Well-formed requests reach the network, and malformed ones are refused.
     assert 200 in statuses if well_formed else statuses - {200}
 
 

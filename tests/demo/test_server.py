@@ -146,7 +146,7 @@ def test_episodes_are_repeatable_and_unseen(client, entries):
 def test_classes_that_were_trained_on_are_left_out(entries, omniglot_source):
     data, unseen = episode_source("omniglot", str(omniglot_source), entries)
     names = {data.names[i] for i in unseen}
-    assert len(names) == 100 + 423  # of validation and of test
+    assert len(names) == 100 + 423  # validation and test characters
     assert not names & set(entries["omniglot-conv4"].loaded.train_classes)
 
 

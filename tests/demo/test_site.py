@@ -278,7 +278,7 @@ class TestInTheBrowser:
             assert found == np.asarray(scaled).flatten().tolist()
 
     def test_products_are_the_same_with_webassembly_and_without(self, page):
-        """And those of a browser's own numbers, for sizes that fill no tile."""
+        """And the same as JavaScript's own products, for sizes that fill no tile."""
         fast, differences = page.driver.execute_script(
             """
             const made = [new innerloop.Matrices(), new innerloop.Matrices(true)];

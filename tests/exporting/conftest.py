@@ -15,7 +15,7 @@ SHAPE = (1, 16, 16)
 
 @pytest.fixture(scope="session")
 def network():
-    """Makes what `load` would give of a run with these settings."""
+    """Makes what `load` would return for a run with these settings."""
 
     def make(**settings):
         settings = {

@@ -1,4 +1,4 @@
-"""Derivatives written out are those of autograd."""
+"""The derivatives written out by hand equal autograd's."""
 
 import pytest
 import torch

@@ -54,7 +54,7 @@ def test_a_learner_answers_as_the_classifier_at_every_step(settings, network, ta
     ways = (2, 5, 20) if loaded.config.any_ways else (5,)
     for n_way in ways:
         support, labels, queries = task(n_way, queries=n_way - 1)
-        # The learner takes as many steps whatever the shots are.
+        # The learner takes the same number of steps for any number of shots.
         steps = int(told["inner_steps"]) or None
         classifier = FewShotClassifier(loaded, inner_steps=steps, prepare="none")
         classifier.fit(support, labels)

@@ -1,4 +1,4 @@
-"""Heads on features: what any of them has to hold, and the choice among them."""
+"""Heads on features: what each of them must satisfy, and how one is chosen."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_classes_that_lie_apart_are_told_from_one_picture_each(head, ways):
 
 @pytest.mark.parametrize("head", ALL)
 def test_a_class_with_many_pictures_does_not_swallow_the_others(head):
-    """Unequal shots, and the same picture many times, which counts as one where it is left out."""
+    """With unequal shots, and with one picture many times, whose copies are left out together."""
     x, y, q, truth = blobs(shots=8, spread=1.2, queries=40)
     keep = np.concatenate([np.flatnonzero(y == c)[: 8 if c == 0 else 2] for c in range(5)])
     told = fit_head(x[keep], y[keep], head).probabilities(q).argmax(axis=1)
@@ -150,7 +150,7 @@ def test_the_inner_loop_is_the_one_of_anil():
 
 
 def test_auto_takes_another_head_where_it_is_clearly_better(monkeypatch):
-    """A ridge head that knows nothing loses."""
+    """A ridge head that has learnt nothing is not chosen."""
     x, y, _, _ = blobs(shots=4, spread=0.9)
     assert set(fit_head(x, y).compared) == {"ridge", "cosine", "logistic"}
     monkeypatch.setitem(HEADS, "ridge", lambda x, y, n: lambda q: [np.zeros((len(q), n))])
@@ -158,7 +158,7 @@ def test_auto_takes_another_head_where_it_is_clearly_better(monkeypatch):
 
 
 def test_probabilities_are_fitted_on_what_was_left_out():
-    """Classes that cannot be told apart are not told with confidence."""
+    """Classes that cannot be told apart get no confident probabilities."""
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(30, 50)), np.arange(30) % 3
     unsure, sure = fit_head(x, y, "ridge"), fit_head(*blobs(shots=10, ways=3)[:2], "ridge")

@@ -1,4 +1,4 @@
-"""Networks: shapes, initial values, and that they are what they are said to be."""
+"""Networks: shapes, initial values, and agreement with their descriptions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_unit_features_have_one_length_whatever_the_size_of_images(pool):
     usual = length(28)
     for size in (16, 33, 64, 84, 224):
         torch.testing.assert_close(length(size), usual)
-    # At 28 pixels nothing has changed, and elsewhere it can be had as it was.
+    # Unchanged at 28 pixels; for other sizes an option gives the old behaviour.
     torch.testing.assert_close(length(28, unit_length=False), usual, rtol=0, atol=0)
     x = torch.rand(3, 1, 64, 64)
     old = Conv4(image_size=64, width=8, pool=pool, unit_features=True, unit_length=False)

@@ -9,7 +9,7 @@ from innerloop.ops import allocator
 
 
 def test_glibc_takes_the_settings():
-    """In a process of its own, which they affect as a whole."""
+    """In a process of its own, because the settings affect a whole process."""
     code = """
 import ctypes
 from innerloop.ops.allocator import keep_memory

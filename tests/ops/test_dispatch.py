@@ -1,4 +1,4 @@
-"""What layers call: the kernels where they serve, PyTorch's operators elsewhere."""
+"""What layers call: the kernels where they apply, PyTorch's operators elsewhere."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def test_sizes_of_nothing_are_left_to_pytorch_or_refused(build):
     assert ops.conv2d(nothing, w, padding=1).shape == (0, 16, 8, 8)
     assert ops.conv_block(nothing, w, one, one, 1e-5, **how).shape == (0, 16, 4, 4)
     if kernels._on_gpu(nothing):
-        return  # PyTorch's operators say what they say
+        return  # PyTorch's operators have messages of their own
     with pytest.raises(RuntimeError, match="too small for a kernel of"):
         ops.conv2d(torch.zeros(2, 16, 2, 2), w)
     with pytest.raises(RuntimeError, match="nothing is left"):
@@ -76,7 +76,7 @@ def test_groups_are_batches_of_their_own(build):
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_no_tasks_have_no_results(compiled, shared):
-    """Nothing is left of a meta-batch: there is nothing to do, and nothing to divide by."""
+    """An empty meta-batch gives empty results, without a division by zero."""
     x, w, one = torch.zeros(0, 2, 16, 4, 4), torch.zeros(0, 16, 16, 3, 3), torch.zeros(0, 16)
     how = {"stride": 1, "padding": 1, "pool": True, "slope": 0.0}
 

@@ -162,7 +162,7 @@ def test_the_number_of_threads_changes_nothing(build, threads, shape, how):
 @pytest.mark.parametrize("threads", [1, 2, 8])  # tasks apart, and all tasks at once
 @pytest.mark.parametrize("pool", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("channels", [16, 3])  # of pictures the convolution is made anew
+@pytest.mark.parametrize("channels", [16, 3])  # for pictures the convolution is computed again
 @pytest.mark.parametrize(("size", "stride", "padding"), [(30, 1, 1), (7, 2, 2)])
 @pytest.mark.parametrize("slope", [0.0, 0.3])
 def test_a_block_is_its_parts(build, threads, pool, shared, channels, size, stride, padding, slope):
@@ -172,7 +172,7 @@ def test_a_block_is_its_parts(build, threads, pool, shared, channels, size, stri
     x = packed(tasks, 5, size, size, channels, dtype=torch.float64)
     w = packed(1 if shared else tasks, 3, 3, channels, 64, dtype=torch.float64)
     gamma, beta = packed(tasks, 64, dtype=torch.float64), torch.zeros(tasks, 64).double()
-    gamma[:, ::5] = 0  # nothing rises: pooling takes the first pixel
+    gamma[:, ::5] = 0  # all pixels are equal: pooling takes the first one
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""How exactly a GPU multiplies; what comes out there is in test_gpu.py."""
+"""The precision of products on a GPU; test_gpu.py tests the results there."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_unknown_ones_are_refused():
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
 def test_settings_are_put_back(precision):
-    """They can be set where there is no GPU as well."""
+    """The settings exist without a GPU as well."""
     before = _tf32()
     with products(precision, "cuda"):
         assert gpu._half == (precision == "bf16")

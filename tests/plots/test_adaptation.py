@@ -1,4 +1,4 @@
-"""The picture of what was learnt from and told apart."""
+"""The picture of the support pictures and of the answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of a run, whatever its network returns and its examples are."""
+"""The picture of a run, for any network outputs and any kind of examples."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(array, tmp_pat
     assert "iteration-000009.safetensors" in message
     assert "going on from the one before it" in message
     assert_same_runs(whole, folder)
-    # Nothing is thrown away.
+    # The damaged file is kept.
     assert (folder / "checkpoints" / "iteration-000009.safetensors.damaged").exists()
 
 

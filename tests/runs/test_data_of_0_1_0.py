@@ -1,4 +1,4 @@
-"""What version 0.1.0 wrote is read, tested, trained on and taken up again; see its README."""
+"""Runs of version 0.1.0 are read, tested, used and resumed; see their README."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run folder: how it is taken, and what is cut off before a run goes on."""
+"""The run folder: how it is locked, and what is cut off before a run goes on."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_seed_and_split_give_other_episodes(change):
 
 
 def test_values_stay_the_same_from_release_to_release():
-    """Results name a seed; it must mean the same episodes for ever."""
+    """Results name a seed, which must always mean the same episodes."""
     images, rotations, _ = sampler(rotate=True, n_way=3, k_shot=1, k_query=1).indices(7, 2)
     assert images.tolist() == GOLDEN_IMAGES
     assert rotations.tolist() == GOLDEN_ROTATIONS
@@ -293,7 +293,7 @@ def test_only_the_choice_of_images_is_compiled_for_another_device(monkeypatch):
 
 
 def test_classes_that_there_are_not_are_refused():
-    """Compiled code would read elsewhere."""
+    """Compiled code would read outside the array."""
     with pytest.raises(UserError, match=r"no class 12: .* has the classes 0 to 11"):
         EpisodeSampler(numbered(), [0, 1, 2, 3, 12], k_query=3)
     last = EpisodeSampler(numbered(), [0, 1, 2, 3, -1], k_query=3)
@@ -334,7 +334,7 @@ def test_rotations_count_as_classes():
 
 
 def test_a_class_that_is_given_twice_is_refused():
-    """A task could have it under two labels."""
+    """A task could contain the class under two labels."""
     with pytest.raises(UserError, match="class 3 is 2 times"):
         EpisodeSampler(numbered(), np.array([1, 2, 3, 3, 4, 5]), n_way=3)
 

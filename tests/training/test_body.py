@@ -1,4 +1,4 @@
-"""Meta-training on the features of a body that stays as it is, from the folder to its use."""
+"""Meta-training on the features of a frozen body, from the folder to its use."""
 
 from __future__ import annotations
 

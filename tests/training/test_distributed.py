@@ -1,4 +1,4 @@
-"""Several processes under torchrun learn what one learns; they stop, fail and resume together."""
+"""Several processes under torchrun learn the same as one; they stop, fail and resume together."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ def settings(noise, **changes):
     return small_runs.settings(
         noise,
         **{
-            # Adam would make as much of the rounding of a gradient of zero as of any other.
+            # Adam would scale the rounding errors of a zero gradient up to full steps.
             "meta_optimizer": "sgd",
             "meta_lr": 0.05,
             "schedule": "constant",
@@ -97,7 +97,7 @@ def test_two_processes_learn_what_one_learns_and_resume_as_one(noise, tmp_path):
     # Training has to move the weights further than they may differ.
     start = one.algorithm.init_params()
     assert all((p - start[n]).abs().max() > 1e-4 for n, p in one.params.items() if p.ndim == 4)
-    # Said and written once.
+    # Reported and written once.
     assert json.loads(two.stdout)["accuracy"] == one.results["accuracy"]
     assert two.stderr.count("meta-training maml") == 1
     for name in ("one", "two"):

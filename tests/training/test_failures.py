@@ -179,7 +179,7 @@ def test_ctrl_c_twice_ends_at_once_and_loses_nothing(trial, tmp_path, at):
     config = innerloop.TrainConfig.from_file(trial.config)
     with pytest.raises(KeyboardInterrupt):
         innerloop.train(config, out=run, report=Press(at, signal.SIGINT, signal.SIGINT))
-    # At once: what the first would have saved is not there.
+    # It ends at once: the checkpoint that the first signal would have saved is missing.
     assert len(checkpoints(run)) == (at > 6)
     innerloop.resume(run)
     assert list(differences(trial.whole, run)) == []

@@ -133,7 +133,7 @@ def test_two_processes_learn_what_one_learns(tmp_path):
 
 
 def test_stopped_before_the_first_validation_the_first_weights_are_kept(tmp_path):
-    """A network that starts otherwise each time: the checkpoint has where it started."""
+    """A network with other initial weights each time: the checkpoint has the first ones."""
     torch.manual_seed(0)
     kwargs = {"train": own.train(), "out": tmp_path / "run", **SMALL}
     first = innerloop.MAML(torch.nn.Linear(4, 3), 0.1)
@@ -244,7 +244,7 @@ def test_without_a_test_there_are_no_test_results(tmp_path):
 
 
 def test_the_keywords_are_the_settings_of_the_outer_loop():
-    """They are defined once: names, types and defaults are those of `OuterLoop`."""
+    """Names, types and defaults are those of `OuterLoop`."""
     keywords = inspect.signature(innerloop.fit).parameters
     for name, default in OuterLoop().to_dict().items():
         assert keywords[name].default == default, name
@@ -254,7 +254,7 @@ def test_the_keywords_are_the_settings_of_the_outer_loop():
 
 @pytest.mark.parametrize("inputs", ["ink", "unit", "raw"])
 def test_what_training_did_to_pixels_stands_with_the_weights(inputs, tmp_path):
-    """So that a classifier does it again; it was taken for `unit`, whatever it had been."""
+    """So that a classifier can repeat it; every value was once read as `unit`."""
     pictures = np.random.default_rng(0).integers(0, 255, (160, 8, 8), dtype=np.uint8)
     data = innerloop.data.from_arrays(pictures, np.repeat(np.arange(20), 8), dark_ink=True)
     train = innerloop.split_tasks(data, n_way=3, k_query=2, inputs=inputs).train

@@ -1,4 +1,4 @@
-"""Validation or test on what was trained on is a warning, and no more."""
+"""Validation or test on training classes is a warning, not an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is given another length: exactly that of a run as long from the start, or refused."""
+"""A run of changed length equals one of that length from the start, or is refused."""
 
 from __future__ import annotations
 

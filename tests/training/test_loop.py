@@ -199,7 +199,7 @@ def test_divergence_names_the_gradient(array, tmp_path, monkeypatch):
 
 
 def test_losses_that_are_asked_for_late(array, tmp_path, monkeypatch):
-    """As on a GPU; nothing else may depend on when they are asked for."""
+    """As on a GPU; nothing else may depend on when losses are read."""
     steps = []
 
     class Told(SilentReport):

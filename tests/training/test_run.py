@@ -1,4 +1,4 @@
-"""Training runs: what they leave behind, that they resume exactly, that they fail well."""
+"""Training runs: the files they write, exact resuming, clean failure."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_resume_with_other_data_is_refused(array, tmp_path):
 
 
 def test_the_fastest_way_is_measured_once_and_kept(tmp_path, monkeypatch):
-    """What was measured is a setting of the run, and the resumed run has the same."""
+    """The measured choice is a setting of the run, and the resumed run has the same."""
     measured = []
 
     def fastest(algorithm, params, episodes):

@@ -23,7 +23,7 @@ def test_interrupted_and_resumed_is_the_same_run(array, tmp_path, number, at):
     assert not (stopped.folder / "results.json").exists()
     assert not innerloop.resume(stopped.folder).interrupted
     assert_same_runs(whole, stopped.folder)
-    # The handlers of the process are its own again.
+    # The process has its own handlers again.
     assert signal.getsignal(signal.SIGINT) is before
 
 

@@ -53,7 +53,7 @@ def test_vmap_of_a_second_derivative(shared, block, inputs):
 
 @pytest.mark.parametrize("inputs", [1, 16])
 def test_the_derivative_of_a_vmap_reaches_its_inputs(inputs):
-    """There they do not look as if they had one."""
+    """Inside vmap its inputs do not look as if they required a gradient."""
     x, w = rand(T, 4, inputs, 5, 5, requires_grad=False), rand(*ARGUMENTS["w"][:2], inputs, 3, 3)
     one = torch.ones(T, 16, dtype=torch.float64)
 
@@ -106,7 +106,8 @@ def test_operations_go_past_the_search_for_defaults_or_not_to_the_same_end(monke
         return torch.autograd.grad(autograd.conv2d(x, w, 1, 1).square().sum(), [x, w])
 
     direct = gradients()
-    monkeypatch.setattr(layout, "_in_transform", lambda: True)  # as without the private function
+    # As in a PyTorch without the private function.
+    monkeypatch.setattr(layout, "_in_transform", lambda: True)
     assert all(torch.equal(a, b) for a, b in zip(gradients(), direct, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""What the compiled functions do when all is not well."""
+"""What the compiled functions do when memory or arguments are wrong."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ def episodes():
 
 
 def runs_out(compiled, granted, function):
-    """Whether so many requests for memory do not suffice."""
+    """True if `function` fails when only `granted` requests for memory succeed."""
     compiled.set_requests_left(granted)
     try:
         function()
@@ -64,7 +64,7 @@ def runs_out(compiled, granted, function):
     "function",
     [
         lambda: block(16, 30, 1, 1),
-        lambda: block(1, 30, 1, 1),  # its convolution is made anew
+        lambda: block(1, 30, 1, 1),  # its convolution is computed again
         lambda: block(16, 7, 2, 2),  # mostly padding
         parts,
         episodes,
@@ -72,7 +72,7 @@ def runs_out(compiled, granted, function):
     ids=["block", "pictures", "padding", "parts", "episodes"],
 )
 def test_memory_that_runs_out_is_an_error(compiled, function, threads):
-    """Wherever it runs out; and once there is some again, all is as if nothing had been."""
+    """Memory may run out anywhere; as soon as there is some again, everything works as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -141,7 +141,7 @@ BAD = {
     "less than no padding": {"how": (1, -1, True, 0.0)},
     "too small": {"how": (1, 0, True, 0.0), "x": torch.ones(2, 3, 2, 2, 16)},
     "no images": {"x": torch.ones(2, 0, 6, 6, 16), "dy": torch.ones(2, 0, 3, 3, 32)},
-    # Of memory that there is not: nothing but the shape is looked at.
+    # The tensor takes no memory: only its shape is read.
     "too large": {"x": torch.ones(1).expand(2, 3, 20_000, 20_000, 16)},
 }
 

@@ -13,7 +13,7 @@ from innerloop.ops import kernels
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 7, 7), (1, 16, 16), (2, 1, 1)])
 @pytest.mark.parametrize("inputs", ["ink", "unit", "raw"])
 def test_episodes(build, shape, inputs, threads):
-    """What is drawn, and every byte and turn of it, to the last bit what NumPy makes of them."""
+    """The drawn indices, every byte and every rotation equal NumPy's to the last bit."""
     random = np.random.default_rng(0)
     counts = random.integers(9, 14, 12)
     images = random.integers(0, 256, (counts.sum(), *shape), dtype=np.uint8)

@@ -30,7 +30,7 @@ def test_compiled_where_there_is_a_compiler():
 
 @pytest.mark.parametrize("flags", [["-mavx512f", "-mavx2", "-mfma"], ["-mavx2", "-mfma"]])
 def test_no_array_of_a_users_size_is_on_the_stack(flags):
-    """Nor is there anything else in the sources that a compiler warns of."""
+    """Compilers have no other warnings about the sources either."""
     compiler = shutil.which("gcc")
     if compiler is None or platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("no compiler for which the kernels are written")
@@ -45,7 +45,7 @@ OURS = [library.VERSION, *map(ctypes.sizeof, (library.Conv, library.Norm, librar
 
 
 def describing(numbers, threads=True):
-    """A library that says so of itself; as it was before it said anything, if None."""
+    """Source of a library that reports these numbers; of an old one, without numbers, if None."""
     if numbers is None:
         return "int conv_forward_float32(void) { return 0; }"
     lines = "".join(f"out[{i}] = {n}; " for i, n in enumerate(numbers))
@@ -103,7 +103,7 @@ def test_a_library_of_other_sources_is_refused_with_one_warning(built):
         assert torch.equal(block(), expected)
     assert str(built) in str(warned[0].message)
     assert len(warned) == 1
-    # And from then on nothing is said.
+    # From then on there is no further warning.
     assert torch.equal(block(), expected)
     assert not kernels.ready()
 

@@ -148,7 +148,7 @@ def test_block(compiled, reference, case):
     y, *seen = out
     dy, vx = case.normal(*y.shape), case.normal(*x.shape)
     vw = case.normal(case.tasks, *w.shape[1:])
-    # Of pictures there is no gradient.
+    # The input pictures have no gradient.
     inputs = case.inputs % 16 == 0
     vx = vx if inputs else torch.zeros_like(vx)
 

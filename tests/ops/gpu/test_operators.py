@@ -1,4 +1,4 @@
-"""What PyTorch's operators do for a GPU; the rest is in test_kernels.py, on a CPU."""
+"""How PyTorch's operators are used on a GPU; the rest is in test_kernels.py, on a CPU."""
 
 import pytest
 import torch

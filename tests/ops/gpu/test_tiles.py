@@ -1,4 +1,4 @@
-"""What is written in Triton against PyTorch's operators.
+"""The Triton kernels against PyTorch's operators.
 
 On a GPU; or without one in Triton's interpreter, where Triton is installed:
 `TRITON_INTERPRET=1 python -m pytest tests/ops/gpu`.
@@ -58,7 +58,7 @@ def test_patches_and_their_sums(shape, dtype):
     assert torch.equal(tiles.patches(x, *how, dtype), patches)
     if dtype == torch.float32:
         half = tiles.patches(x, *how, torch.bfloat16)
-        # The interpreter cuts digits off instead of rounding.
+        # The interpreter truncates instead of rounding.
         torch.testing.assert_close(half.float(), patches, rtol=2.0**-7, atol=0)
     taps = rand(*patches.shape, dtype=dtype)
     back = gpu._fold(taps, tuple(size[2:4]), *how)

@@ -1,4 +1,4 @@
-"""Each rule for an axis of tasks, beside the operation itself for one task after the other."""
+"""Each rule for an axis of tasks, compared with the operation for one task at a time."""
 
 from __future__ import annotations
 
