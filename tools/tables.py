@@ -337,8 +337,8 @@ def sinusoid_table(words: dict[str, str]) -> str:
 
 
 def first_run(words: dict[str, str]) -> str:
-    """What the default run prints at its end, and what its network does untrained."""
-    result = read("glyphs")["runs"]["default"]
+    """What the run in the picture printed at its end, and what its network does untrained."""
+    result = read("first_run")["runs"]
     before, after, *_ = read("untrained")["runs"]["glyphs"]["accuracy_per_step"]
     learnt = result["accuracy_per_step"][1] - after
     said = words["before"].format(100 * before, 100 * after, 100 * learnt)
