@@ -18,6 +18,7 @@ WORDS: dict[str, dict[str, Any]] = {
     "en": {
         "head": "| | {} | outer steps | hours |",
         "rows": {
+            "untrained": "the network of our recipe, untrained, `finn2017`",
             "ours": "MAML, our recipe, `finn2017`",
             "glyphs": "MAML, our recipe, trained on glyphs alone, tested under `finn2017`",
             "protonet": "ProtoNet, `vinyals2016`",
@@ -77,6 +78,7 @@ WORDS: dict[str, dict[str, Any]] = {
     "zh": {
         "head": "| | {} | 外循环步数 | 小时 |",
         "rows": {
+            "untrained": "我们的配方的网络，未经训练，`finn2017`",
             "ours": "MAML，我们的配方，`finn2017`",
             "glyphs": "MAML，我们的配方，只在 glyphs 上训练，按 `finn2017` 测试",
             "protonet": "ProtoNet，`vinyals2016`",
