@@ -48,7 +48,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "machine": (
             "Measured on two threads of an {processor} ({gflops} GFLOP/s in a float32 matrix "
             "product), PyTorch {torch}. 5-way 1-shot, 15 queries a class, no rotation at test, "
-            "seed 0 unless said. {ours}"
+            "seed 0 unless noted. {ours}"
         ),
         "ours": (
             "The network of our recipe is not the paper's: it has a shared head and features of "
