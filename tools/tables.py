@@ -237,7 +237,7 @@ def results_table(words: dict[str, str]) -> str:
     return table(words["head"], lines, note(words["machine"], quick, words))
 
 
-# In the table of all algorithms: what any network of the recipes does before training.
+# In the table of all algorithms: the network of MAML's recipe before any training.
 UNTRAINED = "MAML, untrained"
 # The rows of that table that belong on an algorithm's own page, beside the untrained one.
 PAGE_ROWS = {
