@@ -107,9 +107,9 @@ Weights of {algorithm} on a Conv4 of {width} filters ({parameters:,} numbers), f
   used.
 {rejection}
 - **Not for** photographs or colour, and not for decisions about people.
-- **Symbols from elsewhere**, 20-way (digits: 10-way), each query told alone, drawings found and
-  centred where that helps (`prepare="auto"`), in %, beside the nearest picture by histograms of
-  gradients:
+- **Symbols from elsewhere**, 20-way (digits: 10-way), each query classified on its own, drawings
+  found and centred where that helps (`prepare="auto"`), in %, beside the nearest picture by
+  histograms of gradients:
 
 <!-- table elsewhere_of_{mark}: benchmarks/results/elsewhere.json, written by tools/tables.py -->
 <!-- end of table -->

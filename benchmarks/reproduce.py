@@ -80,6 +80,7 @@ def papers_own(paper: str, said: dict[str, str], name: str) -> dict[str, Row]:
 
 
 ROWS: dict[str, Row] = {
+    "untrained": Row(omniglot_settings(), 1000, {}),
     "ours": Row(
         omniglot_settings(), 1000, {"MAML (Finn et al. 2017)": MAML, "MAML++ (2019)": MAML_PP}
     ),

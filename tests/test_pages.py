@@ -37,6 +37,11 @@ def test_links_lead_somewhere(page):
             assert ((ROOT / page).parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", ["README.md", "README.zh.md"])
+def test_a_readme_has_100_lines_at_most(page):
+    assert len((ROOT / page).read_text("utf-8").splitlines()) <= 100
+
+
 @pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "Makefile"])
 def test_modules_and_files_that_are_named_exist(page):
     text = (ROOT / page).read_text("utf-8")

@@ -13,7 +13,7 @@ WORDS: dict[str, dict[str, Any]] = {
     "en": {
         "head": "| | accuracy | difference |",
         "milliseconds": " ms a meta-gradient |",
-        "tests_head": "| the same weights, tested otherwise | accuracy | difference |",
+        "tests_head": "| the same weights, tested in another way | accuracy | difference |",
         "kept_head": "| query losses in the graph | memory, MB | seconds |",
         "coverage_head": (
             "| tasks | interval over tasks | contains the mean | interval over images "

@@ -10,23 +10,23 @@ from tools.table_parts import named, percent, read, table
 WORDS = {
     "en": {
         "head": (
-            "| told by | emoji, 1-shot | emoji, 5-shot | photos, 1-shot | photos, 5-shot "
+            "| method | emoji, 1-shot | emoji, 5-shot | photos, 1-shot | photos, 5-shot "
             "| calibration error, emoji, 1- / 5-shot | fit, ms, 1- / 5-shot |"
         ),
         "trained": "| trained by | 1-shot | 5-shot | AUROC, 1- / 5-shot | seconds |",
         "trained_note": (
-            "Five ways, {tasks} tasks, 95% interval over tasks, each query told alone; iterations "
-            "as in the recipes, seconds on one thread while other work ran. AUROC: none of these, "
-            "with queries of five further classes. Without meta-training, `auto` has {one} and "
-            "{five}, and an AUROC of {e1} and {e5}."
+            "Five ways, {tasks} tasks, 95% interval over tasks, each query classified on its own; "
+            "iterations as in the recipes, seconds on one thread while other work ran. AUROC: none "
+            "of these, with queries of five further classes. Without meta-training, `auto` has "
+            "{one} and {five}, and an AUROC of {e1} and {e5}."
         ),
         "pixels": "nearest picture, raw pixels",
         "means": "class means, whole picture",
         "note": (
-            "Accuracy in %, 95% interval over {tasks} tasks, {ways}-way, each query told alone, "
-            "of EfficientNet-Lite0 (ImageNet) at 224 pixels with two views, but for the first two "
-            "rows. Emoji: the test classes of split `random`, drawn by other artists in the "
-            "support set than in the queries. Settings were chosen on its training classes. "
+            "Accuracy in %, 95% interval over {tasks} tasks, {ways}-way, each query classified on "
+            "its own, of EfficientNet-Lite0 (ImageNet) at 224 pixels with two views, but for the "
+            "first two rows. Emoji: the test classes of split `random`, drawn by other artists in "
+            "the support set than in the queries. Settings were chosen on its training classes. "
             "Photos: crops of 30 sample pictures at other scales, angles and lights. {ms:.0f} ms a "
             "picture with both views and {mb:,.0f} MB; times are processor time of one thread of "
             "an {processor}; `python -m benchmarks.photos`."

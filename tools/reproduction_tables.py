@@ -18,6 +18,7 @@ WORDS: dict[str, dict[str, Any]] = {
     "en": {
         "head": "| | {} | outer steps | hours |",
         "rows": {
+            "untrained": "the network of our recipe, untrained, `finn2017`",
             "ours": "MAML, our recipe, `finn2017`",
             "glyphs": "MAML, our recipe, trained on glyphs alone, tested under `finn2017`",
             "protonet": "ProtoNet, `vinyals2016`",
@@ -43,14 +44,14 @@ WORDS: dict[str, dict[str, Any]] = {
             "Accuracy in %, {tasks:,} test tasks for each seed, 95% interval over tasks; in "
             "brackets the lowest and the highest mean of a seed. Hours of one seed, where no GPU "
             "is named on one thread of an {processor} that did other work too; PyTorch {torch}. "
-            "In italics what the papers say. The network of our recipe is not the paper's: it has "
+            "In italics the papers' figures. The network of our recipe is not the paper's: it has "
             "a shared head and features of unit length, and one inner step from a shared head "
             "moves the head alone, as ANIL does."
         ),
         "short_note": (
             "Accuracy in %, transductive, {tasks:,} test tasks for each seed, 95% interval over "
-            "tasks; in brackets the lowest and the highest mean of a seed. In italics what the "
-            "papers say. The network of our recipe is not the paper's. † not every seed made "
+            "tasks; in brackets the lowest and the highest mean of a seed. In italics the papers' "
+            "figures. The network of our recipe is not the paper's. † not every seed made "
             "the planned number of outer steps."
         ),
         "suspects_head": "| settings | changed | transductive | support statistics |",
@@ -58,9 +59,9 @@ WORDS: dict[str, dict[str, Any]] = {
             "20-way 1-shot under `finn2017`: accuracy in % on {tasks} test tasks, 95% interval "
             "over tasks, after {iterations:,} outer steps of {batch} tasks unless another number "
             "is named, by the weights that were best on validation; one seed, and the "
-            "same test tasks, but in the rows of another seed; PyTorch {torch}."
+            "same test tasks, except in the rows of another seed; PyTorch {torch}."
         ),
-        "suspect_tests_head": "| the first of these, tested otherwise | accuracy |",
+        "suspect_tests_head": "| the first of these, tested in another way | accuracy |",
         "test_steps_head": (
             "| settings | changed | 1 step | 2 steps | 3 steps | tasks below 70 after 3 steps "
             "| first step moves convolutions by | and the head by |"
@@ -77,6 +78,7 @@ WORDS: dict[str, dict[str, Any]] = {
     "zh": {
         "head": "| | {} | 外循环步数 | 小时 |",
         "rows": {
+            "untrained": "我们的配方的网络，未经训练，`finn2017`",
             "ours": "MAML，我们的配方，`finn2017`",
             "glyphs": "MAML，我们的配方，只在 glyphs 上训练，按 `finn2017` 测试",
             "protonet": "ProtoNet，`vinyals2016`",

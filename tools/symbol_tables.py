@@ -17,9 +17,9 @@ WORDS: dict[str, dict[str, Any]] = {
         "card_head": "| set | 1-shot | 5-shot | HOG, better of two, 1- / 5-shot |",
         "note": (
             "Accuracy in %, 95% interval over {tasks} tasks of {ways} classes (digits8: 10), each "
-            "query told alone, support and queries by different hands or fonts where these are "
-            "known. Raw pixels and HOG: the nearest support picture. Weights: pictures as they are "
-            '/ with `prepare="auto"`. `{command}`.'
+            "query classified on its own, support and queries by different hands or fonts where "
+            "these are known. Raw pixels and HOG: the nearest support picture. Weights: pictures "
+            'as they are / with `prepare="auto"`. `{command}`.'
         ),
         "sets": {
             "digits8": "digits of 8 x 8 pixels",

@@ -48,7 +48,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "machine": (
             "Measured on two threads of an {processor} ({gflops} GFLOP/s in a float32 matrix "
             "product), PyTorch {torch}. 5-way 1-shot, 15 queries a class, no rotation at test, "
-            "seed 0 unless said. {ours}"
+            "seed 0 unless noted. {ours}"
         ),
         "ours": (
             "The network of our recipe is not the paper's: it has a shared head and features of "
@@ -237,9 +237,11 @@ def results_table(words: dict[str, str]) -> str:
     return table(words["head"], lines, note(words["machine"], quick, words))
 
 
-# The rows of the table of all algorithms that belong on an algorithm's own page.
+# In the table of all algorithms: the network of MAML's recipe before any training.
+UNTRAINED = "MAML, untrained"
+# The rows of that table that belong on an algorithm's own page, beside the untrained one.
 PAGE_ROWS = {
-    "maml": ("MAML", "MAML, first order", "MAML, untrained"),
+    "maml": ("MAML", "MAML, first order"),
     "anil": ("ANIL", "BOIL"),
     "reptile": ("Reptile",),
     "metasgd": ("Meta-SGD",),
@@ -253,8 +255,8 @@ PAGE_ROWS = {
 def algorithms_table(words: dict[str, str], rows: tuple[str, ...] | None = None) -> str:
     """All algorithms, or some of them, at 5-way and 20-way."""
     report = read("algorithms")
-    lines = []
-    for name in rows or report["runs"]:
+    lines, below = [], "" if rows else note(words["algorithms_note"], report, words)
+    for name in (*rows, UNTRAINED) if rows else report["runs"]:
         five, twenty = (report["runs"][name][s] for s in ("5-way 1-shot", "20-way 1-shot"))
         both = [
             f"{five['iterations']:,} / {twenty['iterations']:,}",
@@ -262,13 +264,12 @@ def algorithms_table(words: dict[str, str], rows: tuple[str, ...] | None = None)
             f"{five['adapted']:,} / {twenty['adapted']:,}",
             f"{five['training_bytes'] / 2**20:.0f} / {twenty['training_bytes'] / 2**20:.0f}",
         ]
-        if "untrained" in name:
+        if name == UNTRAINED:
             both[1] = both[3] = ""
         cells = [name, percent(five), percent(five["support"]), percent(twenty), *both]
         lines.append(f"| {' | '.join(cells)} |")
         if rows and "per_step" in five:
-            lines += ["", words["per_step"].format(percent(five["per_step"]))]
-    below = "" if rows else note(words["algorithms_note"], report, words)
+            below = words["per_step"].format(percent(five["per_step"]))
     return table(words["algorithms_head"], lines, below)
 
 
@@ -337,8 +338,8 @@ def sinusoid_table(words: dict[str, str]) -> str:
 
 
 def first_run(words: dict[str, str]) -> str:
-    """What the default run prints at its end, and what its network does untrained."""
-    result = read("glyphs")["runs"]["default"]
+    """What the run in the picture printed at its end, and what its network does untrained."""
+    result = read("first_run")["runs"]
     before, after, *_ = read("untrained")["runs"]["glyphs"]["accuracy_per_step"]
     learnt = result["accuracy_per_step"][1] - after
     said = words["before"].format(100 * before, 100 * after, 100 * learnt)

@@ -9,7 +9,7 @@ from tools.table_parts import named, note, read, table
 
 WORDS: dict[str, dict[str, Any]] = {
     "en": {
-        "kills_head": "| killed | kills | runs taken up again | runs that differ |",
+        "kills_head": "| killed | kills | runs resumed | runs that differ |",
         "at random moments": "at random moments",
         "before a file operation": "right before a file operation, each in turn",
         "fuzz_head": "| reader | inputs | refused | slowest, s | peak memory, MB | defects |",
@@ -22,14 +22,14 @@ WORDS: dict[str, dict[str, Any]] = {
             "own_data_sets": "PyTorch data sets",
             "own_pictures": "pictures for a classifier, in any form",
             "tables": "train.csv, val.csv, test.csv",
-            "cached_folders": "prepared data in the cache (mended, not refused)",
+            "cached_folders": "prepared data in the cache (repaired, not refused)",
             "configs": "YAML settings",
             "weights": "weights (`model.safetensors`)",
             "checkpoints": "checkpoints and metrics",
             "commands": "the command line",
         },
         "fuzz_note": (
-            "{total} inputs in all. What is not refused was still valid, or was mended; of the "
+            "{total} inputs in all. What is not refused was still valid, or was repaired; of the "
             "command line it is the exit status that counts, which was 0 or 2."
         ),
         "determinism_head": "| algorithm | {} |",

@@ -15,7 +15,7 @@
         loss: (points, wave) => `在十个点上的均方误差：${points}；与整条波的均方误差：${wave}`,
         point: (x, y) => `支持集的一个点，x = ${x}，y = ${y}。方向键移动。`,
         picture: (start, s) => `${start}，内循环 ${s} 步之后的曲线`,
-        hint: "黑点是支持集，可以拖动；灰线是它们所在的波；红线是网络，蓝色点线是第一步之前的网络。",
+        hint: "圆点是支持集，可以拖动；灰线是它们所在的波；红线是网络，蓝色点线是第一步之前的网络。",
       }
     : {
         starts: { meta: "meta-learnt start", joint: "pre-trained start", random: "random start" },
@@ -25,7 +25,7 @@
         loss: (points, wave) => `Squared error on the ten points: ${points}; on the whole wave: ${wave}`,
         point: (x, y) => `A point of the support set, x = ${x}, y = ${y}. Arrow keys move it.`,
         picture: (start, s) => `The curve of the ${start} after ${s} inner steps`,
-        hint: "The black points are the support set: drag them. Grey is the wave that they came from, red is the network, dotted blue is the network before the first step.",
+        hint: "The points are the support set: drag them. Grey is the wave that they came from, red is the network, dotted blue is the network before the first step.",
       };
 
   const across = (x) => ((x + SPAN) / (2 * SPAN)) * WIDE;

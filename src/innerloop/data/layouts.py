@@ -200,8 +200,8 @@ def _doubts(names: list[str]) -> tuple[Remark, ...]:
         others = [top for top in groups if top not in parts]
         text = (
             f"the folders {' and '.join(parts)} are named for parts of a split, but "
-            f"{some(others)} beside them not: all are taken for groups of classes, and the classes "
-            "divided anew; move the others away for that split"
+            f"{some(others)} beside them are not. So all folders are read as groups of classes,"
+            " which are split in another way; to use the parts, move the other folders away"
         )
         return (Remark("no split", len(parts), text),)
     alike = len(groups) > 1 and len(set(map(frozenset, groups.values()))) == 1

@@ -266,11 +266,11 @@ def check_batch_norm(model: nn.Module, *, own_only: bool, frozen: bool = False) 
         label = f"module {name!r} ({type(module).__name__})"
         if getattr(module, "running_mean", None) is not None:
             batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-            anew = way_out if batch_norm else "make it with track_running_stats=False"
+            instead = way_out if batch_norm else "make it with track_running_stats=False"
             raise UserError(
                 f"{label} keeps running statistics, which would mix tasks, and support with "
-                "query. For a pretrained network keep them as constants, by bn='frozen'. For one "
-                f"that is trained from the start, which loses nothing by it, {anew}"
+                "query. For a pretrained network keep them as constants, by bn='frozen'. A network "
+                f"that is trained from scratch does not need them: {instead}"
             )
         if own_only and isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise UserError(f"{label} cannot take its statistics from the support set: {way_out}")

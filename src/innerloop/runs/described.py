@@ -51,7 +51,7 @@ def check_layers(file: Path, metadata: dict[str, Any], model: nn.Module) -> None
         if was != found:
             raise UserError(
                 f"the network is not the one that was trained in {file}: its layer {name} was "
-                f"{was} and is {found}. Bring back the code as it was, or train anew"
+                f"{was} and is {found}. Bring back the code as it was, or train again"
             )
 
 
