@@ -110,8 +110,7 @@ def main(argv: list[str]) -> int:
     from innerloop.plots.adaptation import plot_adaptation
 
     learnt, names = labelled(support)
-    white = white_of(learnt, arguments.white)
-    classifier, shape = _classifier(arguments, white)
+    classifier, shape, white = _classifier(arguments, learnt)
     support_x, query_x = (
         read(files, shape or THUMBNAIL, arguments.model, arguments.grey, white)
         for files in (learnt, queries)
@@ -164,20 +163,22 @@ def main(argv: list[str]) -> int:
 
 
 def _classifier(
-    arguments: Arguments, white: float | None
-) -> tuple[FewShotClassifier, tuple[int, ...] | None]:
-    """The classifier before it has learnt, and the shape that pictures are read in.
+    arguments: Arguments, support: list[Path]
+) -> tuple[FewShotClassifier, tuple[int, ...] | None, float | None]:
+    """The classifier before it has learnt, and the shape and the white that pictures are read in.
 
-    None where a pretrained network scales and crops pictures in its own way.
+    The shape is None where a pretrained network scales and crops pictures in its own way.
     """
     from innerloop.backbones.sources import is_backbone
     from innerloop.classifier import FewShotClassifier
 
     model: Any = arguments.model
     shape: tuple[int, ...] | None = None
+    trained: float | None = None
     if not is_backbone(model):
         model = load_for_pictures(model, trust=arguments.trust)
-        shape = None if model.computed_by else model.input_shape
+        shape, trained = None if model.computed_by else model.input_shape, model.white
+    white = white_of(support, arguments.white, trained)
     classifier = FewShotClassifier(
         model,
         inner_steps=arguments.inner_steps,
@@ -189,10 +190,10 @@ def _classifier(
         image_size=arguments.image_size,
         head=arguments.head,
         views=arguments.views,
-        # Networks that were meta-trained get bytes, which are scaled already.
-        white=white if is_backbone(arguments.model) else None,
+        # Where pictures are read here, it gets bytes, which are scaled already.
+        white=white if shape is None else None,
     )
-    return classifier, shape
+    return classifier, shape, white
 
 
 def _query_files(places: tuple[Path, ...]) -> list[Path]:

@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
                 "yet: innerloop adapt and FewShotClassifier use it"
             )
         files, names = labelled(support)
-        white = white_of(files, arguments.white)
+        white = white_of(files, arguments.white, loaded.white)
         x = read(files, loaded.input_shape, arguments.model, arguments.grey, white)
         # What is exported takes pictures as they are.
         classifier = FewShotClassifier(loaded, inner_steps=steps, bn=bn, ink=ink, prepare="none")

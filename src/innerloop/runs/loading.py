@@ -30,7 +30,7 @@ from innerloop.references import call, check_trust, find
 from innerloop.references import trust as remember
 from innerloop.registry import MODELS
 from innerloop.runs.checkpoint import fill, read_tensors
-from innerloop.runs.described import check_layers, description, normalization, pixels
+from innerloop.runs.described import check_layers, description, normalization, pixels, white
 from innerloop.runs.fit_config import FitConfig
 from innerloop.runs.folder import CONFIG, MODEL
 from innerloop.sources import body_of, build_source
@@ -58,6 +58,8 @@ class Loaded(NamedTuple):
             where the file does not say.
         normalization: mean and deviation by which the network normalises images; None for none.
         computed_by: the `identity` of the pretrained body whose features it takes; empty for none.
+        white: the value of white in the pictures of more than 8 bits that it was trained on; None
+            where there were none.
     """
 
     model: nn.Module
@@ -72,6 +74,7 @@ class Loaded(NamedTuple):
     on_paper: bool | None = None
     normalization: Normalization | None = None
     computed_by: str = ""
+    white: float | None = None
 
     def body(self) -> Backbone | None:
         """The pretrained network whose features this network takes; None where it takes pictures.
@@ -181,6 +184,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
         return Loaded(
             *(algorithm.model, algorithm, params, config, shape, data_name, classes, temperature),
             *pixels(file, metadata),
+            white=white(file, metadata),
         )
     if algorithm is not None:
         raise UserError(f"{file} names its algorithm: leave out algorithm=")
@@ -203,6 +207,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
         *pixels(file, metadata),
         norm,
         str(metadata.get("computed_by", "")),
+        white(file, metadata),
     )
 
 
