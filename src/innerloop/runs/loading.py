@@ -38,6 +38,8 @@ from innerloop.tasks.normalization import Normalization
 from innerloop.tasks.protocol import Tasks, is_maker
 
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
+# Settings of training tasks alone, which have no part in a test.
+_TRAINING = {"train_n_way": None, "train_k_shot": None}
 
 
 class Loaded(NamedTuple):
@@ -279,7 +281,7 @@ def load_for(
         if square and own.image_size is None and at_home(changes["data"]).is_dir():
             # Pictures are scaled to what the network takes.
             changes.setdefault("image_size", shape[1])
-    config = TrainConfig.from_dict({**own.to_dict(), **changes, "train_n_way": None}).absolute()
+    config = TrainConfig.from_dict({**own.to_dict(), **changes, **_TRAINING}).absolute()
     # What was just given is the user's.
     remember(set(config.references) - set(own.references))
     if own.regression != config.regression:
