@@ -70,7 +70,8 @@ class Arguments:
     """Say none, where a picture is like none of the classes: the share of pictures of the classes
     that may be refused, such as 0.05."""
     background: Path | None = None
-    """Folder of pictures of none of the classes, which helps a pretrained network to refuse."""
+    """Folder of pictures of none of the classes, which help a pretrained network to tell the
+    classes apart, and to refuse."""
     inner_steps: int | None = None
     """Steps of gradient descent; by default as many as the network was tested with."""
     bn: Literal["support", "transductive"] = "support"
@@ -78,8 +79,9 @@ class Arguments:
     ink: Literal["auto", "dark", "light"] = "auto"
     """Strokes are dark on light paper, or light on dark; for networks trained on ink."""
     white: float | None = None
-    """The value of white in pictures of more than 8 bits; by default the smallest of 255, 1023,
-    4095, 16383 and 65535 (1 for floating point) that no picture of the support set exceeds."""
+    """The value of white in pictures of more than 8 bits; by default that of training, or the
+    smallest of 255, 1023, 4095, 16383 and 65535 (1 for floating point) that no picture of the
+    support set exceeds."""
     prepare: Literal["auto", "ink", "none"] = "auto"
     """Find the drawing on its paper, free it of shading and specks, and centre it; auto does so
     where the support set says that it helps; for networks trained on ink."""
