@@ -118,8 +118,9 @@ def test_train_evaluate_and_use(more, photos, capsys):
     np.testing.assert_array_equal(probabilities, classifier.predict_proba(new))
     expected = list(told["queries"][0]["probabilities"].values())
     np.testing.assert_allclose(probabilities[3], expected, atol=1e-6)
-    assert main(["export", "run", "--support", "few", "--out", "a.onnx"]) == 2
-    assert "cannot be exported" in capsys.readouterr().err
+    for what in (["run", "--support", "few"], ["run", "--learner"], ["nets.py:make", "--learner"]):
+        assert main(["export", *what, "--out", "a.onnx"]) == 2
+        assert "cannot be exported" in capsys.readouterr().err
 
 
 def test_the_body_runs_once_a_picture(photos):
