@@ -4,7 +4,8 @@ The network is EfficientNet-Lite0 (ImageNet) at 224 pixels.  Emoji: `DIR/GROUP/C
 the test classes of split `random`; the settings of the heads were chosen on its training classes.
 Photos: crops of the pictures that scikit-image, scikit-learn and Matplotlib bring along, a class
 each.  600 tasks; each query is classified by itself.  Then runs by the recipes on the kept features
-of emoji.  What the result file has already is not measured again; `--cost` measures times alone.
+of emoji; and, group by group, ProtoNet trained without that group of Unicode and tested on it.
+What the result file has already is not measured again; `--cost` measures times alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,9 +34,10 @@ from innerloop import EpisodeSampler, evaluate, load, train
 from innerloop.backbones import Backbone, Preprocess, backbone, feature_classes
 from innerloop.calibration import expected_calibration_error
 from innerloop.data import folder, split_classes
+from innerloop.data.base import ClassIndexed, ImageClasses
 from innerloop.heads.choice import HEADS, fit_head
 from innerloop.heads.prepared import means, unit
-from innerloop.learners import network_learner
+from innerloop.learners import Learner, head_learner, network_learner
 from innerloop.rejection import threshold
 
 NAME = "photos"
@@ -46,6 +49,8 @@ TRAINED: dict[str, dict[str, Any]] = {
     "maml": {"algorithm": "maml", "adapted": "head"},
 }
 PICTURES, CROPS = 30, 12
+# How tables call `auto` with background pictures.
+HELPED = "background"
 
 
 class Pictures(NamedTuple):
@@ -77,8 +82,11 @@ def main() -> None:
             save(report)
     for name in TRAINED if not options.cost else ():
         if name not in report["trained"]:
-            report["trained"][name] = trained(options.emoji, body, name)
+            data = folder(options.emoji, channels=3)
+            report["trained"][name] = trained(data, body, name, "random")
             save(report)
+    if not options.cost:
+        without_groups(options.emoji, body, report)
     if options.cost:
         save(report | {"cost": cost(body, emoji(options.emoji, body)), "machine": machine()})
 
@@ -86,16 +94,17 @@ def main() -> None:
 def known(anew: bool) -> dict[str, Any]:
     """The result file as far as there is one."""
     file = RESULTS / f"{NAME}.json"
-    if anew or not file.exists():
-        return {"runs": {}, "trained": {}, "cost": {}, "machine": machine()}
-    found: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    found: dict[str, Any] = {part: {} for part in ("runs", "trained", "groups", "cost")}
+    found["machine"] = machine()
+    if file.exists() and not anew:
+        found |= json.loads(file.read_text("utf-8"))
     return found
 
 
 def save(report: dict[str, Any]) -> None:
     """Write the result file."""
     shape = {"ways": WAYS, "tasks": TASKS, "background": BACKGROUND}
-    parts = {key: report[key] for key in ("trained", "cost", "machine")}
+    parts = {key: report[key] for key in ("trained", "groups", "cost", "machine")}
     command = f"python -m benchmarks.{NAME} --emoji DIR"
     write_report(NAME, report["runs"], command, **shape, **parts)
 
@@ -180,11 +189,12 @@ def measure(pictures: Pictures, shots: int, most: int) -> dict[str, Any]:
     pool = [i for i, x in enumerate(pictures.pixels) if len(x) > shots]
     queries = min(most, min(len(pictures.pixels[i]) for i in pool) - shots)
     support_y, query_y = (np.repeat(np.arange(WAYS), n) for n in (shots, queries))
-    names = ("pixels", "means", "auto", *HEADS)
+    helped = (HELPED,) if len(pictures.background) else ()
+    names = ("pixels", "means", "auto", *helped, *HEADS)
     right: dict[str, list[float]] = {name: [] for name in names}
     claimed: dict[str, list[np.ndarray]] = {name: [] for name in names[2:]}
     chosen: dict[str, int] = dict.fromkeys(HEADS, 0)
-    areas, areas_background = [], []
+    areas: dict[str, list[float]] = {name: [] for name in ("auto", *helped)}
     refused: dict[float, list[tuple[float, float]]] = {share: [] for share in REJECT}
     for _ in range(TASKS):
         classes = generator.choice(pool, 2 * WAYS, replace=False)
@@ -213,21 +223,21 @@ def measure(pictures: Pictures, shots: int, most: int) -> dict[str, Any]:
         x, q = (taken(pictures.features, known, part) for part in (first, rest))
         others = taken(pictures.features, unknown, rest)
         for name in names[2:]:
-            fitted = fit_head(x, support_y, name)
+            background = pictures.background if name == HELPED else None
+            head = "auto" if name == HELPED else name
+            fitted = fit_head(x, support_y, head, background=background)
             found = fitted.probabilities(q)
             right[name].append(float((found.argmax(1) == query_y).mean()))
             claimed[name].append(found)
+            if name in areas:
+                inside, outside = fitted.familiarity(q), fitted.familiarity(others)
+                areas[name].append(area(inside, outside))
             if name == "auto":
                 chosen[fitted.name] += 1
-                inside, outside = fitted.familiarity(q), fitted.familiarity(others)
-                areas.append(area(inside, outside))
                 for share in REJECT if shots > 1 else ():
                     limit = threshold(fitted.left_out_familiarity(), share).value
                     both = [float((f < limit).mean()) for f in (inside, outside)]
                     refused[share].append((both[0], both[1]))
-        if len(pictures.background):
-            with_it = fit_head(x, support_y, background=pictures.background)
-            areas_background.append(area(with_it.familiarity(q), with_it.familiarity(others)))
     result: dict[str, Any] = {"shots": shots, "queries": queries, "chosen": chosen, "heads": {}}
     for name in names:
         result["heads"][name] = {"accuracy": np.mean(right[name]), "ci95": interval(right[name])}
@@ -236,12 +246,7 @@ def measure(pictures: Pictures, shots: int, most: int) -> dict[str, Any]:
             y = torch.from_numpy(np.tile(query_y, TASKS))
             result["heads"][name]["calibration_error"] = expected_calibration_error(p, y)
     print(shots, result["heads"], flush=True)
-    result["auroc"] = {"mean": np.mean(areas), "ci95": interval(areas)}
-    if areas_background:
-        result["auroc_background"] = {
-            "mean": np.mean(areas_background),
-            "ci95": interval(areas_background),
-        }
+    result["auroc"] = {n: {"mean": np.mean(a), "ci95": interval(a)} for n, a in areas.items()}
     result["refused"] = {
         str(share): {
             "classes": np.mean([f[0] for f in found]),
@@ -264,37 +269,76 @@ def interval(values: list[float]) -> float:
     return 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5
 
 
-def trained(path: Path, body: Backbone, name: str) -> dict[str, Any]:
-    """A run by the recipe of `name` on the kept features of emoji, tested as the heads are."""
+def without_groups(path: Path, body: Backbone, report: dict[str, Any]) -> None:
+    """Leave one group of Unicode out: ProtoNet trained on the others, and `auto`, tested on it."""
     data = folder(path, channels=3)
+    random = split_classes(data, "random")
+    groups = np.array(data.groups)
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        most = max(map(sum, SETTINGS.values()))
+        # Tasks take as many further classes, to tell what is none of these.
+        few = (data.counts[rows] >= most).sum() < 2 * WAYS
+        if few or group in report["groups"]:
+            continue
+        others = {part: own[groups[own] != group] for part, own in random.items()}
+        split = {
+            "train": np.concatenate([others["train"], others["test"]]),
+            "val": others["val"],
+            "test": rows,
+        }
+        parted = replace(data, splits={"without": split})
+        report["groups"][str(group)] = {
+            "classes": len(split["test"]),
+            "protonet": trained(parted, body, "protonet", "without"),
+            "auto": told(head_learner("auto", None), feature_classes(parted, body), "without"),
+        }
+        save(report)
+
+
+def trained(data: ImageClasses, body: Backbone, name: str, split: str) -> dict[str, Any]:
+    """A run by the recipe of `name` on the kept features of emoji, tested as the heads are."""
     of_body = {key: value for key, value in BODY.items() if key != "source"}
-    settings: Any = {"body": BODY["source"], **of_body, **TRAINED[name], "split": "random"}
+    settings: Any = {"body": BODY["source"], **of_body, **TRAINED[name], "split": split}
     with tempfile.TemporaryDirectory() as place:
         run = train(data=data, out=Path(place) / "run", eval_k_query=4, threads=1, **settings)
         loaded = load(run.folder)
     kept = feature_classes(data, body)
-    classes = split_classes(data, "random")["test"]
     result: dict[str, Any] = {key: run.results[key] for key in ("iterations", "seconds")}
+    result |= told(network_learner(loaded, name, "support", None), kept, split)
     steps = loaded.config.eval_inner_steps
-    for setting, (k_shot, k_query) in SETTINGS.items():
-        enough = classes[data.counts[classes] >= k_shot + k_query]
-        sampler, double = (
-            EpisodeSampler(
-                kept, enough, n_way=n, k_shot=k_shot, k_query=k_query, split="test", inputs="raw"
-            )
-            for n in (WAYS, 2 * WAYS)
-        )
-        found = evaluate(loaded.algorithm, loaded.params, sampler, tasks=TASKS, inner_steps=steps)
-        result[setting] = {key: found[key] for key in ("accuracy", "ci95")}
-        learn, areas = network_learner(loaded, name, "support", None), []
-        for i in range(TASKS):
-            task = double.batch(i, 1).task(0)
-            within = task.support_y < WAYS
-            fitted = learn(task.support_x[within], task.support_y[within].numpy(), None)
-            familiar, inside = fitted.familiarity(task.query_x), task.query_y.numpy() < WAYS
-            areas.append(area(familiar[inside], familiar[~inside]))
-        result[setting]["auroc"] = {"mean": np.mean(areas), "ci95": interval(areas)}
+    for setting in SETTINGS:
+        tasks = sampler(kept, split, setting, WAYS)
+        found = evaluate(loaded.algorithm, loaded.params, tasks, tasks=TASKS, inner_steps=steps)
+        result[setting] |= {key: found[key] for key in ("accuracy", "ci95")}
     print(name, result, flush=True)
+    return result
+
+
+def sampler(kept: ClassIndexed, split: str, setting: str, ways: int) -> EpisodeSampler:
+    """Tasks of the test classes that have enough pictures."""
+    classes, (k_shot, k_query) = split_classes(kept, split)["test"], SETTINGS[setting]
+    enough = classes[kept.counts[classes] >= k_shot + k_query]
+    sizes = {"n_way": ways, "k_shot": k_shot, "k_query": k_query}
+    return EpisodeSampler(kept, enough, **sizes, split="test", inputs="raw")
+
+
+def told(learn: Learner, kept: ClassIndexed, split: str) -> dict[str, Any]:
+    """Accuracy, and AUROC for queries of as many further classes, of what learns support sets."""
+    result: dict[str, Any] = {}
+    for setting in SETTINGS:
+        right, areas = [], []
+        tasks = sampler(kept, split, setting, 2 * WAYS)
+        for i in range(TASKS):
+            task = tasks.batch(i, 1).task(0)
+            within, inside = task.support_y < WAYS, task.query_y.numpy() < WAYS
+            fitted = learn(task.support_x[within], task.support_y[within].numpy(), None)
+            answers = fitted.stages(task.query_x[inside])[-1].argmax(axis=1)
+            right.append(float((answers == task.query_y.numpy()[inside]).mean()))
+            familiar = fitted.familiarity(task.query_x)
+            areas.append(area(familiar[inside], familiar[~inside]))
+        result[setting] = {"accuracy": np.mean(right), "ci95": interval(right)}
+        result[setting]["auroc"] = {"mean": np.mean(areas), "ci95": interval(areas)}
     return result
 
 

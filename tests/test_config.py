@@ -47,8 +47,8 @@ def test_presets_of_publications_do_not_lean_on_defaults(name):
         *("omniglot_source", "image_size", "glyph_classes", "max_seconds", "seed", "threads"),
         *("chunk_size", "device", "precision", "within_group", "inner_max_norm", "bn", "val_tasks"),
         *("rotate_test", "first_order", "pool", "unit_features", "clip_value", "init"),
-        # For pictures: none of it unless it is asked for.
-        *("normalize", "augment", "pretrain", "pretrain_lr"),
+        # None of it unless it is asked for.
+        *("normalize", "augment", "pretrain", "pretrain_lr", "train_k_shot"),
         *("body", "weights", "preprocess", "views"),
         # For another network, or for an algorithm that is not in the papers.
         *("drop_rate", "unit_length", "distance"),

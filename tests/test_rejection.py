@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from innerloop import FewShotClassifier, UserError
 from innerloop.data import glyphs, split_classes
 from innerloop.heads import fit_head
+from innerloop.heads.choice import HEADS
 from innerloop.heads.prepared import unit
 from innerloop.rejection import Familiarity, contrast, margin, threshold
 
@@ -94,17 +95,36 @@ def test_pictures_of_the_classes_pass_and_others_do_not(reject):
     assert np.mean(helped) > np.mean(areas)
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_a_background_helps_to_tell_the_classes_apart(head):
+    """In a few directions pictures differ much, whatever they show; these count less."""
+    generator, right = np.random.default_rng(1), {True: [], False: []}
+    scales = np.where(np.arange(30) < 3, 3.0, 0.7)
+    labels, truth = np.arange(5), np.repeat(np.arange(5), 4)
+    for _ in range(25):
+        centres = generator.normal(size=(35, 30))
+        support, queries, background = (
+            centres[rows] + scales * generator.normal(size=(len(rows), 30))
+            for rows in (labels, truth, np.arange(5, 35))
+        )
+        for helped, given in ((True, background), (False, None)):
+            fitted = fit_head(support, labels, head, background=given)
+            right[helped].append((fitted.probabilities(queries).argmax(axis=1) == truth).mean())
+    assert np.mean(right[True]) > np.mean(right[False]) + 0.1
+
+
 def test_one_background_picture_and_one_in_all_directions():
     """One: cosines of centred features, not whitened.  Many: a common direction counts less."""
-    x, y = np.eye(4)[[0, 1]], np.array([0, 1])
-    single = Familiarity(x, y, 2, np.full((1, 4), 0.25))
-    centred = np.eye(4) - 0.25
+    x, y = np.eye(4)[[0, 1]] - 0.1, np.array([0, 1])
+    single = fit_head(x, y, "cosine", background=np.full((1, 4), -0.25))
+    centred = unit(np.eye(4) - 0.1) + 0.5
     expected = unit(centred) @ unit(centred[:2]).T
-    np.testing.assert_allclose(single(np.eye(4)), expected.max(axis=1))
+    np.testing.assert_allclose(single.familiarity(np.eye(4) - 0.1), expected.max(axis=1))
     generator = np.random.default_rng(0)
     spread = np.eye(4)[3] * generator.normal(size=(40, 1)) + 0.01 * generator.normal(size=(40, 4))
     pictures = unit(x[:1] + np.array([0, 0, 0, 0.8]))
-    assert Familiarity(x, y, 2, spread)(pictures) > Familiarity(x, y, 2)(pictures)
+    helped = fit_head(x, y, "cosine", background=spread)
+    assert helped.familiarity(pictures) > fit_head(x, y, "cosine").familiarity(pictures)
 
 
 @pytest.mark.parametrize("name", ["omniglot-conv4", "glyphs-conv4", "omniglot-protonet"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import mean
 from typing import Any
 
 from tools.table_parts import named, percent, read, table
 
+SHOTS = ("1-shot", "5-shot")
 WORDS = {
     "en": {
         "head": (
@@ -22,6 +24,26 @@ WORDS = {
         ),
         "pixels": "nearest picture, raw pixels",
         "means": "class means, whole picture",
+        "background": "`auto`, {background} background pictures",
+        "groups": (
+            "| left out | classes | `auto`, 1-shot | `auto`, 5-shot | ProtoNet, 1-shot "
+            "| ProtoNet, 5-shot | AUROC of ProtoNet, 1- / 5-shot |"
+        ),
+        "groups_note": (
+            "Leave one Unicode category out: ProtoNet is meta-trained on the kept features of the "
+            "other categories, and tested on this one, as above; `auto` learns from the support "
+            "set alone. A task has classes of one category, which are harder to tell apart than "
+            "those of the table above. Flags, two classes here, are too few for tasks."
+        ),
+        "mean": "mean",
+        "scratch": "| from nothing | 1-shot | 5-shot | minutes |",
+        "scratch_row": "preset `emoji`: MAML, Conv4",
+        "scratch_note": (
+            "Emoji, 5-way, {tasks} tasks of the test classes, 95% interval over tasks, each query "
+            "told alone; minutes of processor time, on one thread; `python -m benchmarks.emoji "
+            "RUN`. What a network that was trained on ImageNet knows is worth more: [the same "
+            "tasks on its features](classifier.md#meta-training-on-a-pretrained-network)."
+        ),
         "note": (
             "Accuracy in %, 95% interval over {tasks} tasks, {ways}-way, each query classified on "
             "its own, of EfficientNet-Lite0 (ImageNet) at 224 pixels with two views, but for the "
@@ -51,6 +73,26 @@ WORDS = {
         ),
         "pixels": "原始像素，最近的图片",
         "means": "类均值，只看整张图片",
+        "background": "`auto`，{background} 张背景图片",
+        "groups": (
+            "| 留出 | 类别数 | `auto`，1-shot | `auto`，5-shot | ProtoNet，1-shot "
+            "| ProtoNet，5-shot | ProtoNet 的 AUROC，1- / 5-shot |"
+        ),
+        "groups_note": (
+            "逐一留出一个 Unicode 类别：ProtoNet 在其余类别的已保存特征上元训练，"
+            "在留出的类别上测试，其他同上；`auto` 只从支持集学习。"
+            "一个任务的类别都来自同一 Unicode 类别，比上表的任务更难区分。"
+            "旗帜在这里只有两类，组不成任务。"
+        ),
+        "mean": "平均",
+        "scratch": "| 从零开始 | 1-shot | 5-shot | 分钟 |",
+        "scratch_row": "预设 `emoji`：MAML，Conv4",
+        "scratch_note": (
+            "Emoji，5-way，测试类别的 {tasks} 个任务，95% 置信区间按任务计算，每个查询单独判断；"
+            "时间为一个线程的处理器时间（分钟）。`python -m benchmarks.emoji RUN`。"
+            "在 ImageNet 上训练过的网络更有用：[同样的任务，用它的特征]"
+            "(classifier.md#在预训练网络上元训练)。"
+        ),
         "note": (
             "准确率（%），95% 置信区间按 {tasks} 个任务计算，{ways}-way，每个查询单独判断；"
             "除前两行外，均为 EfficientNet-Lite0（ImageNet），224 像素，两个视图。"
@@ -76,14 +118,13 @@ def photos(words: dict[str, Any]) -> str:
     one, five, photo_one, photo_five = runs
     lines = []
     for name in one["heads"]:
-        cells = [words.get(name, f"`{name}`"), *(percent(run["heads"][name]) for run in runs)]
-        if name in report["cost"]["fit_ms"]:
-            both = one["heads"][name], five["heads"][name]
-            cells.append(" / ".join(f"{r['calibration_error']:.3f}" for r in both))
-            times = report["cost"]["fit_ms"][name]
-            cells.append(" / ".join(f"{ms:.0f}" for ms in times.values()))
-        else:
-            cells += ["", ""]
+        label = words.get(name, f"`{name}`").format(**report)
+        found = [run["heads"].get(name) for run in runs]
+        cells = [label, *("" if each is None else percent(each) for each in found)]
+        both = [run["heads"][name].get("calibration_error") for run in (one, five)]
+        cells.append("" if None in both else " / ".join(f"{error:.3f}" for error in both))
+        times = report["cost"]["fit_ms"].get(name, {})
+        cells.append(" / ".join(f"{ms:.0f}" for ms in times.values()))
         lines.append(f"| {' | '.join(cells)} |")
     note = words["note"].format(
         **{key: report[key] for key in ("tasks", "ways")},
@@ -92,12 +133,12 @@ def photos(words: dict[str, Any]) -> str:
         processor=report["machine"]["processor"],
     )
     none = words["none"].format(
-        e1=area(one["auroc"]),
-        e5=area(five["auroc"]),
-        b1=area(one["auroc_background"]),
-        b5=area(five["auroc_background"]),
-        p1=area(photo_one["auroc"]),
-        p5=area(photo_five["auroc"]),
+        e1=area(one["auroc"]["auto"]),
+        e5=area(five["auroc"]["auto"]),
+        b1=area(one["auroc"]["background"]),
+        b5=area(five["auroc"]["background"]),
+        p1=area(photo_one["auroc"]["auto"]),
+        p5=area(photo_five["auroc"]["auto"]),
         background=report["background"],
         ec=f"{five['refused']['0.05']['classes']:.1%}",
         eo=f"{five['refused']['0.05']['others']:.1%}",
@@ -121,10 +162,34 @@ def trained(words: dict[str, Any]) -> str:
         tasks=report["tasks"],
         one=percent(one["heads"]["auto"]),
         five=percent(five["heads"]["auto"]),
-        e1=area(one["auroc"]),
-        e5=area(five["auroc"]),
+        e1=area(one["auroc"]["auto"]),
+        e5=area(five["auroc"]["auto"]),
     )
     return table(words["trained"], lines, note)
+
+
+def groups(words: dict[str, Any]) -> str:
+    """Leave one Unicode category out."""
+    found = read("photos")["groups"]
+    lines, columns = [], [(who, shots) for who in ("auto", "protonet") for shots in SHOTS]
+    for name, group in found.items():
+        cells = [name, str(group["classes"]), *(percent(group[who][s]) for who, s in columns)]
+        cells.append(" / ".join(area(group["protonet"][shots]["auroc"]) for shots in SHOTS))
+        lines.append(f"| {' | '.join(cells)} |")
+    means = [100 * mean(g[who][s]["accuracy"] for g in found.values()) for who, s in columns]
+    areas = [mean(g["protonet"][s]["auroc"]["mean"] for g in found.values()) for s in SHOTS]
+    cells = [words["mean"], "", *(f"{value:.2f}" for value in means)]
+    lines.append(f"| {' | '.join([*cells, ' / '.join(f'{a:.3f}' for a in areas)])} |")
+    return table(words["groups"], lines, words["groups_note"])
+
+
+def scratch(words: dict[str, Any]) -> str:
+    """A network that was trained on emoji alone."""
+    report = read("emoji")
+    cells = [words["scratch_row"], *(percent(report["tests"][shots]) for shots in SHOTS)]
+    line = f"| {' | '.join(cells)} | {report['cpu_seconds'] / 60:.0f} |"
+    tasks = report["tests"]["1-shot"]["protocol"]["tasks"]
+    return table(words["scratch"], [line], words["scratch_note"].format(tasks=tasks))
 
 
 def area(found: dict[str, float]) -> str:
@@ -134,4 +199,4 @@ def area(found: dict[str, float]) -> str:
 
 def tables(language: str) -> dict[str, Callable[[Any], str]]:
     """By the names that the pages use."""
-    return named(WORDS[language], photos, trained)
+    return named(WORDS[language], photos, trained, groups, scratch)

@@ -80,7 +80,8 @@ def check_contents(wheel: Path, kernels: Collection[str]) -> None:
         raise SystemExit(
             f"{wheel.name} has kernels for {sorted(found)} instead of {sorted(kernels)}"
         )
-    for file in ("py.typed", "demo/static/index.html", "presets/quick.yaml"):
+    pages = ("demo/static/index.html", "demo/photo_page/index.html")
+    for file in ("py.typed", *pages, "presets/quick.yaml"):
         if f"innerloop/{file}" not in names:
             raise SystemExit(f"{wheel.name} lacks {file}")
 

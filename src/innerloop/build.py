@@ -139,7 +139,7 @@ def build_sampler(
         data: the images.
         part: name of the part.
         classes: its classes.
-        training: with the ways, queries, rotation and augmentation of training.
+        training: with the ways, shots, queries, rotation and augmentation of training.
         episode_seed: draw other episodes; None for `config.seed`.
         labels: of training tasks, see `EpisodeSampler`; None for what the algorithm asks for.
 
@@ -151,7 +151,7 @@ def build_sampler(
         data,
         classes,
         n_way=(config.train_n_way or config.n_way) if training else config.n_way,
-        k_shot=config.k_shot,
+        k_shot=(config.train_k_shot or config.k_shot) if training else config.k_shot,
         k_query=config.k_query if training else config.eval_k_query,
         seed=config.seed if episode_seed is None else episode_seed,
         split=part,
@@ -161,6 +161,8 @@ def build_sampler(
         inputs=config.inputs,
         labels=(labels or _labels(config)) if training else "task",
         augment=_augment(config, data) if training else None,
+        # Tasks of an outer step lie in one tensor.
+        block=config.meta_batch_size if training else 1,
         device=config.device,
     )
 

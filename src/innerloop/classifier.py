@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -21,12 +20,10 @@ from innerloop.data.single import several
 from innerloop.errors import UserError, at_least, finite_above_zero, one_of
 from innerloop.heads.choice import AUTO
 from innerloop.inputs import INKS, PREPARE, PixelInputs, class_labels
+from innerloop.learners import warn_of_rise
 from innerloop.model_in_use import inputs_and_learner
-from innerloop.rejection import threshold
+from innerloop.rejection import Threshold, threshold
 from innerloop.runs.loading import Loaded
-
-# Nats by which the support loss may rise again without a warning: below that, steps only jitter.
-RISE = 0.2
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -70,8 +67,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             in twice the time; `"crops"` or `"flips"`, see `Backbone.features`. None for `"middle"`.
         white: the value of white in arrays, and in pictures of more than 8 bits (16-bit PNG and
             TIFF, floating point).  None: 255 in arrays of integers, 1 of real numbers; for such
-            pictures the smallest of 1 (for floating point), 255, 1023, 4095, 16383 and 65535 that
-            no value of the support set exceeds.
+            pictures that of training, or the smallest of 1 (for floating point), 255, 1023, 4095,
+            16383 and 65535 that no value of the support set exceeds.
         temperature: divides the logits: above 1, probabilities are less extreme. None for the
             one that comes with the weights, fitted on validation tasks; or for a head, one fitted
             on left-out images of the support set.
@@ -179,8 +176,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X: images, see the class.
             y: `[n]`, a label for each: numbers or text.  At least two classes; at least one
                 image of each, not necessarily equally many.
-            background: images of none of the classes, such as of the empty bench: they help to
-                refuse what is none of these, with a pretrained network alone.
+            background: images of none of the classes, such as of the empty bench or of other
+                things: with a pretrained network alone, they help to tell the classes apart and
+                to refuse what is none of these.
 
         Raises:
             UserError: images or labels that do not fit, or more classes than the network can
@@ -226,23 +224,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             F.cross_entropy(torch.from_numpy(logits), targets).item()
             for logits in self._fitted.stages(support)
         ]
-        self._warn_of_rise()
+        warn_of_rise(self.support_loss_, stacklevel=2)
         return self
-
-    def _warn_of_rise(self) -> None:
-        """Warn if the support loss rises over the last inner steps."""
-        losses = self.support_loss_
-        lowest = int(np.argmin(losses))
-        if losses[-1] <= losses[lowest] + RISE:
-            return
-        less = f"give inner_steps={lowest}, or " if lowest else ""
-        warnings.warn(
-            f"the loss on the support images rises over the {len(losses) - 1} inner steps, from "
-            f"{losses[lowest]:.2g} after {lowest} to {losses[-1]:.2g} at the end, so answers get "
-            f"worse: {less}train with a lower inner_lr",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
 
     def predict(self, X: Any, reject: float | None = None) -> np.ndarray:
         """The most probable class of each image, `[n]`.
@@ -289,7 +272,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels: np.ndarray = self.classes_[probabilities.argmax(axis=1)]
         if reject is None:
             return labels, probabilities
-        limit = threshold(self._fitted.left_out_familiarity(), reject)
+        limit = self.threshold(reject)
         if not limit.promised:
             warnings.warn(
                 f"the threshold is an estimate: to promise that at most {reject:.0%} of pictures "
@@ -300,6 +283,21 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels = labels.astype(object)
         labels[self._fitted.familiarity(x) < limit.value] = None
         return labels, probabilities
+
+    def threshold(self, reject: float) -> Threshold:
+        """The familiarity below which `predict` refuses images.
+
+        Args:
+            reject: as for `predict`.
+
+        Returns:
+            The threshold, and whether its share is promised.
+
+        Raises:
+            UserError: as `predict`.
+        """
+        check_is_fitted(self)
+        return threshold(self._fitted.left_out_familiarity(), reject)
 
     def familiarity(self, X: Any) -> np.ndarray:
         """How familiar each image is, `[n]`; higher is more like one of the classes.

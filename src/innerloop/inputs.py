@@ -52,18 +52,19 @@ class Inputs:
 
     Args:
         white: the value of white that was asked for.
+        trained: that of the pictures which the network was trained on.
 
     Attributes:
         channels: of the network; None where it takes any.
         white_: the value of white in pictures of more than 8 bits, once `find_white` has run; None
-            where there were none in the support set, and none was asked for.
+            where there were none in the support set or in training, and none was asked for.
     """
 
     channels: int | None = None
 
-    def __init__(self, white: float | None) -> None:
+    def __init__(self, white: float | None, trained: float | None = None) -> None:
         finite_above_zero(white=white)
-        self._white = self.white_ = white
+        self._white, self._trained, self.white_ = white, trained, white
 
     def find_white(self, X: Any, stacklevel: int = 2) -> None:
         """Find the value of white in the support set, so that it is that of queries, too.
@@ -71,7 +72,8 @@ class Inputs:
         Warns:
             UserWarning: it is not clear.
         """
-        self.white_, said = white_in(X, self._white)
+        found, said = white_in(X, self._white, self._trained)
+        self.white_ = self._trained if found is None else found
         if said:
             warnings.warn(f"{said}; white= says otherwise", stacklevel=stacklevel + 1)
 
@@ -125,7 +127,7 @@ class PixelInputs(Inputs):
     def __init__(
         self, loaded: Loaded, ink: str, prepare: str = "auto", white: float | None = None
     ) -> None:
-        super().__init__(white)
+        super().__init__(white, loaded.white)
         self.loaded, self._ink, self._prepare = loaded, ink, prepare
         self.raw = loaded.config.inputs == "raw"
         self.channels = loaded.input_shape[0]
@@ -216,16 +218,22 @@ class FeatureInputs(Inputs):
         backbone: the network.
         ink: `"auto"`; there is no ink for it.
         views: what of each picture it sees, see `Backbone.features`.
-        white: see `Inputs`.
+        white, trained: see `Inputs`.
     """
 
     ink_ = None
     prepare_ = "none"
 
     def __init__(
-        self, backbone: Backbone, ink: str, prepare: str, views: str, white: float | None
+        self,
+        backbone: Backbone,
+        ink: str,
+        prepare: str,
+        views: str,
+        white: float | None,
+        trained: float | None = None,
     ) -> None:
-        super().__init__(white)
+        super().__init__(white, trained)
         for name, value in (("ink", ink), ("prepare", prepare)):
             if value not in ("auto", "none"):
                 raise UserError(
@@ -306,7 +314,7 @@ def inputs_of(
     """
     body = loaded.body()
     if body is not None and isinstance(loaded.config, TrainConfig):
-        return FeatureInputs(body, ink, prepare, loaded.config.views, white)
+        return FeatureInputs(body, ink, prepare, loaded.config.views, white, loaded.white)
     if len(loaded.input_shape) != 3:
         raise UserError(
             f"{name} takes examples of shape {list(loaded.input_shape)}, which are no pictures: "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
@@ -24,6 +26,8 @@ from innerloop.runs.loading import Loaded
 
 # Queries predicted at a time, at most: images, and numbers in them.
 BATCH, BATCH_NUMBERS = 256, 2**22
+# Nats by which the support loss may rise again without a warning: below that, steps only jitter.
+RISE = 0.2
 
 
 class Fitted(Protocol):
@@ -100,6 +104,21 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
         return AdaptedNetwork(algorithm, loaded.params, x, labels, steps, loaded.temperature)
 
     return learn
+
+
+def warn_of_rise(losses: Sequence[float], stacklevel: int = 1) -> None:
+    """Warn if the support loss, before and after each inner step, rises over the last ones."""
+    lowest = int(np.argmin(losses))
+    if losses[-1] <= losses[lowest] + RISE:
+        return
+    less = f"give inner_steps={lowest}, or " if lowest else ""
+    warnings.warn(
+        f"the loss on the support images rises over the {len(losses) - 1} inner steps, from "
+        f"{losses[lowest]:.2g} after {lowest} to {losses[-1]:.2g} at the end, so answers get "
+        f"worse: {less}train with a lower inner_lr",
+        ConvergenceWarning,
+        stacklevel=stacklevel + 1,
+    )
 
 
 class AdaptedNetwork:

@@ -31,51 +31,27 @@ def margin(logits: np.ndarray) -> np.ndarray:
 class Familiarity:
     """How similar features are to the nearest class, a number without a unit.
 
-    The cosine to the nearest class mean, less half the mean cosine to the other means.  With
-    background pictures it is the cosine to the nearest class mean alone, of features that are
-    centred by the mean of the background and whitened by its covariance, to which the mean variance
-    is added in every direction: what makes any pictures differ counts less.
+    The cosine to the nearest class mean, less half the mean cosine to the other means.  Of features
+    that a background has whitened, it is the cosine to the nearest class mean alone.
 
     Args:
         x: features of the support set, of unit length, `[n, F]`.
         labels: `[n]`, 0..N-1.
         n_way: N.
-        background: features of pictures of none of the classes, of unit length, `[b, F]`.
+        whitened: a background has whitened them, see `innerloop.heads.Prepared`.
     """
 
     def __init__(
-        self, x: np.ndarray, labels: np.ndarray, n_way: int, background: np.ndarray | None = None
+        self, x: np.ndarray, labels: np.ndarray, n_way: int, whitened: bool = False
     ) -> None:
-        self._whiten = None if background is None else _Whitening(background)
-        self._means = unit(means(self._seen(x), labels, n_way))
+        self._means, self._whitened = unit(means(x, labels, n_way)), whitened
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """`[m]`, of features of unit length `[m, F]`."""
-        cosines = self._seen(x) @ self._means.T
-        if self._whiten is None:
+        cosines = x @ self._means.T
+        if not self._whitened:
             return contrast(cosines)
         found: np.ndarray = cosines.max(axis=1)
-        return found
-
-    def _seen(self, x: np.ndarray) -> np.ndarray:
-        return x if self._whiten is None else unit(self._whiten(x))
-
-
-class _Whitening:
-    """Features centred and whitened by those of a background `[b, F]`, up to a factor."""
-
-    def __init__(self, background: np.ndarray) -> None:
-        self._centre = background.mean(axis=0)
-        # Of fewer pictures than numbers, the covariance has these axes, and no others.
-        _, spread, self._axes = np.linalg.svd(background - self._centre, full_matrices=False)
-        variances = spread**2 / len(background)
-        # One picture has no variance, and nothing is whitened.
-        added = variances.mean() + 1e-12
-        self._factors = np.sqrt(added / (variances + added)) - 1
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        x = x - self._centre
-        found: np.ndarray = x + (x @ self._axes.T * self._factors) @ self._axes
         return found
 
 

@@ -22,7 +22,8 @@ class TrainSettings(TypedDict, total=False):
     n_way: int
     k_shot: int
     k_query: int
-    train_n_way: int | None
+    train_n_way: int | tuple[int, int] | None
+    train_k_shot: int | tuple[int, int] | None
     eval_k_query: int
     inputs: Literal["ink", "unit", "raw"]
     rotate: bool

@@ -12,9 +12,10 @@ from innerloop.config import TrainConfig
 from innerloop.data.base import ClassIndexed
 from innerloop.data.splits import split_classes
 from innerloop.errors import UserError
+from innerloop.ranges import SizeRange, ends_of, range_text
 
 # The settings that say how large tasks are.
-SIZES = ("n_way", "train_n_way", "k_shot", "k_query", "eval_k_query")
+SIZES = ("n_way", "train_n_way", "k_shot", "train_k_shot", "k_query", "eval_k_query")
 
 
 def fit_sizes(
@@ -38,7 +39,10 @@ def fit_sizes(
     sizes.lower_shots()
     if not sizes.lowered:
         return config, None
-    changes = [f"{n} {new} instead of {getattr(config, n)}" for n, new in sizes.lowered.items()]
+    changes = [
+        f"{name} {range_text(new)} instead of {range_text(getattr(config, name))}"
+        for name, new in sizes.lowered.items()
+    ]
     line = (
         f"{data.name} is too small for the usual tasks ({'; '.join(dict.fromkeys(sizes.why))}), "
         f"so these are smaller: {', '.join(changes)}"
@@ -59,7 +63,7 @@ class _Sizes:
     def __init__(self, config: TrainConfig, data: ClassIndexed, given: Collection[str]) -> None:
         self.config, self.data, self.given = config, data, given
         self.things = "images" if data.pixels else "examples"
-        self.lowered: dict[str, int] = {}
+        self.lowered: dict[str, SizeRange] = {}
         self.why: list[str] = []
         if config.split == "random" and data.num_classes < 3:
             raise UserError(f"{data.name} has {data.num_classes} classes: {_NO_TRAINING}")
@@ -89,12 +93,15 @@ class _Sizes:
         """Shots and queries."""
         least = {part: self._smallest(classes) for part, classes in self.parts.items()}
         queries = {p: "k_query" if p == "train" else "eval_k_query" for p in least}
+        own = self.config.train_k_shot
+        shots = {p: "k_shot" if own is None or p != "train" else "train_k_shot" for p in least}
         for part, (number, reason) in least.items():
             kept = getattr(self.config, queries[part]) if queries[part] in self.given else 1
-            self._at_most("k_shot", max(1, number - kept), reason)
-        k_shot = self.lowered.get("k_shot", self.config.k_shot)
+            self._at_most(shots[part], max(1, number - kept), reason)
         for part, (number, reason) in least.items():
-            self._at_most(queries[part], number - k_shot, reason, f"k_shot {k_shot} leaves")
+            k_shot = self._most(shots[part])
+            leaves = f"{shots[part]} {k_shot} leaves"
+            self._at_most(queries[part], number - k_shot, reason, leaves)
 
     def _smallest(self, classes: np.ndarray) -> tuple[int, str]:
         """How many examples the smallest class has, and the same in words."""
@@ -109,17 +116,23 @@ class _Sizes:
 
     def _at_most(self, name: str, most: int, reason: str, leaves: str = "that allows") -> int:
         """The setting of this name, at most so large."""
-        value: int = self.lowered.get(name, getattr(self.config, name))
-        if value <= most:
-            return value
+        value: SizeRange = self.lowered.get(name, getattr(self.config, name))
+        low, high = ends_of(value)
+        if high <= most:
+            return high
         if name in self.given:
             raise UserError(
-                f"{name} is {value}, but {self.data.name} has {reason}: {leaves} {most} at most; "
-                f"lower {name}, or leave it out" + (" and lower k_shot" if most < 1 else "")
+                f"{name} is {range_text(value)}, but {self.data.name} has {reason}: {leaves} "
+                f"{most} at most; lower {name}, or leave it out"
+                + (" and lower k_shot" if most < 1 else "")
             )
-        self.lowered[name] = most
+        self.lowered[name] = most if low == high else (min(low, most), most)
         self.why.append(reason)
         return most
+
+    def _most(self, name: str) -> int:
+        """The setting of this name as far as it was lowered, the greatest of a range."""
+        return ends_of(self.lowered.get(name, getattr(self.config, name)))[1]
 
     def _ways(self, part: str, classes: np.ndarray) -> int:
         """How many classes the largest task can have."""

@@ -19,7 +19,7 @@ from innerloop.registry import DATA
 from innerloop.tasks.protocol import Tasks
 
 # Settings that have a meaning for classes of examples alone, and those that regression has not.
-SAMPLERS_ONLY = ("split", "within_group", "rotate", "rotate_test")
+SAMPLERS_ONLY = ("train_k_shot", "split", "within_group", "rotate", "rotate_test")
 IMAGES_ONLY = (*SAMPLERS_ONLY, "n_way", "bn")
 
 # Classes of examples, from which tasks are drawn; or the tasks themselves, by part.

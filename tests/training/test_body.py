@@ -118,8 +118,9 @@ def test_train_evaluate_and_use(more, photos, capsys):
     np.testing.assert_array_equal(probabilities, classifier.predict_proba(new))
     expected = list(told["queries"][0]["probabilities"].values())
     np.testing.assert_allclose(probabilities[3], expected, atol=1e-6)
-    assert main(["export", "run", "--support", "few", "--out", "a.onnx"]) == 2
-    assert "cannot be exported" in capsys.readouterr().err
+    for what in (["run", "--support", "few"], ["run", "--learner"], ["nets.py:make", "--learner"]):
+        assert main(["export", *what, "--out", "a.onnx"]) == 2
+        assert "cannot be exported" in capsys.readouterr().err
 
 
 def test_the_body_runs_once_a_picture(photos):
@@ -203,6 +204,71 @@ def test_folders_with_a_split_of_their_own(photos):
         "val": 4,
         "test": 4,
     }
+
+
+@pytest.fixture
+def deep(photos):
+    """The photos as grey pictures of 12 bits, the first class at most a sixteenth as bright."""
+    for file in Path("photos").glob("*/*.png"):
+        grey = np.asarray(Image.open(file).convert("L")).astype(np.uint16)
+        light = 16 if file.parent.name != "c00" else 1
+        Image.fromarray(grey * light).save(file.with_suffix(".tif"))
+        file.unlink()
+
+
+@pytest.mark.filterwarnings("ignore:photos")
+def test_features_of_a_folder_share_one_white(deep):
+    body = backbone("nets.py:make", image_size=16)
+    files = sorted(Path("photos/c00").iterdir())
+    with pytest.warns(UserWarning, match=r"4,095 is taken for white; white= of .*feature_classes"):
+        data = feature_classes("photos", body, views="whole")
+    assert data.white == 4095
+    found = torch.from_numpy(data.class_examples(data.names.index("c00")))
+    assert torch.allclose(found, body.features(files, white=4095))
+    assert not torch.allclose(found, body.features(files), atol=1e-2)
+    said = feature_classes("photos", body, views="whole", white=6000)
+    assert said.white == 6000
+    first = torch.from_numpy(said.class_examples(0))
+    assert torch.allclose(first, body.features(files, white=6000))
+    in_memory = innerloop.data.folder("photos")
+    assert feature_classes(in_memory, body).white == in_memory.white == 4095
+    with pytest.raises(UserError, match="has its pixels already"):
+        feature_classes(in_memory, body, white=4095)
+
+
+@pytest.mark.filterwarnings("ignore:photos")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--body", "nets.py:make", "--algorithm", "protonet", "--image-size", "16"],
+        ["--image-size", "28", "--width", "4", "--inputs", "unit"],
+    ],
+    ids=["features", "pixels"],
+)
+def test_white_in_use_is_that_of_training(words, deep, capsys):
+    assert main(["train", "--data", "photos", *words, *SMALL, "--out", "run"]) == 0
+    loaded = innerloop.load("run")
+    assert loaded.white == 4095
+    # By themselves, pictures of at most 255 would be taken for ones of 8 bits.
+    dim, light = sorted(Path("photos/c00").iterdir()), sorted(Path("photos/c01").iterdir())
+    found = FewShotClassifier(loaded).fit(dim, ["a", "a", "b", "b"])
+    assert found.white_ == 4095
+    asked = FewShotClassifier(loaded, white=4095).fit(dim, ["a", "a", "b", "b"])
+    np.testing.assert_array_equal(found.predict_proba(light), asked.predict_proba(light))
+    # Neither does a support set of 8 bits leave queries to their own range.
+    files = ["few/a/0.png", "few/b/0.png"]
+    for file, number in zip(files, ("c02", "c03"), strict=True):
+        Path(file).parent.mkdir(parents=True)
+        Image.open(f"new/{number}/0.png").convert("L").save(file)
+    expected = asked.fit(files, ["a", "b"]).predict_proba(dim[:1])
+    np.testing.assert_array_equal(found.fit(files, ["a", "b"]).predict_proba(dim[:1]), expected)
+    capsys.readouterr()
+    adapt = ["adapt", "run", "--support", "few", "--query", str(dim[0]), "--json"]
+    for more, white in (([], 4095), (["--white", "6000"], 6000)):
+        assert main([*adapt, *more]) == 0
+        told = json.loads(capsys.readouterr().out)["queries"][0]["probabilities"]
+        near = FewShotClassifier(loaded, white=white).fit(files, ["a", "b"])
+        np.testing.assert_allclose(list(told.values()), near.predict_proba(dim[:1])[0], atol=1e-6)
 
 
 def test_the_name_of_a_library_is_short_for_a_body(photos, capsys):

@@ -15,6 +15,7 @@ from innerloop.data.examples import ArrayExamples
 from innerloop.data.layouts import find_layout
 from innerloop.data.progress import progress_bar
 from innerloop.data.remarks import warn
+from innerloop.data.survey import common_white
 from innerloop.errors import UserError
 from innerloop.files import at_home
 
@@ -24,6 +25,7 @@ def feature_classes(
     body: Backbone,
     *,
     views: str = "middle",
+    white: float | None = None,
     progress: bool = False,
 ) -> ExampleClasses:
     """The features of classes of pictures, computed once and kept on disk.
@@ -34,6 +36,8 @@ def feature_classes(
             `innerloop.data.load` takes.
         body: what computes them, such as `innerloop.backbones.backbone("timm:NAME")`.
         views: what of each picture it sees, see `Backbone.features`.
+        white: for a folder, the value of white in pictures of more than 8 bits; None for the one
+            that they share, as in `innerloop.data.folder`.
         progress: show progress on standard error.
 
     Returns:
@@ -43,7 +47,8 @@ def feature_classes(
         UserError: `data` holds no pictures, or one that cannot be read; or no such views.
 
     Warns:
-        UserWarning: for files of the folder that were left out, as `innerloop.data.folder`.
+        UserWarning: for files of the folder that were left out, or a white that is not clear, as
+            `innerloop.data.folder`.
 
     Example:
         >>> import innerloop, torch
@@ -56,8 +61,10 @@ def feature_classes(
     if isinstance(data, str | Path):
         path = at_home(data)
         if path.is_dir():
-            return _of_folder(path, body, views, progress)
+            return _of_folder(path, body, views, white, progress)
         data = load(data, progress=progress)
+    if white is not None:
+        raise UserError(f"white is for the files of a folder: {data.name} has its pixels already")
     if not data.pixels:
         raise UserError(
             f"{data.name} holds no pictures, which a body needs: leave out the body, and train a "
@@ -68,15 +75,19 @@ def feature_classes(
     features = _in_parts(
         lambda part: data.examples.read(rows[part]), len(rows), body, views, progress
     )
-    return _classes(features, data.counts, body, data.names, data.groups, data.name, data.splits)
+    names = data.names, data.groups, data.name
+    return _classes(features, data.counts, body, *names, data.splits, data.white)
 
 
-def _of_folder(path: Path, body: Backbone, views: str, progress: bool) -> ExampleClasses:
+def _of_folder(
+    path: Path, body: Backbone, views: str, white: float | None, progress: bool
+) -> ExampleClasses:
     layout = find_layout(path)
     name = path.resolve().name or "images"
-    warn(layout.remarks, name)
     files = [file for members in layout.classes.values() for file in members]
-    features = _in_parts(lambda part: files[part], len(files), body, views, progress)
+    found, remarks = common_white(files, white, "white= of innerloop.backbones.feature_classes")
+    warn([*layout.remarks, *remarks], name)
+    features = _in_parts(lambda part: files[part], len(files), body, views, progress, found)
     number = {name: i for i, name in enumerate(layout.classes)}
     split = {p: np.array([number[n] for n in names]) for p, names in layout.split.items()}
     return _classes(
@@ -87,18 +98,24 @@ def _of_folder(path: Path, body: Backbone, views: str, progress: bool) -> Exampl
         [layout.groups[name] for name in layout.classes],
         name,
         {layout.split_name: split} if split else {},
+        found,
     )
 
 
 def _in_parts(
-    pictures: Callable[[slice], Any], number: int, body: Backbone, views: str, progress: bool
+    pictures: Callable[[slice], Any],
+    number: int,
+    body: Backbone,
+    views: str,
+    progress: bool,
+    white: float | None = None,
 ) -> np.ndarray:
     """Features `[number, F]` of pictures that are read a few at a time."""
     features = np.empty((number, body.width), dtype=np.float32)
     with progress_bar(f"features of {body.name}", number, shown=progress) as advance:
         for start in range(0, number, LONG):
             part = slice(start, min(start + LONG, number))
-            features[part] = body.features(pictures(part), views).numpy()
+            features[part] = body.features(pictures(part), views, white=white).numpy()
             advance(part.stop - part.start)
     return features
 
@@ -111,6 +128,7 @@ def _classes(
     groups: Any,
     name: str,
     splits: dict[str, dict[str, np.ndarray]],
+    white: float | None,
 ) -> ExampleClasses:
     return ExampleClasses(
         examples=ArrayExamples(features),
@@ -121,4 +139,5 @@ def _classes(
         name=name,
         splits=splits,
         computed_by=body.identity,
+        white=white,
     )

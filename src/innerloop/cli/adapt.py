@@ -70,7 +70,8 @@ class Arguments:
     """Say none, where a picture is like none of the classes: the share of pictures of the classes
     that may be refused, such as 0.05."""
     background: Path | None = None
-    """Folder of pictures of none of the classes, which helps a pretrained network to refuse."""
+    """Folder of pictures of none of the classes, which help a pretrained network to tell the
+    classes apart, and to refuse."""
     inner_steps: int | None = None
     """Steps of gradient descent; by default as many as the network was tested with."""
     bn: Literal["support", "transductive"] = "support"
@@ -78,8 +79,9 @@ class Arguments:
     ink: Literal["auto", "dark", "light"] = "auto"
     """Strokes are dark on light paper, or light on dark; for networks trained on ink."""
     white: float | None = None
-    """The value of white in pictures of more than 8 bits; by default the smallest of 255, 1023,
-    4095, 16383 and 65535 (1 for floating point) that no picture of the support set exceeds."""
+    """The value of white in pictures of more than 8 bits; by default that of training, or the
+    smallest of 255, 1023, 4095, 16383 and 65535 (1 for floating point) that no picture of the
+    support set exceeds."""
     prepare: Literal["auto", "ink", "none"] = "auto"
     """Find the drawing on its paper, free it of shading and specks, and centre it; auto does so
     where the support set says that it helps; for networks trained on ink."""
@@ -110,8 +112,7 @@ def main(argv: list[str]) -> int:
     from innerloop.plots.adaptation import plot_adaptation
 
     learnt, names = labelled(support)
-    white = white_of(learnt, arguments.white)
-    classifier, shape = _classifier(arguments, white)
+    classifier, shape, white = _classifier(arguments, learnt)
     support_x, query_x = (
         read(files, shape or THUMBNAIL, arguments.model, arguments.grey, white)
         for files in (learnt, queries)
@@ -164,20 +165,22 @@ def main(argv: list[str]) -> int:
 
 
 def _classifier(
-    arguments: Arguments, white: float | None
-) -> tuple[FewShotClassifier, tuple[int, ...] | None]:
-    """The classifier before it has learnt, and the shape that pictures are read in.
+    arguments: Arguments, support: list[Path]
+) -> tuple[FewShotClassifier, tuple[int, ...] | None, float | None]:
+    """The classifier before it has learnt, and the shape and the white that pictures are read in.
 
-    None where a pretrained network scales and crops pictures in its own way.
+    The shape is None where a pretrained network scales and crops pictures in its own way.
     """
     from innerloop.backbones.sources import is_backbone
     from innerloop.classifier import FewShotClassifier
 
     model: Any = arguments.model
     shape: tuple[int, ...] | None = None
+    trained: float | None = None
     if not is_backbone(model):
         model = load_for_pictures(model, trust=arguments.trust)
-        shape = None if model.computed_by else model.input_shape
+        shape, trained = None if model.computed_by else model.input_shape, model.white
+    white = white_of(support, arguments.white, trained)
     classifier = FewShotClassifier(
         model,
         inner_steps=arguments.inner_steps,
@@ -189,10 +192,10 @@ def _classifier(
         image_size=arguments.image_size,
         head=arguments.head,
         views=arguments.views,
-        # Networks that were meta-trained get bytes, which are scaled already.
-        white=white if is_backbone(arguments.model) else None,
+        # Where pictures are read here, it gets bytes, which are scaled already.
+        white=white if shape is None else None,
     )
-    return classifier, shape
+    return classifier, shape, white
 
 
 def _query_files(places: tuple[Path, ...]) -> list[Path]:

@@ -9,12 +9,19 @@ import sys
 import warnings
 import webbrowser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from innerloop.errors import UserError
 
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
 DESCRIPTION = """Open a page on which one draws symbols and watches a network learn them.
+
+With a network for colour pictures, it is a page for photographs: a few of each thing teach it to
+tell others, and to say "none of these".
 
 The page is served by this command, to this computer alone unless --host says otherwise, until
 Ctrl-C ends it.  Nothing that is drawn is kept or sent anywhere else.  With --site it is written as
@@ -25,7 +32,9 @@ examples:
   innerloop demo --port 9000 --no-browser
   innerloop demo runs/first runs/second
   innerloop demo --data omniglot
-  innerloop demo --site page"""
+  innerloop demo --site page
+  innerloop demo timm:efficientnet_lite0.ra_in1k
+  innerloop demo timm:efficientnet_lite0.ra_in1k --support photos/"""
 
 FIRST_PORT, TRIED = 8765, 20
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -36,7 +45,9 @@ class Arguments:
     """What the page offers and where."""
 
     runs: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Run folders or weights files to choose from, beside those that come with the package."""
+    """Run folders or weights files to choose from, beside those that come with the package; or one
+    network for photographs: timm:NAME, torchvision:NAME, transformers:NAME, FILE.py:NAME or
+    MODULE:NAME, or a run on colour pictures or on such a network."""
     port: int | None = None
     """Port; by default the first free one from 8765."""
     host: str = "127.0.0.1"
@@ -49,6 +60,17 @@ class Arguments:
     """Folder with the Omniglot archives."""
     site: Path | None = None
     """Write the page into this folder instead, for any web host, or to be opened as a file."""
+    support: Path | None = None
+    """For photographs: a folder with one folder of pictures for each thing, to begin with."""
+    weights: Path | None = None
+    """For photographs: file of weights for the network, .safetensors, or .pt without code."""
+    preprocess: str | None = None
+    """For photographs: what the network needs done to pictures, MODULE:NAME or FILE.py:NAME."""
+    image_size: int | None = None
+    """For photographs: size of the pictures that the network sees, where not its own, or 224."""
+
+
+FOR_PHOTOS = ("support", "weights", "preprocess", "image_size")
 
 
 def main(argv: list[str]) -> int:
@@ -59,7 +81,10 @@ def main(argv: list[str]) -> int:
         raise UserError(
             f"the page needs {', '.join(missing)}: install them with pip install 'innerloop[demo]'"
         )
+    photos = _for_photos(arguments)
     if arguments.site is not None:
+        if photos:
+            raise UserError("photographs need the server: leave out --site")
         if arguments.port is not None or arguments.host != Arguments.host:
             raise UserError("with --site nothing is served: leave out --port and --host")
         return _write(arguments, arguments.site)
@@ -68,8 +93,30 @@ def main(argv: list[str]) -> int:
     # The page itself shows the support loss after each step.
     warnings.filterwarnings("ignore", "the loss on the support images rises")
     with _listen(arguments.host, arguments.port) as listener:
-        _serve(arguments, listener)
+        _serve(arguments, listener, photos)
     return 0
+
+
+def _for_photos(arguments: Arguments) -> bool:
+    """Whether the page is that for photographs.
+
+    Raises:
+        UserError: what was asked for does not go together.
+    """
+    # PyTorch takes seconds to import, which --help should not wait for.
+    from innerloop.demo.photos import takes_photos
+
+    runs = arguments.runs
+    found = [name for name in runs if takes_photos(name)]
+    if found and len(runs) > 1:
+        raise UserError(f"{found[0]} is for photographs: give it alone, one network for one page")
+    wrong = ("data", "omniglot_source") if found else FOR_PHOTOS
+    for name in wrong:
+        if getattr(arguments, name) != getattr(Arguments, name):
+            option = f"--{name.replace('_', '-')}"
+            page = "drawings" if found else "photographs, which takes a network such as timm:NAME"
+            raise UserError(f"{option} is for the page for {page}: leave it out")
+    return bool(found)
 
 
 def _write(arguments: Arguments, folder: Path) -> int:
@@ -85,14 +132,11 @@ def _write(arguments: Arguments, folder: Path) -> int:
     return 0
 
 
-def _serve(arguments: Arguments, listener: socket.socket) -> None:
-    from innerloop.demo.answers import episode_source, offered
-    from innerloop.demo.server import create_app, serve
+def _serve(arguments: Arguments, listener: socket.socket, photos: bool) -> None:
+    from innerloop.demo.server import serve
 
-    entries = offered(list(arguments.runs))
-    source = episode_source(arguments.data, arguments.omniglot_source, entries)
     hosts = ["localhost", "127.0.0.1", "[::1]"] if arguments.host in LOOPBACK else ["*"]
-    app = create_app(entries, *source, hosts)
+    app = (_photos if photos else _drawings)(arguments, hosts)
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)
     address = f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
@@ -103,6 +147,30 @@ def _serve(arguments: Arguments, listener: socket.socket) -> None:
             webbrowser.open(address)
 
     serve(app, listener, ready)
+
+
+def _drawings(arguments: Arguments, hosts: list[str]) -> Starlette:
+    from innerloop.demo.answers import episode_source, offered
+    from innerloop.demo.server import create_app
+
+    entries = offered(list(arguments.runs))
+    source = episode_source(arguments.data, arguments.omniglot_source, entries)
+    return create_app(entries, *source, hosts)
+
+
+def _photos(arguments: Arguments, hosts: list[str]) -> Starlette:
+    from innerloop.cli.pictures import support_files
+    from innerloop.demo.photos import classifiers, create_photos_app
+
+    name = arguments.runs[0]
+    support = {} if arguments.support is None else support_files(arguments.support)
+    make = classifiers(
+        name,
+        weights=arguments.weights,
+        preprocess=arguments.preprocess,
+        image_size=arguments.image_size,
+    )
+    return create_photos_app(make, name, support, hosts)
 
 
 def _listen(host: str, port: int | None) -> socket.socket:

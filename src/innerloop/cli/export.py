@@ -46,8 +46,9 @@ class Arguments:
     ink: Literal["auto", "dark", "light"] = "auto"
     """Strokes are dark on light paper, or light on dark; for networks trained on ink."""
     white: float | None = None
-    """The value of white in pictures of more than 8 bits; by default the smallest of 255, 1023,
-    4095, 16383 and 65535 (1 for floating point) that no picture of the support set exceeds."""
+    """The value of white in pictures of more than 8 bits; by default that of training, or the
+    smallest of 255, 1023, 4095, 16383 and 65535 (1 for floating point) that no picture of the
+    support set exceeds."""
     grey: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Turn coloured pictures of the support set into grey ones, for a network that takes grey."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -66,9 +67,13 @@ def main(argv: list[str]) -> int:
     # Folders are looked at before PyTorch is imported, which takes seconds.
     support = None if arguments.support is None else support_files(arguments.support)
 
+    from innerloop.backbones.sources import is_backbone
+    from innerloop.exporting.write import FEATURES, export
+
+    if is_backbone(arguments.model):
+        raise UserError(FEATURES)
     steps, bn, ink = arguments.inner_steps, arguments.bn, arguments.ink
     if support is None:
-        from innerloop.exporting.write import export
         from innerloop.runs.loading import load
 
         loaded = load(arguments.model, trust=arguments.trust)
@@ -80,12 +85,9 @@ def main(argv: list[str]) -> int:
 
         loaded = load_for_pictures(arguments.model, trust=arguments.trust)
         if loaded.computed_by:
-            raise UserError(
-                f"{arguments.model} takes the features of a body, with which it cannot be exported "
-                "yet: innerloop adapt and FewShotClassifier use it"
-            )
+            raise UserError(FEATURES)
         files, names = labelled(support)
-        white = white_of(files, arguments.white)
+        white = white_of(files, arguments.white, loaded.white)
         x = read(files, loaded.input_shape, arguments.model, arguments.grey, white)
         # What is exported takes pictures as they are.
         classifier = FewShotClassifier(loaded, inner_steps=steps, bn=bn, ink=ink, prepare="none")

@@ -60,14 +60,21 @@ def pictures_in(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.is_file() and is_picture(file.name))
 
 
-def white_of(files: list[Path], white: float | None) -> float | None:
-    """The value of white in a support set, which is that of queries, too; see `common_white`."""
+def white_of(files: list[Path], white: float | None, trained: float | None) -> float | None:
+    """The value of white in a support set, which is that of queries, too; see `common_white`.
+
+    Args:
+        files: the support set.
+        white: what was asked for.
+        trained: that of the pictures which the network was trained on.
+    """
     from innerloop.data.remarks import warn
     from innerloop.data.survey import common_white
 
-    found, remarks = common_white(files, white, "--white")
+    known = trained if white is None else white
+    found, remarks = common_white(files, known, "--white")
     warn(remarks, "support")
-    return found
+    return known if found is None else found
 
 
 def read(

@@ -14,6 +14,7 @@ from innerloop.config import PARTS, TrainConfig, preset_names
 from innerloop.errors import UserError
 from innerloop.keywords import arguments_of
 from innerloop.outer_loop import Part
+from innerloop.ranges import range_from, range_text
 from innerloop.rates import as_text, rates_from
 from innerloop.references import check_trust, find, is_of_library, is_reference
 from innerloop.registry import ALGORITHMS, DATA, MODELS, OF_ALGORITHMS, not_of
@@ -47,9 +48,9 @@ def _settings_of(kind: type[Part], hidden: Collection[str] = ()) -> Any:
     types, own = get_type_hints(kind), {field.name for field in dataclasses.fields(kind)}
     fields: list[tuple[str, Any, Any]] = []
     suppress: Any = tyro.conf.Suppress
-    for name in sorted(own & {"inner_lr", *hidden}):
+    for name in sorted(own & {*_WORDS, *hidden}):
         wanted = types[name]
-        shown = suppress[wanted] if name in hidden else Annotated[wanted, _RATES]
+        shown = suppress[wanted] if name in hidden else Annotated[wanted, _WORDS[name]]
         fields.append((name, shown, getattr(kind, name)))
     made: Any = dataclasses.make_dataclass(kind.__name__, fields, bases=(kind,), frozen=True)
     return made
@@ -63,6 +64,21 @@ _RATES = tyro.constructors.PrimitiveConstructorSpec(
     is_instance=lambda value: isinstance(value, float | Mapping),
     str_from_instance=lambda value: [as_text(value)],
 )
+
+
+def _sizes(name: str) -> Any:
+    """One word, a number or `3-10`."""
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="N|LEAST-GREATEST",
+        instance_from_str=lambda words: None if words[0] == "None" else range_from(name, words[0]),
+        is_instance=lambda value: isinstance(value, int | tuple | None),
+        str_from_instance=lambda value: [range_text(value)],
+    )
+
+
+# Settings that are one word in a form of their own.
+_WORDS = {"inner_lr": _RATES, **{name: _sizes(name) for name in ("train_n_way", "train_k_shot")}}
 
 
 @dataclasses.dataclass(frozen=True)

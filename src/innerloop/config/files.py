@@ -16,6 +16,7 @@ import yaml
 
 from innerloop.errors import UserError
 from innerloop.outer_loop import OuterLoop
+from innerloop.ranges import SizeRange, range_from
 from innerloop.rates import InnerRates, rates_from
 
 Settings = TypeVar("Settings", bound=OuterLoop)
@@ -175,6 +176,8 @@ def _coerce(name: str, value: Any, kind: Any) -> Any:
     """Convert `value` from YAML or JSON to `kind`."""
     if kind == InnerRates:
         return rates_from(value)
+    if kind == SizeRange | None:
+        return None if value is None else range_from(name, value)
     if get_origin(kind) is Literal:
         if value in get_args(kind):
             return value

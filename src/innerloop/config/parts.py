@@ -20,6 +20,7 @@ from innerloop.errors import (
     share_of_training,
 )
 from innerloop.outer_loop import OuterLoopSettings, Part, RunSettings
+from innerloop.ranges import check_range
 from innerloop.rates import InnerRates, check_rates
 from innerloop.references import LIBRARIES, is_of_library, is_reference
 from innerloop.registry import ALGORITHMS, MODELS
@@ -64,9 +65,11 @@ class TaskSettings(Part):
     """Support images of each class."""
     k_query: int = 2
     """Query images of each class in a training task."""
-    train_n_way: int | None = 20
+    train_n_way: int | tuple[int, int] | None = 20
     """Classes in a training task if different from n_way (needs head `shared`, or an
-    algorithm without a head)."""
+    algorithm without a head); or a range such as 3-10, from which each outer step draws."""
+    train_k_shot: int | tuple[int, int] | None = None
+    """Support images of each class in a training task if different from k_shot; or a range."""
     eval_k_query: int = 15
     """Query images of each class in a validation or test task."""
     inputs: Literal["ink", "unit", "raw"] = "ink"
@@ -86,7 +89,9 @@ class TaskSettings(Part):
 
     def check(self) -> None:
         super().check()
-        at_least(2, **self.named("n_way train_n_way"))
+        at_least(2, **self.named("n_way"))
+        check_range(2, **self.named("train_n_way"))
+        check_range(1, **self.named("train_k_shot"))
         at_least(1, **self.named("glyph_classes k_shot k_query eval_k_query"))
         if self.augment is not None and not is_reference(self.augment):
             names = dict(parse_augment(self.augment))

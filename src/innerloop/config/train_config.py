@@ -21,6 +21,7 @@ from innerloop.config.parts import (
 from innerloop.errors import UserError
 from innerloop.files import at_home
 from innerloop.outer_loop import OuterLoop
+from innerloop.ranges import range_from
 from innerloop.recipes import (
     BODY,
     BODY_RECIPES,
@@ -59,6 +60,9 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
         if isinstance(self.inner_lr, Mapping):
             # A copy, so that the caller cannot change it.
             object.__setattr__(self, "inner_lr", dict(self.inner_lr))
+        for name in ("train_n_way", "train_k_shot"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, range_from(name, value))
         for name, value in _network(self.model, self.body).items():
             object.__setattr__(self, name, value)
         super().__post_init__()
@@ -72,6 +76,8 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
                 raise UserError(
                     f"{name} is for pixels, and what a body gives is features: leave {name} out"
                 )
+        if self.train_k_shot is not None and self.regression:
+            raise UserError("train_k_shot is for classes: leave it out of a regression")
         if self.pretrain_lr is not None and not self.pretrain:
             raise UserError("pretrain_lr is for a run with pretrain: leave it out, or set pretrain")
         # The baseline trains a classifier of all classes, whatever its tasks' ways.

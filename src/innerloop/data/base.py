@@ -36,6 +36,7 @@ class ClassIndexed:
             `{"train": classes, "val": classes, "test": classes}`.
         remarks: what was left out, doubtful or concluded when the data was read.
         pixels: True where examples are `uint8` images `[C, H, W]`, which samplers scale.
+        white: the value of white in its pictures of more than 8 bits; None where it has none.
     """
 
     examples: Examples
@@ -48,6 +49,7 @@ class ClassIndexed:
     splits: dict[str, dict[str, np.ndarray]]
     remarks: Sequence[Remark]
     pixels: bool
+    white: float | None = None
     _things: ClassVar[str] = "examples"
 
     def __post_init__(self) -> None:
@@ -144,7 +146,7 @@ class ExampleClasses(ClassIndexed):
 
     Args:
         examples: the examples, read by their numbers.
-        starts, counts, names, groups, name, dark_ink, splits, remarks: see `ClassIndexed`.
+        starts, counts, names, groups, name, dark_ink, splits, remarks, white: see `ClassIndexed`.
         pixels: True where examples are `uint8` images `[C, H, W]`.
         computed_by: the `identity` of the body that computed them; empty where they are as given.
 
@@ -163,6 +165,7 @@ class ExampleClasses(ClassIndexed):
     pixels: bool = False
     remarks: Sequence[Remark] = ()
     computed_by: str = ""
+    white: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -190,6 +193,8 @@ class ImageClasses(ClassIndexed):
         splits: splits that come with the data: name of the split to
             `{"train": classes, "val": classes, "test": classes}`.
         remarks: what was left out, doubtful or concluded when the data was read.
+        white: the value of white in the files that it was read from, where they had more than 8
+            bits; None where they had not.
     """
 
     images: np.ndarray
@@ -201,6 +206,7 @@ class ImageClasses(ClassIndexed):
     dark_ink: bool = False
     splits: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     remarks: Sequence[Remark] = ()
+    white: float | None = None
 
     _things: ClassVar[str] = "images"
 

@@ -30,7 +30,7 @@ from innerloop.errors import UserError, finite_above_zero
 from innerloop.files import at_home, cache_folder, one_at_a_time, quoted, write_whole
 
 # Raised when prepared arrays change, so that older ones are no longer used.
-_FORMAT = 3
+_FORMAT = 4
 _BATCH = 256
 
 
@@ -202,6 +202,7 @@ def _prepared(home: Path, fingerprint: str) -> ImageClasses | None:
             dark_ink=index["dark_ink"],
             splits={index["split_name"]: split} if split else {},
             remarks=[Remark(**remark) for remark in index["remarks"]],
+            white=index["white"],
         )
     except (
         OSError,
@@ -260,6 +261,7 @@ def _prepare(
         },
         "split_name": layout.split_name,
         "remarks": [asdict(remark) for remark in remarks],
+        "white": found.white,
     }
     with write_whole(home / "index.json") as out:
         out.write(json.dumps(index).encode())

@@ -49,12 +49,15 @@ def are_files(X: Any) -> bool:
     return are_pictures(X) and not all(_is_array(x) for x in X)
 
 
-def white_in(X: Any, white: float | None = None) -> tuple[float | None, str]:
+def white_in(
+    X: Any, white: float | None = None, trained: float | None = None
+) -> tuple[float | None, str]:
     """The value of white that pictures of more than 8 bits share; see `shared_white`.
 
     Args:
         X: pictures in any form; an array has no white but what was asked for.
         white: what was asked for.
+        trained: that of the pictures which a network was trained on.
 
     Raises:
         UserError: one cannot be read, or its values fit no range.
@@ -69,7 +72,7 @@ def white_in(X: Any, white: float | None = None) -> tuple[float | None, str]:
             what = f"picture {number}"
             found = range_of(x, what) if isinstance(x, Image.Image) else None
         deep += [] if found is None else [(what, *found)]
-    return shared_white(deep)
+    return shared_white(deep, trained)
 
 
 def each_as_bytes(

@@ -27,11 +27,13 @@ Picture = Annotated[
 ClassPictures = Annotated[list[Picture], Field(min_length=1, max_length=5)]
 
 
-class _Message(BaseModel):
+class Message(BaseModel):
+    """What is asked or answered: without fields that are unknown."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class Question(_Message):
+class Question(Message):
     """A support set, one list of pictures for each class, and a query."""
 
     model: Annotated[str, StringConstraints(max_length=200)] = Field(
@@ -42,27 +44,27 @@ class Question(_Message):
     inner_steps: Annotated[int, Field(ge=1, le=MAX_STEPS, strict=True)] = 5
 
 
-class Step(_Message):
+class Step(Message):
     """Before the first inner step, or after one."""
 
     support_loss: float
     probabilities: list[float] = Field(description="That of each class, in the order asked.")
 
 
-class Answer(_Message):
+class Answer(Message):
     """What the network believes about the query."""
 
     steps: list[Step]
     seen: Picture = Field(description="The query as the network sees it.")
 
 
-class Code(_Message):
+class Code(Message):
     """A program that does what the page does."""
 
     code: str
 
 
-class ModelCard(_Message):
+class ModelCard(Message):
     """One network of the switch."""
 
     name: str
@@ -74,13 +76,13 @@ class ModelCard(_Message):
     ci95: float | None
 
 
-class Models(_Message):
+class Models(Message):
     """The networks that can be asked."""
 
     models: list[ModelCard]
 
 
-class EpisodeRequest(_Message):
+class EpisodeRequest(Message):
     """Which episode of the data set."""
 
     ways: Annotated[int, Field(ge=2, le=10)] = 5
@@ -88,7 +90,7 @@ class EpisodeRequest(_Message):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
-class EpisodeReply(_Message):
+class EpisodeReply(Message):
     """Symbols that no network of the page has been trained on."""
 
     data: str
@@ -97,7 +99,7 @@ class EpisodeReply(_Message):
     answer: int = Field(description="The class of the query, from 0.")
 
 
-class Error(_Message):
+class Error(Message):
     """Why a request was refused, and how to correct it."""
 
     error: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -65,8 +65,8 @@ def create_app(
     """
     models = Models(models=[entry.card for entry in entries.values()])
     api = _Api(entries, data, classes)
-    return Starlette(
-        routes=[
+    return application(
+        [
             Mount(
                 "/api",
                 routes=[
@@ -81,6 +81,19 @@ def create_app(
             Route("/networks.js", _nothing),
             Mount("/", StaticFiles(directory=STATIC, html=True)),
         ],
+        hosts,
+    )
+
+
+def application(routes: Sequence[BaseRoute], hosts: list[str]) -> Starlette:
+    """What answers at `routes`, with headers and errors as on every page of ours.
+
+    Args:
+        routes: as of Starlette.
+        hosts: the names by which it may be called; `["*"]` for any.
+    """
+    return Starlette(
+        routes=routes,
         middleware=[Middleware(_Headers), Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
         exception_handlers={HTTPException: _http_error, UserError: _user_error},
     )
@@ -133,16 +146,16 @@ class _Api:
         self.one_at_a_time = anyio.CapacityLimiter(1)
 
     async def predict(self, request: Request) -> Response:
-        question = _parse(Question, await _json_body(request))
+        question = parsed(Question, await json_body(request))
         return JSONResponse((await self._compute(answer, question, self.entries)).model_dump())
 
     async def code(self, request: Request) -> Response:
-        question = _parse(Question, await _json_body(request))
+        question = parsed(Question, await json_body(request))
         text = await self._compute(code, question, self.entries)
         return JSONResponse(Code(code=text).model_dump())
 
     async def episode(self, request: Request) -> Response:
-        wanted = _parse(EpisodeRequest, dict(request.query_params))
+        wanted = parsed(EpisodeRequest, dict(request.query_params))
         reply = await self._compute(episode, wanted, self.data, self.classes)
         return JSONResponse(reply.model_dump())
 
@@ -160,7 +173,8 @@ def _in_one_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)
 
 
-def _parse(part: type[Part], values: Any) -> Part:
+def parsed(part: type[Part], values: Any) -> Part:
+    """`values` as a message of this kind; raises a `UserError` that names what is wrong."""
     try:
         return part.model_validate(values)
     except ValidationError as error:
@@ -169,8 +183,8 @@ def _parse(part: type[Part], values: Any) -> Part:
         raise UserError(f"{where}: {first['msg']}") from None
 
 
-async def _json_body(request: Request) -> Any:
-    """The body of a request as JSON.
+async def json_body(request: Request, most: int = MAX_BODY) -> Any:
+    """The body of a request as JSON, of at most so many bytes.
 
     Raises:
         HTTPException: it is too large, too slow, not said to be JSON, or none.
@@ -181,8 +195,8 @@ async def _json_body(request: Request) -> Any:
     with anyio.move_on_after(BODY_SECONDS) as waiting:
         async for part in request.stream():
             body += part
-            if len(body) > MAX_BODY:
-                raise HTTPException(413, f"the body has more than {MAX_BODY:,} bytes")
+            if len(body) > most:
+                raise HTTPException(413, f"the body has more than {most:,} bytes")
     if waiting.cancelled_caught:
         raise HTTPException(408, f"the body did not arrive within {BODY_SECONDS} seconds")
     try:

@@ -26,6 +26,11 @@ from innerloop.runs.loading import Loaded, load_shared
 FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
 # The name of the metadata inside a file of PyTorch.
 METADATA = "metadata.json"
+FEATURES = (
+    "what learns from the features of a pretrained network cannot be exported yet: export that "
+    "network by its own library, or meta-train one on pictures; innerloop adapt and "
+    "FewShotClassifier use it"
+)
 
 
 def write_adapted(
@@ -90,6 +95,8 @@ def export(
     format = _format(path, format)
     at_least(1, inner_steps=inner_steps)
     loaded = run if isinstance(run, Loaded) else load_shared(run)
+    if loaded.computed_by:
+        raise UserError(FEATURES)
     if loaded.config.regression or len(loaded.input_shape) != 3:
         raise UserError(
             "this network was not trained on classes of pictures, whose learners are exported"
@@ -153,10 +160,7 @@ def write_classifier(
 ) -> dict[str, str]:
     """See `FewShotClassifier.export`; `fitted` and `inputs` are what it learnt and takes."""
     if not isinstance(fitted, AdaptedNetwork) or not isinstance(inputs, PixelInputs):
-        raise UserError(
-            "what learns from the features of a pretrained network cannot be exported yet: "
-            "export that network by its own library, or meta-train one on pictures"
-        )
+        raise UserError(FEATURES)
     if inputs.prepare_ == "ink":
         raise UserError(
             "an exported network takes pictures as they are, and this one has learnt from "

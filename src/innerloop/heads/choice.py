@@ -29,8 +29,11 @@ AUTO = "auto"
 # What it compares.  The inner loop is left out: it takes longer than the others together, and was
 # never better than logistic regression, which minimises the same loss.
 COMPARED = ("ridge", "cosine", "logistic")
-# Another head has to be better than the first by this many standard errors.
-SURE = 2.0
+# Temperatures of heads on whitened features that are far from 1; chosen as the heads' scales.
+WHITENED = {"cosine": 1.7}
+# Another head has to be better than the first by this many standard errors, and by so many nats:
+# where both are right about all that was left out, smaller differences mean nothing.
+SURE, GAIN = 2.0, 0.05
 
 
 class FittedHead:
@@ -88,23 +91,23 @@ def fit_head(
 
     Every class weighs the same, however many pictures it has.  With `"auto"`, each fold of the
     support set is told by ridge, cosine and logistic heads that have learnt the others; ridge
-    regression is taken unless the cross-entropy of another is lower by more than two standard
-    errors of the difference.  Where each class has one picture, nothing can be left out, and it is
-    ridge regression: the best on average where we measured.
+    regression is taken unless the cross-entropy of another is lower by more than 0.05 nats and two
+    standard errors of the difference.  Where each class has one picture, nothing can be left out,
+    and it is ridge regression: the best on average where we measured.
 
     Args:
         features: `[n, F]`, of a frozen body.
         labels: `[n]`, 0..N-1, each at least once; N at least 2.
         head: `"ridge"`, `"cosine"`, `"logistic"`, `"inner_loop"`, or `"auto"`.
-        background: features `[b, F]` of pictures of none of the classes, to tell those by; None
-            for none.
+        background: features `[b, F]` of pictures of none of the classes, by which features are
+            whitened, see `Prepared`; None for none.
         inner_steps: of `"inner_loop"`; None for 20.
 
     Raises:
         UserError: features that are not finite, labels that skip a class, or no such head.
     """
     one_of([AUTO, *HEADS], head=head)
-    prepared = Prepared(features)
+    prepared = Prepared(features, background)
     y = np.asarray(labels)
     counts = np.bincount(y) if y.dtype.kind in "iu" and y.size and y.min() >= 0 else np.zeros(1)
     if len(y) != len(prepared.support) or len(counts) < 2 or not counts.all():
@@ -112,7 +115,7 @@ def fit_head(
             "labels must be one whole number from 0 a picture, two classes or more, without a gap"
         )
     y, n_way = y.astype(np.int64), len(counts)
-    outside = None if background is None else prepared.unit(background)
+    whitened = background is not None
     heads: dict[str, Head] = {**HEADS, "inner_loop": partial(inner_loop, steps=inner_steps)}
     names = list(COMPARED) if head == AUTO else [head]
 
@@ -125,15 +128,16 @@ def fit_head(
         kept = np.setdiff1d(np.arange(len(y)), part)
         for name in names:
             logits[name].append(heads[name](x[kept], y[kept], n_way)(x[part])[-1])
-        without = Familiarity(prepared.support[kept], y[kept], n_way, outside)
+        without = Familiarity(prepared.support[kept], y[kept], n_way, whitened)
         familiar.append(without(prepared.support[part]))
 
-    temperatures, losses = dict.fromkeys(names, 1.0), {}
+    temperatures = {name: WHITENED.get(name, 1.0) if whitened else 1.0 for name in names}
+    losses: dict[str, np.ndarray] = {}
     if parts:
         targets = torch.from_numpy(y[rows])
         for name in names:
             z = torch.from_numpy(np.concatenate(logits[name]))
-            temperatures[name] = t = fit_temperature(z, targets, prior=1.0)
+            temperatures[name] = t = fit_temperature(z, targets, prior=temperatures[name])
             losses[name] = F.cross_entropy(z / t, targets, reduction="none").numpy()
     chosen = _best(losses) if losses else names[0]
     return FittedHead(
@@ -142,7 +146,7 @@ def fit_head(
         heads[chosen](x, y, n_way),
         temperatures[chosen],
         {name: float(found.mean()) for name, found in losses.items()} if head == AUTO else {},
-        Familiarity(prepared.support, y, n_way, outside),
+        Familiarity(prepared.support, y, n_way, whitened),
         np.concatenate([np.zeros(0), *familiar]),
     )
 
@@ -153,6 +157,6 @@ def _best(losses: dict[str, np.ndarray]) -> str:
     for name in sorted(losses, key=lambda name: losses[name].mean()):
         gain = losses[first] - losses[name]
         error = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else np.inf
-        if gain.mean() > SURE * error:
+        if gain.mean() > max(GAIN, SURE * error):
             return name
     return first

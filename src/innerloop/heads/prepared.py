@@ -18,17 +18,25 @@ class Prepared:
     in that space: what is computed in it is the same, and takes milliseconds however wide the
     features are.
 
+    With background pictures, features are centred by the mean of the background and whitened by its
+    covariance, to which the mean variance is added in every direction: what makes any pictures
+    differ counts less than what makes one differ from all others.
+
     Args:
         support: features `[n, F]`.
+        background: features `[b, F]` of pictures of none of the classes; None for none.
 
     Raises:
         UserError: they are not `[n, F]`, or not finite.
     """
 
-    def __init__(self, support: Any) -> None:
+    def __init__(self, support: Any, background: Any = None) -> None:
         x = checked(support)
         self.width = x.shape[1]
         self._root = bool(x.min() >= 0)
+        self._whiten: Whitening | None = None
+        if background is not None:
+            self._whiten = Whitening(self.unit(background))
         self.support = self.unit(x)
         self._basis = np.linalg.qr(self.support.T)[0] if len(x) < self.width else None
 
@@ -40,11 +48,35 @@ class Prepared:
                 f"features have {x.shape[1]} numbers, but those of the support set have "
                 f"{self.width}: take both from the same body"
             )
-        return unit(np.sqrt(x.clip(min=0)) if self._root else x)
+        found = unit(np.sqrt(x.clip(min=0)) if self._root else x)
+        return found if self._whiten is None else unit(self._whiten(found))
 
     def coordinates(self, features: np.ndarray) -> np.ndarray:
         """What heads see, `[m, D]`, of features of unit length."""
         return features if self._basis is None else features @ self._basis
+
+
+class Whitening:
+    """Features centred and whitened by those of a background, up to a factor.
+
+    Args:
+        background: `[b, F]`, of unit length.
+    """
+
+    def __init__(self, background: np.ndarray) -> None:
+        self._centre = background.mean(axis=0)
+        # Of fewer pictures than numbers, the covariance has these axes, and no others.
+        _, spread, self._axes = np.linalg.svd(background - self._centre, full_matrices=False)
+        variances = spread**2 / len(background)
+        # One picture has no variance, and nothing is whitened.
+        added = variances.mean() + 1e-12
+        self._factors = np.sqrt(added / (variances + added)) - 1
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """`[m, F]`, of features `[m, F]`."""
+        x = x - self._centre
+        found: np.ndarray = x + (x @ self._axes.T * self._factors) @ self._axes
+        return found
 
 
 def unit(x: np.ndarray) -> np.ndarray:

@@ -74,6 +74,14 @@ def pixels(file: Path, metadata: dict[str, Any]) -> tuple[bool | None, bool | No
     return found.get("inverted"), found.get("on_paper")
 
 
+def white(file: Path, metadata: dict[str, Any]) -> float | None:
+    """`white` of `Loaded`."""
+    found = metadata.get("white")
+    if found is not None and not (type(found) is float and 0 < found < math.inf):
+        raise UserError(f"{file} does not say which value was white in training")
+    return found
+
+
 def normalization(
     file: Path, config: TrainConfig, shape: tuple[int, ...], metadata: dict[str, Any]
 ) -> Normalization | None:

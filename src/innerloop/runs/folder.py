@@ -32,6 +32,7 @@ from innerloop.tasks.protocol import (
     computed_by,
     input_shape_of,
     name_of,
+    origin_of,
     pixels_of,
 )
 
@@ -388,11 +389,10 @@ def save_model(
         "data": name_of(train),
         "train_classes": class_names_of(train),
         "version": __version__,
+        **origin_of(train),
     }
     if layers:
         metadata["layers"] = dict(layers)
-    if identity := computed_by(train):
-        metadata["computed_by"] = identity
     if getattr(config, "normalize", False):
         metadata["normalization"] = train.normalization._asdict()  # type: ignore[attr-defined]
     write_tensors(folder / MODEL, params, metadata)

@@ -30,7 +30,7 @@ from innerloop.references import call, check_trust, find
 from innerloop.references import trust as remember
 from innerloop.registry import MODELS
 from innerloop.runs.checkpoint import fill, read_tensors
-from innerloop.runs.described import check_layers, description, normalization, pixels
+from innerloop.runs.described import check_layers, description, normalization, pixels, white
 from innerloop.runs.fit_config import FitConfig
 from innerloop.runs.folder import CONFIG, MODEL
 from innerloop.sources import body_of, build_source
@@ -38,6 +38,8 @@ from innerloop.tasks.normalization import Normalization
 from innerloop.tasks.protocol import Tasks, is_maker
 
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
+# Settings of training tasks alone, which have no part in a test.
+_TRAINING = {"train_n_way": None, "train_k_shot": None}
 
 
 class Loaded(NamedTuple):
@@ -58,6 +60,8 @@ class Loaded(NamedTuple):
             where the file does not say.
         normalization: mean and deviation by which the network normalises images; None for none.
         computed_by: the `identity` of the pretrained body whose features it takes; empty for none.
+        white: the value of white in the pictures of more than 8 bits that it was trained on; None
+            where there were none.
     """
 
     model: nn.Module
@@ -72,6 +76,7 @@ class Loaded(NamedTuple):
     on_paper: bool | None = None
     normalization: Normalization | None = None
     computed_by: str = ""
+    white: float | None = None
 
     def body(self) -> Backbone | None:
         """The pretrained network whose features this network takes; None where it takes pictures.
@@ -181,6 +186,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
         return Loaded(
             *(algorithm.model, algorithm, params, config, shape, data_name, classes, temperature),
             *pixels(file, metadata),
+            white=white(file, metadata),
         )
     if algorithm is not None:
         raise UserError(f"{file} names its algorithm: leave out algorithm=")
@@ -203,6 +209,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
         *pixels(file, metadata),
         norm,
         str(metadata.get("computed_by", "")),
+        white(file, metadata),
     )
 
 
@@ -274,7 +281,7 @@ def load_for(
         if square and own.image_size is None and at_home(changes["data"]).is_dir():
             # Pictures are scaled to what the network takes.
             changes.setdefault("image_size", shape[1])
-    config = TrainConfig.from_dict({**own.to_dict(), **changes, "train_n_way": None}).absolute()
+    config = TrainConfig.from_dict({**own.to_dict(), **changes, **_TRAINING}).absolute()
     # What was just given is the user's.
     remember(set(config.references) - set(own.references))
     if own.regression != config.regression:

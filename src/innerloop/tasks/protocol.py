@@ -171,6 +171,13 @@ def computed_by(tasks: Tasks) -> str:
     return str(getattr(getattr(tasks, "data", None), "computed_by", ""))
 
 
+def origin_of(tasks: Tasks) -> dict[str, Any]:
+    """What made the examples of pictures: `computed_by`, and `white` where they have one."""
+    white = getattr(getattr(tasks, "data", None), "white", None)
+    found = {"computed_by": computed_by(tasks), "white": white and float(white)}
+    return {name: value for name, value in found.items() if value}
+
+
 def fingerprint_of(tasks: Tasks) -> dict[str, Any]:
     """A fingerprint of the tasks: their description and their first episode.
 

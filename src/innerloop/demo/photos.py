@@ -1,0 +1,202 @@
+"""The page for photographs: a classifier on a pretrained network, from pictures of a few things."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+from anyio import to_thread
+from PIL import Image
+from pydantic import Field, StringConstraints
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from innerloop.backbones.sources import is_backbone
+from innerloop.classifier import FewShotClassifier
+from innerloop.demo.questions import Message
+from innerloop.demo.server import STATIC, application, json_body, parsed
+from innerloop.errors import UserError
+from innerloop.runs.loading import load_shared
+
+PAGE = Path(__file__).parent / "photo_page"
+MAX_BODY = 100_000_000  # bytes
+MAX_SIDE = 4096  # pixels
+# Side to which the page scales photos before it sends them, and those of a folder.
+SIDE = 512
+# A large network takes a second a picture.
+SECONDS = 300
+
+Photo = Annotated[str, StringConstraints(max_length=8_000_000, pattern=r"^[A-Za-z0-9+/]+={0,2}$")]
+
+
+class PhotoClass(Message):
+    """A thing, and pictures of it, in base64."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    pictures: Annotated[list[Photo], Field(min_length=1, max_length=50)]
+
+
+class PhotoQuestion(Message):
+    """What to learn from, and what to classify."""
+
+    classes: Annotated[list[PhotoClass], Field(min_length=2, max_length=50)]
+    queries: Annotated[list[Photo], Field(min_length=1, max_length=50)]
+    background: Annotated[list[Photo], Field(max_length=100, default_factory=list)]
+    reject: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+class PhotoAnswer(Message):
+    """What the classifier says of one query."""
+
+    probabilities: list[float] = Field(description="That of each class, in the order asked.")
+    none: bool = Field(description="It is none of these.")
+
+
+class PhotoAnswers(Message):
+    """Of all queries, and how they were classified."""
+
+    answers: list[PhotoAnswer]
+    head: str | None = Field(description="What tells classes apart by the features.")
+    pictures: int = Field(description="From which the threshold comes; 0 where there is none.")
+    needed: int = Field(description="Pictures that it would take to promise the share; 0 for none.")
+
+
+def create_photos_app(
+    make: Callable[[], FewShotClassifier],
+    name: str,
+    support: dict[str, list[Path]],
+    hosts: list[str],
+) -> Starlette:
+    """The application; it keeps the features of pictures as `Backbone` does, and nothing else.
+
+    Args:
+        make: gives a classifier that has yet to learn.
+        name: of its network, for the page.
+        support: pictures by class to open with; empty for none.
+        hosts: the names by which it may be called; `["*"]` for any.
+    """
+    one_at_a_time = anyio.CapacityLimiter(1)
+    opening = {
+        "model": name,
+        "side": SIDE,
+        "classes": [
+            {"name": thing, "pictures": [_thumbnail(file) for file in files]}
+            for thing, files in support.items()
+        ],
+    }
+
+    async def start(request: Request) -> Response:
+        return JSONResponse(opening)
+
+    async def tell(request: Request) -> Response:
+        question = parsed(PhotoQuestion, await json_body(request, MAX_BODY))
+        with anyio.fail_after(SECONDS):
+            found = await to_thread.run_sync(answers, question, make(), limiter=one_at_a_time)
+        return JSONResponse(found.model_dump())
+
+    api = [Route("/start", start), Route("/tell", tell, methods=["POST"])]
+    routes = [
+        Mount("/api", routes=api),
+        Mount("/shared", StaticFiles(directory=STATIC)),
+        Mount("/", StaticFiles(directory=PAGE, html=True)),
+    ]
+    return application(routes, hosts)
+
+
+def takes_photos(model: str) -> bool:
+    """Whether a network takes colour pictures.
+
+    Args:
+        model: as for `FewShotClassifier`.
+
+    Raises:
+        UserError: there is no such network.
+    """
+    if is_backbone(model):
+        return True
+    loaded = load_shared(model)
+    shape = loaded.input_shape
+    return bool(loaded.computed_by) or (len(shape) == 3 and shape[0] == 3)
+
+
+def classifiers(model: str, **options: Any) -> Callable[[], FewShotClassifier]:
+    """What makes classifiers with this network, which is loaded once.
+
+    Args:
+        model: as for `FewShotClassifier`.
+        options: keywords of it.
+
+    Raises:
+        UserError: there is no such network, or options that are not for it.
+    """
+    found: Any = model if is_backbone(model) else load_shared(model)
+    FewShotClassifier.from_pretrained(found, **options)
+    return lambda: FewShotClassifier(found, **options)
+
+
+def answers(question: PhotoQuestion, classifier: FewShotClassifier) -> PhotoAnswers:
+    """What the classifier says once it has learnt the support set.
+
+    Where no class has two pictures, nothing is refused: there is nothing to go by.
+
+    Raises:
+        UserError: a picture that cannot be read, or two classes of one name.
+    """
+    names = [each.name for each in question.classes]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(f"two things are called {twice[0]}: give them different names")
+    support = [_picture(text) for each in question.classes for text in each.pictures]
+    labels = [i for i, each in enumerate(question.classes) for _ in each.pictures]
+    background = [_picture(text) for text in question.background] or None
+    queries = [_picture(text) for text in question.queries]
+    several = max(len(each.pictures) for each in question.classes) > 1
+    reject = question.reject if several else None
+    with warnings.catch_warnings():
+        # The page says it in its own words.
+        warnings.filterwarnings("ignore", "the threshold is an estimate")
+        classifier.fit(support, labels, background=background)
+        told, probabilities = classifier.tell(queries, reject)
+    limit = None if reject is None else classifier.threshold(reject)
+    return PhotoAnswers(
+        answers=[
+            PhotoAnswer(probabilities=row.tolist(), none=answer is None)
+            for answer, row in zip(told.tolist(), probabilities, strict=True)
+        ],
+        head=classifier.head_,
+        pictures=0 if limit is None else limit.pictures,
+        needed=0 if limit is None else limit.needed,
+    )
+
+
+def _picture(text: str) -> Image.Image:
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG", "JPEG"]) as picture:
+            if max(picture.size) > MAX_SIDE:
+                raise UserError(f"a picture has more than {MAX_SIDE} pixels a side: scale it down")
+            picture.load()
+            return picture
+    except UserError:
+        raise
+    except Exception as error:
+        # Pillow's decoders raise whatever damaged bytes lead to.
+        raise UserError(f"a picture is not a PNG or JPEG file in base64 ({error})") from error
+
+
+def _thumbnail(file: Path) -> str:
+    """A picture of a folder as the page sends it, in base64."""
+    from innerloop.data.pictures import rgb_picture
+
+    picture = rgb_picture(file.read_bytes(), file)
+    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)  # smaller ones stay
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=92)
+    return base64.b64encode(buffer.getvalue()).decode()
