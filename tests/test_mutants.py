@@ -26,7 +26,7 @@ def test_fates_are_read_and_counted():
         "mutants": 3,
         "killed": 2,
         "no tests": 1,
-        "names": {"survived": [], "no tests": ["a.f__mutmut_2"]},
+        "names": {"survived": [], "no tests": ["a.f__mutmut_2"], "timeout": []},
     }
 
 

@@ -49,7 +49,7 @@ def configuration(modules: Iterable[str]) -> str:
         "pytest_add_cli_args_test_selection": TESTS,
         "also_copy": COPIED,
         # In seconds: what never ends is stopped after twice the time that its tests take.
-        "timeout_constant": ["30"],
+        "timeout_constant": ["120"],
         "timeout_multiplier": ["1"],
     }
     text = (f"{name}=\n" + "".join(f"    {v}\n" for v in values) for name, values in lines.items())
@@ -74,7 +74,8 @@ def fates(listed: str) -> dict[str, str]:
 def report(found: dict[str, str]) -> dict[str, Any]:
     """How many mutants had each fate, and the names of those that no test noticed."""
     unnoticed = {
-        fate: [name for name in found if found[name] == fate] for fate in ("survived", "no tests")
+        fate: [name for name in found if found[name] == fate]
+        for fate in ("survived", "no tests", "timeout")
     }
     counts = {fate: list(found.values()).count(fate) for fate in sorted(set(found.values()))}
     return {"mutants": len(found), **counts, "names": unnoticed}
