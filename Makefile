@@ -25,9 +25,11 @@ SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist worksteal
 test: setup
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not long"
 
-# The same with its coverage, which takes twice as long.
+# The same with its coverage, which must not sink; it takes twice as long.
 coverage: setup
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not long" --cov --cov-report=term
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not long" --cov --cov-report=term \
+	  --cov-report=json:build/coverage.json
+	$(BIN)/python -m tools.covered build/coverage.json
 
 # Kills, pages, a browser, other compilers; then what needs the machine for itself.
 test-long: setup

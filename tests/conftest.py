@@ -16,12 +16,15 @@ import numpy as np
 import pytest
 from benchmarks.chromium import chromium as chromium_browser
 from benchmarks.chromium import is_there
+from matplotlib.figure import Figure
 from selenium import webdriver
 from trials.small import blobs
 
 import innerloop
 from innerloop.data import ImageClasses
 from innerloop.data.omniglot import omniglot
+from innerloop.files import write_whole
+from innerloop.plots import figures
 from tests.small_runs import SMALL
 
 # The same examples every time, however slow the machine is.
@@ -42,6 +45,36 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INNERLOOP_HOME", str(tmp_path_factory.mktemp("innerloop-home")))
         yield
+
+
+def _write_nothing(figure: Figure, path: Path, language: str = "en") -> Path:
+    with write_whole(path) as file:
+        file.write(b"not rendered")
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plot_run() -> Iterator[Callable[..., Path]]:
+    """Draw the pictures at the end of runs without rendering them, which takes longer than a run.
+
+    Gives the function that renders.  Processes that are started do, too.
+    """
+    whole = figures.plot_run
+
+    def without_rendering(*given: object, **named: object) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(figures, "save", _write_nothing)
+            return whole(*given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "plot_run", without_rendering)
+        yield whole
+
+
+@pytest.fixture
+def rendered(_plot_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs end with their pictures all the same."""
+    monkeypatch.setattr(figures, "plot_run", _plot_run)
 
 
 @pytest.fixture(scope="session")

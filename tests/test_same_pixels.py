@@ -72,7 +72,7 @@ def trained(request, tmp_path_factory):
     return request.param, root / "data", run.folder
 
 
-def tasks_of(run, count=4):
+def tasks_of(run, count=2):
     """A network, its test tasks, and for each which picture is which: bytes and labels."""
     loaded, sampler = load_for(run, bn="support")
     images, _, _ = sampler.indices(0, count)

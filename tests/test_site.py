@@ -24,6 +24,7 @@ from torch.func import functional_call
 import innerloop
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

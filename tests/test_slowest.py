@@ -26,11 +26,13 @@ def test_waits():
 @pytest.mark.parametrize("processes", ["0", "2"])
 def test_work_counts_and_waiting_does_not(tmp_path, processes):
     (tmp_path / "test_two.py").write_text(TESTS)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     code = f"""
 import sys
 from pathlib import Path
 from benchmarks import reports
 reports.RESULTS = Path({str(tmp_path)!r})
+reports.matrix_product_rate = lambda: 0
 from tools import slowest
 sys.argv = ["slowest", "two", "-n", "{processes}", "-p", "no:cacheprovider", {str(tmp_path)!r}]
 slowest.main()

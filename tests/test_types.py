@@ -81,6 +81,7 @@ def test_mistakes_are_reported_where_they_are(checked):
     assert set(checked["wrong.py"]) == expected
 
 
+@pytest.mark.long
 def test_what_type_checks_also_runs(tmp_path):
     """Wrong types would let a package pass that fails when it runs."""
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1"}

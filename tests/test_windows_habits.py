@@ -72,22 +72,23 @@ def test_without_what_posix_alone_has(command, tmp_path):
     assert (folder / "run/results.json").exists()
 
 
-def test_no_file_is_opened_in_the_encoding_of_the_system(command, tmp_path):
-    """On Windows that is seldom UTF-8; other packages' files are their own affair."""
+def test_in_an_old_code_page_and_without_its_encoding_for_files(command, tmp_path):
+    """A console of Windows cannot show every character, and no file is opened as it would be.
+
+    Other packages' files are their own affair.
+    """
     filters = ["-X", "warn_default_encoding", "-W", "error::EncodingWarning:innerloop"]
-    run(command, tmp_path, *filters)
-    # Warnings belong to who opens the file, which may be pathlib: so the sources, too.
+    run(command, tmp_path, *filters, PYTHONIOENCODING="cp1252:strict", PYTHONUTF8="0")
+
+
+def test_every_file_is_opened_in_an_encoding():
+    """Warnings belong to who opens the file, which may be pathlib: so the sources, too."""
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 given = len(node.args) + sum(k.arg == "encoding" for k in node.keywords)
                 least = {"read_text": 1, "write_text": 2}.get(node.func.attr, 0)
                 assert given >= least, f"{file}:{node.lineno}"
-
-
-def test_output_in_an_old_code_page(command, tmp_path):
-    """A console of Windows that cannot show every character."""
-    run(command, tmp_path, PYTHONIOENCODING="cp1252:strict", PYTHONUTF8="0")
 
 
 def test_names_of_files_are_allowed_everywhere(runs):

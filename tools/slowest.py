@@ -60,7 +60,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name")
     options, others = parser.parse_known_args()
-    status = pytest.main(["-p", "tools.slowest", *others])
+    # It has been imported, and has no assertions to show.
+    ignored = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
+    status = pytest.main(["-W", ignored, "-p", "tools.slowest", *others])
     report = {
         "tests": len(slowest.SECONDS),
         "processor_seconds": round(slowest.SECONDS.total()),

@@ -16,6 +16,7 @@ from typing import Any
 from innerloop.training.report import format_result
 from tools import (
     bug_tables,
+    check_tables,
     photo_tables,
     reproduction_tables,
     speed_tables,
@@ -379,6 +380,7 @@ def filled(page: str) -> str:
         **photo_tables.tables(language),
         **symbol_tables.tables(language),
         **bug_tables.tables(language),
+        **check_tables.tables(language),
         **reproduction_tables.tables(language),
         **{f"algorithm_{k}": partial(algorithms_table, rows=v) for k, v in PAGE_ROWS.items()},
     }

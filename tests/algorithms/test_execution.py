@@ -216,7 +216,11 @@ def test_explain_says_the_way_and_why_not_another():
     assert text.startswith("vmap: ")
     assert "not stacked: Attention does not take several tasks at once: that is found out" in text
     assert ProtoNet(Conv4(3)).explain().startswith("shared_body: ")
-    assert MAML(make("LSTM")).explain().startswith("loop: ")
+    text = MAML(make("LSTM")).explain()
+    assert text.startswith("loop: ")
+    assert "not vmap: on a CPU LSTM would be slower than in a loop" in text
+    both = nn.Sequential(nn.Conv1d(1, 1, 1), nn.GRU(4, 4))
+    assert "on a CPU Conv1d, GRU would be slower" in MAML(both, execution="auto").explain()
 
 
 def test_the_fastest_way_is_one_that_works():

@@ -130,10 +130,21 @@ def test_tasks_have_equally_many_classes_and_examples():
     missing[1][missing[1] == 2] = 1
     for algorithm in (MAML(model), ProtoNet(model)):
         params = algorithm.init_params()
-        with pytest.raises(UserError, match="task 1 has no example of class 2"):
+        with pytest.raises(
+            UserError, match=r"task 1 has no example of class 2 .* other tasks have 3"
+        ):
             algorithm.meta_gradient(params, Episodes(sx, missing, qx, qy))
         with pytest.raises(UserError, match="query sets have no examples"):
             algorithm.meta_gradient(params, Episodes(sx, sy, qx[:, :0], qy[:, :0]))
+
+
+def test_the_support_loss_per_shot_is_the_mean_times_the_ways():
+    algorithm = MAML(Conv4(3, width=4, image_size=16), inner_reduction="per_shot")
+    outputs, labels = torch.randn(6, 3), torch.arange(6) % 3
+    expected = 3 * F.cross_entropy(outputs, labels)
+    torch.testing.assert_close(algorithm.support_loss(outputs, labels), expected)
+    with pytest.raises(UserError, match="per_shot' is for logits"):
+        algorithm.support_loss(outputs, outputs.softmax(dim=1))
 
 
 def test_an_inner_loss_that_is_no_scalar_is_refused():

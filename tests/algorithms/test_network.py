@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import threading
+import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -174,3 +176,48 @@ def test_hooks_that_are_added_later_are_seen(own):
     handle.remove()
     maml.meta_gradient(maml.init_params(), episodes)
     assert maml.explain().startswith("stacked")
+
+
+class Deep:
+    """Says itself how it is copied."""
+
+    def __deepcopy__(self, memo):
+        raise NotImplementedError
+
+
+class Slots:
+    __slots__ = ("empty", "full")
+
+    def __init__(self):
+        self.full = [1]
+
+
+@pytest.mark.parametrize(
+    ("value", "copied"),
+    [
+        (types.SimpleNamespace(a=1), True),
+        (Slots(), True),
+        (Deep(), False),
+        (torch.distributions.Normal(0.0, 1.0), False),
+        (np.random.RandomState(0), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_only_plain_objects_of_the_users_are_copied(value, copied):
+    seen = []
+
+    class Holds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.held, self.out = value, nn.Linear(12, 3)
+
+        def forward(self, x):
+            seen.append(self.held)
+            return self.out(x.flatten(1))
+
+    algorithm = MAML(Holds().double(), 0.1, 1)
+    algorithm.meta_gradient(algorithm.init_params(), EPISODES)
+    assert seen
+    assert all((held is not value) == copied and type(held) is type(value) for held in seen)
+    if isinstance(value, Slots):
+        assert all(held.full == [1] and not hasattr(held, "empty") for held in seen)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from innerloop import MAML, Episodes, EpisodeSampler, UserError, evaluate
-from innerloop.algorithms.noise import training, watching
+from innerloop.algorithms.noise import calls, drawing, episode_keys, training, watching
 from innerloop.data import from_arrays
 from tests.algorithms.users import EPISODES, USERS, make
 from tests.helpers import relative_error
@@ -37,6 +37,16 @@ def test_random_numbers_follow_from_the_keys_alone(user):
     assert torch.equal(torch.get_rng_state(), state)  # the global generator is unchanged
     assert relative_error(one, again) < 1e-12
     assert relative_error(one, other) > 1e-3
+
+
+def test_keys_and_masks_stay_the_same_from_release_to_release():
+    """Or a run that is resumed with another version would be another run."""
+    assert episode_keys(4, 6, 2) == (1731005065409640617, 4914139311343382844)
+    x = torch.ones(16)
+    with calls(training=True, keys=[7]), drawing(False, x):
+        mask, nothing = nn.Dropout(0.5)(x), nn.AlphaDropout(1.0)(x)
+    assert not nothing.any()
+    assert "".join(str(int(m)) for m in mask) == "0000222202002220"
 
 
 @falls_back

@@ -223,3 +223,13 @@ def test_targets_of_another_shape_are_refused():
         x, y = torch.zeros(2, 5, 1), torch.zeros(2, 5)
         with pytest.raises(UserError, match=r"\(5, 1\) and targets \(5,\)"):
             algorithm.meta_gradient(algorithm.init_params(), Episodes(x, y, x, y))
+
+
+def test_protonet_takes_one_task_as_the_first_of_several():
+    algorithm = ProtoNet(Conv4(3, width=4, image_size=16).double())
+    params, episodes = algorithm.init_params(), random_episodes()
+    (several,) = algorithm.loops(params, episodes)
+    (alone,) = algorithm.loops(params, Episodes(*(t[:1] for t in episodes), n_way=episodes.n_way))
+    assert alone.keys() == several.keys()
+    for name, value in alone.items():
+        torch.testing.assert_close(value[0], several[name][0])

@@ -27,6 +27,10 @@ def session(path):
 
 CASES = [
     {"algorithm": "maml", "inner_steps": 2, "eval_inner_steps": 2},
+    {"algorithm": "protonet"},
+]
+# Each is exported in ten seconds or so.
+LONG_CASES = [
     {"algorithm": "maml", "pool": "max", "unit_features": True, "inner_max_norm": 1.0},
     # From a shared head, Adam makes rounding errors of gradients that are zero large.
     {
@@ -40,12 +44,15 @@ CASES = [
     {"algorithm": "meta-sgd"},
     {"algorithm": "maml++"},
     {"algorithm": "reptile", "head": "random", "train_n_way": 5},
-    {"algorithm": "protonet"},
     {"algorithm": "fine-tune", "eval_inner_steps": 5},
 ]
 
 
-@pytest.mark.parametrize("settings", CASES, ids=lambda s: "-".join(map(str, s.values())))
+@pytest.mark.parametrize(
+    "settings",
+    [*CASES, *(pytest.param(case, marks=pytest.mark.long) for case in LONG_CASES)],
+    ids=lambda s: "-".join(map(str, s.values())),
+)
 def test_a_learner_answers_as_the_classifier_at_every_step(settings, network, task, tmp_path):
     loaded = network(**settings)
     told = innerloop.export(loaded, tmp_path / "learner.onnx", learner=True)
@@ -66,6 +73,7 @@ def test_a_learner_answers_as_the_classifier_at_every_step(settings, network, ta
         np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bn", ["transductive", "per_step"])
 def test_batch_statistics_from_elsewhere(bn, network, task, tmp_path):
     loaded = network(algorithm="maml++" if bn == "per_step" else "maml")

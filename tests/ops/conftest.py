@@ -31,10 +31,32 @@ def compiled(request, monkeypatch):
     return _take(request.param, monkeypatch)
 
 
-@pytest.fixture(params=[*BUILDS, Path("gpu.py")], ids=_name)
-def build(request, monkeypatch):
-    """The same, and last the operations for a GPU, which a CPU can do as well."""
-    if request.param.suffix == ".py":
+GPU = Path("gpu.py")
+
+
+def _take_any(file, monkeypatch):
+    """The same, or the operations for a GPU, which a CPU can do as well."""
+    if file == GPU:
         monkeypatch.setattr(kernels, "_on_gpu", lambda x: True)
     else:
-        _take(request.param, monkeypatch)
+        _take(file, monkeypatch)
+
+
+@pytest.fixture(params=[*BUILDS, GPU], ids=_name)
+def build(request, monkeypatch):
+    """One build after the other, and last the operations for a GPU."""
+    _take_any(request.param, monkeypatch)
+
+
+@pytest.fixture(
+    params=[*((file, threads) for file in BUILDS for threads in (1, 2, 8)), (GPU, 1)],
+    ids=lambda param: f"{_name(param[0])}-{param[1]}",
+)
+def threads_of_build(request, monkeypatch):
+    """The same, each build with several numbers of threads."""
+    file, threads = request.param
+    _take_any(file, monkeypatch)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    yield
+    torch.set_num_threads(before)

@@ -159,13 +159,13 @@ def test_the_number_of_threads_changes_nothing(build, threads, shape, how):
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 8])  # tasks apart, and all tasks at once
+@pytest.mark.usefixtures("threads_of_build")  # tasks apart, and all tasks at once
 @pytest.mark.parametrize("pool", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("channels", [16, 3])  # for pictures the convolution is computed again
 @pytest.mark.parametrize(("size", "stride", "padding"), [(30, 1, 1), (7, 2, 2)])
 @pytest.mark.parametrize("slope", [0.0, 0.3])
-def test_a_block_is_its_parts(build, threads, pool, shared, channels, size, stride, padding, slope):
+def test_a_block_is_its_parts(pool, shared, channels, size, stride, padding, slope):
     tasks, eps, how = 3, 1e-5, (stride, padding, pool, slope)
     inner = channels == 16
     # Large enough for a task's images to be taken a few at a time; or mostly padding.
@@ -173,19 +173,14 @@ def test_a_block_is_its_parts(build, threads, pool, shared, channels, size, stri
     w = packed(1 if shared else tasks, 3, 3, channels, 64, dtype=torch.float64)
     gamma, beta = packed(tasks, 64, dtype=torch.float64), torch.zeros(tasks, 64).double()
     gamma[:, ::5] = 0  # all pixels are equal: pooling takes the first one
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
-        kept, y, mean, rstd, argmax = kernels.block_forward(x, w, gamma, beta, eps, how)
-        seen = kept, mean, rstd, argmax
-        dy = packed(*y.shape, dtype=torch.float64)
-        dx, dw, dgamma, dbeta = kernels.block_backward(x, w, gamma, seen, dy, how, inner)
-        tangent = packed(*x.shape, dtype=torch.float64).flip(1), dw.flip(1), beta + 1, gamma
-        if inner:
-            second = kernels.block_second(x, w, gamma, seen, dy, tangent, how, True)
-        first_layer = kernels.block_second(x, w, gamma, seen, dy, (None, *tangent[1:]), how, False)
-    finally:
-        torch.set_num_threads(before)
+    kept, y, mean, rstd, argmax = kernels.block_forward(x, w, gamma, beta, eps, how)
+    seen = kept, mean, rstd, argmax
+    dy = packed(*y.shape, dtype=torch.float64)
+    dx, dw, dgamma, dbeta = kernels.block_backward(x, w, gamma, seen, dy, how, inner)
+    tangent = packed(*x.shape, dtype=torch.float64).flip(1), dw.flip(1), beta + 1, gamma
+    if inner:
+        second = kernels.block_second(x, w, gamma, seen, dy, tangent, how, True)
+    first_layer = kernels.block_second(x, w, gamma, seen, dy, (None, *tangent[1:]), how, False)
 
     z = kernels.conv_forward(x, w, stride, padding)
     if inner or not pool:

@@ -65,6 +65,7 @@ KINDS = {
 }
 
 
+@pytest.mark.usefixtures("rendered")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_ends_with_a_picture(kind, tmp_path):
     make, shape, options, tasks = KINDS[kind]

@@ -292,6 +292,37 @@ def test_only_the_choice_of_images_is_compiled_for_another_device(monkeypatch):
     assert equal(one.batch(3, 2), expected)
 
 
+@pytest.mark.parametrize("changes", [{}, {"rotate": True, "inputs": "ink"}])
+def test_without_kernels_episodes_are_the_same(changes):
+    with kernels.without():
+        found = sampler(**changes).batch(3, 2)
+    assert equal(found, sampler(**changes).batch(3, 2))
+
+
+def test_the_protocol_says_all_that_tasks_depend_on():
+    expected = {
+        "data": "images",
+        "split": "",
+        "part": "train",
+        "classes": 12,
+        "n_way": 5,
+        "k_shot": 2,
+        "k_query": 3,
+        "rotated_classes": False,
+        "within_group": False,
+        "inputs": "raw",
+        "seed": 0,
+    }
+    assert sampler().protocol() == expected
+    uneven = {"imbalanced": False, "block": 4, "n_way": [3, 5]}
+    assert sampler(n_way=(3, 5), block=4).protocol() == expected | uneven
+    most = {"k_shot": [1, 3], "max_support": 8}
+    assert (
+        sampler(n_way=(3, 5), k_shot=(1, 3), block=4, max_support=8).protocol()
+        == expected | uneven | most
+    )
+
+
 def test_classes_that_there_are_not_are_refused():
     """Compiled code would read outside the array."""
     with pytest.raises(UserError, match=r"no class 12: .* has the classes 0 to 11"):

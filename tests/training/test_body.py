@@ -47,6 +47,7 @@ def make():
 SMALL = """--iterations 6 --val-every 3 --val-tasks 4 --test-tasks 20 --n-way 3 --train-n-way 3
 --k-query 1 --eval-k-query 2 --threads 1 --json""".split()
 TRAIN = ["train", "--body", "nets.py:make", "--data", "photos", *SMALL, "--image-size", "16"]
+TRAIN += ["--glyph-classes", "50"]
 
 
 @pytest.fixture

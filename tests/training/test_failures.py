@@ -20,6 +20,9 @@ from innerloop.files import append_line
 from innerloop.runs.folder import checkpoints
 from innerloop.training.report import SilentReport
 
+# They are compared, byte by byte, with runs in processes of their own.
+pytestmark = pytest.mark.usefixtures("rendered")
+
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory):

@@ -237,7 +237,7 @@ def _is_plain_object(value: Any) -> bool:
     foreign = root not in sys.stdlib_module_names and root not in ("torch", "numpy", "innerloop")
     return (
         held
-        and (foreign or root == "__main__" or kind is types.SimpleNamespace)
+        and (foreign or kind is types.SimpleNamespace)
         and not isinstance(value, type | types.ModuleType)
         and not hasattr(kind, "__del__")
         and not hasattr(kind, "__deepcopy__")
