@@ -14,10 +14,10 @@ innerloop.define((innerloop) => {
   function framed(x, { channels, images, side }) {
     const wide = side + 2;
     const out = new Float32Array(channels * images * wide * wide);
-    for (let p = 0; p < channels * images; p++) {
+    for (let p = 0, from = 0; p < channels * images; p++) {
       for (let y = 0; y < side; y++) {
-        const from = (p * side + y) * side;
-        out.set(x.subarray(from, from + side), (p * wide + y + 1) * wide + 1);
+        const to = (p * wide + y + 1) * wide + 1;
+        for (let i = 0; i < side; i++) out[to + i] = x[from++];
       }
     }
     return out;
@@ -70,17 +70,17 @@ innerloop.define((innerloop) => {
     };
   }
 
-  // x through weights [outputs, channels, 3, 3], padding 1.
+  // Framed pictures through weights [outputs, channels, 3, 3].
   function convolve(matrices, x, size, weights, outputs) {
     const { positions, offsets } = neighbours(size);
-    const pack = gather(framed(x, size), offsets, positions);
+    const pack = gather(x, offsets, positions);
     return matrices.multiply(weights, outputs, offsets.length, positions.length, pack);
   }
 
   // The derivative by the weights, given that by the outputs.
   function convolveWeights(matrices, x, size, slope, outputs) {
     const { positions, offsets } = neighbours(size);
-    const pack = gather(framed(x, size), positions, offsets);
+    const pack = gather(x, positions, offsets);
     return matrices.multiply(slope, outputs, positions.length, offsets.length, pack);
   }
 
@@ -110,84 +110,89 @@ innerloop.define((innerloop) => {
     return { means, scales };
   }
 
-  function normalise(x, channels, { means, scales }, gamma, beta) {
-    const each = x.length / channels;
-    const out = new Float32Array(x.length);
-    for (let c = 0; c < channels; c++) {
-      const [mean, by, shift] = [means[c], scales[c] * gamma[c], beta[c]];
-      for (let i = c * each; i < (c + 1) * each; i++) out[i] = (x[i] - mean) * by + shift;
-    }
-    return out;
-  }
-
-  // 2 x 2 max-pooling; `from` says where each maximum stood, the first where several are equal.
-  function pool(x, size) {
-    const half = Math.floor(size.side / 2);
-    const made = shape(size.channels, size.images, half);
-    const out = new Float32Array(count(made));
+  // What batch norm makes of x, as it is or of the greatest of each 2 x 2.
+  //   from: where each number stood in x, the first where several are equal.
+  function normalise(x, size, { means, scales }, { gamma, beta }, { pool, relu }) {
+    const side = pool ? Math.floor(size.side / 2) : size.side;
+    const after = { ...size, side };
+    const out = new Float32Array(count(after));
     const from = new Int32Array(out.length);
+    const each = size.images * size.side * size.side;
     let to = 0;
-    for (let p = 0; p < size.channels * size.images; p++) {
-      for (let y = 0; y < half; y++) {
-        let at = (p * size.side + 2 * y) * size.side;
-        for (let i = 0; i < half; i++, at += 2, to++) {
-          let best = at;
-          if (x[at + 1] > x[best]) best = at + 1;
-          if (x[at + size.side] > x[best]) best = at + size.side;
-          if (x[at + size.side + 1] > x[best]) best = at + size.side + 1;
-          out[to] = x[best];
-          from[to] = best;
+    for (let c = 0; c < size.channels; c++) {
+      const [mean, by, shift] = [means[c], scales[c] * gamma[c], beta[c]];
+      const sign = Math.sign(by);
+      for (let n = 0; n < size.images; n++) {
+        for (let y = 0; y < side; y++) {
+          const row = pool ? 2 * y : y;
+          let at = c * each + (n * size.side + row) * size.side;
+          for (let i = 0; i < side; i++, to++) {
+            let best = at;
+            if (pool) {
+              // Compared before they are scaled, with the sign of the scale.
+              const below = at + size.side;
+              if (sign * x[at + 1] > sign * x[best]) best = at + 1;
+              if (sign * x[below] > sign * x[best]) best = below;
+              if (sign * x[below + 1] > sign * x[best]) best = below + 1;
+              at += 2;
+            } else at += 1;
+            const value = (x[best] - mean) * by + shift;
+            out[to] = relu && !(value > 0) ? 0 : value;
+            from[to] = best;
+          }
         }
       }
     }
-    return { out, from, after: made };
+    return { out, from, after };
   }
 
   // One block.  `statistics`: those of batch norm, or null for those of x itself.
   function block(matrices, x, size, weights, options, statistics) {
-    const { width } = options;
-    const grown = shape(width, size.images, size.side);
-    const convolved = convolve(matrices, x, size, weights.conv, width);
-    const seen = statistics ?? moments(convolved, width);
-    const normed = normalise(convolved, width, seen, weights.gamma, weights.beta);
-    const pooled = options.pool ? pool(normed, grown) : { out: normed, from: null, after: grown };
-    if (options.relu) for (let i = 0; i < pooled.out.length; i++) if (!(pooled.out[i] > 0)) pooled.out[i] = 0;
-    return { x, size, grown, convolved, statistics: seen, options, ...pooled };
+    const grown = { ...size, channels: options.width };
+    const given = framed(x, size);
+    const convolved = convolve(matrices, given, size, weights.conv, options.width);
+    const seen = statistics ?? moments(convolved, options.width);
+    const made = normalise(convolved, grown, seen, weights, options);
+    return { given, size, grown, convolved, statistics: seen, options, ...made };
+  }
+
+  // The derivative of batch norm, pooling and ReLU by what they were given, gamma and beta.
+  function normaliseBack({ convolved, statistics, options, out, from }, weights, slope) {
+    const { width, relu } = options;
+    const [each, few] = [convolved.length / width, slope.length / width];
+    const gamma = new Float32Array(width);
+    const beta = new Float32Array(width);
+    const before = new Float32Array(convolved.length);
+    for (let c = 0; c < width; c++) {
+      const [mean, scale] = [statistics.means[c], statistics.scales[c]];
+      const by = scale * weights.gamma[c];
+      let [sum, along] = [0, 0];
+      for (let i = c * few; i < (c + 1) * few; i++) {
+        if (relu && !(out[i] > 0)) continue;
+        sum += slope[i];
+        along += slope[i] * (convolved[from[i]] - mean) * scale;
+      }
+      [gamma[c], beta[c]] = [along, sum];
+      // Through the mean and the deviation each number has a share in all.
+      const tilt = (-by * along * scale) / each;
+      const level = (-by * sum) / each - tilt * mean;
+      for (let i = c * each; i < (c + 1) * each; i++) before[i] = tilt * convolved[i] + level;
+      for (let i = c * few; i < (c + 1) * few; i++) {
+        if (!relu || out[i] > 0) before[from[i]] += by * slope[i];
+      }
+    }
+    return { gamma, beta, before };
   }
 
   // Derivatives by the weights of a block and, unless it is the first, by what came in.
   function blockBack(matrices, made, weights, slope, first) {
-    const { grown, size, statistics, options } = made;
-    const { width } = options;
-    let down = slope;
-    if (options.relu) down = down.map((g, i) => (made.out[i] > 0 ? g : 0));
-    if (made.from) {
-      const spread = new Float32Array(count(grown));
-      for (let i = 0; i < down.length; i++) spread[made.from[i]] += down[i];
-      down = spread;
-    }
-    const each = down.length / width;
-    const gamma = new Float32Array(width);
-    const beta = new Float32Array(width);
-    const before = new Float32Array(down.length);
-    for (let c = 0; c < width; c++) {
-      const [mean, scale] = [statistics.means[c], statistics.scales[c]];
-      let [sum, along] = [0, 0];
-      for (let i = c * each; i < (c + 1) * each; i++) {
-        sum += down[i];
-        along += down[i] * (made.convolved[i] - mean) * scale;
-      }
-      [gamma[c], beta[c]] = [along, sum];
-      const by = scale * weights.gamma[c];
-      for (let i = c * each; i < (c + 1) * each; i++) {
-        const unit = (made.convolved[i] - mean) * scale;
-        before[i] = by * (down[i] - (sum + unit * along) / each);
-      }
-    }
-    const conv = convolveWeights(matrices, made.x, size, before, width);
+    const { size, grown, options: { width } } = made;
+    const { gamma, beta, before } = normaliseBack(made, weights, slope);
+    const conv = convolveWeights(matrices, made.given, size, before, width);
     if (first) return { conv, gamma, beta };
     const back = turned(weights.conv, width, size.channels);
-    return { conv, gamma, beta, x: convolve(matrices, before, grown, back, size.channels) };
+    const x = convolve(matrices, framed(before, grown), grown, back, size.channels);
+    return { conv, gamma, beta, x };
   }
 
   // From pictures [images, side * side] to features, one row for each image, and all on the way.
