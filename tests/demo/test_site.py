@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from selenium.webdriver.support.select import Select
 
@@ -77,7 +78,7 @@ def test_it_is_written_again_but_never_over_another_page(entries, source, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"algorithm": "anil"}, "ANIL"),
+        ({"algorithm": "imaml"}, "IMAML"),
         ({"model": "resnet12"}, "ResNet12"),
         ({"pool": "stride"}, "pool: max"),
         ({"inner_momentum": 0.9}, "momentum"),
@@ -177,20 +178,30 @@ class TestIsPython:
         compare(page, entries[model], model, support, query)
 
     def test_with_networks_of_ones_own(self, chromium, entries, source, tmp_path):
+        """Of every algorithm that the page has; what is learnt differs from how it starts."""
         first = entries["untrained"]
         own = {
-            "runs/reptile": (
-                20,
-                {"algorithm": "reptile", "width": 7, "unit_features": False, "inner_lr": 0.1},
-            ),
-            "runs/mean": (40, {"width": 6, "inner_reduction": "mean", "seed": 1}),
-            "runs/compared": (36, {"algorithm": "protonet", "width": 5}),
+            "reptile": (20, {"width": 7, "unit_features": False, "inner_lr": 0.1}),
+            "maml": (40, {"width": 6, "inner_reduction": "mean", "seed": 1}),
+            "protonet": (36, {"width": 5}),
+            "anil": (28, {"width": 6}),
+            "meta-sgd": (28, {"width": 6, "inner_steps": 2}),
+            "maml++": (28, {"width": 6, "inner_steps": 3}),
+            "fine-tune": (28, {"width": 6}),
+            "maml, in part": (28, {"width": 6, "adapted": "convs.2.*,norms.1.*,head.*"}),
+            "maml, by name": (28, {"width": 6, "inner_lr": {"head.*": 0.05, "*": 0.02}}),
         }
         made = {}
+        random = torch.Generator().manual_seed(0)
         for name, (side, changes) in own.items():
-            config = dataclasses.replace(first.loaded.config, **changes)
-            loaded = first.loaded._replace(config=config, input_shape=(1, side, side))
-            made[name] = first._replace(loaded=loaded.untrained())
+            algorithm = name.split(",")[0]
+            config = dataclasses.replace(first.loaded.config, algorithm=algorithm, **changes)
+            loaded = first.loaded._replace(config=config, input_shape=(1, side, side)).untrained()
+            params = {
+                key: p * (1 + 0.2 * torch.randn(p.shape, generator=random))
+                for key, p in loaded.params.items()
+            }
+            made[name] = first._replace(loaded=loaded._replace(params=params))
         write_site(tmp_path / "page", entries | made, *source)
         for page in opened(chromium, (tmp_path / "page" / "index.html").as_uri()):
             support, query = pictures(page, 4, 2)

@@ -43,14 +43,12 @@
     return Float32Array.from(new Uint16Array(bytes.buffer), fromHalf);
   }
 
-  function unpacked({ blocks, head, ...facts }) {
-    return {
-      ...facts,
-      blocks: blocks.map(({ conv, gamma, beta }) => ({
-        conv: numbers(conv), gamma: numbers(gamma), beta: numbers(beta),
-      })),
-      head: head && { row: numbers(head.row), bias: head.bias },
-    };
+  // The same with all numbers unpacked, however deep they lie.
+  function unpacked(part) {
+    if (part === null || typeof part !== "object") return part;
+    if ("half" in part) return numbers(part);
+    if (Array.isArray(part)) return part.map(unpacked);
+    return Object.fromEntries(Object.entries(part).map(([name, own]) => [name, unpacked(own)]));
   }
 
   // ---- the worker ----
