@@ -31,6 +31,7 @@ from innerloop.data.base import ImageClasses
 from innerloop.demo.answers import CODE, FIRST, Entry, as_png
 from innerloop.errors import UserError
 from innerloop.files import at_home, write_whole
+from innerloop.inputs import CENTRED
 from innerloop.models import Conv4
 from innerloop.runs.loading import Loaded
 
@@ -75,7 +76,11 @@ def write_site(
     for number, (name, entry) in enumerate(entries.items()):
         file = f"network-{number}.js"
         files[file] = _script("network", name, _network(name, entry.loaded))
-        places[name] = {"file": file, "code": entry.code}
+        places[name] = {
+            "file": file,
+            "code": entry.code,
+            "centred": entry.loaded.data_name in CENTRED,
+        }
     later = {SYMBOLS, *(place["file"] for name, place in places.items() if name != FIRST)}
     site: dict[str, Any] = {
         "models": [entry.card.model_dump() for entry in entries.values()],

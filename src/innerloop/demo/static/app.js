@@ -25,6 +25,7 @@
     query: drawn(QUERY),
     answer: null, // the right class, where the query came from a data set
     data: null, // which
+    prepare: "auto", // whether the ink is found and centred, as for `FewShotClassifier`
   };
   let answer = null; // to the state as it was
   let shown = STEPS; // the inner step that is shown
@@ -164,7 +165,7 @@
 
   function question() {
     const support = state.support.map((row) => row.filter((d) => !isEmpty(d)));
-    return { model: state.model, support, query: state.query, steps: STEPS };
+    return { model: state.model, support, query: state.query, steps: STEPS, prepare: state.prepare };
   }
 
   // What is missing before the network can be asked, in words.
@@ -348,6 +349,10 @@
     find("model").addEventListener("change", (event) => {
       state.model = event.target.value;
       showModels();
+      changed();
+    });
+    find("prepare").addEventListener("change", (event) => {
+      state.prepare = event.target.checked ? "ink" : "none";
       changed();
     });
     find("surprise").addEventListener("click", surprise);
