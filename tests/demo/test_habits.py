@@ -63,6 +63,8 @@ def test_small_drawings_in_a_corner_are_found(page):
     page.wait(lambda: seen(page) != found)
     assert not page.find("#prepare").is_selected()
     page.click("#share")
+    # The address has the drawings once the button says so.
+    page.wait(lambda: page.text("#share") != "Copy link")
     page.driver.refresh()
     page.wait(lambda: len(page.all("#bars li")) == 5)
     page.settled()
