@@ -66,7 +66,9 @@ def mathml(match: re.Match[str]) -> str:
 
 
 # Scripts of the figures that answer, counted from the site's first page.
-LEARNER = "innerloop elements words start drawing matrices network resize browser networks".split()
+LEARNER = (
+    "innerloop elements words start drawing matrices block network resize ink browser networks"
+).split()
 FIGURES = {
     "sine": ["scripts/sine-network.js", "scripts/sine-weights.js", "scripts/sine.js"],
     "episodes": ["scripts/episodes.js"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
@@ -113,3 +115,15 @@ class Page:
             self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
             self.click("[data-language=en]")
         return found
+
+
+def opened(chromium: webdriver.Chrome, address: str) -> Iterator[Page]:
+    """The page at an address, once it has answered; it must not have found anything wrong."""
+    chromium.set_window_size(1280, 1000)
+    chromium.get("about:blank")
+    chromium.get(address + "?lang=en")
+    page = Page(chromium)
+    page.wait(lambda: len(page.all("#bars li")) == 5)
+    page.settled()
+    yield page
+    assert page.errors() == []

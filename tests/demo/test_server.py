@@ -22,11 +22,6 @@ from innerloop.demo.server import create_app
 
 
 @pytest.fixture(scope="module")
-def entries():
-    return offered([])
-
-
-@pytest.fixture(scope="module")
 def app(entries):
     return create_app(entries, *episode_source("glyphs", None, entries), ["testserver"])
 
@@ -73,17 +68,17 @@ def test_the_belief_goes_from_chance_to_the_right_class(client):
 
 
 def test_it_is_what_the_classifier_says(client):
-    images = [np.asarray(i.resize((28, 28), Image.Resampling.LANCZOS)) for i in (CROSS, ROOF, BARS)]
-    query = np.asarray(TURNED_ROOF.resize((28, 28), Image.Resampling.LANCZOS))
-    classifier = FewShotClassifier(inner_steps=3, ink="dark", prepare="none").fit(
-        np.stack(images), [0, 1, 2]
-    )
-    reply = client.post("/api/predict", json=question(query=png(TURNED_ROOF), inner_steps=3))
-    steps = reply.json()["steps"]
-    for mine, theirs in zip(classifier.staged_predict_proba(query[None]), steps, strict=True):
-        assert theirs["probabilities"] == pytest.approx(mine[0].tolist(), abs=1e-6)
-    seen = Image.open(io.BytesIO(base64.b64decode(reply.json()["seen"])))
-    assert np.array_equal(np.asarray(seen), query)
+    for prepare in ("auto", "ink", "none"):
+        classifier = FewShotClassifier(inner_steps=3, ink="dark", prepare=prepare)
+        classifier.fit([CROSS, ROOF, BARS], [0, 1, 2])
+        asked = question(query=png(TURNED_ROOF), inner_steps=3, prepare=prepare)
+        reply = client.post("/api/predict", json=asked).json()
+        beliefs = classifier.staged_predict_proba(TURNED_ROOF)
+        for mine, theirs in zip(beliefs, reply["steps"], strict=True):
+            assert theirs["probabilities"] == pytest.approx(mine[0].tolist(), abs=1e-6)
+        seen = Image.open(io.BytesIO(base64.b64decode(reply["seen"])))
+        assert np.array_equal(np.asarray(seen), classifier.prepared(TURNED_ROOF)[0, 0])
+        assert reply["prepared"] == (prepare != "none")
 
 
 def test_transparent_pictures_are_on_white_paper(client):

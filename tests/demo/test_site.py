@@ -4,39 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from PIL import Image, ImageDraw
 from selenium.webdriver.support.select import Select
 
 import innerloop
 from innerloop import FewShotClassifier, UserError
-from innerloop.demo.answers import Entry, episode_source, offered
+from innerloop.demo.answers import Entry, as_png
 from innerloop.demo.site import write_site
-from tests.demo.browsing import Page
+from tests.demo.browsing import Page, opened
 
 in_a_browser = [pytest.mark.long, pytest.mark.alone]
-
-
-@pytest.fixture(scope="module")
-def entries() -> dict[str, Entry]:
-    return offered([])
-
-
-@pytest.fixture(scope="module")
-def source(entries):
-    return episode_source("glyphs", None, entries)
-
-
-@pytest.fixture(scope="module")
-def folder(entries, source, tmp_path_factory) -> Path:
-    """The page."""
-    folder = tmp_path_factory.mktemp("page") / "with a space"
-    write_site(folder, entries, *source)
-    return folder
 
 
 def facts(folder: Path) -> dict:
@@ -77,7 +59,7 @@ def test_it_is_written_again_but_never_over_another_page(entries, source, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"algorithm": "anil"}, "ANIL"),
+        ({"algorithm": "imaml"}, "IMAML"),
         ({"model": "resnet12"}, "ResNet12"),
         ({"pool": "stride"}, "pool: max"),
         ({"inner_momentum": 0.9}, "momentum"),
@@ -98,33 +80,19 @@ def test_networks_that_the_page_cannot_run_are_refused(changes, named, entries, 
 # ---- in a browser ----
 
 
-@pytest.fixture
-def page(chromium, folder) -> Iterator[Page]:
-    yield from opened(chromium, folder.as_uri() + "/index.html")
-
-
-def opened(chromium, address: str) -> Iterator[Page]:
-    chromium.set_window_size(1280, 1000)
-    chromium.get("about:blank")
-    chromium.get(address + "?lang=en")
-    page = Page(chromium)
-    page.wait(lambda: len(page.all("#bars li")) == 5)
-    page.settled()
-    yield page
-    assert page.errors() == []
-
-
-def ask(page: Page, model: str, support: list[list[str]], query: str) -> dict:
+def ask(
+    page: Page, model: str, support: list[list[str]], query: str, prepare: str = "none"
+) -> dict:
     """What the page computes for pictures, and the grey bytes that its network saw."""
     page.driver.set_script_timeout(120)
     return page.driver.execute_async_script(
         """
-        const [model, support, query, done] = arguments;
+        const [model, support, query, prepare, done] = arguments;
         const drawing = (picture) => ({ picture, strokes: [] });
         const browser = new innerloop.Browser(innerloop.site);
         const rows = support.map((own) => own.map(drawing));
-        const question = { model, support: rows, query: drawing(query), steps: 5 };
-        const shown = { model, support: rows, queries: [question.query] };
+        const question = { model, support: rows, query: drawing(query), steps: 5, prepare };
+        const shown = { model, support: rows, queries: [question.query], prepare };
         Promise.all([browser.predict(question), browser.pictures(shown)]).then(
           ([answer, seen]) => done({
             ...answer,
@@ -135,6 +103,7 @@ def ask(page: Page, model: str, support: list[list[str]], query: str) -> dict:
         model,
         support,
         query,
+        prepare,
     )
 
 
@@ -177,20 +146,30 @@ class TestIsPython:
         compare(page, entries[model], model, support, query)
 
     def test_with_networks_of_ones_own(self, chromium, entries, source, tmp_path):
+        """Of every algorithm that the page has; what is learnt differs from how it starts."""
         first = entries["untrained"]
         own = {
-            "runs/reptile": (
-                20,
-                {"algorithm": "reptile", "width": 7, "unit_features": False, "inner_lr": 0.1},
-            ),
-            "runs/mean": (40, {"width": 6, "inner_reduction": "mean", "seed": 1}),
-            "runs/compared": (36, {"algorithm": "protonet", "width": 5}),
+            "reptile": (20, {"width": 7, "unit_features": False, "inner_lr": 0.1}),
+            "maml": (40, {"width": 6, "inner_reduction": "mean", "seed": 1}),
+            "protonet": (36, {"width": 5}),
+            "anil": (28, {"width": 6}),
+            "meta-sgd": (28, {"width": 6, "inner_steps": 2}),
+            "maml++": (28, {"width": 6, "inner_steps": 3}),
+            "fine-tune": (28, {"width": 6}),
+            "maml, in part": (28, {"width": 6, "adapted": "convs.2.*,norms.1.*,head.*"}),
+            "maml, by name": (28, {"width": 6, "inner_lr": {"head.*": 0.05, "*": 0.02}}),
         }
         made = {}
+        random = torch.Generator().manual_seed(0)
         for name, (side, changes) in own.items():
-            config = dataclasses.replace(first.loaded.config, **changes)
-            loaded = first.loaded._replace(config=config, input_shape=(1, side, side))
-            made[name] = first._replace(loaded=loaded.untrained())
+            algorithm = name.split(",")[0]
+            config = dataclasses.replace(first.loaded.config, algorithm=algorithm, **changes)
+            loaded = first.loaded._replace(config=config, input_shape=(1, side, side)).untrained()
+            params = {
+                key: p * (1 + 0.2 * torch.randn(p.shape, generator=random))
+                for key, p in loaded.params.items()
+            }
+            made[name] = first._replace(loaded=loaded._replace(params=params))
         write_site(tmp_path / "page", entries | made, *source)
         for page in opened(chromium, (tmp_path / "page" / "index.html").as_uri()):
             support, query = pictures(page, 4, 2)
@@ -307,6 +286,36 @@ class TestInTheBrowser:
         assert fast == [True, False]
         assert max(differences) < 1e-3
 
+    @pytest.mark.parametrize("prepare", ["auto", "ink", "none"])
+    def test_the_ink_is_found_as_python_finds_it(self, prepare, page, entries):
+        """Of drawings small and large, on grey paper with its noise, and of none."""
+        rng = np.random.default_rng(0)
+        drawings = []
+        for number in range(6):
+            paper = Image.new("L", (420, 420), 255 - 40 * (number % 3))
+            stroke = rng.uniform(20, 400, (4, 2)) * rng.uniform(0.2, 0.9)
+            line = [tuple(point) for point in stroke]
+            if number < 5:
+                ImageDraw.Draw(paper).line(line, fill=30, width=5 + 3 * number)
+            pixels = np.asarray(paper.resize((105, 105), Image.Resampling.LANCZOS), np.float64)
+            pixels = pixels + number % 2 * rng.normal(0, 4, pixels.shape)
+            drawings.append(pixels.clip(0, 255).astype(np.uint8))
+        model = "omniglot-5steps"
+        classifier = FewShotClassifier(
+            entries[model].loaded, inner_steps=5, ink="dark", prepare=prepare
+        ).fit(drawings[:5], list("aabbb"))
+        for query in drawings:
+            texts = [as_png(drawing) for drawing in (*drawings[:5], query)]
+            seen = ask(page, model, [texts[:2], texts[2:5]], texts[5], prepare)
+            assert seen["prepared"] == (classifier.prepare_ == "ink")
+            bytes_of_python = classifier.prepared([*drawings[:5], query])[:, 0].reshape(6, -1)
+            assert [*seen["support"][0], *seen["support"][1], seen["query"]] == (
+                bytes_of_python.tolist()
+            )
+            stages = classifier.staged_predict_proba([query])
+            for mine, theirs in zip(stages, seen["steps"], strict=True):
+                assert theirs["probabilities"] == pytest.approx(mine[0].tolist(), abs=1e-4)
+
     def test_a_browser_without_workers_answers_too(self, page):
         before = page.probabilities()
         (alone,) = page.driver.execute_async_script(
@@ -319,6 +328,7 @@ class TestInTheBrowser:
               support: innerloop.SUPPORT.map((strokes) => [own(strokes)]),
               query: own(innerloop.QUERY),
               steps: 5,
+              prepare: "auto",
             }).then((answer) => done([answer.steps.at(-1).probabilities]));
             """
         )

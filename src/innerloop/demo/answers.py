@@ -85,22 +85,36 @@ def answer(question: Question, entries: dict[str, Entry]) -> Answer:
     Raises:
         UserError: there is no such network, or a picture that is none.
     """
-    entry = _entry(question, entries)
-    # As the page without a server computes it, pictures as they are.
-    classifier = FewShotClassifier(
-        entry.loaded, inner_steps=question.inner_steps, ink="dark", prepare="none"
-    )
-    size = entry.loaded.input_shape[1:]
-    support, query = _pictures(question, size)
-    labels = [i for i, pictures in enumerate(support) for _ in pictures]
-    classifier.fit(np.stack([x for pictures in support for x in pictures]), labels)
+    classifier, _, query = _learnt(question, entries)
     steps = [
         Step(support_loss=loss, probabilities=p[0].tolist())
         for loss, p in zip(
-            classifier.support_loss_, classifier.staged_predict_proba(query[None]), strict=True
+            classifier.support_loss_, classifier.staged_predict_proba([query]), strict=True
         )
     ]
-    return Answer(steps=steps, seen=as_png(query))
+    seen = as_png(classifier.prepared([query])[0, 0])
+    return Answer(steps=steps, seen=seen, prepared=classifier.prepare_ == "ink")
+
+
+def _learnt(
+    question: Question, entries: dict[str, Entry]
+) -> tuple[FewShotClassifier, list[list[np.ndarray]], np.ndarray]:
+    """The classifier that has learnt, and bytes `[h, w]` of the support, by class, and the query.
+
+    Raises:
+        UserError: as `answer`.
+    """
+    classifier = FewShotClassifier(
+        _entry(question, entries).loaded,
+        inner_steps=question.inner_steps,
+        ink="dark",
+        prepare=question.prepare,
+    )
+    support = [[_picture(text) for text in texts] for texts in question.support]
+    query = _picture(question.query)
+    labels = [i for i, pictures in enumerate(support) for _ in pictures]
+    classifier.fit([x for pictures in support for x in pictures], labels)
+    return classifier, support, query
 
 
 CODE = '''\
@@ -125,6 +139,7 @@ query = picture("{query}")
 
 images = np.stack([picture(text) for texts in support.values() for text in texts])
 labels = [name for name, texts in support.items() for _ in texts]
+# The pictures are as the network sees them.
 classifier = innerloop.FewShotClassifier(
     {model}, inner_steps={inner_steps}, ink="dark", prepare="none"
 )
@@ -140,16 +155,17 @@ def code(question: Question, entries: dict[str, Entry]) -> str:
     Raises:
         UserError: as `answer`.
     """
-    entry = _entry(question, entries)
-    support, query = _pictures(question, entry.loaded.input_shape[1:])
+    classifier, support, query = _learnt(question, entries)
     lines = [
-        f'    "{LABELS[i]}": [' + ", ".join(f'"{as_png(x)}"' for x in pictures) + "],"
+        f'    "{LABELS[i]}": ['
+        + ", ".join(f'"{as_png(x[0])}"' for x in classifier.prepared(pictures))
+        + "],"
         for i, pictures in enumerate(support)
     ]
     return CODE.format(
         support="\n".join(lines),
-        query=as_png(query),
-        model=entry.code,
+        query=as_png(classifier.prepared([query])[0, 0]),
+        model=_entry(question, entries).code,
         inner_steps=question.inner_steps,
     )
 
@@ -222,15 +238,8 @@ def _entry(question: Question, entries: dict[str, Entry]) -> Entry:
     return entries[question.model]
 
 
-def _pictures(
-    question: Question, size: tuple[int, ...]
-) -> tuple[list[list[np.ndarray]], np.ndarray]:
-    """Bytes `[H, W]` of the network's size: support pictures by class, and the query."""
-    support = [[_picture(text, size) for text in texts] for texts in question.support]
-    return support, _picture(question.query, size)
-
-
-def _picture(text: str, size: tuple[int, ...]) -> np.ndarray:
+def _picture(text: str) -> np.ndarray:
+    """Bytes `[h, w]`."""
     try:
         with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as picture:
             if max(picture.size) > MAX_SIDE:
@@ -242,7 +251,7 @@ def _picture(text: str, size: tuple[int, ...]) -> np.ndarray:
     except Exception as error:
         # Pillow's decoders raise whatever damaged bytes lead to.
         raise UserError(f"a picture is not a PNG file in base64 ({error})") from error
-    return np.asarray(grey.resize((size[1], size[0]), Image.Resampling.LANCZOS))
+    return np.asarray(grey)
 
 
 def as_png(pixels: np.ndarray) -> str:

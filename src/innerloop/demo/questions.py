@@ -5,7 +5,7 @@ Every field has a bound, so that every question is answered with bounded work.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.json_schema import models_json_schema
@@ -42,6 +42,9 @@ class Question(Message):
     support: Annotated[list[ClassPictures], Field(min_length=2, max_length=10)]
     query: Picture
     inner_steps: Annotated[int, Field(ge=1, le=MAX_STEPS, strict=True)] = 5
+    prepare: Literal["auto", "ink", "none"] = Field(
+        default="auto", description="Whether the ink is found and centred, or left as it is."
+    )
 
 
 class Step(Message):
@@ -56,6 +59,7 @@ class Answer(Message):
 
     steps: list[Step]
     seen: Picture = Field(description="The query as the network sees it.")
+    prepared: bool = Field(description="Whether the ink was found and centred.")
 
 
 class Code(Message):

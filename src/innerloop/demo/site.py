@@ -8,18 +8,30 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from innerloop.algorithms import MAML, ProtoNet, Reptile
+from innerloop.algorithms import (
+    ANIL,
+    MAML,
+    FineTune,
+    MAMLPlusPlus,
+    MetaSGD,
+    ProtoNet,
+    Reptile,
+)
+from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.config import TrainConfig
 from innerloop.data.base import ImageClasses
 from innerloop.demo.answers import CODE, FIRST, Entry, as_png
 from innerloop.errors import UserError
 from innerloop.files import at_home, write_whole
+from innerloop.inputs import CENTRED
 from innerloop.models import Conv4
 from innerloop.runs.loading import Loaded
 
@@ -27,6 +39,13 @@ STATIC = Path(__file__).parent / "static"
 NETWORKS, SYMBOLS = "networks.js", "symbols.js"
 # Classes for episodes, and drawings of each: five to learn from, one to ask.
 CLASSES, DRAWINGS = 50, 6
+# What network.js computes: the inner loops of these, with these parameters of Conv4.  The bias of
+# a convolution makes no difference before a norm.
+ALGORITHMS = (MAML, ANIL, MetaSGD, MAMLPlusPlus, Reptile, FineTune, ProtoNet)
+BODY = [
+    name for i in range(4) for name in (f"convs.{i}.weight", f"norms.{i}.weight", f"norms.{i}.bias")
+]
+HEAD = ["head.weight", "head.bias"]
 
 
 def write_site(
@@ -57,7 +76,11 @@ def write_site(
     for number, (name, entry) in enumerate(entries.items()):
         file = f"network-{number}.js"
         files[file] = _script("network", name, _network(name, entry.loaded))
-        places[name] = {"file": file, "code": entry.code}
+        places[name] = {
+            "file": file,
+            "code": entry.code,
+            "centred": entry.loaded.data_name in CENTRED,
+        }
     later = {SYMBOLS, *(place["file"] for name, place in places.items() if name != FIRST)}
     site: dict[str, Any] = {
         "models": [entry.card.model_dump() for entry in entries.values()],
@@ -108,15 +131,6 @@ def _network(name: str, loaded: Loaded) -> dict[str, Any]:
                 "or serve it with innerloop demo"
             )
     assert isinstance(model, Conv4)
-    assert isinstance(algorithm, MAML | Reptile | ProtoNet)
-    blocks = [
-        {
-            "conv": _numbers(p[f"convs.{i}.weight"]),
-            "gamma": _numbers(p[f"norms.{i}.weight"]),
-            "beta": _numbers(p[f"norms.{i}.bias"]),
-        }
-        for i in range(4)
-    ]
     facts = {
         "side": loaded.input_shape[1],
         "width": len(p["convs.0.weight"]),
@@ -124,16 +138,48 @@ def _network(name: str, loaded: Loaded) -> dict[str, Any]:
         "unit": model.unit_features,
         "scale": model.scale,
         "temperature": loaded.temperature,
-        "blocks": blocks,
-        "head": None,
     }
     if isinstance(algorithm, ProtoNet):
-        return facts
-    return facts | {
-        "inner_lr": algorithm.inner_lr,
-        "per_shot": algorithm.inner_reduction == "per_shot",
-        "head": {"row": _numbers(p["head.weight"]), "bias": p["head.bias"].item()},
+        parameters = {name: _parameter([p[name]], None) for name in BODY}
+        return facts | {"body_stays": True, "parameters": parameters}
+    assert isinstance(algorithm, GradientBased)
+    # Beyond the steps of training nothing changes any more.
+    steps = range(algorithm.inner_steps + 1)
+    weights = [algorithm.start(p, 1) | algorithm.rest(p, 1, step) for step in steps]
+    rates = [algorithm.rates(p, step) for step in steps]
+    parameters = {
+        name: _parameter(
+            [own[name] for own in weights],
+            [own[name] if isinstance(own, Mapping) else own for own in rates]
+            if name in algorithm.adapted_names
+            else None,
+        )
+        for name in (*BODY, *HEAD)
     }
+    return facts | {
+        "per_shot": algorithm.inner_reduction == "per_shot",
+        "body_stays": algorithm.body_stays_in_use(),
+        "parameters": parameters,
+    }
+
+
+def _parameter(
+    values: Sequence[Tensor], rates: Sequence[Tensor | float] | None
+) -> dict[str, list[dict[str, Any]] | None]:
+    """A parameter at each step, and its inner rates; None where the inner loop leaves it alone."""
+    return {
+        # What the inner loop changes is what it has become.
+        "values": _by_step(values if rates is None else values[:1]),
+        "rates": None if rates is None else _by_step([torch.as_tensor(rate) for rate in rates]),
+    }
+
+
+def _by_step(values: Sequence[Tensor]) -> list[dict[str, Any]]:
+    """The numbers of each step, of which the last count for all further ones."""
+    count = len(values)
+    while count > 1 and torch.equal(values[count - 1], values[count - 2]):
+        count -= 1
+    return [_numbers(value) for value in values[:count]]
 
 
 def _carried(loaded: Loaded) -> dict[str, bool]:
@@ -141,10 +187,8 @@ def _carried(loaded: Loaded) -> dict[str, bool]:
     model, algorithm, config = loaded.model, loaded.algorithm, loaded.config
     carried = {
         f"network but Conv4 (this is {type(model).__name__})": type(model) is Conv4,
-        f"algorithm but MAML, Reptile and ProtoNet (this is {type(algorithm).__name__})": type(
-            algorithm
-        )
-        in (MAML, Reptile, ProtoNet),
+        f"algorithm but {', '.join(each.__name__ for each in ALGORITHMS)} (this is "
+        f"{type(algorithm).__name__})": type(algorithm) in ALGORITHMS,
         "settings of a run of your own objects": isinstance(config, TrainConfig),
     }
     if not all(carried.values()):
@@ -158,16 +202,14 @@ def _carried(loaded: Loaded) -> dict[str, bool]:
     }
     if isinstance(algorithm, ProtoNet):
         return carried | {"distance but euclidean": algorithm.distance == "euclidean"}
-    assert isinstance(algorithm, MAML | Reptile)
+    assert isinstance(algorithm, GradientBased)
     return carried | {
         "head but head: shared": config.head == "shared",
         "inner loss of your own": config.loss is None,
-        "inner rates by name": isinstance(algorithm.inner_lr, float),
         "inner optimiser but SGD": config.inner_optimizer == "sgd",
         "momentum": config.inner_momentum == 0,
         "weight decay": config.inner_weight_decay == 0,
         "clipping of inner gradients": config.inner_max_norm is None,
-        "choice of adapted weights": config.adapted is None,
     }
 
 

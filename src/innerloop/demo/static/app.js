@@ -3,15 +3,10 @@
 
 (() => {
   const {
-    Browser, LABELS, Pad, QUERY, SUPPORT, Server, button, decode, element, emptyDrawing, find,
-    fromFile, isEmpty, pack, say, showBelief, unpack, useLanguage,
+    Browser, LABELS, Pad, QUERY, SUPPORT, Server, button, copy, decode, element, emptyDrawing, find,
+    firstLanguage, fromFile, isEmpty, pack, say, showBelief, showModels, unpack, useLanguage,
   } = innerloop;
   const [MIN_CLASSES, MAX_CLASSES, MAX_EXAMPLES, STEPS] = [2, 10, 5, 5];
-  const NAMES = {
-    maml: "MAML", anil: "ANIL", boil: "BOIL", reptile: "Reptile", "meta-sgd": "Meta-SGD",
-    "maml++": "MAML++", imaml: "iMAML", protonet: "ProtoNet", "fine-tune": "Fine-tuning",
-  };
-
   const drawn = (strokes) => ({ picture: null, strokes: strokes.map((stroke) => [...stroke]) });
 
   // Where the answers come from: networks.js says so, which a server has empty.
@@ -25,6 +20,7 @@
     query: drawn(QUERY),
     answer: null, // the right class, where the query came from a data set
     data: null, // which
+    prepare: "auto", // whether the ink is found and centred, as for `FewShotClassifier`
   };
   let answer = null; // to the state as it was
   let shown = STEPS; // the inner step that is shown
@@ -40,9 +36,19 @@
   // ---- the board ----
 
   // A drawing is changed by hand: it is no longer what the data set said.
-  function touched() {
+  //   full: nothing more could be drawn.
+  function touched(full = false) {
     state.answer = state.data = null;
+    if (full) problem(say("full"));
+    else if (find("problem").dataset.from === "page") problem(null);
     changed();
+  }
+
+  // After a row or a drawing has gone, the keyboard stays near it.
+  function focusNear(i, j = 0) {
+    const row = find("board").children[Math.min(i, state.support.length - 1)];
+    const drawings = row.querySelectorAll("canvas");
+    drawings[Math.min(j, drawings.length - 1)].focus({ preventScroll: true });
   }
 
   function showBoard() {
@@ -60,6 +66,7 @@
         else {
           examples.splice(j, 1);
           showBoard();
+          focusNear(i, j);
           touched();
         }
       }, "erase");
@@ -68,14 +75,15 @@
     const add = button("plus", say("addExample", name), () => {
       examples.push(emptyDrawing());
       showBoard();
+      focusNear(i, examples.length);
       touched();
-      find("board").children[i].querySelectorAll("canvas")[examples.length - 1].focus();
     });
-    const load = button("picture", say("loadExample", name), () => chooseFiles(i));
+    const load = button("picture", say("loadExample", name), () => chooseFiles(examples));
     add.disabled = examples.length >= MAX_EXAMPLES;
     const remove = button("remove", say("removeClass", name), () => {
       state.support.splice(i, 1);
       showBoard();
+      focusNear(i);
       touched();
     });
     remove.disabled = state.support.length <= MIN_CLASSES;
@@ -96,7 +104,7 @@
 
   // ---- pictures ----
 
-  let filesFor = null; // the class, or null for the query
+  let filesFor = null; // the drawings of a class, or null for the query
 
   function chooseFiles(target) {
     filesFor = target;
@@ -105,26 +113,40 @@
     find("files").click();
   }
 
-  async function takeFiles() {
+  // Pictures for the drawings of a class, or for the query.
+  async function takeFiles(files, target) {
     problem(null);
-    for (const file of find("files").files) {
+    const troubles = [];
+    let asked = false;
+    for (const file of files) {
       let drawing;
       try {
         drawing = await fromFile(file);
       } catch {
-        problem(say("badPicture", file.name));
+        troubles.push(say("badPicture", file.name));
         continue;
       }
-      if (filesFor === null) setQuery(drawing);
+      const free = target?.findIndex(isEmpty);
+      if (free >= 0) target[free] = drawing;
+      else if (target?.length < MAX_EXAMPLES) target.push(drawing);
+      else if (target || asked) troubles.push(say("noRoom", file.name, target ? MAX_EXAMPLES : 1));
       else {
-        const examples = state.support[filesFor];
-        const free = examples.findIndex(isEmpty);
-        if (free >= 0) examples[free] = drawing;
-        else if (examples.length < MAX_EXAMPLES) examples.push(drawing);
+        setQuery(drawing);
+        asked = true;
       }
     }
     showBoard();
     touched();
+    if (troubles.length) problem(troubles.join(" "));
+  }
+
+  // What is dropped or pasted on a row of the board belongs to its class.
+  function takeGiven(event, files) {
+    if (!files.length) return;
+    event.preventDefault();
+    const row = event.target.closest?.("#board li");
+    const at = [...find("board").children].indexOf(row);
+    takeFiles([...files], state.support[at] ?? null);
   }
 
   // ---- the query ----
@@ -163,8 +185,9 @@
   }
 
   function question() {
+    const { model, query, prepare } = state;
     const support = state.support.map((row) => row.filter((d) => !isEmpty(d)));
-    return { model: state.model, support, query: state.query, steps: STEPS };
+    return { model, support, query, steps: STEPS, prepare };
   }
 
   // What is missing before the network can be asked, in words.
@@ -177,6 +200,7 @@
   async function askOnce() {
     try {
       answer = missing() ? null : await place.predict(question());
+      await showCode();
       if (find("problem").dataset.from === "place") problem(null);
     } catch (error) {
       answer = null;
@@ -204,25 +228,6 @@
 
   // ---- models, episodes, code, links ----
 
-  const dataName = (name) => (["omniglot", "glyphs"].includes(name) ? say(name) : name);
-
-  function showModels() {
-    find("model").replaceChildren(...models.map((card) => {
-      const steps = card.inner_steps === 1 ? "steps1" : "stepsMany";
-      const name = NAMES[card.algorithm] ?? card.algorithm;
-      const algorithm = card.inner_steps ? say(steps, name, card.inner_steps) : name;
-      const text = card.trained ? say("trainedOn", algorithm, dataName(card.data)) : say("untrainedName", algorithm);
-      return element("option", { value: card.name }, card.trained && card.accuracy === null ? `${card.name}: ${text}` : text);
-    }));
-    find("model").value = state.model;
-    const card = models.find((each) => each.name === state.model);
-    const number = (v) => (100 * v).toFixed(1);
-    find("card").textContent = !card ? ""
-      : !card.trained ? say("cardUntrained")
-      : card.accuracy === null ? say("cardRun")
-      : say("cardAccuracy", number(card.accuracy), number(card.ci95));
-  }
-
   async function surprise() {
     const shots = Math.max(1, Math.min(MAX_EXAMPLES, state.support[0].length));
     const seed = Math.floor(Math.random() * 2 ** 31);
@@ -234,50 +239,55 @@
       problem(error.message);
       return;
     }
+    problem(null);
+    // The way back leads to what was there.
+    await remember();
     const picture = (text) => ({ picture: text, strokes: [] });
     state.support = episode.support.map((pictures) => pictures.map(picture));
     state.query = picture(episode.query);
     state.answer = episode.answer;
     state.data = ["omniglot", "glyphs"].includes(episode.data) ? episode.data : null;
+    await remember(true);
     await showAll();
   }
 
+  // The program is that of the drawings as they are now.
   async function showCode() {
-    if (missing()) {
-      problem(missing());
-      return;
-    }
+    if (find("code-box").hidden) return;
+    find("code").textContent = missing() ?? (await place.code(question()));
+  }
+
+  async function openCode() {
+    const box = find("code-box");
+    box.hidden = !box.hidden;
+    find("python").setAttribute("aria-expanded", String(!box.hidden));
     try {
-      find("code").textContent = await place.code(question());
-      find("code-box").hidden = false;
-      find("code-box").scrollIntoView({ behavior: "smooth", block: "nearest" });
+      await showCode();
     } catch (error) {
       problem(error.message);
     }
+    if (!box.hidden) box.scrollIntoView({ block: "nearest" });
   }
 
-  async function copy(text, from, done) {
-    let words = done;
+  // Puts the drawings into the address, in a new entry of the history where `anew`; false if they
+  // are too much for one.
+  async function remember(anew = false) {
+    let link;
     try {
-      await navigator.clipboard.writeText(text);
+      link = await pack(state);
     } catch {
-      words = say("shareHere");
+      return false;
     }
-    const before = from.textContent;
-    from.textContent = words;
-    setTimeout(() => (from.textContent = before), 1600);
-  }
-
-  async function remember() {
-    const link = await pack(state);
-    history.replaceState(null, "", "#" + link);
+    if (anew) history.pushState(null, "", "#" + link);
+    else history.replaceState(null, "", "#" + link);
+    return true;
   }
 
   let remembering = null;
 
   function rememberSoon() {
     clearTimeout(remembering);
-    remembering = setTimeout(remember, 300);
+    remembering = setTimeout(() => remember(), 300);
   }
 
   async function recall() {
@@ -299,43 +309,30 @@
     await Promise.all([...state.support.flat(), state.query].map(decode));
     showBoard();
     showPad();
-    showModels();
+    showModels(models, state.model);
     changed();
   }
 
   function showLanguage(code) {
-    const language = useLanguage(code);
-    try {
-      localStorage.setItem("language", language);
-    } catch {
-      // A browser that keeps nothing asks again next time.
-    }
+    const language = useLanguage(code, true);
     for (const each of document.querySelectorAll("[data-text]")) each.textContent = say(each.dataset.text);
     for (const each of document.querySelectorAll("[data-language]")) {
       each.setAttribute("aria-pressed", String(each.dataset.language === language));
     }
     find("local").hidden = !place.sizes;
     find("local").textContent = place.sizes ? say("local", ...place.sizes) : "";
-    showModels();
+    showModels(models, state.model);
     showBoard();
     showPad();
     showAnswer();
   }
 
-  function firstLanguage() {
-    const given = new URLSearchParams(location.search).get("lang");
-    let kept = null;
-    try {
-      kept = localStorage.getItem("language");
-    } catch {
-      // See showLanguage.
-    }
-    return given ?? kept ?? (navigator.language.startsWith("zh") ? "zh" : "en");
-  }
-
   function listen() {
     find("add-class").addEventListener("click", addClass);
-    find("files").addEventListener("change", takeFiles);
+    find("files").addEventListener("change", (event) => takeFiles([...event.target.files], filesFor));
+    document.addEventListener("dragover", (event) => event.preventDefault());
+    document.addEventListener("drop", (event) => takeGiven(event, event.dataTransfer.files));
+    document.addEventListener("paste", (event) => takeGiven(event, event.clipboardData.files));
     find("undo").addEventListener("click", () => pad.undo());
     find("clear").addEventListener("click", () => pad.clear());
     find("load-query").addEventListener("click", () => chooseFiles(null));
@@ -347,20 +344,28 @@
     find("play").addEventListener("click", play);
     find("model").addEventListener("change", (event) => {
       state.model = event.target.value;
-      showModels();
+      showModels(models, state.model);
+      changed();
+    });
+    find("prepare").addEventListener("change", (event) => {
+      state.prepare = event.target.checked ? "ink" : "none";
       changed();
     });
     find("surprise").addEventListener("click", surprise);
-    find("python").addEventListener("click", showCode);
-    find("copy-code").addEventListener("click", (event) => copy(find("code").textContent, event.target, say("copied")));
+    find("python").addEventListener("click", openCode);
+    find("copy-code").addEventListener("click", (event) => {
+      copy(find("code").textContent, event.target, "copied", "select");
+      getSelection().selectAllChildren(find("code"));
+    });
     find("share").addEventListener("click", async (event) => {
-      await remember();
-      await copy(location.href, event.target, say("shared"));
+      if (await remember()) await copy(location.href, event.target, "shared", "shareHere");
+      else problem(say("longLink"));
     });
     for (const each of document.querySelectorAll("[data-language]")) {
       each.addEventListener("click", () => showLanguage(each.dataset.language));
     }
     window.addEventListener("hashchange", async () => {
+      clearTimeout(remembering);
       await recall();
       await showAll();
     });

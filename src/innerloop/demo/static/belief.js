@@ -36,6 +36,7 @@
       return;
     }
     find("seen").src = "data:image/png;base64," + answer.seen;
+    find("prepare").checked = answer.prepared;
     showBars(answer, now, state);
     showLoss(answer, now);
   }

@@ -2,7 +2,9 @@
 "use strict";
 
 (() => {
-  const { LABELS, greyPng, resize, say, toGrey, workerText } = innerloop;
+  const {
+    LABELS, findInk, greyPng, onBlankPaper, resize, say, toGrey, workerText, worthFinding,
+  } = innerloop;
 
   // ---- files, which are scripts: from file:// nothing else can be read ----
 
@@ -43,14 +45,12 @@
     return Float32Array.from(new Uint16Array(bytes.buffer), fromHalf);
   }
 
-  function unpacked({ blocks, head, ...facts }) {
-    return {
-      ...facts,
-      blocks: blocks.map(({ conv, gamma, beta }) => ({
-        conv: numbers(conv), gamma: numbers(gamma), beta: numbers(beta),
-      })),
-      head: head && { row: numbers(head.row), bias: head.bias },
-    };
+  // The same with all numbers unpacked, however deep they lie.
+  function unpacked(part) {
+    if (part === null || typeof part !== "object") return part;
+    if ("half" in part) return numbers(part);
+    if (Array.isArray(part)) return part.map(unpacked);
+    return Object.fromEntries(Object.entries(part).map(([name, own]) => [name, unpacked(own)]));
   }
 
   // ---- the worker ----
@@ -84,8 +84,8 @@
     // `task` and `options`: of `innerloop.learn`.
     learn(name, task, options = {}) {
       const id = this.count++;
-      return new Promise((done) => {
-        this.waiting.set(id, { done, name, task, options });
+      return new Promise((done, failed) => {
+        this.waiting.set(id, { done, failed, name, task, options });
         if (this.worker) this.post(id);
         else this.compute(id);
       });
@@ -99,8 +99,13 @@
     }
 
     compute(id) {
-      const { name, task, options } = this.waiting.get(id);
-      this.take(id, innerloop.learn(networks[name], ...task, options));
+      const { failed, name, task, options } = this.waiting.get(id);
+      try {
+        this.take(id, innerloop.learn(networks[name], ...task, options));
+      } catch (error) {
+        this.waiting.delete(id);
+        failed(error);
+      }
     }
 
     take(id, stages) {
@@ -133,6 +138,23 @@
       const [taken] = left.splice(Math.floor(numbers.next().value * left.length), 1);
       return taken;
     });
+  }
+
+  // ---- what the network sees ----
+
+  const looks = new Map(); // by drawing
+  const MOST_LOOKS = 300;
+
+  // Grey bytes of a drawing, `side` pixels a side, and its ink once somebody asks.
+  async function look(drawing) {
+    const key = JSON.stringify(drawing);
+    if (!looks.has(key)) {
+      const { pixels, side } = await toGrey(drawing);
+      let ink;
+      if (looks.size >= MOST_LOOKS) looks.clear();
+      looks.set(key, { pixels, side, ink: () => (ink === undefined ? (ink = findInk(pixels, side)) : ink) });
+    }
+    return looks.get(key);
   }
 
   // ---- what can be asked ----
@@ -170,22 +192,23 @@
       };
     }
 
-    // To a question { model, support, query, steps }: `Answer` there.
+    // To a question { model, support, query, steps, prepare }: `Answer` there.
     async predict({ query, ...question }) {
-      const { stages, seen, side } = await this.learn({ ...question, queries: [query] });
+      const { stages, seen, side, prepared } = await this.learn({ ...question, queries: [query] });
       const steps = stages.map(({ support_loss, probabilities: [first] }) => ({
         support_loss, probabilities: first,
       }));
-      return { steps, seen: greyPng(seen[0], side) };
+      return { steps, seen: greyPng(seen[0], side), prepared };
     }
 
     // The stages of `innerloop.learn` for drawings, and how the network sees the queries.
-    async learn({ model, support, queries, steps }, options) {
-      const { side, ...grey } = await this.pictures({ model, support, queries });
+    async learn({ steps, ...question }, options) {
+      const { side, prepared, ...grey } = await this.pictures(question);
       const ink = (pixels) => Float32Array.from(pixels, (v) => 1 - v / 255);
-      const labels = support.flatMap((own, i) => own.map(() => i));
+      const labels = grey.support.flatMap((own, i) => own.map(() => i));
       const task = [grey.support.flat().map(ink), labels, grey.queries.map(ink), steps];
-      return { stages: await this.learner.learn(model, task, options), seen: grey.queries, side };
+      const stages = await this.learner.learn(question.model, task, options);
+      return { stages, seen: grey.queries, side, prepared };
     }
 
     // A program in Python that does the same.
@@ -203,16 +226,21 @@
       return this.site.template.replace(/\{\{|\}\}|\{(\w+)\}/g, (all, name) => (name ? words[name] : all[0]));
     }
 
-    // Grey bytes of the network's size.
-    async pictures({ model, support, queries }) {
-      await load(this.site.networks[model].file);
+    // Grey bytes of the network's size, and whether the ink was found and centred.
+    //   prepare: as for `FewShotClassifier`.
+    async pictures({ model, support, queries, prepare = "none" }) {
+      const { file, centred } = this.site.networks[model];
+      await load(file);
       const { side } = networks[model];
-      const grey = async (drawing) => {
-        const sent = await toGrey(drawing);
-        return resize(sent.pixels, sent.side, side);
+      const all = (drawings) => Promise.all(drawings.map(look));
+      const [given, asked] = [await Promise.all(support.map(all)), await all(queries)];
+      const prepared = prepare === "ink"
+        || (prepare === "auto" && centred && worthFinding(given.flat().map((each) => each.ink())));
+      const seen = (each) => {
+        const ink = prepared ? each.ink() : null;
+        return ink ? onBlankPaper(ink, side) : resize(each.pixels, each.side, side);
       };
-      const all = (drawings) => Promise.all(drawings.map(grey));
-      return { support: await Promise.all(support.map(all)), queries: await all(queries), side };
+      return { support: given.map((own) => own.map(seen)), queries: asked.map(seen), side, prepared };
     }
   }
 

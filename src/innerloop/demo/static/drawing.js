@@ -206,31 +206,35 @@
     }
 
     begin(point) {
-      if (countPoints(this.drawing) >= MAX_POINTS) return;
+      if (countPoints(this.drawing) >= MAX_POINTS) return void this.changed(true);
       this.drawing.strokes.push([...point]);
+      this.cleared = undefined;
       this.show();
       this.changed();
     }
 
     extend([x, y]) {
       const stroke = this.drawing.strokes.at(-1);
-      if (!stroke || countPoints(this.drawing) >= MAX_POINTS) return;
-      if (Math.hypot(x - stroke.at(-2), y - stroke.at(-1)) < NEAR) return;
+      if (!stroke || Math.hypot(x - stroke.at(-2), y - stroke.at(-1)) < NEAR) return;
+      if (countPoints(this.drawing) >= MAX_POINTS) return void this.changed(true);
       stroke.push(x, y);
       this.show();
       this.changed();
     }
 
+    // Takes the last stroke back; then the picture below; after `clear` that.
     undo() {
-      if (this.drawing.strokes.pop() === undefined) this.drawing.picture = null;
+      if (isEmpty(this.drawing)) Object.assign(this.drawing, this.cleared);
+      else if (this.drawing.strokes.pop() === undefined) this.drawing.picture = null;
+      this.cleared = undefined;
       this.down = false;
       this.show();
       this.changed();
     }
 
     clear() {
-      this.drawing.strokes.length = 0;
-      this.drawing.picture = null;
+      if (!isEmpty(this.drawing)) this.cleared = { ...this.drawing };
+      Object.assign(this.drawing, emptyDrawing());
       this.down = false;
       this.show();
       this.changed();

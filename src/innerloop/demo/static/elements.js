@@ -35,5 +35,21 @@
     return made;
   }
 
-  Object.assign(innerloop, { button, element, find, svg });
+  const saying = new Map(); // by button, the timer that ends what it says
+
+  // Puts `text` into the clipboard; the button says `done` for a while, or `otherwise` where the
+  // browser has no clipboard for this page.
+  async function copy(text, from, done, otherwise) {
+    let words = done;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      words = otherwise;
+    }
+    clearTimeout(saying.get(from));
+    from.textContent = innerloop.say(words);
+    saying.set(from, setTimeout(() => (from.textContent = innerloop.say(from.dataset.text)), 1600));
+  }
+
+  Object.assign(innerloop, { button, copy, element, find, svg });
 })();

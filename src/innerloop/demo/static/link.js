@@ -27,7 +27,9 @@
     const bytes = await through(text, new CompressionStream("deflate-raw"), Infinity);
     let binary = "";
     for (const byte of bytes) binary += String.fromCharCode(byte);
-    return btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+    const link = btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+    if (link.length > MAX_LINK) throw new Error("too long");
+    return link;
   }
 
   async function unpack(link) {
@@ -56,6 +58,7 @@
       query: checkedDrawing(state.query),
       answer,
       data: ["omniglot", "glyphs"].includes(state.data) ? state.data : null,
+    prepare: ["auto", "ink", "none"].includes(state.prepare) ? state.prepare : "auto",
     };
   }
 

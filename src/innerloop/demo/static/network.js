@@ -1,207 +1,30 @@
 // Conv4 and its inner loop, as innerloop's Python has them: docs/en/how-it-is-computed.md.
-// Activations are [channels, images, height, width], so that a channel is one run of numbers.
 "use strict";
 
 innerloop.define((innerloop) => {
-  const { Matrices, TILE_COLUMNS } = innerloop;
-  const NORM_EPS = 1e-5; // of batch norm
+  const { Matrices, block, blockBack, count, shape } = innerloop;
+  const BLOCKS = 4;
   const UNIT_EPS = 1.1920929e-7; // of the scaling to one length, as PyTorch's
 
-  const shape = (channels, images, side) => ({ channels, images, side });
-  const count = ({ channels, images, side }) => channels * images * side * side;
-
-  // Each picture with a frame of zeros, which a 3 x 3 convolution sees around it.
-  function framed(x, { channels, images, side }) {
-    const wide = side + 2;
-    const out = new Float32Array(channels * images * wide * wide);
-    for (let p = 0; p < channels * images; p++) {
-      for (let y = 0; y < side; y++) {
-        const from = (p * side + y) * side;
-        out.set(x.subarray(from, from + side), (p * wide + y + 1) * wide + 1);
-      }
-    }
-    return out;
-  }
-
-  // For each position its index in the framed pictures of the first channel, and for each of the
-  // 9 * channels numbers that it sees how far these lie from there.
-  function neighbours({ channels, images, side }) {
-    const wide = side + 2;
-    const positions = new Int32Array(images * side * side);
-    for (let n = 0, i = 0; n < images; n++) {
-      for (let y = 0; y < side; y++) {
-        for (let x = 0; x < side; x++) positions[i++] = (n * wide + y) * wide + x;
-      }
-    }
-    const offsets = new Int32Array(9 * channels);
-    for (let c = 0, i = 0; c < channels; c++) {
-      for (let y = 0; y < 3; y++) {
-        for (let x = 0; x < 3; x++) offsets[i++] = c * images * wide * wide + y * wide + x;
-      }
-    }
-    return { positions, offsets };
-  }
-
-  // Columns of the matrix x[along[k] + across[column]].
-  function gather(x, along, across) {
-    return (floats, start, column, n) => {
-      // A full tile is filled row by row, as it lies in memory: a fifth of the whole time less.
-      const [a, b, c, d, e, f, g, h] = across.subarray(column, column + TILE_COLUMNS);
-      if (n === TILE_COLUMNS) {
-        for (let k = 0, to = start; k < along.length; k++, to += TILE_COLUMNS) {
-          const at = along[k];
-          floats[to] = x[a + at];
-          floats[to + 1] = x[b + at];
-          floats[to + 2] = x[c + at];
-          floats[to + 3] = x[d + at];
-          floats[to + 4] = x[e + at];
-          floats[to + 5] = x[f + at];
-          floats[to + 6] = x[g + at];
-          floats[to + 7] = x[h + at];
-        }
-        return;
-      }
-      for (let j = 0; j < n; j++) {
-        const base = across[column + j];
-        for (let k = 0, to = start + j; k < along.length; k++, to += TILE_COLUMNS) {
-          floats[to] = x[base + along[k]];
-        }
-      }
-    };
-  }
-
-  // x through weights [outputs, channels, 3, 3], padding 1.
-  function convolve(matrices, x, size, weights, outputs) {
-    const { positions, offsets } = neighbours(size);
-    const pack = gather(framed(x, size), offsets, positions);
-    return matrices.multiply(weights, outputs, offsets.length, positions.length, pack);
-  }
-
-  // The derivative by the weights, given that by the outputs.
-  function convolveWeights(matrices, x, size, slope, outputs) {
-    const { positions, offsets } = neighbours(size);
-    const pack = gather(framed(x, size), positions, offsets);
-    return matrices.multiply(slope, outputs, positions.length, offsets.length, pack);
-  }
-
-  // What weights [outputs, channels, 3, 3] do on the way back: turned by half, and the other way.
-  function turned(weights, outputs, channels) {
-    const back = new Float32Array(weights.length);
-    for (let o = 0; o < outputs; o++) {
-      for (let c = 0; c < channels; c++) {
-        for (let k = 0; k < 9; k++) back[(c * outputs + o) * 9 + 8 - k] = weights[(o * channels + c) * 9 + k];
-      }
-    }
-    return back;
-  }
-
-  // Mean and 1 / deviation of each channel.
-  function moments(x, channels) {
-    const each = x.length / channels;
-    const [means, scales] = [new Float64Array(channels), new Float64Array(channels)];
-    for (let c = 0; c < channels; c++) {
-      let [sum, squares] = [0, 0];
-      for (let i = c * each; i < (c + 1) * each; i++) sum += x[i];
-      const mean = sum / each;
-      for (let i = c * each; i < (c + 1) * each; i++) squares += (x[i] - mean) ** 2;
-      means[c] = mean;
-      scales[c] = 1 / Math.sqrt(squares / each + NORM_EPS);
-    }
-    return { means, scales };
-  }
-
-  function normalise(x, channels, { means, scales }, gamma, beta) {
-    const each = x.length / channels;
-    const out = new Float32Array(x.length);
-    for (let c = 0; c < channels; c++) {
-      const [mean, by, shift] = [means[c], scales[c] * gamma[c], beta[c]];
-      for (let i = c * each; i < (c + 1) * each; i++) out[i] = (x[i] - mean) * by + shift;
-    }
-    return out;
-  }
-
-  // 2 x 2 max-pooling; `from` says where each maximum stood, the first where several are equal.
-  function pool(x, size) {
-    const half = Math.floor(size.side / 2);
-    const made = shape(size.channels, size.images, half);
-    const out = new Float32Array(count(made));
-    const from = new Int32Array(out.length);
-    let to = 0;
-    for (let p = 0; p < size.channels * size.images; p++) {
-      for (let y = 0; y < half; y++) {
-        let at = (p * size.side + 2 * y) * size.side;
-        for (let i = 0; i < half; i++, at += 2, to++) {
-          let best = at;
-          if (x[at + 1] > x[best]) best = at + 1;
-          if (x[at + size.side] > x[best]) best = at + size.side;
-          if (x[at + size.side + 1] > x[best]) best = at + size.side + 1;
-          out[to] = x[best];
-          from[to] = best;
-        }
-      }
-    }
-    return { out, from, after: made };
-  }
-
-  // One block.  `statistics`: those of batch norm, or null for those of x itself.
-  function block(matrices, x, size, weights, options, statistics) {
-    const { width } = options;
-    const grown = shape(width, size.images, size.side);
-    const convolved = convolve(matrices, x, size, weights.conv, width);
-    const seen = statistics ?? moments(convolved, width);
-    const normed = normalise(convolved, width, seen, weights.gamma, weights.beta);
-    const pooled = options.pool ? pool(normed, grown) : { out: normed, from: null, after: grown };
-    if (options.relu) for (let i = 0; i < pooled.out.length; i++) if (!(pooled.out[i] > 0)) pooled.out[i] = 0;
-    return { x, size, grown, convolved, statistics: seen, options, ...pooled };
-  }
-
-  // Derivatives by the weights of a block and, unless it is the first, by what came in.
-  function blockBack(matrices, made, weights, slope, first) {
-    const { grown, size, statistics, options } = made;
-    const { width } = options;
-    let down = slope;
-    if (options.relu) down = down.map((g, i) => (made.out[i] > 0 ? g : 0));
-    if (made.from) {
-      const spread = new Float32Array(count(grown));
-      for (let i = 0; i < down.length; i++) spread[made.from[i]] += down[i];
-      down = spread;
-    }
-    const each = down.length / width;
-    const gamma = new Float32Array(width);
-    const beta = new Float32Array(width);
-    const before = new Float32Array(down.length);
-    for (let c = 0; c < width; c++) {
-      const [mean, scale] = [statistics.means[c], statistics.scales[c]];
-      let [sum, along] = [0, 0];
-      for (let i = c * each; i < (c + 1) * each; i++) {
-        sum += down[i];
-        along += down[i] * (made.convolved[i] - mean) * scale;
-      }
-      [gamma[c], beta[c]] = [along, sum];
-      const by = scale * weights.gamma[c];
-      for (let i = c * each; i < (c + 1) * each; i++) {
-        const unit = (made.convolved[i] - mean) * scale;
-        before[i] = by * (down[i] - (sum + unit * along) / each);
-      }
-    }
-    const conv = convolveWeights(matrices, made.x, size, before, width);
-    if (first) return { conv, gamma, beta };
-    const back = turned(weights.conv, width, size.channels);
-    return { conv, gamma, beta, x: convolve(matrices, before, grown, back, size.channels) };
-  }
+  // The weights of a block in `weights`, by name.
+  const ofBlock = (weights, i) => ({
+    conv: weights[`convs.${i}.weight`],
+    gamma: weights[`norms.${i}.weight`],
+    beta: weights[`norms.${i}.bias`],
+  });
 
   // From pictures [images, side * side] to features, one row for each image, and all on the way.
   function body(matrices, network, weights, images, statistics) {
     let size = shape(1, images.length, network.side);
     let x = new Float32Array(count(size));
     images.forEach((image, i) => x.set(image, i * image.length));
-    const blocks = weights.blocks.map((own, i) => {
+    const blocks = Array.from({ length: BLOCKS }, (_, i) => {
       const options = {
         width: network.width,
         pool: i < network.halvings,
-        relu: i < weights.blocks.length - 1 || !network.unit,
+        relu: i < BLOCKS - 1 || !network.unit,
       };
-      const made = block(matrices, x, size, own, options, statistics?.[i]);
+      const made = block(matrices, x, size, ofBlock(weights, i), options, statistics?.[i]);
       [x, size] = [made.out, made.after];
       return made;
     });
@@ -227,7 +50,7 @@ innerloop.define((innerloop) => {
     return by;
   }
 
-  // Derivatives by all weights of the body, given those by the features.
+  // Derivatives by all weights of the body, by name, given those by the features.
   function bodyBack(matrices, network, weights, made, slopes) {
     const area = made.size.side * made.size.side;
     let down = new Float32Array(count(made.size));
@@ -244,20 +67,26 @@ innerloop.define((innerloop) => {
         down[(c * made.size.images + n) * area + (i % area)] = by * (slope[i] - along * row[i]);
       }
     });
-    const slopesOf = [];
-    for (let i = made.blocks.length - 1; i >= 0; i--) {
-      slopesOf[i] = blockBack(matrices, made.blocks[i], weights.blocks[i], down, i === 0);
-      down = slopesOf[i].x;
+    const found = {};
+    for (let i = BLOCKS - 1; i >= 0; i--) {
+      const own = blockBack(matrices, made.blocks[i], ofBlock(weights, i), down, i === 0);
+      found[`convs.${i}.weight`] = own.conv;
+      found[`norms.${i}.weight`] = own.gamma;
+      found[`norms.${i}.bias`] = own.beta;
+      down = own.x;
     }
-    return slopesOf;
+    return found;
   }
 
-  const linear = (rows, head) =>
-    rows.map((row) => head.rows.map((own, c) => {
-      let sum = head.bias[c];
-      for (let i = 0; i < row.length; i++) sum += own[i] * row[i];
+  // Features through the last layer, whose weights hold a row for each class.
+  function linear(features, weights) {
+    const [rows, bias] = [weights["head.weight"], weights["head.bias"]];
+    return features.map((x) => Array.from(bias, (shift, c) => {
+      let sum = shift;
+      for (let i = 0; i < x.length; i++) sum += rows[c * x.length + i] * x[i];
       return sum;
     }));
+  }
 
   function softmax(logits) {
     const most = Math.max(...logits);
@@ -275,41 +104,59 @@ innerloop.define((innerloop) => {
     return losses.reduce((a, b) => a + b) / losses.length;
   }
 
-  function descend(weights, slopes, rate) {
-    const out = new Float32Array(weights.length);
-    for (let i = 0; i < out.length; i++) out[i] = weights[i] - rate * slopes[i];
-    return out;
-  }
-
-  // The gradient of the inner loss, and one step along it.
-  function innerStep(matrices, network, weights, support, logits, labels, ways) {
+  // Derivatives of the inner loss by all weights that the inner loop may change, by name.
+  function slopesOf(matrices, network, weights, support, logits, labels, ways) {
     const by = (network.per_shot ? ways : 1) / labels.length;
     const off = logits.map((row, n) => softmax(row).map((p, c) => by * (p - (c === labels[n] ? 1 : 0))));
-    const features = support.features;
-    const head = weights.head.rows.map((own, c) => {
-      const slope = new Float32Array(own.length);
-      features.forEach((row, n) => row.forEach((v, i) => (slope[i] += off[n][c] * v)));
+    const rows = weights["head.weight"];
+    const head = new Float32Array(rows.length);
+    const bias = new Float32Array(ways);
+    const down = support.features.map((x, n) => {
+      const slope = new Float32Array(x.length);
+      for (let c = 0; c < ways; c++) {
+        const part = off[n][c];
+        bias[c] += part;
+        for (let i = 0, at = c * x.length; i < x.length; i++, at++) {
+          head[at] += part * x[i];
+          slope[i] += part * rows[at];
+        }
+      }
       return slope;
     });
-    const bias = weights.head.bias.map((_, c) => off.reduce((sum, row) => sum + row[c], 0));
-    const down = features.map((row, n) => {
-      const slope = new Float32Array(row.length);
-      weights.head.rows.forEach((own, c) => own.forEach((v, i) => (slope[i] += off[n][c] * v)));
-      return slope;
-    });
-    const rate = network.inner_lr;
-    const body = bodyBack(matrices, network, weights, support, down);
-    return {
-      head: {
-        rows: weights.head.rows.map((own, c) => descend(own, head[c], rate)),
-        bias: descend(weights.head.bias, bias, rate),
-      },
-      blocks: weights.blocks.map((own, i) => ({
-        conv: descend(own.conv, body[i].conv, rate),
-        gamma: descend(own.gamma, body[i].gamma, rate),
-        beta: descend(own.beta, body[i].beta, rate),
-      })),
-    };
+    const body = network.body_stays ? {} : bodyBack(matrices, network, weights, support, down);
+    return { "head.weight": head, "head.bias": bias, ...body };
+  }
+
+  const atStep = (list, step) => list[Math.min(step, list.length - 1)];
+
+  // The weights before the first step: a row of the last layer for each class.
+  function start(network, ways) {
+    const weights = {};
+    for (const [name, { values: [first] }] of Object.entries(network.parameters)) {
+      const times = name.startsWith("head.") ? ways : 1;
+      weights[name] = new Float32Array(first.length * times);
+      for (let i = 0; i < times; i++) weights[name].set(first, i * first.length);
+    }
+    return weights;
+  }
+
+  // The weights after a step: along the slope at the rate of each, or what the next step has.
+  function advance(network, weights, slopes, step) {
+    const after = {};
+    for (const [name, { values, rates }] of Object.entries(network.parameters)) {
+      after[name] = rates ? descend(weights[name], slopes[name], atStep(rates, step)) : atStep(values, step + 1);
+    }
+    return after;
+  }
+
+  // `rates`: a rate for each weight, repeated for each class, or one for all.
+  function descend(weights, slopes, rates) {
+    const out = new Float32Array(weights.length);
+    const many = rates.length;
+    for (let i = 0; i < out.length; i++) {
+      out[i] = weights[i] - (many === 1 ? rates[0] : rates[i % many]) * slopes[i];
+    }
+    return out;
   }
 
   // Minus the squared distances of features to the mean features of each class.
@@ -337,27 +184,27 @@ innerloop.define((innerloop) => {
       sets.push(queries.slice(i, i + (together ?? queries.length)));
     }
     const ways = Math.max(...labels) + 1;
+    const learns = "head.weight" in network.parameters;
+    const last = learns ? steps : 0;
     const stages = [];
-    let weights = { blocks: network.blocks, head: null };
-    if (network.head) {
-      weights.head = {
-        rows: Array.from({ length: ways }, () => network.head.row.slice()),
-        bias: new Float32Array(ways).fill(network.head.bias),
-      };
-    }
-    for (let step = 0; step <= (network.head ? steps : 0); step++) {
-      const seen = body(matrices, network, weights, support, null);
-      const given = together === null ? seen.statistics : null;
-      const asked = sets.flatMap((set) => body(matrices, network, weights, set, given).features);
+    let weights = start(network, ways);
+    let seen, asked;
+    for (let step = 0; step <= last; step++) {
+      if (step === 0 || !network.body_stays) {
+        seen = body(matrices, network, weights, support, null);
+        const given = together === null ? seen.statistics : null;
+        asked = sets.flatMap((set) => body(matrices, network, weights, set, given).features);
+      }
       const logits = (rows) =>
-        network.head ? linear(rows, weights.head) : byDistance(rows, seen.features, labels, ways);
+        learns ? linear(rows, weights) : byDistance(rows, seen.features, labels, ways);
       const own = logits(seen.features);
       stages.push({
         support_loss: crossEntropy(own, labels),
         probabilities: logits(asked).map((row) => softmax(row.map((v) => v / network.temperature))),
       });
-      if (network.head && step < steps) {
-        weights = innerStep(matrices, network, weights, seen, own, labels, ways);
+      if (step < last) {
+        const slopes = slopesOf(matrices, network, weights, seen, own, labels, ways);
+        weights = advance(network, weights, slopes, step);
       }
     }
     return stages;

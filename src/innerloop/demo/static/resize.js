@@ -1,4 +1,5 @@
-// Pictures made smaller as Pillow does it, to the last bit: a Lanczos filter with whole numbers.
+// Pictures made smaller as Pillow does it, to the last bit: a Lanczos filter, for bytes with whole
+// numbers.
 "use strict";
 
 innerloop.define((innerloop) => {
@@ -19,24 +20,37 @@ innerloop.define((innerloop) => {
       const each = [];
       for (let x = first; x < last; x++) each.push(lanczos((x - centre + 0.5) / wide));
       const sum = each.reduce((a, b) => a + b, 0);
-      return { first, by: each.map((v) => Math.trunc((v / sum) * ONE + (v < 0 ? -0.5 : 0.5))) };
+      return { first, by: each.map((v) => v / sum) };
     });
   }
 
-  // `rows` rows of `length` bytes to rows of `size`, laid out column by column.
-  function rowsTo(pixels, rows, length, size) {
-    const out = new Uint8Array(rows * size);
+  const whole = (v) => Math.trunc(v * ONE + (v < 0 ? -0.5 : 0.5));
+  const byte = (sum) => Math.min(255, Math.max(0, Math.floor(sum / ONE + 0.5)));
+
+  // `rows` rows of `length` numbers to rows of `size`, laid out column by column.
+  function rowsTo(out, values, rows, length, size, weight, value) {
     weights(length, size).forEach(({ first, by }, x) => {
+      const own = by.map(weight);
       for (let y = 0; y < rows; y++) {
-        let sum = ONE / 2;
-        for (let k = 0; k < by.length; k++) sum += by[k] * pixels[y * length + first + k];
-        out[x * rows + y] = Math.min(255, Math.max(0, Math.floor(sum / ONE)));
+        let sum = 0;
+        for (let k = 0; k < own.length; k++) sum += own[k] * values[y * length + first + k];
+        out[x * rows + y] = value(sum);
       }
     });
     return out;
   }
 
   // A square picture of grey bytes, made `size` pixels a side.
-  innerloop.resize = (pixels, side, size) =>
-    side === size ? pixels : rowsTo(rowsTo(pixels, side, side, size), size, side, size);
+  innerloop.resize = (pixels, side, size) => {
+    if (side === size) return pixels;
+    const across = rowsTo(new Uint8Array(side * size), pixels, side, side, size, whole, byte);
+    return rowsTo(new Uint8Array(size * size), across, size, side, size, whole, byte);
+  };
+
+  // Numbers [height, width], made [h, w].
+  innerloop.resizeNumbers = (values, height, width, h, w) => {
+    const same = (v) => v;
+    const across = rowsTo(new Float32Array(height * w), values, height, width, w, same, same);
+    return rowsTo(new Float32Array(h * w), across, w, height, h, same, same);
+  };
 });

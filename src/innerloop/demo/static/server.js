@@ -21,9 +21,9 @@
     return reply;
   }
 
-  async function packed({ model, support, query, steps }) {
+  async function packed({ model, support, query, steps, prepare }) {
     const pictures = await Promise.all(support.map((drawings) => Promise.all(drawings.map(toPng))));
-    return { model, support: pictures, query: await toPng(query), inner_steps: steps };
+    return { model, support: pictures, query: await toPng(query), inner_steps: steps, prepare };
   }
 
   // What can be asked: see `Browser` in browser.js, which answers the same without a server.

@@ -27,6 +27,7 @@
       clear: "Clear",
       load: "Load a picture",
       seen: "What the network sees",
+      prepare: "Find the ink and centre it",
       belief: "What the network believes",
       empty: "Draw a symbol in the middle.",
       emptyBoard: "Class {0} has nothing drawn yet.",
@@ -46,6 +47,7 @@
       codeTitle: "The same in Python",
       copy: "Copy",
       copied: "Copied",
+      select: "Press Ctrl+C",
       steps1: "{0} with {1} inner step",
       stepsMany: "{0} with {1} inner steps",
       trainedOn: "{0}, trained on {1}",
@@ -58,6 +60,9 @@
       episode: "An episode of {0}: the network has never seen these symbols. Which one is it?",
       badLink: "This link cannot be read; here is the usual board.",
       badPicture: "{0} cannot be read as a picture.",
+      noRoom: "{0} is left out: there is room for {1}.",
+      full: "This drawing has as many points as there can be: clear it, or take strokes back.",
+      longLink: "These drawings are too much for a link.",
       badNetwork: "A part of this page is missing: {0}. Load the page again.",
       offline: "The server does not answer. Is innerloop demo still running?",
       local: "There is no server: the inner loop runs in your browser, and nothing that you draw leaves it. The page loads {0} kB, and {1} kB with all networks and symbols.",
@@ -90,6 +95,7 @@
       clear: "清空",
       load: "载入图片",
       seen: "网络看到的图像",
+      prepare: "提取笔迹并居中",
       belief: "网络的判断",
       empty: "请在中间画一个符号。",
       emptyBoard: "类别 {0} 还没有画任何东西。",
@@ -109,6 +115,7 @@
       codeTitle: "用 Python 做同样的事",
       copy: "复制",
       copied: "已复制",
+      select: "请按 Ctrl+C",
       steps1: "{0}（内循环 {1} 步）",
       stepsMany: "{0}（内循环 {1} 步）",
       trainedOn: "{0}，训练数据：{1}",
@@ -121,6 +128,9 @@
       episode: "取自 {0} 的一个任务，网络从未见过这些符号。中间的是哪一个？",
       badLink: "无法读取这个链接，已显示默认的符号。",
       badPicture: "{0} 不是可以读取的图片。",
+      noRoom: "{0} 没有载入：这里最多 {1} 张。",
+      full: "这幅画的点数已达上限：请清空或撤销几笔。",
+      longLink: "图片太多，放不进一个链接。",
       badNetwork: "页面缺少一部分：{0}。请重新载入。",
       offline: "服务器没有响应。innerloop demo 还在运行吗？",
       local: "没有服务器：内循环就在你的浏览器里计算，画的内容不会离开浏览器。页面大小 {0} kB，加上所有网络和符号共 {1} kB。",
@@ -133,15 +143,32 @@
 
   let language = "en";
 
-  function useLanguage(code) {
+  // Says everything in a language, if there is such a one, from now on; `kept` for the next visit.
+  function useLanguage(code, kept = false) {
     language = code in WORDS ? code : "en";
     document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
+    try {
+      if (kept) localStorage.setItem("language", language);
+    } catch {
+      // A browser that keeps nothing asks again next time.
+    }
     return language;
+  }
+
+  function firstLanguage() {
+    const given = new URLSearchParams(location.search).get("lang");
+    let kept = null;
+    try {
+      kept = localStorage.getItem("language");
+    } catch {
+      // See useLanguage.
+    }
+    return given ?? kept ?? (navigator.language.startsWith("zh") ? "zh" : "en");
   }
 
   function say(name, ...values) {
     return values.reduce((text, value, i) => text.replaceAll(`{${i}}`, value), WORDS[language][name]);
   }
 
-  Object.assign(innerloop, { WORDS, useLanguage, say });
+  Object.assign(innerloop, { WORDS, firstLanguage, useLanguage, say });
 })();

@@ -1,0 +1,228 @@
+// The ink of a drawing, found, cropped and centred: innerloop.data.ink of Python, for square
+// pictures of dark strokes.  There stands why each number is what it is.
+"use strict";
+
+(() => {
+  const { resizeNumbers } = innerloop;
+
+  const LONGER_SIDE = 18 / 28;
+  const [FAINT, NOISE, SPECK] = [0.35, 3, 0.02];
+  const [SHARP, NOISY, LOUD] = [0.5, 0.8, 0.14];
+  const [ROUNDS, PAPER] = [6, 2.5];
+  const [FILLED, FEW] = [0.85, 16];
+
+  const inOrder = (values) => Float64Array.from(values).sort();
+
+  // As numpy.percentile, of numbers in order.
+  function percentile(sorted, percent) {
+    const at = (percent / 100) * (sorted.length - 1);
+    const low = Math.floor(at);
+    const high = Math.min(low + 1, sorted.length - 1);
+    return sorted[low] + (at - low) * (sorted[high] - sorted[low]);
+  }
+
+  // The root of the mean square of some of the numbers.
+  function spread(values, counts) {
+    let [sum, count] = [0, 0];
+    for (const v of values) {
+      if (!counts(v)) continue;
+      sum += v * v;
+      count += 1;
+    }
+    return count ? Math.sqrt(sum / count) : 0;
+  }
+
+  // As Python's round: halves go to even numbers.
+  function round(v) {
+    const floor = Math.floor(v);
+    const rest = v - floor;
+    return rest === 0.5 ? floor + (floor % 2) : Math.round(v);
+  }
+
+  // A x = b for a small positive matrix; what cannot be told apart is 0.
+  function solve(a, b) {
+    const n = b.length;
+    const rows = a.map((row, i) => [...row, b[i]]);
+    const tiny = 1e-12 * Math.max(...a.map((row, i) => row[i]));
+    for (let i = 0; i < n; i++) {
+      if (Math.abs(rows[i][i]) <= tiny) rows[i].fill(0);
+      for (let j = 0; j < n && rows[i][i]; j++) {
+        const by = j === i ? 0 : rows[j][i] / rows[i][i];
+        for (let k = i; k <= n; k++) rows[j][k] -= by * rows[i][k];
+      }
+    }
+    return rows.map((row, i) => (row[i] ? row[n] / row[i] : 0));
+  }
+
+  // For each place of a picture the terms of a surface of second order: 1, u, v, uv, uu and vv.
+  const TERMS = 6;
+  const bases = new Map();
+
+  function basis(side) {
+    if (!bases.has(side)) {
+      const axis = (i) => -1 + (2 * i) / (side - 1);
+      const made = new Float64Array(TERMS * side * side);
+      for (let i = 0; i < side * side; i++) {
+        const [v, u] = [axis(Math.floor(i / side)), axis(i % side)];
+        made.set([1, u, v, u * v, u * u, v * v], TERMS * i);
+      }
+      bases.set(side, made);
+    }
+    return bases.get(side);
+  }
+
+  // The surface of so many terms through the places that were chosen; null for too few of them.
+  function fitted(x, terms, size, chosen) {
+    const a = Array.from({ length: size }, () => new Float64Array(size));
+    const b = new Float64Array(size);
+    let count = 0;
+    for (let i = 0; i < x.length; i++) {
+      if (!chosen[i]) continue;
+      count += 1;
+      for (let j = 0; j < size; j++) {
+        const term = terms[TERMS * i + j];
+        b[j] += term * x[i];
+        for (let k = 0; k <= j; k++) a[j][k] += term * terms[TERMS * i + k];
+      }
+    }
+    if (count < 12) return null;
+    for (let j = 0; j < size; j++) for (let k = 0; k < j; k++) a[k][j] = a[j][k];
+    const weights = solve(a, b);
+    return x.map((_, i) => {
+      let sum = 0;
+      for (let j = 0; j < size; j++) sum += weights[j] * terms[TERMS * i + j];
+      return sum;
+    });
+  }
+
+  // What stands out from the paper, and how far the paper's own pixels are from its brightness.
+  function withoutPaper(x, side) {
+    const middle = percentile(inOrder(x), 50);
+    let rest = x.map((v) => v - middle);
+    let chosen = x.map((v) => (v <= middle + 1e-9 ? 1 : 0));
+    let deviation = 0;
+    for (let number = 0; number < ROUNDS; number++) {
+      const surface = fitted(x, basis(side), number < 2 ? 3 : TERMS, chosen);
+      if (!surface) break;
+      rest = x.map((v, i) => v - surface[i]);
+      deviation = spread(rest, (v) => v <= 0);
+      const most = PAPER * Math.max(deviation, 1 / 255);
+      const before = chosen;
+      chosen = rest.map((v) => (Math.abs(v) <= most ? 1 : 0));
+      // The same places again would give the same surface.
+      if (number >= 2 && chosen.every((v, i) => v === before[i])) break;
+    }
+    return { rest, deviation };
+  }
+
+  // As scipy.ndimage.gaussian_filter.
+  function smooth(x, side, sigma) {
+    const radius = Math.floor(4 * sigma + 0.5);
+    const weights = Array.from({ length: 2 * radius + 1 }, (_, i) =>
+      Math.exp((-0.5 * (i - radius) ** 2) / sigma ** 2));
+    const sum = weights.reduce((a, b) => a + b);
+    const by = weights.map((w) => w / sum);
+    const mirrored = (i) => (i < 0 ? -1 - i : i >= side ? 2 * side - 1 - i : i);
+    const along = (from, step) => from.map((_, i) => {
+      const at = Math.floor(i / step) % side;
+      const start = i - at * step;
+      let total = 0;
+      for (let k = 0; k < by.length; k++) total += by[k] * from[start + mirrored(at + k - radius) * step];
+      return total;
+    });
+    return along(along(x, side), 1);
+  }
+
+  // Of the places that `mask` has, those in parts that are no specks.
+  function withoutSpecks(mask, above, side) {
+    const part = new Int32Array(mask.length);
+    const amounts = [0];
+    for (let start = 0; start < mask.length; start++) {
+      if (!mask[start] || part[start]) continue;
+      const label = amounts.length;
+      amounts.push(0);
+      const open = [start];
+      part[start] = label;
+      while (open.length) {
+        const i = open.pop();
+        amounts[label] += above[i];
+        const [y, x] = [Math.floor(i / side), i % side];
+        for (let v = Math.max(0, y - 1); v <= Math.min(side - 1, y + 1); v++) {
+          for (let u = Math.max(0, x - 1); u <= Math.min(side - 1, x + 1); u++) {
+            const next = v * side + u;
+            if (!mask[next] || part[next]) continue;
+            part[next] = label;
+            open.push(next);
+          }
+        }
+      }
+    }
+    const least = amounts.length > 2 ? SPECK * amounts.reduce((a, b) => a + b) : -Infinity;
+    return mask.map((_, i) => (part[i] && amounts[part[i]] >= least ? 1 : 0));
+  }
+
+  // `mask` and what is next to it.
+  function grown(mask, side) {
+    return mask.map((own, i) => {
+      const x = i % side;
+      return own || mask[i - side] || mask[i + side] || (x && mask[i - 1]) || (x < side - 1 && mask[i + 1]) ? 1 : 0;
+    });
+  }
+
+  // The drawing in grey bytes of `side` x `side`: { strokes, height, width } from 0 to 1, the
+  // `pixels` of the picture's side and the drawing's longer `share` of it; null where there is none.
+  function findInk(bytes, side) {
+    const { rest: ink, deviation: noise } = withoutPaper(Float64Array.from(bytes, (v) => 1 - v / 255), side);
+    let above = smooth(ink, side, SHARP);
+    let sorted = inOrder(above);
+    if (noise > LOUD * percentile(sorted, 99)) {
+      above = smooth(ink, side, NOISY);
+      sorted = inOrder(above);
+    }
+    const strength = percentile(sorted, ink.length > 600 ? 99.5 : 98);
+    const limit = Math.max(FAINT * strength, NOISE * spread(above, (v) => v < 0));
+    if (strength < Math.max(0.06, limit)) return null;
+    const mask = withoutSpecks(Uint8Array.from(above, (v) => (v > limit ? 1 : 0)), above, side);
+    const places = [...mask.keys()].filter((i) => mask[i]);
+    if (!places.length) return null;
+    const columns = places.map((i) => i % side);
+    const [left, right] = [Math.min(...columns), Math.max(...columns) + 1];
+    const [top, bottom] = [Math.floor(places[0] / side), Math.floor(places.at(-1) / side) + 1];
+    let near = mask;
+    for (let i = 0; i < 1 + Math.floor(side / 56); i++) near = grown(near, side);
+    const full = percentile(inOrder(places.map((i) => ink[i])), 70);
+    const [height, width] = [bottom - top, right - left];
+    const strokes = Float32Array.from({ length: height * width }, (_, i) => {
+      const at = (top + Math.floor(i / width)) * side + left + (i % width);
+      return near[at] ? Math.min(1, Math.max(0, ink[at] / full)) : 0;
+    });
+    return { strokes, height, width, pixels: side, share: Math.max(height, width) / side };
+  }
+
+  // What was found on blank paper of `size` x `size`, in the middle, its longer side 18 of 28.
+  function onBlankPaper({ strokes, height, width }, size) {
+    const scale = (LONGER_SIDE * size) / Math.max(height, width);
+    const [h, w] = [height, width].map((n) => Math.max(1, round(n * scale)));
+    const made = resizeNumbers(strokes, height, width, h, w);
+    const bytes = new Uint8Array(size * size).fill(255);
+    const [top, left] = [Math.floor((size - h) / 2), Math.floor((size - w) / 2)];
+    for (let y = 0; y < h; y++) {
+      for (let x = 0; x < w; x++) {
+        const value = Math.min(1, Math.max(0, made[y * w + x]));
+        bytes[(top + y) * size + left + x] = round(255 * (1 - value));
+      }
+    }
+    return bytes;
+  }
+
+  // Whether it helps, by what was found in each picture of the support set.
+  function worthFinding(inks) {
+    const found = inks.filter((ink) => ink !== null);
+    if (2 * found.length <= inks.length) return false;
+    const [share, pixels] = ["share", "pixels"].map((name) =>
+      percentile(inOrder(found.map((ink) => ink[name])), 50));
+    return share < FILLED || pixels > FEW;
+  }
+
+  Object.assign(innerloop, { findInk, onBlankPaper, worthFinding });
+})();
