@@ -1,6 +1,6 @@
-"""What `background-conv4` learns from: the background alphabets of Omniglot, and glyphs.
+"""What a network for Lake's challenge learns from: background alphabets of Omniglot, and glyphs.
 
-`python -m benchmarks.pretrained background-conv4` trains on `data`.  No drawing of an evaluation
+`innerloop train --config configs/background.yaml` trains on `data`.  No drawing of an evaluation
 alphabet is among the training or the validation classes.
 """
 
@@ -24,14 +24,29 @@ EACH = 60
 
 
 def data(omniglot_source: str | None) -> ImageClasses:
+    """Those of the 25 background alphabets that `lake2015` trains on; see `mixed`."""
+    return mixed(omniglot_source, "lake2015")
+
+
+def small1(omniglot_source: str | None) -> ImageClasses:
+    """Those of the first of the authors' "minimal" sets."""
+    return mixed(omniglot_source, "lake2015-small1")
+
+
+def small2(omniglot_source: str | None) -> ImageClasses:
+    """Those of the second."""
+    return mixed(omniglot_source, "lake2015-small2")
+
+
+def mixed(omniglot_source: str | None, split: str) -> ImageClasses:
     """Alphabets and mixed groups, of Omniglot and of glyphs, as groups of classes.
 
     Each training alphabet turned by 0, 90, 180 and 270 degrees; alphabets of glyphs; characters
-    drawn from all training alphabets, each turned by itself; the same of glyphs.  In the split
-    `background`, training and validation are as in `lake2015`, the latter unturned.
+    drawn from all training alphabets, each turned by itself; the same of glyphs.  Which alphabets
+    train and which ones validate, unturned, `split` says; here the split is named `background`.
     """
     drawn, made = omniglot(omniglot_source), glyphs(GLYPHS)
-    parts = split_classes(drawn, "lake2015")
+    parts = split_classes(drawn, split)
     images: list[np.ndarray] = []
     names: list[str] = []
     groups: list[str] = []

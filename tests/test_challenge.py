@@ -6,8 +6,10 @@ import json
 
 import numpy as np
 import pytest
+from benchmarks import background, lake
+from tools import lake_tables
 
-from innerloop import UserError
+from innerloop import EpisodeSampler, UserError
 from innerloop.challenge import format_challenge, lake_challenge, seen
 from innerloop.cli import main
 from innerloop.data import draw_lake_runs, prepare_lake, split_classes
@@ -111,3 +113,48 @@ def test_preparing_refuses_what_it_cannot_do(tmp_path, capsys):
     assert main(["data", "prepare", "lake"]) == 2
     assert "--source" in capsys.readouterr().err
     assert prepare_lake(archive, tmp_path / "out")["images"] == 800
+
+
+def test_what_the_background_recipe_learns_from(monkeypatch, omniglot_by_default, omniglot_data):
+    for name, value in {"GLYPHS": 60, "BY_ALPHABET": 40, "EACH": 20}.items():
+        monkeypatch.setattr(background, name, value)
+    monkeypatch.setattr(background, "DRAWN", {"omniglot": 2, "glyphs": 2})
+    data = background.small1(None)
+    parts = data.splits["background"]
+    classes = {part: [data.names[c] for c in parts[part]] for part in parts}
+    assert seen(classes["train"] + classes["val"]) == 0
+    assert seen(classes["test"]) == 659
+    # Four alphabets turned four times, glyphs by alphabet, two drawn groups of 20 of each kind.
+    assert len(classes["train"]) == 4 * 110 + 40 + 80
+    turned = data.names.index("omniglot Greek 1/Greek/character03/turned1")
+    plain = omniglot_data.class_images(omniglot_data.names.index("Greek/character03"))
+    np.testing.assert_array_equal(data.class_images(turned), np.rot90(plain, axes=(-2, -1)))
+    tasks = EpisodeSampler(data, parts["train"], n_way=20, k_query=1, within_group=True)
+    kinds = set()
+    for start in range(30):
+        chosen = tasks.indices(start, 1)[2][0]
+        (group,) = {data.groups[parts["train"][c]] for c in chosen}
+        kinds.add(" ".join(group.split()[:2]))
+    assert {"omniglot Greek", "omniglot drawn", "glyphs drawn"} <= kinds
+
+
+def test_a_measurement_becomes_a_table(tmp_path, monkeypatch, omniglot_by_default):
+    archive = zipped(tmp_path / "all_runs.zip", official())
+    out = tmp_path / "lake.json"
+    words = ["--source", str(archive), "--weights", "glyphs-conv4", "--drawn", "2"]
+    monkeypatch.setattr("sys.argv", ["lake", *words, "--out", str(out)])
+    lake.main()
+    first = json.loads(out.read_text("utf-8"))
+    assert len(first["weights"]["glyphs-conv4"]["official"]["errors"]) == 20
+    assert "all_runs.zip" not in json.dumps(first["weights"])
+    # What was measured before is kept.
+    out.write_text(
+        json.dumps(first | {"weights": {"background": first["weights"]["glyphs-conv4"]}})
+    )
+    lake.main()
+    assert set(json.loads(out.read_text("utf-8"))["weights"]) == {"background", "glyphs-conv4"}
+    monkeypatch.setattr("tools.table_parts.RESULTS", tmp_path)
+    for language in ("en", "zh"):
+        shown = lake_tables.tables(language)["lake"](None)
+        assert "| *4.5* |" in shown
+        assert shown.count("\n| ") == 2 + len(lake_tables.PUBLISHED)

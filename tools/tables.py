@@ -16,6 +16,7 @@ from typing import Any
 from innerloop.training.report import format_result
 from tools import (
     bug_tables,
+    lake_tables,
     photo_tables,
     reproduction_tables,
     speed_tables,
@@ -378,6 +379,7 @@ def filled(page: str) -> str:
         **trial_tables.tables(language),
         **photo_tables.tables(language),
         **symbol_tables.tables(language),
+        **lake_tables.tables(language),
         **bug_tables.tables(language),
         **reproduction_tables.tables(language),
         **{f"algorithm_{k}": partial(algorithms_table, rows=v) for k, v in PAGE_ROWS.items()},

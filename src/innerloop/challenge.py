@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from innerloop.classifier import FewShotClassifier
-from innerloop.data.lake import Run
+from innerloop.data.lake import LakeRun
 from innerloop.data.omniglot_facts import facts
 from innerloop.errors import UserError
 from innerloop.runs.loading import Loaded
@@ -19,7 +19,7 @@ OFFICIAL = "the official runs"
 
 def lake_challenge(
     loaded: Loaded,
-    runs: list[Run],
+    runs: list[LakeRun],
     *,
     inner_steps: int | None = None,
     name: str = OFFICIAL,

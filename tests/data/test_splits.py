@@ -38,6 +38,8 @@ def named(data: ImageClasses, split: dict[str, np.ndarray]) -> dict[str, set[str
         ("finn2017", (1100, 100, 423)),
         ("vinyals2016", (1028, 172, 423)),
         ("lake2015", (813, 151, 659)),
+        ("lake2015-small1", (110, 26, 659)),
+        ("lake2015-small2", (130, 26, 659)),
         ("random", (1038, 260, 325)),
         ("groups", None),
         ("auto", (1100, 100, 423)),
@@ -62,6 +64,8 @@ def test_all_that_fit_omniglot_are_listed():
         "finn2017",
         "vinyals2016",
         "lake2015",
+        "lake2015-small1",
+        "lake2015-small2",
         "groups",
         "random",
     ]
@@ -130,6 +134,17 @@ def test_lake_and_groups_keep_alphabets_together():
         assert sum(map(len, alphabets)) == 50
     lake = named(data, split_classes(data, "lake2015"))
     assert {name.split("/")[0] for name in lake["test"]} == set(facts()["evaluation"])
+
+
+def test_the_minimal_sets_are_five_background_alphabets():
+    data = omniglot_names()
+    whole = named(data, split_classes(data, "lake2015"))
+    for number in (1, 2):
+        small = named(data, split_classes(data, f"lake2015-small{number}"))
+        alphabets = {name.split("/")[0] for name in small["train"] | small["val"]}
+        assert len(alphabets) == 5
+        assert alphabets < set(facts()["background"])
+        assert small["test"] == whole["test"]
 
 
 def test_automatic_choice():

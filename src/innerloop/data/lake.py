@@ -28,7 +28,7 @@ _FILE = re.compile(r"(run\d\d)/(class_labels\.txt|(?:training/class|test/item)\d
 _PAIR = re.compile(r"run\d\d/(test/item\d\d\.png)\s+run\d\d/(training/class\d\d\.png)")
 
 
-class Run(NamedTuple):
+class LakeRun(NamedTuple):
     """One task of the challenge: one drawing of each of N characters, and N queries.
 
     Attributes:
@@ -44,7 +44,7 @@ class Run(NamedTuple):
     answers: np.ndarray
 
 
-def lake_runs(source: str | Path) -> list[Run]:
+def lake_runs(source: str | Path) -> list[LakeRun]:
     """The official 20 runs.
 
     Args:
@@ -90,7 +90,7 @@ def prepare_lake(source: str | Path, out: str | Path) -> dict[str, int]:
 
 def draw_lake_runs(
     data: ImageClasses, classes: np.ndarray, *, runs: int = RUNS, n_way: int = WAYS, seed: int = 0
-) -> list[Run]:
+) -> list[LakeRun]:
     """Runs as in the challenge, drawn from Omniglot: not the official ones, nor as hard for sure.
 
     Each has `n_way` characters of one alphabet, by one drawer to learn from and by another one to
@@ -124,7 +124,7 @@ def draw_lake_runs(
         answers = rng.permutation(n_way)
         pictures = [data.class_images(int(c)) for c in chosen]
         drawn.append(
-            Run(
+            LakeRun(
                 f"{alphabet}, drawers {learn + 1:02d} and {ask + 1:02d}",
                 np.stack([of[learn] for of in pictures]),
                 np.stack([pictures[a][ask] for a in answers]),
@@ -162,7 +162,7 @@ def _files(source: Path) -> dict[str, dict[str, bytes]]:
     return {name: found[name] for name in wanted}
 
 
-def _run(name: str, files: Mapping[str, bytes], source: Path) -> Run:
+def _run(name: str, files: Mapping[str, bytes], source: Path) -> LakeRun:
     """The pictures and answers of one run's files."""
     if LABELS not in files:
         raise UserError(f"{source}: {name} has no {LABELS}, which says what is right")
@@ -187,7 +187,7 @@ def _run(name: str, files: Mapping[str, bytes], source: Path) -> Run:
         return np.stack(drawn)[:, None]
 
     places = np.array([support.index(answers[file]) for file in query])
-    return Run(name, pictures(support), pictures(query), places)
+    return LakeRun(name, pictures(support), pictures(query), places)
 
 
 def _picture(data: bytes, what: str) -> np.ndarray:
