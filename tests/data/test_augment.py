@@ -156,10 +156,10 @@ def test_warp_changes_some_drawings_a_little():
     assert 10 < int(same.sum()) < 30, "about half"
     assert changed.min() >= 0
     assert changed.max() <= 0.9
-    # Ink neither comes nor goes, but for what a stroke is stretched by.
+    # Ink neither comes nor goes, but for what the stroke is stretched by, along and across.
     ink = changed.sum(dim=(1, 2, 3)) / drawing.sum(dim=(1, 2, 3))
-    assert ink.min() > 0.6
-    assert ink.max() < 1.6
+    assert ink.min() > 0.5
+    assert ink.max() < 2
     # All are different, and the middle of none moves by more than a fifth of the width.
     different = changed[~same]
     assert len(torch.unique(different.flatten(1), dim=0)) == len(different)
