@@ -1,8 +1,8 @@
 """Lake's one-shot challenge: `python -m benchmarks.lake --source all_runs.zip --weights NAME`.
 
-Each network runs the official 20 runs and, for a narrower interval, 200 runs of the same kind that
-are drawn from the evaluation alphabets.  Each query is told by itself.  Results of other networks
-that stand in the file already are kept.
+Each network runs the official 20 runs and, for a narrower interval, 100 runs of the same kind that
+are drawn from the same alphabets and drawers.  Each query is told by itself.  Results of other
+networks that stand in the file already are kept.
 """
 
 from __future__ import annotations
@@ -14,22 +14,17 @@ from typing import Any
 
 from benchmarks.reports import RESULTS, machine
 from innerloop.challenge import format_challenge, lake_challenge
-from innerloop.data import draw_lake_runs, lake_runs, omniglot, split_classes
+from innerloop.data import draw_lake_runs, lake_runs, omniglot
 from innerloop.files import write_whole
 from innerloop.runs.loading import load
 
 OUT = RESULTS / "lake.json"
-DRAWN = 200
+DRAWN = 100
 
 
 def measure(weights: list[str], source: Path, drawn: int = DRAWN) -> dict[str, dict[str, Any]]:
     """By the names of the weights: what they were trained on, and both results."""
-    data = omniglot()
-    classes = split_classes(data, "lake2015")["test"]
-    runs = {
-        "official": lake_runs(source),
-        "drawn": draw_lake_runs(data, classes, runs=drawn),
-    }
+    runs = {"official": lake_runs(source), "drawn": draw_lake_runs(omniglot(), runs=drawn)}
     found: dict[str, dict[str, Any]] = {}
     for name in weights:
         loaded = load(name)
@@ -37,7 +32,7 @@ def measure(weights: list[str], source: Path, drawn: int = DRAWN) -> dict[str, d
             kind: lake_challenge(
                 loaded,
                 of_kind,
-                **({} if kind == "official" else {"name": "drawn from the test part of lake2015"}),
+                **({} if kind == "official" else {"name": "drawn, not the official ones"}),
             )
             for kind, of_kind in runs.items()
         }

@@ -9,7 +9,7 @@ from tools.table_parts import named, note, read, table
 
 WORDS: dict[str, dict[str, Any]] = {
     "en": {
-        "head": "| | learned from | official runs, % wrong | 200 drawn runs, % wrong |",
+        "head": "| | learned from | official runs, % wrong | 100 drawn runs, % wrong |",
         "ours": {
             "background": ("MAML, our recipe with `warp`", "25 background alphabets, glyphs"),
             "background-small1": ("the same", '"minimal" set 1 (4 alphabets), glyphs'),
@@ -34,7 +34,7 @@ WORDS: dict[str, dict[str, Any]] = {
         ),
     },
     "zh": {
-        "head": "| | 学习所用 | 官方 20 组，错误率 % | 另抽取的 200 组，错误率 % |",
+        "head": "| | 学习所用 | 官方 20 组，错误率 % | 另抽取的 100 组，错误率 % |",
         "ours": {
             "background": ("MAML，我们的配方加 `warp`", "25 个背景字母表和 glyphs"),
             "background-small1": ("同上", "“最小”集 1（4 个字母表）和 glyphs"),

@@ -136,9 +136,10 @@ def _lake(arguments: Arguments) -> int:
         runs, name = lake_runs(places[0]), OFFICIAL
     else:
         data = omniglot(arguments.omniglot_source, progress=not arguments.json)
-        classes, seed = split_classes(data, "lake2015")[arguments.part], arguments.seed or 0
+        part, seed = arguments.part, arguments.seed or 0
+        classes = None if part == "test" else split_classes(data, "lake2015")[part]
         runs = draw_lake_runs(data, classes, runs=arguments.tasks or RUNS, seed=seed)
-        name = f"runs drawn from the {arguments.part} part of lake2015, not the official ones"
+        name = f"runs drawn from the {part} part of lake2015, not the official ones"
     with TerminalReport().testing(len(runs)) as on_progress:
         result = lake_challenge(
             loaded, runs, inner_steps=arguments.inner_steps, name=name, on_progress=on_progress

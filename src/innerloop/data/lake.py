@@ -20,6 +20,12 @@ from innerloop.errors import UserError
 from innerloop.files import at_home
 
 RUNS, WAYS = 20, 20
+# Whose drawings the official runs have: ten alphabets, and drawers 1 to 8 of each.
+ALPHABETS = (
+    *("Atlantean", "Ge_ez", "Glagolitic", "Gurmukhi", "Kannada", "Malayalam", "Manipuri"),
+    *("Old_Church_Slavonic_(Cyrillic)", "Tengwar", "Tibetan"),
+)
+DRAWERS = 8
 ARCHIVE = "all_runs.zip"
 LABELS = "class_labels.txt"
 WHERE = "python/one-shot-classification/all_runs.zip of github.com/brendenlake/omniglot"
@@ -89,9 +95,14 @@ def prepare_lake(source: str | Path, out: str | Path) -> dict[str, int]:
 
 
 def draw_lake_runs(
-    data: ImageClasses, classes: np.ndarray, *, runs: int = RUNS, n_way: int = WAYS, seed: int = 0
+    data: ImageClasses,
+    classes: np.ndarray | None = None,
+    *,
+    runs: int = RUNS,
+    n_way: int = WAYS,
+    seed: int = 0,
 ) -> list[LakeRun]:
-    """Runs as in the challenge, drawn from Omniglot: not the official ones, nor as hard for sure.
+    """Runs as in the challenge, drawn from Omniglot; not the official ones.
 
     Each has `n_way` characters of one alphabet, by one drawer to learn from and by another one to
     ask.  Alphabets take turns in an order that is drawn, with two runs each, as in the paper, as
@@ -99,14 +110,18 @@ def draw_lake_runs(
 
     Args:
         data: Omniglot, in which drawing i of all characters of an alphabet is by one drawer.
-        classes: the characters to draw from, such as the test part of the split `lake2015`.
+        classes: the characters to draw from, such as the validation part of the split `lake2015`,
+            by any drawers; None for the alphabets and the drawers of the official runs.
         runs: how many, at least 2.
         n_way: characters in each, at least 2.
         seed: another seed draws other runs.
 
     Raises:
-        UserError: no alphabet has so many characters among `classes`.
+        UserError: no alphabet has so many characters among them.
     """
+    drawers = DRAWERS if classes is None else int(data.counts.min())
+    if classes is None:
+        classes = np.flatnonzero(np.isin(data.groups, ALPHABETS))
     groups = np.array(data.groups)[classes]
     alphabets = [name for name in sorted(set(groups)) if (groups == name).sum() >= n_way]
     if not alphabets:
@@ -120,7 +135,7 @@ def draw_lake_runs(
     for number in range(runs):
         alphabet = order[number // 2 % len(order)]
         chosen = rng.choice(classes[groups == alphabet], n_way, replace=False)
-        learn, ask = rng.choice(min(data.counts[c] for c in chosen), 2, replace=False)
+        learn, ask = rng.choice(drawers, 2, replace=False)
         answers = rng.permutation(n_way)
         pictures = [data.class_images(int(c)) for c in chosen]
         drawn.append(
