@@ -122,17 +122,17 @@ the weights of step {:,}
   did best on validation classes. All settings are in the file itself."""
 # See `mix`.
 MEAN = """\
-first on Omniglot
-  alone (the settings in the file), then on by the recipe `omniglot-anywhere`. These weights are the
-  mean of those before and after."""
+first on Omniglot alone
+  (the settings in the file), then on by the recipe `omniglot-anywhere`. These weights are the mean
+  of those before ({before:.0%}) and after ({after:.0%})."""
 # Both trainings together.
 MIXED_OF = {
     "omniglot-conv4": {"iterations": 16_000 + 4_200 + 2_849, "seconds": 2873.2 + 1535.1 + 1350.4}
 }
 DATA = {
     "omniglot-conv4": (
-        "Omniglot, split `tutorial`; then also characters composed of Omniglot's, and glyphs, "
-        "half of the\n  tasks under other conditions (`--augment conditions`); of Omniglot"
+        "Omniglot, split `tutorial`; then also characters composed of Omniglot's, and glyphs,\n"
+        "  half of the tasks under other conditions (`--augment conditions`); of Omniglot"
     ),
     "omniglot-anywhere": (
         "characters composed of Omniglot's, glyphs, and Omniglot, split `tutorial`, half of the "
@@ -194,7 +194,7 @@ def publish(name: str, run: Path) -> None:
         "command": f"python -m benchmarks.pretrained {name}",
         **{key: results[key] for key in ("iterations", "seconds")},
     }
-    finish(name, tensors, metadata, made, run, results["best_iteration"])
+    finish(name, tensors, metadata, made, run, BEST.format(results["best_iteration"]))
 
 
 def mix(name: str, before: Path, after: Path, share: float) -> None:
@@ -207,7 +207,8 @@ def mix(name: str, before: Path, after: Path, share: float) -> None:
         **MIXED_OF[name],
     }
     with tempfile.TemporaryDirectory() as folder:
-        finish(name, tensors, metadata, made, Path(folder), None)
+        said = MEAN.format(before=1 - share, after=share)
+        finish(name, tensors, metadata, made, Path(folder), said)
 
 
 def finish(
@@ -216,7 +217,7 @@ def finish(
     metadata: dict[str, Any],
     made: dict[str, Any],
     folder: Path,
-    best: int | None,
+    weights_are: str,
 ) -> None:
     """Calibrate, test and write weights, card and figures.
 
@@ -225,7 +226,7 @@ def finish(
         tensors, metadata: what their file has.
         made: by what command, in how many iterations and seconds.
         folder: for a file in between.
-        best: the iteration whose weights they are; None for a mean.
+        weights_are: for the card, of which moment.
     """
     own = metadata["config"]["data"] == "glyphs"
     # Leave out paths of the machine that made it.
@@ -282,7 +283,7 @@ def finish(
         licence=LICENCES[config.data],
         iterations=made["iterations"],
         minutes=made["seconds"] / 60,
-        weights=BEST.format(best) if best is not None else MEAN,
+        weights=weights_are,
         tasks=TEST,
         steps="no" if config.algorithm == "protonet" else config.eval_inner_steps,
         rows="\n".join(rows),
