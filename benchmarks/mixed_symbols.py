@@ -1,9 +1,16 @@
 """What `omniglot-anywhere` learns from: Omniglot, characters composed of its characters, glyphs.
 
-`python -m benchmarks.pretrained omniglot-anywhere` trains on `data` and starts from `network`.
+It goes on from a run on Omniglot alone; `omniglot-conv4` is the mean of the weights before and
+after:
+
+    innerloop train --config configs/ours.yaml --split tutorial --out runs/omniglot-alone
+    python -m benchmarks.pretrained omniglot-anywhere
+    python -m benchmarks.pretrained omniglot-conv4 --mix BEFORE.safetensors AFTER.safetensors
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -14,6 +21,8 @@ from innerloop.data.base import ImageClasses
 from innerloop.data.splits import split_classes
 from innerloop.runs.loading import load
 
+# The run that training goes on from.
+START = Path(__file__).parent.parent / "runs" / "omniglot-alone"
 # Classes that are composed for each part, and glyphs that are drawn for all.
 COMPOSED = {"train": 2200, "val": 100}
 GLYPHS = 3000
@@ -82,5 +91,5 @@ def composed(components: list[np.ndarray], layout: tuple[tuple[int, ...], ...]) 
 
 
 def network() -> nn.Module:
-    """The network of `omniglot-conv4`, which never saw the last 423 characters of Omniglot."""
-    return load("omniglot-conv4").model
+    """A network trained on Omniglot alone, which never saw its last 423 characters."""
+    return load(START).model

@@ -1,8 +1,9 @@
 """Make the weights that come with the package: `python -m benchmarks.pretrained NAME [--run RUN]`.
 
-Trains by the recipe below (or takes a finished run of it), halves the bytes of the weights, fits a
-temperature on meta-validation tasks, tests, and writes `src/innerloop/pretrained/NAME.safetensors`
-with its card `NAME.md` and the figures `NAME.json`.
+Trains by the recipe below, or takes a finished run of it; or, with `--mix`, the mean of weights and
+of what came of training on from them (Wortsman et al. 2022, arXiv 2109.01903).  Halves the bytes of
+the weights, fits a temperature on meta-validation tasks, tests, and writes
+`src/innerloop/pretrained/NAME.safetensors` with its card `NAME.md` and the figures `NAME.json`.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         **settings_from(read_settings(CONFIGS / "ours.yaml"), innerloop.TrainConfig, None),
         "split": "tutorial",
     },
-    # The same, trained further on three kinds of symbols with other pens and papers.
+    # The same, trained further on three kinds of symbols with other pens and papers; the
+    # weights that come with the package are the mean of both, see `mix`.
     "omniglot-anywhere": {
         **settings_from(read_settings(CONFIGS / "ours.yaml"), innerloop.TrainConfig, None),
         **MIXED,
@@ -93,8 +95,7 @@ Weights of {algorithm} on a Conv4 of {width} filters ({parameters:,} numbers), f
 
 - **Data**: {data}, {classes:,} training classes, also turned by 90, 180 and 270 degrees.
   {licence}
-- **Training**: {iterations:,} outer steps, {minutes:.0f} minutes; the weights of step {best:,}
-  did best on validation classes. All settings are in the file itself.
+- **Training**: {iterations:,} outer steps, {minutes:.0f} minutes; {weights}
 - **Tested** on the last 423 characters of Omniglot, on which nothing was trained: {tasks:,} tasks,
   95% interval over tasks, {steps} inner steps, classes not turned:
 
@@ -116,7 +117,23 @@ Weights of {algorithm} on a Conv4 of {width} filters ({parameters:,} numbers), f
 
 - **Licence**: MIT, as the package.
 """
+BEST = """\
+the weights of step {:,}
+  did best on validation classes. All settings are in the file itself."""
+# See `mix`.
+MEAN = """\
+first on Omniglot alone
+  (the settings in the file), then on by the recipe `omniglot-anywhere`. These weights are the mean
+  of those before ({before:.0%}) and after ({after:.0%})."""
+# Both trainings together.
+MIXED_OF = {
+    "omniglot-conv4": {"iterations": 16_000 + 4_200 + 2_849, "seconds": 2873.2 + 1535.1 + 1350.4}
+}
 DATA = {
+    "omniglot-conv4": (
+        "Omniglot, split `tutorial`; then also characters composed of Omniglot's, and glyphs,\n"
+        "  half of the tasks under other conditions (`--augment conditions`); of Omniglot"
+    ),
     "omniglot-anywhere": (
         "characters composed of Omniglot's, glyphs, and Omniglot, split `tutorial`, half of the "
         "tasks\n  under other conditions (`--augment conditions`), trained on from "
@@ -142,9 +159,16 @@ def main() -> None:
     parser.add_argument(
         "--rejection", action="store_true", help="measure `reject` of the weights that there are"
     )
+    parser.add_argument(
+        "--mix", type=Path, nargs=2, metavar=("BEFORE", "AFTER"), help="two files of weights"
+    )
+    parser.add_argument("--share", type=float, default=0.5, help="of AFTER in the mean")
     options = parser.parse_args()
     if options.rejection:
         remeasure(options.name)
+        return
+    if options.mix:
+        mix(options.name, *options.mix, options.share)
         return
     with tempfile.TemporaryDirectory() as folder:
         run = options.run or Path(folder) / "run"
@@ -157,20 +181,59 @@ def publish(name: str, run: Path) -> None:
     """Weights, card and figures of a finished run."""
     tensors, metadata = read_tensors(run / "model.safetensors")
     check_recipe(name, metadata["config"])
-    own = metadata["config"]["data"] == "glyphs"
     if metadata["config"]["data"] == MIXED["data"]:
         # Users get weights of a Conv4, so they are tested as such, on Omniglot.
         metadata["config"] |= {"data": "omniglot", "split": "tutorial", "within_group": False}
         metadata["config"] |= {"model": "conv4"}
         metadata["data"] = "omniglot"
-        made = ("alphabet", "composed/")  # by a program
-        kept = [name for name in metadata["train_classes"] if not name.startswith(made)]
+        by_program = ("alphabet", "composed/")
+        kept = [name for name in metadata["train_classes"] if not name.startswith(by_program)]
         metadata["train_classes"] = kept
+    results = json.loads((run / "results.json").read_text("utf-8"))
+    made = {
+        "command": f"python -m benchmarks.pretrained {name}",
+        **{key: results[key] for key in ("iterations", "seconds")},
+    }
+    finish(name, tensors, metadata, made, run, BEST.format(results["best_iteration"]))
+
+
+def mix(name: str, before: Path, after: Path, share: float) -> None:
+    """The mean of weights and of those that were trained on from them."""
+    start, metadata = read_tensors(before)
+    end, _ = read_tensors(after)
+    tensors = {n: torch.lerp(start[n].float(), end[n].float(), share) for n in start}
+    made = {
+        "command": f"python -m benchmarks.pretrained {name} --mix BEFORE AFTER --share {share}",
+        **MIXED_OF[name],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        said = MEAN.format(before=1 - share, after=share)
+        finish(name, tensors, metadata, made, Path(folder), said)
+
+
+def finish(
+    name: str,
+    tensors: dict[str, torch.Tensor],
+    metadata: dict[str, Any],
+    made: dict[str, Any],
+    folder: Path,
+    weights_are: str,
+) -> None:
+    """Calibrate, test and write weights, card and figures.
+
+    Args:
+        name: of the weights.
+        tensors, metadata: what their file has.
+        made: by what command, in how many iterations and seconds.
+        folder: for a file in between.
+        weights_are: for the card, of which moment.
+    """
+    own = metadata["config"]["data"] == "glyphs"
     # Leave out paths of the machine that made it.
     metadata["config"]["omniglot_source"] = None
     # Half of the bytes; they are read as float32 again, and tested so.
     tensors = {n: t.half() for n, t in tensors.items()}
-    weights = run / "published.safetensors"
+    weights = folder / "published.safetensors"
     write_tensors(weights, tensors, metadata)
     logits, labels = outputs(weights, "val", VALIDATION)
     temperature = fit_temperature(logits, labels)
@@ -188,12 +251,11 @@ def publish(name: str, run: Path) -> None:
     metadata["temperature"] = temperature
     rejection = none_of_these(weights, own)
     write_tensors(PRETRAINED / f"{name}.safetensors", tensors, metadata)
-    results = json.loads((run / "results.json").read_text("utf-8"))
     figures = {
-        "command": f"python -m benchmarks.pretrained {name}",
+        "command": made["command"],
         "machine": machine(),
-        "iterations": results["iterations"],
-        "seconds": results["seconds"],
+        "iterations": made["iterations"],
+        "seconds": made["seconds"],
         "tests": tests,
         "calibration": {
             "temperature": temperature,
@@ -219,9 +281,9 @@ def publish(name: str, run: Path) -> None:
         ),
         classes=len(metadata["train_classes"]),
         licence=LICENCES[config.data],
-        iterations=results["iterations"],
-        minutes=results["seconds"] / 60,
-        best=results["best_iteration"],
+        iterations=made["iterations"],
+        minutes=made["seconds"] / 60,
+        weights=weights_are,
         tasks=TEST,
         steps="no" if config.algorithm == "protonet" else config.eval_inner_steps,
         rows="\n".join(rows),

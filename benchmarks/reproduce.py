@@ -131,6 +131,16 @@ ROWS: dict[str, Row] = {
             )
         },
     ),
+    "background": Row(
+        {
+            "20-way 1-shot": {
+                **{"n_way": 20, "k_shot": 1, "eval_k_query": 1, "within_group": True},
+                **{"data": "omniglot", "split": "lake2015"},
+            }
+        },
+        1000,
+        {},
+    ),
     "lake2015": Row({"20-way 1-shot": {"n_way": 20, "k_shot": 1, "within_group": True}}, 1000, {}),
     **papers_own("MAML (Finn et al. 2017)", MAML, "maml"),
     **papers_own(NICHOL, FIRST_ORDER, "fomaml"),

@@ -143,9 +143,9 @@ def test_temperature_changes_probabilities_but_not_classes(episode):
 
 @pytest.fixture(scope="module")
 def noise():
-    """Thirty images without classes, and labels for them: inner steps overshoot."""
-    images = np.random.default_rng(0).integers(0, 256, (30, 28, 28), dtype=np.uint8)
-    return images, np.arange(30) % 3
+    """Sixty images without classes, and labels for them: inner steps overshoot."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8)
+    return images, np.arange(60) % 2
 
 
 def test_a_rising_support_loss_is_one_warning_with_a_way_out(noise):

@@ -88,6 +88,7 @@ def test_what_is_measured_adds_to_the_file_and_makes_tables(file, tmp_path, monk
     assert found["hog"].keys() == {"none", "ink"}
     assert 0.5 < found["glyphs-conv4"]["auto"]["accuracy"] <= 1
     monkeypatch.setattr(symbol_tables, "read", lambda name: report)
+    monkeypatch.setattr(symbol_tables, "ON_PAGE", ("glyphs-conv4", "omniglot-protonet"))
     for language in ("en", "zh"):
         words = symbol_tables.WORDS[language]
         monkeypatch.setitem(words["sets"], "many", "many")

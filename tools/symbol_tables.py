@@ -56,6 +56,8 @@ WORDS: dict[str, dict[str, Any]] = {
         },
     },
 }
+# What stands on the page; other weights that come with the package have it on their cards.
+ON_PAGE = ("omniglot-conv4", "omniglot-alone", "omniglot-anywhere")
 
 
 def shown(result: dict[str, float]) -> str:
@@ -68,7 +70,7 @@ def elsewhere(words: dict[str, Any], shots: int, _: Any) -> str:
     report = read("elsewhere")
     sets = {name: of[str(shots)] for name, of in report["sets"].items()}
     first = next(iter(sets.values()))
-    weights = [name for name in first if name not in ("pixels", "hog")]
+    weights = [name for name in ON_PAGE if name in first]
     columns = [("pixels", "none"), ("hog", "none"), ("hog", "ink")]
     columns += [(name, way) for name in weights for way in ("none", "auto")]
 

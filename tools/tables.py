@@ -17,6 +17,7 @@ from innerloop.training.report import format_result
 from tools import (
     bug_tables,
     check_tables,
+    lake_tables,
     photo_tables,
     reproduction_tables,
     speed_tables,
@@ -379,6 +380,7 @@ def filled(page: str) -> str:
         **trial_tables.tables(language),
         **photo_tables.tables(language),
         **symbol_tables.tables(language),
+        **lake_tables.tables(language),
         **bug_tables.tables(language),
         **check_tables.tables(language),
         **reproduction_tables.tables(language),

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         ProtoNet,
         Reptile,
     )
+    from innerloop.challenge import lake_challenge
     from innerloop.classifier import FewShotClassifier
     from innerloop.config import TrainConfig
     from innerloop.errors import UserError
@@ -104,6 +105,7 @@ _HOME = {
     "evaluate": "evaluation",
     "export": "exporting.write",
     "fit": "training.fit",
+    "lake_challenge": "challenge",
     "load": "runs.loading",
     "pretrained_names": "runs.loading",
     "register_algorithm": "registry",
@@ -155,6 +157,7 @@ __all__ = [
     "functional",
     "heads",
     "inner",
+    "lake_challenge",
     "load",
     "models",
     "pretrained_names",

@@ -15,6 +15,7 @@ ALL = [
     augment.ColorJitter(),
     augment.RandomErasing(),
     augment.RandomAffine(shear=5.0),
+    augment.RandomWarp(),
     augment.Compose(augment.RandomCrop(3), augment.RandomHorizontalFlip()),
 ]
 
@@ -146,6 +147,31 @@ def test_jitter_stays_between_black_and_white():
     torch.testing.assert_close(same, images())
 
 
+def test_warp_changes_some_drawings_a_little():
+    drawing = torch.zeros(40, 1, 28, 28)
+    drawing[:, :, 8:20, 13:15] = 0.9
+    generator = torch.Generator().manual_seed(0)
+    changed = augment.RandomWarp(0.5)(drawing, generator)
+    same = (changed == drawing).all(dim=(1, 2, 3))
+    assert 10 < int(same.sum()) < 30, "about half"
+    assert changed.min() >= 0
+    assert changed.max() <= 0.9
+    # Ink neither comes nor goes, but for what the stroke is stretched by, along and across.
+    ink = changed.sum(dim=(1, 2, 3)) / drawing.sum(dim=(1, 2, 3))
+    assert ink.min() > 0.5
+    assert ink.max() < 2
+    # All are different, and the middle of none moves by more than a fifth of the width.
+    different = changed[~same]
+    assert len(torch.unique(different.flatten(1), dim=0)) == len(different)
+    columns = torch.arange(28.0)
+    middle = (different.sum(dim=(1, 2)) * columns).sum(dim=1) / different.sum(dim=(1, 2, 3))
+    assert (middle - 13.5).abs().max() < 5.6
+    still = augment.RandomWarp(1.0, strength=0.0)(drawing, generator)
+    torch.testing.assert_close(still, drawing, atol=1e-4, rtol=0)
+    assert augment.named("warp=0.5,flip", (1, 28, 28)).parts[0] == augment.RandomWarp(0.5)
+    assert augment.named("warp", (1, 28, 28)).parts == (augment.RandomWarp(),)
+
+
 def test_results_name_the_augmentation():
     data = random_images(20, 8, 6)
     named = EpisodeSampler(data, k_query=2, augment=augment.RandomCrop(2)).protocol()["augment"]
@@ -175,6 +201,8 @@ def test_a_function_changes_any_examples():
         (lambda: augment.ColorJitter(-1), "must not be negative"),
         (lambda: augment.RandomErasing(scale=(0.5, 0.1)), "smaller to a greater"),
         (lambda: augment.RandomAffine(scale=(0, 1)), "above 0"),
+        (lambda: augment.RandomWarp(1.5), "probability must be 0 to 1"),
+        (lambda: augment.RandomWarp(strength=4), "strength must be 0 to 3"),
         (lambda: augment.Compose(noise), "one function"),
     ],
 )

@@ -38,6 +38,8 @@ def named(data: ImageClasses, split: dict[str, np.ndarray]) -> dict[str, set[str
         ("finn2017", (1100, 100, 423)),
         ("vinyals2016", (1028, 172, 423)),
         ("lake2015", (813, 151, 659)),
+        ("lake2015-small1", (110, 26, 659)),
+        ("lake2015-small2", (130, 26, 659)),
         ("random", (1038, 260, 325)),
         ("groups", None),
         ("auto", (1100, 100, 423)),
@@ -47,7 +49,9 @@ def test_sizes_of_omniglots_splits(name, sizes):
     split = split_classes(omniglot_names(), name)
     assert tuple(split) == PARTS
     together = np.concatenate(list(split.values()))
-    assert sorted(together) == list(range(1623))
+    # The minimal sets leave most alphabets out; the others have every character.
+    whole = range(1623) if "small" not in name else sorted(set(together))
+    assert sorted(together) == list(whole)
     for classes in split.values():
         assert classes.dtype == np.int64
         assert list(classes) == sorted(classes)
@@ -62,6 +66,8 @@ def test_all_that_fit_omniglot_are_listed():
         "finn2017",
         "vinyals2016",
         "lake2015",
+        "lake2015-small1",
+        "lake2015-small2",
         "groups",
         "random",
     ]
@@ -130,6 +136,17 @@ def test_lake_and_groups_keep_alphabets_together():
         assert sum(map(len, alphabets)) == 50
     lake = named(data, split_classes(data, "lake2015"))
     assert {name.split("/")[0] for name in lake["test"]} == set(facts()["evaluation"])
+
+
+def test_the_minimal_sets_are_five_background_alphabets():
+    data = omniglot_names()
+    whole = named(data, split_classes(data, "lake2015"))
+    for number in (1, 2):
+        small = named(data, split_classes(data, f"lake2015-small{number}"))
+        alphabets = {name.split("/")[0] for name in small["train"] | small["val"]}
+        assert len(alphabets) == 5
+        assert alphabets < set(facts()["background"])
+        assert small["test"] == whole["test"]
 
 
 def test_automatic_choice():

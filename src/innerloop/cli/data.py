@@ -17,12 +17,14 @@ from innerloop.data import (
     contact_sheet,
     known,
     load,
+    prepare_lake,
     random_images,
     split_classes,
 )
+from innerloop.data.lake import ARCHIVE, WHERE
 from innerloop.data.splits import automatic_split
 from innerloop.errors import UserError
-from innerloop.files import write_whole
+from innerloop.files import quoted, write_whole
 from innerloop.recipes import REGRESSION
 
 DESCRIPTION = """Prepare, invent, describe and draw data sets.
@@ -33,6 +35,7 @@ examples:
   innerloop data prepare my_pictures --image-size 28
   innerloop data prepare cifar-fs --source cifar-100-python.tar.gz --out cifar-fs
   innerloop data prepare emoji --source node_modules --out emoji
+  innerloop data prepare lake --source all_runs.zip --out lake
   innerloop data random --out noise.npy        24 MB of noise in Omniglot's shape
   innerloop data info my_pictures --json
   innerloop data sheet omniglot --out omniglot.png"""
@@ -44,7 +47,8 @@ class Prepare:
 
     what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """omniglot, glyphs, or the path of a folder of pictures; or cifar-fs, fc100, mini-imagenet,
-    tiered-imagenet, cub, emoji: what you have fetched becomes a folder of pictures."""
+    tiered-imagenet, cub, emoji: what you have fetched becomes a folder of pictures; or lake, the
+    one-shot challenge, for innerloop evaluate --lake."""
     source: Path | None = None
     """For omniglot: folder with its two archives, zipped or not, or a prepared .npy file; for the
     others with names: the archive, or the folder with what is in it; for emoji, the folder with the
@@ -74,9 +78,12 @@ class Prepare:
                 facts["artists"] = ", ".join(facts["artists"])
             _print({"name": self.what, **facts}, self.json)
             return
+        if self.what == "lake" and (self.source is not None or not Path(self.what).exists()):
+            self._prepare_lake()
+            return
         if self.source is not None and self.what != "omniglot":
             names = ", ".join(known.NAMES)
-            raise UserError(f"--source is for omniglot, {names}, emoji, not for {self.what}")
+            raise UserError(f"--source is for omniglot, {names}, emoji, lake, not for {self.what}")
         data = load(
             self.what,
             omniglot_source=self.source,
@@ -89,6 +96,18 @@ class Prepare:
             _write_array(data, self.out)
             facts["written"] = str(self.out)
         _print(facts, self.json)
+
+    def _prepare_lake(self) -> None:
+        if self.source is None:
+            raise UserError(f"lake needs --source, your copy of {ARCHIVE}, which is {WHERE}")
+        if self.image_size is not None:
+            raise UserError("the challenge's pictures keep their size: leave --image-size out")
+        out = self.out or Path(self.what)
+        _print(
+            {"name": self.what, **prepare_lake(self.source, out), "written": str(out)}, self.json
+        )
+        if not self.json:
+            print(f"next, try\n  innerloop evaluate MODEL --lake {quoted(out)}")
 
     def _prepare_known(self) -> None:
         if self.source is None:

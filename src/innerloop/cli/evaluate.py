@@ -18,7 +18,12 @@ examples:
   innerloop evaluate runs/first --tasks 1000 --bn support --json
   innerloop evaluate runs/first --data omniglot --inner-steps 10
   innerloop evaluate runs/first --data glyphs omniglot my-photos/
-  innerloop evaluate runs/first --n-way 20"""
+  innerloop evaluate runs/first --n-way 20
+  innerloop evaluate runs/first --lake all_runs.zip"""
+
+# What the challenge leaves open; without its archive, also which runs are drawn.
+_LAKE = ("run", "lake", "inner_steps", "trust", "json")
+_DRAWN = (*_LAKE, "part", "tasks", "seed", "omniglot_source")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +32,11 @@ class Arguments:
 
     run: tyro.conf.Positional[Path]
     """A run folder or a weights file."""
-    tasks: int = 600
-    """Number of test tasks."""
+    tasks: int | None = None
+    """Number of test tasks; by default 600, and 20 with --lake."""
+    lake: tuple[Path, ...] | None = None
+    """Run Lake's one-shot challenge on all_runs.zip or the folder with what is in it; without a
+    PATH on runs of the same kind, drawn from the evaluation alphabets of Omniglot."""
     inner_steps: int | None = None
     """Inner steps; by default the run's eval_inner_steps."""
     bn: Literal["transductive", "support", "frozen", "per_step"] | None = None
@@ -75,6 +83,9 @@ def main(argv: list[str]) -> int:
 
     at_least(2, tasks=arguments.tasks)  # Before it says that it is testing.
     keep_memory()
+    if arguments.lake is not None:
+        return _lake(arguments)
+    tasks = arguments.tasks or 600
     several = len(arguments.data) > 1
     results = []
     for data in arguments.data or (None,):
@@ -82,12 +93,12 @@ def main(argv: list[str]) -> int:
         loaded, sampler = load_for(
             arguments.run, part=arguments.part, trust=arguments.trust, **changes
         )
-        with TerminalReport().testing(arguments.tasks) as on_progress:
+        with TerminalReport().testing(tasks) as on_progress:
             result = evaluate(
                 loaded.algorithm,
                 loaded.params,
                 sampler,
-                tasks=arguments.tasks,
+                tasks=tasks,
                 inner_steps=loaded.config.eval_inner_steps,
                 on_progress=on_progress,
             )
@@ -101,10 +112,50 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _lake(arguments: Arguments) -> int:
+    """Run the challenge, print; returns the exit status."""
+    from innerloop.challenge import OFFICIAL, format_challenge, lake_challenge
+    from innerloop.data import draw_lake_runs, lake_runs, omniglot, split_classes
+    from innerloop.data.lake import ARCHIVE, RUNS, WHERE
+    from innerloop.runs.loading import load
+    from innerloop.training.report import TerminalReport
+
+    places = arguments.lake or ()
+    if len(places) > 1:
+        raise UserError(f"--lake takes one PATH, not {len(places)}: put the run before --lake")
+    for field in dataclasses.fields(Arguments):
+        given = getattr(arguments, field.name) != field.default
+        if given and field.name not in (_LAKE if places else _DRAWN):
+            option = "--" + field.name.replace("_", "-")
+            raise UserError(
+                f"{option} is not for --lake, whose protocol is fixed: leave {option} out"
+                + (f", or leave out {places[0]}" if field.name in _DRAWN else "")
+            )
+    loaded = load(arguments.run, trust=arguments.trust)
+    if places:
+        runs, name = lake_runs(places[0]), OFFICIAL
+    else:
+        data = omniglot(arguments.omniglot_source, progress=not arguments.json)
+        part, seed = arguments.part, arguments.seed or 0
+        classes = None if part == "test" else split_classes(data, "lake2015")[part]
+        runs = draw_lake_runs(data, classes, runs=arguments.tasks or RUNS, seed=seed)
+        name = f"runs drawn from the {part} part of lake2015, not the official ones"
+    with TerminalReport().testing(len(runs)) as on_progress:
+        result = lake_challenge(
+            loaded, runs, inner_steps=arguments.inner_steps, name=name, on_progress=on_progress
+        )
+    if not places:
+        result["protocol"]["seed"] = seed
+    print(json.dumps(result) if arguments.json else format_challenge(result))
+    if not places and not arguments.json:
+        print(f"for the official runs: --lake {ARCHIVE}, which is {WHERE}")
+    return 0
+
+
 def _changes(arguments: Arguments) -> dict[str, Any]:
     """The settings of the run that are to be replaced."""
     renamed = {"k_query": "eval_k_query", "inner_steps": "eval_inner_steps", "seed": "episode_seed"}
-    own = ("run", "data", "tasks", "part", "trust", "json", "per_task")
+    own = ("run", "data", "tasks", "lake", "part", "trust", "json", "per_task")
     changes = {
         renamed.get(name, name): value
         for name, value in dataclasses.asdict(arguments).items()

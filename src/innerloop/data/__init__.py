@@ -12,6 +12,7 @@ from innerloop.data.datasets import from_dataset
 from innerloop.data.examples import Examples
 from innerloop.data.folder import folder
 from innerloop.data.glyphs import glyphs
+from innerloop.data.lake import LakeRun, draw_lake_runs, lake_runs, prepare_lake
 from innerloop.data.omniglot import SIZE, omniglot
 from innerloop.data.omniglot_facts import HALVES
 from innerloop.data.random_images import random_images
@@ -31,16 +32,20 @@ __all__ = [
     "ExampleClasses",
     "Examples",
     "ImageClasses",
+    "LakeRun",
     "Remark",
     "augment",
     "available_splits",
     "contact_sheet",
+    "draw_lake_runs",
     "folder",
     "from_arrays",
     "from_dataset",
     "glyphs",
+    "lake_runs",
     "load",
     "omniglot",
+    "prepare_lake",
     "random_images",
     "split_classes",
 ]

@@ -8,8 +8,6 @@ the seed, the split and the episode alone.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from innerloop.augment_names import parse_augment
+from innerloop.data.augmentation import Augment, Augmentation, Compose
 from innerloop.data.conditions import Conditions
+from innerloop.data.warp import RandomWarp
 from innerloop.errors import UserError
 
 __all__ = [
@@ -30,66 +30,9 @@ __all__ = [
     "RandomCrop",
     "RandomErasing",
     "RandomHorizontalFlip",
+    "RandomWarp",
     "named",
 ]
-
-Augment = Callable[[Tensor, torch.Generator], Tensor]
-"""A function of a batch of examples and a generator, such as those here."""
-
-
-class Augmentation(ABC):
-    """A random change of images, as a function of P uniform random numbers per image."""
-
-    @property
-    @abstractmethod
-    def numbers(self) -> int:
-        """P, how many random numbers an image takes."""
-
-    @abstractmethod
-    def apply(self, images: Tensor, u: Tensor) -> Tensor:
-        """Change the images, each by itself: how they are grouped must not matter.
-
-        Args:
-            images: `[M, C, H, W]`; not written to.
-            u: float32 `[M, P]`, uniform in 0 <= u < 1, on the same device.
-
-        Returns:
-            As many images of the same shape.
-        """
-
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Change the images `[M, C, H, W]` by numbers of a generator on their device."""
-        return self.apply(
-            images,
-            torch.rand(len(images), self.numbers, generator=generator, device=images.device),
-        )
-
-
-@dataclass(frozen=True, init=False)
-class Compose(Augmentation):
-    """Several, one after another: `Compose(RandomCrop(4), RandomHorizontalFlip())`."""
-
-    parts: tuple[Augmentation, ...]
-
-    def __init__(self, *parts: Augmentation) -> None:
-        for part in parts:
-            if not isinstance(part, Augmentation):
-                raise UserError(
-                    f"Compose is for those of innerloop.data.augment, not for {part!r}: call your "
-                    "own function and these in one function of (images, generator)"
-                )
-        object.__setattr__(self, "parts", parts)
-
-    @property
-    def numbers(self) -> int:
-        return sum(part.numbers for part in self.parts)
-
-    def apply(self, images: Tensor, u: Tensor) -> Tensor:
-        for part, numbers in zip(
-            self.parts, u.split([part.numbers for part in self.parts], dim=1), strict=True
-        ):
-            images = part.apply(images, numbers)
-        return images
 
 
 @dataclass(frozen=True)
@@ -297,6 +240,7 @@ def named(text: str, image_shape: tuple[int, ...]) -> Augmentation | Conditions:
     turns, shifts, scales and shears a little; both repeat the image's edges.  `flip` swaps left and
     right, `color` changes brightness, contrast and saturation by up to 0.4, or `color=0.2`; `erase`
     overwrites a rectangle of every second image with 0.5, or of the share `erase=0.3`.
+    `warp` changes three of four drawings, or the share `warp=0.5`, as another hand would.
     `conditions` stands alone: every second task, or the share `conditions=0.7`, looks as other
     pens, papers and cameras would show it, see `Conditions`.
 
@@ -327,6 +271,8 @@ def named(text: str, image_shape: tuple[int, ...]) -> Augmentation | Conditions:
             parts.append(ColorJitter(*[0.4 if number is None else number] * 3))
         elif name == "affine":
             parts.append(RandomAffine(scale=(0.8, 1.25), shear=10.0, fill=None))
+        elif name == "warp":
+            parts.append(RandomWarp(0.75 if number is None else number))
         else:
             parts.append(RandomErasing(0.5 if number is None else number, value=0.5))
     return Compose(*parts)

@@ -148,8 +148,7 @@ def _placed(images: Tensor, style: _Style, u: Tensor, waves: Tensor) -> Tensor:
     theta = torch.stack([a, b, x0 - a * x1 - b * y1, c, d, y0 - c * x1 - d * y1], dim=1)
     size = [len(images), 1, 2 * height, 2 * width]
     grid = functional.affine_grid(theta.view(-1, 2, 3), size, align_corners=False)
-    rows, columns = (_waves(n, waves.device) for n in size[2:])
-    smooth = rows @ (2 * waves - 1) @ columns.T
+    smooth = smooth_between(2 * waves - 1, size[2], size[3])
     warp = 0.13 * style.warp / scale.clamp(min=1).view(-1, 1, 1, 1)
     grid = grid + (warp * smooth).permute(0, 2, 3, 1)
     return functional.grid_sample(images, grid.to(images.dtype), align_corners=False)
@@ -236,6 +235,12 @@ def _compressed(x: Tensor, factor: Tensor) -> Tensor:
     blocks = dct.T @ (table * ((dct @ blocks @ dct.T) / table).round()) @ dct
     whole = blocks.transpose(3, 4).reshape(chosen.shape)
     return x.index_copy(0, rows, ((whole + 128) / 255).clamp(0, 1)[..., :height, :width])
+
+
+def smooth_between(numbers: Tensor, height: int, width: int) -> Tensor:
+    """A smooth surface `[..., height, width]` through 4 x 4 numbers `[..., 4, 4]`."""
+    rows, columns = (_waves(n, numbers.device) for n in (height, width))
+    return rows @ numbers @ columns.T
 
 
 @functools.cache

@@ -13,6 +13,12 @@ from innerloop.errors import UserError
 
 DRAWINGS = 20
 HALVES = ("background", "evaluation")
+# The "minimal" background sets of Lake et al. 2019, five alphabets each; the last one of these
+# validates here.
+MINIMAL = {
+    "small1": ("Balinese", "Early_Aramaic", "Greek", "Korean", "Latin"),
+    "small2": ("Greek", "Japanese_(katakana)", "Sanskrit", "Tagalog", "Latin"),
+}
 OFFICIAL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 
 

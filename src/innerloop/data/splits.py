@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from innerloop.data.base import ClassIndexed, check_data
-from innerloop.data.omniglot_facts import HALVES, class_names, facts
+from innerloop.data.omniglot_facts import MINIMAL, class_names, facts
 from innerloop.errors import UserError
 
 PARTS = ("train", "val", "test")
@@ -31,6 +31,8 @@ def split_classes(data: ClassIndexed, name: str = "auto", seed: int = 0) -> dict
     - `vinyals2016`: 1,028 / 172 / 423 characters by fixed lists.
     - `lake2015`: the background alphabets train, but for the last five, which
       validate; the evaluation alphabets test.
+    - `lake2015-small1`, `lake2015-small2`: the authors' two "minimal" background sets: four
+      alphabets train, Latin validates; the evaluation alphabets test.
     - `csv`: what `train.csv`, `val.csv` and `test.csv` say.
     - `folders`: what the folders `train`, `val` and `test` say.
     - `given`: the one given to `innerloop.data.from_arrays` or `from_dataset`.
@@ -131,13 +133,26 @@ def _vinyals2016(data: ClassIndexed, seed: int) -> Parts:
 
 
 def _lake2015(data: ClassIndexed, seed: int) -> Parts:
-    index = _omniglot_index(data, "lake2015")
-    background, evaluation = (sorted(facts()[half]) for half in HALVES)
-    wanted = (background[:-5], background[-5:], evaluation)
-    train, val, test = (
+    background = sorted(facts()["background"])
+    return _by_alphabet(data, "lake2015", background[:-5], background[-5:])
+
+
+def _lake2015_small1(data: ClassIndexed, seed: int) -> Parts:
+    return _by_alphabet(data, "lake2015-small1", MINIMAL["small1"][:-1], MINIMAL["small1"][-1:])
+
+
+def _lake2015_small2(data: ClassIndexed, seed: int) -> Parts:
+    return _by_alphabet(data, "lake2015-small2", MINIMAL["small2"][:-1], MINIMAL["small2"][-1:])
+
+
+def _by_alphabet(data: ClassIndexed, name: str, train: Sequence[str], val: Sequence[str]) -> Parts:
+    """Some background alphabets train, others validate, and the evaluation alphabets test."""
+    index = _omniglot_index(data, name)
+    wanted = (train, val, facts()["evaluation"])
+    of_train, of_val, of_test = (
         [i for name, i in index.items() if name.split("/")[0] in alphabets] for alphabets in wanted
     )
-    return train, val, test
+    return of_train, of_val, of_test
 
 
 def _csv(data: ClassIndexed, seed: int) -> Parts:
@@ -169,6 +184,8 @@ _BUILT_IN: dict[str, Callable[[ClassIndexed, int], Parts]] = {
     "finn2017": _finn2017,
     "vinyals2016": _vinyals2016,
     "lake2015": _lake2015,
+    "lake2015-small1": _lake2015_small1,
+    "lake2015-small2": _lake2015_small2,
     "csv": _csv,
     "groups": _by_groups,
     "random": _random,

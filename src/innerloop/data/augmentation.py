@@ -1,0 +1,70 @@
+"""What an augmentation is: a function of images and random numbers, and several in a row."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from innerloop.errors import UserError
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+"""A function of a batch of examples and a generator, such as those here."""
+
+
+class Augmentation(ABC):
+    """A random change of images, as a function of P uniform random numbers per image."""
+
+    @property
+    @abstractmethod
+    def numbers(self) -> int:
+        """P, how many random numbers an image takes."""
+
+    @abstractmethod
+    def apply(self, images: Tensor, u: Tensor) -> Tensor:
+        """Change the images, each by itself: how they are grouped must not matter.
+
+        Args:
+            images: `[M, C, H, W]`; not written to.
+            u: float32 `[M, P]`, uniform in 0 <= u < 1, on the same device.
+
+        Returns:
+            As many images of the same shape.
+        """
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Change the images `[M, C, H, W]` by numbers of a generator on their device."""
+        return self.apply(
+            images,
+            torch.rand(len(images), self.numbers, generator=generator, device=images.device),
+        )
+
+
+@dataclass(frozen=True, init=False)
+class Compose(Augmentation):
+    """Several, one after another: `Compose(RandomCrop(4), RandomHorizontalFlip())`."""
+
+    parts: tuple[Augmentation, ...]
+
+    def __init__(self, *parts: Augmentation) -> None:
+        for part in parts:
+            if not isinstance(part, Augmentation):
+                raise UserError(
+                    f"Compose is for those of innerloop.data.augment, not for {part!r}: call your "
+                    "own function and these in one function of (images, generator)"
+                )
+        object.__setattr__(self, "parts", parts)
+
+    @property
+    def numbers(self) -> int:
+        return sum(part.numbers for part in self.parts)
+
+    def apply(self, images: Tensor, u: Tensor) -> Tensor:
+        for part, numbers in zip(
+            self.parts, u.split([part.numbers for part in self.parts], dim=1), strict=True
+        ):
+            images = part.apply(images, numbers)
+        return images
