@@ -25,6 +25,7 @@ from innerloop.data import ImageClasses
 from innerloop.data.omniglot import omniglot
 from innerloop.files import write_whole
 from innerloop.plots import figures
+from innerloop.ops import kernels
 from tests.small_runs import SMALL
 
 # The same examples every time, however slow the machine is.
@@ -180,3 +181,10 @@ def episode():
     support = np.concatenate([data.class_images(c)[:2, 0] for c in rows])
     query = np.concatenate([data.class_images(c)[2:12, 0] for c in rows])
     return support, np.repeat(list("cadbe"), 2), query, np.repeat(list("cadbe"), 10)
+
+
+@pytest.fixture
+def halves() -> None:
+    """The build that would be chosen, where it and the processor multiply bfloat16 numbers."""
+    if not kernels.halves():
+        pytest.skip("no compiled kernels here that multiply bfloat16 numbers")

@@ -97,7 +97,8 @@ class RunSettings(Part):
     device: str = "cpu"
     """Where to compute: cpu, cuda, mps."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
-    """On cuda: how exactly factors are multiplied; tf32 and bf16 are faster and less exact."""
+    """How exactly factors are multiplied: tf32 (cuda) and bf16 (cuda, or a CPU with AVX512-BF16)
+    are faster and less exact."""
 
     def check(self) -> None:
         super().check()

@@ -178,6 +178,19 @@ def test_a_precision_that_there_is_on_a_gpu_alone(array, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_half_precision_on_a_cpu_is_resumed_exactly(halves, array, tmp_path):
+    changes = settings(array, algorithm="maml", width=16)
+    exact = innerloop.train(out=tmp_path / "exact", **changes)
+    whole = innerloop.train(out=tmp_path / "whole", precision="bf16", **changes)
+    stopped = innerloop.train(
+        out=tmp_path / "stopped", report=StopAt(5), precision="bf16", **changes
+    ).folder
+    innerloop.resume(stopped)
+    assert_same_runs(whole.folder, stopped)
+    weights = [innerloop.load(run.folder).params for run in (exact, whole)]
+    assert any(not torch.equal(weights[0][name], p) for name, p in weights[1].items())
+
+
 def test_resume_with_other_data_is_refused(array, tmp_path):
     path = tmp_path / "mine.npy"
     images = np.load(array)

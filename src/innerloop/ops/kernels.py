@@ -36,6 +36,7 @@ __all__ = [
     "conv_forward",
     "conv_inputs",
     "conv_weights",
+    "halves",
     "norm_backward",
     "norm_forward",
     "norm_second",
@@ -61,6 +62,12 @@ def _on_gpu(x: Tensor) -> bool:
 def ready() -> bool:
     """True if there are kernels for this processor and they are not switched off."""
     return _use.get() and library.load() is not None
+
+
+def halves() -> bool:
+    """True if there are kernels and a processor that multiply bfloat16 numbers."""
+    found = library.load()
+    return _use.get() and found is not None and bool(found.have_halves())
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The precision of matrix products on a GPU."""
+"""The precision of matrix products."""
 
 from __future__ import annotations
 
@@ -9,34 +9,43 @@ from typing import Any
 import torch
 
 from innerloop.errors import UserError, one_of
-from innerloop.ops.gpu.operators import half_products
+from innerloop.ops import kernels
+from innerloop.ops.cpu import binding
+from innerloop.ops.gpu import operators
 
 PRECISIONS = ("float32", "tf32", "bf16")
 
 
 @contextlib.contextmanager
 def products(precision: str, device: str | torch.device) -> Iterator[None]:
-    """Use this precision for products on a GPU within this context.
+    """Use this precision for products within this context.
 
     Args:
-        precision: `"float32"`; `"tf32"`, factors rounded to 10 bits after the point; `"bf16"`,
-            factors and results of the convolutions of our layers rounded to 7 bits.  Sums are
-            float32 in all cases.
+        precision: `"float32"`; `"tf32"`, on a GPU alone: factors rounded to 10 bits after the
+            point; `"bf16"`: factors in the convolutions of the kernels rounded to 7 bits, on a GPU
+            their results, too.  Sums are float32 in all cases.
         device: where products are computed.
 
     Raises:
-        UserError: another precision, or one that there is on a GPU alone.
+        UserError: another precision, or one that there is not here: on a CPU there is `"bf16"`
+            where the processor multiplies such numbers (AVX512-BF16) and the kernels are compiled.
     """
     one_of(PRECISIONS, precision=precision)
     if not str(device).startswith("cuda"):
-        if precision != "float32":
-            raise UserError(f"precision {precision} needs device cuda; elsewhere it is float32")
-        yield
+        if precision == "tf32":
+            raise UserError("precision tf32 needs device cuda; elsewhere use float32")
+        if precision == "bf16" and not (str(device).startswith("cpu") and kernels.halves()):
+            raise UserError(
+                "precision bf16 needs device cuda, or on a CPU the compiled kernels and a "
+                "processor with AVX512-BF16, which are not here: use float32"
+            )
+        with binding.half_products() if precision == "bf16" else contextlib.nullcontext():
+            yield
         return
     before = _tf32()
     _set_tf32((precision == "tf32", precision == "tf32"))
     try:
-        with half_products() if precision == "bf16" else contextlib.nullcontext():
+        with operators.half_products() if precision == "bf16" else contextlib.nullcontext():
             yield
     finally:
         _set_tf32(before)

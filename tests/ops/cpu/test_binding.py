@@ -42,6 +42,12 @@ def parts():
     ]
 
 
+def halves():
+    """Where there are none, the same as without them."""
+    with binding.half_products():
+        return [t for size, stride in ((30, 1), (7, 2)) for t in block(16, size, stride, stride)]
+
+
 def episodes():
     data = ImageClasses.from_square(np.arange(4 * 3 * 36, dtype=np.uint8).reshape(4, 3, 1, 6, 6))
     return EpisodeSampler(data, n_way=2, k_query=1, rotate=True).batch(0, 6)
@@ -67,9 +73,10 @@ def runs_out(compiled, granted, function):
         lambda: block(1, 30, 1, 1),  # its convolution is computed again
         lambda: block(16, 7, 2, 2),  # mostly padding
         parts,
+        halves,
         episodes,
     ],
-    ids=["block", "pictures", "padding", "parts", "episodes"],
+    ids=["block", "pictures", "padding", "parts", "halves", "episodes"],
 )
 def test_memory_that_runs_out_is_an_error(compiled, function, threads):
     """Memory may run out anywhere; as soon as there is some again, everything works as before."""

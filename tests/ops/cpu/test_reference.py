@@ -121,6 +121,32 @@ def test_convolution(compiled, reference, case):
         case.close([dx], reference("conv_inputs", [shape], [dy, w], [dx]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32], ids=["bf16"], indirect=False)
+def test_convolution_of_rounded_factors(halves, reference, case):
+    """The products of the rounded factors, summed in single precision."""
+
+    def rounded(*tensors):
+        return [t.bfloat16().float() for t in tensors]
+
+    x, w = case.x(), case.w()
+    shape, size = case.conv(x, w), (case.kernel, case.stride, case.padding)
+    with binding.half_products():
+        y = binding.conv_forward(x, w, *size[1:])
+        dy = case.normal(*y.shape)
+        dw = binding.conv_weights(x, dy, *size)
+        dx = binding.conv_inputs(dy, w, case.size, *size[1:]) if case.inputs % 16 == 0 else None
+    case.close([y], reference("conv_forward", [shape], rounded(x, w), [y]))
+    if dx is not None:
+        case.close([dx], reference("conv_inputs", [shape], rounded(dy, w), [dx]))
+    wanted = reference("conv_weights", [shape], rounded(x, dy), [dw])
+    try:
+        case.close([dw], wanted)
+    except AssertionError:
+        # Where most of the kernel falls into the padding this one product is not rounded.
+        case.close([dw], reference("conv_weights", [shape], [x, dy], [dw]))
+        assert case.padding
+
+
 def test_norm(compiled, reference, case):
     x = case.normal(case.tasks, case.images, 5, *case.size[1:], case.outputs)
     if case.pool and x.shape[3] < 2:

@@ -7,9 +7,11 @@ each other, every function raises RuntimeError: compiled code would read and wri
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -21,6 +23,17 @@ from innerloop.ops.cpu.library import LANES, TYPES, Conv, Norm
 How = tuple[int, int, bool, float]
 # What `block_forward` keeps, mean, rstd and argmax.
 Seen = tuple[Tensor, Tensor, Tensor, Tensor]
+_half: ContextVar[bool] = ContextVar("half", default=False)
+
+
+@contextlib.contextmanager
+def half_products() -> Iterator[None]:
+    """Within this context factors of single-precision products are rounded to bfloat16."""
+    token = _half.set(True)
+    try:
+        yield
+    finally:
+        _half.reset(token)
 
 
 def _call(name: str, *arguments: ctypes.Structure | Tensor | None) -> None:
@@ -64,7 +77,7 @@ def _conv(
 ) -> tuple[Conv, tuple[int, ...]]:
     """A convolution of images of shape `x`, with weights for so many tasks; its output's shape."""
     threads = torch.get_num_threads()
-    return _conv_by(tuple(x), outputs, kernel, stride, padding, weights, threads)
+    return _conv_by(tuple(x), outputs, kernel, stride, padding, weights, _half.get(), threads)
 
 
 # The same shapes come again in every step, and small kernels take no longer than to work them out.
@@ -76,6 +89,7 @@ def _conv_by(
     stride: int,
     padding: int,
     weights: int | None,
+    half: bool,
     threads: int,
 ) -> tuple[Conv, tuple[int, ...]]:
     tasks, images, height, width, inputs = x
@@ -94,7 +108,7 @@ def _conv_by(
         raise RuntimeError(f"images of shape {tuple(x[2:])} are too large for the kernels")
     shared = weights is not None and weights < tasks
     y = tasks, images, out_height, out_width, outputs
-    how = *kernel, stride, padding, shared, False, threads
+    how = *kernel, stride, padding, shared, False, half, threads
     return Conv(*x, *y[2:], *how), y
 
 
@@ -237,14 +251,15 @@ class _Block:
     Args:
         x, w: shapes of its images and weights.
         how, eps: see `block_forward`.
+        half: whether factors are rounded.
         threads: at most so many.
     """
 
     def __init__(
-        self, x: tuple[int, ...], w: tuple[int, ...], how: How, eps: float, threads: int
+        self, x: tuple[int, ...], w: tuple[int, ...], how: How, eps: float, half: bool, threads: int
     ) -> None:
         stride, padding, pool, slope = how
-        self.conv, z = _conv_by(x, w[-1], (w[1], w[2]), stride, padding, w[0], threads)
+        self.conv, z = _conv_by(x, w[-1], (w[1], w[2]), stride, padding, w[0], half, threads)
         self.norm, self.y = _norm_by(z, pool, slope, eps, threads)
         # See block.inc.
         self.kept = self.y if pool and x[-1] < LANES else z
@@ -263,7 +278,8 @@ _block_by = functools.lru_cache(maxsize=4096)(_Block)
 
 def _block(x: Tensor, w: Tensor, how: How, eps: float = 0.0) -> _Block:
     _weights_fit(w, x.shape, w.shape[-1])
-    return _block_by(tuple(x.shape), tuple(w.shape), how, eps, torch.get_num_threads())
+    threads = torch.get_num_threads()
+    return _block_by(tuple(x.shape), tuple(w.shape), how, eps, _half.get(), threads)
 
 
 def block_forward(

@@ -34,7 +34,7 @@
 enum { BLOCK = 64 }; /* pixels whose channels stay in the nearest cache */
 
 /* Of the exported functions and structures: to be raised with library.py's when one changes. */
-enum { VERSION = 3 };
+enum { VERSION = 4 };
 
 /* Version, and sizes of the structures: what a caller must agree on. */
 void describe_kernels(int *version_and_sizes)
@@ -54,6 +54,13 @@ int have_threads(void)
 }
 
 static int at_most(int a, int b) { return a < b ? a : b; }
+
+#if defined(__AVX512F__)
+#include "halves.inc"
+#else
+/* Whether factors can be rounded to bf16 (`Conv.half`). */
+int have_halves(void) { return 0; }
+#endif
 
 /* Of all images' rows the upper one in a row of windows. */
 static long upper_row(const Norm *n, long windows)

@@ -18,7 +18,7 @@ LANES = 16
 # The types that there are kernels for, and how their functions' names end.
 TYPES = {torch.float32: "float32", torch.float64: "float64"}
 # That of the C sources' exported functions and structures (kernels.c has the same).
-VERSION = 3
+VERSION = 4
 FOLDER = Path(__file__).parent
 
 
@@ -30,7 +30,16 @@ class Conv(ctypes.Structure):
         for name in (
             *("tasks", "images", "height", "width", "inputs"),
             *("out_height", "out_width", "outputs"),
-            *("kernel_height", "kernel_width", "stride", "padding", "shared", "add", "threads"),
+            *(
+                "kernel_height",
+                "kernel_width",
+                "stride",
+                "padding",
+                "shared",
+                "add",
+                "half",
+                "threads",
+            ),
         )
     ]
 

@@ -9,6 +9,7 @@ typedef struct {
     int kernel_height, kernel_width, stride, padding;
     int shared;                     /* whether all tasks have the same weights */
     int add;                        /* whether to add to what is there */
+    int half;                       /* whether factors are rounded to bf16, where they can be */
     int threads;
 } Conv;
 

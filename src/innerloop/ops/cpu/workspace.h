@@ -11,6 +11,9 @@ enum {
     TRANSPOSED,   /* weights */
     GATHERED,     /* pixels that an entry of a kernel reaches */
     SCATTERED,    /* gradients of images with a border */
+    LEFT,         /* factors of products in bf16, on the left, */
+    RIGHT,        /* and on the right, */
+    STEPS,        /* and which of them are two */
     STATISTICS,   /* mean and squared deviations of channels */
     COEFFICIENTS, /* of channels, what their pixels are multiplied by */
     SECOND_SUMS,  /* of norm_second */
