@@ -24,8 +24,8 @@ import innerloop
 from innerloop.data import ImageClasses
 from innerloop.data.omniglot import omniglot
 from innerloop.files import write_whole
-from innerloop.plots import figures
 from innerloop.ops import kernels
+from innerloop.plots import figures
 from tests.small_runs import SMALL
 
 # The same examples every time, however slow the machine is.
