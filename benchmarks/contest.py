@@ -80,9 +80,9 @@ def recorded(
     return in_precision(precision, lambda: meta_gradient(params, episodes, 1.0)[0])
 
 
-def in_precision(precision: str, meta_gradient: MetaGradient) -> MetaGradient:
+def in_precision(precision: str, meta_gradient: MetaGradient, device: str = "cuda") -> MetaGradient:
     def within() -> Params:
-        with products(precision, "cuda"):
+        with products(precision, device):
             return meta_gradient()
 
     return within

@@ -39,10 +39,11 @@ from benchmarks.contest import (
 from benchmarks.peers import PEERS, TASK_BY_TASK, Plain, exact_vmap, installed
 from benchmarks.reports import RESULTS, check_names, graphics, matrix_product_rate, write_report
 from innerloop.models import Conv4, TutorialConv
+from innerloop.ops import kernels
 from innerloop.ops.allocator import keep_memory
 from innerloop.ops.precision import PRECISIONS
 
-# On a GPU, by precision.
+# By precision.
 OURS = {
     "float32": "innerloop",
     "tf32": "innerloop, TF32",
@@ -116,6 +117,8 @@ def contestants(
     made: dict[str, MetaGradient] = {}
     if device == "cpu":
         made["innerloop"] = lambda: maml.meta_gradient(params, episodes)[0]
+        if dtype == torch.float32 and kernels.halves():
+            made[OURS["bf16"]] = in_precision("bf16", made["innerloop"], device)
     else:
         for precision in PRECISIONS if dtype == torch.float32 else ("float32",):
             made[OURS[precision]] = recorded(maml, params, episodes, precision)
@@ -212,6 +215,7 @@ def draw(runs: dict[str, Any]) -> None:
 
     colors = {
         "innerloop": BLUE,
+        OURS["bf16"]: "#8fbbe0",
         "tutorial": "#b07aa1",
         "higher": ORANGE,
         "TorchOpt": "#edc948",
