@@ -76,8 +76,8 @@ LABELS = CHINESE | {
 }
 # Names, numbers, units, formulas, and what is Chinese already.
 SAME = re.compile(
-    r"innerloop|higher|TorchOpt|learn2learn|torch\.func vmap|Omniglot|glyphs|MAML, K = \d+|[xy]"
-    r"|[\d,. ]+ ms( \([\d.]+x\))?|[^a-zA-Z]*|\$.*\$|.*[\u4e00-\u9fff].*"
+    r"innerloop(, bf16)?|higher|TorchOpt|learn2learn|torch\.func vmap|Omniglot|glyphs"
+    r"|MAML, K = \d+|[xy]|[\d,. ]+ ms( \([\d.]+x\))?|[^a-zA-Z]*|\$.*\$|.*[\u4e00-\u9fff].*"
 )
 
 
