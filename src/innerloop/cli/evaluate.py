@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
     keep_memory()
     if arguments.lake is not None:
         return _lake(arguments)
-    tasks = arguments.tasks or 600
+    tasks = 600 if arguments.tasks is None else arguments.tasks
     several = len(arguments.data) > 1
     results = []
     for data in arguments.data or (None,):
@@ -137,8 +137,9 @@ def _lake(arguments: Arguments) -> int:
     else:
         data = omniglot(arguments.omniglot_source, progress=not arguments.json)
         part, seed = arguments.part, arguments.seed or 0
+        drawn = RUNS if arguments.tasks is None else arguments.tasks
         classes = None if part == "test" else split_classes(data, "lake2015")[part]
-        runs = draw_lake_runs(data, classes, runs=arguments.tasks or RUNS, seed=seed)
+        runs = draw_lake_runs(data, classes, runs=drawn, seed=seed)
         name = f"runs drawn from the {part} part of lake2015, not the official ones"
     with TerminalReport().testing(len(runs)) as on_progress:
         result = lake_challenge(
