@@ -58,10 +58,7 @@ def mutants(words: dict[str, Any]) -> str:
 def slowest(words: dict[str, Any]) -> str:
     """The slowest tests before and after they were made cheaper."""
     reports = [read(f"slowest_{when}") for when in ("before", "after")]
-    lists = [
-        [f"{s} | `{name.removeprefix('tests/')}`" for name, s in r["runs"]["slowest"].items()]
-        for r in reports
-    ]
+    lists = [[f"{s} | `{name}`" for name, s in r["runs"]["slowest"].items()] for r in reports]
     rows = [f"| {old} | {new} |" for old, new in zip_longest(*lists, fillvalue=" | ")]
     before, after = (r["runs"]["processor_seconds"] for r in reports)
     text = words["slowest_note"].replace("{before:,}", f"{before:,}")
