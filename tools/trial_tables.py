@@ -77,10 +77,10 @@ WORDS: dict[str, dict[str, Any]] = {
         "page_other": "onnxruntime-web {}: {}",
         "page_note": (
             "Milliseconds of an answer, five inner steps with one worker in Chromium {browser}, on "
-            "one of two threads of an {processor} that other work kept busy: the fastest answer is "
-            "nearest to a quiet machine (`python -m benchmarks.page`). The page is {size:.1f} MB, "
-            "of which {first:.2f} MB are loaded at first. onnxruntime-web, with the learner that "
-            "`innerloop export` writes, is {other:.1f} MB: that is why the page has its own."
+            "one of two threads of an {processor} (`python -m benchmarks.page`). The page is "
+            "{size:.1f} MB, of which {first:.2f} MB are loaded at first. onnxruntime-web, with the "
+            "learner that `innerloop export` writes, is {other:.1f} MB: that is why the page has "
+            "its own."
         ),
     },
     "zh": {
@@ -148,8 +148,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "page_other": "onnxruntime-web {}：{}",
         "page_note": (
             "一次回答的毫秒数：内循环五步，Chromium {browser} 里的一个 worker，"
-            "{processor} 两个线程之一，"
-            "同时有其他负载，最快的一次最接近空闲的机器（`python -m benchmarks.page`）。"
+            "{processor} 两个线程之一（`python -m benchmarks.page`）。"
             "页面共 {size:.1f} MB，"
             "打开时载入 {first:.2f} MB。onnxruntime-web 加上 `innerloop export` 写出的学习器为 "
             "{other:.1f} MB，所以页面用自己的程序。"
