@@ -36,6 +36,7 @@ WORDS = {
             "`maml-5way-1shot` after {iterations:,} iterations, 600 test tasks, 95% interval over "
             "tasks. {gpu}, PyTorch {{torch}}."
         ),
+        "two_threads": "Two threads of {processor}",
         "short_head": (
             "| first / second order | ms | fastest alternative | fastest library | "
             "the tutorial's loop |"
@@ -107,6 +108,7 @@ WORDS = {
             "`maml-5way-1shot` 训练 {iterations:,} 次迭代之后，600 个测试任务，95% 置信区间按任务"
             "计算。{gpu}，PyTorch {{torch}}。"
         ),
+        "two_threads": "{processor} 的两个线程",
         "short_head": "| 一阶 / 二阶 | 毫秒 | 最快的其他写法 | 最快的库 | 教程的循环 |",
         "A": "A: 5-way 1-shot，教程的网络，8 个任务，15 个查询，5 步",
         "B": "B: 5-way 1-shot，Conv4，32 个任务，1 个查询，1 步",
@@ -199,15 +201,21 @@ def speed_gpu(words: dict[str, str]) -> str:
     return speed(words, "speed-gpu")
 
 
-def precision(words: dict[str, str]) -> str:
+def precision_cpu(words: dict[str, str]) -> str:
+    """The same on a CPU."""
+    return precision(words, "precision-cpu")
+
+
+def precision(words: dict[str, str], result: str = "precision") -> str:
     """Accuracy and speed of training with less precise products on a GPU."""
-    report = read("precision")
+    report = read(result)
     rows = []
     for name, runs in report["runs"].items():
         found = [percent(r) for r in runs]
         ms = " / ".join(f"{r['ms_per_iteration']:.2f}" for r in runs)
         rows.append(f"| `{name}` | {' / '.join(found)} | {ms} |")
-    text = words["precision_note"].format(iterations=report["iterations"], gpu=report["gpu"])
+    where = report.get("gpu", words["two_threads"])
+    text = words["precision_note"].format(iterations=report["iterations"], gpu=where)
     return table(words["precision_head"], rows, note(text, report))
 
 
@@ -378,6 +386,7 @@ def tables(language: str) -> dict[str, Callable[[Any], str]]:
         speed_avx512,
         speed_gpu,
         precision,
+        precision_cpu,
         speed_short,
         own,
         own_gpu,
