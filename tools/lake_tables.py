@@ -12,6 +12,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "head": "| | learned from | official runs, % wrong | 100 drawn runs, % wrong |",
         "ours": {
             "background": ("MAML, our recipe with `warp`", "25 background alphabets, glyphs"),
+            "background-long": ("the same, 30,000 steps", "25 background alphabets, glyphs"),
             "background-small1": ("the same, 2,500 steps", '"minimal" set 1 (4 alphabets), glyphs'),
             "background-small2": ("the same, 2,500 steps", '"minimal" set 2 (4 alphabets), glyphs'),
             "glyphs-conv4": ("`glyphs-conv4`", "glyphs alone"),
@@ -37,6 +38,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "head": "| | 学习所用 | 官方 20 组，错误率 % | 另抽取的 100 组，错误率 % |",
         "ours": {
             "background": ("MAML，我们的配方加 `warp`", "25 个背景字母表和 glyphs"),
+            "background-long": ("同上，30,000 步", "25 个背景字母表和 glyphs"),
             "background-small1": ("同上，2,500 步", "“最小”集 1（4 个字母表）和 glyphs"),
             "background-small2": ("同上，2,500 步", "“最小”集 2（4 个字母表）和 glyphs"),
             "glyphs-conv4": ("`glyphs-conv4`", "只有 glyphs"),
