@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -23,6 +25,13 @@ def png(run, character, size=105, noise=0):
     file = io.BytesIO()
     Image.fromarray(pixels > 0).save(file, format="PNG")
     return file.getvalue()
+
+
+def huge_within(whole):
+    """A PNG with a second header, which claims 9,000 pixels a side."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 9_000, 9_000, 1, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return whole[:33] + chunk + whole[33:]
 
 
 def official():
@@ -99,6 +108,7 @@ LABELS = "run02/class_labels.txt"
         (lambda f: f | {LABELS: b"\xff" + f[LABELS]}, "must name each"),
         (lambda f: f | {"run02/test/item09.png": b"GIF89a"}, "not a PNG"),
         (lambda f: f | {"run02/test/item09.png": png(1, 8)[:-30]}, "cannot be decoded"),
+        (lambda f: f | {"run02/test/item09.png": huge_within(png(1, 8))}, "it claims"),
         (lambda f: f | {"run02/test/item09.png": png(1, 8, size=64)}, "different sizes"),
         (lambda f: f | {"run02/test/item09.png": bytes(1_000_001)}, "refused"),
         (lambda f: f | {"../run02/test/item09.png": b""}, "leads out"),

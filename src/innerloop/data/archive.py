@@ -7,12 +7,15 @@ entries that try are refused all the same, because such an archive is not Omnigl
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from PIL import Image
 
 from innerloop.errors import UserError
 
@@ -173,3 +176,25 @@ def check_png(data: bytes, what: str) -> None:
         raise UserError(
             f"{what} claims {width} x {height} pixels, more than {MAX_SIDE} x {MAX_SIDE}: refused"
         )
+
+
+def grey_png(data: bytes, what: str) -> Image.Image:
+    """Decode a PNG in grey; one that is none, or would be huge, is refused.
+
+    Args:
+        data: the file.
+        what: its name, for the message.
+
+    Raises:
+        UserError: no PNG, a damaged one, or larger than 4096 x 4096 pixels.
+    """
+    check_png(data, what)
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            if max(picture.size) > MAX_SIDE:  # A second header, that check_png has not seen.
+                raise OSError(f"it claims {picture.size} pixels")
+            return picture.convert("L")
+    except Exception as error:  # Whatever Pillow's decoder makes of damaged bytes.
+        raise UserError(
+            f"{what} cannot be decoded ({error}); remove the archive and download it again"
+        ) from error

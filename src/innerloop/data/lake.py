@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import warnings
 from collections.abc import Mapping
@@ -10,9 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from innerloop.data.archive import MAX_BYTES, check_png
+from innerloop.data.archive import MAX_BYTES, grey_png
 from innerloop.data.base import ImageClasses
 from innerloop.data.known.folders import new_folder
 from innerloop.data.known.sources import entries, find_source
@@ -196,20 +194,10 @@ def _run(name: str, files: Mapping[str, bytes], source: Path) -> LakeRun:
         raise UserError(f"{source}: {name} lacks {missing[0]}: fetch the archive again")
 
     def pictures(wanted: list[str]) -> np.ndarray:
-        drawn = [_picture(files[file], f"{source}: {name}/{file}") for file in wanted]
+        drawn = [np.asarray(grey_png(files[file], f"{source}: {name}/{file}")) for file in wanted]
         if len({each.shape for each in drawn}) > 1:
             raise UserError(f"{source}: the pictures of {name} are of different sizes")
         return np.stack(drawn)[:, None]
 
     places = np.array([support.index(answers[file]) for file in query])
     return LakeRun(name, pictures(support), pictures(query), places)
-
-
-def _picture(data: bytes, what: str) -> np.ndarray:
-    """A PNG file as `uint8` `[H, W]`."""
-    check_png(data, what)
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            return np.asarray(picture.convert("L"))
-    except Exception as error:  # Whatever Pillow's decoder makes of damaged bytes.
-        raise UserError(f"{what} cannot be decoded ({error}): fetch the archive again") from error

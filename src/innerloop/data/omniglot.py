@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from innerloop.data.archive import MAX_SIDE, Drawings, check_png, open_drawings
+from innerloop.data.archive import Drawings, grey_png, open_drawings
 from innerloop.data.base import ImageClasses, load_npy
 from innerloop.data.download import download_file
 from innerloop.data.omniglot_facts import (
@@ -222,16 +221,7 @@ def _convert(
 
 def _shrink(data: bytes, what: str) -> np.ndarray:
     """One PNG file as `uint8` `[28, 28]`."""
-    check_png(data, what)
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            if max(picture.size) > MAX_SIDE:  # A second header, that check_png has not seen.
-                raise OSError(f"it claims {picture.size} pixels")
-            grey = picture.convert("L")
-    except Exception as error:  # Whatever Pillow's decoder makes of damaged bytes.
-        raise UserError(
-            f"{what} cannot be decoded ({error}); remove the archive and download it again"
-        ) from error
+    grey = grey_png(data, what)
     return np.asarray(grey.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
 
 
