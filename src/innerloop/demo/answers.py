@@ -24,6 +24,7 @@ from innerloop.demo.questions import (
     Question,
     Step,
 )
+from innerloop.demo.sent import sent_picture
 from innerloop.errors import UserError
 from innerloop.runs.loading import PRETRAINED, Loaded, load, pretrained_names
 from innerloop.sources import build_data
@@ -239,19 +240,10 @@ def _entry(question: Question, entries: dict[str, Entry]) -> Entry:
 
 
 def _picture(text: str) -> np.ndarray:
-    """Bytes `[h, w]`."""
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as picture:
-            if max(picture.size) > MAX_SIDE:
-                raise UserError(f"a picture has more than {MAX_SIDE} pixels a side: scale it down")
-            paper = Image.new("RGBA", picture.size, "white")
-            grey = Image.alpha_composite(paper, picture.convert("RGBA")).convert("L")
-    except UserError:
-        raise
-    except Exception as error:
-        # Pillow's decoders raise whatever damaged bytes lead to.
-        raise UserError(f"a picture is not a PNG file in base64 ({error})") from error
-    return np.asarray(grey)
+    """Bytes `[h, w]`, on white paper."""
+    picture = sent_picture(text, ["PNG"], MAX_SIDE).convert("RGBA")
+    paper = Image.new("RGBA", picture.size, "white")
+    return np.asarray(Image.alpha_composite(paper, picture).convert("L"))
 
 
 def as_png(pixels: np.ndarray) -> str:

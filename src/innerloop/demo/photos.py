@@ -22,6 +22,7 @@ from starlette.staticfiles import StaticFiles
 from innerloop.backbones.sources import is_backbone
 from innerloop.classifier import FewShotClassifier
 from innerloop.demo.questions import Message
+from innerloop.demo.sent import sent_picture
 from innerloop.demo.server import STATIC, application, json_body, parsed
 from innerloop.errors import UserError
 from innerloop.runs.loading import load_shared
@@ -178,17 +179,7 @@ def answers(question: PhotoQuestion, classifier: FewShotClassifier) -> PhotoAnsw
 
 
 def _picture(text: str) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG", "JPEG"]) as picture:
-            if max(picture.size) > MAX_SIDE:
-                raise UserError(f"a picture has more than {MAX_SIDE} pixels a side: scale it down")
-            picture.load()
-            return picture
-    except UserError:
-        raise
-    except Exception as error:
-        # Pillow's decoders raise whatever damaged bytes lead to.
-        raise UserError(f"a picture is not a PNG or JPEG file in base64 ({error})") from error
+    return sent_picture(text, ["PNG", "JPEG"], MAX_SIDE)
 
 
 def _thumbnail(file: Path) -> str:
