@@ -18,7 +18,7 @@ from selenium.webdriver.support.select import Select
 
 from innerloop.demo import server
 from innerloop.demo.answers import episode_source, offered
-from tests.demo.browsing import Page
+from tests.demo.browsing import Page, opened
 
 pytestmark = [pytest.mark.long, pytest.mark.alone]
 
@@ -44,14 +44,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture
 def page(chromium, address) -> Iterator[Page]:
-    chromium.set_window_size(1280, 1000)
-    chromium.get("about:blank")
-    chromium.get(address + "?lang=en")
-    page = Page(chromium)
-    page.wait(lambda: len(page.all("#bars li")) == 5)
-    page.settled()
-    yield page
-    assert [e for e in page.errors() if "status of 400" not in e] == []
+    yield from opened(chromium, address, usual="status of 400")
 
 
 def test_opens_with_five_symbols_and_an_answer(page):
