@@ -211,9 +211,8 @@ def precision(words: dict[str, str], result: str = "precision") -> str:
     report = read(result)
     rows = []
     for name, runs in report["runs"].items():
-        found = [percent(r) for r in runs]
         ms = " / ".join(f"{r['ms_per_iteration']:.2f}" for r in runs)
-        rows.append(f"| `{name}` | {' / '.join(found)} | {ms} |")
+        rows.append(f"| `{name}` | {' / '.join(map(percent, runs))} | {ms} |")
     where = report.get("gpu", words["two_threads"])
     text = words["precision_note"].format(iterations=report["iterations"], gpu=where)
     return table(words["precision_head"], rows, note(text, report))
