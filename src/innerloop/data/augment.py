@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from innerloop.augment_names import parse_augment
-from innerloop.data.augmentation import Augment, Augmentation, Compose
+from innerloop.data.augmentation import Augment, Augmentation, Compose, share
 from innerloop.data.conditions import Conditions
 from innerloop.data.warp import RandomWarp
 from innerloop.errors import UserError
@@ -80,7 +80,7 @@ class RandomHorizontalFlip(Augmentation):
     p: float = 0.5
 
     def __post_init__(self) -> None:
-        _share("RandomHorizontalFlip", p=self.p)
+        share("RandomHorizontalFlip", p=self.p)
 
     @property
     def numbers(self) -> int:
@@ -151,7 +151,7 @@ class RandomErasing(Augmentation):
     value: float = 0.0
 
     def __post_init__(self) -> None:
-        _share("RandomErasing", p=self.p)
+        share("RandomErasing", p=self.p)
         if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
             raise UserError(
                 "RandomErasing: scale goes from a smaller to a greater share of the area, ratio "
@@ -300,9 +300,3 @@ def _grey(images: Tensor) -> Tensor:
         return images
     weights = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     return (images * weights).sum(dim=1, keepdim=True)
-
-
-def _share(who: str, **values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise UserError(f"{who}: {name} must be between 0 and 1, not {value}")

@@ -68,3 +68,10 @@ class Compose(Augmentation):
         ):
             images = part.apply(images, numbers)
         return images
+
+
+def share(who: str, **values: float) -> None:
+    """Raise a `UserError` that names the first value of `who` outside 0..1."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{who}: {name} must be between 0 and 1, not {value}")

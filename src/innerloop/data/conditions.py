@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from innerloop.data.augmentation import share
 from innerloop.errors import UserError
 
 # Pixels of the sides that pictures are made smaller to, where they have few.
@@ -57,11 +58,7 @@ class Conditions:
     together: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("share", "together"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(
-                    f"Conditions: {name} must be between 0 and 1, not {getattr(self, name)}"
-                )
+        share("Conditions", share=self.share, together=self.together)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Change the images of a task by numbers of a generator on their device."""
