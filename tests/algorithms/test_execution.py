@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from innerloop import IMAML, MAML, MetaSGD, ProtoNet, Reptile, UserError
 from innerloop.algorithms.execution import WAYS, fastest, why_not
+from innerloop.algorithms.network import Network
 from innerloop.models import MLP, Conv4
 from innerloop.ops import kernels
 from tests.algorithms import naive
@@ -260,6 +261,31 @@ def test_a_network_that_knows_nothing_of_tasks_is_stacked(first_order):
             assert algorithm.explain().startswith("stacked")
     for way in ("auto", "stacked"):
         torch.testing.assert_close(found[way], found["loop"], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("one", ["a task", "a task at a time"])
+def test_a_single_task_goes_the_way_of_several(one, monkeypatch):
+    torch.manual_seed(0)
+    episodes = random_episodes(shape=(1, 8, 8))
+    found, stacked, each = {}, [], Network.each
+    monkeypatch.setattr(
+        Network, "each", lambda self, params, x: stacked.append(len(x)) or each(self, params, x)
+    )
+    for way in ("stacked", "loop"):
+        algorithm = MAML(Plain().double(), 0.1, 3, execution=way)
+        torch.manual_seed(1)
+        params = {n: 0.1 * torch.randn_like(p) for n, p in algorithm.init_params().items()}
+        if one == "a task":
+            tasks = next(episodes.chunks(1))
+        else:
+            tasks, algorithm.chunk_size = episodes, 1
+        found[way] = algorithm.meta_gradient(params, tasks, keys=range(tasks.num_tasks))[0]
+        # What it is adapted by alone stays as it is.
+        before = len(stacked)
+        algorithm.adapt(params, tasks.support_x[0], tasks.support_y[0])
+        assert len(stacked) == before
+    assert set(stacked) == {1}
+    torch.testing.assert_close(found["stacked"], found["loop"], rtol=1e-6, atol=1e-9)
 
 
 class Rows(Plain):

@@ -28,6 +28,7 @@ from innerloop.algorithms.checks import checked_episodes, task_keys
 from innerloop.algorithms.each import T, first, overrides, stack
 from innerloop.algorithms.hooks import WAYS, Hooks
 from innerloop.algorithms.modules import is_untouched, takes_tasks
+from innerloop.algorithms.network import stacking
 from innerloop.algorithms.shared_body import (
     features_in_place,
     is_head_on_features,
@@ -246,7 +247,8 @@ def _chunk_gradient(
         given, features = algorithm.arranged(params, way), way == "shared_body"
         with noise.calls(training=True, keys=keys):
             if way in ("stacked", "shared_body"):
-                return algorithm.mean_gradient(given, episodes, progress, of_features=features)
+                with stacking():
+                    return algorithm.mean_gradient(given, episodes, progress, of_features=features)
             # One gradient a task, averaged afterwards.  To differentiate through vmap instead
             # gives wrong numbers with batch norm and layer norm (PyTorch 2.13), see
             # tests/algorithms/test_maml.py.

@@ -212,7 +212,7 @@ class Hooks(KeywordsChecked, ABC):
     @each(0, 0)
     def forward_each(self, params: Params, x: Tensor) -> Any:
         """`forward` of T tasks: outputs `[T, B, ...]` of inputs `[T, B, ...]`."""
-        if len(x) == 1:
+        if len(x) == 1 and not self.network.takes_one_as_several():
             return one_task(self.forward, params, x)
         return self.call(params, x, self.network.each)
 

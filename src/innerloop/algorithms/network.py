@@ -33,6 +33,17 @@ _NOT_TRIED = "that is found out at its first call"
 # A network, and its parameters by name while they stay what they are.
 _known: ContextVar[tuple[Network, list[tuple[str, nn.Parameter]]] | None]
 _known = ContextVar("known", default=None)
+_stacking: ContextVar[bool] = ContextVar("stacking", default=False)
+
+
+@contextlib.contextmanager
+def stacking() -> Iterator[None]:
+    """Within this context a single task goes through a network in the way that several go."""
+    token = _stacking.set(True)
+    try:
+        yield
+    finally:
+        _stacking.reset(token)
 
 
 class Network:
@@ -64,6 +75,9 @@ class Network:
         # A forward pass writes to its inputs, so that it is given copies of them.
         self._writes_inputs = False
         self.takes: tuple[int, ...] | None = None
+        kinds = [type(m) for m in module.modules()]
+        convolutions = sum(issubclass(kind, nn.Conv1d | nn.Conv2d) for kind in kinds)
+        self._mostly_convolutions = convolutions > sum(issubclass(k, nn.Linear) for k in kinds)
         self._looked = self.is_own = is_own(module)
         self._hooks = count_hooks(module)
         # Inputs of one task, kept until it is known whether several can go through together.
@@ -94,6 +108,10 @@ class Network:
         """The outputs of T tasks, `[T, ...]`, for `x` `[T, B, ...]` and weights `[T, ...]`."""
         # Tried where it was written for one task; what is left takes an axis of tasks itself.
         return self._together(params, x) if self._not_together is None else self(params, x)
+
+    def takes_one_as_several(self) -> bool:
+        """True where one task goes through `each` as several do, as kernels make that faster."""
+        return self._mostly_convolutions and _stacking.get() and self._not_together is None
 
     def _together(self, params: Params, x: Tensor, same: Params | None = None) -> Any:
         """`same`: weights `[...]` that all tasks share."""
