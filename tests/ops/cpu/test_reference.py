@@ -121,6 +121,22 @@ def test_convolution(compiled, reference, case):
         case.close([dx], reference("conv_inputs", [shape], [dy, w], [dx]))
 
 
+@pytest.mark.parametrize("rows", range(1, 15))
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_rows_of_linear_layers(compiled, reference, dtype, rows, shared, threads):
+    """Few rows go by products of rows and rows, more by transposed weights."""
+    case, before = Case(rows, dtype), torch.get_num_threads()
+    dy, w = case.normal(3, rows, 1, 1, 48), case.normal(1 if shared else 3, 1, 1, 80, 48)
+    torch.set_num_threads(threads)
+    try:
+        dx = binding.conv_inputs(dy, w, (1, 1), 1, 0)
+    finally:
+        torch.set_num_threads(before)
+    shape = binding._conv(dx.shape, 48, (1, 1), 1, 0, len(w))[0]
+    case.close([dx], reference("conv_inputs", [shape], [dy, w], [dx]))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32], ids=["bf16"], indirect=False)
 def test_convolution_of_rounded_factors(halves, reference, case):
     """The products of the rounded factors, summed in single precision."""

@@ -32,6 +32,7 @@
 #endif
 
 enum { BLOCK = 64 }; /* pixels whose channels stay in the nearest cache */
+enum { FEW = 12 };   /* rows for which to transpose the weights would take longer */
 
 /* Of the exported functions and structures: to be raised with library.py's when one changes. */
 enum { VERSION = 4 };
