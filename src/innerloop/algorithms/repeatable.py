@@ -6,6 +6,7 @@ attention, cuDNN's recurrent layers and sparse embeddings have no second derivat
 
 from __future__ import annotations
 
+import inspect
 import math
 import types
 from collections.abc import Callable, Sequence
@@ -165,6 +166,39 @@ def _opened(function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def _multi_head_attention(
+    query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any
+) -> tuple[Tensor, Tensor | None]:
+    """PyTorch's attention of several heads; that of a sequence to itself with fewer copies."""
+    given = _HEADS.bind(query, key, value, *rest, **options)
+    given.apply_defaults()
+    how = given.arguments
+    width, heads = how["embed_dim_to_check"], how["num_heads"]
+    to_itself = query is key is value and query.ndim == 3 and query.shape[-1] == width
+    usual = all(how[name] is value for name, value in _NOT_ASKED.items())
+    if not (to_itself and usual and width % heads == 0):
+        return _OPENED_HEADS(query, key, value, *rest, **options)
+    x = F.linear(query.transpose(0, 1), how["in_proj_weight"], how["in_proj_bias"])
+    q, k, v = (t.transpose(1, 2) for t in x.unflatten(-1, (3, heads, -1)).unbind(-3))
+    p = how["dropout_p"] if how["training"] else 0.0
+    y = F.scaled_dot_product_attention(q, k, v, dropout_p=p).transpose(1, 2).flatten(2)
+    return F.linear(y, how["out_proj_weight"], how["out_proj_bias"]).transpose(0, 1), None
+
+
+_HEADS = inspect.signature(F.multi_head_attention_forward)
+_OPENED_HEADS = _opened(F.multi_head_attention_forward)
+# What is asked of attention where nothing is hidden, added or returned beside the outputs.
+_NOT_ASKED = {
+    "bias_k": None,
+    "bias_v": None,
+    "add_zero_attn": False,
+    "key_padding_mask": None,
+    "need_weights": False,
+    "attn_mask": None,
+    "use_separate_proj_weight": False,
+    "static_k": None,
+    "static_v": None,
+}
 DROPOUT: dict[Any, Callable[..., Any]] = {
     torch.dropout: _dropout,
     torch.feature_dropout: _feature_dropout,
@@ -191,6 +225,5 @@ OPENED: dict[Any, Callable[..., Any]] = {
         F.dropout3d,
         F.alpha_dropout,
         F.feature_alpha_dropout,
-        F.multi_head_attention_forward,
     )
-}
+} | {F.multi_head_attention_forward: _multi_head_attention}

@@ -108,13 +108,15 @@ def own_conv2d(x: Any, weight: Any, *, stride: int = 1, padding: int = 0) -> Any
 
 def _affine(x: Tensor, weight: Any, bias: Any, after: int) -> Stacked:
     """`[T, ...] * weight + bias`, whose axes stand `after` others from the last."""
-    for value, multiply in ((weight, True), (bias, False)):
-        if value is None:
-            continue
+
+    def spread(value: Any) -> Tensor:
         v = value.tasks if isinstance(value, Stacked) else value[None]
-        v = v.view(len(v), *[1] * (x.ndim - v.ndim - after), *v.shape[1:], *[1] * after)
-        x = x * v if multiply else x + v
-    return Stacked(x)
+        return v.view(len(v), *[1] * (x.ndim - v.ndim - after), *v.shape[1:], *[1] * after)
+
+    if bias is None:
+        return Stacked(x if weight is None else x * spread(weight))
+    b = spread(bias)
+    return Stacked(x + b if weight is None else torch.addcmul(b, x, spread(weight)))
 
 
 @rule(F.batch_norm)
