@@ -177,7 +177,8 @@ def _multi_head_attention(
     to_itself = query is key is value and query.ndim == 3 and query.shape[-1] == width
     usual = all(how[name] is value for name, value in _NOT_ASKED.items())
     if not (to_itself and usual and width % heads == 0):
-        return _OPENED_HEADS(query, key, value, *rest, **options)
+        found: tuple[Tensor, Tensor | None] = _OPENED_HEADS(query, key, value, *rest, **options)
+        return found
     x = F.linear(query.transpose(0, 1), how["in_proj_weight"], how["in_proj_bias"])
     q, k, v = (t.transpose(1, 2) for t in x.unflatten(-1, (3, heads, -1)).unbind(-3))
     p = how["dropout_p"] if how["training"] else 0.0

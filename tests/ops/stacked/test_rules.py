@@ -83,7 +83,6 @@ OPERATIONS = {
         (16,),
     ),
     "layer_norm": (lambda x, g, b: F.layer_norm(x, (7, 5), g, b), (4, 7, 5), (7, 5), (7, 5)),
-    "layer_norm without weights": (lambda x, b: F.layer_norm(x, (5,), bias=b), (4, 5), (5,)),
     "group_norm": (lambda x, g, b: F.group_norm(x, 4, g, b), IMAGES, (16,), (16,)),
     "instance_norm": (
         lambda x, g, b: F.instance_norm(x, weight=g, bias=b),
