@@ -1,6 +1,6 @@
 """Augmentations: what each does, and that they are functions of (seed, split, episode)."""
 
-from __future__ import annotations
+import dataclasses
 
 import numpy as np
 import pytest
@@ -204,8 +204,26 @@ def test_a_function_changes_any_examples():
         (lambda: augment.RandomWarp(1.5), "probability must be 0 to 1"),
         (lambda: augment.RandomWarp(strength=4), "strength must be 0 to 3"),
         (lambda: augment.Compose(noise), "one function"),
+        (lambda: augment.RandomErasing(scale=0.3), "RandomErasing: scale must be a pair"),
+        (lambda: augment.RandomCrop(2.5), "padding must be a whole number, not 2.5"),
+        (lambda: augment.RandomHorizontalFlip(None), "p must be a number, not None"),
     ],
 )
 def test_values_out_of_range_are_refused(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+FIELDS = [
+    (kind, field.name)
+    for kind in vars(augment).values()
+    if isinstance(kind, type) and kind is not augment.Compose and dataclasses.is_dataclass(kind)
+    for field in dataclasses.fields(kind)
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), FIELDS, ids=lambda v: getattr(v, "__name__", v))
+@pytest.mark.parametrize("value", ["x", float("nan"), [1], (0.1, "y"), True, object()])
+def test_every_setting_of_every_kind_is_checked(kind, name, value):
+    with pytest.raises(UserError, match=f"{kind.__name__}: {name} must be"):
+        kind(**{name: value})

@@ -121,7 +121,7 @@ def test_it_is_named_and_goes_alone():
             named(text, shape)
     with pytest.raises(UserError, match="set inputs to ink"):
         TrainConfig(augment="conditions", inputs="raw")
-    with pytest.raises(UserError, match="together must be between"):
+    with pytest.raises(UserError, match="together must be a number"):
         Conditions(together=math.nan)
     with pytest.raises(UserError, match="grey drawings"):
         changed(torch.zeros(2, 3, 8, 8), share=1.0)

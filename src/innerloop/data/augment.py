@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from innerloop.augment_names import parse_augment
-from innerloop.data.augmentation import Augment, Augmentation, Compose, share
+from innerloop.data.augmentation import Augment, Augmentation, Compose, check_fields, share
 from innerloop.data.conditions import Conditions
 from innerloop.data.warp import RandomWarp
 from innerloop.errors import UserError
@@ -49,6 +49,7 @@ class RandomCrop(Augmentation):
     fill: float | None = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.padding < 1:
             raise UserError(f"RandomCrop: padding must be at least 1, not {self.padding}")
 
@@ -80,6 +81,7 @@ class RandomHorizontalFlip(Augmentation):
     p: float = 0.5
 
     def __post_init__(self) -> None:
+        check_fields(self)
         share("RandomHorizontalFlip", p=self.p)
 
     @property
@@ -108,6 +110,7 @@ class ColorJitter(Augmentation):
     saturation: float = 0.4
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("brightness", "contrast", "saturation"):
             if getattr(self, name) < 0:
                 raise UserError(f"ColorJitter: {name} must not be negative")
@@ -151,6 +154,7 @@ class RandomErasing(Augmentation):
     value: float = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         share("RandomErasing", p=self.p)
         if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
             raise UserError(
@@ -195,6 +199,7 @@ class RandomAffine(Augmentation):
     fill: float | None = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.fill not in (0.0, None):
             raise UserError(f"RandomAffine: fill must be 0 or None, not {self.fill}")
         if not 0 < self.scale[0] <= self.scale[1]:

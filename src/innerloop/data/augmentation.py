@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,6 +71,32 @@ class Compose(Augmentation):
         ):
             images = part.apply(images, numbers)
         return images
+
+
+def check_fields(augmentation: Any) -> None:
+    """Raise a `UserError` for the first field of a dataclass that is not what its default is.
+
+    That is a whole number, a number, or a pair of numbers; or None where the field may be None.
+    """
+    for field in fields(augmentation):
+        value = getattr(augmentation, field.name)
+        if isinstance(field.default, tuple):
+            whole = isinstance(value, tuple | list) and len(value) == len(field.default)
+            right = whole and all(_is_number(v) for v in value)
+            wanted = f"a pair of numbers such as {field.default}"
+        elif isinstance(field.default, int):
+            right, wanted = isinstance(value, Integral) and _is_number(value), "a whole number"
+        else:
+            right = _is_number(value) or (value is None and "None" in str(field.type))
+            wanted = "a number"
+        if not right:
+            raise UserError(
+                f"{type(augmentation).__name__}: {field.name} must be {wanted}, not {value!r}"
+            )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def share(who: str, **values: float) -> None:

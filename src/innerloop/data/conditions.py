@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from innerloop.data.augmentation import share
+from innerloop.data.augmentation import check_fields, share
 from innerloop.errors import UserError
 
 # Pixels of the sides that pictures are made smaller to, where they have few.
@@ -58,6 +58,7 @@ class Conditions:
     together: float = 0.5
 
     def __post_init__(self) -> None:
+        check_fields(self)
         share("Conditions", share=self.share, together=self.together)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:

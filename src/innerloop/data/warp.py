@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from innerloop.data.augmentation import Augmentation
+from innerloop.data.augmentation import Augmentation, check_fields
 from innerloop.data.conditions import smooth_between
 from innerloop.errors import UserError
 
@@ -30,6 +30,7 @@ class RandomWarp(Augmentation):
     strength: float = 1.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, most in (("probability", 1), ("strength", 3)):
             if not 0 <= getattr(self, name) <= most:
                 raise UserError(
