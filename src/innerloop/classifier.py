@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from innerloop.backbones import Backbone, Preprocess, Transform
 from innerloop.data.single import several
 from innerloop.errors import UserError, at_least, finite_above_zero, one_of
 from innerloop.heads.choice import AUTO
-from innerloop.inputs import INKS, PREPARE, PixelInputs, class_labels
+from innerloop.inputs import INKS, PREPARE, PixelInputs, class_labels, require_numbers
 from innerloop.learners import warn_of_rise
 from innerloop.model_in_use import inputs_and_learner
 from innerloop.rejection import Threshold, threshold
@@ -65,6 +64,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             `innerloop.heads.fit_head`.
         views: what a pretrained network sees of each image: `"whole"`; `"middle"`, its middle, too,
             in twice the time; `"crops"` or `"flips"`, see `Backbone.features`. None for `"middle"`.
+        layers: names of inner layers of a pretrained network, whose maps are features, too, see
+            `innerloop.backbones.Backbone`; `()` for none. None for the last one with a map, and for
+            a `Backbone` for its own.
         white: the value of white in arrays, and in pictures of more than 8 bits (16-bit PNG and
             TIFF, floating point).  None: 255 in arrays of integers, 1 of real numbers; for such
             pictures that of training, or the smallest of 1 (for floating point), 255, 1023, 4095,
@@ -111,6 +113,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         image_size: int | None = None,
         head: str = AUTO,
         views: str | None = None,
+        layers: str | Sequence[str] | None = None,
         white: float | None = None,
         temperature: float | None = None,
     ) -> None:
@@ -124,6 +127,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.image_size = image_size
         self.head = head
         self.views = views
+        self.layers = layers
         self.white = white
         self.temperature = temperature
 
@@ -141,6 +145,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         image_size: int | None = None,
         head: str = AUTO,
         views: str | None = None,
+        layers: str | Sequence[str] | None = None,
         white: float | None = None,
         temperature: float | None = None,
     ) -> FewShotClassifier:
@@ -163,6 +168,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             image_size=image_size,
             head=head,
             views=views,
+            layers=layers,
             white=white,
             temperature=temperature,
         )
@@ -273,13 +279,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if reject is None:
             return labels, probabilities
         limit = self.threshold(reject)
-        if not limit.promised:
-            warnings.warn(
-                f"the threshold is an estimate: to promise that at most {reject:.0%} of pictures "
-                f"of the classes are refused takes {limit.needed} pictures from classes with two "
-                f"or more, and there are {limit.pictures}",
-                stacklevel=3,
-            )
+        limit.warn_of_estimate(reject, stacklevel=3)
         labels = labels.astype(object)
         labels[self._fitted.familiarity(x) < limit.value] = None
         return labels, probabilities
@@ -380,13 +380,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         expected = getattr(self, "n_features_in_", None)
         X = several(X, self._inputs.channels, flat=expected is not None)
         X = self._inputs.checked(X)
-        shape: tuple[int, ...] = np.shape(X)[1:] if isinstance(X, np.ndarray) else ()
-        if expected is not None and shape != (expected,):
-            found = shape[0] if len(shape) == 1 else f"shape {shape}"
-            raise UserError(
-                f"X has {found} features, but FewShotClassifier is expecting {expected} features "
-                "as input, as in fit"
-            )
+        if expected is not None:
+            require_numbers(X, expected)
         return X
 
     def __sklearn_tags__(self) -> Any:

@@ -297,6 +297,21 @@ def class_labels(y: Any, pictures: int) -> np.ndarray:
     return labels
 
 
+def require_numbers(X: Any, expected: int) -> None:
+    """Refuse what are not flattened pictures of so many numbers each, as `fit` was given.
+
+    Raises:
+        UserError: they are not.
+    """
+    shape: tuple[int, ...] = np.shape(X)[1:] if isinstance(X, np.ndarray) else ()
+    if shape != (expected,):
+        found = shape[0] if len(shape) == 1 else f"shape {shape}"
+        raise UserError(
+            f"X has {found} features, but FewShotClassifier is expecting {expected} features "
+            "as input, as in fit"
+        )
+
+
 def inputs_of(
     loaded: Loaded, ink: str, name: str, prepare: str, white: float | None
 ) -> PixelInputs | FeatureInputs:

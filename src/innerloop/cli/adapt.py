@@ -66,6 +66,9 @@ class Arguments:
     views: Literal["whole", "middle", "crops", "flips"] | None = None
     """What a pretrained network sees of a picture; by default its middle, too, in twice the
     time."""
+    layers: tuple[str, ...] | None = None
+    """Inner layers of a pretrained network whose maps, which say what lies where, are features,
+    too; by default the last one with a map; with nothing after it, none."""
     reject: float | None = None
     """Say none, where a picture is like none of the classes: the share of pictures of the classes
     that may be refused, such as 0.05."""
@@ -192,6 +195,7 @@ def _classifier(
         image_size=arguments.image_size,
         head=arguments.head,
         views=arguments.views,
+        layers=arguments.layers,
         # Where pictures are read here, it gets bytes, which are scaled already.
         white=white if shape is None else None,
     )

@@ -31,6 +31,8 @@ AUTO = "auto"
 COMPARED = ("ridge", "cosine", "logistic")
 # Temperatures of heads on whitened features that are far from 1; chosen as the heads' scales.
 WHITENED = {"cosine": 1.7}
+# Temperatures of heads where each class has one picture, so that none can be fitted.
+SINGLE = {"ridge": 0.7, "logistic": 0.7}
 # Another head has to be better than the first by this many standard errors, and by so many nats:
 # where both are right about all that was left out, smaller differences mean nothing.
 SURE, GAIN = 2.0, 0.05
@@ -131,7 +133,8 @@ def fit_head(
         without = Familiarity(prepared.support[kept], y[kept], n_way, whitened)
         familiar.append(without(prepared.support[part]))
 
-    temperatures = {name: WHITENED.get(name, 1.0) if whitened else 1.0 for name in names}
+    priors = (WHITENED if whitened else {}) | (SINGLE if not parts else {})
+    temperatures = {name: priors.get(name, 1.0) for name in names}
     losses: dict[str, np.ndarray] = {}
     if parts:
         targets = torch.from_numpy(y[rows])
