@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from sklearn.utils.validation import assert_all_finite, check_array, column_or_1d
 from torch import Tensor
 
@@ -257,6 +259,16 @@ class FeatureInputs(Inputs):
                 "copy of the network"
             )
         return self.backbone.features(X, self._views, white=self.white_of(X))
+
+    def with_body(self, body: Backbone) -> FeatureInputs:
+        """The same of another body, such as one that was fine-tuned."""
+        found = copy.copy(self)
+        found.backbone = body
+        return found
+
+    def seen_by(self, body: Backbone, pictures: Sequence[Image.Image]) -> Tensor:
+        """Features of pictures by another body, `[n, F]`."""
+        return body.features(pictures, self._views)
 
 
 def class_labels(y: Any, pictures: int) -> np.ndarray:

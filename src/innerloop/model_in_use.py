@@ -32,6 +32,7 @@ def inputs_and_learner(
     views: str | None,
     layers: str | Sequence[str] | None,
     white: float | None,
+    fine_tune: bool,
     **_: Any,
 ) -> tuple[PixelInputs | FeatureInputs, Learner]:
     """The inputs that `model` takes, and the learner on top of them.
@@ -60,7 +61,8 @@ def inputs_and_learner(
             f"torch.nn.Module, not {type(model).__name__}"
         )
     others = {"weights": weights, "preprocess": preprocess, "image_size": image_size}
-    for name, value in {**others, "views": views, "layers": layers, "head": head}.items():
+    given = {**others, "views": views, "layers": layers, "head": head}
+    for name, value in {**given, "fine_tune": fine_tune or None}.items():
         if value not in (None, AUTO):
             raise UserError(f"{name} is for pretrained networks of others: leave it out")
     loaded = model if isinstance(model, Loaded) else load_shared(model)

@@ -69,6 +69,9 @@ class Arguments:
     layers: tuple[str, ...] | None = None
     """Inner layers of a pretrained network whose maps, which say what lies where, are features,
     too; by default the last one with a map; with nothing after it, none."""
+    fine_tune: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Train a copy of a pretrained network on the support set, where that tells pictures better
+    that are left out; it takes minutes."""
     reject: float | None = None
     """Say none, where a picture is like none of the classes: the share of pictures of the classes
     that may be refused, such as 0.05."""
@@ -158,6 +161,7 @@ def main(argv: list[str]) -> int:
         "ink": classifier.ink_,
         "prepare": classifier.prepare_,
         "head": classifier.head_,
+        "fine_tuned": classifier.fine_tuned_,
         "reject": arguments.reject,
         "support_loss": classifier.support_loss_,
         "queries": results,
@@ -196,6 +200,7 @@ def _classifier(
         head=arguments.head,
         views=arguments.views,
         layers=arguments.layers,
+        fine_tune=arguments.fine_tune,
         # Where pictures are read here, it gets bytes, which are scaled already.
         white=white if shape is None else None,
     )
@@ -236,6 +241,12 @@ def _print(report: dict[str, Any], classes: list[str], arguments: Arguments) -> 
             print(f"{each['file']:<{width}}  {told}")
         if report["head"] is not None:
             print(f"told by {report['head']} on the features")
+        if report["fine_tuned"] is not None:
+            rate = report["fine_tuned"]
+            done = (
+                f"fine-tuned at a rate of {rate:g}" if rate else "left as it is, which tells best"
+            )
+            print(f"the network was {done}")
         if report["ink"] == "light":
             print("read as light strokes on dark paper; --ink dark says otherwise")
         if report["prepare"] == "ink":
