@@ -23,9 +23,9 @@ from innerloop.data import folder, split_classes
 from innerloop.data.base import ImageClasses
 
 NAME = "fine_tuning"
-WAYS, TASKS = 5, 20
-# Pictures of a class in the support set, and others to be told.
-SETTINGS = {"1-shot": (1, 4), "5-shot": (5, 1)}
+WAYS = 5
+# Pictures of a class in the support set, others to be told, and tasks.
+SETTINGS = {"1-shot": (1, 4, 20), "5-shot": (5, 1, 10)}
 
 
 def main() -> None:
@@ -39,10 +39,10 @@ def main() -> None:
     for name in SETTINGS:
         runs[name] = measure(data, *SETTINGS[name])
         command = f"python -m benchmarks.{NAME} --emoji DIR"
-        write_report(NAME, runs, command, ways=WAYS, tasks=TASKS, machine=machine())
+        write_report(NAME, runs, command, ways=WAYS, machine=machine())
 
 
-def measure(data: ImageClasses, shots: int, queries: int) -> dict[str, Any]:
+def measure(data: ImageClasses, shots: int, queries: int, tasks: int) -> dict[str, Any]:
     """Accuracies of the same tasks with and without fine-tuning, and how often it was chosen."""
     generator = np.random.default_rng(shots)
     rows = split_classes(data, "random")["test"]
@@ -50,7 +50,7 @@ def measure(data: ImageClasses, shots: int, queries: int) -> dict[str, Any]:
     groups = np.array(data.groups)[rows]
     names = [g for g in np.unique(groups) if (groups == g).sum() >= WAYS]
     found: dict[str, list[float]] = {"frozen": [], "fine-tuned": [], "rate": [], "seconds": []}
-    for _ in range(TASKS):
+    for _ in range(tasks):
         of_group = rows[groups == generator.choice(names)]
         images = [
             generator.permutation(data.class_images(c))[: shots + queries]
@@ -75,6 +75,7 @@ def measure(data: ImageClasses, shots: int, queries: int) -> dict[str, Any]:
     return {
         "shots": shots,
         "queries": queries,
+        "tasks": tasks,
         **{
             name: {"accuracy": float(np.mean(values)), "ci95": interval(values)}
             for name, values in (*list(found.items())[:2], ("difference", difference))

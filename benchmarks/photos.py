@@ -88,7 +88,7 @@ def main() -> None:
             report["trained"][name] = trained(data, plain, name, "random")
             save(report)
     if not options.cost:
-        without_groups(options.emoji, body, plain, report)
+        without_groups(options.emoji, plain, report)
     if options.cost:
         found = cost(body, emoji(options.emoji, body, plain))
         save(report | {"cost": found, "machine": machine()})
@@ -272,7 +272,7 @@ def interval(values: list[float]) -> float:
     return 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5
 
 
-def without_groups(path: Path, body: Backbone, plain: Backbone, report: dict[str, Any]) -> None:
+def without_groups(path: Path, body: Backbone, report: dict[str, Any]) -> None:
     """Leave one group of Unicode out: ProtoNet trained on the others, and `auto`, tested on it."""
     data = folder(path, channels=3)
     random = split_classes(data, "random")
@@ -282,7 +282,7 @@ def without_groups(path: Path, body: Backbone, plain: Backbone, report: dict[str
         most = max(map(sum, SETTINGS.values()))
         # Tasks take as many further classes, to tell what is none of these.
         few = (data.counts[rows] >= most).sum() < 2 * WAYS
-        if few:
+        if few or group in report["groups"]:
             continue
         others = {part: own[groups[own] != group] for part, own in random.items()}
         split = {
@@ -291,12 +291,11 @@ def without_groups(path: Path, body: Backbone, plain: Backbone, report: dict[str
             "test": rows,
         }
         parted = replace(data, splits={"without": split})
-        found = report["groups"].setdefault(str(group), {"classes": len(rows)})
-        if "protonet" not in found:
-            found["protonet"] = trained(parted, plain, "protonet", "without")
-        if "auto" not in found:
-            kept = feature_classes(parted, body)
-            found["auto"] = told(head_learner("auto", None), kept, "without")
+        report["groups"][str(group)] = {
+            "classes": len(split["test"]),
+            "protonet": trained(parted, body, "protonet", "without"),
+            "auto": told(head_learner("auto", None), feature_classes(parted, body), "without"),
+        }
         save(report)
 
 
