@@ -31,7 +31,7 @@ def tuned(
     rate: float,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Backbone | None:
-    """A copy of the body that has learnt a support set; None if the weights became infinite.
+    """A copy of the body that has learnt a support set; None if its numbers became infinite.
 
     Steps of Adam on the cross-entropy of cosines between changed pictures and the means of the
     classes of unchanged ones, as ProtoNet is trained (Hu, Li, Stühmer, Kim, Hospedales 2022,
@@ -69,7 +69,9 @@ def tuned(
             loss.backward()
         optimizer.step()
         advance(1)
-    if not all(p.isfinite().all() for p in trained):
+    with torch.no_grad():
+        out, _ = features_of(network(pixels[:1].to(trained[0])), body.name, 1)
+    if not all(t.isfinite().all() for t in (out, *trained)):
         return None
     return Backbone(
         network,
