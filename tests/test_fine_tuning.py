@@ -107,6 +107,16 @@ def test_the_network_stays_as_it_is_where_that_is_best(shots, monkeypatch):
         assert found.score(support, labels) == expected.score(support, labels)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_learns_in_every_mode(mode, fast):
+    support, labels = things(2)
+    expected = classifier(blind(), fine_tune=True).fit(support, labels).predict_proba(support)
+    network = blind()
+    with mode():
+        found = classifier(network, fine_tune=True).fit(support, labels).predict_proba(support)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_the_same_support_set_gives_the_same_network(fast):
     support, labels = things(3)
     queries, _ = things(3, seed=1)
@@ -177,4 +187,7 @@ def test_on_the_command_line(photos, tmp_path, monkeypatch, capsys):  # noqa: F8
         Image.fromarray(x.transpose(1, 2, 0)).save(folder / f"{i}.png")
     command = ["adapt", "nets.py:make", "--support", "support", "--query", "support/a/0.png"]
     assert main([*command, "--image-size", str(SIZE), "--fine-tune"]) == 0
-    assert "the network was " in capsys.readouterr().out
+    assert "the network stays, no better fine-tuned" in capsys.readouterr().out
+    monkeypatch.setattr(fine_tuning, "clear_gain", lambda a, b: float(a is not b))
+    assert main([*command, "--image-size", str(SIZE), "--fine-tune"]) == 0
+    assert "the network was fine-tuned at a rate of 3e-05" in capsys.readouterr().out

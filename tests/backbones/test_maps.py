@@ -122,6 +122,27 @@ def test_a_layer_with_two_names_that_is_called_twice(layers, photos):  # noqa: F
     torch.testing.assert_close(found, parts_of(out, quarters_by_hand(last)))
 
 
+class Windows(nn.Module):
+    """Its last layer takes the four windows of each picture for pictures."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.window = nn.Conv2d(3, 4, 3, 1, 1), nn.Conv2d(4, 4, 3, 1, 1)
+
+    def forward(self, x):
+        x = self.conv(x)
+        parts = x.unfold(2, SIZE // 2, SIZE // 2).unfold(3, SIZE // 2, SIZE // 2)
+        parts = self.window(parts.movedim(1, 3).flatten(0, 2))
+        return parts.mean(dim=(2, 3)).unflatten(0, (len(x), 4)).flatten(1)
+
+
+def test_a_layer_that_sees_parts_of_pictures_gives_no_map():
+    assert Backbone(Windows(), PLAIN, layers="auto").layers == ("conv",)
+    with pytest.raises(UserError, match="layer 'window' of Windows gives no map"):
+        Backbone(Windows(), PLAIN, layers="window")
+
+
 def state(network):
     """All that a hook could be put into."""
     return [
@@ -194,16 +215,18 @@ def test_other_layers_are_kept_apart(photos, own_home):  # noqa: F811
     [
         (
             "norm9",
-            "layer 'norm9' of Residual gives no map .* with a map are stem, norm, conv, norm2",
+            "layer 'norm9' of Residual gives no map .* with one are stem, norm, conv, norm2",
         ),
         (["norm", "dropout"], "layer 'dropout' of Residual gives no map"),
         (["auto", "norm"], "layer 'auto' of Residual gives no map"),
+        (3, "layers must be names of layers, .* or 'auto', not 3"),
+        ([3], "layers must be names of layers"),
     ],
 )
 def test_a_layer_without_a_map_is_one_clear_error(layers, message):
     with pytest.raises(UserError, match=message):
         Backbone(pretrained(), PLAIN, layers=layers)
-    with pytest.raises(UserError, match=r"gives no map .*: leave out layers="):
+    with pytest.raises(UserError, match=r"gives no map .*: leave it out"):
         Backbone(Functional(), PLAIN, layers=["last"])
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.network import Network
 from innerloop.backbones.cache import FeatureCache, shared_cache
-from innerloop.backbones.maps import chosen, watch
+from innerloop.backbones.maps import chosen, layer_names, watch
 from innerloop.backbones.outputs import features_of
 from innerloop.backbones.preprocess import Preprocess
 from innerloop.backbones.views import VIEWS
@@ -97,7 +97,7 @@ class Backbone:
         self._dtype = torch.float32 if tensor is None else tensor.dtype
         self._seen: tuple[Any, ...] | None = None
         self.output = ""
-        self.layers = (layers,) if isinstance(layers, str) else tuple(layers)
+        self.layers = layer_names(layers)
         tried = self._try()
         self.width = tried.shape[1]
         self._behaviour = _rounded(tried)
@@ -187,7 +187,8 @@ class Backbone:
         found, self.output = features_of(out, self.name, len(x))
         found = found.float().cpu()
         if self.layers:
-            parts = [found, *(maps[layer].cpu() for layer in self.layers)]
+            names = chosen(self.layers, maps, self.name)
+            parts = [found, *(maps[name].cpu() for name in names)]
             found = torch.cat([F.normalize(part, dim=1) for part in parts], dim=1)
         if not found.isfinite().all():
             raise UserError(

@@ -20,6 +20,21 @@ PLACES = 2
 PREFIX = 8
 
 
+def layer_names(layers: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or several as a tuple.
+
+    Raises:
+        UserError: they are no names.
+    """
+    names = (layers,) if isinstance(layers, str) else layers
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise UserError(
+            f"layers must be names of layers, such as ('layer3', 'layer4'), or {LAST!r}, not "
+            f"{layers!r}"
+        )
+    return tuple(names)
+
+
 def watch(
     names: Collection[str] | None,
 ) -> Callable[[nn.Module, Tensor], tuple[Any, dict[str, Tensor]]]:
@@ -36,7 +51,8 @@ def watch(
         def keep(name: str, out: Any) -> None:
             found.pop(name, None)
             pooled = quarters(out)
-            if pooled is not None:
+            # Others take parts of pictures for pictures.
+            if pooled is not None and len(pooled) == len(x):
                 found[name] = pooled
 
         for name, layer in list(network.named_modules(remove_duplicate=False)):
@@ -59,10 +75,10 @@ def chosen(layers: Sequence[str], found: dict[str, Tensor], name: str) -> tuple[
         return tuple(found)[-1:]
     for layer in layers:
         if layer not in found:
-            some = f": layers with a map are {', '.join([*found][-5:])}" if found else ""
+            advice = f"layers with one are {', '.join([*found][-5:])}" if found else "leave it out"
             raise UserError(
                 f"layer {layer!r} of {name} gives no map [B, C, H, W] or tokens [B, T, C] of the "
-                f"places of a picture{some or ': leave out layers='}"
+                f"places of a picture: {advice}"
             )
     return tuple(layers)
 

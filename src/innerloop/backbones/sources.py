@@ -13,6 +13,7 @@ from torch import nn
 
 from innerloop.backbones.body import Backbone, Transform
 from innerloop.backbones.libraries import LIBRARIES
+from innerloop.backbones.maps import layer_names
 from innerloop.backbones.preprocess import Preprocess
 from innerloop.backbones.weights import load_weights
 from innerloop.errors import UserError
@@ -93,9 +94,8 @@ def backbone(
     if file is not None and file.exists():
         status = os.stat(file)
         stamp = (status.st_mtime_ns, status.st_size)
-    names = (layers,) if isinstance(layers, str) else tuple(layers)
-    options = (absolute(source), file, preprocess, image_size, precision, keep, names)
-    return _named(*options, stamp)
+    options = (absolute(source), file, preprocess, image_size, precision, keep)
+    return _named(*options, layer_names(layers), stamp)
 
 
 # A network is made once, however often a classifier is cloned and fitted.

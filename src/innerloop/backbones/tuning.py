@@ -20,10 +20,13 @@ from innerloop.errors import UserError, first_line
 RATES, STEPS = (3e-5, 1e-4), 10
 # Pictures in a step, each also in a changed version; memory for the backward pass grows with them.
 ROWS = 16
-# Cosines times this are logits, as in `innerloop.heads.linear`.
+# Cosines times this are logits.
 SCALE = 15.0
 
 
+# Whatever mode `fit` is called in.
+@torch.inference_mode(False)
+@torch.enable_grad()
 def tuned(
     body: Backbone,
     pictures: Sequence[Image.Image],
@@ -35,8 +38,8 @@ def tuned(
 
     Steps of Adam on the cross-entropy of cosines between changed pictures and the means of the
     classes of unchanged ones, as ProtoNet is trained (Hu, Li, Stühmer, Kim, Hospedales 2022,
-    "Pushing the Limits of Simple Pipelines for Few-Shot Learning", section 3.3).  Batch norm keeps
-    its statistics, dropout is off, and only parameters that require gradients are trained.
+    "Pushing the Limits of Simple Pipelines for Few-Shot Learning").  Batch norm keeps its
+    statistics, dropout is off, and only parameters that require gradients are trained.
 
     Args:
         body: it is not written to.
@@ -60,13 +63,11 @@ def tuned(
         # Without a gap: not all classes need be among these rows.
         present, targets = np.unique(labels[rows], return_inverse=True)
         y = torch.from_numpy(targets).to(trained[0].device)
-        with torch.inference_mode(False), torch.enable_grad():
-            out, _ = features_of(network(pixels.to(trained[0])), body.name, len(pixels))
-            plain, others = F.normalize(out.float(), dim=1).chunk(2)
-            centres = F.normalize(prototypes(plain, y, len(present)), dim=1)
-            loss = F.cross_entropy(SCALE * others @ centres.T, y)
-            optimizer.zero_grad()
-            loss.backward()
+        out, _ = features_of(network(pixels.to(trained[0])), body.name, len(pixels))
+        plain, others = F.normalize(out.float(), dim=1).chunk(2)
+        centres = F.normalize(prototypes(plain, y, len(present)), dim=1)
+        optimizer.zero_grad()
+        F.cross_entropy(SCALE * others @ centres.T, y).backward()
         optimizer.step()
         advance(1)
     with torch.no_grad():

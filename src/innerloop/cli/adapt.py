@@ -244,9 +244,9 @@ def _print(report: dict[str, Any], classes: list[str], arguments: Arguments) -> 
         if report["fine_tuned"] is not None:
             rate = report["fine_tuned"]
             done = (
-                f"fine-tuned at a rate of {rate:g}" if rate else "left as it is, which tells best"
+                f"was fine-tuned at a rate of {rate:g}" if rate else "stays, no better fine-tuned"
             )
-            print(f"the network was {done}")
+            print(f"the network {done}")
         if report["ink"] == "light":
             print("read as light strokes on dark paper; --ink dark says otherwise")
         if report["prepare"] == "ink":
