@@ -25,7 +25,7 @@ from innerloop.data.base import ImageClasses
 NAME = "fine_tuning"
 WAYS = 5
 # Pictures of a class in the support set, others to be told, and tasks.
-SETTINGS = {"1-shot": (1, 4, 20), "5-shot": (5, 1, 10)}
+SETTINGS = {"1-shot": (1, 4, 20), "5-shot": (5, 1, 6)}
 
 
 def main() -> None:
