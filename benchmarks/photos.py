@@ -32,6 +32,7 @@ from benchmarks.emoji import SETTINGS
 from benchmarks.reports import RESULTS, TASKS, machine, write_report
 from innerloop import EpisodeSampler, evaluate, load, train
 from innerloop.backbones import Backbone, Preprocess, backbone, feature_classes
+from innerloop.backbones.maps import LAST
 from innerloop.calibration import expected_calibration_error
 from innerloop.data import folder, split_classes
 from innerloop.data.base import ClassIndexed, ImageClasses
@@ -70,25 +71,27 @@ def main() -> None:
     parser.add_argument("--anew", action="store_true", help="measure again what is there")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    body, report = lite0(), known(options.anew)
-    made: dict[str, Callable[[Path, Backbone], Pictures]] = {"emoji": emoji, "photos": photos}
+    body, plain, report = lite0(LAST), lite0(), known(options.anew)
+    made: dict[str, Callable[[Path, Backbone, Backbone], Pictures]]
+    made = {"emoji": emoji, "photos": photos}
     for name, make in made.items():
         for shots in (1, 5):
             if options.cost or f"{shots}-shot" in report["runs"].get(name, {}):
                 continue
-            pictures = make(options.emoji, body)
+            pictures = make(options.emoji, body, plain)
             found = measure(pictures, shots, 4 if name == "emoji" else 5)
             report["runs"].setdefault(name, {})[f"{shots}-shot"] = found
             save(report)
     for name in TRAINED if not options.cost else ():
         if name not in report["trained"]:
             data = folder(options.emoji, channels=3)
-            report["trained"][name] = trained(data, body, name, "random")
+            report["trained"][name] = trained(data, plain, name, "random")
             save(report)
     if not options.cost:
-        without_groups(options.emoji, body, report)
+        without_groups(options.emoji, plain, report)
     if options.cost:
-        save(report | {"cost": cost(body, emoji(options.emoji, body)), "machine": machine()})
+        found = cost(body, emoji(options.emoji, body, plain))
+        save(report | {"cost": found, "machine": machine()})
 
 
 def known(anew: bool) -> dict[str, Any]:
@@ -121,28 +124,28 @@ def network() -> nn.Module:
 pixels = Preprocess(224, mean=(127 / 255,) * 3, deviation=(128 / 255,) * 3)
 
 
-def lite0() -> Backbone:
+def lite0(layers: str | tuple[str, ...] = ()) -> Backbone:
     """The network with its preprocessing."""
-    return backbone(**BODY)
+    return backbone(**BODY, layers=layers)
 
 
-def emoji(path: Path, body: Backbone) -> Pictures:
+def emoji(path: Path, body: Backbone, plain: Backbone) -> Pictures:
     """Test classes; and a picture each of validation classes as background."""
     data = folder(path, channels=3)
     parts = split_classes(data, "random")
     images = [data.class_images(c) for c in parts["test"]]
     others = np.stack([data.class_images(c)[0] for c in parts["val"][:BACKGROUND]])
     background = body.features(others, "middle").numpy()
-    return Pictures(images, features(images, body), features(images, body, "whole"), background)
+    return Pictures(images, features(images, body), features(images, plain, "whole"), background)
 
 
-def photos(_: Path, body: Backbone) -> Pictures:
+def photos(_: Path, body: Backbone, plain: Backbone) -> Pictures:
     """Crops of each picture at scales, angles and lights drawn at random."""
     generator = np.random.default_rng(0)
     images = [np.stack([crop(picture, generator) for _ in range(CROPS)]) for picture in samples()]
     # There are no other pictures, so there is no background.
     background = np.zeros((0, body.width))
-    return Pictures(images, features(images, body), features(images, body, "whole"), background)
+    return Pictures(images, features(images, body), features(images, plain, "whole"), background)
 
 
 def samples() -> list[Image.Image]:
@@ -360,7 +363,7 @@ def cost(body: Backbone, pictures: Pictures) -> dict[str, Any]:
             fits.setdefault(name, {})[f"{shots}-shot"] = 1000 * float(np.median(times))
     images = np.random.default_rng(0).integers(0, 256, (40, 224, 224, 3), dtype=np.uint8)
     start = time.process_time()
-    Backbone(body.network, body.preprocess, keep=False).features(images, "middle")
+    Backbone(body.network, body.preprocess, keep=False, layers=LAST).features(images, "middle")
     spent = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"fit_ms": fits, "ms_per_picture": 1000 * spent / len(images), "peak_bytes": peak}

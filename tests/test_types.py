@@ -130,6 +130,14 @@ def test_train_takes_the_settings_of_the_config():
     assert _annotations(innerloop.TrainSettings) == settings
 
 
+def test_from_pretrained_takes_the_keywords_of_the_classifier():
+    """A new one goes into `innerloop/settings.py`, too."""
+    keywords = _keywords(innerloop.FewShotClassifier)
+    del keywords["model"]
+    settings = _annotations(innerloop.ClassifierSettings)
+    assert settings == {name: annotation for name, (annotation, _) in keywords.items()}
+
+
 def test_fit_takes_the_settings_of_the_outer_loop():
     taken, settings = _keywords(innerloop.fit), _annotations(OuterLoop)
     for field in dataclasses.fields(OuterLoop):

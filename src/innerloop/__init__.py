@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from innerloop.registry import register_algorithm, register_data, register_model
     from innerloop.runs.fit_config import FitConfig
     from innerloop.runs.loading import Loaded, load, pretrained_names
-    from innerloop.settings import TrainSettings
+    from innerloop.settings import ClassifierSettings, TrainSettings
     from innerloop.tasks.episodes import Episodes
     from innerloop.tasks.normalization import Normalization
     from innerloop.tasks.parts import TaskParts, split_tasks
@@ -79,6 +79,7 @@ _HOME = {
     "MAML": "algorithms",
     "Algorithm": "algorithms",
     "AlgorithmSource": "training.fit",
+    "ClassifierSettings": "settings",
     "EpisodeSampler": "tasks.sampler",
     "Episodes": "tasks.episodes",
     "FewShotClassifier": "classifier",
@@ -123,6 +124,7 @@ __all__ = [
     "MAML",
     "Algorithm",
     "AlgorithmSource",
+    "ClassifierSettings",
     "EpisodeSampler",
     "Episodes",
     "FewShotClassifier",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -18,12 +17,21 @@ from torch import Tensor, nn
 from innerloop.backbones import Backbone, Preprocess, Transform
 from innerloop.data.single import several
 from innerloop.errors import UserError, at_least, finite_above_zero, one_of
+from innerloop.fine_tuning import fine_tuned
 from innerloop.heads.choice import AUTO
-from innerloop.inputs import INKS, PREPARE, PixelInputs, class_labels
+from innerloop.inputs import (
+    INKS,
+    PREPARE,
+    FeatureInputs,
+    PixelInputs,
+    class_labels,
+    require_numbers,
+)
 from innerloop.learners import warn_of_rise
 from innerloop.model_in_use import inputs_and_learner
 from innerloop.rejection import Threshold, threshold
 from innerloop.runs.loading import Loaded
+from innerloop.settings import ClassifierSettings
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -65,10 +73,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             `innerloop.heads.fit_head`.
         views: what a pretrained network sees of each image: `"whole"`; `"middle"`, its middle, too,
             in twice the time; `"crops"` or `"flips"`, see `Backbone.features`. None for `"middle"`.
+        layers: names of inner layers of a pretrained network, whose maps are features, too, see
+            `innerloop.backbones.Backbone`; `()` for none. None for the last one with a map, and for
+            a `Backbone` for its own.
         white: the value of white in arrays, and in pictures of more than 8 bits (16-bit PNG and
             TIFF, floating point).  None: 255 in arrays of integers, 1 of real numbers; for such
             pictures that of training, or the smallest of 1 (for floating point), 255, 1023, 4095,
             16383 and 65535 that no value of the support set exceeds.
+        fine_tune: train a copy of a pretrained network on the support set, where that tells images
+            better that are left out. It takes minutes.
         temperature: divides the logits: above 1, probabilities are less extreme. None for the
             one that comes with the weights, fitted on validation tasks; or for a head, one fitted
             on left-out images of the support set.
@@ -78,6 +91,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ink_: `"dark"` or `"light"`; None for networks that were not trained on ink.
         prepare_: `"ink"` or `"none"`, what is done to pictures.
         head_: the head in use; None for networks that were meta-trained.
+        fine_tuned_: with `fine_tune`, the learning rate, 0 for a network left as it is; else None.
         temperature_: the temperature in use.
         white_: the value of white in pictures of more than 8 bits; None where `fit` met none.
         support_loss_: loss on the support set before the first and after each inner step.
@@ -111,7 +125,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         image_size: int | None = None,
         head: str = AUTO,
         views: str | None = None,
+        layers: str | Sequence[str] | None = None,
         white: float | None = None,
+        fine_tune: bool = False,
         temperature: float | None = None,
     ) -> None:
         self.model = model
@@ -124,48 +140,27 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.image_size = image_size
         self.head = head
         self.views = views
+        self.layers = layers
         self.white = white
+        self.fine_tune = fine_tune
         self.temperature = temperature
 
     @classmethod
     def from_pretrained(
-        cls,
-        model: str | Path,
-        *,
-        inner_steps: int | None = None,
-        bn: str = "support",
-        ink: str = "auto",
-        prepare: str = "auto",
-        weights: str | Path | None = None,
-        preprocess: Preprocess | Transform | str | None = None,
-        image_size: int | None = None,
-        head: str = AUTO,
-        views: str | None = None,
-        white: float | None = None,
-        temperature: float | None = None,
+        cls, model: str | Path, **settings: Unpack[ClassifierSettings]
     ) -> FewShotClassifier:
         """A classifier with weights of this package, a run folder or a file.
 
         Or on a pretrained network by its name.
-        The keywords are those of the class.
+
+        Args:
+            model: as for the class.
+            settings: keywords of the class.
 
         Raises:
             UserError: there are no such weights, or they are damaged.
         """
-        made = cls(
-            model,
-            inner_steps=inner_steps,
-            bn=bn,
-            ink=ink,
-            prepare=prepare,
-            weights=weights,
-            preprocess=preprocess,
-            image_size=image_size,
-            head=head,
-            views=views,
-            white=white,
-            temperature=temperature,
-        )
+        made = cls(model, **settings)
         inputs_and_learner(**made.get_params(deep=False))
         return made
 
@@ -212,9 +207,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.n_features_in_ = X.shape[1]
         elif hasattr(self, "n_features_in_"):
             del self.n_features_in_  # of an earlier fit
+        labels = labels.astype(np.int64)
+        others = None if background is None else inputs.checked(background)
+        self.fine_tuned_ = None
+        if self.fine_tune and isinstance(inputs, FeatureInputs):
+            inputs, learn, self.fine_tuned_ = fine_tuned(
+                inputs, X, labels, others, self.head, self.inner_steps
+            )
         support = inputs.fit(X)
-        outside = None if background is None else inputs(inputs.checked(background))
-        self._fitted = learn(support, labels.astype(np.int64), outside)
+        self._fitted = learn(support, labels, None if others is None else inputs(others))
         self._inputs, self.ink_, self.white_ = inputs, inputs.ink_, inputs.white_
         self.prepare_ = inputs.prepare_
         self.head_ = self._fitted.name
@@ -273,13 +274,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if reject is None:
             return labels, probabilities
         limit = self.threshold(reject)
-        if not limit.promised:
-            warnings.warn(
-                f"the threshold is an estimate: to promise that at most {reject:.0%} of pictures "
-                f"of the classes are refused takes {limit.needed} pictures from classes with two "
-                f"or more, and there are {limit.pictures}",
-                stacklevel=3,
-            )
+        limit.warn_of_estimate(reject, stacklevel=3)
         labels = labels.astype(object)
         labels[self._fitted.familiarity(x) < limit.value] = None
         return labels, probabilities
@@ -380,13 +375,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         expected = getattr(self, "n_features_in_", None)
         X = several(X, self._inputs.channels, flat=expected is not None)
         X = self._inputs.checked(X)
-        shape: tuple[int, ...] = np.shape(X)[1:] if isinstance(X, np.ndarray) else ()
-        if expected is not None and shape != (expected,):
-            found = shape[0] if len(shape) == 1 else f"shape {shape}"
-            raise UserError(
-                f"X has {found} features, but FewShotClassifier is expecting {expected} features "
-                "as input, as in fit"
-            )
+        if expected is not None:
+            require_numbers(X, expected)
         return X
 
     def __sklearn_tags__(self) -> Any:

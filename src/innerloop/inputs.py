@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from sklearn.utils.validation import assert_all_finite, check_array, column_or_1d
 from torch import Tensor
 
@@ -258,6 +260,16 @@ class FeatureInputs(Inputs):
             )
         return self.backbone.features(X, self._views, white=self.white_of(X))
 
+    def with_body(self, body: Backbone) -> FeatureInputs:
+        """The same of another body, such as one that was fine-tuned."""
+        found = copy.copy(self)
+        found.backbone = body
+        return found
+
+    def seen_by(self, body: Backbone, pictures: Sequence[Image.Image]) -> Tensor:
+        """Features of pictures by another body, `[n, F]`."""
+        return body.features(pictures, self._views)
+
 
 def class_labels(y: Any, pictures: int) -> np.ndarray:
     """Labels `[n]` as they were given, one for each of so many pictures, all of one kind.
@@ -295,6 +307,21 @@ def class_labels(y: Any, pictures: int) -> np.ndarray:
                 "labels name classes: give integers or text"
             )
     return labels
+
+
+def require_numbers(X: Any, expected: int) -> None:
+    """Refuse what are not flattened pictures of so many numbers each, as `fit` was given.
+
+    Raises:
+        UserError: they are not.
+    """
+    shape: tuple[int, ...] = np.shape(X)[1:] if isinstance(X, np.ndarray) else ()
+    if shape != (expected,):
+        found = shape[0] if len(shape) == 1 else f"shape {shape}"
+        raise UserError(
+            f"X has {found} features, but FewShotClassifier is expecting {expected} features "
+            "as input, as in fit"
+        )
 
 
 def inputs_of(

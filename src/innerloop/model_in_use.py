@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from innerloop.backbones import Backbone, Preprocess, Transform, backbone
+from innerloop.backbones.maps import LAST
 from innerloop.backbones.sources import is_backbone
 from innerloop.errors import UserError, one_of
 from innerloop.heads.choice import AUTO, HEADS
@@ -28,7 +30,9 @@ def inputs_and_learner(
     image_size: int | None,
     head: str,
     views: str | None,
+    layers: str | Sequence[str] | None,
     white: float | None,
+    fine_tune: bool,
     **_: Any,
 ) -> tuple[PixelInputs | FeatureInputs, Learner]:
     """The inputs that `model` takes, and the learner on top of them.
@@ -40,7 +44,15 @@ def inputs_and_learner(
     """
     one_of([AUTO, *HEADS], head=head)
     if is_backbone(model):
-        body = backbone(model, weights=weights, preprocess=preprocess, image_size=image_size)
+        if layers is None and not isinstance(model, Backbone):
+            layers = LAST
+        body = backbone(
+            model,
+            weights=weights,
+            preprocess=preprocess,
+            image_size=image_size,
+            layers=layers or (),
+        )
         inputs = FeatureInputs(body, ink, prepare, views or "middle", white)
         return inputs, head_learner(head, inner_steps)
     if not isinstance(model, str | Path | Loaded):
@@ -49,7 +61,8 @@ def inputs_and_learner(
             f"torch.nn.Module, not {type(model).__name__}"
         )
     others = {"weights": weights, "preprocess": preprocess, "image_size": image_size}
-    for name, value in {**others, "views": views, "head": head}.items():
+    given = {**others, "views": views, "layers": layers, "head": head}
+    for name, value in {**given, "fine_tune": fine_tune or None}.items():
         if value not in (None, AUTO):
             raise UserError(f"{name} is for pretrained networks of others: leave it out")
     loaded = model if isinstance(model, Loaded) else load_shared(model)

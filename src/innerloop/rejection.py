@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +72,16 @@ class Threshold:
     promised: bool
     needed: int
     pictures: int
+
+    def warn_of_estimate(self, reject: float, stacklevel: int = 1) -> None:
+        """Warn if the share `reject` is not promised."""
+        if not self.promised:
+            warnings.warn(
+                f"the threshold is an estimate: to promise that at most {reject:.0%} of pictures "
+                f"of the classes are refused takes {self.needed} pictures from classes with two "
+                f"or more, and there are {self.pictures}",
+                stacklevel=stacklevel + 1,
+            )
 
 
 def threshold(left_out: np.ndarray, reject: float) -> Threshold:

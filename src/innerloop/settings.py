@@ -1,9 +1,12 @@
-"""The settings of `TrainConfig` as keywords, for whoever checks types."""
+"""The settings of `TrainConfig` and `FewShotClassifier` as keywords, for type checkers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, TypedDict
 
+from innerloop.backbones import Preprocess, Transform
 from innerloop.config import AlgorithmName, ModelName
 from innerloop.rates import InnerRates
 
@@ -85,3 +88,21 @@ class TrainSettings(TypedDict, total=False):
     precision: Literal["float32", "tf32", "bf16"]
     execution: Literal["auto", "fastest", "stacked", "vmap", "loop", "shared_body"]
     chunk_size: int | None
+
+
+class ClassifierSettings(TypedDict, total=False):
+    """Keywords of `FewShotClassifier`, which explains each."""
+
+    inner_steps: int | None
+    bn: str
+    ink: str
+    prepare: str
+    weights: str | Path | None
+    preprocess: Preprocess | Transform | str | None
+    image_size: int | None
+    head: str
+    views: str | None
+    layers: str | Sequence[str] | None
+    white: float | None
+    fine_tune: bool
+    temperature: float | None

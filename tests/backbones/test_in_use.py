@@ -117,7 +117,7 @@ def test_it_is_class_means_of_the_networks_features(name, photos):
     support, labels, queries, _ = photos
     network = NETWORKS[name]()
     before, mode = copy.deepcopy(network.state_dict()), network.training
-    settings = {"head": "cosine", "views": "whole", "temperature": 1.0}
+    settings = {"head": "cosine", "views": "whole", "layers": (), "temperature": 1.0}
     classifier = FewShotClassifier(network, image_size=SIZE, **settings).fit(support, labels)
     found = classifier.predict_proba(queries)
     np.testing.assert_allclose(found, by_hand(network, support, labels, queries), atol=1e-5)

@@ -247,6 +247,6 @@ def test_a_body_given_as_an_object(photos):
     classifier = FewShotClassifier(body).fit(photos[:4], [0, 0, 1, 1])
     assert pickle.loads(pickle.dumps(classifier)).predict(photos).shape == (6,)
     assert clone(classifier).fit(photos[:4], [0, 0, 1, 1]).predict(photos).shape == (6,)
-    same = FewShotClassifier(body.network, preprocess=Preprocess(SIZE))
+    same = FewShotClassifier(body.network, preprocess=Preprocess(SIZE), layers=())
     expected = same.fit(photos[:4], [0, 0, 1, 1]).predict_proba(photos)
     np.testing.assert_allclose(classifier.predict_proba(photos), expected, atol=1e-6)

@@ -244,6 +244,7 @@ def test_none_of_these_is_written_in_words(capsys):
     report = {
         "queries": [answer],
         "head": None,
+        "fine_tuned": None,
         "ink": None,
         "prepare": "none",
         "picture": "adapt.png",

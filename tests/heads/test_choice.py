@@ -13,8 +13,9 @@ from sklearn.linear_model import LogisticRegression
 
 import innerloop
 from innerloop import UserError
-from innerloop.heads.choice import HEADS, fit_head
+from innerloop.heads.choice import HEADS, Trial, clear_gain, fit_head, try_heads
 from innerloop.heads.inner_loop import SCALE, rate
+from innerloop.heads.left_out import folds
 from innerloop.heads.linear import LOGISTIC_C, LOGISTIC_SCALE
 from innerloop.heads.prepared import Prepared, unit
 
@@ -60,7 +61,7 @@ def test_classes_that_lie_apart_are_told_from_one_picture_each(head, ways):
     assert fitted.probabilities(q).shape == (4 * ways, ways)
     assert (fitted.probabilities(q).argmax(axis=1) == truth).all()
     assert fitted.name == ("ridge" if head == "auto" else head)
-    assert fitted.temperature == 1
+    assert fitted.temperature == {"cosine": 1, "inner_loop": 1}.get(head, 0.7)
     assert fitted.compared == {}
 
 
@@ -177,3 +178,39 @@ def test_a_fitted_head_can_be_pickled(head):
     again = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_array_equal(again.probabilities(q), fitted.probabilities(q))
     np.testing.assert_array_equal(again.familiarity(q), fitted.familiarity(q))
+
+
+@pytest.mark.parametrize("head", ALL)
+@pytest.mark.parametrize("behind", [False, True])
+def test_trials_of_the_folds_are_the_folds(head, behind):
+    x, y, q, _ = blobs(shots=4)
+    background = blobs(seed=1)[0] if behind else None
+    parts = [(np.setdiff1d(np.arange(len(y)), part), part) for part in folds(x, y)]
+    trials = [Trial(x[a], y[a], x[b], y[b], background) for a, b in parts]
+    expected = fit_head(x, y, head, background=background)
+    found = fit_head(x, y, head, background=background, trials=trials)
+    assert (found.name, found.compared) == (expected.name, pytest.approx(expected.compared))
+    np.testing.assert_allclose(found.probabilities(q), expected.probabilities(q), rtol=1e-6)
+    np.testing.assert_allclose(found.left_out_familiarity(), expected.left_out_familiarity())
+
+
+def test_trials_decide_and_calibrate_whatever_the_support_set_says():
+    """Of a body that tells what is left out by chance, though its support set well."""
+    x, y, *_ = blobs(spread=0.1)
+    noise = np.random.default_rng(2).normal(size=x.shape)
+    trials = [Trial(x, y, noise, y)]
+    found = fit_head(x, y, "ridge", trials=trials)
+    assert found.temperature > 1.5 * fit_head(x, y, "ridge").temperature
+    assert found.left_out_familiarity().max() < fit_head(x, y, "ridge").left_out_familiarity().min()
+    tried = try_heads(trials, 5, "ridge")
+    assert (tried.name, tried.temperatures["ridge"]) == ("ridge", found.temperature)
+    assert tried.losses["ridge"].shape == (len(y),)
+
+
+def test_only_a_clear_gain_counts():
+    before = np.linspace(0.5, 1.5, 20)
+    assert clear_gain(before, before - 0.3) == pytest.approx(0.3)
+    assert clear_gain(before, before - 0.04) == 0  # too little
+    assert clear_gain(before, before[::-1] - 0.1) == 0  # by chance
+    assert clear_gain(before, before + 0.3) == clear_gain(before, before) == 0
+    assert clear_gain(before[:1], before[:1] - 1) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.network import Network
 from innerloop.backbones.cache import FeatureCache, shared_cache
+from innerloop.backbones.maps import chosen, layer_names, watch
 from innerloop.backbones.outputs import features_of
 from innerloop.backbones.preprocess import Preprocess
 from innerloop.backbones.views import VIEWS
@@ -51,9 +52,14 @@ class Backbone:
         precision: `"float32"`, or `"bf16"` for autocast to half precision.
         keep: keep features on disk, at most `INNERLOOP_FEATURES_MB` megabytes (1000; 0 for none)
             in the cache folder; what was used longest ago goes first.
+        layers: names of layers that give a map `[B, C, H, W]`, or tokens `[B, T, C]`, as
+            `network.named_modules()` has them; or `"auto"` for the last one that does, if there is
+            one.  The means of each over the quarters of the picture, which say what lies where,
+            follow the network's own features; each of these parts has unit length.
 
     Attributes:
         width: F.
+        layers: the names of the layers that are used.
         output: what of the network's output is taken as features, in words.
         identity: a digest of the weights, of what the network computes, and of the
             preprocessing; features are kept under it.
@@ -71,6 +77,7 @@ class Backbone:
         name: str | None = None,
         precision: str = "float32",
         keep: bool = True,
+        layers: str | Sequence[str] = (),
     ) -> None:
         one_of(PRECISIONS, precision=precision)
         if not isinstance(network, nn.Module):
@@ -90,6 +97,7 @@ class Backbone:
         self._dtype = torch.float32 if tensor is None else tensor.dtype
         self._seen: tuple[Any, ...] | None = None
         self.output = ""
+        self.layers = layer_names(layers)
         tried = self._try()
         self.width = tried.shape[1]
         self._behaviour = _rounded(tried)
@@ -98,7 +106,7 @@ class Backbone:
     def identity(self) -> str:
         """See the class; in hexadecimal."""
         parts = [_FORMAT.decode(), self.weights_digest, self._behaviour]
-        parts += [repr(self.preprocess), self.precision, str(self.network)]
+        parts += [repr(self.preprocess), self.precision, str(self.network), *self.layers]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
@@ -175,18 +183,28 @@ class Backbone:
 
     def _forward(self, x: Tensor) -> Tensor:
         """Features `[B, F]` of pixels `[B, C, S, S]`."""
-        x = x.to(self._device, self._dtype)
-        half = torch.autocast(
-            self._device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False
-        )
-        with torch.no_grad(), half:
-            found, self.output = features_of(self._call({}, x), self.name, len(x))
+        out, maps = self._watched(x, self.layers)
+        found, self.output = features_of(out, self.name, len(x))
         found = found.float().cpu()
+        if self.layers:
+            names = chosen(self.layers, maps, self.name)
+            parts = [found, *(maps[name].cpu() for name in names)]
+            found = torch.cat([F.normalize(part, dim=1) for part in parts], dim=1)
         if not found.isfinite().all():
             raise UserError(
                 f"{self.name} gives features that are not finite: look at its weights, and at "
                 "preprocess="
             )
+        return found
+
+    def _watched(self, x: Tensor, layers: Collection[str] | None) -> tuple[Any, dict[str, Tensor]]:
+        """The network's output for pixels, and the quarters of the maps of layers, None for all."""
+        half = torch.autocast(
+            self._device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False
+        )
+        with torch.no_grad(), half:
+            found: tuple[Any, dict[str, Tensor]]
+            found = self._call({}, x.to(self._device, self._dtype), watch(layers))
         return found
 
     def _try(self) -> Tensor:
@@ -195,6 +213,8 @@ class Backbone:
         with torch.no_grad():
             try:
                 self._call.look(x[:1].to(self._device, self._dtype))
+                if self.layers:
+                    self.layers = chosen(self.layers, self._watched(x[:1], None)[1], self.name)
                 together = self._forward(x)
                 alone = torch.cat([self._forward(row[None]) for row in x])
             except UserError:

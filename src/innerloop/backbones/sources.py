@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from innerloop.backbones.body import Backbone, Transform
 from innerloop.backbones.libraries import LIBRARIES
+from innerloop.backbones.maps import layer_names
 from innerloop.backbones.preprocess import Preprocess
 from innerloop.backbones.weights import load_weights
 from innerloop.errors import UserError
@@ -40,6 +42,7 @@ def backbone(
     image_size: int | None = None,
     precision: str = "float32",
     keep: bool = True,
+    layers: str | Sequence[str] = (),
 ) -> Backbone:
     """A pretrained network, ready to turn pictures into features.
 
@@ -55,6 +58,7 @@ def backbone(
             network, or 224. Many networks take other sizes than the one they were trained on.
         precision: `"float32"` or `"bf16"`.
         keep: keep features on disk, see `Backbone`.
+        layers: names of inner layers whose maps are features, too, or `"auto"`, see `Backbone`.
 
     Returns:
         The `Backbone`. One made from a name is pickled as this name, and made again from it.
@@ -64,9 +68,11 @@ def backbone(
             or it gives no features.
     """
     if isinstance(source, Backbone):
-        given = (weights, preprocess, image_size)
+        given = (weights, preprocess, image_size, layers or None)
         if any(value is not None for value in given):
-            raise UserError("a Backbone has its weights and its preprocessing: give it alone")
+            raise UserError(
+                "a Backbone has its weights, its preprocessing and its layers: give it alone"
+            )
         return source
     if isinstance(preprocess, str):
         preprocess = _preprocess(preprocess)
@@ -76,7 +82,8 @@ def backbone(
                 "weights= is for networks by name: load them into yours by load_state_dict"
             )
         own = preprocess or _plain(image_size)
-        return Backbone(source, _sized(own, image_size), precision=precision, keep=keep)
+        used = _sized(own, image_size)
+        return Backbone(source, used, precision=precision, keep=keep, layers=layers)
     if not _is_name(source):
         raise UserError(
             f"{source!r} does not name a network: write "
@@ -88,7 +95,7 @@ def backbone(
         status = os.stat(file)
         stamp = (status.st_mtime_ns, status.st_size)
     options = (absolute(source), file, preprocess, image_size, precision, keep)
-    return _named(*options, stamp)
+    return _named(*options, layer_names(layers), stamp)
 
 
 # A network is made once, however often a classifier is cloned and fitted.
@@ -100,6 +107,7 @@ def _named(
     image_size: int | None,
     precision: str,
     keep: bool,
+    layers: tuple[str, ...],
     stamp: tuple[int, int] | None,
 ) -> Backbone:
     library, _, name = source.partition(":")
@@ -110,8 +118,8 @@ def _named(
     if weights is not None:
         load_weights(network, weights, lost)
     used = _sized(preprocess or own, image_size)
-    made = NamedBackbone(network, used, name=source, precision=precision, keep=keep)
-    made.made_by = (source, weights, preprocess, image_size, precision, keep)
+    made = NamedBackbone(network, used, name=source, precision=precision, keep=keep, layers=layers)
+    made.made_by = (source, weights, preprocess, image_size, precision, keep, layers)
     return made
 
 
@@ -131,7 +139,7 @@ class NamedBackbone(Backbone):
 
 
 def _again(made_by: tuple[Any, ...], digest: str) -> Backbone:
-    source, weights, preprocess, image_size, precision, keep = made_by
+    source, weights, preprocess, image_size, precision, keep, layers = made_by
     made = backbone(
         source,
         weights=weights,
@@ -139,6 +147,7 @@ def _again(made_by: tuple[Any, ...], digest: str) -> Backbone:
         image_size=image_size,
         precision=precision,
         keep=keep,
+        layers=layers,
     )
     if made.weights_digest != digest:
         raise UserError(

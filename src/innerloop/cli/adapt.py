@@ -66,6 +66,12 @@ class Arguments:
     views: Literal["whole", "middle", "crops", "flips"] | None = None
     """What a pretrained network sees of a picture; by default its middle, too, in twice the
     time."""
+    layers: tuple[str, ...] | None = None
+    """Inner layers of a pretrained network whose maps, which say what lies where, are features,
+    too; by default the last one with a map; with nothing after it, none."""
+    fine_tune: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Train a copy of a pretrained network on the support set, where that tells pictures better
+    that are left out; it takes minutes."""
     reject: float | None = None
     """Say none, where a picture is like none of the classes: the share of pictures of the classes
     that may be refused, such as 0.05."""
@@ -155,6 +161,7 @@ def main(argv: list[str]) -> int:
         "ink": classifier.ink_,
         "prepare": classifier.prepare_,
         "head": classifier.head_,
+        "fine_tuned": classifier.fine_tuned_,
         "reject": arguments.reject,
         "support_loss": classifier.support_loss_,
         "queries": results,
@@ -192,6 +199,8 @@ def _classifier(
         image_size=arguments.image_size,
         head=arguments.head,
         views=arguments.views,
+        layers=arguments.layers,
+        fine_tune=arguments.fine_tune,
         # Where pictures are read here, it gets bytes, which are scaled already.
         white=white if shape is None else None,
     )
@@ -232,6 +241,12 @@ def _print(report: dict[str, Any], classes: list[str], arguments: Arguments) -> 
             print(f"{each['file']:<{width}}  {told}")
         if report["head"] is not None:
             print(f"told by {report['head']} on the features")
+        if report["fine_tuned"] is not None:
+            rate = report["fine_tuned"]
+            done = (
+                f"was fine-tuned at a rate of {rate:g}" if rate else "stays, no better fine-tuned"
+            )
+            print(f"the network {done}")
         if report["ink"] == "light":
             print("read as light strokes on dark paper; --ink dark says otherwise")
         if report["prepare"] == "ink":

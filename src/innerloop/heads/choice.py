@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,9 +31,46 @@ AUTO = "auto"
 COMPARED = ("ridge", "cosine", "logistic")
 # Temperatures of heads on whitened features that are far from 1; chosen as the heads' scales.
 WHITENED = {"cosine": 1.7}
-# Another head has to be better than the first by this many standard errors, and by so many nats:
+# Temperatures of heads where each class has one picture, so that none can be fitted.
+SINGLE = {"ridge": 0.7, "logistic": 0.7}
+# Another has to be better than the first by this many standard errors, and by so many nats:
 # where both are right about all that was left out, smaller differences mean nothing.
 SURE, GAIN = 2.0, 0.05
+
+
+class Trial(NamedTuple):
+    """Pictures that are told by what has learnt others.
+
+    Attributes:
+        features: of what is learnt, `[k, F]`.
+        labels: `[k]`, 0..N-1, each at least once.
+        queries: features of what is told, `[m, F]`, by the same body.
+        targets: `[m]`.
+        background: features `[b, F]` by this body; None for none.
+    """
+
+    features: Any
+    labels: np.ndarray
+    queries: Any
+    targets: np.ndarray
+    background: Any = None
+
+
+class Tried(NamedTuple):
+    """The outcome of trials.
+
+    Attributes:
+        name: the head that is chosen.
+        temperatures: of each head.
+        losses: the cross-entropy of each head on what was told, `[m]` in nats; empty without
+            trials.
+        familiarity: of what was told, `[m]`.
+    """
+
+    name: str
+    temperatures: dict[str, float]
+    losses: dict[str, np.ndarray]
+    familiarity: np.ndarray
 
 
 class FittedHead:
@@ -86,6 +123,7 @@ def fit_head(
     *,
     background: Any = None,
     inner_steps: int | None = None,
+    trials: Sequence[Trial] | None = None,
 ) -> FittedHead:
     """Learn to tell classes apart by features.
 
@@ -102,6 +140,8 @@ def fit_head(
         background: features `[b, F]` of pictures of none of the classes, by which features are
             whitened, see `Prepared`; None for none.
         inner_steps: of `"inner_loop"`; None for 20.
+        trials: in place of the folds, by which the head is chosen and calibrated, for a body that
+            was trained on the support set and knows too well what is left out; None for the folds.
 
     Raises:
         UserError: features that are not finite, labels that skip a class, or no such head.
@@ -115,48 +155,97 @@ def fit_head(
             "labels must be one whole number from 0 a picture, two classes or more, without a gap"
         )
     y, n_way = y.astype(np.int64), len(counts)
-    whitened = background is not None
-    heads: dict[str, Head] = {**HEADS, "inner_loop": partial(inner_loop, steps=inner_steps)}
-    names = list(COMPARED) if head == AUTO else [head]
+    x = prepared.support
+    if trials is None:
+        parts = [(np.setdiff1d(np.arange(len(y)), part), part) for part in folds(x, y)]
+        rounds = [_Round(prepared, x[kept], y[kept], x[part], y[part]) for kept, part in parts]
+    else:
+        rounds = _rounds(trials)
+    tried = _try(rounds, n_way, head, inner_steps, whitened=background is not None)
+    return FittedHead(
+        tried.name,
+        prepared,
+        _heads(inner_steps)[tried.name](prepared.coordinates(x), y, n_way),
+        tried.temperatures[tried.name],
+        {n: float(found.mean()) for n, found in tried.losses.items()} if head == AUTO else {},
+        Familiarity(x, y, n_way, background is not None),
+        tried.familiarity,
+    )
 
-    x = prepared.coordinates(prepared.support)
-    parts = folds(prepared.support, y)
-    rows = np.concatenate([np.zeros(0, np.int64), *parts])
+
+def try_heads(
+    trials: Sequence[Trial], n_way: int, head: str = AUTO, *, inner_steps: int | None = None
+) -> Tried:
+    """What each head says in trials, one or more, of which all have a background or none.
+
+    Args:
+        trials: each may have features of a body of its own.
+        n_way: N.
+        head, inner_steps: as for `fit_head`.
+    """
+    whitened = trials[0].background is not None
+    return _try(_rounds(trials), n_way, head, inner_steps, whitened=whitened)
+
+
+class _Round(NamedTuple):
+    """A trial with features of unit length."""
+
+    prepared: Prepared
+    learnt: np.ndarray
+    labels: np.ndarray
+    asked: np.ndarray
+    targets: np.ndarray
+
+
+def _rounds(trials: Sequence[Trial]) -> list[_Round]:
+    found = []
+    for trial in trials:
+        prepared = Prepared(trial.features, trial.background)
+        asked = prepared.unit(trial.queries)
+        found.append(_Round(prepared, prepared.support, trial.labels, asked, trial.targets))
+    return found
+
+
+def _heads(inner_steps: int | None) -> dict[str, Head]:
+    return {**HEADS, "inner_loop": partial(inner_loop, steps=inner_steps)}
+
+
+def _try(
+    rounds: Sequence[_Round], n_way: int, head: str, inner_steps: int | None, *, whitened: bool
+) -> Tried:
+    names, heads = list(COMPARED) if head == AUTO else [head], _heads(inner_steps)
     logits: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    familiar: list[np.ndarray] = []
-    for part in parts:
-        kept = np.setdiff1d(np.arange(len(y)), part)
+    familiar: list[np.ndarray] = [np.zeros(0)]
+    for prepared, learnt, labels, asked, _ in rounds:
+        a, b = prepared.coordinates(learnt), prepared.coordinates(asked)
         for name in names:
-            logits[name].append(heads[name](x[kept], y[kept], n_way)(x[part])[-1])
-        without = Familiarity(prepared.support[kept], y[kept], n_way, whitened)
-        familiar.append(without(prepared.support[part]))
+            logits[name].append(heads[name](a, labels, n_way)(b)[-1])
+        familiar.append(Familiarity(learnt, labels, n_way, whitened)(asked))
 
-    temperatures = {name: WHITENED.get(name, 1.0) if whitened else 1.0 for name in names}
+    priors = (WHITENED if whitened else {}) | (SINGLE if not rounds else {})
+    temperatures = {name: priors.get(name, 1.0) for name in names}
     losses: dict[str, np.ndarray] = {}
-    if parts:
-        targets = torch.from_numpy(y[rows])
+    if rounds:
+        targets = torch.from_numpy(np.concatenate([each.targets for each in rounds]))
         for name in names:
             z = torch.from_numpy(np.concatenate(logits[name]))
             temperatures[name] = t = fit_temperature(z, targets, prior=temperatures[name])
             losses[name] = F.cross_entropy(z / t, targets, reduction="none").numpy()
     chosen = _best(losses) if losses else names[0]
-    return FittedHead(
-        chosen,
-        prepared,
-        heads[chosen](x, y, n_way),
-        temperatures[chosen],
-        {name: float(found.mean()) for name, found in losses.items()} if head == AUTO else {},
-        Familiarity(prepared.support, y, n_way, whitened),
-        np.concatenate([np.zeros(0), *familiar]),
-    )
+    return Tried(chosen, temperatures, losses, np.concatenate(familiar))
 
 
 def _best(losses: dict[str, np.ndarray]) -> str:
     """The first head, unless another is clearly better."""
     first = next(iter(losses))
     for name in sorted(losses, key=lambda name: losses[name].mean()):
-        gain = losses[first] - losses[name]
-        error = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else np.inf
-        if gain.mean() > max(GAIN, SURE * error):
+        if clear_gain(losses[first], losses[name]):
             return name
     return first
+
+
+def clear_gain(before: np.ndarray, after: np.ndarray) -> float:
+    """By how much losses `[m]` are lower on average; 0 unless that is clear."""
+    gain = before - after
+    error = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else np.inf
+    return float(gain.mean()) if gain.mean() > max(GAIN, SURE * error) else 0.0

@@ -10,15 +10,16 @@ import numpy as np
 MOST = 10
 
 
-def folds(pictures: Any, labels: np.ndarray) -> list[np.ndarray]:
+def folds(pictures: Any, labels: np.ndarray, most: int = MOST) -> list[np.ndarray]:
     """The rows of the support set that are left out together, fold by fold.
 
-    Each fold leaves out one picture of each class that has several; of more than ten pictures,
+    Each fold leaves out one picture of each class that has several; of more than `most` pictures,
     more.  The same picture twice counts as one: it would be told by itself.
 
     Args:
         pictures: `[n, ...]`, pixels or features.
         labels: `[n]`, 0..N-1.
+        most: folds, at most; 2 or more.
 
     Returns:
         Disjoint arrays of rows; none where each class has one picture.
@@ -33,5 +34,5 @@ def folds(pictures: Any, labels: np.ndarray) -> list[np.ndarray]:
         order = {w: i for i, w in enumerate(dict.fromkeys(which[rows]))}
         if len(order) > 1:
             rank[rows] = [order[w] for w in which[rows]]
-    count = min(MOST, int(rank.max(initial=-1)) + 1)
+    count = min(most, int(rank.max(initial=-1)) + 1)
     return [np.flatnonzero((rank >= 0) & (rank % count == fold)) for fold in range(count)]
