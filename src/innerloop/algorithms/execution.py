@@ -24,11 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.apart import T, first, stack
 from innerloop.algorithms.checks import checked_episodes, task_keys
-from innerloop.algorithms.each import T, first, overrides, stack
-from innerloop.algorithms.hooks import WAYS, Hooks
+from innerloop.algorithms.hooks import Hooks, overrides
 from innerloop.algorithms.modules import is_untouched, takes_tasks
 from innerloop.algorithms.network import stacking
+from innerloop.algorithms.settings import WAYS
 from innerloop.algorithms.shared_body import (
     features_in_place,
     is_head_on_features,
