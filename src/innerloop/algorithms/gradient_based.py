@@ -16,11 +16,7 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.hooks import alone, each, each_step, is_own, overrides
 from innerloop.algorithms.options import AlgorithmOptions
 from innerloop.algorithms.scores import check_loss, loss_of
-from innerloop.algorithms.shared_body import (
-    features_of_sets,
-    head_outputs,
-    is_head_on_features,
-)
+from innerloop.algorithms.shared_body import features_of_sets, head_outputs
 from innerloop.errors import UserError, above_zero, at_least, given, one_of
 from innerloop.functional import (
     Params,
@@ -382,7 +378,7 @@ class GradientBased(Algorithm):
     def keeps_body(self) -> bool:
         """True if the inner loop changes and needs nothing but the last layer."""
         return (
-            is_head_on_features(self)
+            self.network.is_head_on_features()
             and all(name.startswith("head.") for name in self.adapted_names)
             and not overrides(self, "inner_loss")
             and not overrides(self, "forward")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.hooks import each, is_own, one_task
-from innerloop.algorithms.modules import takes_tasks
+from innerloop.algorithms.network import takes_tasks
 from innerloop.algorithms.options import AlgorithmOptions
 from innerloop.algorithms.shared_body import features_in_place
 from innerloop.errors import UserError, one_of
