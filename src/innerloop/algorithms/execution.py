@@ -69,7 +69,8 @@ def _meta_gradient(
 ) -> tuple[Params, Params]:
     episodes = checked_episodes(algorithm, episodes, training=True)
     algorithm.network.look(episodes.support_x[0])
-    with algorithm.network.unchanged(), task_keys(algorithm, episodes.num_tasks, keys) as keys:
+    tasks = len(episodes.support_x)
+    with algorithm.network.unchanged(), task_keys(algorithm, tasks, keys) as keys:
         return _in_chunks(algorithm, params, episodes, progress, keys)
 
 
@@ -80,14 +81,15 @@ def _in_chunks(
     progress: float,
     keys: Sequence[int],
 ) -> tuple[Params, Params]:
-    size = algorithm.chunk_size or episodes.num_tasks
-    if episodes.num_tasks <= size:
+    tasks = len(episodes.support_x)
+    size = algorithm.chunk_size or tasks
+    if tasks <= size:
         grads, metrics = _chunk_gradient(algorithm, params, episodes, progress, keys)
         # In memory as the parameters are, which PyTorch's optimisers on a GPU insist on.
         return {name: g.contiguous() for name, g in grads.items()}, metrics
     means = []
     for i, chunk in enumerate(episodes.chunks(size)):
-        share = chunk.num_tasks / episodes.num_tasks
+        share = chunk.num_tasks / tasks
         some = keys[i * size : (i + 1) * size] if len(keys) > 1 else keys
         parts = _chunk_gradient(algorithm, params, chunk, progress, some)
         means.append([{name: share * v for name, v in part.items()} for part in parts])
@@ -209,12 +211,12 @@ def checked_episodes(algorithm: Hooks, episodes: Any, *, training: bool) -> Epis
                 f"{name} of the episodes must be a tensor, not a {type(value).__name__}: use "
                 "torch.as_tensor"
             )
-    checked = Episodes(*episodes, n_way=n_way)
+    checked = episodes if isinstance(episodes, Episodes) else Episodes(*episodes, n_way=n_way)
     if algorithm.loss is F.cross_entropy:
-        checked = checked._replace(
-            support_y=_long(checked.support_y), query_y=_long(checked.query_y)
-        )
-    if not checked.num_tasks:
+        labels = _long(checked.support_y), _long(checked.query_y)
+        if labels[0] is not checked.support_y or labels[1] is not checked.query_y:
+            checked = checked._replace(support_y=labels[0], query_y=labels[1])
+    if not len(checked.support_x):
         raise UserError("there are no episodes: a meta-batch needs at least one task")
     lengths = {len(t) for t in checked}
     if len(lengths) > 1:
@@ -234,7 +236,9 @@ def checked_episodes(algorithm: Hooks, episodes: Any, *, training: bool) -> Epis
                 f"{tuple(y.shape)}: give a target for each example, {tuple(x.shape[:2])}"
             )
     if not (training and algorithm.labels == "class"):
-        checked.n_way = algorithm.ways(checked.support_y, n_way)
+        counted = algorithm.ways(checked.support_y, n_way)
+        # The user's own episodes stay as they are.
+        checked = checked if counted == n_way else checked._replace(n_way=counted)
     return checked
 
 

@@ -18,12 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.attributes import HOOKS, Attributes
 from innerloop.algorithms.inspection import Inspected, copied
-from innerloop.algorithms.skeleton import HOOKS, Skeleton
 from innerloop.functional import Params, in_transform
 from innerloop.models.layers import BatchNorm, HeadedModel, Linear, SharedHead
 from innerloop.ops.stacked import Stacked, apart, calls, stacked
 
+_NORMS = (nn.modules.batchnorm._NormBase,)
+# A buffer up to this size is copied at every call; a larger one only if the network writes to it.
+_SMALL = 2**14
 _NOT_TRIED = "that is found out at its first call"
 # A network, and its parameters by name while they stay what they are.
 _known: ContextVar[tuple[Network, list[tuple[str, nn.Parameter]]] | None]
@@ -195,6 +198,75 @@ class Network(Inspected):
             searched=not self.is_own,
             written=None if every_buffer else self._written,
         ).of(self.module, "")
+
+
+class Skeleton(Attributes):
+    """A copy of a module with other weights, the rest as it was.
+
+    Parts that share an object go on sharing it.
+
+    Args:
+        given: tensors in place of parameters, by the identity of the parameter.
+        training: as the module has it; False switches dropout off everywhere.
+        frozen: batch norm uses its running statistics, as constants.
+        searched: look at attributes beside parameters, buffers and modules; not needed for
+            networks of this package.
+        written: names of large buffers that a forward pass writes to, or None for all.
+    """
+
+    def __init__(
+        self,
+        given: dict[int, Tensor],
+        *,
+        training: bool,
+        frozen: bool,
+        searched: bool,
+        written: set[str] | None,
+    ) -> None:
+        self._given, self._training, self._frozen = given, training, frozen
+        self._memo, self._kept = {}, []
+        self._searched, self._written = searched, written
+
+    def of(self, module: nn.Module, prefix: str) -> nn.Module:
+        found: nn.Module | None = self._memo.get(id(module))
+        if found is not None:
+            return found
+        new = object.__new__(type(module))
+        self._memo[id(module)] = new
+        state = module.__dict__.copy()
+        given = self._given
+        state["_parameters"] = {
+            n: p if p is None else given.get(id(p), p) for n, p in module._parameters.items()
+        }
+        constant = isinstance(module, _NORMS) and (self._frozen or module.running_mean is None)
+        state["_buffers"] = {
+            n: b if constant else self._tensor(b, prefix + n) for n, b in module._buffers.items()
+        }
+        state["_modules"] = {
+            n: None if m is None else self.of(m, f"{prefix}{n}.")
+            for n, m in module._modules.items()
+        }
+        if not self._training or (constant and self._frozen):
+            state["training"] = False
+        state["_compiled_call_impl"] = None
+        if self._searched:
+            self.copied_into(state, module, prefix)
+        object.__setattr__(new, "__dict__", state)
+        if self._searched:
+            self.fill_slots(module, new)
+        return new
+
+    def _tensor(self, value: Any, name: str = "") -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if id(value) in self._given:
+            return self._given[id(value)]
+        if value.requires_grad:
+            return value
+        if id(value) not in self._memo:
+            copied = self._written is None or value.numel() <= _SMALL or name in self._written
+            self._memo[id(value)] = value.clone() if copied else value
+        return self._memo[id(value)]
 
 
 # What can be told of a module by its classes, its hooks and its attributes, without calling it.
