@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from innerloop import IMAML, MAML, MetaSGD, ProtoNet, Reptile, UserError
-from innerloop.algorithms.choice import why_not
+from innerloop.algorithms.execution import why_not
 from innerloop.algorithms.fastest import fastest
 from innerloop.algorithms.network import Network
 from innerloop.algorithms.settings import WAYS

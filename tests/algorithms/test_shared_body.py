@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from innerloop import MAML
-from innerloop.algorithms.choice import candidates
+from innerloop.algorithms.execution import candidates
 from innerloop.models import BatchNorm, Conv4
 from innerloop.models.layers import HeadedModel
 from tests.algorithms.contracts import CONTRACTS

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from innerloop import ANIL, BOIL, IMAML, MAML, MAMLPlusPlus, MetaSGD, ProtoNet, Reptile
-from innerloop.algorithms.choice import candidates, why_not
+from innerloop.algorithms.execution import candidates, why_not
 from innerloop.models import BatchNorm, Conv4, HeadedModel, TutorialConv
 from innerloop.models.layers import Conv2d, Linear
 from innerloop.ops import kernels

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import innerloop
 from innerloop import MAML, TrainConfig, UserError
-from innerloop.algorithms.choice import why_not
+from innerloop.algorithms.execution import why_not
 from innerloop.build import build_model
 from innerloop.models import ResNet12
 from tests.helpers import loop_meta_gradient, random_episodes, relative_error

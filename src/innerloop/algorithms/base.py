@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from innerloop.algorithms import choice, in_use
+from innerloop.algorithms import in_use
 from innerloop.algorithms.execution import MetaGradient, first_task, naming_examples
+from innerloop.algorithms.explain import explain
 from innerloop.functional import Params
 from innerloop.tasks.episodes import Episodes
 
@@ -112,7 +113,7 @@ class Algorithm(MetaGradient):
 
     def explain(self, progress: float = 1.0) -> str:
         """How tasks are computed, and why not in another way: a few lines of text."""
-        return choice.explain(self, progress)
+        return explain(self, progress)
 
     # ---- Names of version 0.1
 

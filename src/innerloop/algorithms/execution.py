@@ -1,6 +1,17 @@
-"""One meta-gradient: the tasks checked, cut into chunks, and computed in the way that is chosen.
+"""How tasks are computed: the one place that decides, and one meta-gradient so computed.
 
-`choice.py` says which ways there are.
+Four ways, all of which give the same numbers:
+
+- `stacked`: all tasks together, with a leading axis of tasks on images and weights, by plain
+  autograd.  For networks that take such an axis, or the tensors of `ops.stacked`; the fastest.
+- `shared_body`: where the inner loop leaves the body alone, its features are computed for the
+  images of all tasks in one batch; the head is stacked.
+- `vmap`: `torch.func.vmap` over the tasks.  For most others.
+- `loop`: one task after the other, by plain autograd.  For whatever PyTorch can differentiate.
+
+`execution="auto"` takes `shared_body` or `stacked` where they are exact, else `loop` for networks
+that are known to be slow under `vmap`, else `vmap`.  Where `vmap` turns out to fail, `loop` takes
+its place, with a line of log that says so.
 """
 
 from __future__ import annotations
@@ -12,18 +23,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.apart import T, stack
-from innerloop.algorithms.choice import candidates
-from innerloop.algorithms.hooks import Hooks
-from innerloop.algorithms.network import stacking
-from innerloop.errors import UserError, first_line
+from innerloop.algorithms.hooks import Hooks, overrides
+from innerloop.algorithms.network import is_untouched, stacking, takes_tasks
+from innerloop.errors import UserError, clearer, first_line
 from innerloop.functional import Params, detach
+from innerloop.ops import kernels
 from innerloop.tasks.episodes import Episodes
 
 _log = logging.getLogger("innerloop")
+# On a CPU `vmap` makes slow operations of these; a loop over the tasks is faster.
+_SLOW_UNDER_VMAP = (nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase)
 
 
 class MetaGradient(Hooks):
@@ -162,14 +175,14 @@ def first_that_works(algorithm: Hooks, kind: str, ways: Sequence[str], by: Calla
         raise
     except Exception as error:
         if way == ways[-1]:
-            raise _clearer(error, algorithm, way) from error
+            raise clearer(error) from error
         failure = error
     try:
         found = by(ways[-1])
     except NOT_ABOUT_THE_WAY:
         raise
     except Exception as error:
-        raise _clearer(error, algorithm, ways[-1]) from error
+        raise clearer(error) from error
     if not algorithm._failed:
         _log.warning(
             "%s cannot be computed by %s, so its tasks go one by one (%s)",
@@ -179,22 +192,6 @@ def first_that_works(algorithm: Hooks, kind: str, ways: Sequence[str], by: Calla
         )
     algorithm._failed[kind] = ways[-1]
     return found
-
-
-def _clearer(error: Exception, algorithm: Hooks, way: str) -> Exception:
-    """The same error, reworded where PyTorch's message says too little."""
-    text = first_line(error)
-    if isinstance(error, IndexError) and "out of bounds" in text and "Target" in text:
-        return UserError(
-            f"a class label is not among the network's outputs ({text}): labels run from 0 to N-1, "
-            "and the last layer needs a row for each class, or head='shared'"
-        )
-    if "forward AD" in text or "forward-mode" in text.lower():
-        return UserError(
-            f"an operation of the network or the loss has no forward derivative ({text}): use "
-            "derivative='reverse', or leave execution at 'auto'"
-        )
-    return error
 
 
 def checked_episodes(algorithm: Hooks, episodes: Any, *, training: bool) -> Episodes:
@@ -289,3 +286,112 @@ def task_keys(algorithm: Hooks, tasks: int, keys: Sequence[int] | None) -> Itera
             yield tuple(torch.randint(2**62, (tasks,)).tolist())
         if not used[0]:
             torch.set_rng_state(before)
+
+
+def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str]:
+    """The ways to try, the best first; only one if it was asked for.
+
+    Raises:
+        UserError: the way that was asked for is not exact here; it says why.
+    """
+    asked = algorithm.execution
+    if asked != "auto":
+        reason = why_not(algorithm, asked, progress, training=training)
+        if reason is None:
+            return [asked]
+        # What was asked for in training may not suit testing, which takes more steps.
+        if training or why_not(algorithm, asked, progress, training=True):
+            raise UserError(f"execution={asked!r} is not possible here: {reason}")
+    if why_not(algorithm, "shared_body", progress, training=training) is None:
+        return ["shared_body"]
+    exact = why_not(algorithm, "stacked", progress, training=training) is None
+    if exact and why_slower_stacked(algorithm, progress, training) is None:
+        return ["stacked"] if takes_tasks(algorithm.model) else ["stacked", "loop"]
+    return ["loop"] if why_slower_under_vmap(algorithm) else ["vmap", "loop"]
+
+
+def why_slower_stacked(algorithm: Hooks, progress: float, training: bool) -> str | None:
+    if not _kernels_serve(algorithm.model):
+        return "there are no compiled kernels for these layers (widths are multiples of 16)"
+    return None
+
+
+def why_slower_under_vmap(algorithm: Hooks) -> str | None:
+    if algorithm.network.writes_weights:
+        return "a forward pass writes to the weights"
+    slow = {type(m).__name__ for m in algorithm.model.modules() if isinstance(m, _SLOW_UNDER_VMAP)}
+    on_cpu = all(not p.is_cuda for p in algorithm.model.parameters())
+    if slow and on_cpu and not algorithm.network.is_own:
+        return f"on a CPU {', '.join(sorted(slow))} would be slower than in a loop"
+    return None
+
+
+def why_not(algorithm: Hooks, way: str, progress: float, *, training: bool) -> str | None:
+    """Why `way` would not be exact for this algorithm and network; None if it is."""
+    if way == "stacked":
+        return _why_not_stacked(algorithm, training)
+    if way == "shared_body":
+        return _why_not_shared_body(algorithm, progress, training)
+    return None
+
+
+def _why_not_stacked(algorithm: Hooks, training: bool) -> str | None:
+    if not takes_tasks(algorithm.model):
+        reason = algorithm.network.why_not_each()
+        if reason is not None:
+            return f"{type(algorithm.model).__name__} does not take several tasks at once: {reason}"
+    if algorithm.bn not in ("transductive", "frozen"):
+        return f"bn={algorithm.bn!r} normalises each task's queries by statistics of its own"
+    return _overridden(algorithm, ["forward"], training) or algorithm.why_not_together(training)
+
+
+def _why_not_shared_body(algorithm: Hooks, progress: float, training: bool) -> str | None:
+    if not algorithm.network.is_head_on_features():
+        return "the network is not a body with a linear head of its own on its features"
+    if not keeps_tasks_apart(algorithm):
+        return "batch norm of PyTorch would mix the tasks in one batch"
+    if not all(is_untouched(m) for m in algorithm.model.modules()):
+        return "a layer has hooks or a forward of its own, which are made for one task"
+    if algorithm.network.mixes_rows:
+        return "the body mixes the rows of a batch, so that tasks would change each other"
+    if training and algorithm.network.draws:
+        return "dropout draws for one task at a time"
+    hooks = ["forward", "inner_loss", "query_outputs", "query_loss"]
+    reason = _overridden(algorithm, hooks, training) or algorithm.why_not_together(training)
+    if reason:
+        return reason
+    stays = algorithm.body_stays(progress) if training else algorithm.body_stays_in_use()
+    return None if stays else "the inner loop changes the body"
+
+
+def _overridden(algorithm: Hooks, hooks: Sequence[str], training: bool) -> str | None:
+    pairs = [(hook, f"{hook}_each") for hook in hooks]
+    if training:
+        whole = ("task_gradient", "loss_after_adaptation")
+        pairs += [(hook, "mean_gradient") for hook in whole]
+    for hook, together in pairs:
+        if overrides(algorithm, hook, together):
+            return f"{type(algorithm).__name__} overrides {hook}, which is about one task"
+    return None
+
+
+def _kernels_serve(model: nn.Module) -> bool:
+    own = not takes_tasks(model)
+    kinds = (nn.Conv1d, nn.Conv2d) if own else nn.Conv2d
+    layers = [m for m in model.modules() if isinstance(m, kinds)]
+    served = [kernels.serve(m.weight, m.out_channels) for m in layers]
+    # A network of a user's own may have layers that go one by one.
+    return not served or any(served) if own else all(served)
+
+
+def keeps_tasks_apart(algorithm: Hooks) -> bool:
+    """True if images of several tasks can go through the body in one batch.
+
+    The batch norm of this package can be told which images belong together, PyTorch's cannot,
+    unless it uses statistics that do not depend on the batch.
+    """
+    foreign = nn.modules.batchnorm._BatchNorm
+    return not any(
+        isinstance(m, foreign) and not (algorithm.bn == "frozen" and m.running_mean is not None)
+        for m in algorithm.model.modules()
+    )

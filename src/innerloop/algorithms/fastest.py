@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 
-from innerloop.algorithms.choice import why_not
-from innerloop.algorithms.execution import NOT_ABOUT_THE_WAY, MetaGradient
+from innerloop.algorithms.execution import NOT_ABOUT_THE_WAY, MetaGradient, why_not
 from innerloop.algorithms.settings import WAYS
 from innerloop.functional import Params
 from innerloop.tasks.episodes import Episodes

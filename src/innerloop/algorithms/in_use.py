@@ -7,8 +7,12 @@ from torch import Tensor
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.apart import first
-from innerloop.algorithms.choice import candidates
-from innerloop.algorithms.execution import checked_episodes, first_that_works, one_by_one
+from innerloop.algorithms.execution import (
+    candidates,
+    checked_episodes,
+    first_that_works,
+    one_by_one,
+)
 from innerloop.algorithms.hooks import Hooks
 from innerloop.algorithms.shared_body import features_in_place
 from innerloop.functional import Params
