@@ -112,3 +112,19 @@ def one_of(choices: Iterable[str], **values: str) -> None:
     for name, value in values.items():
         if value not in choices:
             raise UserError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def clearer(error: Exception) -> Exception:
+    """The same error, reworded where PyTorch's message says too little."""
+    text = first_line(error)
+    if isinstance(error, IndexError) and "out of bounds" in text and "Target" in text:
+        return UserError(
+            f"a class label is not among the network's outputs ({text}): labels run from 0 to N-1, "
+            "and the last layer needs a row for each class, or head='shared'"
+        )
+    if "forward AD" in text or "forward-mode" in text.lower():
+        return UserError(
+            f"an operation of the network or the loss has no forward derivative ({text}): use "
+            "derivative='reverse', or leave execution at 'auto'"
+        )
+    return error

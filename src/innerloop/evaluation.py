@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.apart import stack
 from innerloop.algorithms.base import Algorithm
-from innerloop.algorithms.each import stack
 from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.keywords import keywords_checked

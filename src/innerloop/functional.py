@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.errors import UserError
@@ -324,3 +325,26 @@ def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
     counted = labels != NO_LABEL
     right = (outputs.argmax(dim=-1) == labels) & counted
     return right.to(dtype).sum(dim=-1) / counted.sum(dim=-1)
+
+
+def cross_entropy_each(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean cross-entropy of each task, `[T]`, from `[T, B, N]` and labels `[T, B]`."""
+    if len(outputs) == 1:
+        return F.cross_entropy(outputs.squeeze(0), targets.squeeze(0)).unsqueeze(0)
+    each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+    # PyTorch's mean leaves out labels that are marked to be ignored.
+    return each.view(targets.shape).sum(dim=1) / (targets != NO_LABEL).sum(dim=1)
+
+
+def are_labels(outputs: Any, targets: Any, *, tasks: bool = False) -> bool:
+    """True if these are logits `[B, N]` and class labels `[B]`; with an axis before for `tasks`."""
+    if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
+        return False
+    whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
+    return (
+        whole
+        and targets.ndim == 1 + tasks
+        and outputs.ndim == 2 + tasks
+        and outputs.shape[-1] > 1
+        and outputs.shape[:-1] == targets.shape
+    )

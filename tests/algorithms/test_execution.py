@@ -10,8 +10,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from innerloop import IMAML, MAML, MetaSGD, ProtoNet, Reptile, UserError
-from innerloop.algorithms.execution import WAYS, fastest, why_not
+from innerloop.algorithms.execution import why_not
+from innerloop.algorithms.fastest import fastest
 from innerloop.algorithms.network import Network
+from innerloop.algorithms.settings import WAYS
 from innerloop.models import MLP, Conv4
 from innerloop.ops import kernels
 from tests.algorithms import naive

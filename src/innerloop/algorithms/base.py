@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
 
-from innerloop.algorithms import execution
-from innerloop.algorithms.checks import naming_examples
-from innerloop.algorithms.hooks import Hooks
-from innerloop.functional import Params, detach
+from innerloop.algorithms import in_use
+from innerloop.algorithms.execution import MetaGradient, first_task, naming_examples
+from innerloop.algorithms.explain import explain
+from innerloop.functional import Params
 from innerloop.tasks.episodes import Episodes
 
 
-class Algorithm(Hooks):
+class Algorithm(MetaGradient):
     """A meta-learning algorithm on a network.
 
     An algorithm is how it adapts, `inner_loop`, and its part of the meta-gradient,
@@ -66,31 +66,6 @@ class Algorithm(Hooks):
             )
         return adapted
 
-    def meta_gradient(
-        self,
-        params: Params,
-        episodes: Episodes,
-        progress: float = 1.0,
-        *,
-        keys: Sequence[int] | None = None,
-    ) -> tuple[Params, Params]:
-        """The mean of the tasks' gradients.
-
-        Args:
-            params: the meta-parameters by name; they are not changed.
-            episodes: T tasks.
-            progress: the share of training that is done, 0..1, for what changes meanwhile.
-            keys: T integers from which the masks of dropout follow, one a task; None to draw them
-                from PyTorch's global generator.
-
-        Returns:
-            `(grads, metrics)`: gradients by parameter name, and the tasks' mean of
-            each metric, scalars: `loss` (query loss), for class labels `accuracy`
-            (query accuracy, 0..1).
-        """
-        with naming_examples(self, *_first_task(episodes)):
-            return execution.meta_gradient(self, detach(params), episodes, progress, keys)
-
     def score_steps(
         self,
         params: Params,
@@ -110,8 +85,8 @@ class Algorithm(Hooks):
             The metrics by name, `[T, steps + 1]`: before the first and after each inner step; or
             without `every_step` `[T, 1]`.
         """
-        with naming_examples(self, *_first_task(episodes)):
-            return execution.score_steps(self, params, episodes, inner_steps, every_step)
+        with naming_examples(self, *first_task(episodes)):
+            return in_use.score_steps(self, params, episodes, inner_steps, every_step)
 
     def inner_loop_each(
         self,
@@ -134,11 +109,11 @@ class Algorithm(Hooks):
             each inner step.
         """
         with naming_examples(self, *support_x[:1]):
-            return execution.adapt_all(self, params, support_x, support_y, inner_steps, n_way)
+            return in_use.adapt_all(self, params, support_x, support_y, inner_steps, n_way)
 
     def explain(self, progress: float = 1.0) -> str:
         """How tasks are computed, and why not in another way: a few lines of text."""
-        return execution.explain(self, progress)
+        return explain(self, progress)
 
     # ---- Names of version 0.1
 
@@ -188,11 +163,6 @@ class Algorithm(Hooks):
         _renamed("judge_steps", "score_steps")
         episodes = Episodes(*episodes, n_way=n_way or getattr(episodes, "n_way", None))
         return self.score_steps(params, episodes, inner_steps=inner_steps, every_step=every_step)
-
-
-def _first_task(episodes: Episodes) -> list[Tensor]:
-    """The examples of the first task: of the support set, and of the query set."""
-    return [x[0] for x in (episodes[0], episodes[2]) if len(x)]
 
 
 def _renamed(old: str, new: str) -> None:

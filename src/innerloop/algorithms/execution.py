@@ -1,4 +1,4 @@
-"""How tasks are computed: the one place that decides.
+"""How tasks are computed: the one place that decides, and one meta-gradient so computed.
 
 Four ways, all of which give the same numbers:
 
@@ -16,32 +16,276 @@ its place, with a line of log that says so.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.checks import checked_episodes, task_keys
-from innerloop.algorithms.each import T, first, overrides, stack
-from innerloop.algorithms.hooks import WAYS, Hooks
-from innerloop.algorithms.modules import is_untouched, takes_tasks
-from innerloop.algorithms.network import stacking
-from innerloop.algorithms.shared_body import (
-    features_in_place,
-    is_head_on_features,
-    keeps_tasks_apart,
-)
-from innerloop.errors import UserError, first_line
-from innerloop.functional import Params
+from innerloop.algorithms.apart import T, stack
+from innerloop.algorithms.hooks import Hooks, overrides
+from innerloop.algorithms.network import is_untouched, stacking, takes_tasks
+from innerloop.errors import UserError, clearer, first_line
+from innerloop.functional import Params, detach
 from innerloop.ops import kernels
 from innerloop.tasks.episodes import Episodes
 
 _log = logging.getLogger("innerloop")
 # On a CPU `vmap` makes slow operations of these; a loop over the tasks is faster.
 _SLOW_UNDER_VMAP = (nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase)
+
+
+class MetaGradient(Hooks):
+    """Hooks with a meta-gradient made of them."""
+
+    def meta_gradient(
+        self,
+        params: Params,
+        episodes: Episodes,
+        progress: float = 1.0,
+        *,
+        keys: Sequence[int] | None = None,
+    ) -> tuple[Params, Params]:
+        """The mean of the tasks' gradients.
+
+        Args:
+            params: the meta-parameters by name; they are not changed.
+            episodes: T tasks.
+            progress: the share of training that is done, 0..1, for what changes meanwhile.
+            keys: T integers from which the masks of dropout follow, one a task; None to draw them
+                from PyTorch's global generator.
+
+        Returns:
+            `(grads, metrics)`: gradients by parameter name, and the tasks' mean of
+            each metric, scalars: `loss` (query loss), for class labels `accuracy`
+            (query accuracy, 0..1).
+        """
+        with naming_examples(self, *first_task(episodes)):
+            return _meta_gradient(self, detach(params), episodes, progress, keys)
+
+
+def first_task(episodes: Episodes) -> list[Tensor]:
+    """The examples of the first task: of the support set, and of the query set."""
+    return [x[0] for x in (episodes[0], episodes[2]) if len(x)]
+
+
+def _meta_gradient(
+    algorithm: Hooks,
+    params: Params,
+    episodes: Episodes,
+    progress: float,
+    keys: Sequence[int] | None,
+) -> tuple[Params, Params]:
+    episodes = checked_episodes(algorithm, episodes, training=True)
+    algorithm.network.look(episodes.support_x[0])
+    tasks = len(episodes.support_x)
+    with algorithm.network.unchanged(), task_keys(algorithm, tasks, keys) as keys:
+        return _in_chunks(algorithm, params, episodes, progress, keys)
+
+
+def _in_chunks(
+    algorithm: Hooks,
+    params: Params,
+    episodes: Episodes,
+    progress: float,
+    keys: Sequence[int],
+) -> tuple[Params, Params]:
+    tasks = len(episodes.support_x)
+    size = algorithm.chunk_size or tasks
+    if tasks <= size:
+        grads, metrics = _chunk_gradient(algorithm, params, episodes, progress, keys)
+        # In memory as the parameters are, which PyTorch's optimisers on a GPU insist on.
+        return {name: g.contiguous() for name, g in grads.items()}, metrics
+    means = []
+    for i, chunk in enumerate(episodes.chunks(size)):
+        share = chunk.num_tasks / tasks
+        some = keys[i * size : (i + 1) * size] if len(keys) > 1 else keys
+        parts = _chunk_gradient(algorithm, params, chunk, progress, some)
+        means.append([{name: share * v for name, v in part.items()} for part in parts])
+    grads, metrics = (
+        {name: torch.stack([part[name] for part in parts]).sum(dim=0) for name in parts[0]}
+        for parts in zip(*means, strict=True)
+    )
+    return grads, metrics
+
+
+def _chunk_gradient(
+    algorithm: Hooks,
+    params: Params,
+    episodes: Episodes,
+    progress: float,
+    keys: Sequence[int],
+) -> tuple[Params, Params]:
+    """The meta-gradient of tasks that fit into memory together."""
+    n_way = episodes.n_way
+
+    def by(way: str) -> tuple[Params, Params]:
+        given, features = algorithm.arranged(params, way), way == "shared_body"
+        with noise.calls(training=True, keys=keys):
+            if way in ("stacked", "shared_body"):
+                with stacking():
+                    return algorithm.mean_gradient(given, episodes, progress, of_features=features)
+            # One gradient a task, averaged afterwards.  To differentiate through vmap instead
+            # gives wrong numbers with batch norm and layer norm (PyTorch 2.13), see
+            # tests/algorithms/test_maml.py.
+            found = one_by_one(
+                way, lambda task: algorithm.task_gradient(given, task, n_way, progress), episodes
+            )
+            return tuple({n: v.mean(dim=0) for n, v in part.items()} for part in found)  # type: ignore[return-value]
+
+    kind = "training" if algorithm.derivative_now(progress) == "first" else "training, 2nd order"
+    return first_that_works(algorithm, kind, candidates(algorithm, progress, training=True), by)
+
+
+def one_by_one(way: str, function: Callable[[Episodes], T], episodes: Episodes) -> T:
+    """`function` of each task on its own, stacked."""
+    n_way = episodes.n_way
+    if way == "vmap":
+
+        def of_task(index: Tensor, *sets: Tensor) -> T:
+            with noise.task(0, index):
+                return function(Episodes(*sets, n_way=n_way))
+
+        places = torch.arange(episodes.num_tasks, device=episodes.support_x.device)
+        return torch.func.vmap(of_task, randomness="error")(places, *episodes)
+    found = []
+    for i, task in enumerate(episodes.tasks()):
+        with noise.task(i):
+            found.append(function(task))
+    return stack(found)
+
+
+# Errors that no other way would change.
+NOT_ABOUT_THE_WAY = (UserError, KeyboardInterrupt, MemoryError, torch.OutOfMemoryError)
+
+
+def first_that_works(algorithm: Hooks, kind: str, ways: Sequence[str], by: Callable[[str], T]) -> T:
+    """The result of the first way that works, which is remembered."""
+    way = algorithm._failed.get(kind, ways[0]) if len(ways) > 1 else ways[0]
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):
+            return first_that_works(algorithm, kind, ways, by)
+    try:
+        return by(way)
+    except NOT_ABOUT_THE_WAY:
+        raise
+    except Exception as error:
+        if way == ways[-1]:
+            raise clearer(error) from error
+        failure = error
+    try:
+        found = by(ways[-1])
+    except NOT_ABOUT_THE_WAY:
+        raise
+    except Exception as error:
+        raise clearer(error) from error
+    if not algorithm._failed:
+        _log.warning(
+            "%s cannot be computed by %s, so its tasks go one by one (%s)",
+            type(algorithm.model).__name__,
+            way,
+            first_line(failure),
+        )
+    algorithm._failed[kind] = ways[-1]
+    return found
+
+
+def checked_episodes(algorithm: Hooks, episodes: Any, *, training: bool) -> Episodes:
+    """The episodes, with their number of ways if it is needed.
+
+    Raises:
+        UserError: no tasks, or labels that are not 0..N-1 where they have to be.
+    """
+    n_way = getattr(episodes, "n_way", None)
+    names = Episodes._fields
+    for name, value in zip(names, episodes, strict=True):
+        if not isinstance(value, torch.Tensor):
+            raise UserError(
+                f"{name} of the episodes must be a tensor, not a {type(value).__name__}: use "
+                "torch.as_tensor"
+            )
+    checked = episodes if isinstance(episodes, Episodes) else Episodes(*episodes, n_way=n_way)
+    if algorithm.loss is F.cross_entropy:
+        labels = _long(checked.support_y), _long(checked.query_y)
+        if labels[0] is not checked.support_y or labels[1] is not checked.query_y:
+            checked = checked._replace(support_y=labels[0], query_y=labels[1])
+    if not len(checked.support_x):
+        raise UserError("there are no episodes: a meta-batch needs at least one task")
+    lengths = {len(t) for t in checked}
+    if len(lengths) > 1:
+        raise UserError(
+            "the tensors of the episodes differ in the number of tasks, their first axis: "
+            + ", ".join(str(tuple(t.shape)) for t in checked)
+        )
+    for name, x, y in (
+        ("support", checked.support_x, checked.support_y),
+        ("query", checked.query_x, checked.query_y),
+    ):
+        if x.ndim < 2 or not x.shape[1]:
+            raise UserError(f"the {name} sets have no examples: they have shape {tuple(x.shape)}")
+        if x.shape[:2] != y.shape[:2]:
+            raise UserError(
+                f"{name}_x has {x.shape[1]} examples a task and {name}_y has shape "
+                f"{tuple(y.shape)}: give a target for each example, {tuple(x.shape[:2])}"
+            )
+    if not (training and algorithm.labels == "class"):
+        counted = algorithm.ways(checked.support_y, n_way)
+        # The user's own episodes stay as they are.
+        checked = checked if counted == n_way else checked._replace(n_way=counted)
+    return checked
+
+
+def _long(y: torch.Tensor) -> torch.Tensor:
+    """Labels of a narrower type as PyTorch's cross-entropy takes them."""
+    return y.long() if y.dtype in (torch.int8, torch.int16, torch.int32) else y
+
+
+@contextlib.contextmanager
+def naming_examples(algorithm: Hooks, *sets: Any) -> Iterator[None]:
+    """One clear error for examples of a shape that the network cannot take.
+
+    PyTorch's own is about some layer.  Whether it is about the examples is found out by giving
+    them to the network by itself.
+
+    Args:
+        algorithm: has the network.
+        sets: the examples of one task, `[B, ...]`, as many tensors as differ.
+    """
+    try:
+        yield
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:
+        for x in sets:
+            reason = algorithm.network.why_not_taken(x)
+            if reason is not None:
+                raise UserError(reason) from error
+        raise
+
+
+@contextlib.contextmanager
+def task_keys(algorithm: Hooks, tasks: int, keys: Sequence[int] | None) -> Iterator[Sequence[int]]:
+    """One integer a task; from PyTorch's global generator where none are given.
+
+    Afterwards that is as it was if no network asked for random numbers.
+    """
+    if keys is not None:
+        keys = tuple(int(key) for key in keys)
+        if len(keys) != tasks:
+            raise UserError(f"keys are {len(keys)} for {tasks} tasks: give one integer a task")
+        yield keys
+    elif algorithm.network.is_own:
+        yield (0,)
+    else:
+        before = torch.get_rng_state()
+        with noise.noticing() as used:
+            yield tuple(torch.randint(2**62, (tasks,)).tolist())
+        if not used[0]:
+            torch.set_rng_state(before)
 
 
 def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str]:
@@ -61,18 +305,18 @@ def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str
     if why_not(algorithm, "shared_body", progress, training=training) is None:
         return ["shared_body"]
     exact = why_not(algorithm, "stacked", progress, training=training) is None
-    if exact and _why_slower_stacked(algorithm, progress, training) is None:
+    if exact and why_slower_stacked(algorithm, progress, training) is None:
         return ["stacked"] if takes_tasks(algorithm.model) else ["stacked", "loop"]
-    return ["loop"] if _why_slower_under_vmap(algorithm) else ["vmap", "loop"]
+    return ["loop"] if why_slower_under_vmap(algorithm) else ["vmap", "loop"]
 
 
-def _why_slower_stacked(algorithm: Hooks, progress: float, training: bool) -> str | None:
+def why_slower_stacked(algorithm: Hooks, progress: float, training: bool) -> str | None:
     if not _kernels_serve(algorithm.model):
         return "there are no compiled kernels for these layers (widths are multiples of 16)"
     return None
 
 
-def _why_slower_under_vmap(algorithm: Hooks) -> str | None:
+def why_slower_under_vmap(algorithm: Hooks) -> str | None:
     if algorithm.network.writes_weights:
         return "a forward pass writes to the weights"
     slow = {type(m).__name__ for m in algorithm.model.modules() if isinstance(m, _SLOW_UNDER_VMAP)}
@@ -102,7 +346,7 @@ def _why_not_stacked(algorithm: Hooks, training: bool) -> str | None:
 
 
 def _why_not_shared_body(algorithm: Hooks, progress: float, training: bool) -> str | None:
-    if not is_head_on_features(algorithm):
+    if not algorithm.network.is_head_on_features():
         return "the network is not a body with a linear head of its own on its features"
     if not keeps_tasks_apart(algorithm):
         return "batch norm of PyTorch would mix the tasks in one batch"
@@ -140,254 +384,14 @@ def _kernels_serve(model: nn.Module) -> bool:
     return not served or any(served) if own else all(served)
 
 
-def explain(algorithm: Hooks, progress: float) -> str:
-    """How tasks are computed in training, and why not in another way."""
-    ways = candidates(algorithm, progress, training=True)
-    failed = any(kind.startswith("training") for kind in algorithm._failed)
-    way = ways[-1] if failed else ways[0]
-    lines = [f"{way}: {_MEANINGS[way]}"]
-    if algorithm.execution == "auto":
-        reasons = {
-            "shared_body": why_not(algorithm, "shared_body", progress, training=True),
-            "stacked": why_not(algorithm, "stacked", progress, training=True)
-            or _why_slower_stacked(algorithm, progress, True),
-            "vmap": _why_slower_under_vmap(algorithm) if way == "loop" else None,
-        }
-        if failed:
-            reasons["vmap"] = "it fails for this network or loss"
-        lines += [
-            f"not {other}: {reason}" for other, reason in reasons.items() if reason and other != way
-        ]
-    return "\n".join(lines)
+def keeps_tasks_apart(algorithm: Hooks) -> bool:
+    """True if images of several tasks can go through the body in one batch.
 
-
-_MEANINGS = {
-    "stacked": "all tasks together, with an axis of tasks on images and weights",
-    "shared_body": "the features of all tasks in one batch, as the inner loop moves the head alone",
-    "vmap": "torch.func.vmap over the tasks, one by one where it fails",
-    "loop": "one task after the other, by plain autograd",
-}
-
-
-def fastest(algorithm: Hooks, params: Params, episodes: Episodes, progress: float = 1.0) -> str:
-    """The way with the shortest meta-gradient, measured: two of each way, the second counts."""
-    before, times = algorithm.execution, {}
-    keys = tuple(range(episodes.num_tasks))
-    try:
-        for way in WAYS:
-            if why_not(algorithm, way, progress, training=True):
-                continue
-            algorithm.execution = way
-            try:
-                for _ in range(2):
-                    start = time.perf_counter()
-                    meta_gradient(algorithm, params, episodes, progress, keys)
-                    times[way] = time.perf_counter() - start
-            except _NOT_ABOUT_THE_WAY:
-                raise
-            except Exception:
-                times.pop(way, None)
-    finally:
-        algorithm.execution = before
-    if not times:  # it says why
-        meta_gradient(algorithm, params, episodes, progress, keys)
-    return min(times, key=lambda way: times[way])
-
-
-def meta_gradient(
-    algorithm: Hooks,
-    params: Params,
-    episodes: Episodes,
-    progress: float,
-    keys: Sequence[int] | None,
-) -> tuple[Params, Params]:
-    """See `Algorithm.meta_gradient`."""
-    episodes = checked_episodes(algorithm, episodes, training=True)
-    algorithm.network.look(episodes.support_x[0])
-    with algorithm.network.unchanged(), task_keys(algorithm, episodes.num_tasks, keys) as keys:
-        return _in_chunks(algorithm, params, episodes, progress, keys)
-
-
-def _in_chunks(
-    algorithm: Hooks,
-    params: Params,
-    episodes: Episodes,
-    progress: float,
-    keys: Sequence[int],
-) -> tuple[Params, Params]:
-    size = algorithm.chunk_size or episodes.num_tasks
-    if episodes.num_tasks <= size:
-        grads, metrics = _chunk_gradient(algorithm, params, episodes, progress, keys)
-        # In memory as the parameters are, which PyTorch's optimisers on a GPU insist on.
-        return {name: g.contiguous() for name, g in grads.items()}, metrics
-    means = []
-    for i, chunk in enumerate(episodes.chunks(size)):
-        share = chunk.num_tasks / episodes.num_tasks
-        some = keys[i * size : (i + 1) * size] if len(keys) > 1 else keys
-        parts = _chunk_gradient(algorithm, params, chunk, progress, some)
-        means.append([{name: share * v for name, v in part.items()} for part in parts])
-    grads, metrics = (
-        {name: torch.stack([part[name] for part in parts]).sum(dim=0) for name in parts[0]}
-        for parts in zip(*means, strict=True)
+    The batch norm of this package can be told which images belong together, PyTorch's cannot,
+    unless it uses statistics that do not depend on the batch.
+    """
+    foreign = nn.modules.batchnorm._BatchNorm
+    return not any(
+        isinstance(m, foreign) and not (algorithm.bn == "frozen" and m.running_mean is not None)
+        for m in algorithm.model.modules()
     )
-    return grads, metrics
-
-
-def _chunk_gradient(
-    algorithm: Hooks,
-    params: Params,
-    episodes: Episodes,
-    progress: float,
-    keys: Sequence[int],
-) -> tuple[Params, Params]:
-    """The meta-gradient of tasks that fit into memory together."""
-    n_way = episodes.n_way
-
-    def by(way: str) -> tuple[Params, Params]:
-        given, features = algorithm.arranged(params, way), way == "shared_body"
-        with noise.calls(training=True, keys=keys):
-            if way in ("stacked", "shared_body"):
-                with stacking():
-                    return algorithm.mean_gradient(given, episodes, progress, of_features=features)
-            # One gradient a task, averaged afterwards.  To differentiate through vmap instead
-            # gives wrong numbers with batch norm and layer norm (PyTorch 2.13), see
-            # tests/algorithms/test_maml.py.
-            found = _one_by_one(
-                way, lambda task: algorithm.task_gradient(given, task, n_way, progress), episodes
-            )
-            return tuple({n: v.mean(dim=0) for n, v in part.items()} for part in found)  # type: ignore[return-value]
-
-    kind = "training" if algorithm.derivative_now(progress) == "first" else "training, 2nd order"
-    return _first_that_works(algorithm, kind, candidates(algorithm, progress, training=True), by)
-
-
-def score_steps(
-    algorithm: Hooks,
-    params: Params,
-    episodes: Episodes,
-    inner_steps: int | None,
-    every_step: bool,
-) -> Params:
-    """See `Algorithm.score_steps`."""
-    episodes = checked_episodes(algorithm, episodes, training=False)
-    algorithm.network.look(episodes.support_x[0])
-
-    def scored(tasks: Episodes, of_features: bool = False) -> Params:
-        scores = algorithm.scores_each(
-            params, tasks, inner_steps=inner_steps, every_step=every_step, of_features=of_features
-        )
-        return {name: torch.stack([s[name] for s in scores], dim=1) for name in scores[0]}
-
-    def of_one(task: Episodes) -> Params:
-        return first(scored(task.with_task()))
-
-    def by(way: str) -> Params:
-        with torch.no_grad(), noise.in_use(episodes.num_tasks):
-            if way == "stacked":
-                return scored(episodes)
-            if way == "shared_body":
-                return scored(features_in_place(algorithm, params, episodes), True)
-            return _one_by_one(way, of_one, episodes)
-
-    ways = candidates(algorithm, 1.0, training=False)
-    return _first_that_works(algorithm, "use", ways, by)
-
-
-def adapt_all(
-    algorithm: Hooks,
-    params: Params,
-    support_x: Tensor,
-    support_y: Tensor,
-    inner_steps: int | None,
-    n_way: int | None,
-) -> list[Params]:
-    """See `Algorithm.inner_loop_each`."""
-    tasks = Episodes(support_x, support_y, support_x, support_y, n_way=n_way)
-    tasks = checked_episodes(algorithm, tasks, training=False)
-    algorithm.network.look(support_x[0])
-
-    def of_one(task: Episodes) -> list[Params]:
-        x, y = task.support_x, task.support_y
-        steps = algorithm.inner_loop(params, x, y, inner_steps=inner_steps, n_way=tasks.n_way)
-        return list(steps)
-
-    def by(way: str) -> list[Params]:
-        with torch.no_grad(), noise.in_use(len(support_x)):
-            if way == "stacked":
-                return list(algorithm.loops(params, tasks, inner_steps=inner_steps))
-            return _one_by_one(way, of_one, tasks)
-
-    ways = candidates(algorithm, 1.0, training=False)
-    ways = ["loop"] if ways == ["shared_body"] or len(support_x) == 1 else ways
-    return _first_that_works(algorithm, "use", ways, by)
-
-
-def _one_by_one(way: str, function: Callable[[Episodes], T], episodes: Episodes) -> T:
-    """`function` of each task on its own, stacked."""
-    n_way = episodes.n_way
-    if way == "vmap":
-
-        def of_task(index: Tensor, *sets: Tensor) -> T:
-            with noise.task(0, index):
-                return function(Episodes(*sets, n_way=n_way))
-
-        places = torch.arange(episodes.num_tasks, device=episodes.support_x.device)
-        return torch.func.vmap(of_task, randomness="error")(places, *episodes)
-    found = []
-    for i, task in enumerate(episodes.tasks()):
-        with noise.task(i):
-            found.append(function(task))
-    return stack(found)
-
-
-# Errors that no other way would change.
-_NOT_ABOUT_THE_WAY = (UserError, KeyboardInterrupt, MemoryError, torch.OutOfMemoryError)
-
-
-def _first_that_works(
-    algorithm: Hooks, kind: str, ways: Sequence[str], by: Callable[[str], T]
-) -> T:
-    """The result of the first way that works, which is remembered."""
-    way = algorithm._failed.get(kind, ways[0]) if len(ways) > 1 else ways[0]
-    if torch.is_inference_mode_enabled():
-        with torch.inference_mode(False):
-            return _first_that_works(algorithm, kind, ways, by)
-    try:
-        return by(way)
-    except _NOT_ABOUT_THE_WAY:
-        raise
-    except Exception as error:
-        if way == ways[-1]:
-            raise _clearer(error, algorithm, way) from error
-        failure = error
-    try:
-        found = by(ways[-1])
-    except _NOT_ABOUT_THE_WAY:
-        raise
-    except Exception as error:
-        raise _clearer(error, algorithm, ways[-1]) from error
-    if not algorithm._failed:
-        _log.warning(
-            "%s cannot be computed by %s, so its tasks go one by one (%s)",
-            type(algorithm.model).__name__,
-            way,
-            first_line(failure),
-        )
-    algorithm._failed[kind] = ways[-1]
-    return found
-
-
-def _clearer(error: Exception, algorithm: Hooks, way: str) -> Exception:
-    """The same error, reworded where PyTorch's message says too little."""
-    text = first_line(error)
-    if isinstance(error, IndexError) and "out of bounds" in text and "Target" in text:
-        return UserError(
-            f"a class label is not among the network's outputs ({text}): labels run from 0 to N-1, "
-            "and the last layer needs a row for each class, or head='shared'"
-        )
-    if "forward AD" in text or "forward-mode" in text.lower():
-        return UserError(
-            f"an operation of the network or the loss has no forward derivative ({text}): use "
-            "derivative='reverse', or leave execution at 'auto'"
-        )
-    return error

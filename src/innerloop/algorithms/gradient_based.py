@@ -11,21 +11,19 @@ from torch import Tensor, nn
 
 from innerloop.algorithms import inner_update, noise
 from innerloop.algorithms.adapted import names_of, rates_by_name
+from innerloop.algorithms.apart import stack, task_by_task
 from innerloop.algorithms.base import Algorithm
-from innerloop.algorithms.each import alone, each, is_own, overrides, stack, task_by_task
-from innerloop.algorithms.hooks import each_step
+from innerloop.algorithms.hooks import alone, each, each_step, is_own, overrides
 from innerloop.algorithms.options import AlgorithmOptions
-from innerloop.algorithms.scores import are_labels, check_loss, cross_entropy_each, loss_of
-from innerloop.algorithms.shared_body import (
-    features_of_sets,
-    head_outputs,
-    is_head_on_features,
-)
+from innerloop.algorithms.scores import check_loss, loss_of
+from innerloop.algorithms.shared_body import features_of_sets, head_outputs
 from innerloop.errors import UserError, above_zero, at_least, given, one_of
 from innerloop.functional import (
     Params,
     Rates,
+    are_labels,
     clip_norm_each,
+    cross_entropy_each,
     descend,
     gradient,
     in_transform,
@@ -380,7 +378,7 @@ class GradientBased(Algorithm):
     def keeps_body(self) -> bool:
         """True if the inner loop changes and needs nothing but the last layer."""
         return (
-            is_head_on_features(self)
+            self.network.is_head_on_features()
             and all(name.startswith("head.") for name in self.adapted_names)
             and not overrides(self, "inner_loss")
             and not overrides(self, "forward")

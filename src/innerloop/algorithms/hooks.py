@@ -1,115 +1,111 @@
-"""What an algorithm says of one task, and the same for T tasks: `Hooks`."""
+"""What an algorithm says of one task, and the same for T tasks: `Hooks`.
+
+Inside the inner loop everything has a leading axis of T tasks.  What a subclass may override, the
+hooks, is written for one task.  Beside each hook stands a method of the same name with `_each`,
+which computes the same for T tasks together, usually much faster.  A subclass that overrides the
+hook alone has thereby changed what is computed: its tasks go through the hook one by one.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import functools
+from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.each import T, alone, each, first, overrides, with_task
-from innerloop.algorithms.network import Network
-from innerloop.algorithms.scores import Metric, check_function, check_metric, score, score_each
-from innerloop.errors import UserError, at_least, one_of
-from innerloop.functional import Params, gradients, mean_squared_error
-from innerloop.keywords import KeywordsChecked
+from innerloop.algorithms.apart import T, first, task_by_task, with_task
+from innerloop.algorithms.scores import score
+from innerloop.algorithms.settings import Settings
+from innerloop.functional import Params, accuracy, are_labels, cross_entropy_each, gradients
 from innerloop.models.layers import (
-    Conv2d,
     HeadedModel,
-    SharedHead,
     Statistics,
-    check_batch_norm,
     given_statistics,
     statistics_by_group,
 )
-from innerloop.ops import autograd, kernels
+from innerloop.ops import autograd
 from innerloop.tasks.episodes import Episodes, count_ways
 
-# How tasks can be computed, see execution.py.
-WAYS = ("stacked", "vmap", "loop", "shared_body")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-class Hooks(KeywordsChecked, ABC):
+def each(*axes: int | None) -> Callable[[Method], Method]:
+    """Marks a method `HOOK_each` as what `HOOK` is for T tasks.
+
+    Args:
+        axes: for every argument 0 where it has an axis of tasks, None where all tasks share it.
+    """
+
+    def mark(together: Method) -> Method:
+        name = together.__name__.removesuffix("_each")
+
+        @functools.wraps(together)
+        def method(self: Any, *arguments: Any) -> Any:
+            if overrides(self, name):
+                return task_by_task(getattr(self, name), axes, arguments)
+            return together(self, *arguments)
+
+        marked: Any = method
+        marked.directly, marked.axes = together, axes
+        return cast(Method, method)
+
+    return mark
+
+
+def directly(method: Method) -> Method:
+    """What a bound method marked by `each` computes, whether its hook is overridden or not."""
+    marked: Any = method
+    return cast(Method, functools.partial(marked.directly, marked.__self__))
+
+
+def overrides(algorithm: Any, hook: str, together: str = "") -> bool:
+    """True if `hook` was overridden without `together`, which stands for it for many tasks.
+
+    Args:
+        algorithm: an object; the class counts, and what is set on the object itself.
+        hook: name of a method of one task.
+        together: name of that of many tasks; by default `hook` with `_each`.
+    """
+    kind: Any = type(algorithm)
+    return hook in vars(algorithm) or _overrides(kind, hook, together or f"{hook}_each")
+
+
+@functools.cache
+def _overrides(kind: type, hook: str, together: str) -> bool:
+    def place(name: str) -> int:
+        return next((i for i, c in enumerate(kind.__mro__) if name in vars(c)), len(kind.__mro__))
+
+    return place(hook) < place(together)
+
+
+def is_own(algorithm: Any, method: str, usual: type) -> bool:
+    """True if a class below `usual`, or the object itself, has a `method` of its own."""
+    return method in vars(algorithm) or getattr(type(algorithm), method) is not getattr(
+        usual, method
+    )
+
+
+def alone(algorithm: Any, hook: str, *arguments: Any) -> Any:
+    """A hook as `HOOK_each` of a single task: the default of most hooks."""
+    together = getattr(type(algorithm), f"{hook}_each")
+    # A subclass may have written it without the mark.
+    marked: Any = (vars(c).get(together.__name__) for c in type(algorithm).__mro__)
+    axes = next(method.axes for method in marked if hasattr(method, "axes"))
+    given = [a if axis is None else with_task(a) for a, axis in zip(arguments, axes, strict=True)]
+    return first(getattr(together, "directly", together)(algorithm, *given))
+
+
+class Hooks(Settings):
     """What is computed for one task; `Algorithm` adds the public methods.
 
     Methods of one task may be overridden; those that end in `_each` do the same for T tasks.
     """
-
-    inner_steps: int
-    bn_modes: tuple[str, ...] = ("transductive", "support", "frozen")
-    # What the labels of a training episode count: the classes of its task, 0..N-1,
-    # or all training classes.
-    labels = "task"
-    # Meta-parameters that follow the data as a running average instead of being learnt.
-    moving_averages: frozenset[str] = frozenset()
-
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        loss: Callable[[Any, Any], Tensor] = F.cross_entropy,
-        metric: Metric = "auto",
-        bn: str = "transductive",
-        chunk_size: int | None = None,
-        execution: str = "auto",
-    ) -> None:
-        one_of(self.bn_modes, bn=bn)
-        one_of(("auto", *WAYS), execution=execution)
-        at_least(1, chunk_size=chunk_size)
-        check_metric(metric)
-        self.model = _plain(model)
-        check_batch_norm(self.model, own_only=bn == "support", frozen=bn == "frozen")
-        # PyTorch's own fails where it is differentiated forward over reverse.
-        mse = isinstance(loss, nn.MSELoss) and loss.reduction == "mean"
-        check_function("loss", loss)
-        self.loss = mean_squared_error if mse or loss is F.mse_loss else loss
-        self.metric, self.bn, self.chunk_size = metric, bn, chunk_size
-        self.execution = execution
-        self.network = Network(self.model, frozen=bn == "frozen")
-        for name, _ in self.model.named_parameters():
-            if "@" in name:
-                raise UserError(
-                    f"the network's parameter {name!r} has a @ in its name, which marks the "
-                    "meta-parameters of algorithms: rename it"
-                )
-        # What was found out about ways that fail, by kind of computation.
-        self._failed: dict[str, str] = {}
-        # The weights that kernels take, and whether a layer of ours has them.
-        self._convolutions = {
-            f"{name}.weight".lstrip("."): type(module) is Conv2d
-            for name, module in self.model.named_modules()
-            if isinstance(module, nn.Conv1d | nn.Conv2d) and module.groups == 1
-            if module.out_channels % kernels.LANES == 0
-        }
-        # Parameters that hold one row for every class.
-        self._shared_rows = {
-            f"{name}.{part}".lstrip(".")
-            for name, module in self.model.named_modules()
-            if isinstance(module, SharedHead)
-            for part in ("weight", "bias")
-        }
-
-    def init_params(self) -> Params:
-        """The meta-parameters that training starts from: copies, in a new dict.
-
-        Raises:
-            UserError: the network has no trainable parameter, or some without a shape yet.
-        """
-        named = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        for name, p in named.items():
-            if isinstance(p, nn.parameter.UninitializedParameter):
-                raise UserError(
-                    f"parameter {name} has no shape yet: call the network once on a batch before "
-                    "it is given to an algorithm"
-                )
-        if not named:
-            raise UserError("the network has no trainable parameter: nothing can be learnt")
-        return {name: p.detach().clone() for name, p in named.items()}
 
     # ---- One task: what a subclass may override
 
@@ -230,7 +226,13 @@ class Hooks(KeywordsChecked, ABC):
     @each(0, 0)
     def score_each(self, outputs: Any, targets: Any) -> tuple[Tensor, Params]:
         """`score` of T tasks: losses `[T]`, and metrics of `[T]` each."""
-        return score_each(self.loss, self.metric, outputs, targets)
+        simple = self.loss is F.cross_entropy and self.metric in ("auto", "accuracy")
+        if not (simple and are_labels(outputs, targets, tasks=True)):
+            return task_by_task(
+                functools.partial(score, self.loss, self.metric), (0, 0), (outputs, targets)
+            )
+        losses = cross_entropy_each(outputs, targets)
+        return losses, {"loss": losses.detach(), "accuracy": accuracy(outputs.detach(), targets)}
 
     @each(0, 0)
     def query_loss_each(self, params: Params, tasks: Episodes) -> tuple[Tensor, Params]:
@@ -347,21 +349,6 @@ class Hooks(KeywordsChecked, ABC):
 
 def one_task(forward: Callable[[Params, Tensor], T], params: Params, x: Tensor) -> T:
     return with_task(forward(first(params), x.squeeze(0)))
-
-
-def _plain(model: nn.Module) -> nn.Module:
-    """The network before `torch.compile`, which supports only one set of weights."""
-    if not isinstance(model, nn.Module):
-        raise UserError(f"a network must be a torch.nn.Module, not {type(model).__name__}")
-    kind = type(model)
-    if kind.__name__ == "OptimizedModule" and kind.__module__.startswith("torch._dynamo"):
-        model = model._orig_mod  # type: ignore[assignment]
-    if isinstance(model, torch.jit.ScriptModule):
-        raise UserError(
-            "a network compiled by torch.jit cannot be called with other weights: give the "
-            "torch.nn.Module that it was compiled from"
-        )
-    return model
 
 
 def each_step(

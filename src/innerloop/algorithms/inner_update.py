@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from innerloop.algorithms.each import task_by_task
+from innerloop.algorithms.apart import task_by_task
 from innerloop.errors import UserError
 from innerloop.functional import Params, Rates
 from innerloop.inner import InnerOptimizer

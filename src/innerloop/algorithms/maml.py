@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.each import first, is_own, overrides
+from innerloop.algorithms.apart import first
 from innerloop.algorithms.gradient_based import GradientBased
+from innerloop.algorithms.hooks import is_own, overrides
 from innerloop.algorithms.mixed_mode import mixed_mode_gradient
 from innerloop.algorithms.options import GradientBasedOptions
 from innerloop.algorithms.shared_body import features_in_place, head_outputs

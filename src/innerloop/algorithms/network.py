@@ -10,25 +10,23 @@ copy, so each call starts from the module as the user left it.
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.modules import count_hooks, is_own, is_untouched, takes_tasks
-from innerloop.algorithms.skeleton import Skeleton
-from innerloop.errors import UserError, first_line
+from innerloop.algorithms.attributes import HOOKS, Attributes
+from innerloop.algorithms.inspection import Inspected, copied
 from innerloop.functional import Params, in_transform
-from innerloop.models.layers import HeadedModel, statistics_by_group
-from innerloop.ops.stacked import NotStackableError, Stacked, apart, calls, stacked
-from innerloop.references import at_line, is_of_user
+from innerloop.models.layers import BatchNorm, HeadedModel, Linear, SharedHead
+from innerloop.ops.stacked import Stacked, apart, calls, stacked
 
-_log = logging.getLogger("innerloop")
+_NORMS = (nn.modules.batchnorm._NormBase,)
+# A buffer up to this size is copied at every call; a larger one only if the network writes to it.
+_SMALL = 2**14
 _NOT_TRIED = "that is found out at its first call"
 # A network, and its parameters by name while they stay what they are.
 _known: ContextVar[tuple[Network, list[tuple[str, nn.Parameter]]] | None]
@@ -46,7 +44,7 @@ def stacking() -> Iterator[None]:
         _stacking.reset(token)
 
 
-class Network:
+class Network(Inspected):
     """Calls a module with other weights in place of its own.
 
     Args:
@@ -98,7 +96,7 @@ class Network:
         if self.is_own:
             return module(x) if part is None else part(module, x)
         if self._writes_inputs:
-            x = _copied(x)
+            x = copied(x)
         in_training = noise.training()
         globally = self._draws_globally[in_training] or (self._checkpoints and in_training)
         with noise.drawing(globally, x, dropout=not self._checkpoints):
@@ -133,82 +131,6 @@ class Network:
             return found
         return self._not_together
 
-    def _tried_together(self, x: Tensor) -> str | None:
-        if any(self._draws_globally.values()) or self._checkpoints or self.writes_weights:
-            return "its forward pass draws random numbers, is computed again or writes to weights"
-        reason = None
-        # In double precision nothing is decided by rounding; not every network can do that.
-        for dtype, tolerance in ((torch.float64, 1e-6), (None, 2e-2)):
-            try:
-                with torch.inference_mode(False), torch.enable_grad():
-                    return self._difference(x, dtype, tolerance)
-            except NotStackableError as error:
-                return str(error)
-            except Exception as error:
-                reason = f"{type(error).__name__} when it was tried ({first_line(error, 100)})"
-        return reason
-
-    def _difference(self, x: Tensor, dtype: torch.dtype | None, tolerance: float) -> str | None:
-        def cast(t: Tensor) -> Tensor:
-            return t.detach().to(dtype if dtype and t.is_floating_point() else t.dtype)
-
-        x = cast(x)
-        other = 0.9 * x.flip(0) + 0.05 if x.is_floating_point() else x.flip(0)
-        inputs = torch.stack([x, other])
-        generator = torch.Generator().manual_seed(0)
-
-        def two(p: Tensor) -> Tensor:
-            moved = torch.randn((2, *p.shape), generator=generator).to(p) * (0.02 + 0.1 * p.abs())
-            return cast(p.detach() + moved).requires_grad_()
-
-        params = {n: two(p) for n, p in self._named() if p.requires_grad}
-        frozen = {n: cast(p) for n, p in self._named() if not p.requires_grad}
-
-        def gradients(outputs: list[list[Any]]) -> list[Tensor]:
-            """The outputs, and the gradients of a sum of them."""
-            flat = [torch.stack([o[i] for o in outputs]) for i in range(len(outputs[0]))]
-            flat = [t if t.is_floating_point() else t.double() for t in flat]
-            total = sum((t * t.detach().cos()).sum() for t in flat)
-            given = list(params.values())
-            found = torch.autograd.grad(total, given, allow_unused=True, materialize_grads=True)  # type: ignore[arg-type]
-            return [t.detach() for t in (*flat, *found)]
-
-        with noise.calls(training=self.draws, keys=(1, 2)):
-            apart_ = []
-            for i in range(2):
-                with noise.task(i):
-                    of_one = {n: p[i] for n, p in params.items()} | frozen
-                    apart_.append(_tensors(self(of_one, inputs[i])))
-            with noise.at(0):
-                together = _tensors(self._together(params, inputs, frozen))
-            wanted = gradients(apart_)
-            found = gradients([[t[i] for t in together] for i in range(2)])
-        if [t.shape for t in wanted] != [t.shape for t in found]:
-            return "its outputs have another shape for several tasks"
-        scale = max((t.abs().max().item() for t in wanted if t.numel()), default=0.0)
-        for a, b in zip(wanted, found, strict=True):
-            if not torch.allclose(a, b, rtol=tolerance, atol=tolerance * max(scale, 1e-30)):
-                return "its rows or its tasks would not stay apart"
-        return None
-
-    def why_not_taken(self, x: Any) -> str | None:
-        """Why the network itself fails on examples `[B, ...]`; None if it does not."""
-        try:
-            with torch.no_grad(), noise.generators_kept(), noise.calls(training=False, keys=(0,)):
-                self({}, _copied(x))
-        except Exception as error:
-            what = at_line(error) if is_of_user(error) else first_line(error)
-            shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else type(x).__name__
-            takes = "" if self.takes is None else f"; it was trained on {self.takes}"
-            kind = next((p.dtype for _, p in self._named() if p.is_floating_point()), None)
-            if isinstance(x, Tensor) and x.is_floating_point() and kind not in (None, x.dtype):
-                return (
-                    f"the network has weights of {kind} and cannot take examples of {x.dtype} "
-                    f"({what}): bring both to one type, for instance examples.to({kind})"
-                )
-            return f"the network cannot take examples of shape {shape}{takes} ({what})"
-        return None
-
     def look(self, x: Any) -> None:
         """Run a copy of the network to learn what it does beside computing outputs.
 
@@ -225,50 +147,8 @@ class Network:
         if self._looked:
             return
         with torch.inference_mode(False), noise.generators_kept():
-            self._look(_copied(x))
-
-    def _look(self, x: Any) -> None:
-        trained = {id(p): n for n, p in self._named() if p.requires_grad}
-        for in_training in (False, True):
-            leaves = {
-                n: p.detach().clone().requires_grad_(p.requires_grad) for n, p in self._named()
-            }
-            try:
-                with torch.enable_grad(), noise.calls(training=in_training):
-                    self.entangled = self._is_entangled(leaves, x)
-                    module = self._copy(leaves, every_buffer=True)
-                    versions = {n: (b, b._version) for n, b in _state(module)}
-                    given = _copied(x)
-                    with noise.watching() as seen:
-                        out = module(given)
-                    self._writes_inputs |= any(t._version for t in _tensors(given))
-            except Exception:
-                # The call that counts says what is wrong; there may be more to a forward pass.
-                self.draws = True
+            if not self._look(copied(x)):
                 return
-            self._draws_globally[in_training] = seen.globally
-            after = dict(_state(module))
-            written = {n for n, (b, v) in versions.items() if after.get(n) is b and b._version != v}
-            only = [n for n in written - self._written if versions[n][0].is_floating_point()]
-            if in_training and only:
-                _log.warning(
-                    "the network writes to %s in training alone. Every call begins with the values "
-                    "that the module has, and what it writes is dropped: where evaluation reads "
-                    "them, as spectral norm does, its outputs are others than in training. Set "
-                    "them beforehand, or compute without them",
-                    ", ".join(sorted(only)),
-                )
-            self._written |= written
-            self.writes_weights |= any(_changed(leaves[n], p) for n, p in self._named())
-            for name in sorted(trained[i] for i in _leaves(out) & trained.keys()):
-                raise UserError(
-                    f"the network uses its parameter {name} without going through the module, for "
-                    "instance by a global variable, so adapted weights would have no effect: use "
-                    "the module's own attributes (self) in forward"
-                )
-        self.draws = seen.dropout or seen.globally
-        self._checkpoints = seen.checkpoint
-        self.mixes_rows = self._mixes_rows(x)
         if not isinstance(x, Tensor):
             self._not_together = "its inputs are not tensors"
         elif not all(is_untouched(m) for m in self.module.modules()):
@@ -278,29 +158,20 @@ class Network:
         # Last, because other threads read it.
         self._looked = True
 
-    def _is_entangled(self, leaves: Params, x: Any) -> bool:
-        if not isinstance(self.module, HeadedModel):
+    def is_head_on_features(self) -> bool:
+        """True if the model is a body plus a linear head with no shared parameters."""
+        model = self.module
+        if not isinstance(model, HeadedModel) or type(model).forward is not HeadedModel.forward:
             return False
-        features = self(leaves, x, lambda module, x: module.features(x))
-        head = {id(p) for n, p in leaves.items() if n.startswith("head.")}
-        return bool(_leaves(features) & head)
-
-    def _mixes_rows(self, x: Any) -> bool:
-        """True if a task's features change when those of another go through the body with it."""
-        if not isinstance(self.module, HeadedModel) or not isinstance(x, Tensor):
+        if self.entangled:
             return False
-        if not x.is_floating_point():
+        if not is_untouched(model) or not all(is_untouched(m) for m in model.head.modules()):
             return False
-        with torch.no_grad(), noise.calls(training=False):
-
-            def features(x: Tensor) -> Tensor:
-                with statistics_by_group(rows, total=len(x)):
-                    found: Tensor = self({}, x, lambda module, x: module.features(x))
-                    return found
-
-            rows = len(x)
-            alone, together = features(x), features(torch.cat([x, 2 * x.flip(0) + 1]))
-        return not torch.allclose(alone, together[:rows], rtol=1e-3, atol=1e-5)
+        if not all(p.requires_grad for p in model.head.parameters()):
+            return False
+        own = {id(p) for p in model.head.parameters()}
+        uses = [p for _, p in model.named_parameters(remove_duplicate=False) if id(p) in own]
+        return type(model.head) in (SharedHead, Linear, nn.Linear) and len(uses) == len(own)
 
     @contextlib.contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -329,39 +200,133 @@ class Network:
         ).of(self.module, "")
 
 
-def _copied(tree: Any) -> Any:
-    return tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, tree)
+class Skeleton(Attributes):
+    """A copy of a module with other weights, the rest as it was.
+
+    Parts that share an object go on sharing it.
+
+    Args:
+        given: tensors in place of parameters, by the identity of the parameter.
+        training: as the module has it; False switches dropout off everywhere.
+        frozen: batch norm uses its running statistics, as constants.
+        searched: look at attributes beside parameters, buffers and modules; not needed for
+            networks of this package.
+        written: names of large buffers that a forward pass writes to, or None for all.
+    """
+
+    def __init__(
+        self,
+        given: dict[int, Tensor],
+        *,
+        training: bool,
+        frozen: bool,
+        searched: bool,
+        written: set[str] | None,
+    ) -> None:
+        self._given, self._training, self._frozen = given, training, frozen
+        self._memo, self._kept = {}, []
+        self._searched, self._written = searched, written
+
+    def of(self, module: nn.Module, prefix: str) -> nn.Module:
+        found: nn.Module | None = self._memo.get(id(module))
+        if found is not None:
+            return found
+        new = object.__new__(type(module))
+        self._memo[id(module)] = new
+        state = module.__dict__.copy()
+        given = self._given
+        state["_parameters"] = {
+            n: p if p is None else given.get(id(p), p) for n, p in module._parameters.items()
+        }
+        constant = isinstance(module, _NORMS) and (self._frozen or module.running_mean is None)
+        state["_buffers"] = {
+            n: b if constant else self._tensor(b, prefix + n) for n, b in module._buffers.items()
+        }
+        state["_modules"] = {
+            n: None if m is None else self.of(m, f"{prefix}{n}.")
+            for n, m in module._modules.items()
+        }
+        if not self._training or (constant and self._frozen):
+            state["training"] = False
+        state["_compiled_call_impl"] = None
+        if self._searched:
+            self.copied_into(state, module, prefix)
+        object.__setattr__(new, "__dict__", state)
+        if self._searched:
+            self.fill_slots(module, new)
+        return new
+
+    def _tensor(self, value: Any, name: str = "") -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if id(value) in self._given:
+            return self._given[id(value)]
+        if value.requires_grad:
+            return value
+        if id(value) not in self._memo:
+            copied = self._written is None or value.numel() <= _SMALL or name in self._written
+            self._memo[id(value)] = value.clone() if copied else value
+        return self._memo[id(value)]
 
 
-def _tensors(tree: Any) -> list[Tensor]:
-    return [t for t in tree_leaves(tree) if isinstance(t, Tensor)]
+# What can be told of a module by its classes, its hooks and its attributes, without calling it.
 
 
-def _changed(now: Tensor, before: Tensor) -> bool:
-    return now.dtype != before.dtype or not torch.equal(now.detach(), before.detach())
+def is_own(module: nn.Module) -> bool:
+    """True if all of `module` is of this package, untouched: then a forward pass is a function."""
+    return all(is_untouched(m) and _package(type(m)) for m in module.modules())
 
 
-def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The buffers, and the tensors among the attributes, by the names that `Skeleton` uses."""
-    for prefix, child in module.named_modules():
-        start = f"{prefix}." if prefix else ""
-        for name, value in (*child._buffers.items(), *vars(child).items()):
-            if isinstance(value, Tensor):
-                yield start + name, value
+def _package(kind: type) -> bool:
+    return kind is nn.ModuleList or kind.__module__.startswith("innerloop.models.")
 
 
-def _leaves(outputs: Any) -> set[int]:
-    """Identities of the leaves that `outputs` were computed from."""
-    tensors, _ = torch.utils._pytree.tree_flatten(outputs)
-    waiting = [t.grad_fn for t in tensors if isinstance(t, Tensor) and t.grad_fn is not None]
-    seen, leaves = set(waiting), set()
-    while waiting:
-        node = waiting.pop()
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            leaves.add(id(variable))
-        for parent, _ in node.next_functions:
-            if parent is not None and parent not in seen:
-                seen.add(parent)
-                waiting.append(parent)
-    return leaves
+def count_hooks(module: nn.Module) -> int:
+    """Of all modules, with every `forward` that was put on an object."""
+    found = [vars(m) for m in module.modules()]
+    return sum(len(state[name]) for state in found for name in HOOKS) + sum(
+        "forward" in state for state in found
+    )
+
+
+def is_untouched(module: nn.Module) -> bool:
+    """True if `module` does what its class says: no hooks, no `forward` of its own."""
+    everywhere = torch.nn.modules.module
+    hooks = [vars(module)[name] for name in HOOKS]
+    hooks += [getattr(everywhere, f"_global{name}", {}) for name in HOOKS]
+    return not any(hooks) and not {"forward", "features"} & vars(module).keys()
+
+
+# Layers that treat every number by itself, and those that only hold others.
+_INDIFFERENT = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid),
+    *(nn.Softplus, nn.Hardtanh, nn.Identity, nn.Dropout),
+    *(nn.Sequential, nn.ModuleList, nn.ModuleDict),
+)
+
+
+def takes_tasks(model: nn.Module) -> bool:
+    """True if `model` takes inputs `[T, B, ...]` with all parameters `[T, ...]`.
+
+    Its class and those of its layers say so by `takes_tasks`; a subclass with a `forward` of its
+    own has to say so again, and hooks are made for one task.
+    """
+    return all(_module_takes_tasks(m) for m in model.modules())
+
+
+def _module_takes_tasks(module: nn.Module) -> bool:
+    if not is_untouched(module):
+        return False
+    kind = type(module)
+    if kind in _INDIFFERENT:
+        return True
+    # The weights of a layer have an axis of tasks, or none of them has.
+    layer = isinstance(module, nn.Conv2d | nn.Linear | BatchNorm | SharedHead)
+    if layer and not all(p.requires_grad for p in module.parameters(recurse=False)):
+        return False
+    for cls in kind.__mro__:
+        if "takes_tasks" in vars(cls):
+            return bool(cls.takes_tasks)  # type: ignore[attr-defined]
+        if {"forward", "features"} & vars(cls).keys():
+            return False
+    return False

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.algorithms.each import each, is_own
-from innerloop.algorithms.hooks import one_task
-from innerloop.algorithms.modules import takes_tasks
+from innerloop.algorithms.hooks import each, is_own, one_task
+from innerloop.algorithms.network import takes_tasks
 from innerloop.algorithms.options import AlgorithmOptions
 from innerloop.algorithms.shared_body import features_in_place
 from innerloop.errors import UserError, one_of

@@ -1,4 +1,4 @@
-"""The loss and the metric of outputs, for one task and for T tasks."""
+"""The loss and the metric of one task's outputs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from innerloop.algorithms.each import task_by_task
 from innerloop.errors import UserError, first_line
-from innerloop.functional import NO_LABEL, Params, accuracy
+from innerloop.functional import Params, accuracy, are_labels
 
 # What the results of evaluation call other things.
 RESERVED = ("loss", "losses", "metric", "bn", "protocol", "ci95")
@@ -119,40 +117,6 @@ def score(
     elif metric is not None and (metric == "accuracy" or are_labels(outputs, targets)):
         metrics["accuracy"] = accuracy(outputs.detach(), targets)
     return value, metrics
-
-
-def score_each(
-    loss: Callable[[Any, Any], Tensor], metric: Metric, outputs: Any, targets: Any
-) -> tuple[Tensor, Params]:
-    """The losses of T tasks, `[T]`, and their metrics, from outputs `[T, B, ...]`."""
-    simple = loss is F.cross_entropy and metric in ("auto", "accuracy")
-    if not (simple and are_labels(outputs, targets, tasks=True)):
-        return task_by_task(functools.partial(score, loss, metric), (0, 0), (outputs, targets))
-    losses = cross_entropy_each(outputs, targets)
-    return losses, {"loss": losses.detach(), "accuracy": accuracy(outputs.detach(), targets)}
-
-
-def cross_entropy_each(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The mean cross-entropy of each task, `[T]`, from `[T, B, N]` and labels `[T, B]`."""
-    if len(outputs) == 1:
-        return F.cross_entropy(outputs.squeeze(0), targets.squeeze(0)).unsqueeze(0)
-    each = F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
-    # PyTorch's mean leaves out labels that are marked to be ignored.
-    return each.view(targets.shape).sum(dim=1) / (targets != NO_LABEL).sum(dim=1)
-
-
-def are_labels(outputs: Any, targets: Any, *, tasks: bool = False) -> bool:
-    """True if these are logits `[B, N]` and class labels `[B]`; with an axis before for `tasks`."""
-    if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
-        return False
-    whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
-    return (
-        whole
-        and targets.ndim == 1 + tasks
-        and outputs.ndim == 2 + tasks
-        and outputs.shape[-1] > 1
-        and outputs.shape[:-1] == targets.shape
-    )
 
 
 def _detached(outputs: Any) -> Any:

@@ -7,13 +7,12 @@ tasks.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from innerloop import ops
 from innerloop.algorithms.hooks import Hooks
-from innerloop.algorithms.modules import is_untouched
 from innerloop.functional import Params
-from innerloop.models.layers import HeadedModel, Linear, SharedHead, statistics_by_group
+from innerloop.models.layers import statistics_by_group
 from innerloop.tasks.episodes import Episodes
 
 
@@ -63,32 +62,3 @@ def channels_last(params: Params) -> Params:
         name: p.to(memory_format=torch.channels_last) if p.ndim == 4 else p
         for name, p in params.items()
     }
-
-
-def is_head_on_features(algorithm: Hooks) -> bool:
-    """True if the model is a body plus a linear head with no shared parameters."""
-    model = algorithm.model
-    if not isinstance(model, HeadedModel) or type(model).forward is not HeadedModel.forward:
-        return False
-    if algorithm.network.entangled:
-        return False
-    if not is_untouched(model) or not all(is_untouched(m) for m in model.head.modules()):
-        return False
-    if not all(p.requires_grad for p in model.head.parameters()):
-        return False
-    own = {id(p) for p in model.head.parameters()}
-    uses = [p for _, p in model.named_parameters(remove_duplicate=False) if id(p) in own]
-    return type(model.head) in (SharedHead, Linear, nn.Linear) and len(uses) == len(own)
-
-
-def keeps_tasks_apart(algorithm: Hooks) -> bool:
-    """True if images of several tasks can go through the body in one batch.
-
-    The batch norm of this package can be told which images belong together, PyTorch's cannot,
-    unless it uses statistics that do not depend on the batch.
-    """
-    foreign = nn.modules.batchnorm._BatchNorm
-    return not any(
-        isinstance(m, foreign) and not (algorithm.bn == "frozen" and m.running_mean is not None)
-        for m in algorithm.model.modules()
-    )

@@ -1,7 +1,17 @@
 """Operations of layers, with fast rules for a task axis.
 
 `linear`, `conv2d` and `batch_norm` take the compiled kernels where these can serve, else PyTorch's
-operators; the numbers are the same up to rounding.
+operators; the numbers are the same up to rounding.  `conv_block` is a convolution and batch norm
+with less memory traffic, whose derivatives are here; those of the others are in `autograd/`.
+
+With the names of norm.py, z = conv(x, w) and y follows from z.  The derivative goes through
+dz; for the second one, vx, vw, a, b stand for dx, dw, dγ, dβ in a scalar product L:
+
+    dx = conv_inputs(dz, w) and dw = conv_weights(x, dz) give ∂L/∂dz = conv(vx, w) + conv(x, vw);
+    from there norm.py's second derivative gives ∂L/∂z, ∂L/∂γ and ∂L/∂dy;
+    ∂L/∂w = conv_weights(vx, dz) + conv_weights(x, ∂L/∂z), and ∂L/∂x likewise.
+
+As there, ∂L/∂dy is also how y changes when x, w, γ, β change by vx, vw, a, b.
 """
 
 from __future__ import annotations
@@ -15,6 +25,19 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from innerloop.ops import autograd, kernels
 from innerloop.ops.autograd.max_pool import max_pool_2x2
+from innerloop.ops.cpu.binding import How, Seen
+from innerloop.ops.kernels import (
+    Operation,
+    images,
+    images_back,
+    or_zeros,
+    vectors,
+    vectors_back,
+    weights,
+    weights_back,
+    wide_images,
+    wide_weights,
+)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -104,7 +127,7 @@ def conv_block(
         how: dict[str, Any] = {"stride": stride, "padding": padding, "pool": pool, "slope": slope}
         return handle_torch_function(conv_block, (x, kernel), x, kernel, weight, bias, eps, **how)
     if kernels.serve(x, kernel.shape[-4]):
-        return autograd.fused_block(
+        return fused_block(
             x, kernel, weight, bias, eps, stride=stride, padding=padding, pool=pool, slope=slope
         )
     x = conv2d(x, kernel, stride=stride, padding=padding)
@@ -131,3 +154,216 @@ def _apart(x: Tensor, tasks: int) -> Tensor:
     """The way back: `[B, T*C, ...]` to `[T, B, C, ...]`."""
     y: Tensor = x.unflatten(1, (tasks, -1))
     return y.transpose(0, 1)
+
+
+def fused_block(
+    x: Tensor,
+    weight: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float,
+    *,
+    stride: int,
+    padding: int,
+    pool: bool,
+    slope: float,
+) -> Tensor:
+    """`conv2d`, then `batch_norm`."""
+    how = (stride, padding, pool, slope)
+    y: Tensor = _Block.apply(x, weight, gamma, beta, eps, how)[0]
+    return y
+
+
+class _Block(Operation):
+    """The output; and what `kernels.block_forward` keeps for the derivatives, see norm.py."""
+
+    axes = 4, 4, 1, 1
+
+    @staticmethod
+    def forward(
+        x: Tensor, w: Tensor, gamma: Tensor, beta: Tensor, eps: float, how: How
+    ) -> tuple[Tensor, ...]:
+        z, y, mean, rstd, argmax = kernels.block_forward(
+            images(x), weights(w), vectors(gamma), vectors(beta), eps, how
+        )
+        return (
+            images_back(y, x),
+            images_back(z, x),
+            vectors_back(mean, gamma),
+            vectors_back(rstd, gamma),
+            images_back(argmax, x),
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        x, w, gamma, _, _, ctx.how = inputs
+        _, *seen = output
+        ctx.mark_non_differentiable(*seen)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, w, gamma, *seen)
+        ctx.save_for_forward(x, w, gamma, *seen)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        if dy is None:
+            return (None,) * 6
+        x, w, gamma, *seen = ctx.saved_tensors
+        inputs = ctx.needs_input_grad[0]
+        found = _BlockBackward.apply(x, w, gamma, dy, *seen, ctx.how, inputs)
+        return (*(found if inputs else (None, *found)), None, None)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, w, gamma, *seen = ctx.saved_tensors
+        nothing = torch.zeros_like(seen[-1], dtype=x.dtype)
+        tangent = _tangent(tangents[0], w, tangents[1], gamma, tangents[2], tangents[3])
+        change = _BlockSecond.apply(x, w, gamma, nothing, *seen, *tangent, ctx.how, False)[-1]
+        return change, None, None, None, None
+
+
+class _BlockBackward(Operation):
+    """The derivatives for inputs (if `inputs`), weights, gamma and beta, from that of y."""
+
+    axes = 4, 4, 1, 4, 4, 1, 1, 4
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        w: Tensor,
+        gamma: Tensor,
+        dy: Tensor,
+        z: Tensor,
+        mean: Tensor,
+        rstd: Tensor,
+        argmax: Tensor,
+        how: How,
+        inputs: bool,
+    ) -> tuple[Tensor, ...]:
+        packed_x, packed_w, seen = _packed(x, w, z, mean, rstd, argmax, how, inputs)
+        dx, dw, dgamma, dbeta = kernels.block_backward(
+            packed_x, packed_w, vectors(gamma), seen, images(dy), how, inputs
+        )
+        return *_unpacked(dx, dw, x), vectors_back(dgamma, gamma), vectors_back(dbeta, gamma)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        *tensors, ctx.how, ctx.inputs = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        tensors = ctx.saved_tensors
+        w, gamma = tensors[1:3]
+        vx, vw, a, b = gradients if ctx.inputs else (None, *gradients)
+        tangent = _tangent(vx, w, vw, gamma, a, b)
+        # The inputs may depend on what is learnt though their derivative was not asked for.
+        inputs = ctx.needs_input_grad[0]
+        found = _BlockSecond.apply(*tensors, *tangent, ctx.how, inputs)
+        return (*(found if inputs else (None, *found)), *[None] * 6)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+        x, w, gamma, _, *seen = tensors = ctx.saved_tensors
+        x_tangent, w_tangent, gamma_tangent, dy_tangent = tangents[:4]
+        # Linear in dy; and the matrix of second derivatives is symmetric.
+        tangent = _tangent(x_tangent, w, w_tangent, gamma, gamma_tangent, None)
+        *change, _ = _BlockSecond.apply(*tensors, *tangent, ctx.how, ctx.inputs)
+        change.append(torch.zeros_like(gamma))
+        if dy_tangent is None:
+            return tuple(change)
+        more = _BlockBackward.apply(x, w, gamma, dy_tangent, *seen, ctx.how, ctx.inputs)
+        return tuple(a + b for a, b in zip(change, more, strict=True))
+
+
+class _BlockSecond(Operation):
+    """The derivative of `_BlockBackward`, for inputs (if `inputs`), weights, gamma and dy."""
+
+    axes = 4, 4, 1, 4, 4, 1, 1, 4, 4, 1, 1, 4
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        w: Tensor,
+        gamma: Tensor,
+        dy: Tensor,
+        z: Tensor,
+        mean: Tensor,
+        rstd: Tensor,
+        argmax: Tensor,
+        vw: Tensor,
+        a: Tensor,
+        b: Tensor,
+        vx: Tensor | None,
+        how: How,
+        inputs: bool,
+    ) -> tuple[Tensor, ...]:
+        packed_x, packed_w, seen = _packed(x, w, z, mean, rstd, argmax, how, inputs)
+        packed_vx, packed_vw = None if vx is None else images(vx), weights(vw, once=False)
+        if packed_x.shape[-1] != packed_vw.shape[-2]:
+            packed_vx = None if packed_vx is None else wide_images(packed_vx)
+            packed_vw = wide_weights(packed_vw)
+        tangent = packed_vx, packed_vw, vectors(a), vectors(b)
+        to_x, to_w, to_gamma, to_dy = kernels.block_second(
+            packed_x, packed_w, vectors(gamma), seen, images(dy), tangent, how, inputs
+        )
+        return *_unpacked(to_x, to_w, x), vectors_back(to_gamma, gamma), images_back(to_dy, dy)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        raise NotImplementedError(
+            "there is no third derivative of the compiled blocks: "
+            "set INNERLOOP_KERNELS=0 in the environment"
+        )
+
+
+def _packed(
+    x: Tensor,
+    w: Tensor,
+    z: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    argmax: Tensor,
+    how: How,
+    inputs: bool,
+) -> tuple[Tensor, Tensor, Seen]:
+    """What the kernels take: inputs, weights, and what `kernels.block_forward` has kept.
+
+    Where the derivative for pictures is wanted (`inputs`), which hardly ever happens, they have
+    channels of zeros besides, and the convolution's output is there as a whole.
+    """
+    x, w = images(x), weights(w)
+    wide = inputs and x.shape[-1] % kernels.LANES
+    if wide:
+        x, w = wide_images(x), wide_weights(w)
+    kept = kernels.conv_forward(x, w, how[0], how[1]) if wide else images(z)
+    return x, w, (kept, vectors(mean), vectors(rstd), images(argmax))
+
+
+def _unpacked(dx: Tensor | None, dw: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+    """The derivatives for inputs `x` (where there is one) and weights, in PyTorch's order."""
+    channels, tasks = x.shape[-3], x.ndim == 5
+    if dw.shape[-2] != channels:
+        dw = dw[..., :channels, :].contiguous()
+    if dx is None:
+        return (weights_back(dw, tasks),)
+    if dx.shape[-1] != channels:
+        dx = dx[..., :channels].contiguous()
+    return images_back(dx, x), weights_back(dw, tasks)
+
+
+def _tangent(
+    vx: Tensor | None,
+    w: Tensor,
+    vw: Tensor | None,
+    gamma: Tensor,
+    a: Tensor | None,
+    b: Tensor | None,
+) -> tuple[Tensor | None, ...]:
+    """What `_BlockSecond` takes, with zeros where nothing is given."""
+    return or_zeros(vw, w), or_zeros(a, gamma), or_zeros(b, gamma), vx

@@ -7,20 +7,24 @@ PyTorch's headers, compiled when the package is installed where there is a C com
 (`gpu/`) they are matrix products and Triton.  Everything works without them, more slowly.
 `INNERLOOP_KERNELS=0` in the environment leaves them out.
 
-What the functions do is said in `cpu/binding.py`.
+What the functions do is said in `cpu/binding.py`.  They take tensors with the channels innermost,
+and always a task axis; `images`, `weights`, `vectors` and `Operation` lie between PyTorch's order
+of axes, `vmap`, and theirs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, autograd
 
 from innerloop.ops.cpu import binding, library
 from innerloop.ops.cpu.episodes import EpisodeSource
@@ -30,6 +34,8 @@ from innerloop.ops.gpu import operators as gpu
 __all__ = [
     "LANES",
     "EpisodeSource",
+    "Operation",
+    "arranged",
     "block_backward",
     "block_forward",
     "block_second",
@@ -37,11 +43,21 @@ __all__ = [
     "conv_inputs",
     "conv_weights",
     "halves",
+    "images",
+    "images_back",
     "norm_backward",
     "norm_forward",
     "norm_second",
+    "or_zeros",
     "ready",
     "serve",
+    "vectors",
+    "vectors_back",
+    "weights",
+    "weights_back",
+    "wide_images",
+    "wide_weights",
+    "with_tasks",
     "without",
 ]
 
@@ -104,3 +120,127 @@ norm_second = _by_device(binding.norm_second)
 block_forward = _by_device(binding.block_forward)
 block_backward = _by_device(binding.block_backward)
 block_second = _by_device(binding.block_second)
+
+
+def arranged(weight: Tensor) -> Tensor:
+    """The same weight `[out, in, KH, KW]` or `[out, in, K]`, in the kernels' memory layout."""
+    turned = weight.movedim((0, 1), (-1, -2)).contiguous()
+    return turned.movedim((-1, -2), (0, 1))
+
+
+# Between PyTorch's order of axes and that of the kernels, which always have a task axis.
+
+
+def images(x: Tensor) -> Tensor:
+    return with_tasks(x, 4).permute(0, 1, 3, 4, 2).contiguous()
+
+
+def images_back(x: Tensor, like: Tensor) -> Tensor:
+    x = x.permute(0, 1, 4, 2, 3)
+    return x if like.ndim == 5 else x[0]
+
+
+def weights(w: Tensor, *, once: bool = True) -> Tensor:
+    """If `once`, weights shared by all tasks keep a task axis of 1."""
+    w = with_tasks(w, 4)
+    w = w[:1] if once and w.stride(0) == 0 else w
+    return w.permute(0, 3, 4, 2, 1).contiguous()
+
+
+def weights_back(w: Tensor, tasks: bool) -> Tensor:
+    w = w.permute(0, 4, 3, 1, 2)
+    return w if tasks else w[0]
+
+
+def vectors(v: Tensor) -> Tensor:
+    return with_tasks(v, 1).contiguous()
+
+
+def vectors_back(v: Tensor, like: Tensor) -> Tensor:
+    return v if like.ndim == 2 else v[0]
+
+
+# A kernel whose output are images makes a multiple of LANES channels.
+
+
+def wide_images(x: Tensor) -> Tensor:
+    """Images in the kernels' order, with channels of zeros besides."""
+    return F.pad(x, (0, -x.shape[-1] % LANES))
+
+
+def wide_weights(w: Tensor) -> Tensor:
+    """Weights in the kernels' order, for images with channels of zeros besides."""
+    return F.pad(w, (0, 0, 0, -w.shape[-2] % LANES))
+
+
+def with_tasks(t: Tensor, dims: int) -> Tensor:
+    return t if t.ndim > dims else t[None]
+
+
+class Operation(autograd.Function):
+    """A function of tensors, no argument of which has a default, with a rule for vmap.
+
+    At every call PyTorch looks for defaults, which takes as long as a small kernel.  Plain autograd
+    here goes past that, to where PyTorch's `apply` comes to in the end.
+    """
+
+    # The leading arguments are tensors or None: how many axes one task's have.
+    axes: ClassVar[tuple[int, ...]]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "forward" in vars(cls):
+            # Under transforms it still looks, but at what is written down.
+            forward: Any = cls.forward
+            forward.__signature__ = inspect.signature(forward)
+
+    @classmethod
+    def apply(cls, *arguments: Any) -> Any:
+        if _unwrapped is None or _in_transform():
+            return super().apply(*arguments)  # type: ignore[no-untyped-call]
+        beyond: Any = super(autograd.Function, cls)
+        return beyond.apply(*_unwrapped(arguments))
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        """The new axis becomes the task axis, or is merged with it; results have it first."""
+        size, axes = info.batch_size, cls.axes
+        tensors = [
+            t if t is None else t.expand(size, *t.shape) if dim is None else t.movedim(dim, 0)
+            for t, dim in zip(arguments[: len(axes)], in_dims[: len(axes)], strict=True)
+        ]
+        within = [
+            t.shape[1]
+            for t, n in zip(tensors, axes, strict=True)
+            if t is not None and t.ndim == n + 2
+        ]
+        if within:
+            tasks = size, within[0]
+            tensors = [
+                t if t is None else _each(t, n, tasks).flatten(0, 1)
+                for t, n in zip(tensors, axes, strict=True)
+            ]
+        out = cls.apply(*tensors, *arguments[len(axes) :])
+        one = isinstance(out, Tensor)
+        if within:
+            out = out.unflatten(0, tasks) if one else tuple(t.unflatten(0, tasks) for t in out)
+        return out, 0 if one else (0,) * len(out)
+
+
+def _each(t: Tensor, axes: int, tasks: tuple[int, int]) -> Tensor:
+    """Expand to `[T, ...]` where the task axes of `tasks` are missing."""
+    return t if t.ndim == axes + 2 else t[:, None].expand(*tasks, *t.shape[1:])
+
+
+# Not public; a PyTorch without them gets the longer way.
+_in_transform = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+_unwrapped: Any
+try:
+    # What is left of a transform's tensors when it is over, as in the function that vjp returns.
+    from torch._functorch.utils import unwrap_dead_wrappers as _unwrapped
+except ImportError:
+    _unwrapped = None
+
+
+def or_zeros(t: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if t is None else t

@@ -17,11 +17,10 @@ from matplotlib.text import Text
 from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.algorithms.scores import are_labels
 from innerloop.errors import UserError
 from innerloop.evaluation import outputs_per_step
 from innerloop.files import write_whole
-from innerloop.functional import Params
+from innerloop.functional import Params, are_labels
 from innerloop.plots.fonts import CHINESE_FONTS, LATIN_FONT, on_this_machine, quiet
 from innerloop.plots.words import ADAPTED, ENGLISH, PREDICTED, Language, Say, of_metric, words
 from innerloop.runs.folder import METRICS, PICTURE, RESULTS

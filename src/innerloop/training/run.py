@@ -16,7 +16,7 @@ import torch
 
 from innerloop import __version__
 from innerloop.algorithms.base import Algorithm
-from innerloop.algorithms.execution import fastest
+from innerloop.algorithms.fastest import fastest
 from innerloop.build import (
     build_algorithm,
     build_model,

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from innerloop import ops
-from innerloop.ops import autograd
-from innerloop.ops.autograd import layout
+from innerloop.ops import autograd, kernels
 from tests.ops.autograd.derivatives import block, loss, plain_block, rand
 
 
@@ -90,13 +89,13 @@ def test_arranged_weights_are_the_same_and_need_no_copy():
     w = rand(32, 16, 3, 3, requires_grad=False)
     arranged = autograd.arranged(w)
     assert torch.equal(arranged, w)
-    assert layout.weights(arranged).data_ptr() == arranged.data_ptr()
+    assert kernels.weights(arranged).data_ptr() == arranged.data_ptr()
     many = arranged.expand(5, *w.shape)
-    assert layout.weights(many).data_ptr() == arranged.data_ptr()
+    assert kernels.weights(many).data_ptr() == arranged.data_ptr()
     line = rand(32, 16, 5, requires_grad=False)
     arranged = autograd.arranged(line)
     assert torch.equal(arranged, line)
-    assert layout.weights(arranged.unsqueeze(-2)).data_ptr() == arranged.data_ptr()
+    assert kernels.weights(arranged.unsqueeze(-2)).data_ptr() == arranged.data_ptr()
 
 
 def test_operations_go_past_the_search_for_defaults_or_not_to_the_same_end(monkeypatch):
@@ -107,7 +106,7 @@ def test_operations_go_past_the_search_for_defaults_or_not_to_the_same_end(monke
 
     direct = gradients()
     # As in a PyTorch without the private function.
-    monkeypatch.setattr(layout, "_in_transform", lambda: True)
+    monkeypatch.setattr(kernels, "_in_transform", lambda: True)
     assert all(torch.equal(a, b) for a, b in zip(gradients(), direct, strict=True))
 
 

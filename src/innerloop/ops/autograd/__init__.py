@@ -7,9 +7,8 @@ with T left out where there is none; in memory the channels are innermost, and n
 copied as long as everything comes from here (`arranged` brings weights into that order).
 """
 
-from innerloop.ops.autograd.block import fused_block
 from innerloop.ops.autograd.convolution import conv2d, linear
-from innerloop.ops.autograd.layout import arranged
 from innerloop.ops.autograd.norm import batch_norm
+from innerloop.ops.kernels import arranged
 
-__all__ = ["arranged", "batch_norm", "conv2d", "fused_block", "linear"]
+__all__ = ["arranged", "batch_norm", "conv2d", "linear"]

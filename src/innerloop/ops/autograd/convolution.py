@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from innerloop.ops import kernels
-from innerloop.ops.autograd.layout import (
+from innerloop.ops.kernels import (
     Operation,
     images,
     images_back,

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from innerloop.ops import kernels
-from innerloop.ops.autograd.layout import (
+from innerloop.ops.kernels import (
     Operation,
     images,
     images_back,

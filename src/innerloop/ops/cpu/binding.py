@@ -12,6 +12,7 @@ import ctypes
 import functools
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +37,16 @@ def half_products() -> Iterator[None]:
         _half.reset(token)
 
 
+def call(function: str, *arguments: Any) -> None:
+    """Run an exported function of the library, which there is.
+
+    Raises:
+        MemoryError: there is none left; what the function has written means nothing.
+    """
+    if getattr(library.load(), function)(*arguments):
+        raise MemoryError(f"{function} of the compiled kernels needs more memory than there is")
+
+
 def _call(name: str, *arguments: ctypes.Structure | Tensor | None) -> None:
     """The function of this name for the type of the first tensor, unless there are no tasks.
 
@@ -54,7 +65,7 @@ def _call(name: str, *arguments: ctypes.Structure | Tensor | None) -> None:
             )
     if not tensors[0].shape[0]:
         return
-    library.call(
+    call(
         f"{name}_{TYPES[dtype]}",
         *(
             ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a and ctypes.byref(a)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innerloop.ops.cpu import library
+from innerloop.ops.cpu import binding
 from innerloop.ops.cpu.library import Source
 
 
@@ -71,7 +71,7 @@ class EpisodeSource:
 
     def _run(self, name: str, start: int, count: int, out: Sequence[np.ndarray]) -> None:
         # By addresses: PyTorch makes no tensor of a memory-mapped array that is read-only.
-        library.call(
+        binding.call(
             name,
             ctypes.byref(self._source),
             ctypes.c_uint64(start),

@@ -9,7 +9,6 @@ import platform
 import warnings
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -137,13 +136,3 @@ def _agrees(library: ctypes.CDLL, file: Path) -> bool:
         stacklevel=2,
     )
     return False
-
-
-def call(function: str, *arguments: Any) -> None:
-    """Run an exported function of the library, which there is.
-
-    Raises:
-        MemoryError: there is none left; what the function has written means nothing.
-    """
-    if getattr(load(), function)(*arguments):
-        raise MemoryError(f"{function} of the compiled kernels needs more memory than there is")

@@ -1,4 +1,4 @@
-"""A copy of a module's skeleton: new module objects with other weights, the rest as it was.
+"""What the attributes of a module hold, for a copy of it with other weights.
 
 What a forward pass may write to is copied, as deeply as it can be reached, and once each: parts of
 a network that share an object go on sharing it.  What only holds the network (closures, hooks,
@@ -12,6 +12,7 @@ import functools
 import sys
 import types
 import weakref
+from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from typing import Any
 
@@ -24,85 +25,36 @@ _ATOMS |= {torch.Size, types.BuiltinFunctionType, torch.memory_format}
 # What every module has, and what has rules of its own below.
 _OWN = {*vars(nn.Module())}
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_NORMS = (nn.modules.batchnorm._NormBase,)
 # Longer containers are not searched for modules: they hold data.
 _SEARCHED = 1000
-# A buffer up to this size is copied at every call; a larger one only if the network writes to it.
-_SMALL = 2**14
 
 
-class Skeleton:
-    """One copy.
+class Attributes(ABC):
+    """The attributes of one copy beside parameters, buffers and modules; see `Skeleton`."""
 
-    Args:
-        given: tensors in place of parameters, by the identity of the parameter.
-        training: as the module has it; False switches dropout off everywhere.
-        frozen: batch norm uses its running statistics, as constants.
-        searched: look at attributes beside parameters, buffers and modules; not needed for
-            networks of this package.
-        written: names of large buffers that a forward pass writes to, or None for all.
-    """
+    # Tensors in place of parameters, by the identity of the parameter.
+    _given: dict[int, Tensor]
+    # What was copied, by the identity of what it is a copy of.
+    _memo: dict[int, Any]
+    # While something is in the memo it must not be freed, and its identity given away.
+    _kept: list[Any]
 
-    def __init__(
-        self,
-        given: dict[int, Tensor],
-        *,
-        training: bool,
-        frozen: bool,
-        searched: bool,
-        written: set[str] | None,
-    ) -> None:
-        self._given, self._training, self._frozen = given, training, frozen
-        self._searched, self._written = searched, written
-        self._memo: dict[int, Any] = {}
-        # While something is in the memo it must not be freed, and its identity given away.
-        self._kept: list[Any] = []
-
+    @abstractmethod
     def of(self, module: nn.Module, prefix: str) -> nn.Module:
-        found: nn.Module | None = self._memo.get(id(module))
-        if found is not None:
-            return found
-        new = object.__new__(type(module))
-        self._memo[id(module)] = new
-        state = module.__dict__.copy()
-        given = self._given
-        state["_parameters"] = {
-            n: p if p is None else given.get(id(p), p) for n, p in module._parameters.items()
-        }
-        constant = isinstance(module, _NORMS) and (self._frozen or module.running_mean is None)
-        state["_buffers"] = {
-            n: b if constant else self._tensor(b, prefix + n) for n, b in module._buffers.items()
-        }
-        state["_modules"] = {
-            n: None if m is None else self.of(m, f"{prefix}{n}.")
-            for n, m in module._modules.items()
-        }
-        if not self._training or (constant and self._frozen):
-            state["training"] = False
-        state["_compiled_call_impl"] = None
-        if self._searched:
-            state["_non_persistent_buffers_set"] = set(module._non_persistent_buffers_set)
-            for name, value in module.__dict__.items():
-                if name in HOOKS:
-                    state[name] = type(value)((k, self._shared(v)) for k, v in value.items())
-                elif name not in _OWN and type(value) not in _ATOMS:
-                    state[name] = self._value(value, prefix + name)
-        object.__setattr__(new, "__dict__", state)
-        if self._searched:
-            self._fill_slots(module, new)
-        return new
+        """The copy of a module, whose parts have names with this prefix."""
 
+    @abstractmethod
     def _tensor(self, value: Any, name: str = "") -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        if id(value) in self._given:
-            return self._given[id(value)]
-        if value.requires_grad:
-            return value
-        if id(value) not in self._memo:
-            copied = self._written is None or value.numel() <= _SMALL or name in self._written
-            self._memo[id(value)] = value.clone() if copied else value
-        return self._memo[id(value)]
+        """The copy of a tensor; anything else as it is."""
+
+    def copied_into(self, state: dict[str, Any], module: nn.Module, prefix: str) -> None:
+        """Put copies of the attributes of `module` into the state of its own copy."""
+        state["_non_persistent_buffers_set"] = set(module._non_persistent_buffers_set)
+        for name, value in module.__dict__.items():
+            if name in HOOKS:
+                state[name] = type(value)((k, self._shared(v)) for k, v in value.items())
+            elif name not in _OWN and type(value) not in _ATOMS:
+                state[name] = self._value(value, prefix + name)
 
     def _value(self, value: Any, name: str = "") -> Any:
         """What an attribute holds, copied where the copy may write to it."""
@@ -153,10 +105,10 @@ class Skeleton:
         self._kept.append(value)
         for name in getattr(value, "__dict__", ()):
             object.__setattr__(new, name, self._value(getattr(value, name)))
-        self._fill_slots(value, new)
+        self.fill_slots(value, new)
         return new
 
-    def _fill_slots(self, value: Any, new: Any) -> None:
+    def fill_slots(self, value: Any, new: Any) -> None:
         for name in _slots(value.__class__):
             if hasattr(value, name):
                 object.__setattr__(new, name, self._value(getattr(value, name)))

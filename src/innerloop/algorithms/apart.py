@@ -1,0 +1,69 @@
+"""Trees of tensors of T tasks: apart, one by one, and together again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from innerloop.algorithms import noise
+
+T = TypeVar("T")
+
+
+def first(tree: T) -> T:
+    """The only task of a tree of tensors `[1, ...]`."""
+    return cast(T, tree_map(lambda t: t.squeeze(0) if isinstance(t, Tensor) else t, tree))
+
+
+def task_by_task(hook: Callable[..., T], axes: Sequence[int | None], arguments: Sequence[Any]) -> T:
+    """Call `hook` task by task, and stack the results."""
+    apart = [None if axis is None else _tasks(a) for a, axis in zip(arguments, axes, strict=True)]
+    count = next(len(tasks) for tasks in apart if tasks is not None)
+    found = []
+    for i in range(count):
+        with noise.task(i):
+            found.append(
+                hook(*(a if t is None else t[i] for a, t in zip(arguments, apart, strict=True)))
+            )
+    return stack(found)
+
+
+def stack(trees: Sequence[T]) -> T:
+    """Trees of tensors `[...]`, one a task, as one with `[T, ...]`."""
+    if len(trees) == 1:
+        return with_task(trees[0])
+
+    def together(t: Any, *others: Any) -> Any:
+        return torch.stack((t, *others)) if isinstance(t, Tensor) else t
+
+    return cast(T, tree_map(together, *trees))
+
+
+def with_task(tree: T) -> T:
+    if hasattr(tree, "with_task"):
+        return cast(T, tree.with_task())
+    return cast(T, tree_map(lambda t: t.unsqueeze(0) if isinstance(t, Tensor) else t, tree))
+
+
+def _tasks(tree: Any) -> list[Any] | None:
+    """One tree for each task; None for a tree without tensors, which all tasks share."""
+    if hasattr(tree, "tasks"):
+        return list(tree.tasks())
+    if isinstance(tree, Tensor):
+        # Not by index, whose derivative fills a tensor of all tasks for each of them.
+        return [tree.squeeze(0)] if len(tree) == 1 else list(tree.unbind(0))
+    leaves, structure = tree_flatten(tree)
+    apart = [_tasks(leaf) if isinstance(leaf, Tensor) else None for leaf in leaves]
+    count = next((len(tasks) for tasks in apart if tasks is not None), None)
+    if count is None:
+        return None
+    return [
+        tree_unflatten(
+            [leaf if t is None else t[i] for leaf, t in zip(leaves, apart, strict=True)], structure
+        )
+        for i in range(count)
+    ]

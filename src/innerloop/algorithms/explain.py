@@ -1,0 +1,40 @@
+"""How tasks are computed, in words."""
+
+from __future__ import annotations
+
+from innerloop.algorithms.execution import (
+    candidates,
+    why_not,
+    why_slower_stacked,
+    why_slower_under_vmap,
+)
+from innerloop.algorithms.hooks import Hooks
+
+
+def explain(algorithm: Hooks, progress: float) -> str:
+    """How tasks are computed in training, and why not in another way."""
+    ways = candidates(algorithm, progress, training=True)
+    failed = any(kind.startswith("training") for kind in algorithm._failed)
+    way = ways[-1] if failed else ways[0]
+    lines = [f"{way}: {_MEANINGS[way]}"]
+    if algorithm.execution == "auto":
+        reasons = {
+            "shared_body": why_not(algorithm, "shared_body", progress, training=True),
+            "stacked": why_not(algorithm, "stacked", progress, training=True)
+            or why_slower_stacked(algorithm, progress, True),
+            "vmap": why_slower_under_vmap(algorithm) if way == "loop" else None,
+        }
+        if failed:
+            reasons["vmap"] = "it fails for this network or loss"
+        lines += [
+            f"not {other}: {reason}" for other, reason in reasons.items() if reason and other != way
+        ]
+    return "\n".join(lines)
+
+
+_MEANINGS = {
+    "stacked": "all tasks together, with an axis of tasks on images and weights",
+    "shared_body": "the features of all tasks in one batch, as the inner loop moves the head alone",
+    "vmap": "torch.func.vmap over the tasks, one by one where it fails",
+    "loop": "one task after the other, by plain autograd",
+}

@@ -1,0 +1,240 @@
+"""What a network does beside computing outputs, found out by calling copies of it.
+
+`Network` calls it with other weights; here it is tried what that has to heed.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from innerloop.algorithms import noise
+from innerloop.errors import UserError, first_line
+from innerloop.functional import Params
+from innerloop.models.layers import HeadedModel, statistics_by_group
+from innerloop.ops.stacked import NotStackableError
+from innerloop.references import at_line, is_of_user
+
+_log = logging.getLogger("innerloop")
+
+
+class Inspected(ABC):
+    """A network that is tried; the attributes are those of `Network`."""
+
+    module: nn.Module
+    draws: bool
+    mixes_rows: bool
+    entangled: bool
+    writes_weights: bool
+    takes: tuple[int, ...] | None
+    _draws_globally: dict[bool, bool]
+    _checkpoints: bool
+    _written: set[str]
+    _writes_inputs: bool
+
+    @abstractmethod
+    def __call__(
+        self, params: Params, x: Any, part: Callable[[Any, Any], Any] | None = None
+    ) -> Any:
+        """The outputs for `x`."""
+
+    @abstractmethod
+    def _together(self, params: Params, x: Tensor, same: Params | None = None) -> Any:
+        """Those of T tasks."""
+
+    @abstractmethod
+    def _named(self) -> Iterable[tuple[str, nn.Parameter]]:
+        """The parameters by name."""
+
+    @abstractmethod
+    def _copy(self, params: Params, *, every_buffer: bool = False) -> nn.Module:
+        """The module with other weights."""
+
+    def _tried_together(self, x: Tensor) -> str | None:
+        if any(self._draws_globally.values()) or self._checkpoints or self.writes_weights:
+            return "its forward pass draws random numbers, is computed again or writes to weights"
+        reason = None
+        # In double precision nothing is decided by rounding; not every network can do that.
+        for dtype, tolerance in ((torch.float64, 1e-6), (None, 2e-2)):
+            try:
+                with torch.inference_mode(False), torch.enable_grad():
+                    return self._difference(x, dtype, tolerance)
+            except NotStackableError as error:
+                return str(error)
+            except Exception as error:
+                reason = f"{type(error).__name__} when it was tried ({first_line(error, 100)})"
+        return reason
+
+    def _difference(self, x: Tensor, dtype: torch.dtype | None, tolerance: float) -> str | None:
+        def cast(t: Tensor) -> Tensor:
+            return t.detach().to(dtype if dtype and t.is_floating_point() else t.dtype)
+
+        x = cast(x)
+        other = 0.9 * x.flip(0) + 0.05 if x.is_floating_point() else x.flip(0)
+        inputs = torch.stack([x, other])
+        generator = torch.Generator().manual_seed(0)
+
+        def two(p: Tensor) -> Tensor:
+            moved = torch.randn((2, *p.shape), generator=generator).to(p) * (0.02 + 0.1 * p.abs())
+            return cast(p.detach() + moved).requires_grad_()
+
+        params = {n: two(p) for n, p in self._named() if p.requires_grad}
+        frozen = {n: cast(p) for n, p in self._named() if not p.requires_grad}
+
+        def gradients(outputs: list[list[Any]]) -> list[Tensor]:
+            """The outputs, and the gradients of a sum of them."""
+            flat = [torch.stack([o[i] for o in outputs]) for i in range(len(outputs[0]))]
+            flat = [t if t.is_floating_point() else t.double() for t in flat]
+            total = sum((t * t.detach().cos()).sum() for t in flat)
+            given = list(params.values())
+            found = torch.autograd.grad(total, given, allow_unused=True, materialize_grads=True)  # type: ignore[arg-type]
+            return [t.detach() for t in (*flat, *found)]
+
+        with noise.calls(training=self.draws, keys=(1, 2)):
+            apart_ = []
+            for i in range(2):
+                with noise.task(i):
+                    of_one = {n: p[i] for n, p in params.items()} | frozen
+                    apart_.append(_tensors(self(of_one, inputs[i])))
+            with noise.at(0):
+                together = _tensors(self._together(params, inputs, frozen))
+            wanted = gradients(apart_)
+            found = gradients([[t[i] for t in together] for i in range(2)])
+        if [t.shape for t in wanted] != [t.shape for t in found]:
+            return "its outputs have another shape for several tasks"
+        scale = max((t.abs().max().item() for t in wanted if t.numel()), default=0.0)
+        for a, b in zip(wanted, found, strict=True):
+            if not torch.allclose(a, b, rtol=tolerance, atol=tolerance * max(scale, 1e-30)):
+                return "its rows or its tasks would not stay apart"
+        return None
+
+    def why_not_taken(self, x: Any) -> str | None:
+        """Why the network itself fails on examples `[B, ...]`; None if it does not."""
+        try:
+            with torch.no_grad(), noise.generators_kept(), noise.calls(training=False, keys=(0,)):
+                self({}, copied(x))
+        except Exception as error:
+            what = at_line(error) if is_of_user(error) else first_line(error)
+            shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else type(x).__name__
+            takes = "" if self.takes is None else f"; it was trained on {self.takes}"
+            kind = next((p.dtype for _, p in self._named() if p.is_floating_point()), None)
+            if isinstance(x, Tensor) and x.is_floating_point() and kind not in (None, x.dtype):
+                return (
+                    f"the network has weights of {kind} and cannot take examples of {x.dtype} "
+                    f"({what}): bring both to one type, for instance examples.to({kind})"
+                )
+            return f"the network cannot take examples of shape {shape}{takes} ({what})"
+        return None
+
+    def _look(self, x: Any) -> bool:
+        """Sets what the attributes say, if the forward pass works; see `Network.look`."""
+        trained = {id(p): n for n, p in self._named() if p.requires_grad}
+        for in_training in (False, True):
+            leaves = {
+                n: p.detach().clone().requires_grad_(p.requires_grad) for n, p in self._named()
+            }
+            try:
+                with torch.enable_grad(), noise.calls(training=in_training):
+                    self.entangled = self._is_entangled(leaves, x)
+                    module = self._copy(leaves, every_buffer=True)
+                    versions = {n: (b, b._version) for n, b in _state(module)}
+                    given = copied(x)
+                    with noise.watching() as seen:
+                        out = module(given)
+                    self._writes_inputs |= any(t._version for t in _tensors(given))
+            except Exception:
+                # The call that counts says what is wrong; there may be more to a forward pass.
+                self.draws = True
+                return False
+            self._draws_globally[in_training] = seen.globally
+            after = dict(_state(module))
+            written = {n for n, (b, v) in versions.items() if after.get(n) is b and b._version != v}
+            only = [n for n in written - self._written if versions[n][0].is_floating_point()]
+            if in_training and only:
+                _log.warning(
+                    "the network writes to %s in training alone. Every call begins with the values "
+                    "that the module has, and what it writes is dropped: where evaluation reads "
+                    "them, as spectral norm does, its outputs are others than in training. Set "
+                    "them beforehand, or compute without them",
+                    ", ".join(sorted(only)),
+                )
+            self._written |= written
+            self.writes_weights |= any(_changed(leaves[n], p) for n, p in self._named())
+            for name in sorted(trained[i] for i in _leaves(out) & trained.keys()):
+                raise UserError(
+                    f"the network uses its parameter {name} without going through the module, for "
+                    "instance by a global variable, so adapted weights would have no effect: use "
+                    "the module's own attributes (self) in forward"
+                )
+        self.draws = seen.dropout or seen.globally
+        self._checkpoints = seen.checkpoint
+        self.mixes_rows = self._mixes_rows(x)
+        return True
+
+    def _is_entangled(self, leaves: Params, x: Any) -> bool:
+        if not isinstance(self.module, HeadedModel):
+            return False
+        features = self(leaves, x, lambda module, x: module.features(x))
+        head = {id(p) for n, p in leaves.items() if n.startswith("head.")}
+        return bool(_leaves(features) & head)
+
+    def _mixes_rows(self, x: Any) -> bool:
+        """True if a task's features change when those of another go through the body with it."""
+        if not isinstance(self.module, HeadedModel) or not isinstance(x, Tensor):
+            return False
+        if not x.is_floating_point():
+            return False
+        with torch.no_grad(), noise.calls(training=False):
+
+            def features(x: Tensor) -> Tensor:
+                with statistics_by_group(rows, total=len(x)):
+                    found: Tensor = self({}, x, lambda module, x: module.features(x))
+                    return found
+
+            rows = len(x)
+            alone, together = features(x), features(torch.cat([x, 2 * x.flip(0) + 1]))
+        return not torch.allclose(alone, together[:rows], rtol=1e-3, atol=1e-5)
+
+
+def copied(tree: Any) -> Any:
+    return tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, tree)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [t for t in tree_leaves(tree) if isinstance(t, Tensor)]
+
+
+def _changed(now: Tensor, before: Tensor) -> bool:
+    return now.dtype != before.dtype or not torch.equal(now.detach(), before.detach())
+
+
+def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The buffers, and the tensors among the attributes, by the names that `Skeleton` uses."""
+    for prefix, child in module.named_modules():
+        start = f"{prefix}." if prefix else ""
+        for name, value in (*child._buffers.items(), *vars(child).items()):
+            if isinstance(value, Tensor):
+                yield start + name, value
+
+
+def _leaves(outputs: Any) -> set[int]:
+    """Identities of the leaves that `outputs` were computed from."""
+    tensors, _ = torch.utils._pytree.tree_flatten(outputs)
+    waiting = [t.grad_fn for t in tensors if isinstance(t, Tensor) and t.grad_fn is not None]
+    seen, leaves = set(waiting), set()
+    while waiting:
+        node = waiting.pop()
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            leaves.add(id(variable))
+        for parent, _ in node.next_functions:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                waiting.append(parent)
+    return leaves

@@ -1,0 +1,112 @@
+"""What every algorithm is made of: a network and settings, checked."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from innerloop.algorithms.network import Network
+from innerloop.algorithms.scores import Metric, check_function, check_metric
+from innerloop.errors import UserError, at_least, one_of
+from innerloop.functional import Params, mean_squared_error
+from innerloop.keywords import KeywordsChecked
+from innerloop.models.layers import Conv2d, SharedHead, check_batch_norm
+from innerloop.ops import kernels
+
+# How tasks can be computed, see execution.py.
+WAYS = ("stacked", "vmap", "loop", "shared_body")
+
+
+class Settings(KeywordsChecked, ABC):
+    """The network and the settings of an algorithm, checked, and its first meta-parameters."""
+
+    inner_steps: int
+    bn_modes: tuple[str, ...] = ("transductive", "support", "frozen")
+    # What the labels of a training episode count: the classes of its task, 0..N-1,
+    # or all training classes.
+    labels = "task"
+    # Meta-parameters that follow the data as a running average instead of being learnt.
+    moving_averages: frozenset[str] = frozenset()
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        loss: Callable[[Any, Any], Tensor] = F.cross_entropy,
+        metric: Metric = "auto",
+        bn: str = "transductive",
+        chunk_size: int | None = None,
+        execution: str = "auto",
+    ) -> None:
+        one_of(self.bn_modes, bn=bn)
+        one_of(("auto", *WAYS), execution=execution)
+        at_least(1, chunk_size=chunk_size)
+        check_metric(metric)
+        self.model = _plain(model)
+        check_batch_norm(self.model, own_only=bn == "support", frozen=bn == "frozen")
+        # PyTorch's own fails where it is differentiated forward over reverse.
+        mse = isinstance(loss, nn.MSELoss) and loss.reduction == "mean"
+        check_function("loss", loss)
+        self.loss = mean_squared_error if mse or loss is F.mse_loss else loss
+        self.metric, self.bn, self.chunk_size = metric, bn, chunk_size
+        self.execution = execution
+        self.network = Network(self.model, frozen=bn == "frozen")
+        for name, _ in self.model.named_parameters():
+            if "@" in name:
+                raise UserError(
+                    f"the network's parameter {name!r} has a @ in its name, which marks the "
+                    "meta-parameters of algorithms: rename it"
+                )
+        # What was found out about ways that fail, by kind of computation.
+        self._failed: dict[str, str] = {}
+        # The weights that kernels take, and whether a layer of ours has them.
+        self._convolutions = {
+            f"{name}.weight".lstrip("."): type(module) is Conv2d
+            for name, module in self.model.named_modules()
+            if isinstance(module, nn.Conv1d | nn.Conv2d) and module.groups == 1
+            if module.out_channels % kernels.LANES == 0
+        }
+        # Parameters that hold one row for every class.
+        self._shared_rows = {
+            f"{name}.{part}".lstrip(".")
+            for name, module in self.model.named_modules()
+            if isinstance(module, SharedHead)
+            for part in ("weight", "bias")
+        }
+
+    def init_params(self) -> Params:
+        """The meta-parameters that training starts from: copies, in a new dict.
+
+        Raises:
+            UserError: the network has no trainable parameter, or some without a shape yet.
+        """
+        named = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        for name, p in named.items():
+            if isinstance(p, nn.parameter.UninitializedParameter):
+                raise UserError(
+                    f"parameter {name} has no shape yet: call the network once on a batch before "
+                    "it is given to an algorithm"
+                )
+        if not named:
+            raise UserError("the network has no trainable parameter: nothing can be learnt")
+        return {name: p.detach().clone() for name, p in named.items()}
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    """The network before `torch.compile`, which supports only one set of weights."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"a network must be a torch.nn.Module, not {type(model).__name__}")
+    kind = type(model)
+    if kind.__name__ == "OptimizedModule" and kind.__module__.startswith("torch._dynamo"):
+        model = model._orig_mod  # type: ignore[assignment]
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError(
+            "a network compiled by torch.jit cannot be called with other weights: give the "
+            "torch.nn.Module that it was compiled from"
+        )
+    return model
