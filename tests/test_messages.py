@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 import innerloop
 from innerloop import UserError
 from innerloop.cli import main
+from innerloop.data.random_images import random_images
 from innerloop.keywords import keywords_checked
 from tests.training import own
 
@@ -63,6 +65,42 @@ def test_a_checked_function_is_what_it_was():
 
     checked = keywords_checked(add)
     assert (checked(1), checked(1, b=3), checked.__doc__) == (2, 4, "The sum.")
+
+
+# ---- True or false: text is true to Python, "no" as well
+
+SWITCHES = [
+    (cls, name)
+    for cls in (
+        *(innerloop.MAML, innerloop.ANIL, innerloop.BOIL, innerloop.MetaSGD),
+        *(innerloop.MAMLPlusPlus, innerloop.IMAML, innerloop.Reptile, innerloop.ProtoNet),
+        *(own.Damped, innerloop.models.Conv4, innerloop.TrainConfig, innerloop.EpisodeSampler),
+    )
+    for name, parameter in inspect.signature(cls).parameters.items()
+    if isinstance(parameter.default, bool)
+]
+
+
+@pytest.mark.parametrize(("cls", "name"), SWITCHES, ids=lambda v: getattr(v, "__name__", v))
+@pytest.mark.parametrize("value", ["no", None, [], 2, torch.tensor(True)])
+def test_switches_are_true_or_false(cls, name, value):
+    first = [own.Net()] if issubclass(cls, innerloop.Algorithm) else []
+    if cls is innerloop.EpisodeSampler:
+        first = [random_images(8, 4)]
+    with pytest.raises(UserError, match=f"{name} must (be True or False|not be None)"):
+        cls(*first, **{name: value})
+
+
+def test_switches_by_place_and_of_numpy():
+    assert len(SWITCHES) > 15
+    with pytest.raises(UserError, match="first_order must be True or False, not 'no'"):
+        innerloop.MAML(own.Net(), 0.1, 1, "no")
+    for value in (np.bool_(True), 1, True):
+        assert innerloop.MAML(own.Net(), 0.1, 1, value).first_order
+    with pytest.raises(UserError, match="skip_broken must be True or False"):
+        innerloop.data.load("nowhere", skip_broken="no")
+    with pytest.raises(UserError, match="fine_tune must be True or False"):
+        innerloop.FewShotClassifier(fine_tune="no").fit(np.zeros((2, 28, 28)), [0, 1])
 
 
 # ---- Examples of another shape

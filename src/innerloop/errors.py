@@ -43,6 +43,17 @@ def given(**values: Any) -> None:
             raise UserError(f"{name} must not be None: leave it out for its default")
 
 
+def true_or_false(**values: Any) -> None:
+    """Raise a `UserError` that names the first value that is neither true nor false; 0 and 1 are.
+
+    Any text is true to Python, `"no"` as well.
+    """
+    for name, value in values.items():
+        value = plain(value)
+        if not isinstance(value, Real) or value not in (0, 1):
+            raise UserError(f"{name} must be True or False, not {value!r}")
+
+
 def at_least(least: int, **values: int | None) -> None:
     """Raise a `UserError` that names the first value below `least`, or not whole; None passes."""
     for name, value in values.items():

@@ -10,10 +10,10 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
-from innerloop.errors import UserError, plain
+from innerloop.errors import UserError, plain, true_or_false
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,11 +31,12 @@ def arguments_of(made_by: Callable[..., Any]) -> set[str]:
 
 def keywords_checked(function: Callable[P, T]) -> Callable[P, T]:
     """`function`, which raises a `UserError` for a keyword that it does not have."""
-    known = arguments_of(function)
+    known, switches = arguments_of(function), _switches(function)
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> T:
         check_keywords(function, kwargs, known)
+        _check_switches(switches, args, kwargs)
         return function(*map(plain, args), **{n: plain(v) for n, v in kwargs.items()})
 
     return checked
@@ -67,15 +68,32 @@ class KeywordsChecked:
 
 
 def _checked(init: Callable[..., None]) -> Callable[..., None]:
+    switches = _switches(init)
+
     @functools.wraps(init)
     def checked(self: Any, *args: Any, **kwargs: Any) -> None:
         cls = type(self)
         # Only what was typed, not what a constructor hands on to the next.
         if kwargs and cls.__init__ is checked and not any(map(_takes_any, _makers(cls))):
             check_keywords(cls, kwargs)
+        _check_switches(switches, (self, *args), kwargs)
         init(self, *map(plain, args), **{name: plain(value) for name, value in kwargs.items()})
 
     return checked
+
+
+def _switches(function: Callable[..., Any]) -> dict[str, int]:
+    """The arguments that are true or false, and their places."""
+    parameters = list(inspect.signature(function).parameters.values())
+    return {p.name: i for i, p in enumerate(parameters) if p.annotation in (bool, "bool")}
+
+
+def _check_switches(switches: dict[str, int], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    for name, place in switches.items():
+        if name in kwargs:
+            true_or_false(**{name: kwargs[name]})
+        elif place < len(args):
+            true_or_false(**{name: args[place]})
 
 
 def _takes_any(maker: Any) -> bool:

@@ -11,7 +11,7 @@ from torch import nn
 from innerloop.backbones import Backbone, Preprocess, Transform, backbone
 from innerloop.backbones.maps import LAST
 from innerloop.backbones.sources import is_backbone
-from innerloop.errors import UserError, one_of
+from innerloop.errors import UserError, one_of, true_or_false
 from innerloop.heads.choice import AUTO, HEADS
 from innerloop.inputs import FeatureInputs, PixelInputs, inputs_of
 from innerloop.learners import Learner, head_learner, network_learner
@@ -43,6 +43,7 @@ def inputs_and_learner(
         UserError: there is no such model, or an argument that is not for it.
     """
     one_of([AUTO, *HEADS], head=head)
+    true_or_false(fine_tune=fine_tune)
     if is_backbone(model):
         if layers is None and not isinstance(model, Backbone):
             layers = LAST

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 import yaml
 
-from innerloop.errors import UserError, above_zero, at_least, at_most, given, plain
+from innerloop.errors import UserError, above_zero, at_least, at_most, given, plain, true_or_false
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -32,6 +32,8 @@ class Part:
             name, value = field.name, getattr(self, field.name)
             if "None" not in str(field.type):
                 given(**{name: value})
+            if isinstance(field.default, bool):
+                true_or_false(**{name: value})
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"{name} must be a finite number, not {value}")
             if isinstance(value, int) and abs(value) >= 2**31:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.errors import UserError, one_of
+from innerloop.errors import UserError, one_of, true_or_false
 from innerloop.models.layers import (
     BatchNorm,
     Conv2d,
@@ -81,6 +81,7 @@ class Conv4(HeadedModel):
         self.standardize = standardize(mean, deviation)
         if pool not in ("stride", "max"):
             raise UserError(f"pool must be 'stride' or 'max', not {pool!r}")
+        true_or_false(unit_features=unit_features, unit_length=unit_length)
         if image_size < 16:
             raise UserError(f"four halvings need images of at least 16 pixels, not {image_size}")
         self.pool, self.unit_features = pool, unit_features

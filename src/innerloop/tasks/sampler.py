@@ -12,7 +12,7 @@ from torch import Tensor
 from innerloop.data.augment import Augment
 from innerloop.data.base import ClassIndexed, check_data
 from innerloop.data.paper import is_on_paper
-from innerloop.errors import UserError, at_least
+from innerloop.errors import UserError, at_least, true_or_false
 from innerloop.ops import kernels
 from innerloop.tasks.augmenting import augmented, name_of
 from innerloop.tasks.counter import make_key
@@ -324,6 +324,8 @@ class EpisodeSampler:
                 "classes: a task could have it under two labels"
             )
         at_least(1, k_query=self.k_query, block=self.block, max_support=self.max_support)
+        true_or_false(rotate=self.rotate, imbalanced=self.imbalanced)
+        true_or_false(within_group=self.within_group)
         if self.labels not in ("task", "class"):
             raise UserError(f"labels must be 'task' or 'class', not {self.labels!r}")
         shape = self.data.example_shape
