@@ -49,6 +49,14 @@ def test_attention_of_several_heads(case, other):
         torch.testing.assert_close(a, b)
 
 
+def test_a_hint_that_attention_is_causal_is_not_lost():
+    """PyTorch wants the mask, too."""
+    x = torch.randn(B, L, E)
+    layer = nn.MultiheadAttention(E, 2, batch_first=True)
+    with noise.drawing(False, x), pytest.raises(RuntimeError, match="is_causal"):
+        layer(x, x, x, need_weights=False, is_causal=True)
+
+
 def test_one_sequence_without_a_batch():
     layer = nn.MultiheadAttention(E, 2, dtype=torch.float64)
     x = torch.randn(L, E, dtype=torch.float64)

@@ -199,6 +199,7 @@ _NOT_ASKED = {
     "use_separate_proj_weight": False,
     "static_k": None,
     "static_v": None,
+    "is_causal": False,
 }
 DROPOUT: dict[Any, Callable[..., Any]] = {
     torch.dropout: _dropout,
