@@ -305,12 +305,12 @@ def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str
     if why_not(algorithm, "shared_body", progress, training=training) is None:
         return ["shared_body"]
     exact = why_not(algorithm, "stacked", progress, training=training) is None
-    if exact and why_slower_stacked(algorithm, progress, training) is None:
+    if exact and why_slower_stacked(algorithm) is None:
         return ["stacked"] if takes_tasks(algorithm.model) else ["stacked", "loop"]
     return ["loop"] if why_slower_under_vmap(algorithm) else ["vmap", "loop"]
 
 
-def why_slower_stacked(algorithm: Hooks, progress: float, training: bool) -> str | None:
+def why_slower_stacked(algorithm: Hooks) -> str | None:
     if not _kernels_serve(algorithm.model):
         return "there are no compiled kernels for these layers (widths are multiples of 16)"
     return None

@@ -21,7 +21,7 @@ def explain(algorithm: Hooks, progress: float) -> str:
         reasons = {
             "shared_body": why_not(algorithm, "shared_body", progress, training=True),
             "stacked": why_not(algorithm, "stacked", progress, training=True)
-            or why_slower_stacked(algorithm, progress, True),
+            or why_slower_stacked(algorithm),
             "vmap": why_slower_under_vmap(algorithm) if way == "loop" else None,
         }
         if failed:
