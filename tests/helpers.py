@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from innerloop import Episodes
+
+
+def in_threads(work, count=8):
+    """What `work` gives in so many threads at once, called with their numbers."""
+    found = {}
+
+    def run(i):
+        found[i] = work(i)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == count
+    return [found[i] for i in range(count)]
 
 
 def random_episodes(

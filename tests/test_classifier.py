@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 import warnings
 
 import numpy as np
@@ -23,6 +22,7 @@ from innerloop import FewShotClassifier, UserError
 from innerloop.calibration import expected_calibration_error, fit_temperature
 from innerloop.cli import main
 from innerloop.data.given import image_bytes
+from tests.helpers import in_threads
 
 NAMES = innerloop.pretrained_names()
 
@@ -261,19 +261,9 @@ def test_eight_threads_get_the_answers_of_one(episode):
     """As a web server asks: one fitted classifier, several requests at a time."""
     support, labels, query, _ = episode
     classifier = FewShotClassifier().fit(support, labels)
-    right, found = classifier.predict_proba(query), []
-
-    def ask():
-        for _ in range(5):
-            found.append(classifier.predict_proba(query))
-
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 40
-    assert all(np.array_equal(probabilities, right) for probabilities in found)
+    right = classifier.predict_proba(query)
+    for found in in_threads(lambda _: [classifier.predict_proba(query) for _ in range(5)]):
+        assert all(np.array_equal(probabilities, right) for probabilities in found)
 
 
 def many(start):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 import types
 
 import numpy as np
@@ -15,7 +14,7 @@ from innerloop import MAML, UserError
 from innerloop.algorithms.network import Network
 from innerloop.models import Conv4
 from tests.algorithms.users import EPISODES, USERS, make
-from tests.helpers import random_episodes, relative_error
+from tests.helpers import in_threads, random_episodes, relative_error
 
 users = pytest.mark.parametrize("user", USERS)
 falls_back = pytest.mark.falls_back
@@ -73,18 +72,8 @@ def test_eight_threads_get_the_answers_of_one(user):
         grads, _ = algorithm.meta_gradient(params, EPISODES, keys=[1, 2, 3])
         return algorithm.query_loss(fast, task)[0].item(), grads
 
-    alone, found = [work(i) for i in range(3)], {}
-
-    def run(i):
-        found[i] = work(i)
-
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 8
-    for i, (loss, grads) in found.items():
+    alone = [work(i) for i in range(3)]
+    for i, (loss, grads) in enumerate(in_threads(work)):
         assert loss == alone[i % 3][0]
         assert relative_error(grads, alone[0][1]) == 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from innerloop import UserError
 from innerloop.backbones import Backbone, Preprocess, backbone
 from innerloop.backbones.cache import shared_cache
 from tests.backbones.test_in_use import SIZE, pretrained
+from tests.helpers import in_threads
 
 PLAIN = Preprocess(SIZE, fit="stretch")
 
@@ -176,21 +176,13 @@ def test_nothing_is_kept_where_it_cannot_be_told_or_is_not_wanted(photos, own_ho
 
 def test_eight_threads_and_small_batches(photos, own_home, monkeypatch):
     body = Backbone(pretrained(), PLAIN)
-    right, found = body.features(photos), []
+    right = body.features(photos)
     monkeypatch.setattr("innerloop.backbones.body.BATCH", 2)
     fresh = Backbone(pretrained(), PLAIN, keep=False)
 
-    def ask():
-        found.extend([body.features(photos), fresh.features(photos)])
-
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 16
-    for features in found:
-        torch.testing.assert_close(features, right)
+    for found in in_threads(lambda _: (body.features(photos), fresh.features(photos))):
+        for features in found:
+            torch.testing.assert_close(features, right)
 
 
 def test_half_precision_is_near_and_has_its_own_identity(photos):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import threading
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from innerloop.cli import main
 from innerloop.models import Conv4
 from tests.backbones.test_body import PLAIN, Dino, own_home, photos  # noqa: F401
 from tests.backbones.test_in_use import SIZE, pretrained
+from tests.helpers import in_threads
 
 
 def quarters_by_hand(x):
@@ -189,15 +189,9 @@ def test_no_hook_is_left_on_a_network_of_this_package():
 
 def test_eight_threads_give_the_answers_of_one(photos):  # noqa: F811
     body = Backbone(pretrained(), PLAIN, keep=False, layers=["norm", "conv"])
-    expected, found = body.features(photos), []
-    ask = lambda: found.extend(body.features(photos) for _ in range(5))  # noqa: E731
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 40
-    assert all(torch.equal(features, expected) for features in found)
+    expected = body.features(photos)
+    for found in in_threads(lambda _: [body.features(photos) for _ in range(5)]):
+        assert all(torch.equal(features, expected) for features in found)
 
 
 def test_other_layers_are_kept_apart(photos, own_home):  # noqa: F811
