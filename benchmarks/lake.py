@@ -1,8 +1,9 @@
 """Lake's one-shot challenge: `python -m benchmarks.lake --source all_runs.zip --weights NAME`.
 
 Each network runs the official 20 runs and, for a narrower interval, 100 runs of the same kind that
-are drawn from the same alphabets and drawers.  Each query is told by itself.  Results of other
-networks that stand in the file already are kept.
+are drawn from the same alphabets and drawers.  Each query is told by itself.  With `--together
+NAME` all of them also run as one, which averages their probabilities.  Results of other networks
+that stand in the file already are kept.
 """
 
 from __future__ import annotations
@@ -13,30 +14,32 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reports import RESULTS, machine
-from innerloop.challenge import format_challenge, lake_challenge
+from innerloop.challenge import OFFICIAL, format_challenge, lake_challenge
 from innerloop.data import draw_lake_runs, lake_runs, omniglot
 from innerloop.files import write_whole
 from innerloop.runs.loading import load
 
 OUT = RESULTS / "lake.json"
 DRAWN = 100
+# What the protocol calls the runs.
+NAMES = {"official": OFFICIAL, "drawn": "drawn, not the official ones"}
 
 
-def measure(weights: list[str], source: Path, drawn: int = DRAWN) -> dict[str, dict[str, Any]]:
-    """By the names of the weights: what they were trained on, and both results."""
+def measure(
+    weights: list[str], source: Path, drawn: int = DRAWN, together: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """By the names of the weights, both results; by `together`, those of all of them as one."""
     runs = {"official": lake_runs(source), "drawn": draw_lake_runs(omniglot(), runs=drawn)}
     found: dict[str, dict[str, Any]] = {}
-    for name in weights:
-        loaded = load(name)
-        found[Path(name).stem] = {
-            kind: lake_challenge(
-                loaded,
-                of_kind,
-                **({} if kind == "official" else {"name": "drawn, not the official ones"}),
-            )
+    entries = {Path(name).stem: [load(name)] for name in weights}
+    if together is not None:
+        entries[together] = [network for (network,) in list(entries.values())]
+    for name, networks in entries.items():
+        found[name] = {
+            kind: lake_challenge(networks, of_kind, name=NAMES[kind])
             for kind, of_kind in runs.items()
         }
-        for result in found[Path(name).stem].values():
+        for result in found[name].values():
             print(name, format_challenge(result).splitlines()[0], flush=True)
     return found
 
@@ -46,11 +49,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", type=Path, required=True, help="all_runs.zip, or its folder")
     parser.add_argument("--weights", nargs="+", required=True, help="weights or runs")
+    parser.add_argument("--together", metavar="NAME", help="also all of them as one, named NAME")
     parser.add_argument("--drawn", type=int, default=DRAWN, help="drawn runs")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     held = json.loads(options.out.read_text("utf-8")) if options.out.exists() else {}
-    found = measure(options.weights, options.source, options.drawn)
+    found = measure(options.weights, options.source, options.drawn, options.together)
     report = {
         "command": "python -m benchmarks.lake --source all_runs.zip --weights NAME",
         "machine": machine(),

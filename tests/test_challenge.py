@@ -9,7 +9,7 @@ import pytest
 from benchmarks import background, lake
 from tools import lake_tables
 
-from innerloop import EpisodeSampler, UserError
+from innerloop import EpisodeSampler, FewShotClassifier, UserError
 from innerloop.challenge import format_challenge, lake_challenge, seen
 from innerloop.cli import main
 from innerloop.data import draw_lake_runs, prepare_lake, split_classes
@@ -53,6 +53,26 @@ def test_each_query_is_told_by_itself(runs):
     assert list(result["errors"].values()) == pytest.approx(alone)
 
 
+def test_probabilities_of_several_networks_are_averaged(runs):
+    networks = [load(MODEL), load("glyphs-conv4")]
+    result = lake_challenge(networks, runs)
+    assert result["protocol"]["networks"] == 2
+    assert result["protocol"]["inner_steps"] == 3, "of ProtoNet none, of MAML three"
+    alone = lake_challenge(networks[:1], runs)
+    assert alone == lake_challenge(networks[0], runs)
+    assert alone["protocol"]["networks"] == 1
+    for run, error in zip(runs, result["errors"].values(), strict=True):
+        of_each = [
+            FewShotClassifier(n, prepare="none")
+            .fit(run.support, np.arange(20))
+            .predict_proba(run.query)
+            for n in networks
+        ]
+        assert error == pytest.approx((np.mean(of_each, 0).argmax(1) != run.answers).mean())
+    with pytest.raises(UserError, match="at least one network"):
+        lake_challenge([], runs)
+
+
 def test_training_on_evaluation_alphabets_is_said(runs, omniglot_data):
     parts = split_classes(omniglot_data, "lake2015")
     names = {part: [omniglot_data.names[c] for c in parts[part]] for part in parts}
@@ -60,6 +80,7 @@ def test_training_on_evaluation_alphabets_is_said(runs, omniglot_data):
     assert seen(names["test"]) == 659
     result = lake_challenge(load("omniglot-conv4"), runs)
     assert result["seen"] == 136
+    assert lake_challenge([load("omniglot-conv4")] * 2, runs)["seen"] == 136
     assert "not a fair entry: 136" in format_challenge(result)
     assert "fair" not in format_challenge(result | {"seen": 0})
     with pytest.raises(UserError, match="at least 2 runs"):

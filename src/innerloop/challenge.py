@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.ensemble import VotingClassifier
 
 from innerloop.classifier import FewShotClassifier
 from innerloop.data.lake import LakeRun
@@ -18,7 +19,7 @@ OFFICIAL = "the official runs"
 
 
 def lake_challenge(
-    loaded: Loaded,
+    loaded: Loaded | Sequence[Loaded],
     runs: list[LakeRun],
     *,
     inner_steps: int | None = None,
@@ -31,9 +32,9 @@ def lake_challenge(
     depends on other queries; nor may two queries share out the classes between them.
 
     Args:
-        loaded: the network, see `load`.
+        loaded: the network, see `load`; or several, whose probabilities are averaged.
         runs: see `innerloop.data.lake_runs` and `innerloop.data.draw_lake_runs`.
-        inner_steps: None for as many as the network was tested with.
+        inner_steps: None for as many as each network was tested with.
         name: what the protocol calls the runs.
         on_progress: called with the number of runs done.
 
@@ -41,17 +42,23 @@ def lake_challenge(
         A dict of plain values.  `error` is the mean over runs of the share of queries that got a
         wrong class, 0..1; `ci95` the half width of its 95% interval, 1.96 standard errors over
         runs; `errors` that of each run by its name; `seen`, how many of the training classes are
-        characters of the evaluation alphabets, which the challenge forbids; `protocol`.
+        characters of the evaluation alphabets, which the challenge forbids, of all networks
+        together; `protocol`.
 
     Raises:
-        UserError: fewer than 2 runs, or the network cannot tell so many classes apart.
+        UserError: fewer than 2 runs, no network, or one that cannot tell so many classes apart.
     """
     if len(runs) < 2:
         raise UserError(f"an interval needs at least 2 runs, not {len(runs)}")
-    classifier = FewShotClassifier(loaded, inner_steps=inner_steps, prepare="none")
+    networks = [loaded] if isinstance(loaded, Loaded) else list(loaded)
+    if not networks:
+        raise UserError("the challenge needs at least one network")
+    each = [FewShotClassifier(n, inner_steps=inner_steps, prepare="none") for n in networks]
+    named = [(str(number), classifier) for number, classifier in enumerate(each)]
+    together = each[0] if len(each) == 1 else VotingClassifier(named, voting="soft")
     errors: dict[str, float] = {}
     for done, run in enumerate(runs, 1):
-        told = classifier.fit(run.support, np.arange(len(run.support))).predict(run.query)
+        told = together.fit(run.support, np.arange(len(run.support))).predict(run.query)
         # Drawn runs of many can have one name.
         title = run.name if run.name not in errors else f"{run.name} ({done})"
         errors[title] = float((told != run.answers).mean())
@@ -63,7 +70,7 @@ def lake_challenge(
         "error": float(of_runs.mean()),
         "ci95": float(1.96 * of_runs.std(ddof=1) / math.sqrt(len(runs))),
         "errors": errors,
-        "seen": seen(loaded.train_classes),
+        "seen": seen(dict.fromkeys(name for n in networks for name in n.train_classes)),
         "bn": "support",
         "protocol": {
             "data": "Lake's one-shot challenge",
@@ -73,10 +80,17 @@ def lake_challenge(
             "k_shot": 1,
             "within_group": True,
             "queries": "each by itself",
-            "inner_steps": len(classifier.support_loss_) - 1,
+            "inner_steps": _steps(together),
+            "networks": len(networks),
             "interval": "1.96 standard errors over runs",
         },
     }
+
+
+def _steps(classifier: FewShotClassifier | VotingClassifier) -> int:
+    """Inner steps that were taken, of several networks the most."""
+    each = getattr(classifier, "estimators_", [classifier])
+    return max(len(one.support_loss_) for one in each) - 1
 
 
 def seen(train_classes: Iterable[str]) -> int:
