@@ -143,10 +143,10 @@ class BatchNorm(nn.Module):
             return batch_norm(
                 x, self.weight, self.bias, self.eps, pool=pool, slope=slope, group=rows
             )
-        # A batch that is one set stays whole: exported, it may then have any size.
-        sets = [x] if x.shape[0] == rows else x.split(rows)
-        sets = [self._normalise_by(each[:first], each) for each in sets]
-        return after_norm(sets[0] if len(sets) == 1 else torch.cat(sets), pool=pool, slope=slope)
+        # A batch that is one set is not divided: exported, it may then have any size.
+        sets = x[None] if x.shape[0] == rows else x.unflatten(0, (-1, rows))
+        y = self._normalise_by(sets[:, :first], sets)
+        return after_norm(y[0] if len(y) == 1 else y.flatten(0, 1), pool=pool, slope=slope)
 
     def _grouped(
         self, seen: int, groups: tuple[int, int, int | None] | None
@@ -165,12 +165,13 @@ class BatchNorm(nn.Module):
         each = seen // total
         return rows * each, first * each
 
-    def _normalise_by(self, source: Tensor, x: Tensor) -> Tensor:
-        """Normalise `x` with the statistics of `source`."""
-        mean, variance, _ = _moments(source, [0, *range(2, x.ndim)])
-        shape = (1, -1) + (1,) * (x.ndim - 2)
+    def _normalise_by(self, source: Tensor, sets: Tensor) -> Tensor:
+        """Normalise each of `sets`, `[G, B, C, ...]`, with the statistics of its `source`."""
+        mean, variance, _ = _moments(source, [1, *range(3, sets.ndim)])
+        shape = (1, 1, -1) + (1,) * (sets.ndim - 3)
         scale = self.weight.view(shape) * torch.rsqrt(variance + self.eps)
-        return (x - mean) * scale + self.bias.view(shape)
+        # One pass each way over the images, where (x - mean) * scale + bias has three.
+        return torch.addcmul(self.bias.view(shape) - mean * scale, sets, scale)
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[0]}, eps={self.eps}"
