@@ -303,7 +303,7 @@ def test_a_promise_that_cannot_be_kept_is_said(episode):
         ) as said:
             told(query, reject=0.05)
         assert said[0].filename == __file__
-    with pytest.raises(UserError, match="reject needs classes with two pictures or more"):
+    with pytest.raises(UserError, match="reject needs classes with two different pictures or more"):
         FewShotClassifier().fit(support[::2], labels[::2]).predict(query, reject=0.05)
     with pytest.raises(UserError, match="background= helps the heads of pretrained networks"):
         FewShotClassifier().fit(support, labels, background=query)

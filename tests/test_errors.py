@@ -11,7 +11,9 @@ from innerloop.errors import (
     at_least,
     at_most,
     first_line,
+    one_of,
     share_below_one,
+    share_inside,
     share_of_training,
     whole,
 )
@@ -31,6 +33,25 @@ from innerloop.errors import (
 def test_text_in_place_of_a_number_is_named(check):
     with pytest.raises(UserError, match="steps must be a number, not '2'"):
         check(steps="2")
+
+
+def test_true_is_no_number():
+    for check in (above_zero, whole):
+        with pytest.raises(UserError, match="image_size must be a number, not True"):
+            check(image_size=True)
+
+
+@pytest.mark.parametrize("value", [["a"], {"a": 1}, 3, None, np.array(["a"])])
+def test_what_is_no_text_is_none_of_the_choices(value):
+    for choices in (("a", "b"), {"a": 1, "b": 2}):
+        with pytest.raises(UserError, match="views must be one of a, b, not"):
+            one_of(choices, views=value)
+
+
+@pytest.mark.parametrize("value", [0, 1, -0.1, float("nan"), None])
+def test_a_share_is_above_0_and_below_1(value):
+    with pytest.raises(UserError, match="reject is a share above 0 and below 1, not"):
+        share_inside(reject=value)
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,23 @@ def test_background_pictures_go_through_the_same_network(fast):
     assert fitted.predict(support).shape == (9,)
 
 
+def test_the_network_as_it_is_sees_each_picture_once_for_all_trials(monkeypatch):
+    monkeypatch.setattr(fine_tuning, "RATES", ())
+    images, labels = things(4)
+    body = Backbone(blind(), Preprocess(SIZE), keep=False)
+    asked = []
+    features = Backbone.features
+
+    def counted(self, pictures, *words, **options):
+        asked.append(len(pictures))
+        return features(self, pictures, *words, **options)
+
+    monkeypatch.setattr(Backbone, "features", counted)
+    FewShotClassifier(body, views="whole", fine_tune=True).fit(images, labels, background=images)
+    # For the trials, then to fit: the support set and the background.
+    assert asked == [12, 12, 12, 12]
+
+
 def test_what_cannot_be_trained_is_one_clear_error():
     support, labels = things(2)
     fixed = pretrained().requires_grad_(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.exceptions import NotFittedError
 from torch import nn
 
 import innerloop
@@ -159,6 +161,7 @@ def test_whatever_is_a_label_gets_taken_or_one_line(y):
         (None, "one label for each picture, not None"),
         ("ab", "one label for each picture, not str"),
         ([[0, 1], [1, 0]], "should be a 1d array"),
+        ([{}, {}], "a label is dict, and labels name classes"),
     ],
 )
 def test_labels_that_are_none_are_named(y, words):
@@ -179,3 +182,36 @@ def test_home_is_home_in_a_path_of_a_picture(learnt, tmp_path, monkeypatch):
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     Image.fromarray((STROKE * 255).astype(np.uint8)).save(tmp_path / "1.png")
     assert learnt.predict("~/1.png").tolist() == ["across"]
+
+
+@pytest.mark.parametrize(
+    ("X", "words"),
+    [
+        ([STROKE, None], r"X\[1\] is None, not a picture: leave it out, with its label"),
+        ([STROKE, b"PNG"], r"X\[1\] is bytes, not a picture: .* PIL.Image.open\(io.BytesIO\(x\)\)"),
+        ([io.BytesIO(), STROKE], r"X\[0\] is BytesIO, not a picture: .* PIL.Image.open\(x\)"),
+        ([{}, STROKE], r"X\[0\] is dict, not a picture"),
+    ],
+)
+def test_an_item_that_is_no_picture_is_named(X, words):
+    with pytest.raises(UserError, match=words):
+        FewShotClassifier().fit(X, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("background", "words"),
+    [
+        ([], "background holds no pictures"),
+        (3, "background must hold pictures, not int"),
+        ("photos", "background takes several pictures, not 'photos'"),
+    ],
+)
+def test_a_background_that_is_none_is_named(background, words):
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten())
+    with pytest.raises(UserError, match=words):
+        FewShotClassifier(network, image_size=8).fit(STROKES, NAMES, background=background)
+
+
+def test_familiarity_before_fit():
+    with pytest.raises(NotFittedError):
+        FewShotClassifier().familiarity(STROKES)

@@ -47,7 +47,9 @@ def test_with_too_few_it_says_so_and_holds_for_a_normal_distribution():
     [
         (np.arange(30), 0.0, "reject is a share above 0 and below 1"),
         (np.arange(30), 1.0, "reject is a share above 0 and below 1"),
-        (np.zeros(0), 0.05, "needs classes with two pictures or more"),
+        (np.arange(30), "0.05", "reject must be a number, not '0.05'"),
+        (np.arange(30), [0.05], "reject must be a number, not a list"),
+        (np.zeros(0), 0.05, "needs classes with two different pictures or more"),
     ],
 )
 def test_what_cannot_be_asked(left_out, reject, message):

@@ -103,7 +103,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     `predict` takes one picture, too, and gives one label `[1]`: a path, a PIL picture, `[H, W]`
     (unless flattened images were learnt), `[H, W, C]`, or `[3, H, W]` for a network that takes
-    colour.
+    colour.  What may be several pictures as well is refused, such as `[3, H, W]` for a pretrained
+    network, which takes grey ones, too.
 
     Example:
         >>> import numpy as np, innerloop
@@ -193,6 +194,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"fit takes several pictures, not {str(X)!r}: give a list of paths, for instance "
                 "sorted(Path(folder).glob('*/*.jpg')), with y = [path.parent.name for path in ...]"
             )
+        if isinstance(background, str | Path):
+            raise UserError(
+                f"background takes several pictures, not {str(background)!r}: give a list of "
+                "paths, for instance sorted(Path(folder).glob('*.jpg'))"
+            )
         inputs, learn = inputs_and_learner(**self.get_params(deep=False))
         inputs.find_white(X)
         X = inputs.checked(X)
@@ -208,7 +214,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         elif hasattr(self, "n_features_in_"):
             del self.n_features_in_  # of an earlier fit
         labels = labels.astype(np.int64)
-        others = None if background is None else inputs.checked(background)
+        others = None if background is None else inputs.checked(background, "background")
         self.fine_tuned_ = None
         if self.fine_tune and isinstance(inputs, FeatureInputs):
             inputs, learn, self.fine_tuned_ = fine_tuned(
@@ -299,7 +305,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         It is what `predict` compares to a threshold, and has no unit.  See `innerloop.rejection`.
         """
-        return self._fitted.familiarity(self._queries(X))
+        x = self._queries(X)
+        return self._fitted.familiarity(x)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class, `[n, N]`, columns as in `classes_`."""

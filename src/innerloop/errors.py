@@ -26,6 +26,8 @@ def first_line(error: BaseException, width: int = 160) -> str:
 def _check_number(name: str, value: Any) -> None:
     if isinstance(value, str):
         raise UserError(f"{name} must be a number, not {value!r}: leave out the quotes")
+    if isinstance(value, bool):
+        raise UserError(f"{name} must be a number, not {value}")
     if value is not None and not isinstance(value, Real):
         raise UserError(f"{name} must be a number, not a {type(value).__name__}")
 
@@ -118,10 +120,19 @@ def share_below_one(**values: float) -> None:
             raise UserError(f"{name} must be at least 0 and less than 1, not {value}")
 
 
+def share_inside(**values: float) -> None:
+    """Raise a `UserError` that names the first value that is not above 0 and below 1."""
+    for name, value in values.items():
+        _check_number(name, value)
+        if value is None or not 0 < value < 1:
+            raise UserError(f"{name} is a share above 0 and below 1, not {value}")
+
+
 def one_of(choices: Iterable[str], **values: str) -> None:
     """Raise a `UserError` that names the first value that is none of `choices`."""
     for name, value in values.items():
-        if value not in choices:
+        # Lists cannot be looked up in dicts.
+        if not isinstance(value, str) or value not in choices:
             raise UserError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 

@@ -55,7 +55,10 @@ def fine_tuned(
     if background is not None:
         white = inputs.white_of(background)
         outside = [picture.rgb() for picture in each_picture(background, white)]
-    halves = folds(inputs.seen_by(body, pictures), labels, most=2)
+    # Once for all trials of the body as it is: it may keep nothing.
+    known = inputs.seen_by(body, pictures)
+    known_outside = None if outside is None else inputs.seen_by(body, outside)
+    halves = folds(known, labels, most=2)
     generator = np.random.default_rng(0)
     versions = [] if halves else [changed_otherwise(p, generator) for p in VERSIONS * pictures]
     n_way = int(labels.max()) + 1
@@ -68,7 +71,10 @@ def fine_tuned(
             learnt = [pictures[row] for row in kept]
             asked = [pictures[row] for row in left_out] if len(left_out) else versions
             targets = labels[left_out] if len(left_out) else np.tile(labels, VERSIONS)
-            found = tuned(body, learnt, labels[kept], rate, advance) if rate else body
+            if not rate:
+                queries = known[left_out] if len(left_out) else inputs.seen_by(body, asked)
+                return Trial(known[kept], labels[kept], queries, targets, known_outside)
+            found = tuned(body, learnt, labels[kept], rate, advance)
             if found is None:
                 return None
             return Trial(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from innerloop.data.given import (
     are_pictures,
     each_as_bytes,
     image_bytes,
+    require_pictures,
     scaled_image,
     white_in,
 )
@@ -136,15 +137,16 @@ class PixelInputs(Inputs):
         self.ink_: str | None = None
         self.prepare_ = "none"
 
-    def checked(self, X: Any) -> np.ndarray | Pictures:
-        """An array, or pictures of any sizes; raises what is wrong with `X` as one."""
+    def checked(self, X: Any, what: str = "X") -> np.ndarray | Pictures:
+        """An array, or pictures of any sizes; raises what is wrong with `X`, called `what`."""
         shape = self.loaded.input_shape
         if isinstance(X, Pictures):
             return X
         white = self.white_of(X)
         if are_pictures(X):
             return Pictures(each_as_bytes(X, shape[0], white), shape)
-        return _array(X) if white is None else as_bytes(_array(X), white=white)
+        X = _array(X, what)
+        return X if white is None else as_bytes(X, white=white)
 
     def fit(self, X: np.ndarray | Pictures) -> Tensor:
         """Pixels of the support set, which tells what `ink_` and `prepare_` are."""
@@ -243,9 +245,9 @@ class FeatureInputs(Inputs):
                 )
         self.backbone, self._views = backbone, views
 
-    def checked(self, X: Any) -> Any:
-        """An array, or pictures as they are; raises what is wrong with `X`."""
-        return X if are_pictures(X) else _array(X)
+    def checked(self, X: Any, what: str = "X") -> Any:
+        """An array, or pictures as they are; raises what is wrong with `X`, called `what`."""
+        return X if are_pictures(X) else _array(X, what)
 
     def fit(self, X: Any) -> Tensor:
         """Features of the support set."""
@@ -293,6 +295,11 @@ def class_labels(y: Any, pictures: int) -> np.ndarray:
     if listed and all(np.ndim(label) == 0 for label in y):
         require_one_kind(list(y))
     labels: np.ndarray = column_or_1d(y, warn=True)
+    for label in labels if labels.dtype.kind == "O" else ():
+        if not isinstance(label, Hashable):
+            raise UserError(
+                f"a label is {type(label).__name__}, and labels name classes: give integers or text"
+            )
     if len(labels) != pictures:
         raise UserError(
             f"X has {counted(pictures, 'picture')}, but y {counted(len(labels), 'label')}: give "
@@ -350,34 +357,35 @@ def inputs_of(
     return PixelInputs(loaded, ink, prepare, white)
 
 
-def _array(X: Any) -> np.ndarray:
+def _array(X: Any, what: str) -> np.ndarray:
     """An array `[n, ...]` with at least one number; scikit-learn checks the rest of it."""
     sparse = hasattr(X, "toarray")
     if not sparse and not _is_object(X):
         if isinstance(X, np.ndarray) and X.dtype.kind == "c":
-            raise UserError(f"Complex data not supported: X is {X.dtype}; give real numbers")
+            raise UserError(f"Complex data not supported: {what} is {X.dtype}; give real numbers")
         if not hasattr(X, "__len__") and not hasattr(X, "__array__"):
-            raise UserError(f"X must hold pictures, not {type(X).__name__}: {_FORMS}")
-        X = as_array(X, "X")
+            raise UserError(f"{what} must hold pictures, not {type(X).__name__}: {_FORMS}")
+        require_pictures(X, what)
+        X = as_array(X, what)
         if X.ndim < 2:
-            raise UserError(_too_few_axes(X))
+            raise UserError(_too_few_axes(X, what))
         if not X.size and X.shape[1:] != (0,):
-            raise UserError(f"X holds no pictures: its shape is {X.shape}")
+            raise UserError(f"{what} holds no pictures: its shape is {X.shape}")
         require_finite(X)
     checked: np.ndarray = check_array(
-        X, ensure_2d=True, allow_nd=True, dtype="numeric", input_name="X"
+        X, ensure_2d=True, allow_nd=True, dtype="numeric", input_name=what
     )
     return checked
 
 
-def _too_few_axes(X: np.ndarray) -> str:
+def _too_few_axes(X: np.ndarray, what: str) -> str:
     if not X.size:
-        return f"X holds no pictures: {_FORMS}"
+        return f"{what} holds no pictures: {_FORMS}"
     if X.ndim == 0:
-        return f"X must hold pictures, not one number: {_FORMS}"
+        return f"{what} must hold pictures, not one number: {_FORMS}"
     return (
-        f"X has one axis of {len(X)} numbers, and pictures have more. Reshape your data: "
-        "X.reshape(1, -1) for one flattened picture, or X.reshape(height, width)"
+        f"{what} has one axis of {len(X)} numbers, and pictures have more. Reshape your data: "
+        f"{what}.reshape(1, -1) for one flattened picture, or {what}.reshape(height, width)"
     )
 
 

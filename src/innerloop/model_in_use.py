@@ -17,6 +17,9 @@ from innerloop.inputs import FeatureInputs, PixelInputs, inputs_of
 from innerloop.learners import Learner, head_learner, network_learner
 from innerloop.runs.loading import Loaded, load_shared
 
+# Without effect on a pretrained network, whose batch norm has constants.
+BN = ("support", "transductive", "frozen")
+
 
 def inputs_and_learner(
     model: str | Path | Loaded | nn.Module | Backbone,
@@ -45,6 +48,11 @@ def inputs_and_learner(
     one_of([AUTO, *HEADS], head=head)
     true_or_false(fine_tune=fine_tune)
     if is_backbone(model):
+        one_of(BN, bn=bn)
+        if inner_steps is not None and head != "inner_loop":
+            raise UserError(
+                f"inner_steps is for head='inner_loop', and head is {head!r}: leave one out"
+            )
         if layers is None and not isinstance(model, Backbone):
             layers = LAST
         body = backbone(
@@ -54,7 +62,7 @@ def inputs_and_learner(
             image_size=image_size,
             layers=layers or (),
         )
-        inputs = FeatureInputs(body, ink, prepare, views or "middle", white)
+        inputs = FeatureInputs(body, ink, prepare, "middle" if views is None else views, white)
         return inputs, head_learner(head, inner_steps)
     if not isinstance(model, str | Path | Loaded):
         raise UserError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from innerloop.errors import UserError
+from innerloop.errors import UserError, share_inside
 from innerloop.heads.prepared import means, unit
 
 __all__ = ["Familiarity", "Threshold", "threshold"]
@@ -77,9 +77,9 @@ class Threshold:
         """Warn if the share `reject` is not promised."""
         if not self.promised:
             warnings.warn(
-                f"the threshold is an estimate: to promise that at most {reject:.0%} of pictures "
-                f"of the classes are refused takes {self.needed} pictures from classes with two "
-                f"or more, and there are {self.pictures}",
+                f"the threshold is an estimate: to promise that at most {100 * reject:g}% of "
+                f"pictures of the classes are refused takes {self.needed} pictures from classes "
+                f"with two or more, and there are {self.pictures}",
                 stacklevel=stacklevel + 1,
             )
 
@@ -100,13 +100,12 @@ def threshold(left_out: np.ndarray, reject: float) -> Threshold:
     Raises:
         UserError: `reject` out of range, or fewer than two pictures.
     """
-    if not 0 < reject < 1:
-        raise UserError(f"reject is a share above 0 and below 1, not {reject}")
+    share_inside(reject=reject)
     m = len(left_out)
     if m < 2:
         raise UserError(
-            "reject needs classes with two pictures or more, to see how unlike each other "
-            "pictures of one class are: give more pictures, or leave reject out"
+            "reject needs classes with two different pictures or more, to see how unlike each "
+            "other pictures of one class are: give more pictures, or leave reject out"
         )
     needed = int(np.ceil(1 / reject - 1e-9)) - 1
     k = int(np.floor(reject * (m + 1) + 1e-9))

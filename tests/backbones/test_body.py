@@ -14,10 +14,11 @@ from torch import nn
 from innerloop import UserError
 from innerloop.backbones import Backbone, Preprocess, backbone
 from innerloop.backbones.cache import shared_cache
-from tests.backbones.test_in_use import SIZE, pretrained
+from tests.backbones.test_in_use import SIZE, Wrapped, pretrained
 from tests.helpers import in_threads
 
 PLAIN = Preprocess(SIZE, fit="stretch")
+SCRIPT = "TorchScript, which has its weights for good: give the torch.nn.Module"
 
 
 class Dino(nn.Module):
@@ -215,6 +216,67 @@ class Tokens(nn.Module):
         return {"a": x.flatten(2), "b": x}
 
 
+class Gradients(nn.Module):
+    """Features that are gradients: the network turns them on for itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = pretrained()
+
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (found,) = torch.autograd.grad(self.body(x).sum(), x, create_graph=True)
+            return found.flatten(1)[:, :20]
+
+
+def test_a_network_that_turns_gradients_on(photos):
+    body = Backbone(Gradients(), PLAIN)
+    features = body.features(photos)
+    assert features.shape == (len(photos), 20)
+    assert not features.requires_grad
+
+
+def test_a_network_made_in_inference_mode(photos):
+    expected = Backbone(pretrained(), PLAIN).features(photos)
+    with torch.inference_mode():
+        network = pretrained()
+        torch.testing.assert_close(Backbone(network, PLAIN).features(photos), expected)
+        body = Backbone(network, PLAIN)
+        before = body.weights_digest
+        next(network.parameters()).add_(1)
+        assert body.weights_digest != before
+
+
+def test_nothing_is_said_of_training(caplog):
+    network = nn.Sequential(pretrained(), nn.utils.parametrizations.spectral_norm(nn.Linear(8, 4)))
+    before = {n: t.clone() for n, t in network.state_dict().items()}
+    Backbone(network, PLAIN)
+    assert not caplog.records
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def own_size(picture):
+    return torch.zeros(3, picture.height, picture.width)
+
+
+def square_or_not(picture):
+    return torch.zeros(3, 9, 9 if picture.height in (60, 90) else 8)
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "message"),
+    [
+        (own_size, r"gave \[3, 60, 90\] for a picture of noise, but \[3, 90, 60\] before"),
+        (square_or_not, r"gave \[3, 9, 8\] for picture 0, but \[3, 9, 9\] before"),
+    ],
+)
+def test_pictures_of_several_sizes_are_named(preprocess, message, photos):
+    with pytest.raises(UserError, match=message):
+        Backbone(pretrained(), preprocess).features(photos)
+
+
 @pytest.mark.parametrize(
     ("network", "options", "message"),
     [
@@ -226,6 +288,10 @@ class Tokens(nn.Module):
         (pretrained(), {"preprocess": 3}, "preprocess must be .* not int"),
         (pretrained(), {"preprocess": lambda p: np.zeros(3)}, "preprocess gave ndarray"),
         (pretrained(), {"preprocess": lambda p: torch.zeros(1, 3, 9, 9)}, r"gave \[1, 3, 9, 9\]"),
+        (Wrapped(lambda x: x[:, :0]), {}, r"gives \[2, 0\] for 2 pictures"),
+        (Wrapped(lambda x: torch.complex(x, x)), {}, "gives complex numbers"),
+        (torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE**2, 2))), {}, SCRIPT),
+        (pretrained(), {"keep": "no"}, "keep must be True or False, not 'no'"),
         (pretrained(), {"precision": "int8"}, "precision must be one of float32, bf16"),
     ],
 )

@@ -78,6 +78,13 @@ def test_any_shape_gives_a_square(shape):
         ({"fit": "pad"}, "fit must be one of crop, stretch"),
         ({"interpolation": "cubic"}, "interpolation must be one of nearest"),
         ({"mean": (0.5,)}, "mean must be 3 numbers"),
+        ({"mean": 0.5}, "mean must be 3 numbers"),
+        ({"deviation": "abc"}, "deviation must be 3 numbers"),
+        ({"mean": (123.7, 116.3, 103.5)}, "mean is of pixels from 0 to 1, .* divide .* by 255"),
+        ({"size": None}, "image_size must not be None"),
+        ({"size": True}, "image_size must be a number, not True"),
+        ({"crop": "1"}, "crop must be a number, not '1'"),
+        ({"channels": "3"}, "channels must be 1 or 3, not '3'"),
         ({"deviation": (1, 0, 1)}, "deviation must be greater than 0"),
         ({"channels": 2}, "channels must be 1 or 3"),
     ],
@@ -85,3 +92,16 @@ def test_any_shape_gives_a_square(shape):
 def test_what_is_out_of_range_is_named(options, message):
     with pytest.raises(UserError, match=message):
         Preprocess(**options)
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_numbers_of_channels_in_any_form_are_the_same_settings(kind):
+    values = (0.5, 0.25, 1.0)
+    found = Preprocess(9, mean=kind(values), deviation=kind(values))
+    assert found == Preprocess(9, mean=values, deviation=values)
+    assert hash(found) == hash(Preprocess(9, mean=values, deviation=values))
+    assert repr(found) == repr(Preprocess(9, mean=values, deviation=values))
+
+
+def test_grey_needs_no_other_setting(slopes):
+    assert Preprocess(9, channels=1)(slopes).shape == (1, 9, 9)

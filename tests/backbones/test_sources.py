@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -178,6 +179,24 @@ def test_weights_of_a_library_with_the_layer_that_it_lost(tmp_path, photos):
     )
 
 
+@dataclass
+class Halves:
+    """A function from pictures that has no hash."""
+
+    size: int
+
+    def __call__(self, picture):
+        return Preprocess(self.size)(picture) / 2
+
+
+def test_a_named_network_with_any_preprocessing(nets, photos):
+    expected = backbone("nets.py:make", preprocess="nets.py:halves").features(photos)
+    found = backbone("nets.py:make", preprocess=Halves(16)).features(photos)
+    torch.testing.assert_close(found, expected)
+    listed = backbone("nets.py:make", preprocess=Preprocess(16, mean=[0.5, 0.5, 0.5]))
+    assert listed is backbone("nets.py:make", preprocess=Preprocess(16, mean=(0.5, 0.5, 0.5)))
+
+
 def test_options_that_do_not_go_together(nets):
     body = backbone("nets.py:make")
     assert backbone(body) is body
@@ -190,6 +209,11 @@ def test_options_that_do_not_go_together(nets):
         ),
         (lambda: backbone("nets.py:make", preprocess="nets.py:Small"), "must be an innerloop"),
         (lambda: FewShotClassifier(weights="w.pt").fit([[0]], [0]), "weights is for pretrained"),
+        (lambda: FewShotClassifier(pretrained(), bn="no").fit([[0]], [0]), "bn must be one of"),
+        (
+            lambda: FewShotClassifier(pretrained(), inner_steps=3).fit([[0]], [0]),
+            "inner_steps is for head='inner_loop', and head is 'auto'",
+        ),
         (lambda: FewShotClassifier(pretrained(), ink="dark").fit([[0]], [0]), "takes any pictures"),
     ):
         with pytest.raises(UserError, match=message):

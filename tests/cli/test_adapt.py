@@ -131,6 +131,7 @@ def test_colour_for_a_grey_network_is_refused_unless_turned_grey(folders, capsys
         ("both", "--json or --csv, not both"),
         ("picture", "must end in .png or .svg"),
         ("model", "nor one of the weights"),
+        ("code", "is code: name what makes the network in it, "),
     ],
 )
 def test_wrong_use_gets_one_clear_line(change, message, folders, tmp_path, capsys):
@@ -157,6 +158,10 @@ def test_wrong_use_gets_one_clear_line(change, message, folders, tmp_path, capsy
         query.mkdir()
     elif change == "both":
         more = ["--json", "--csv"]
+    elif change == "code":
+        model = tmp_path / "nets.py"
+        model.write_text(NETS)
+        model, message = str(model), f"{message}{model}:NAME"
     elif change == "picture":
         more = ["--picture", "x.jpg"]
     else:
@@ -256,3 +261,24 @@ def test_none_of_these_is_written_in_words(capsys):
     assert "a.png  none of these   (most like x)" in shown[0]
     assert json.loads(shown[1])["queries"][0]["class"] is None
     assert shown[2].splitlines()[1] == "a.png,,0.7000,0.3000"
+
+
+@pytest.mark.filterwarnings("always")
+@pytest.mark.parametrize("place", ["support", "support/a", "query", "background"])
+def test_files_of_kinds_that_are_not_read_are_said(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(NETS)
+    for i, folder in enumerate(("support/a", "support/b", "query", "background")):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (32, 32), (60 * i, 90, 90)).save(tmp_path / folder / "1.png")
+    (tmp_path / place / "2.HEIC").write_bytes(b"")
+    words = ["adapt", "nets.py:make", "--support", "support", "--query", "query"]
+    assert main([*words, "--background", "background"]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("warning: ")
+    assert "1 file of kinds that are not read (1 .heic), such as " in said
+    (tmp_path / place / "1.png").unlink(missing_ok=True)
+    if place != "support":
+        assert main([*words, "--background", "background"]) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert f"{place} holds no pictures: 1 file of kinds that are not read" in said

@@ -83,9 +83,16 @@ def test_sheet(pictures, tmp_path, capsys):
         assert picture.format == "PNG"
 
 
-def test_mistakes_are_user_errors(tmp_path):
+def test_mistakes_are_user_errors(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="omniglot, glyphs, random"):
         main(["info", "omniglott"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="emoji needs --source"):
+        main(["prepare", "emoji"])
+    (tmp_path / "no.tar.gz").write_bytes(b"no archive")
+    with pytest.raises(UserError, match=r"is damaged or cut short \(.*\): fetch it again") as said:
+        main(["prepare", "cub", "--source", "no.tar.gz", "--out", "cub"])
+    assert "\n" not in str(said.value)
     with pytest.raises(UserError, match="is not a folder"):
         main(["prepare", "omniglot", "--source", str(tmp_path / "nowhere")])
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -132,10 +132,15 @@ class Inspected(ABC):
             return f"the network cannot take examples of shape {shape}{takes} ({what})"
         return None
 
-    def _look(self, x: Any) -> bool:
-        """Sets what the attributes say, if the forward pass works; see `Network.look`."""
+    def _look(self, x: Any, modes: Sequence[bool]) -> bool:
+        """Sets what the attributes say, if the forward pass works; see `Network.look`.
+
+        Args:
+            x: examples.
+            modes: whether in training, of each pass.
+        """
         trained = {id(p): n for n, p in self._named() if p.requires_grad}
-        for in_training in (False, True):
+        for in_training in modes:
             leaves = {
                 n: p.detach().clone().requires_grad_(p.requires_grad) for n, p in self._named()
             }
@@ -167,6 +172,11 @@ class Inspected(ABC):
             self._written |= written
             self.writes_weights |= any(_changed(leaves[n], p) for n, p in self._named())
             for name in sorted(trained[i] for i in _leaves(out) & trained.keys()):
+                if any(isinstance(m, torch.jit.ScriptModule) for m in self.module.modules()):
+                    raise UserError(
+                        "the network is TorchScript, which has its weights for good: give the "
+                        "torch.nn.Module that it was made from, and fill it by load_state_dict"
+                    )
                 raise UserError(
                     f"the network uses its parameter {name} without going through the module, for "
                     "instance by a global variable, so adapted weights would have no effect: use "

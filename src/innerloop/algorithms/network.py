@@ -131,8 +131,12 @@ class Network(Inspected):
             return found
         return self._not_together
 
-    def look(self, x: Any) -> None:
+    def look(self, x: Any, *, training: bool = True) -> None:
         """Run a copy of the network to learn what it does beside computing outputs.
+
+        Args:
+            x: examples.
+            training: look at it in training as well as in evaluation.
 
         Raises:
             UserError: it reaches its own weights in a way that cannot be redirected.
@@ -147,7 +151,7 @@ class Network(Inspected):
         if self._looked:
             return
         with torch.inference_mode(False), noise.generators_kept():
-            if not self._look(copied(x)):
+            if not self._look(copied(x), (False, True) if training else (False,)):
                 return
         if not isinstance(x, Tensor):
             self._not_together = "its inputs are not tensors"

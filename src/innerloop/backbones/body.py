@@ -21,7 +21,7 @@ from innerloop.backbones.preprocess import Preprocess
 from innerloop.backbones.views import VIEWS
 from innerloop.data.given import each_picture
 from innerloop.data.progress import progress_bar
-from innerloop.errors import UserError, first_line, one_of
+from innerloop.errors import UserError, first_line, one_of, true_or_false
 from innerloop.models.layers import BatchNorm, has_running_statistics
 from innerloop.tasks.protocol import digest_of
 
@@ -80,6 +80,7 @@ class Backbone:
         layers: str | Sequence[str] = (),
     ) -> None:
         one_of(PRECISIONS, precision=precision)
+        true_or_false(keep=keep)
         if not isinstance(network, nn.Module):
             raise UserError(f"network must be a torch.nn.Module, not {type(network).__name__}")
         self.network, self.name = network, name or type(network).__name__
@@ -96,6 +97,7 @@ class Backbone:
         self._device = torch.device("cpu") if tensor is None else tensor.device
         self._dtype = torch.float32 if tensor is None else tensor.dtype
         self._seen: tuple[Any, ...] | None = None
+        self._shape: torch.Size | None = None
         self.output = ""
         self.layers = layer_names(layers)
         tried = self._try()
@@ -113,6 +115,8 @@ class Backbone:
     def weights_digest(self) -> str:
         """A digest of parameters and buffers, in hexadecimal."""
         tensors = _tensors(self.network)
+        if any(t.is_inference() for t in tensors.values()):
+            return _digest(tensors)  # nothing counts what is written to them
         seen = tuple((n, id(t), t.data_ptr(), t._version) for n, t in tensors.items())
         if seen != self._seen:
             self._digest, self._seen = _digest(tensors), seen
@@ -179,16 +183,24 @@ class Backbone:
             raise UserError(
                 f"preprocess gave {shown} for {name}, where real numbers [3, S, S] are needed"
             )
+        if self._shape is None:
+            self._shape = x.shape
+        if x.shape != self._shape:
+            raise UserError(
+                f"preprocess gave {list(x.shape)} for {name}, but {list(self._shape)} before: "
+                "bring all pictures to one size"
+            )
         return x
 
     def _forward(self, x: Tensor) -> Tensor:
         """Features `[B, F]` of pixels `[B, C, S, S]`."""
         out, maps = self._watched(x, self.layers)
         found, self.output = features_of(out, self.name, len(x))
-        found = found.float().cpu()
+        # Detached, as a network may turn gradients on for itself.
+        found = found.detach().float().cpu()
         if self.layers:
             names = chosen(self.layers, maps, self.name)
-            parts = [found, *(maps[name].cpu() for name in names)]
+            parts = [found, *(maps[name].detach().cpu() for name in names)]
             found = torch.cat([F.normalize(part, dim=1) for part in parts], dim=1)
         if not found.isfinite().all():
             raise UserError(
@@ -212,7 +224,7 @@ class Backbone:
         x = torch.stack([self._pixels(p, "a picture of noise") for p in _noise()])
         with torch.no_grad():
             try:
-                self._call.look(x[:1].to(self._device, self._dtype))
+                self._call.look(x[:1].to(self._device, self._dtype), training=False)
                 if self.layers:
                     self.layers = chosen(self.layers, self._watched(x[:1], None)[1], self.name)
                 together = self._forward(x)

@@ -23,7 +23,7 @@ def features_of(out: Any, name: str, n: int) -> tuple[Tensor, str]:
     found, what = _chosen(out)
     if isinstance(found, Tensor) and found.ndim == 4 and found.shape[2:] == (1, 1):
         found = found.flatten(1)
-    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != n:
+    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != n or not found.shape[1]:
         shown = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
         if isinstance(out, Mapping):
             shown = f"{shown} in {what}"
@@ -31,6 +31,11 @@ def features_of(out: Any, name: str, n: int) -> tuple[Tensor, str]:
             f"{name} gives {shown} for {n} pictures, where features [{n}, F] are needed: for "
             "instance torch.nn.Sequential(network, torch.nn.AdaptiveAvgPool2d(1), "
             "torch.nn.Flatten())"
+        )
+    if found.is_complex():
+        raise UserError(
+            f"{name} gives complex numbers, where features are real: for instance "
+            "torch.view_as_real(features).flatten(1)"
         )
     return found, what
 

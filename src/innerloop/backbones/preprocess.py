@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from innerloop.errors import UserError, at_least, one_of
+from innerloop.errors import UserError, at_least, given, not_negative, one_of
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -35,7 +36,7 @@ class Preprocess:
         fit: `"crop"` scales the shorter side and cuts off what is left of the longer one;
             `"stretch"` scales both sides, whatever the proportions are.
         interpolation: `"nearest"`, `"bilinear"`, `"bicubic"` or `"lanczos"`, Pillow's filters.
-        mean: of the channels, in pixels from 0 to 1.
+        mean: of the channels, in pixels from 0 to 1; all that iterates over numbers will do.
         deviation: standard deviation of the channels, in the same unit.
         channels: 3 for red, green, blue; 1 for grey.
 
@@ -52,18 +53,35 @@ class Preprocess:
     channels: int = 3
 
     def __post_init__(self) -> None:
+        given(image_size=self.size, crop=self.crop)
         at_least(1, image_size=self.size)
+        not_negative(crop=self.crop)
         if not 0 < self.crop <= 1:
             raise UserError(f"crop is a share of the picture, above 0 to 1, not {self.crop}")
         one_of(FITS, fit=self.fit)
         one_of(FILTERS, interpolation=self.interpolation)
         if self.channels not in (1, 3):
-            raise UserError(f"channels must be 1 or 3, not {self.channels}")
-        for name, values in (("mean", self.mean), ("deviation", self.deviation)):
-            if len(values) != self.channels or not all(map(math.isfinite, values)):
-                raise UserError(f"{name} must be {self.channels} numbers, one a channel: {values}")
+            raise UserError(f"channels must be 1 or 3, not {self.channels!r}")
+        for name in ("mean", "deviation"):
+            # A tuple, also of an array or a list, has a hash and one text.
+            object.__setattr__(self, name, self._per_channel(name, getattr(self, name)))
+        if not all(0 <= value <= 1 for value in self.mean):
+            raise UserError(
+                f"mean is of pixels from 0 to 1, not {self.mean}: divide mean and deviation by 255"
+            )
         if min(self.deviation) <= 0:
             raise UserError(f"deviation must be greater than 0, not {self.deviation}")
+
+    def _per_channel(self, name: str, values: Any) -> tuple[float, ...]:
+        try:
+            found = tuple(float(value) for value in values)
+        except (TypeError, ValueError):
+            found = ()
+        if self.channels == 1 and len(found) == 3 and len(set(found)) == 1:
+            found = found[:1]  # the defaults
+        if len(found) != self.channels or not all(map(math.isfinite, found)):
+            raise UserError(f"{name} must be {self.channels} numbers, one a channel: {values}")
+        return found
 
     @property
     def shape(self) -> tuple[int, int, int]:

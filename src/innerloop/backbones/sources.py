@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -81,7 +81,7 @@ def backbone(
             raise UserError(
                 "weights= is for networks by name: load them into yours by load_state_dict"
             )
-        own = preprocess or _plain(image_size)
+        own = _plain(image_size) if preprocess is None else preprocess
         used = _sized(own, image_size)
         return Backbone(source, used, precision=precision, keep=keep, layers=layers)
     if not _is_name(source):
@@ -95,7 +95,9 @@ def backbone(
         status = os.stat(file)
         stamp = (status.st_mtime_ns, status.st_size)
     options = (absolute(source), file, preprocess, image_size, precision, keep)
-    return _named(*options, layer_names(layers), stamp)
+    # A function without a hash, such as a dataclass, cannot be looked up: its network is made anew.
+    made = _named if isinstance(preprocess, Hashable) else _named.__wrapped__
+    return made(*options, layer_names(layers), stamp)
 
 
 # A network is made once, however often a classifier is cloned and fitted.
@@ -117,7 +119,7 @@ def _named(
         network, own, lost = _followed(source), _plain(image_size), ()
     if weights is not None:
         load_weights(network, weights, lost)
-    used = _sized(preprocess or own, image_size)
+    used = _sized(own if preprocess is None else preprocess, image_size)
     made = NamedBackbone(network, used, name=source, precision=precision, keep=keep, layers=layers)
     made.made_by = (source, weights, preprocess, image_size, precision, keep, layers)
     return made

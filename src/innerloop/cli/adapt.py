@@ -15,7 +15,7 @@ from innerloop.cli.pictures import (
     check_picture,
     labelled,
     load_for_pictures,
-    pictures_in,
+    query_files,
     read,
     support_files,
     white_of,
@@ -112,7 +112,7 @@ def main(argv: list[str]) -> int:
         raise UserError("give --json or --csv, not both")
     check_picture(arguments.picture)
     support = support_files(arguments.support)
-    queries = _query_files(arguments.query)
+    queries = query_files(arguments.query)
 
     # PyTorch takes seconds to import, which --help should not wait for.
     from innerloop.plots.adaptation import plot_adaptation
@@ -123,9 +123,7 @@ def main(argv: list[str]) -> int:
         read(files, shape or THUMBNAIL, arguments.model, arguments.grey, white)
         for files in (learnt, queries)
     )
-    background: Any = (
-        None if arguments.background is None else _query_files((arguments.background,))
-    )
+    background: Any = None if arguments.background is None else query_files((arguments.background,))
     if background is not None and shape:
         background = read(background, shape, arguments.model, arguments.grey, white)
     classifier.fit(support_x if shape else learnt, names, background=background)
@@ -205,19 +203,6 @@ def _classifier(
         white=white if shape is None else None,
     )
     return classifier, shape, white
-
-
-def _query_files(places: tuple[Path, ...]) -> list[Path]:
-    """The pictures to classify, in the order given, those of a folder by name."""
-    files: list[Path] = []
-    for place in places:
-        if not place.exists():
-            raise UserError(f"{place} does not exist")
-        inside = pictures_in(place) if place.is_dir() else [place]
-        if not inside:
-            raise UserError(f"{place} holds no pictures")
-        files += inside
-    return files
 
 
 def _print(report: dict[str, Any], classes: list[str], arguments: Arguments) -> None:

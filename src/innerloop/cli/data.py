@@ -67,7 +67,9 @@ class Prepare:
         if self.what in known.NAMES:
             self._prepare_known()
             return
-        if self.what == "emoji" and self.source is not None:
+        if self.what == "emoji" and (self.source is not None or not Path(self.what).exists()):
+            if self.source is None:
+                raise UserError("emoji needs --source, the folder with the packages of icons")
             facts = known.prepare_emoji(
                 self.source,
                 self.out or Path(self.what),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,61 @@ def support_files(folder: Path) -> dict[str, list[Path]]:
     found = {f.name: pictures_in(f) for f in inner}
     empty = [name for name, files in found.items() if not files]
     if empty:
-        raise UserError(f"{folder / empty[0]} holds no pictures")
+        raise UserError(_without(folder / empty[0]))
     if len(found) < 2:
         raise UserError(
             f"{folder} needs a folder of pictures for each class, two or more; it has {len(found)}"
         )
+    _warn_of_unread(folder, [folder, *inner])
     return found
+
+
+def query_files(places: Sequence[Path]) -> list[Path]:
+    """The pictures of places, in the order given, those of a folder by name.
+
+    Args:
+        places: pictures, and folders of pictures.
+
+    Raises:
+        UserError: one does not exist, or holds no pictures.
+
+    Warns:
+        UserWarning: files of kinds that are not read are left out.
+    """
+    files: list[Path] = []
+    for place in places:
+        if not place.exists():
+            raise UserError(f"{place} does not exist")
+        inside = pictures_in(place) if place.is_dir() else [place]
+        if not inside:
+            raise UserError(_without(place))
+        if place.is_dir():
+            _warn_of_unread(place, [place])
+        files += inside
+    return files
+
+
+def _unread(folders: Sequence[Path]) -> list[Path]:
+    from innerloop.data.layouts import unread_of
+
+    return unread_of(file for folder in folders for file in folder.iterdir() if file.is_file())
+
+
+def _warn_of_unread(folder: Path, inner: Sequence[Path]) -> None:
+    from innerloop.data.layouts import remark_of_unread
+    from innerloop.data.remarks import warn
+
+    if unread := _unread(inner):
+        warn([remark_of_unread(unread, folder)], str(folder))
+
+
+def _without(folder: Path) -> str:
+    """What to say of a folder without pictures."""
+    from innerloop.data.layouts import remark_of_unread
+
+    unread = _unread([folder])
+    why = f": {remark_of_unread(unread, folder).text}" if unread else ""
+    return f"{folder} holds no pictures{why}"
 
 
 def labelled(support: dict[str, list[Path]]) -> tuple[list[Path], list[str]]:

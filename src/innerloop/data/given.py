@@ -44,6 +44,22 @@ def are_pictures(X: Any) -> bool:
     return all(isinstance(x, str | Path | Image.Image) or _is_array(x) for x in X)
 
 
+def require_pictures(X: Any, what: str) -> None:
+    """Raise a `UserError` that names the first item of a list that is no picture."""
+    for number, x in enumerate(X if isinstance(X, list | tuple) else ()):
+        if isinstance(x, bytes | bytearray) or hasattr(x, "read"):
+            way = "x" if hasattr(x, "read") else "io.BytesIO(x)"
+            raise UserError(
+                f"{what}[{number}] is {type(x).__name__}, not a picture: give its path, or "
+                f"PIL.Image.open({way})"
+            )
+        if x is None or isinstance(x, dict | set):
+            raise UserError(
+                f"{what}[{number}] is {'None' if x is None else type(x).__name__}, not a picture: "
+                "leave it out, with its label"
+            )
+
+
 def are_files(X: Any) -> bool:
     """Whether some of `are_pictures` are no arrays: files and PIL pictures may be deep."""
     return are_pictures(X) and not all(_is_array(x) for x in X)

@@ -104,20 +104,11 @@ class _LeftOut:
             for name in sorted(self.folders)
             if name not in taken and PurePosixPath(name).parent.as_posix() in {*taken, "."}
         ]
-        unread = sorted(file for file in self.files if file.name.lower().endswith(UNREAD))
-        endings = Counter(file.suffix.lower() for file in unread)
+        unread = unread_of(self.files)
         others = sorted(set(self.files) - set(unread))
         remarks = []
         if unread:
-            kinds = ", ".join(f"{number:,} {ending}" for ending, number in endings.most_common())
-            remarks.append(
-                Remark(
-                    "not read",
-                    len(unread),
-                    f"{counted(len(unread), 'file')} of kinds that are not read ({kinds}), such as "
-                    f"{unread[0].relative_to(path)}: convert pictures to PNG or JPEG",
-                )
-            )
+            remarks.append(remark_of_unread(unread, path))
         if empty:
             remarks.append(
                 Remark(
@@ -388,3 +379,20 @@ def _normal(name: str) -> str:
 
 def _raise(error: OSError) -> None:
     raise UserError(f"{error.filename} cannot be read ({error.strerror})") from error
+
+
+def unread_of(files: Iterable[Path]) -> list[Path]:
+    """Those of kinds that are not read, by name."""
+    return sorted(file for file in files if file.name.lower().endswith(UNREAD))
+
+
+def remark_of_unread(unread: list[Path], path: Path) -> Remark:
+    """What to say of files of kinds that are not read, one or more, in the folder `path`."""
+    endings = Counter(file.suffix.lower() for file in unread)
+    kinds = ", ".join(f"{number:,} {ending}" for ending, number in endings.most_common())
+    return Remark(
+        "not read",
+        len(unread),
+        f"{counted(len(unread), 'file')} of kinds that are not read ({kinds}), such as "
+        f"{unread[0].relative_to(path)}: convert pictures to PNG or JPEG",
+    )

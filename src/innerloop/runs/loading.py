@@ -173,6 +173,8 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
             f"{path} is neither a run folder nor a weights file, nor one of the weights that come "
             f"with the package: {', '.join(pretrained_names())}"
         )
+    if file.suffix == ".py":
+        raise UserError(f"{path} is code: name what makes the network in it, {path}:NAME")
     tensors, metadata = read_tensors(file)
     settings, shape, data_name, classes, temperature = description(file, metadata)
     config: TrainConfig | FitConfig

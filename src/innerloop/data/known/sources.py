@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 
 from innerloop.data.packed import CHECKSUMS, PACKED
-from innerloop.errors import UserError
+from innerloop.errors import UserError, first_line
 
 _DAMAGED = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
@@ -126,7 +126,10 @@ def _whole(source: Path) -> Iterator[None]:
     except UserError:
         raise
     except _DAMAGED as error:
-        raise UserError(f"{source} is damaged or cut short ({error}): fetch it again") from error
+        # That of tarfile has a line for each way of packing.
+        raise UserError(
+            f"{source} is damaged or cut short ({first_line(error)}): fetch it again"
+        ) from error
 
 
 def _check_sum(source: Path, warn: Callable[[str], None]) -> None:
