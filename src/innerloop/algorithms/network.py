@@ -77,7 +77,7 @@ class Network(Inspected):
         convolutions = sum(issubclass(kind, nn.Conv1d | nn.Conv2d) for kind in kinds)
         self._mostly_convolutions = convolutions > sum(issubclass(k, nn.Linear) for k in kinds)
         self._looked = self.is_own = is_own(Layers(module))
-        self._hooks = count_hooks(module)
+        self._called = what_is_called(module)
         # Inputs of one task, kept until it is known whether several can go through together.
         self._example: Any = None
         self._not_together: str | None = _NOT_TRIED
@@ -139,10 +139,10 @@ class Network(Inspected):
         """
         if in_transform():
             return
-        hooks = count_hooks(self.module)
-        if hooks != self._hooks:
-            # Added or taken away since the last call.
-            self.is_own, self._hooks = is_own(Layers(self.module)), hooks
+        called = what_is_called(self.module)
+        if called != self._called:
+            # Layers or hooks have come, gone or been replaced since the last call.
+            self.is_own, self._called = is_own(Layers(self.module)), called
             self._looked, self._not_together = self.is_own, _NOT_TRIED
         if self._looked:
             return
@@ -301,12 +301,17 @@ def _package(kind: type) -> bool:
     return kind is nn.ModuleList or kind.__module__.startswith("innerloop.models.")
 
 
-def count_hooks(module: nn.Module) -> int:
-    """Of all modules, with every `forward` that was put on an object."""
-    found = [vars(m) for m in module.modules()]
-    return sum(len(state[name]) for state in found for name in HOOKS) + sum(
-        "forward" in state for state in found
-    )
+def what_is_called(network: nn.Module) -> list[Any]:
+    """What a call of `network` goes through: equal lists, the same classes and hooks."""
+    found: list[Any] = []
+    for module in network.modules():
+        state = vars(module)
+        found.append(type(module))
+        for name in HOOKS:
+            # By the numbers that PyTorch gives them, each once.
+            found += state[name]
+        found += [state[name] for name in _REPLACED if name in state]
+    return found
 
 
 # Methods that an object may have in place of those of its class.
