@@ -2,37 +2,51 @@
 
 OLD is the folder of a checkout of another version, with its kernels compiled (`make setup` there,
 or `python setup.py build_ext --inplace`).  Both versions compute the workloads of
-`benchmarks.speed`, and a single task (`one`), in processes of their own, which take turns in one
-run; each reports the median of its steps, and the result is the ratio of the smallest medians.
-Gradients are compared first, in double precision.  Writes `benchmarks/results/versions.json`.
+`benchmarks.speed`, and a single task (`one`).  In every round each has a process of its own; both
+run at the same time and take turns at computing, so that whatever slows the machine down slows down
+both.  A round gives the ratio of the medians of all turns, and the result is the median of the
+rounds.  Gradients are compared first, in double precision.  Writes
+`benchmarks/results/versions.json`; workloads that are not named keep what stands there.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.reports import check_names, write_report
+from benchmarks.reports import RESULTS, check_names, write_report
 
 HERE = Path(__file__).resolve().parent.parent
 NAMES = ("A", "B", "C", "D", "one")
 ORDERS = ("first", "second")
 # Of the difference of the gradients, relative to their length.
 TOLERANCE = 1e-8
+# Of a turn, at least.
+SECONDS = 0.25
 
-# Runs in both versions, so it uses only what both have.
+# Runs in both versions, so it uses only what both have.  To every number of repeats it answers with
+# the times that they took.
 STEP = """
-import json, sys, time, statistics
+import json, sys, time
 import torch, innerloop
+try:
+    from innerloop.ops.allocator import keep_memory
+except ImportError:  # in 0.1.0
+    from innerloop.allocator import keep_memory
 from innerloop import Episodes
 from innerloop.models import Conv4, TutorialConv
 
-name, order, repeats, double = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "double"
+keep_memory()
+name, order, double = sys.argv[1], sys.argv[2], len(sys.argv) > 3
 MAKE = {
     "A": lambda: TutorialConv(5),
     "B": lambda: Conv4(5, head="random"),
@@ -62,26 +76,51 @@ episodes = Episodes(*part(K), *part(Q))
 torch.manual_seed(0)
 maml = innerloop.MAML(MAKE[name]().to(dtype), lr, steps, order == "first")
 params = maml.init_params()
-times = []
-for _ in range(repeats + 2):
-    start = time.perf_counter()
-    grads, _ = maml.meta_gradient(params, episodes)
-    times.append(time.perf_counter() - start)
-if double:
-    torch.save({n: g.contiguous() for n, g in grads.items()}, sys.argv[5])
-print(json.dumps(1000 * statistics.median(times[2:] or times)))
+for line in sys.stdin:
+    times = []
+    for _ in range(int(line)):
+        start = time.perf_counter()
+        grads, _ = maml.meta_gradient(params, episodes)
+        times.append(time.perf_counter() - start)
+    if double:
+        torch.save({n: g.contiguous() for n, g in grads.items()}, sys.argv[3])
+    print(json.dumps(times), flush=True)
 """
 
 
-def step(checkout: Path, *arguments: str) -> float:
-    """Milliseconds of a meta-gradient in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(checkout / "src")}
-    done = subprocess.run(
-        [sys.executable, "-c", STEP, *arguments], env=environment, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise SystemExit(f"the version in {checkout} failed:\n{done.stderr}")
-    return float(done.stdout)
+class Version:
+    """A process that computes meta-gradients in one version when it is asked to."""
+
+    def __init__(self, checkout: Path, *arguments: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(checkout / "src")}
+        command = [sys.executable, "-c", STEP, *arguments]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(
+            command, env=environment, stdin=pipe, stdout=pipe, text=True, cwd=checkout
+        )
+        self.checkout = checkout
+
+    def times(self, repeats: int) -> list[float]:
+        """Seconds of each of so many meta-gradients."""
+        sent, received = self.process.stdin, self.process.stdout
+        assert sent is not None
+        assert received is not None
+        with contextlib.suppress(BrokenPipeError):
+            print(repeats, file=sent, flush=True)
+        line = received.readline()
+        if not line:
+            raise SystemExit(f"the version in {self.checkout} failed, see above")
+        found: list[float] = json.loads(line)
+        return found
+
+
+@contextlib.contextmanager
+def version(checkout: Path, *arguments: str) -> Iterator[Version]:
+    found = Version(checkout, *arguments)
+    try:
+        yield found
+    finally:
+        found.process.communicate()
 
 
 def difference(old: Path, name: str, order: str, folder: Path) -> float:
@@ -91,26 +130,34 @@ def difference(old: Path, name: str, order: str, folder: Path) -> float:
     found = []
     for i, checkout in enumerate((old, HERE)):
         file = folder / f"{i}.pt"
-        step(checkout, name, order, "0", "double", str(file))
+        with version(checkout, name, order, str(file)) as process:
+            process.times(1)
         found.append(torch.load(file, weights_only=True))
     theirs, ours = found
     apart = sum((ours[n] - g).square().sum() for n, g in theirs.items()).sqrt()
     return (apart / sum(g.square().sum() for g in theirs.values()).sqrt()).item()
 
 
-def measure(old: Path, name: str, order: str, rounds: int, repeats: int) -> dict[str, Any]:
-    times: dict[str, list[float]] = {"old": [], "new": []}
+def measure(old: Path, name: str, order: str, rounds: int, turns: int) -> dict[str, Any]:
+    found: list[dict[str, float]] = []
     for round_ in range(rounds):
-        # The versions take turns at going first.
-        turns = (("old", old), ("new", HERE))[:: 1 if round_ % 2 else -1]
-        for version, checkout in turns:
-            times[version].append(step(checkout, name, order, str(repeats), "single"))
-    least = {version: min(values) for version, values in times.items()}
+        times: dict[str, list[float]] = {"old": [], "new": []}
+        with version(old, name, order) as theirs, version(HERE, name, order) as ours:
+            processes = {"old": theirs, "new": ours}
+            # The first call also does what is done only once.
+            step = max(max(process.times(3)[1:]) for process in processes.values())
+            repeats = max(1, round(SECONDS / step))
+            for turn in range(turns):
+                # They take turns at going first.
+                for which in sorted(processes, reverse=(round_ + turn) % 2 == 0):
+                    times[which] += processes[which].times(repeats)
+        found.append({which: 1000 * statistics.median(each) for which, each in times.items()})
+    ratios = [each["old"] / each["new"] for each in found]
     return {
-        "old_ms": round(least["old"], 2),
-        "new_ms": round(least["new"], 2),
-        "old_by_new": round(least["old"] / least["new"], 3),
-        "rounds": {v: [round(t, 2) for t in values] for v, values in times.items()},
+        "old_ms": round(min(each["old"] for each in found), 2),
+        "new_ms": round(min(each["new"] for each in found), 2),
+        "old_by_new": round(statistics.median(ratios), 3),
+        "rounds": [{which: round(ms, 2) for which, ms in each.items()} for each in found],
     }
 
 
@@ -118,30 +165,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("old", type=Path, help="folder of a checkout of the other version")
     parser.add_argument("names", nargs="*", help=f"of {' '.join(NAMES)}; all by default")
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=8, help="of each version, in a round")
     arguments = parser.parse_args()
     check_names(parser, "workload", arguments.names, NAMES)
     names = arguments.names or list(NAMES)
-    from tempfile import TemporaryDirectory
-
-    version = subprocess.run(
+    old_version = subprocess.run(
         [sys.executable, "-c", "import innerloop; print(innerloop.__version__)"],
         env={**os.environ, "PYTHONPATH": str(arguments.old / "src")},
         capture_output=True,
         text=True,
     ).stdout.strip()
-    runs = {}
+    path = RESULTS / "versions.json"
+    runs = json.loads(path.read_text())["runs"] if arguments.names and path.exists() else {}
     for name in names:
         for order in ORDERS:
             with TemporaryDirectory() as folder:
                 apart = difference(arguments.old, name, order, Path(folder))
             if not apart < TOLERANCE:
                 raise SystemExit(f"{name}, {order} order: the gradients are {apart} apart")
-            found = measure(arguments.old, name, order, arguments.rounds, arguments.repeats)
+            found = measure(arguments.old, name, order, arguments.rounds, arguments.turns)
             runs[f"{name}, {order} order"] = {**found, "gradients_apart": apart}
             print(f"{name}, {order} order:", json.dumps(runs[f"{name}, {order} order"]), flush=True)
-    write_report("versions", runs, "python -m benchmarks.versions OLD", old_version=version)
+    write_report("versions", runs, "python -m benchmarks.versions OLD", old_version=old_version)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from innerloop import IMAML, MAML, MetaSGD, ProtoNet, Reptile, UserError
-from innerloop.algorithms.execution import why_not
+from innerloop.algorithms.execution import candidates, why_not
 from innerloop.algorithms.fastest import fastest
-from innerloop.algorithms.network import Network
+from innerloop.algorithms.network import Network, is_untouched
 from innerloop.algorithms.settings import WAYS
 from innerloop.models import MLP, Conv4
 from innerloop.ops import kernels
@@ -248,6 +248,19 @@ class Plain(nn.Module):
         h = nn.functional.max_pool2d(torch.relu(self.norm_a(self.a(x))), 2)
         h = h + nn.functional.leaky_relu(self.norm_b(self.b(h)), 0.1)
         return self.out(self.dropout(h).flatten(1))
+
+
+@pytest.mark.parametrize("model", [Conv4(3, width=16), Plain()], ids=["own", "a user's"])
+def test_a_choice_looks_at_each_module_once(model, monkeypatch):
+    algorithm, looked = MAML(model, 0.1, 2), []
+
+    def counted(module):
+        looked.append(module)
+        return is_untouched(module)
+
+    monkeypatch.setattr("innerloop.algorithms.network.is_untouched", counted)
+    assert candidates(algorithm, 1.0, training=True)
+    assert looked == list(model.modules())
 
 
 @pytest.mark.parametrize("first_order", [False, True])

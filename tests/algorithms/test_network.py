@@ -167,6 +167,56 @@ def test_hooks_that_are_added_later_are_seen(own):
     assert maml.explain().startswith("stacked")
 
 
+class Noisy(nn.Module):
+    def forward(self, x):
+        return x + torch.randn_like(x)
+
+
+def replace_a_layer(model):
+    model[1] = Noisy()
+
+
+def replace_a_hook(model):
+    model.handle.remove()
+    model[2].register_forward_hook(lambda m, x, y: y + torch.randn_like(y))
+
+
+def freeze(model):
+    model[0].weight.requires_grad_(False)
+
+
+@falls_back
+@pytest.mark.parametrize("change", [replace_a_layer, replace_a_hook, freeze])
+def test_what_changes_between_two_steps_is_seen(change):
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    model.handle = model[2].register_forward_hook(lambda m, x, y: 2 * y)
+    episodes, keys = random_episodes(shape=(4,)), [1, 2, 3]
+
+    def maml():
+        return MAML(model, 0.1, 2, adapted="2.*")
+
+    before = maml()
+    before.meta_gradient(before.init_params(), episodes, keys=keys)
+    change(model)
+    found, expected = (
+        algorithm.meta_gradient(algorithm.init_params(), episodes, keys=keys)[0]
+        for algorithm in (before, maml())
+    )
+    assert relative_error(found, expected) < 1e-12
+
+
+def test_a_parameter_that_is_frozen_between_two_steps_has_no_axis_of_tasks():
+    model, episodes = Conv4(3, width=16, image_size=16, head="random").double(), random_episodes()
+    maml = MAML(model, 0.1, 2, adapted="norms.*,head.*")
+    maml.meta_gradient(maml.init_params(), episodes)
+    model.convs[1].weight.requires_grad_(False)
+    found, _ = maml.meta_gradient(maml.init_params(), episodes)
+    assert not maml.explain().startswith("stacked")
+    maml = MAML(model, 0.1, 2, adapted="norms.*,head.*", execution="loop")
+    expected, _ = maml.meta_gradient(maml.init_params(), episodes)
+    assert relative_error(found, expected) < 1e-10
+
+
 class Deep:
     """Says itself how it is copied."""
 

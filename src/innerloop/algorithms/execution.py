@@ -28,13 +28,15 @@ from torch import Tensor, nn
 from innerloop.algorithms import noise
 from innerloop.algorithms.apart import T, stack
 from innerloop.algorithms.hooks import Hooks, overrides
-from innerloop.algorithms.network import is_untouched, stacking, takes_tasks
+from innerloop.algorithms.network import Layers, stacking
 from innerloop.errors import UserError, clearer, first_line
 from innerloop.functional import Params, detach
 from innerloop.ops import kernels
 from innerloop.tasks.episodes import Episodes
 
 _log = logging.getLogger("innerloop")
+# What there may be kernels for.
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 # On a CPU `vmap` makes slow operations of these; a loop over the tasks is faster.
 _SLOW_UNDER_VMAP = (nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase)
 
@@ -302,24 +304,28 @@ def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str
         # What was asked for in training may not suit testing, which takes more steps.
         if training or why_not(algorithm, asked, progress, training=True):
             raise UserError(f"execution={asked!r} is not possible here: {reason}")
-    if why_not(algorithm, "shared_body", progress, training=training) is None:
+    layers, stays = Layers(algorithm.model), _body_stays(algorithm, progress, training)
+    if stays and _why_not_shared_body(algorithm, progress, training, layers) is None:
         return ["shared_body"]
-    exact = why_not(algorithm, "stacked", progress, training=training) is None
-    if exact and why_slower_stacked(algorithm) is None:
-        return ["stacked"] if takes_tasks(algorithm.model) else ["stacked", "loop"]
-    return ["loop"] if why_slower_under_vmap(algorithm) else ["vmap", "loop"]
+    exact = _why_not_stacked(algorithm, training, layers) is None
+    if exact and why_slower_stacked(layers) is None:
+        return ["stacked"] if layers.take_tasks else ["stacked", "loop"]
+    return ["loop"] if why_slower_under_vmap(algorithm, layers) else ["vmap", "loop"]
 
 
-def why_slower_stacked(algorithm: Hooks) -> str | None:
-    if not _kernels_serve(algorithm.model):
-        return "there are no compiled kernels for these layers (widths are multiples of 16)"
-    return None
+def why_slower_stacked(layers: Layers) -> str | None:
+    found = [m for m in layers.all if isinstance(m, _CONVOLUTIONS)]
+    served = [kernels.serve(m.weight, m.out_channels) for m in found]
+    # A network of a user's own may have layers that go one by one.
+    if not served or (all(served) if layers.take_tasks else any(served)):
+        return None
+    return "there are no compiled kernels for these layers (widths are multiples of 16)"
 
 
-def why_slower_under_vmap(algorithm: Hooks) -> str | None:
+def why_slower_under_vmap(algorithm: Hooks, layers: Layers) -> str | None:
     if algorithm.network.writes_weights:
         return "a forward pass writes to the weights"
-    slow = {type(m).__name__ for m in algorithm.model.modules() if isinstance(m, _SLOW_UNDER_VMAP)}
+    slow = {type(m).__name__ for m in layers.all if isinstance(m, _SLOW_UNDER_VMAP)}
     on_cpu = all(not p.is_cuda for p in algorithm.model.parameters())
     if slow and on_cpu and not algorithm.network.is_own:
         return f"on a CPU {', '.join(sorted(slow))} would be slower than in a loop"
@@ -328,15 +334,16 @@ def why_slower_under_vmap(algorithm: Hooks) -> str | None:
 
 def why_not(algorithm: Hooks, way: str, progress: float, *, training: bool) -> str | None:
     """Why `way` would not be exact for this algorithm and network; None if it is."""
+    layers = Layers(algorithm.model)
     if way == "stacked":
-        return _why_not_stacked(algorithm, training)
+        return _why_not_stacked(algorithm, training, layers)
     if way == "shared_body":
-        return _why_not_shared_body(algorithm, progress, training)
+        return _why_not_shared_body(algorithm, progress, training, layers)
     return None
 
 
-def _why_not_stacked(algorithm: Hooks, training: bool) -> str | None:
-    if not takes_tasks(algorithm.model):
+def _why_not_stacked(algorithm: Hooks, training: bool, layers: Layers) -> str | None:
+    if not layers.take_tasks:
         reason = algorithm.network.why_not_each()
         if reason is not None:
             return f"{type(algorithm.model).__name__} does not take several tasks at once: {reason}"
@@ -345,12 +352,14 @@ def _why_not_stacked(algorithm: Hooks, training: bool) -> str | None:
     return _overridden(algorithm, ["forward"], training) or algorithm.why_not_together(training)
 
 
-def _why_not_shared_body(algorithm: Hooks, progress: float, training: bool) -> str | None:
+def _why_not_shared_body(
+    algorithm: Hooks, progress: float, training: bool, layers: Layers
+) -> str | None:
     if not algorithm.network.is_head_on_features():
         return "the network is not a body with a linear head of its own on its features"
-    if not keeps_tasks_apart(algorithm):
+    if not keeps_tasks_apart(algorithm, layers):
         return "batch norm of PyTorch would mix the tasks in one batch"
-    if not all(is_untouched(m) for m in algorithm.model.modules()):
+    if not layers.untouched:
         return "a layer has hooks or a forward of its own, which are made for one task"
     if algorithm.network.mixes_rows:
         return "the body mixes the rows of a batch, so that tasks would change each other"
@@ -360,8 +369,11 @@ def _why_not_shared_body(algorithm: Hooks, progress: float, training: bool) -> s
     reason = _overridden(algorithm, hooks, training) or algorithm.why_not_together(training)
     if reason:
         return reason
-    stays = algorithm.body_stays(progress) if training else algorithm.body_stays_in_use()
-    return None if stays else "the inner loop changes the body"
+    return None if _body_stays(algorithm, progress, training) else "the inner loop changes the body"
+
+
+def _body_stays(algorithm: Hooks, progress: float, training: bool) -> bool:
+    return algorithm.body_stays(progress) if training else algorithm.body_stays_in_use()
 
 
 def _overridden(algorithm: Hooks, hooks: Sequence[str], training: bool) -> str | None:
@@ -375,16 +387,7 @@ def _overridden(algorithm: Hooks, hooks: Sequence[str], training: bool) -> str |
     return None
 
 
-def _kernels_serve(model: nn.Module) -> bool:
-    own = not takes_tasks(model)
-    kinds = (nn.Conv1d, nn.Conv2d) if own else nn.Conv2d
-    layers = [m for m in model.modules() if isinstance(m, kinds)]
-    served = [kernels.serve(m.weight, m.out_channels) for m in layers]
-    # A network of a user's own may have layers that go one by one.
-    return not served or any(served) if own else all(served)
-
-
-def keeps_tasks_apart(algorithm: Hooks) -> bool:
+def keeps_tasks_apart(algorithm: Hooks, layers: Layers) -> bool:
     """True if images of several tasks can go through the body in one batch.
 
     The batch norm of this package can be told which images belong together, PyTorch's cannot,
@@ -393,5 +396,5 @@ def keeps_tasks_apart(algorithm: Hooks) -> bool:
     foreign = nn.modules.batchnorm._BatchNorm
     return not any(
         isinstance(m, foreign) and not (algorithm.bn == "frozen" and m.running_mean is not None)
-        for m in algorithm.model.modules()
+        for m in layers.all
     )

@@ -9,6 +9,7 @@ from innerloop.algorithms.execution import (
     why_slower_under_vmap,
 )
 from innerloop.algorithms.hooks import Hooks
+from innerloop.algorithms.network import Layers
 
 
 def explain(algorithm: Hooks, progress: float) -> str:
@@ -18,11 +19,12 @@ def explain(algorithm: Hooks, progress: float) -> str:
     way = ways[-1] if failed else ways[0]
     lines = [f"{way}: {_MEANINGS[way]}"]
     if algorithm.execution == "auto":
+        layers = Layers(algorithm.model)
         reasons = {
             "shared_body": why_not(algorithm, "shared_body", progress, training=True),
             "stacked": why_not(algorithm, "stacked", progress, training=True)
-            or why_slower_stacked(algorithm),
-            "vmap": why_slower_under_vmap(algorithm) if way == "loop" else None,
+            or why_slower_stacked(layers),
+            "vmap": why_slower_under_vmap(algorithm, layers) if way == "loop" else None,
         }
         if failed:
             reasons["vmap"] = "it fails for this network or loss"

@@ -378,11 +378,11 @@ class GradientBased(Algorithm):
     def keeps_body(self) -> bool:
         """True if the inner loop changes and needs nothing but the last layer."""
         return (
-            self.network.is_head_on_features()
-            and all(name.startswith("head.") for name in self.adapted_names)
+            all(name.startswith("head.") for name in self.adapted_names)
             and not overrides(self, "inner_loss")
             and not overrides(self, "forward")
             and not is_own(self, "rest", GradientBased)
+            and self.network.is_head_on_features()
         )
 
     def predictor(

@@ -76,8 +76,8 @@ class Network(Inspected):
         kinds = [type(m) for m in module.modules()]
         convolutions = sum(issubclass(kind, nn.Conv1d | nn.Conv2d) for kind in kinds)
         self._mostly_convolutions = convolutions > sum(issubclass(k, nn.Linear) for k in kinds)
-        self._looked = self.is_own = is_own(module)
-        self._hooks = count_hooks(module)
+        self._looked = self.is_own = is_own(Layers(module))
+        self._called = what_is_called(module)
         # Inputs of one task, kept until it is known whether several can go through together.
         self._example: Any = None
         self._not_together: str | None = _NOT_TRIED
@@ -143,21 +143,22 @@ class Network(Inspected):
         """
         if in_transform():
             return
-        hooks = count_hooks(self.module)
-        if hooks != self._hooks:
-            # Added or taken away since the last call.
-            self.is_own, self._hooks = is_own(self.module), hooks
+        called = what_is_called(self.module)
+        if called != self._called:
+            # Layers or hooks have come, gone or been replaced since the last call.
+            self.is_own, self._called = is_own(Layers(self.module)), called
             self._looked, self._not_together = self.is_own, _NOT_TRIED
         if self._looked:
             return
         with torch.inference_mode(False), noise.generators_kept():
             if not self._look(copied(x), (False, True) if training else (False,)):
                 return
+        layers = Layers(self.module)
         if not isinstance(x, Tensor):
             self._not_together = "its inputs are not tensors"
-        elif not all(is_untouched(m) for m in self.module.modules()):
+        elif not layers.untouched:
             self._not_together = "it has hooks, or a forward of its own, made for one task"
-        elif not takes_tasks(self.module):
+        elif not layers.take_tasks:
             self._example = x.detach()
         # Last, because other threads read it.
         self._looked = True
@@ -276,61 +277,83 @@ class Skeleton(Attributes):
 # What can be told of a module by its classes, its hooks and its attributes, without calling it.
 
 
-def is_own(module: nn.Module) -> bool:
-    """True if all of `module` is of this package, untouched: then a forward pass is a function."""
-    return all(is_untouched(m) and _package(type(m)) for m in module.modules())
+class Layers:
+    """What the modules of a network say of themselves, from one walk over them.
+
+    Between two steps a user may change each of them, so that every step asks again.
+
+    Attributes:
+        all: the modules, each once, the network itself first.
+        untouched: all of them do what their classes say, see `is_untouched`.
+        take_tasks: the network takes inputs `[T, B, ...]` with all parameters `[T, ...]`.
+            Its class and those of its layers say so by `takes_tasks`; a subclass with a `forward`
+            of its own has to say so again, and hooks are made for one task.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.all = list(network.modules())
+        self.untouched = all(map(is_untouched, self.all))
+        self.take_tasks = self.untouched and all(map(_takes_tasks, self.all))
+
+
+def is_own(layers: Layers) -> bool:
+    """True if all is of this package, untouched: then a forward pass is a function."""
+    return layers.untouched and all(_package(type(m)) for m in layers.all)
 
 
 def _package(kind: type) -> bool:
     return kind is nn.ModuleList or kind.__module__.startswith("innerloop.models.")
 
 
-def count_hooks(module: nn.Module) -> int:
-    """Of all modules, with every `forward` that was put on an object."""
-    found = [vars(m) for m in module.modules()]
-    return sum(len(state[name]) for state in found for name in HOOKS) + sum(
-        "forward" in state for state in found
-    )
+def what_is_called(network: nn.Module) -> list[Any]:
+    """What a call of `network` goes through: equal lists, the same classes and hooks."""
+    found: list[Any] = []
+    for module in network.modules():
+        state = vars(module)
+        found.append(type(module))
+        for name in HOOKS:
+            # By the numbers that PyTorch gives them, each once.
+            found += state[name]
+        found += [state[name] for name in _REPLACED if name in state]
+    return found
+
+
+# Methods that an object may have in place of those of its class.
+_REPLACED = ("forward", "features")
+# PyTorch's hooks for all modules, and what has them.
+_EVERYWHERE = tuple(f"_global{name}" for name in HOOKS)
+_TORCH = vars(nn.modules.module)
 
 
 def is_untouched(module: nn.Module) -> bool:
     """True if `module` does what its class says: no hooks, no `forward` of its own."""
-    everywhere = torch.nn.modules.module
-    hooks = [vars(module)[name] for name in HOOKS]
-    hooks += [getattr(everywhere, f"_global{name}", {}) for name in HOOKS]
-    return not any(hooks) and not {"forward", "features"} & vars(module).keys()
+    state = vars(module)
+    hooked = any(map(state.get, HOOKS)) or any(map(_TORCH.get, _EVERYWHERE))
+    return not hooked and state.keys().isdisjoint(_REPLACED)
 
 
 # Layers that treat every number by itself, and those that only hold others.
-_INDIFFERENT = (
+_INDIFFERENT = {
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid),
     *(nn.Softplus, nn.Hardtanh, nn.Identity, nn.Dropout),
     *(nn.Sequential, nn.ModuleList, nn.ModuleDict),
-)
+}
+_LEARNT = (nn.Conv2d, nn.Linear, BatchNorm, SharedHead)
 
 
-def takes_tasks(model: nn.Module) -> bool:
-    """True if `model` takes inputs `[T, B, ...]` with all parameters `[T, ...]`.
-
-    Its class and those of its layers say so by `takes_tasks`; a subclass with a `forward` of its
-    own has to say so again, and hooks are made for one task.
-    """
-    return all(_module_takes_tasks(m) for m in model.modules())
-
-
-def _module_takes_tasks(module: nn.Module) -> bool:
-    if not is_untouched(module):
-        return False
+def _takes_tasks(module: nn.Module) -> bool:
     kind = type(module)
     if kind in _INDIFFERENT:
         return True
     # The weights of a layer have an axis of tasks, or none of them has.
-    layer = isinstance(module, nn.Conv2d | nn.Linear | BatchNorm | SharedHead)
-    if layer and not all(p.requires_grad for p in module.parameters(recurse=False)):
-        return False
+    if isinstance(module, _LEARNT):
+        for p in module._parameters.values():
+            if p is not None and not p.requires_grad:
+                return False
     for cls in kind.__mro__:
-        if "takes_tasks" in vars(cls):
-            return bool(cls.takes_tasks)  # type: ignore[attr-defined]
-        if {"forward", "features"} & vars(cls).keys():
+        said = vars(cls)
+        if "takes_tasks" in said:
+            return bool(said["takes_tasks"])
+        if "forward" in said or "features" in said:
             return False
     return False

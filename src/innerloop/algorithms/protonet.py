@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.hooks import each, is_own, one_task
-from innerloop.algorithms.network import takes_tasks
+from innerloop.algorithms.network import Layers
 from innerloop.algorithms.options import AlgorithmOptions
 from innerloop.algorithms.shared_body import features_in_place
 from innerloop.errors import UserError, one_of
@@ -164,7 +164,7 @@ class ProtoNet(Algorithm):
     def why_not_together(self, training: bool) -> str | None:
         if any(is_own(self, method, ProtoNet) for method in ("inner_loop", "embed")):
             return f"{type(self).__name__} overrides what is computed for one task"
-        if not takes_tasks(self.model):
+        if not Layers(self.model).take_tasks:
             return "the features of a network of one's own are taken for one task at a time"
         return None
 

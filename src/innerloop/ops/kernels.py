@@ -68,11 +68,11 @@ def serve(x: Tensor, *channels: int) -> bool:
     """True if a kernel supports the dtype, device and channel counts of `x`."""
     if x.dtype not in TYPES or any(c % LANES or not c for c in channels) or not x.numel():
         return False
-    return _use.get() if _on_gpu(x) else x.device.type == "cpu" and ready()
+    return _use.get() if _on_gpu(x) else x.is_cpu and ready()
 
 
 def _on_gpu(x: Tensor) -> bool:
-    return x.device.type == "cuda"
+    return x.is_cuda
 
 
 def ready() -> bool:

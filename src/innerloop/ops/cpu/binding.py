@@ -43,7 +43,11 @@ def call(function: str, *arguments: Any) -> None:
     Raises:
         MemoryError: there is none left; what the function has written means nothing.
     """
-    if getattr(library.load(), function)(*arguments):
+    _check(function, getattr(library.load(), function)(*arguments))
+
+
+def _check(function: str, failed: int) -> None:
+    if failed:
         raise MemoryError(f"{function} of the compiled kernels needs more memory than there is")
 
 
@@ -54,24 +58,29 @@ def _call(name: str, *arguments: ctypes.Structure | Tensor | None) -> None:
         MemoryError: there is none left; what the function has written means nothing.
         RuntimeError: a tensor is of another type, elsewhere or not packed.
     """
-    tensors = [a for a in arguments if isinstance(a, Tensor)]
-    dtype = tensors[0].dtype
-    for t in tensors:
+    first = next(a for a in arguments if isinstance(a, Tensor))
+    dtype = first.dtype
+    addresses: list[Any] = []
+    for a in arguments:
+        if not isinstance(a, Tensor):
+            addresses.append(a and ctypes.byref(a))
+            continue
         # The one of bytes is argmax, which is made here.
-        if t.dtype not in (dtype, torch.uint8) or not t.is_cpu or not t.is_contiguous():
+        known = a.dtype is dtype or a.dtype is torch.uint8
+        if not (known and a.is_cpu and a.is_contiguous()):
             raise RuntimeError(
-                f"{name} takes packed tensors of {dtype} on a CPU; here is one of {t.dtype} on "
-                f"{t.device} with strides {t.stride()}"
+                f"{name} takes packed tensors of {dtype} on a CPU; here is one of {a.dtype} on "
+                f"{a.device} with strides {a.stride()}"
             )
-    if not tensors[0].shape[0]:
+        addresses.append(a.data_ptr())
+    if not first.shape[0]:
         return
-    call(
-        f"{name}_{TYPES[dtype]}",
-        *(
-            ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a and ctypes.byref(a)
-            for a in arguments
-        ),
-    )
+    name = f"{name}_{TYPES[dtype]}"
+    function = getattr(library.load(), name)
+    if function.argtypes is None:
+        # Plain numbers are then addresses, which is half the work of making objects of them.
+        function.argtypes = [ctypes.c_void_p] * len(addresses)
+    _check(name, function(*addresses))
 
 
 # Output pixels that the kernels take at once, at most, where an image has no more.
@@ -136,14 +145,15 @@ def _multiple(channels: int) -> None:
         raise RuntimeError(f"no kernel has a gradient for inputs of {channels} channels")
 
 
-def _weights_fit(w: Tensor, x: Sequence[int], outputs: int) -> None:
-    """Weights are those of each task, or shared."""
-    _fits((1 if len(w) == 1 else x[0], *w.shape[1:3], x[-1], outputs), weight=w)
+def _weights_fit(w: Sequence[int], x: Sequence[int]) -> None:
+    """Raise RuntimeError for weights that are neither those of each task nor shared."""
+    if len(w) != 5 or w[0] not in (1, x[0]) or w[3] != x[-1]:
+        raise RuntimeError(f"weights of shape {tuple(w)} are not for images of shape {tuple(x)}")
 
 
 def conv_forward(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
     """The convolution `[T, B, H', W', out]` of `x` with `w`, `[1, ...]` if all tasks share it."""
-    _weights_fit(w, x.shape, w.shape[-1])
+    _weights_fit(w.shape, x.shape)
     shape, of_y = _conv(x.shape, w.shape[-1], (w.shape[1], w.shape[2]), stride, padding, len(w))
     y = x.new_empty(of_y)
     _call("conv_forward", shape, x, w, y)
@@ -154,7 +164,7 @@ def conv_inputs(dy: Tensor, w: Tensor, size: tuple[int, int], stride: int, paddi
     """The gradient with respect to inputs of height and width `size` from that of the outputs."""
     of_x = *dy.shape[:2], *size, w.shape[-2]
     _multiple(of_x[-1])
-    _weights_fit(w, of_x, w.shape[-1])
+    _weights_fit(w.shape, of_x)
     shape, of_y = _conv(of_x, w.shape[-1], (w.shape[1], w.shape[2]), stride, padding, len(w))
     _fits(of_y, gradient=dy)
     dx = dy.new_empty(of_x)
@@ -269,6 +279,7 @@ class _Block:
     def __init__(
         self, x: tuple[int, ...], w: tuple[int, ...], how: How, eps: float, half: bool, threads: int
     ) -> None:
+        _weights_fit(w, x)
         stride, padding, pool, slope = how
         self.conv, z = _conv_by(x, w[-1], (w[1], w[2]), stride, padding, w[0], half, threads)
         self.norm, self.y = _norm_by(z, pool, slope, eps, threads)
@@ -288,9 +299,7 @@ _block_by = functools.lru_cache(maxsize=4096)(_Block)
 
 
 def _block(x: Tensor, w: Tensor, how: How, eps: float = 0.0) -> _Block:
-    _weights_fit(w, x.shape, w.shape[-1])
-    threads = torch.get_num_threads()
-    return _block_by(tuple(x.shape), tuple(w.shape), how, eps, _half.get(), threads)
+    return _block_by(x.shape, w.shape, how, eps, _half.get(), torch.get_num_threads())
 
 
 def block_forward(
