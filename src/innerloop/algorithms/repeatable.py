@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from innerloop import ops
+
 
 class Masks(Protocol):
     """Where masks come from.
@@ -102,7 +104,10 @@ def _attention(
     if enable_gqa:
         groups = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
-    scores = query * (query.shape[-1] ** -0.5 if scale is None else scale) @ key.mT
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    if attn_mask is None and not is_causal and not (mode.dropout and dropout_p):
+        return ops.attention(query, key, value, scale)
+    scores = query * scale @ key.mT
     if is_causal:
         later = scores.new_ones(scores.shape[-2:], dtype=torch.bool).tril().logical_not()
         scores = scores.masked_fill(later, -math.inf)

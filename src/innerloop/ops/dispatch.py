@@ -25,6 +25,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from innerloop.ops import autograd, kernels
 from innerloop.ops.autograd.max_pool import max_pool_2x2
+from innerloop.ops.cpu import attention as kernel_of_attention
 from innerloop.ops.cpu.binding import How, Seen
 from innerloop.ops.kernels import (
     Operation,
@@ -50,6 +51,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         y = autograd.linear(x, weight)
         return y if bias is None else y + bias[:, None]
     return x @ weight.mT if bias is None else torch.baddbmm(bias[:, None], x, weight.mT)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """softmax(scale q kᵀ) v, from `[..., S, d]` each; of one shape the kernel takes them."""
+    if has_torch_function((q, k, v)):
+        return handle_torch_function(attention, (q, k, v), q, k, v, scale)
+    if kernels.ready() and not kernels.in_transform() and kernel_of_attention.serves(q, k, v):
+        return autograd.attention(q, k, v, scale)
+    return (q * scale @ k.mT).softmax(-1) @ v
 
 
 def conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:

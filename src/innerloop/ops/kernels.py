@@ -196,7 +196,7 @@ class Operation(autograd.Function):
 
     @classmethod
     def apply(cls, *arguments: Any) -> Any:
-        if _unwrapped is None or _in_transform():
+        if _unwrapped is None or in_transform():
             return super().apply(*arguments)  # type: ignore[no-untyped-call]
         beyond: Any = super(autograd.Function, cls)
         return beyond.apply(*_unwrapped(arguments))
@@ -233,7 +233,7 @@ def _each(t: Tensor, axes: int, tasks: tuple[int, int]) -> Tensor:
 
 
 # Not public; a PyTorch without them gets the longer way.
-_in_transform = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+in_transform = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 _unwrapped: Any
 try:
     # What is left of a transform's tensors when it is over, as in the function that vjp returns.

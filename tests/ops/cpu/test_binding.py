@@ -10,7 +10,7 @@ import torch
 
 from innerloop import EpisodeSampler
 from innerloop.data.base import ImageClasses
-from innerloop.ops.cpu import binding, library
+from innerloop.ops.cpu import attention, binding, library
 from tests.ops.arrays import packed
 
 
@@ -48,6 +48,12 @@ def halves():
         return [t for size, stride in ((30, 1), (7, 2)) for t in block(16, size, stride, stride)]
 
 
+def of_attention():
+    q = torch.linspace(-1, 1, 6 * 2 * 9 * 16).view(6, 2, 9, 16)
+    y = attention.forward(q, q, q, 0.5)
+    return [y, attention.backward(q, q, q, y, 0.5)]
+
+
 def episodes():
     data = ImageClasses.from_square(np.arange(4 * 3 * 36, dtype=np.uint8).reshape(4, 3, 1, 6, 6))
     return EpisodeSampler(data, n_way=2, k_query=1, rotate=True).batch(0, 6)
@@ -74,9 +80,10 @@ def runs_out(compiled, granted, function):
         lambda: block(16, 7, 2, 2),  # mostly padding
         parts,
         halves,
+        of_attention,
         episodes,
     ],
-    ids=["block", "pictures", "padding", "parts", "halves", "episodes"],
+    ids=["block", "pictures", "padding", "parts", "halves", "attention", "episodes"],
 )
 def test_memory_that_runs_out_is_an_error(compiled, function, threads):
     """Memory may run out anywhere; as soon as there is some again, everything works as before."""

@@ -41,7 +41,10 @@ def test_no_array_of_a_users_size_is_on_the_stack(flags):
     assert done.returncode == 0, done.stderr
 
 
-OURS = [library.VERSION, *map(ctypes.sizeof, (library.Conv, library.Norm, library.Source))]
+OURS = [
+    library.VERSION,
+    *map(ctypes.sizeof, (library.Conv, library.Norm, library.Attention, library.Source)),
+]
 
 
 def describing(numbers, threads=True):
@@ -88,7 +91,7 @@ def test_a_library_without_threads_is_taken_and_says_so(built, threads, monkeypa
         describing(None),
         *(describing([n + (i == k) for i, n in enumerate(OURS)]) for k in range(len(OURS))),
     ],
-    ids=["before versions", "version", "Conv", "Norm", "Source"],
+    ids=["before versions", "version", "Conv", "Norm", "Attention", "Source"],
     indirect=True,
 )
 def test_a_library_of_other_sources_is_refused_with_one_warning(built):
@@ -110,6 +113,6 @@ def test_a_library_of_other_sources_is_refused_with_one_warning(built):
 
 def test_the_structures_are_those_of_the_library(compiled):
     """Also where no build is loaded for this processor."""
-    found = (ctypes.c_int * 4)()
+    found = (ctypes.c_int * len(OURS))()
     compiled.describe_kernels(found)
     assert list(found) == OURS

@@ -1,5 +1,5 @@
-/* Convolution and batch norm of many tasks at once, each task with weights of its own; and the
- * episodes that they begin with.
+/* Convolution and batch norm of many tasks at once, each task with weights of its own; attention;
+ * and the episodes that they begin with.
  *
  * Compiled by setup.py for the processors that it may meet; without a compiler
  * nothing is built, and PyTorch's operators do the work (see ops/kernels.py).
@@ -35,12 +35,13 @@ enum { BLOCK = 64 }; /* pixels whose channels stay in the nearest cache */
 enum { FEW = 12 };   /* rows for which to transpose the weights would take longer */
 
 /* Of the exported functions and structures: to be raised with library.py's when one changes. */
-enum { VERSION = 4 };
+enum { VERSION = 5 };
 
 /* Version, and sizes of the structures: what a caller must agree on. */
 void describe_kernels(int *version_and_sizes)
 {
-    const int found[] = {VERSION, sizeof(Conv), sizeof(Norm), sizeof(Source)};
+    const int found[] = {VERSION, sizeof(Conv), sizeof(Norm), sizeof(Attention),
+                         sizeof(Source)};
     memcpy(version_and_sizes, found, sizeof found);
 }
 
@@ -80,6 +81,7 @@ static long upper_row(const Norm *n, long windows)
 #include "norm.inc"
 #include "norm_derivatives.inc"
 #include "block.inc"
+#include "attention.inc"
 #include "episodes.inc"
 #undef REAL
 #undef INT
@@ -96,3 +98,4 @@ static long upper_row(const Norm *n, long windows)
 #include "norm.inc"
 #include "norm_derivatives.inc"
 #include "block.inc"
+#include "attention.inc"

@@ -17,7 +17,7 @@ LANES = 16
 # The types that there are kernels for, and how their functions' names end.
 TYPES = {torch.float32: "float32", torch.float64: "float64"}
 # That of the C sources' exported functions and structures (kernels.c has the same).
-VERSION = 4
+VERSION = 5
 FOLDER = Path(__file__).parent
 
 
@@ -52,6 +52,16 @@ class Norm(ctypes.Structure):
         ("slope", ctypes.c_double),
         ("eps", ctypes.c_double),
         ("threads", ctypes.c_int),
+    ]
+
+
+class Attention(ctypes.Structure):
+    """Attention of sequences to themselves; the fields are those of structures.h."""
+
+    _fields_ = [
+        *((n, ctypes.c_int) for n in ("sequences", "heads", "length", "width", "threads")),
+        *((n, ctypes.c_long) for n in ("x_sequence", "x_head", "x_row")),
+        ("scale", ctypes.c_double),
     ]
 
 
@@ -113,7 +123,7 @@ def _variants() -> list[str]:
 
 def _agrees(library: ctypes.CDLL, file: Path) -> bool:
     """True if the library has our version and structures; it warns where not."""
-    expected = [VERSION, *map(ctypes.sizeof, (Conv, Norm, Source))]
+    expected = [VERSION, *map(ctypes.sizeof, (Conv, Norm, Attention, Source))]
     found = (ctypes.c_int * len(expected))()
     # Before there were versions there was no such function.
     if describe := getattr(library, "describe_kernels", None):

@@ -21,6 +21,14 @@ typedef struct {
     int threads;
 } Norm;
 
+/* Attention of sequences to themselves; q, k and v have the same steps in memory. */
+typedef struct {
+    int sequences, heads, length, width; /* N, and the width of a head */
+    int threads;
+    long x_sequence, x_head, x_row; /* numbers from one to the next */
+    double scale;
+} Attention;
+
 /* Where episodes come from; the arrays and their meaning are those of EpisodeSampler. */
 typedef struct {
     uint64_t key;

@@ -58,6 +58,12 @@ def embedding(
     return Stacked(torch.where((i == padding_idx % w.shape[1]).unsqueeze(-1), y.detach(), y))
 
 
+@rule(ops.attention)
+def attention(q: Any, k: Any, v: Any, scale: float) -> Stacked:
+    tasks = count_of(q, k, v)
+    return Stacked(ops.attention(all_of(q, tasks), all_of(k, tasks), all_of(v, tasks), scale))
+
+
 def _pair(value: Any) -> tuple[Any, Any]:
     return (value[0], value[-1]) if isinstance(value, Sequence) else (value, value)
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from innerloop.ops import autograd
 from innerloop.ops.stacked import blocks
 from innerloop.ops.stacked.tensor import RULES, NotStackableError, Stacked, by_vmap
 
@@ -254,7 +255,7 @@ for _f in by_name("chunk", "split"):
 
 @rule(torch.unbind, Tensor.unbind)
 def unbind(input: Stacked, dim: int = 0) -> Any:
-    return tuple(Stacked(t) for t in input.tasks.unbind(_shift(dim)))
+    return tuple(Stacked(t) for t in autograd.unbind(input.tasks, _shift(dim)))
 
 
 # As of query, key and value in one tensor: taken one by one, each would have a derivative of the
