@@ -10,6 +10,7 @@ from torch import nn
 
 import innerloop
 from innerloop.ops.stacked import Stacked
+from innerloop.registry import ALGORITHMS
 
 # The address of the frozen weight, and its shape, at each call.
 SEEN: list = []
@@ -108,3 +109,29 @@ def test_whether_tasks_stay_apart_is_tried_in_double_precision():
     maml.meta_gradient(maml.init_params(), innerloop.Episodes(x, y, x, y))
     assert {(torch.float64, torch.float64), (torch.float32, torch.float32)} == set(SEEN)
     assert maml.explain().startswith("stacked")
+
+
+GRADIENT_BASED = ["maml", "anil", "boil", "reptile", "meta-sgd", "maml++", "imaml"]
+# BOIL refuses a shared head.
+WITH_HEADS = [
+    *((name, "random") for name in GRADIENT_BASED),
+    *((name, "shared") for name in GRADIENT_BASED if name != "boil"),
+]
+
+
+@pytest.mark.parametrize(("name", "head"), WITH_HEADS)
+def test_a_parameter_that_was_frozen_later_is_named(name, head):
+    network = innerloop.models.MLP(4, 3, head=head)
+    algorithm = ALGORITHMS.get(name)(network)
+    first = algorithm.adapted_names[0]
+    x, y = torch.randn(2, 6, 4), torch.arange(3).repeat(2, 2)
+    episodes = innerloop.Episodes(x, y, x, y)
+    whole = algorithm.init_params()
+    without = {key: p for key, p in whole.items() if key != first}
+    with pytest.raises(innerloop.UserError, match=rf"inner loop changes {first}, .* make it anew"):
+        algorithm.meta_gradient(without, episodes)
+    with pytest.raises(innerloop.UserError, match=rf"inner loop changes {first}"):
+        algorithm.adapt(without, x[0], y[0])
+    network.get_parameter(first).requires_grad_(False)
+    with pytest.raises(innerloop.UserError, match=rf"inner loop changes {first}"):
+        algorithm.meta_gradient(algorithm.init_params(), episodes)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import inner_update, noise
-from innerloop.algorithms.adapted import names_of, rates_by_name
+from innerloop.algorithms.adapted import names_of, rates_by_name, taken
 from innerloop.algorithms.apart import stack, task_by_task
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.hooks import alone, each, each_step, is_own, overrides
@@ -154,8 +154,8 @@ class GradientBased(Algorithm):
 
     def start(self, params: Params, n_way: int | None, names: list[str] | None = None) -> Params:
         """The weights that the inner loop changes, as they are before its first step."""
-        weights = self.fast_weights(params, n_way)
-        return {name: weights[name] for name in names or self.adapted_names}
+        weights = taken(self.fast_weights(params, n_way), self.adapted_names)
+        return weights if names is None else {name: weights[name] for name in names}
 
     def rest(self, params: Params, n_way: int | None, step: int) -> Params:
         """The network's weights at a step; those that the inner loop changes are ignored."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.adapted import taken
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.options import MAMLOptions
 from innerloop.errors import UserError, share_of_training
@@ -89,8 +90,8 @@ class MAMLPlusPlus(MAML):
         steps = self.inner_steps
         if self.learn_inner_lr:
             params |= {
-                f"rate@{n}": torch.ones(steps, dtype=params[n].dtype, device=params[n].device)
-                for n in self.adapted_names
+                f"rate@{name}": torch.ones(steps, dtype=p.dtype, device=p.device)
+                for name, p in taken(params, self.adapted_names).items()
             }
         for name in self._per_step:
             params[f"step@{name}"] = params.pop(name).repeat(steps + 1, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from innerloop.algorithms.adapted import taken
 from innerloop.algorithms.maml import MAML
 from innerloop.functional import Params
 
@@ -29,7 +30,8 @@ class MetaSGD(MAML):
 
     def init_params(self) -> Params:
         params = super().init_params()
-        rates = {f"rate@{name}": torch.ones_like(params[name]) for name in self.adapted_names}
+        changed = taken(params, self.adapted_names)
+        rates = {f"rate@{name}": torch.ones_like(p) for name, p in changed.items()}
         return params | rates
 
     def rates(self, params: Params, step: int) -> Params:
