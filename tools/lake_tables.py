@@ -11,16 +11,25 @@ WORDS: dict[str, dict[str, Any]] = {
     "en": {
         "head": "| | learned from | official runs, % wrong | 100 drawn runs, % wrong |",
         "ours": {
-            "background": ("MAML, our recipe with `warp`", "25 background alphabets, glyphs"),
-            "background-1": ("the same, another seed", "25 background alphabets, glyphs"),
-            "background-2": ("the same, a third seed", "25 background alphabets, glyphs"),
-            "together": (
-                "the networks of these two seeds, probabilities averaged",
+            "background": (
+                "MAML, our recipe with `warp`, seed 0",
                 "25 background alphabets, glyphs",
             ),
-            "background-long": ("the same, 30,000 steps", "25 background alphabets, glyphs"),
-            "background-small1": ("the same, 2,500 steps", '"minimal" set 1 (4 alphabets), glyphs'),
-            "background-small2": ("the same, 2,500 steps", '"minimal" set 2 (4 alphabets), glyphs'),
+            "background-1": ("our recipe, seed 1", "25 background alphabets, glyphs"),
+            "background-2": ("our recipe, seed 2", "25 background alphabets, glyphs"),
+            "together": (
+                "seeds 1 and 2 together, probabilities averaged",
+                "25 background alphabets, glyphs",
+            ),
+            "background-long": ("our recipe, 30,000 steps", "25 background alphabets, glyphs"),
+            "background-small1": (
+                "our recipe, 2,500 steps",
+                '"minimal" set 1 (4 alphabets), glyphs',
+            ),
+            "background-small2": (
+                "our recipe, 2,500 steps",
+                '"minimal" set 2 (4 alphabets), glyphs',
+            ),
             "glyphs-conv4": ("`glyphs-conv4`", "glyphs alone"),
         },
         "others": {
@@ -43,13 +52,13 @@ WORDS: dict[str, dict[str, Any]] = {
     "zh": {
         "head": "| | 学习所用 | 官方 20 组，错误率 % | 另抽取的 100 组，错误率 % |",
         "ours": {
-            "background": ("MAML，我们的配方加 `warp`", "25 个背景字母表和 glyphs"),
-            "background-1": ("同上，另一个种子", "25 个背景字母表和 glyphs"),
-            "background-2": ("同上，第三个种子", "25 个背景字母表和 glyphs"),
-            "together": ("后两个种子的网络，概率取平均", "25 个背景字母表和 glyphs"),
-            "background-long": ("同上，30,000 步", "25 个背景字母表和 glyphs"),
-            "background-small1": ("同上，2,500 步", "“最小”集 1（4 个字母表）和 glyphs"),
-            "background-small2": ("同上，2,500 步", "“最小”集 2（4 个字母表）和 glyphs"),
+            "background": ("MAML，我们的配方加 `warp`，种子 0", "25 个背景字母表和 glyphs"),
+            "background-1": ("我们的配方，种子 1", "25 个背景字母表和 glyphs"),
+            "background-2": ("我们的配方，种子 2", "25 个背景字母表和 glyphs"),
+            "together": ("种子 1 和 2 一起，概率取平均", "25 个背景字母表和 glyphs"),
+            "background-long": ("我们的配方，30,000 步", "25 个背景字母表和 glyphs"),
+            "background-small1": ("我们的配方，2,500 步", "“最小”集 1（4 个字母表）和 glyphs"),
+            "background-small2": ("我们的配方，2,500 步", "“最小”集 2（4 个字母表）和 glyphs"),
             "glyphs-conv4": ("`glyphs-conv4`", "只有 glyphs"),
         },
         "others": {
