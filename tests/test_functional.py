@@ -6,15 +6,7 @@ import pytest
 import torch
 
 import innerloop
-from innerloop.functional import (
-    accuracy,
-    clip_norm,
-    descended,
-    gradient,
-    gradients,
-    inner_step,
-    norm,
-)
+from innerloop.functional import accuracy, clip_norm, gradient, gradients, inner_step, norm
 
 
 def square(p):
@@ -106,21 +98,3 @@ def test_clip_norm():
 def test_accuracy():
     logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0]])
     assert accuracy(logits, torch.tensor([0, 1, 1])).item() == pytest.approx(2 / 3)
-
-
-def test_a_step_by_the_scaled_loss_is_a_step_with_both_derivatives():
-    def loss(params):
-        return (params["w"] ** 3).sum() + params["w"].prod() * params["b"]
-
-    params = {"w": torch.tensor([0.5, -2.0, 1.5]), "b": torch.tensor(0.7)}
-    params = {name: p.double().requires_grad_() for name, p in params.items()}
-    found = descended(loss, params, 0.3)
-    expected = inner_step(loss, params, inner_lr=0.3)
-    for name, p in found.items():
-        torch.testing.assert_close(p, expected[name])
-    gradients = [
-        torch.autograd.grad(sum(p.sin().sum() for p in new.values()), list(params.values()))
-        for new in (found, expected)
-    ]
-    for a, b in zip(*gradients, strict=True):
-        torch.testing.assert_close(a, b)

@@ -159,15 +159,6 @@ def descend(params: Params, gradient: Params, inner_lr: Rates) -> Params:
     return {name: _less(p, gradient[name], inner_lr) for name, p in params.items()}
 
 
-def descended(loss: Loss, params: Params, inner_lr: float) -> Params:
-    """`descend` along the recorded gradient of `loss`, by one rate for all weights.
-
-    The rate multiplies the loss: multiplying gradients takes one more pass over all weights in the
-    derivative.
-    """
-    return add(params, gradient(lambda p: -inner_lr * loss(p), params, create_graph=True))
-
-
 def _less(p: Tensor, g: Tensor, rate: Tensor | float) -> Tensor:
     # A number takes one pass over memory, and one for the derivative.
     return p - rate * g if isinstance(rate, Tensor) else p.add(g, alpha=-rate)

@@ -25,7 +25,6 @@ from innerloop.functional import (
     clip_norm_each,
     cross_entropy_each,
     descend,
-    descended,
     gradient,
     in_transform,
     repeat_each,
@@ -35,7 +34,6 @@ from innerloop.rates import InnerRates, check_rates
 from innerloop.tasks.episodes import Episodes
 
 REDUCTIONS = ("mean", "per_shot")
-_UPDATES = ("update", "update_each", "advance_each")
 # From weights and examples to outputs, with an axis of tasks throughout.
 NetworkEach = Callable[[Params, Tensor], Tensor]
 
@@ -231,8 +229,10 @@ class GradientBased(Algorithm):
         with noise.at(step):
             losses = self.inner_loss_each(params, fast, support, step)
         if losses.ndim != 1:
-            what = "the inner loss of a task must be a scalar, the mean over the examples"
-            raise UserError(f"{what}, not {tuple(losses.shape[1:])}")
+            raise UserError(
+                "the inner loss of a task must be a scalar, the mean over the examples, not "
+                f"{tuple(losses.shape[1:])}"
+            )
         return losses
 
     def first_state(self, fast: Params) -> Any:
@@ -283,8 +283,6 @@ class GradientBased(Algorithm):
         state = self.first_state(fast)
         # Without anything to differentiate, a graph would only waste memory.
         asked = in_transform() or any(t.requires_grad for t in (*params.values(), support.x))
-        own = any(is_own(self, name, GradientBased) for name in _UPDATES)
-        plain = not own and self.inner_optimizer is None and self.inner_max_norm is None
         for step in range(steps + 1):
             yield self.weights(params, fast, support, step)
             if step == steps:
@@ -293,11 +291,7 @@ class GradientBased(Algorithm):
             def loss(fast: Params, step: int = step) -> Tensor:
                 return self.inner_losses(params, fast, support, step)
 
-            graph = asked and not first_order
-            if plain and graph and isinstance(rate := self.rates(params, step), float):
-                fast = descended(loss, fast, rate)
-                continue
-            slope = gradient(loss, fast, create_graph=graph)
+            slope = gradient(loss, fast, create_graph=asked and not first_order)
             fast, state = self.advance_each(params, fast, slope, state, step)
 
     def inner_loop(
@@ -338,9 +332,12 @@ class GradientBased(Algorithm):
             return
         support = Support(tasks.support_x, tasks.support_y, tasks.n_way, of_features, batch_size)
         head = [name for name in self.adapted_names if name.startswith("head.")]
-        names = head if of_features else None
         yield from self.descent(
-            params, support, inner_steps=inner_steps, first_order=first_order, names=names
+            params,
+            support,
+            inner_steps=inner_steps,
+            first_order=first_order,
+            names=head if of_features else None,
         )
 
     def scores_each(
@@ -352,9 +349,10 @@ class GradientBased(Algorithm):
         every_step: bool,
         of_features: bool = False,
     ) -> list[Params]:
-        how: dict[str, Any] = {"inner_steps": inner_steps, "every_step": every_step}
         if len(tasks.support_x) == 1 and not of_features:
-            return super().scores_each(params, tasks, **how)
+            return super().scores_each(
+                params, tasks, inner_steps=inner_steps, every_step=every_step
+            )
 
         def scored(fast: Params) -> Params:
             if of_features:
