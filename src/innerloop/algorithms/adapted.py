@@ -8,28 +8,11 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from innerloop.errors import UserError
-from innerloop.functional import Params
 
 
 def trainable(model: nn.Module) -> list[str]:
     """The names of the parameters that require a gradient."""
     return [name for name, p in model.named_parameters() if p.requires_grad]
-
-
-def taken(weights: Params, names: Iterable[str]) -> Params:
-    """Those of `weights` that have these names.
-
-    Raises:
-        UserError: one is not among them.
-    """
-    missing = [name for name in names if name not in weights]
-    if missing:
-        raise UserError(
-            f"the inner loop changes {', '.join(missing)}, which the meta-parameters do not have: "
-            "they are not those of this algorithm's init_params, or these parameters were frozen "
-            "after the algorithm was made; make it anew"
-        )
-    return {name: weights[name] for name in names}
 
 
 def names_of(adapted: str, model: nn.Module, shared_rows: Collection[str]) -> list[str]:

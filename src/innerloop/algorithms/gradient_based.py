@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import inner_update, noise
-from innerloop.algorithms.adapted import names_of, rates_by_name, taken
+from innerloop.algorithms.adapted import names_of, rates_by_name
 from innerloop.algorithms.apart import stack, task_by_task
 from innerloop.algorithms.base import Algorithm
-from innerloop.algorithms.hooks import alone, each, each_step, is_own, overrides
+from innerloop.algorithms.hooks import alone, each, each_step, is_own, overrides, taken
 from innerloop.algorithms.options import AlgorithmOptions
 from innerloop.algorithms.scores import check_loss, loss_of
 from innerloop.algorithms.shared_body import features_of_sets, head_outputs

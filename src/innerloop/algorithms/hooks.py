@@ -22,6 +22,7 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.apart import T, first, task_by_task, with_task
 from innerloop.algorithms.scores import score
 from innerloop.algorithms.settings import Settings
+from innerloop.errors import UserError
 from innerloop.functional import Params, accuracy, are_labels, cross_entropy_each, gradients
 from innerloop.models.layers import (
     HeadedModel,
@@ -369,3 +370,19 @@ def of_network(params: Params) -> Params:
 def _rows(row: Tensor, n_way: int) -> Tensor:
     # A copy, not a view: forward-mode differentiation refuses one with overlapping rows.
     return row.repeat(n_way, *[1] * (row.ndim - 1))
+
+
+def taken(weights: Params, names: Iterable[str]) -> Params:
+    """Those of `weights` that have these names.
+
+    Raises:
+        UserError: one is not among them.
+    """
+    missing = [name for name in names if name not in weights]
+    if missing:
+        raise UserError(
+            f"the inner loop changes {', '.join(missing)}, which the meta-parameters do not have: "
+            "they are not those of this algorithm's init_params, or these parameters were frozen "
+            "after the algorithm was made; make it anew"
+        )
+    return {name: weights[name] for name in names}

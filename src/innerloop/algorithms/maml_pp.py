@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.adapted import taken
+from innerloop.algorithms.hooks import taken
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.options import MAMLOptions
 from innerloop.errors import UserError, share_of_training

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from innerloop.algorithms.adapted import taken
+from innerloop.algorithms.hooks import taken
 from innerloop.algorithms.maml import MAML
 from innerloop.functional import Params
 
