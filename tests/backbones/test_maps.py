@@ -215,6 +215,7 @@ def test_other_layers_are_kept_apart(photos, own_home):  # noqa: F811
         (["auto", "norm"], "layer 'auto' of Residual gives no map"),
         (3, "layers must be names of layers, .* or 'auto', not 3"),
         ([3], "layers must be names of layers"),
+        (["norm", "conv", "norm"], "layers names a layer twice"),
     ],
 )
 def test_a_layer_without_a_map_is_one_clear_error(layers, message):

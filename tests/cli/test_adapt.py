@@ -223,6 +223,7 @@ def test_photos_by_a_pretrained_network(tmp_path, monkeypatch, capsys):
     for change, message in (
         (["adapt", "omniglot-conv4", *words[2:]], "is for pretrained networks"),
         ([*words, "--ink", "dark"], "takes any pictures"),
+        ([*words, "--grey"], "--grey is for networks that take grey, and nets.py:"),
         (["adapt", "nets.py:nothing", *words[2:]], "has no nothing"),
     ):
         if change[1] == "omniglot-conv4":

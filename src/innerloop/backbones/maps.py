@@ -24,7 +24,7 @@ def layer_names(layers: str | Sequence[str]) -> tuple[str, ...]:
     """One name or several as a tuple.
 
     Raises:
-        UserError: they are no names.
+        UserError: they are no names, or one stands twice.
     """
     names = (layers,) if isinstance(layers, str) else layers
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
@@ -32,6 +32,8 @@ def layer_names(layers: str | Sequence[str]) -> tuple[str, ...]:
             f"layers must be names of layers, such as ('layer3', 'layer4'), or {LAST!r}, not "
             f"{layers!r}"
         )
+    if len(set(names)) < len(names):
+        raise UserError(f"layers names a layer twice, which would count double: {layers!r}")
     return tuple(names)
 
 

@@ -139,11 +139,16 @@ def read(
         white: the value of white in pictures of more than 8 bits.
 
     Raises:
-        UserError: a file is not a picture, or has colour and the network takes none.
+        UserError: a file is not a picture, or has colour and the network takes none; or `grey`
+            with a network that takes colour.
     """
     from innerloop.data.pictures import is_grey, read_picture
     from innerloop.inputs import Pictures
 
+    if grey and shape[0] != 1:
+        raise UserError(
+            f"--grey is for networks that take grey, and {model} takes colour: leave it out"
+        )
     for file in files:
         if shape[0] == 1 and not grey and not is_grey(file):
             raise UserError(
