@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -65,6 +66,26 @@ def test_a_checked_function_is_what_it_was():
 
     checked = keywords_checked(add)
     assert (checked(1), checked(1, b=3), checked.__doc__) == (2, 4, "The sum.")
+
+
+PUBLIC = [
+    function
+    for package in (innerloop, innerloop.data)
+    for function in map(partial(getattr, package), package.__all__)
+    # What registers is a decorator, and `train` takes all settings.
+    if inspect.isfunction(function) and not function.__name__.startswith(("register_", "train"))
+]
+
+
+@pytest.mark.parametrize("function", PUBLIC, ids=lambda f: f.__qualname__)
+def test_each_public_function_says_what_it_takes(function):
+    if inspect.signature(function).parameters:
+        with pytest.raises(UserError, match=f"{function.__name__} has no argument 'missspelt'"):
+            function(missspelt=1)
+    for name, parameter in inspect.signature(function).parameters.items():
+        if isinstance(parameter.default, bool):
+            with pytest.raises(UserError, match=f"{name} must be True or False, not 'no'"):
+                function(**{name: "no"})
 
 
 # ---- True or false: text is true to Python, "no" as well

@@ -13,11 +13,13 @@ from innerloop.classifier import FewShotClassifier
 from innerloop.data.lake import LakeRun
 from innerloop.data.omniglot_facts import facts
 from innerloop.errors import UserError
+from innerloop.keywords import keywords_checked
 from innerloop.runs.loading import Loaded
 
 OFFICIAL = "the official runs"
 
 
+@keywords_checked
 def lake_challenge(
     loaded: Loaded | Sequence[Loaded],
     runs: list[LakeRun],

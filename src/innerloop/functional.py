@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.errors import UserError
+from innerloop.keywords import keywords_checked
 
 __all__ = [
     "Loss",
@@ -192,6 +193,7 @@ def inner_step(
     return descend(params, slope if max_norm is None else clip_norm(slope, max_norm), inner_lr)
 
 
+@keywords_checked
 def adapt_steps(
     loss: Loss,
     params: Params,

@@ -28,12 +28,14 @@ from innerloop.data.remarks import Remark, counted, some, warn
 from innerloop.data.survey import Survey, Watcher, sound_ones, survey
 from innerloop.errors import UserError, finite_above_zero
 from innerloop.files import at_home, cache_folder, one_at_a_time, quoted, write_whole
+from innerloop.keywords import keywords_checked
 
 # Raised when prepared arrays change, so that older ones are no longer used.
 _FORMAT = 4
 _BATCH = 256
 
 
+@keywords_checked
 def folder(
     path: str | Path,
     *,

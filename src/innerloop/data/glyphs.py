@@ -21,6 +21,7 @@ from innerloop.data.glyph_strokes import plain
 from innerloop.data.progress import progress_bar
 from innerloop.errors import UserError
 from innerloop.files import cache_folder, write_whole
+from innerloop.keywords import keywords_checked
 
 # Part of the name of cached files: raise it whenever a pixel changes.
 GENERATOR_VERSION = 8
@@ -28,6 +29,7 @@ GENERATOR_VERSION = 8
 _SMALLEST, _LARGEST = 14, 55  # characters of an alphabet, as in Omniglot
 
 
+@keywords_checked
 def glyphs(
     classes: int = 1500,
     per_class: int = 20,

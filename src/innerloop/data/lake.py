@@ -16,6 +16,7 @@ from innerloop.data.known.folders import new_folder
 from innerloop.data.known.sources import entries, find_source
 from innerloop.errors import UserError
 from innerloop.files import at_home
+from innerloop.keywords import keywords_checked
 
 RUNS, WAYS = 20, 20
 # Whose drawings the official runs have: ten alphabets, and drawers 1 to 8 of each.
@@ -48,6 +49,7 @@ class LakeRun(NamedTuple):
     answers: np.ndarray
 
 
+@keywords_checked
 def lake_runs(source: str | Path) -> list[LakeRun]:
     """The official 20 runs.
 
@@ -67,6 +69,7 @@ def lake_runs(source: str | Path) -> list[LakeRun]:
     return [_run(name, files, source) for name, files in _files(source).items()]
 
 
+@keywords_checked
 def prepare_lake(source: str | Path, out: str | Path) -> dict[str, int]:
     """Check the official runs and write them as a folder.
 
@@ -92,6 +95,7 @@ def prepare_lake(source: str | Path, out: str | Path) -> dict[str, int]:
     return {"runs": len(found), "images": 2 * images}
 
 
+@keywords_checked
 def draw_lake_runs(
     data: ImageClasses,
     classes: np.ndarray | None = None,

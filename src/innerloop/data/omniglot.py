@@ -26,6 +26,7 @@ from innerloop.data.omniglot_facts import (
 from innerloop.data.progress import progress_bar
 from innerloop.errors import UserError
 from innerloop.files import at_home, cache_folder, one_at_a_time, write_whole
+from innerloop.keywords import keywords_checked
 
 SIZE = 28
 MD5 = {
@@ -36,6 +37,7 @@ MD5 = {
 _FORMAT = 1
 
 
+@keywords_checked
 def omniglot(
     source: str | Path | None = None, *, download: bool = True, progress: bool = False
 ) -> ImageClasses:

@@ -6,8 +6,10 @@ import numpy as np
 
 from innerloop.data.base import ImageClasses
 from innerloop.errors import UserError, at_least
+from innerloop.keywords import keywords_checked
 
 
+@keywords_checked
 def random_images(
     classes: int = 1623, per_class: int = 20, size: int = 28, seed: int = 0
 ) -> ImageClasses:

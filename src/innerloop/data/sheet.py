@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from innerloop.data.base import ImageClasses
 from innerloop.errors import UserError
 from innerloop.files import write_whole
+from innerloop.keywords import keywords_checked
 
 _TILE = 56  # small images are enlarged to about this many pixels
 _LARGEST_TILE = 112  # and large ones shrunk to at most this many
@@ -21,6 +22,7 @@ _HEADER_HEIGHT = 66
 _PAPER, _INK, _QUIET = (250, 250, 248), (25, 25, 30), (110, 110, 118)
 
 
+@keywords_checked
 def contact_sheet(
     data: ImageClasses, path: str | Path, *, classes: int = 20, per_class: int = 10, seed: int = 0
 ) -> Path:

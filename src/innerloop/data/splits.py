@@ -10,6 +10,7 @@ import numpy as np
 from innerloop.data.base import ClassIndexed, check_data
 from innerloop.data.omniglot_facts import MINIMAL, class_names, facts
 from innerloop.errors import UserError
+from innerloop.keywords import keywords_checked
 
 PARTS = ("train", "val", "test")
 OMNIGLOT_CLASSES = 1623
@@ -17,6 +18,7 @@ OMNIGLOT_CLASSES = 1623
 Parts = tuple[list[int], list[int], list[int]]
 
 
+@keywords_checked
 def split_classes(data: ClassIndexed, name: str = "auto", seed: int = 0) -> dict[str, np.ndarray]:
     """Split the classes of a data set by the protocol of that name.
 
@@ -80,6 +82,7 @@ def split_classes(data: ClassIndexed, name: str = "auto", seed: int = 0) -> dict
     return split
 
 
+@keywords_checked
 def available_splits(data: ClassIndexed) -> list[str]:
     """Names of the splits that fit a data set, without `auto`."""
     names = list(data.splits)

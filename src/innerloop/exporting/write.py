@@ -20,6 +20,7 @@ from innerloop.exporting.onnx_file import check_installed, onnx_bytes
 from innerloop.files import write_whole
 from innerloop.in_use import algorithm_in_use
 from innerloop.inputs import PixelInputs, check_ink
+from innerloop.keywords import keywords_checked
 from innerloop.learners import AdaptedNetwork
 from innerloop.runs.loading import Loaded, load_shared
 
@@ -50,6 +51,7 @@ def write_adapted(
     return metadata
 
 
+@keywords_checked
 def export(
     run: str | Path | Loaded,
     path: str | Path,
