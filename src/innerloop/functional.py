@@ -17,6 +17,7 @@ from torch import Tensor
 
 from innerloop.errors import UserError
 from innerloop.keywords import keywords_checked
+from innerloop.ops.kernels import in_transform as in_transform
 
 __all__ = [
     "Loss",
@@ -46,11 +47,6 @@ Rates = float | Mapping[str, Tensor | float]
 broadcasts against the parameter."""
 # The label that PyTorch's losses ignore.
 NO_LABEL = -100
-
-
-def in_transform() -> bool:
-    """True if this runs inside `torch.func.vmap`, `grad`, `jvp` or another of these transforms."""
-    return torch._C._are_functorch_transforms_active()
 
 
 def gradient(loss: Loss, params: Params, *, create_graph: bool = False) -> Params:

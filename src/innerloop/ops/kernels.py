@@ -232,8 +232,11 @@ def _each(t: Tensor, axes: int, tasks: tuple[int, int]) -> Tensor:
     return t if t.ndim == axes + 2 else t[:, None].expand(*tasks, *t.shape[1:])
 
 
-# Not public; a PyTorch without them gets the longer way.
-in_transform = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+# True inside `torch.func.vmap`, `grad`, `jvp` or another of these transforms.  Not public, as what
+# follows; a PyTorch without them gets the longer way.
+in_transform: Callable[[], bool] = getattr(
+    torch._C, "_are_functorch_transforms_active", lambda: True
+)
 _unwrapped: Any
 try:
     # What is left of a transform's tensors when it is over, as in the function that vjp returns.

@@ -16,24 +16,30 @@ import torch
 from torch import Tensor
 
 from innerloop.ops.cpu import attention as kernel
+from innerloop.ops.kernels import Operation, in_transform
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """softmax(scale q kᵀ) v of `[..., heads, S, d]`, all of one shape."""
-    y: Tensor = _Attention.apply(q, k, v, scale)  # type: ignore[no-untyped-call]
+    y: Tensor = _Attention.apply(q, k, v, scale)
     return y
 
 
-class _Attention(torch.autograd.Function):
+class _Attention(Operation):
     """Its derivative is the kernel's; where that is differentiated too, PyTorch's operators'."""
 
+    axes = 4, 4, 4
+
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(q, k, v)
-        ctx.scale = scale
+    def forward(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         y = kernel.forward(*_flat(q, k, v), scale)
         by_head: Tensor = y.transpose(1, 2).unflatten(0, q.shape[:-3])
         return by_head
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:3])
+        ctx.scale = inputs[3]
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
@@ -53,15 +59,19 @@ def _flat(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def unbind(x: Tensor, dim: int) -> Sequence[Tensor]:
     """`x.unbind(dim)`; gradients that lie side by side become that of `x` without a copy."""
-    parts: Sequence[Tensor] = _Unbind.apply(x, dim)  # type: ignore[no-untyped-call]
+    parts: Sequence[Tensor] = x.unbind(dim) if in_transform() else _Unbind.apply(x, dim)
     return parts
 
 
-class _Unbind(torch.autograd.Function):
+class _Unbind(Operation):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dim: int) -> tuple[Tensor, ...]:
-        ctx.dim = dim % x.ndim
+    def forward(x: Tensor, dim: int) -> tuple[Tensor, ...]:
         return x.unbind(dim)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        x, dim = inputs
+        ctx.dim = dim % x.ndim
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
