@@ -305,7 +305,7 @@ def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str
         if training or why_not(algorithm, asked, progress, training=True):
             raise UserError(f"execution={asked!r} is not possible here: {reason}")
     layers, stays = Layers(algorithm.model), _body_stays(algorithm, progress, training)
-    if stays and _why_not_shared_body(algorithm, progress, training, layers) is None:
+    if stays and _why_not_shared_body(algorithm, stays, training, layers) is None:
         return ["shared_body"]
     exact = _why_not_stacked(algorithm, training, layers) is None
     if exact and why_slower_stacked(layers) is None:
@@ -338,7 +338,8 @@ def why_not(algorithm: Hooks, way: str, progress: float, *, training: bool) -> s
     if way == "stacked":
         return _why_not_stacked(algorithm, training, layers)
     if way == "shared_body":
-        return _why_not_shared_body(algorithm, progress, training, layers)
+        stays = _body_stays(algorithm, progress, training)
+        return _why_not_shared_body(algorithm, stays, training, layers)
     return None
 
 
@@ -353,7 +354,7 @@ def _why_not_stacked(algorithm: Hooks, training: bool, layers: Layers) -> str | 
 
 
 def _why_not_shared_body(
-    algorithm: Hooks, progress: float, training: bool, layers: Layers
+    algorithm: Hooks, stays: bool, training: bool, layers: Layers
 ) -> str | None:
     if not algorithm.network.is_head_on_features():
         return "the network is not a body with a linear head of its own on its features"
@@ -367,9 +368,7 @@ def _why_not_shared_body(
         return "dropout draws for one task at a time"
     hooks = ["forward", "inner_loss", "query_outputs", "query_loss"]
     reason = _overridden(algorithm, hooks, training) or algorithm.why_not_together(training)
-    if reason:
-        return reason
-    return None if _body_stays(algorithm, progress, training) else "the inner loop changes the body"
+    return reason or (None if stays else "the inner loop changes the body")
 
 
 def _body_stays(algorithm: Hooks, progress: float, training: bool) -> bool:
