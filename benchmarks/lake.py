@@ -31,9 +31,10 @@ def measure(
     """By the names of the weights, both results; by `together`, those of all of them as one."""
     runs = {"official": lake_runs(source), "drawn": draw_lake_runs(omniglot(), runs=drawn)}
     found: dict[str, dict[str, Any]] = {}
-    entries = {Path(name).stem: [load(name)] for name in weights}
+    loaded = {Path(name).stem: load(name) for name in weights}
+    entries = {name: [network] for name, network in loaded.items()}
     if together is not None:
-        entries[together] = [network for (network,) in list(entries.values())]
+        entries[together] = list(loaded.values())
     for name, networks in entries.items():
         found[name] = {
             kind: lake_challenge(networks, of_kind, name=NAMES[kind])

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from innerloop.algorithms.base import Algorithm
 from innerloop.backbones import Backbone, Preprocess, Transform, backbone
 from innerloop.backbones.maps import LAST
 from innerloop.backbones.sources import is_backbone
@@ -16,9 +17,6 @@ from innerloop.heads.choice import AUTO, HEADS
 from innerloop.inputs import FeatureInputs, PixelInputs, inputs_of
 from innerloop.learners import Learner, head_learner, network_learner
 from innerloop.runs.loading import Loaded, load_shared
-
-# Without effect on a pretrained network, whose batch norm has constants.
-BN = ("support", "transductive", "frozen")
 
 
 def inputs_and_learner(
@@ -48,7 +46,8 @@ def inputs_and_learner(
     one_of([AUTO, *HEADS], head=head)
     true_or_false(fine_tune=fine_tune)
     if is_backbone(model):
-        one_of(BN, bn=bn)
+        # Without effect here, as batch norm has constants.
+        one_of(Algorithm.bn_modes, bn=bn)
         if inner_steps is not None and head != "inner_loop":
             raise UserError(
                 f"inner_steps is for head='inner_loop', and head is {head!r}: leave one out"
