@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 import innerloop
+from benchmarks.answering import Answering
 from benchmarks.reports import check_names, write_report
 from innerloop.build import build_algorithm, build_model, build_samplers, num_classes
 from innerloop.config import TrainConfig
@@ -119,8 +120,8 @@ def work(threads: int) -> None:
 # --- in the one that asks ------------------------------------------------------------------
 
 
-class Worker:
-    """A process with so many threads, with kernels or without."""
+class Worker(Answering):
+    """A process with so many threads, with kernels or without; it answers a case with seconds."""
 
     def __init__(self, threads: int, with_kernels: bool) -> None:
         self.threads = str(threads)
@@ -128,11 +129,9 @@ class Worker:
         # PyTorch's own choice of a pool, whatever this shell's environment says.
         environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
         environment["INNERLOOP_KERNELS"] = "1" if with_kernels else "0"
-        self.process = subprocess.Popen(
+        super().__init__(
             [sys.executable, "-m", "benchmarks.threads", "--worker", self.threads],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            f"a process has failed (threads: {self.threads}, {self.way})",
             env=environment,
         )
         if self._answer()["kernels"] != with_kernels:
@@ -141,27 +140,6 @@ class Worker:
                 "there are no compiled kernels here, so that there is nothing to compare: install "
                 "innerloop with a C compiler"
             )
-
-    def ask(self, case: Case) -> list[float]:
-        """Seconds of the calls of one turn."""
-        assert self.process.stdin
-        self.process.stdin.write(json.dumps(case) + "\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> Any:
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"a process has failed (threads: {self.threads}, {self.way})")
-        return json.loads(line)
-
-    def close(self) -> None:
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.wait()
 
 
 @contextlib.contextmanager

@@ -12,17 +12,16 @@ rounds.  Gradients are compared first, in double precision.  Writes
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.answering import Answering
 from benchmarks.reports import RESULTS, check_names, write_report
 
 HERE = Path(__file__).resolve().parent.parent
@@ -88,39 +87,14 @@ for line in sys.stdin:
 """
 
 
-class Version:
-    """A process that computes meta-gradients in one version when it is asked to."""
-
-    def __init__(self, checkout: Path, *arguments: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(checkout / "src")}
-        command = [sys.executable, "-c", STEP, *arguments]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(
-            command, env=environment, stdin=pipe, stdout=pipe, text=True, cwd=checkout
-        )
-        self.checkout = checkout
-
-    def times(self, repeats: int) -> list[float]:
-        """Seconds of each of so many meta-gradients."""
-        sent, received = self.process.stdin, self.process.stdout
-        assert sent is not None
-        assert received is not None
-        with contextlib.suppress(BrokenPipeError):
-            print(repeats, file=sent, flush=True)
-        line = received.readline()
-        if not line:
-            raise SystemExit(f"the version in {self.checkout} failed, see above")
-        found: list[float] = json.loads(line)
-        return found
-
-
-@contextlib.contextmanager
-def version(checkout: Path, *arguments: str) -> Iterator[Version]:
-    found = Version(checkout, *arguments)
-    try:
-        yield found
-    finally:
-        found.process.communicate()
+def version(checkout: Path, *arguments: str) -> Answering:
+    """A process that answers a number of repeats with the seconds of so many meta-gradients."""
+    return Answering(
+        [sys.executable, "-c", STEP, *arguments],
+        f"the version in {checkout} failed, see above",
+        env={**os.environ, "PYTHONPATH": str(checkout / "src")},
+        cwd=checkout,
+    )
 
 
 def difference(old: Path, name: str, order: str, folder: Path) -> float:
@@ -131,7 +105,7 @@ def difference(old: Path, name: str, order: str, folder: Path) -> float:
     for i, checkout in enumerate((old, HERE)):
         file = folder / f"{i}.pt"
         with version(checkout, name, order, str(file)) as process:
-            process.times(1)
+            process.ask(1)
         found.append(torch.load(file, weights_only=True))
     theirs, ours = found
     apart = sum((ours[n] - g).square().sum() for n, g in theirs.items()).sqrt()
@@ -145,12 +119,12 @@ def measure(old: Path, name: str, order: str, rounds: int, turns: int) -> dict[s
         with version(old, name, order) as theirs, version(HERE, name, order) as ours:
             processes = {"old": theirs, "new": ours}
             # The first call also does what is done only once.
-            step = max(max(process.times(3)[1:]) for process in processes.values())
+            step = max(max(process.ask(3)[1:]) for process in processes.values())
             repeats = max(1, round(SECONDS / step))
             for turn in range(turns):
                 # They take turns at going first.
                 for which in sorted(processes, reverse=(round_ + turn) % 2 == 0):
-                    times[which] += processes[which].times(repeats)
+                    times[which] += processes[which].ask(repeats)
         found.append({which: 1000 * statistics.median(each) for which, each in times.items()})
     ratios = [each["old"] / each["new"] for each in found]
     return {
