@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from functools import partial
 
 import numpy as np
@@ -191,6 +192,38 @@ def test_a_network_that_draws_nothing_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
     algorithm.meta_gradient(params, EPISODES)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_another_thread_draws_meanwhile_is_not_taken_for_the_networks_own():
+    """Keys of tasks come from the global generator, too, while a network is looked at."""
+    x, y = torch.randn(2, 6, 4), torch.arange(3).repeat(2, 2)
+    episodes = Episodes(x, y, x, y)
+    drawn, ended = threading.Event(), threading.Event()
+
+    def loss(outputs, targets):
+        drawn.set()
+        ended.wait(20)
+        return F.cross_entropy(outputs, targets)
+
+    other = MAML(nn.Sequential(nn.Linear(4, 3)), loss=loss)
+    arguments = other.init_params(), episodes
+    beside = threading.Thread(target=other.meta_gradient, args=arguments)
+
+    class Watched(nn.Linear):
+        """A forward pass in which another thread has time to draw its keys."""
+
+        def forward(self, x):
+            if training() and beside.ident is None:
+                beside.start()
+                drawn.wait(1)
+            return super().forward(x)
+
+    maml = MAML(Watched(4, 3))
+    maml.meta_gradient(maml.init_params(), episodes)
+    ended.set()
+    beside.join()
+    assert drawn.is_set()
+    assert not maml.network.draws
 
 
 class Noisy(nn.Module):

@@ -283,11 +283,8 @@ def task_keys(algorithm: Hooks, tasks: int, keys: Sequence[int] | None) -> Itera
     elif algorithm.network.is_own:
         yield (0,)
     else:
-        before = torch.get_rng_state()
-        with noise.noticing() as used:
-            yield tuple(torch.randint(2**62, (tasks,)).tolist())
-        if not used[0]:
-            torch.set_rng_state(before)
+        with noise.keys_drawn(tasks) as keys:
+            yield keys
 
 
 def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str]:

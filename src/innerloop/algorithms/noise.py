@@ -51,8 +51,8 @@ _NONE = Noise()
 _noise: ContextVar[Noise] = ContextVar("noise", default=_NONE)
 _start: ContextVar[int] = ContextVar("start", default=0)
 _used: ContextVar[list[bool] | None] = ContextVar("used", default=None)
-# One forward pass at a time may seed the global generator.
-_seeding = threading.RLock()
+# Only one thread at a time may draw from the global generators, seed or watch them.
+_generators = threading.RLock()
 
 
 def training() -> bool:
@@ -138,7 +138,6 @@ def drawing(globally: bool, x: Any, *, dropout: bool = True) -> Iterator[None]:
                 raise RuntimeError("random numbers of global generators cannot be drawn under vmap")
             _notice()
             devices = [x.device] if isinstance(x, Tensor) and x.is_cuda else []
-            stack.enter_context(_seeding)
             stack.enter_context(generators_kept(devices))
             count = noise.drawn[0] if noise.drawn else 0
             seed = _seed(noise.keys[0], noise.step, count)
@@ -153,14 +152,31 @@ def drawing(globally: bool, x: Any, *, dropout: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def generators_kept(devices: Sequence[torch.device] = ()) -> Iterator[None]:
-    """Restore the global generators of PyTorch, Python and NumPy afterwards."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
+    """Restore the global generators of PyTorch, Python and NumPy afterwards.
+
+    Other threads wait meanwhile, so that they neither draw what this one seeds nor seem to draw.
+    """
+    with _generators:
+        python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+        try:
+            with torch.random.fork_rng(devices=devices):
+                yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def keys_drawn(tasks: int) -> Iterator[tuple[int, ...]]:
+    """Keys from PyTorch's global generator, which is as it was if no network asked for numbers."""
+    with _generators:
+        before = torch.get_rng_state()
+        keys = tuple(torch.randint(2**62, (tasks,)).tolist())
+    with noticing() as used:
+        yield keys
+    if not used[0]:
+        with _generators:
+            torch.set_rng_state(before)
 
 
 def _states() -> tuple[Any, ...]:
