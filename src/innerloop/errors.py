@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
+# Pixels; a picture of more has to be scaled down.
+LARGEST_SIDE = 4096
+
 
 class UserError(ValueError):
     """A mistake in an argument, a setting or a file.
@@ -86,6 +89,14 @@ def at_most(most: int, **values: int | None) -> None:
         _check_number(name, value)
         if value is not None and value > most:
             raise UserError(f"{name} must be at most {most:,}, not {value:,}")
+
+
+def side_of_image(**values: int | None) -> None:
+    """Raise a `UserError` that names the first value that no side of an image has; None passes."""
+    for name, value in values.items():
+        whole(**{name: value})
+        if value is not None and not 1 <= value <= LARGEST_SIDE:
+            raise UserError(f"{name} must be between 1 and {LARGEST_SIDE:,} pixels, not {value:,}")
 
 
 def above_zero(**values: float | None) -> None:

@@ -72,7 +72,8 @@ def test_any_shape_gives_a_square(shape):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 0}, "image_size must be at least 1"),
+        ({"size": 0}, "image_size must be between 1 and 4,096 pixels, not 0"),
+        ({"size": 100_000}, "image_size must be between 1 and 4,096 pixels, not 100,000"),
         ({"crop": 0}, "crop is a share"),
         ({"crop": 1.5}, "crop is a share"),
         ({"fit": "pad"}, "fit must be one of crop, stretch"),

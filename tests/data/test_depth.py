@@ -84,6 +84,16 @@ def test_white_holds_every_value(high, whole):
     assert all(high > w for w in smaller)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16"])
+def test_a_white_that_no_value_can_have_is_refused(dtype):
+    """White of 16 bits with bytes would make all of them nearly black."""
+    X = np.full((2, 3), 100, dtype)
+    most = np.iinfo(dtype).max
+    with pytest.raises(UserError, match=f"white is .*{dtype} holds {most} at most: leave out"):
+        as_bytes(X, white=most + 1)
+    assert as_bytes(X, white=most).max() == 100 * 256 // (most + 1)
+
+
 @given(st.sampled_from(["uint8", "int64", "float32", "float64", "bool"]), st.integers(0, 9))
 def test_bytes_of_an_array_keep_its_order(dtype, seed):
     values = np.random.default_rng(seed).integers(0, 256, 50)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from innerloop.errors import UserError, at_least, given, not_negative, one_of
+from innerloop.errors import UserError, given, not_negative, one_of, side_of_image
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -54,7 +54,7 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         given(image_size=self.size, crop=self.crop)
-        at_least(1, image_size=self.size)
+        side_of_image(image_size=self.size)
         not_negative(crop=self.crop)
         if not 0 < self.crop <= 1:
             raise UserError(f"crop is a share of the picture, above 0 to 1, not {self.crop}")

@@ -21,7 +21,7 @@ from innerloop.data.examples import RowExamples, as_array, checked_row, evenly_s
 from innerloop.data.labels import group, label_array
 from innerloop.data.pictures import picture_pixels
 from innerloop.data.progress import progress_bar
-from innerloop.errors import UserError, at_least
+from innerloop.errors import UserError, side_of_image
 from innerloop.keywords import keywords_checked
 
 # Where data sets of PyTorch's libraries keep the labels of all items.
@@ -85,7 +85,7 @@ def from_dataset(
         >>> data.num_classes, data.example_shape
         (6, (3, 40))
     """
-    at_least(1, image_size=image_size)
+    side_of_image(image_size=image_size)
     number = _length(dataset)
     items = _Items(dataset, _label_key(dataset, labels), inputs, transform, image_size)
     first = items(0)

@@ -56,8 +56,14 @@ def scaled(values: np.ndarray, white: float, what: str) -> np.ndarray:
     """Bytes, from numbers of which 0 is black and `white` is white.
 
     Raises:
-        UserError: some are outside.
+        UserError: some are outside, or no number of this type can be white.
     """
+    most = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else math.inf
+    if white > most:
+        raise UserError(
+            f"white is {white:g}, but {what} of type {values.dtype} holds {most} at most: leave "
+            "out white, or give the values that it is for"
+        )
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= white * (1 + _ROUNDING)):
         raise UserError(

@@ -26,7 +26,7 @@ from innerloop.data.pictures import (
 from innerloop.data.progress import progress_bar
 from innerloop.data.remarks import Remark, counted, some, warn
 from innerloop.data.survey import Survey, Watcher, sound_ones, survey
-from innerloop.errors import UserError, finite_above_zero
+from innerloop.errors import UserError, finite_above_zero, side_of_image
 from innerloop.files import at_home, cache_folder, one_at_a_time, quoted, write_whole
 from innerloop.keywords import keywords_checked
 
@@ -95,8 +95,7 @@ def folder(
     path = at_home(path)
     if channels not in (None, 1, 3):
         raise UserError(f"channels must be 1 (grey) or 3 (colour), not {channels}")
-    if image_size is not None and not 1 <= image_size <= 4096:
-        raise UserError(f"image_size must be between 1 and 4096 pixels, not {image_size}")
+    side_of_image(image_size=image_size)
     finite_above_zero(white=white)
     if path.suffix.lower() == ".npy":
         data = _from_array(path, image_size, channels)
