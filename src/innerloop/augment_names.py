@@ -10,7 +10,16 @@ import math
 from innerloop.errors import UserError
 
 # What `augment` can name, and what a number after it means; see `innerloop.data.augment`.
-AUGMENTATIONS = ("crop", "flip", "color", "affine", "erase", "warp", "conditions")
+AUGMENTATIONS = (
+    "crop",
+    "flip",
+    "color",
+    "channels",
+    "affine",
+    "erase",
+    "warp",
+    "conditions",
+)
 
 
 def parse_augment(text: str) -> list[tuple[str, float | None]]:

@@ -1,6 +1,7 @@
 """Augmentations: what each does, and that they are functions of (seed, split, episode)."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -18,6 +19,11 @@ ALL = [
     augment.RandomWarp(),
     augment.Compose(augment.RandomCrop(3), augment.RandomHorizontalFlip()),
 ]
+# Those of whole tasks, and for colour alone.
+OF_COLOUR = [
+    augment.RandomChannelPermutation(),
+    augment.Compose(augment.RandomHorizontalFlip(), augment.RandomChannelPermutation(1.0)),
+]
 
 
 def images(channels=3, height=8, width=12, count=200) -> torch.Tensor:
@@ -25,20 +31,28 @@ def images(channels=3, height=8, width=12, count=200) -> torch.Tensor:
     return torch.rand(count, channels, height, width, generator=generator)
 
 
+def colourful():
+    """20 classes of 8 colour pictures."""
+    pixels = np.random.default_rng(0).integers(0, 256, (160, 6, 6, 3), np.uint8)
+    return from_arrays(pixels, np.repeat(np.arange(20), 8))
+
+
 def noise(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return x + torch.randn(x.shape, generator=generator, device=x.device)
 
 
-@pytest.mark.parametrize("change", [*ALL, noise], ids=[*map(str, ALL), "own"])
+@pytest.mark.parametrize(
+    "change", [*ALL, *OF_COLOUR, noise], ids=[*map(str, [*ALL, *OF_COLOUR]), "own"]
+)
 def test_episodes_depend_on_seed_split_and_number_alone(change):
     def sampler(**settings):
-        return EpisodeSampler(random_images(20, 8, 6), k_query=2, augment=change, **settings)
+        return EpisodeSampler(colourful(), k_query=2, augment=change, **settings)
 
     whole = sampler().batch(3, 5)
     pieces = [sampler().batch(3, 2), sampler().batch(5, 3)]
     for a, *parts in zip(whole, *pieces, strict=True):
         assert torch.equal(a, torch.cat(parts))
-    plain = EpisodeSampler(random_images(20, 8, 6), k_query=2).batch(3, 5)
+    plain = EpisodeSampler(colourful(), k_query=2).batch(3, 5)
     assert torch.equal(plain.query_y, whole.query_y)
     assert not torch.equal(plain.support_x, whole.support_x)
     assert not torch.equal(plain.query_x, whole.query_x)
@@ -101,6 +115,57 @@ def test_flips_are_half_of_them():
     flipped = (found == x.flip(-1)).flatten(1).all(dim=1)
     assert torch.equal(found[~flipped], x[~flipped])
     assert 70 < flipped.sum() < 130
+
+
+def colours_of_one_task(change, seed):
+    """How an augmentation orders the colours of each image of a task, and the images after it."""
+    x = images(count=12)
+    y = change(x, torch.Generator().manual_seed(seed))
+    sums = x.sum((-2, -1)), y.sum((-2, -1))
+    orders = (sums[1][:, :, None] - sums[0][:, None, :]).abs().argmin(-1)
+    return orders, x, y
+
+
+@pytest.mark.parametrize("change", OF_COLOUR, ids=str)
+def test_all_images_of_a_task_get_the_same_colours(change):
+    found = set()
+    for seed in range(60):
+        orders, x, y = colours_of_one_task(change, seed)
+        assert (orders == orders[0]).all()
+        found.add(tuple(orders[0].tolist()))
+        moved = x[:, orders[0]]
+        flipped = (moved.flip(-1) == y).flatten(1).all(1)
+        assert ((moved == y).flatten(1).all(1) | flipped).all()
+        # What is of each image by itself stays so beside what is of a task.
+        assert isinstance(change, augment.Compose) == (0 < int(flipped.sum()) < len(x))
+    first, second = sorted(found)[0], len(found)
+    assert (first == (0, 1, 2), second) == (change == OF_COLOUR[0], 5 + (change == OF_COLOUR[0]))
+
+
+def test_each_task_of_a_batch_gets_its_own_colours():
+    data = colourful()
+    settings = {"k_query": 2, "inputs": "raw"}
+    plain = EpisodeSampler(data, **settings).batch(0, 40)
+    change = augment.RandomChannelPermutation(0.5)
+    other = EpisodeSampler(data, augment=change, **settings).batch(0, 40)
+    kept = 0
+    for task in range(40):
+        before = torch.cat([plain.support_x[task], plain.query_x[task]])
+        after = torch.cat([other.support_x[task], other.query_x[task]])
+        orders = [p for p in itertools.permutations(range(3)) if after.equal(before[:, list(p)])]
+        assert len(orders) == 1
+        kept += orders[0] == (0, 1, 2)
+    assert 10 < kept < 30
+
+
+def test_colours_of_grey_pictures_cannot_be_swapped():
+    with pytest.raises(UserError, match="for 3 channels, not 1"):
+        augment.RandomChannelPermutation()(images(1), torch.Generator())
+    with pytest.raises(UserError, match="channels is for colour pictures"):
+        augment.named("flip,channels", (1, 28, 28))
+    assert augment.named("channels=0.3", (3, 28, 28)).parts == (
+        augment.RandomChannelPermutation(0.3),
+    )
 
 
 def test_erased_rectangles_have_the_area_asked_for():
@@ -201,6 +266,7 @@ def test_a_function_changes_any_examples():
         (lambda: augment.ColorJitter(-1), "must not be negative"),
         (lambda: augment.RandomErasing(scale=(0.5, 0.1)), "smaller to a greater"),
         (lambda: augment.RandomAffine(scale=(0, 1)), "above 0"),
+        (lambda: augment.RandomChannelPermutation(-0.1), "p must be between 0 and 1"),
         (lambda: augment.RandomWarp(1.5), "probability must be 0 to 1"),
         (lambda: augment.RandomWarp(strength=4), "strength must be 0 to 3"),
         (lambda: augment.Compose(noise), "one function"),

@@ -78,8 +78,9 @@ class TaskSettings(Part):
     """Subtract the mean of the training classes' pixels and divide by their deviation, a channel
     at a time; both are stored with the weights, and applied at test time."""
     augment: str | None = None
-    """Random changes of training images: any of `crop`, `flip`, `color`, `affine`, `erase`, `warp`,
-    separated by commas, as in `crop=8,flip,color=0.4`; or `conditions`, for drawings: other pens,
+    """Random changes of training images: any of `crop`, `flip`, `color`, `channels` (other colours
+    for whole tasks), `affine`, `erase`, `warp`, separated by commas, as in
+    `crop=8,flip,color=0.4`; or `conditions`, for drawings: other pens,
     papers and cameras in half of the tasks, or in `conditions=0.7` of them; or a function of your
     own, MODULE:NAME or FILE.py:NAME."""
     rotate: bool = True

@@ -7,6 +7,7 @@ the seed, the split and the episode alone.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ __all__ = [
     "Compose",
     "Conditions",
     "RandomAffine",
+    "RandomChannelPermutation",
     "RandomCrop",
     "RandomErasing",
     "RandomHorizontalFlip",
@@ -131,6 +133,39 @@ class ColorJitter(Augmentation):
         if images.shape[1] == 1:
             return images
         return torch.lerp(_grey(images).expand_as(images), images, saturation).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class RandomChannelPermutation(Augmentation):
+    """Give all images of a task other colours: red, green and blue in another order.
+
+    The order is one for the whole task, so that what has one colour keeps one colour.  It makes
+    new tasks of those that there are, as turned classes do.
+
+    Args:
+        p: how probably a task is changed, 0 to 1; each of the five other orders is as probable.
+    """
+
+    by_task = True
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        share("RandomChannelPermutation", p=self.p)
+
+    @property
+    def numbers(self) -> int:
+        return 2
+
+    def apply(self, images: Tensor, u: Tensor) -> Tensor:
+        if images.shape[1] != 3:
+            raise UserError(
+                f"RandomChannelPermutation is for 3 channels, not {images.shape[1]}: leave out "
+                "`channels`"
+            )
+        orders = torch.tensor(list(itertools.permutations(range(3))), device=u.device)
+        which = torch.where(u[:, 0] < self.p, 1 + (5 * u[:, 1]).long(), 0)
+        return images[torch.arange(len(u), device=u.device)[:, None], orders[which]]
 
 
 @dataclass(frozen=True)
@@ -243,8 +278,10 @@ def named(text: str, image_shape: tuple[int, ...]) -> Augmentation | Conditions:
 
     `crop` pads by an eighth of the shorter side, or as many pixels as `crop=8` says, and `affine`
     turns, shifts, scales and shears a little; both repeat the image's edges.  `flip` swaps left and
-    right, `color` changes brightness, contrast and saturation by up to 0.4, or `color=0.2`; `erase`
-    overwrites a rectangle of every second image with 0.5, or of the share `erase=0.3`.
+    right, `color` changes brightness, contrast and saturation by up to 0.4, or `color=0.2`;
+    `channels` swaps red, green and blue in all images of every second task, or of the share
+    `channels=0.3`; `erase` overwrites a rectangle of every second image with 0.5, or of the share
+    `erase=0.3`.
     `warp` changes three of four drawings, or the share `warp=0.5`, as another hand would.
     `conditions` stands alone: every second task, or the share `conditions=0.7`, looks as other
     pens, papers and cameras would show it, see `Conditions`.
@@ -274,6 +311,10 @@ def named(text: str, image_shape: tuple[int, ...]) -> Augmentation | Conditions:
             parts.append(RandomHorizontalFlip(0.5 if number is None else number))
         elif name == "color":
             parts.append(ColorJitter(*[0.4 if number is None else number] * 3))
+        elif name == "channels":
+            if image_shape[0] != 3:
+                raise UserError("augment channels is for colour pictures: leave it out for grey")
+            parts.append(RandomChannelPermutation(0.5 if number is None else number))
         elif name == "affine":
             parts.append(RandomAffine(scale=(0.8, 1.25), shear=10.0, fill=None))
         elif name == "warp":

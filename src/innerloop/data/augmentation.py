@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,13 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class Augmentation(ABC):
-    """A random change of images, as a function of P uniform random numbers per image."""
+    """A random change of images, as a function of P uniform random numbers per image.
+
+    Attributes:
+        by_task: all images of a task, support and query, get the same numbers.
+    """
+
+    by_task: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -38,12 +44,14 @@ class Augmentation(ABC):
             As many images of the same shape.
         """
 
+    def shared(self, u: Tensor) -> Tensor:
+        """The numbers `[T, M, P]` of T tasks, made equal within a task where they have to be."""
+        return u[:, :1].expand_as(u) if self.by_task else u
+
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Change the images `[M, C, H, W]` by numbers of a generator on their device."""
-        return self.apply(
-            images,
-            torch.rand(len(images), self.numbers, generator=generator, device=images.device),
-        )
+        """Change the images `[M, C, H, W]` of a task by numbers of a generator on their device."""
+        u = torch.rand(len(images), self.numbers, generator=generator, device=images.device)
+        return self.apply(images, self.shared(u[None])[0])
 
 
 @dataclass(frozen=True, init=False)
@@ -65,12 +73,17 @@ class Compose(Augmentation):
     def numbers(self) -> int:
         return sum(part.numbers for part in self.parts)
 
+    def shared(self, u: Tensor) -> Tensor:
+        return torch.cat([part.shared(some) for part, some in self._split(u)], dim=-1)
+
     def apply(self, images: Tensor, u: Tensor) -> Tensor:
-        for part, numbers in zip(
-            self.parts, u.split([part.numbers for part in self.parts], dim=1), strict=True
-        ):
-            images = part.apply(images, numbers)
+        for part, some in self._split(u):
+            images = part.apply(images, some)
         return images
+
+    def _split(self, u: Tensor) -> Iterator[tuple[Augmentation, Tensor]]:
+        sizes = [part.numbers for part in self.parts]
+        return zip(self.parts, u.split(sizes, dim=-1), strict=True)
 
 
 def check_fields(augmentation: Any) -> None:

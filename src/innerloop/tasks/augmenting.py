@@ -42,6 +42,7 @@ def _by_image(augment: Augmentation, episodes: Episodes, key: int, start: int) -
     tasks, support = episodes.support_x.shape[:2]
     rows = support + episodes.query_x.shape[1]
     numbers = _uniform(key, start, tasks, rows * augment.numbers).view(tasks, rows, -1)
+    numbers = augment.shared(numbers)
     parts = []
     for x, u in (
         (episodes.support_x, numbers[:, :support]),
