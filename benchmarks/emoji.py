@@ -3,7 +3,8 @@
     innerloop train --preset emoji --data FOLDER --out runs/emoji
     python -m benchmarks.emoji runs/emoji
 
-FOLDER is what `innerloop data prepare emoji` writes.  5-way: a drawing a class as support and four
+FOLDER is what `innerloop data prepare emoji` writes; both on one machine, on which nothing else
+runs.  5-way: a drawing a class as support and four
 others as queries; then five and one, of the classes that six artists have drawn.
 """
 
@@ -13,12 +14,13 @@ import argparse
 import json
 from pathlib import Path
 
+from benchmarks.reports import RESULTS, machine
 from innerloop.evaluation import evaluate
 from innerloop.files import write_whole
 from innerloop.runs.loading import load_for
 from innerloop.tasks.sampler import EpisodeSampler
 
-OUT = Path(__file__).parent / "results" / "emoji.json"
+OUT = RESULTS / "emoji.json"
 SETTINGS = {"1-shot": (1, 4), "5-shot": (5, 1)}
 TASKS = 600
 
@@ -48,7 +50,8 @@ def measure(run: Path, tasks: int = TASKS) -> dict[str, object]:
         tests[name] = {key: result[key] for key in kept}
     took = ("iterations", "best_iteration", "seconds", "cpu_seconds", "parameters", "versions")
     config = {**loaded.config.to_dict(), "data": "emoji"}
-    return {"tests": tests, **{key: trained[key] for key in took}, "config": config}
+    took_all = {key: trained[key] for key in took}
+    return {"tests": tests, **took_all, "machine": machine(), "config": config}
 
 
 def main() -> None:

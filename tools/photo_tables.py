@@ -52,8 +52,8 @@ WORDS = {
         "scratch_row": "preset `emoji`: MAML, Conv4",
         "scratch_note": (
             "Emoji, 5-way, {tasks} tasks of the test classes, 95% interval over tasks, each query "
-            "told alone; minutes of processor time, on one thread; `python -m benchmarks.emoji "
-            "RUN`. What a network that was trained on ImageNet knows is worth more: [the same "
+            "told alone; {threads} threads of an {processor}; `python -m benchmarks.emoji RUN`. "
+            "What a network that was trained on ImageNet knows is worth more: [the same "
             "tasks on its features](classifier.md#meta-training-on-a-pretrained-network)."
         ),
         "note": (
@@ -110,7 +110,7 @@ WORDS = {
         "scratch_row": "预设 `emoji`：MAML，Conv4",
         "scratch_note": (
             "Emoji，5-way，测试类别的 {tasks} 个任务，95% 置信区间按任务计算，每个查询单独判断；"
-            "时间为一个线程的处理器时间（分钟）。`python -m benchmarks.emoji RUN`。"
+            "{processor}，{threads} 个线程；`python -m benchmarks.emoji RUN`。"
             "在 ImageNet 上训练过的网络更有用：[同样的任务，用它的特征]"
             "(classifier.md#在预训练网络上元训练)。"
         ),
@@ -220,9 +220,10 @@ def scratch(words: dict[str, Any]) -> str:
     """A network that was trained on emoji alone."""
     report = read("emoji")
     cells = [words["scratch_row"], *(percent(report["tests"][shots]) for shots in SHOTS)]
-    line = f"| {' | '.join(cells)} | {report['cpu_seconds'] / 60:.0f} |"
+    line = f"| {' | '.join(cells)} | {report['seconds'] / 60:.0f} |"
     tasks = report["tests"]["1-shot"]["protocol"]["tasks"]
-    return table(words["scratch"], [line], words["scratch_note"].format(tasks=tasks))
+    note = words["scratch_note"].format(tasks=tasks, **report["machine"])
+    return table(words["scratch"], [line], note)
 
 
 def area(found: dict[str, float]) -> str:
