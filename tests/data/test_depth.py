@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -87,11 +88,34 @@ def test_white_holds_every_value(high, whole):
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16"])
 def test_a_white_that_no_value_can_have_is_refused(dtype):
     """White of 16 bits with bytes would make all of them nearly black."""
-    X = np.full((2, 3), 100, dtype)
     most = np.iinfo(dtype).max
+    X = np.full((2, 3), most // 3, dtype)
     with pytest.raises(UserError, match=f"white is .*{dtype} holds {most} at most: leave out"):
         as_bytes(X, white=most + 1)
-    assert as_bytes(X, white=most).max() == 100 * 256 // (most + 1)
+    assert as_bytes(X, white=most).max() == most // 3 * 256 // (most + 1)
+
+
+@pytest.mark.parametrize(
+    ("X", "white"),
+    [
+        (np.linspace(0, 1, 9, dtype=np.float32), 255),
+        (np.linspace(0, 1, 9), 65535),
+        (np.arange(256), 65535),
+        (np.arange(256, dtype=np.uint16), 65535),
+    ],
+)
+def test_a_white_that_makes_all_values_black_is_a_warning(X, white):
+    with pytest.warns(UserWarning, match="all are nearly black"):
+        as_bytes(X, white=white)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        as_bytes(X, white=X.max())
+        as_bytes(0 * X, white=white)
+
+
+def test_values_below_black_are_said_to_be_so():
+    with pytest.raises(UserError, match="values of -1 to 1, and 0 is black"):
+        as_bytes(np.array([-1.0, 1.0]), white=10)
 
 
 @given(st.sampled_from(["uint8", "int64", "float32", "float64", "bool"]), st.integers(0, 9))

@@ -19,6 +19,8 @@ Range = tuple[str, float, float, bool]
 WHITES = (255, 1023, 4095, 16383, 65535)
 # Real numbers that are 0..1 but for rounding, as an interpolation leaves them.
 _ROUNDING = 1e-4
+# A picture whose brightest byte is below has another white than was said.
+_DARK = 4
 # Normalised images do not reach as far.
 _WIDE = 20
 # Images are not smaller.
@@ -65,6 +67,10 @@ def scaled(values: np.ndarray, white: float, what: str) -> np.ndarray:
             "out white, or give the values that it is for"
         )
     low, high = float(values.min()), float(values.max())
+    if low < 0:
+        raise UserError(
+            f"{what} has values of {low:g} to {high:g}, and 0 is black: give values from 0 on"
+        )
     if not (low >= 0 and high <= white * (1 + _ROUNDING)):
         raise UserError(
             f"{what} has values of {low:g} to {high:g}, and white is {white:g}: give a white that "
@@ -123,7 +129,8 @@ def as_bytes(
         UserError: values outside of the range of their type; the message says how to scale them.
 
     Warns:
-        UserWarning: integers of which none is above 1, so that all would be black.
+        UserWarning: all values are nearly black, as integers of which none is above 1 are, and
+            values that are far below `white`.
     """
     if X.dtype == object:  # numbers of Python, as a list of numbers that are too large gives
         X = np.asarray(X.tolist())
@@ -133,7 +140,14 @@ def as_bytes(
     if not X.size:
         return X.astype(np.uint8)
     if white is not None:
-        return scaled(X, white, f"an array of {what}")
+        found = scaled(X, white, f"an array of {what}")
+        if X.max() > 0 and found.max() < _DARK:
+            warnings.warn(
+                f"the largest of these {what} is {X.max():g} and white is {white:g}, so that all "
+                f"are nearly black: white= is the value that a white pixel has in them",
+                stacklevel=stacklevel + 1,
+            )
+        return found
     low, high, whole = X.min(), X.max(), np.issubdtype(X.dtype, np.integer)
     slack = 0 if whole else _ROUNDING
     if not (low >= -slack and high <= (255 if whole else 1) + slack):
