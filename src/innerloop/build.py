@@ -29,6 +29,7 @@ from innerloop.registry import ALGORITHMS, MODELS
 from innerloop.renamed import forward
 from innerloop.sizes import fit_sizes
 from innerloop.sources import Source, build_source, of_features
+from innerloop.tasks.augmenting import check_augment
 from innerloop.tasks.normalization import Normalization
 from innerloop.tasks.protocol import Tasks
 from innerloop.tasks.sampler import EpisodeSampler
@@ -179,11 +180,7 @@ def _augment(config: TrainConfig, data: ClassIndexed) -> Augment | None:
             )
         return named_augment(config.augment, data.example_shape)
     found: Augment = find(config.augment)
-    if not callable(found):
-        raise UserError(
-            f"augment {config.augment} must be a function of examples and a generator, not "
-            f"{type(found).__name__}"
-        )
+    check_augment(found, f"augment {config.augment}")
     return found
 
 

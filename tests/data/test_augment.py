@@ -159,9 +159,9 @@ def test_each_task_of_a_batch_gets_its_own_colours():
 
 
 def test_colours_of_grey_pictures_cannot_be_swapped():
-    with pytest.raises(UserError, match="for 3 channels, not 1"):
+    with pytest.raises(UserError, match=r"for colour pictures \[M, 3, H, W\], not .* \[1, 8, 12\]"):
         augment.RandomChannelPermutation()(images(1), torch.Generator())
-    with pytest.raises(UserError, match="channels is for colour pictures"):
+    with pytest.raises(UserError, match="augment channels: it is for colour pictures"):
         augment.named("flip,channels", (1, 28, 28))
     assert augment.named("channels=0.3", (3, 28, 28)).parts == (
         augment.RandomChannelPermutation(0.3),
@@ -258,6 +258,62 @@ def test_a_function_changes_any_examples():
         EpisodeSampler(random_images(20, 8, 6), k_query=2, augment=Shrinking()).batch(0, 2)
 
 
+class OfTasks(augment.Augmentation):
+    """One of a user's own, which writes to what it is given."""
+
+    by_task = True
+    numbers = 2
+
+    def __init__(self, strength=0.5):
+        self.strength = strength
+
+    def apply(self, images, u):
+        u *= 2
+        images += self.strength * u[:, :1, None, None]
+        return images
+
+
+@pytest.mark.parametrize("wrap", [lambda a: a, lambda a: augment.Compose(a, a)])
+def test_numbers_of_a_task_are_those_of_all_its_images(wrap, monkeypatch):
+    """However many tasks and images are changed at a time, and whatever is written to."""
+    settings = {"k_query": 2, "inputs": "raw"}
+    plain = EpisodeSampler(colourful(), **settings).batch(0, 4)
+    tasks = EpisodeSampler(colourful(), augment=wrap(OfTasks()), **settings)
+    together = tasks.batch(0, 4)
+    added = torch.cat([together[0] - plain[0], together[2] - plain[2]], dim=1).flatten(1)
+    torch.testing.assert_close(added, added[:, :1].expand_as(added), atol=1e-3, rtol=0)
+    assert len(added[:, 0].unique()) == 4
+    monkeypatch.setattr("innerloop.tasks.augmenting._CACHED", 1)
+    for i in range(4):
+        for whole, single in zip(together, tasks.batch(i, 1), strict=True):
+            assert torch.equal(whole[i : i + 1], single)
+
+
+def test_an_augmentation_of_ones_own_is_described_alike_in_every_process():
+    """A run that goes on compares it."""
+    mine = augment.Compose(OfTasks(0.25), augment.RandomChannelPermutation(np.float64(0.5)))
+    described = EpisodeSampler(colourful(), k_query=2, augment=mine).protocol()["augment"]
+    assert described == ("Compose(parts=(OfTasks(strength=0.25), RandomChannelPermutation(p=0.5)))")
+    assert repr(OfTasks(0.25)) != repr(OfTasks(0.5))
+    kept = OfTasks()
+    kept.other = object()  # has no text that is the same elsewhere
+    assert repr(kept) == repr(OfTasks())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("channels", "'channels': innerloop.data.augment.named"),
+        ([augment.RandomCrop()], "a list: .*Compose"),
+        (augment.RandomCrop, r"the class RandomCrop: make one of it, RandomCrop\(\)"),
+        (3, "not int"),
+    ],
+)
+def test_what_is_no_augmentation_is_refused_at_once(wrong, message):
+    with pytest.raises(UserError, match=f"augment must be one of .*{message}"):
+        EpisodeSampler(random_images(20, 8, 6), k_query=2, augment=wrong)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -270,6 +326,9 @@ def test_a_function_changes_any_examples():
         (lambda: augment.RandomWarp(1.5), "probability must be 0 to 1"),
         (lambda: augment.RandomWarp(strength=4), "strength must be 0 to 3"),
         (lambda: augment.Compose(noise), "one function"),
+        (lambda: augment.Compose(), "at least one augmentation"),
+        (lambda: augment.named("channels=2", (3, 8, 8)), "augment channels=2: .* between 0 and 1"),
+        (lambda: augment.named("flip,crop=1.5", (3, 8, 8)), "augment crop=1.5: .* whole number"),
         (lambda: augment.RandomErasing(scale=0.3), "RandomErasing: scale must be a pair"),
         (lambda: augment.RandomCrop(2.5), "padding must be a whole number, not 2.5"),
         (lambda: augment.RandomHorizontalFlip(None), "p must be a number, not None"),

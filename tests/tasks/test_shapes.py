@@ -112,7 +112,7 @@ def test_tasks_that_do_not_fit_into_one_tensor_are_refused():
     assert s.stackable(0, 100) == 4
     assert s.stackable(5, 100) == 3
     assert sampler(n_way=3, k_shot=2).stackable(5, 100) == 100
-    with pytest.raises(UserError, match="set block to as many"):
+    with pytest.raises(UserError, match=r"set block .meta_batch_size.* to as many"):
         s.batch(0, 60)
     with pytest.raises(UserError, match="one shape"):
         s.indices(0, 1)

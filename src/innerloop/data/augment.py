@@ -160,8 +160,8 @@ class RandomChannelPermutation(Augmentation):
     def apply(self, images: Tensor, u: Tensor) -> Tensor:
         if images.shape[1] != 3:
             raise UserError(
-                f"RandomChannelPermutation is for 3 channels, not {images.shape[1]}: leave out "
-                "`channels`"
+                "RandomChannelPermutation is for colour pictures [M, 3, H, W], not for examples of "
+                f"shape {list(images.shape[1:])}"
             )
         orders = torch.tensor(list(itertools.permutations(range(3))), device=u.device)
         which = torch.where(u[:, 0] < self.p, 1 + (5 * u[:, 1]).long(), 0)
@@ -295,33 +295,45 @@ def named(text: str, image_shape: tuple[int, ...]) -> Augmentation | Conditions:
     """
     parts: list[Augmentation] = []
     for name, number in parse_augment(text):
-        if name == "conditions":
-            if image_shape[0] != 1:
-                raise UserError(
-                    "augment conditions is for grey drawings, not for colour: use crop, flip, "
-                    "color, affine or erase"
-                )
-            return Conditions() if number is None else Conditions(number)
-        if name == "crop":
-            padding = min(image_shape[-2:]) // 8 if number is None else number
-            if padding != int(padding):
-                raise UserError(f"augment: crop={padding} must be a whole number of pixels")
-            parts.append(RandomCrop(int(padding), fill=None))
-        elif name == "flip":
-            parts.append(RandomHorizontalFlip(0.5 if number is None else number))
-        elif name == "color":
-            parts.append(ColorJitter(*[0.4 if number is None else number] * 3))
-        elif name == "channels":
-            if image_shape[0] != 3:
-                raise UserError("augment channels is for colour pictures: leave it out for grey")
-            parts.append(RandomChannelPermutation(0.5 if number is None else number))
-        elif name == "affine":
-            parts.append(RandomAffine(scale=(0.8, 1.25), shear=10.0, fill=None))
-        elif name == "warp":
-            parts.append(RandomWarp(0.75 if number is None else number))
-        else:
-            parts.append(RandomErasing(0.5 if number is None else number, value=0.5))
+        try:
+            made = _made(name, number, image_shape)
+        except UserError as error:
+            said = name if number is None else f"{name}={number:g}"
+            raise UserError(f"augment {said}: {error}") from None
+        if isinstance(made, Conditions):
+            return made
+        parts.append(made)
     return Compose(*parts)
+
+
+def _made(
+    name: str, number: float | None, image_shape: tuple[int, ...]
+) -> Augmentation | Conditions:
+    """The augmentation of one name, with the number behind it."""
+    if name == "conditions":
+        if image_shape[0] != 1:
+            raise UserError(
+                "it is for grey drawings, not for colour: use crop, flip, color, affine or erase"
+            )
+        return Conditions() if number is None else Conditions(number)
+    if name == "crop":
+        padding = min(image_shape[-2:]) // 8 if number is None else number
+        if padding != int(padding):
+            raise UserError("it must be a whole number of pixels")
+        return RandomCrop(int(padding), fill=None)
+    if name == "flip":
+        return RandomHorizontalFlip(0.5 if number is None else number)
+    if name == "color":
+        return ColorJitter(*[0.4 if number is None else number] * 3)
+    if name == "channels":
+        if image_shape[0] != 3:
+            raise UserError("it is for colour pictures: leave it out for grey")
+        return RandomChannelPermutation(0.5 if number is None else number)
+    if name == "affine":
+        return RandomAffine(scale=(0.8, 1.25), shear=10.0, fill=None)
+    if name == "warp":
+        return RandomWarp(0.75 if number is None else number)
+    return RandomErasing(0.5 if number is None else number, value=0.5)
 
 
 def _each(values: Tensor) -> Tensor:

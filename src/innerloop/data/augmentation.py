@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from innerloop.errors import UserError
+from innerloop.errors import UserError, plain
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 """A function of a batch of examples and a generator, such as those here."""
@@ -46,7 +46,17 @@ class Augmentation(ABC):
 
     def shared(self, u: Tensor) -> Tensor:
         """The numbers `[T, M, P]` of T tasks, made equal within a task where they have to be."""
-        return u[:, :1].expand_as(u) if self.by_task else u
+        # Not a view, in which what is written for one image would be that of the others.
+        return u[:, :1].expand_as(u).clone() if self.by_task else u
+
+    def __repr__(self) -> str:
+        """The same in every process: a run that goes on compares it."""
+        told = [
+            f"{name}={value!r}"
+            for name, value in sorted(vars(self).items())
+            if value is None or isinstance(value, str | Real | tuple)
+        ]
+        return f"{type(self).__name__}({', '.join(told)})"
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Change the images `[M, C, H, W]` of a task by numbers of a generator on their device."""
@@ -61,6 +71,8 @@ class Compose(Augmentation):
     parts: tuple[Augmentation, ...]
 
     def __init__(self, *parts: Augmentation) -> None:
+        if not parts:
+            raise UserError("Compose needs at least one augmentation; for none leave out augment=")
         for part in parts:
             if not isinstance(part, Augmentation):
                 raise UserError(
@@ -106,6 +118,8 @@ def check_fields(augmentation: Any) -> None:
             raise UserError(
                 f"{type(augmentation).__name__}: {field.name} must be {wanted}, not {value!r}"
             )
+        # NumPy's numbers would be described in another way than equal ones of Python.
+        object.__setattr__(augmentation, field.name, plain(value))
 
 
 def _is_number(value: Any) -> bool:

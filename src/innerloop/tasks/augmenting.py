@@ -20,6 +20,24 @@ _AUGMENT = 14
 _CACHED = 2**18
 
 
+def check_augment(augment: Any, what: str = "augment") -> None:
+    """Raise a `UserError` for what is neither an augmentation nor a function; None passes."""
+    if augment is None or (callable(augment) and not isinstance(augment, type)):
+        return
+    if isinstance(augment, type):
+        hint = f"the class {augment.__name__}: make one of it, {augment.__name__}()"
+    elif isinstance(augment, str):
+        hint = f"{augment!r}: innerloop.data.augment.named makes one of such a text"
+    elif isinstance(augment, list | tuple):
+        hint = f"a {type(augment).__name__}: make one of several by innerloop.data.augment.Compose"
+    else:
+        hint = type(augment).__name__
+    raise UserError(
+        f"{what} must be one of innerloop.data.augment or a function of examples and a generator, "
+        f"not {hint}"
+    )
+
+
 def augmented(augment: Augment, episodes: Episodes, key: int, start: int) -> Episodes:
     """The episodes with their support and query examples changed.
 

@@ -14,7 +14,7 @@ from innerloop.data.base import ClassIndexed, check_data
 from innerloop.data.paper import is_on_paper
 from innerloop.errors import UserError, at_least, true_or_false
 from innerloop.ops import kernels
-from innerloop.tasks.augmenting import augmented, name_of
+from innerloop.tasks.augmenting import augmented, check_augment, name_of
 from innerloop.tasks.counter import make_key
 from innerloop.tasks.episodes import Episodes
 from innerloop.tasks.fetch import INPUTS, Fetch
@@ -100,6 +100,7 @@ class EpisodeSampler:
         device: str | torch.device = "cpu",
     ) -> None:
         check_data(data)
+        check_augment(augment)
         self.data, self.classes = data, data.class_numbers(classes)
         self.ways, self.shots = as_range(n_way, 2, "n_way"), as_range(k_shot, 1, "k_shot")
         self.n_way, self.k_shot, self.k_query = self.ways[1], self.shots[1], k_query
@@ -248,8 +249,9 @@ class EpisodeSampler:
         if len(shapes) > 1:
             raise UserError(
                 f"episodes {start - sum(p.num_tasks for p in pieces)} to {start - 1} differ in "
-                "the number of ways or shots: make them one by one, or set block to as many "
-                f"episodes as a meta-batch has (block is {self.block}), from a multiple of it on"
+                "the number of ways or shots: make them one by one, or set block (meta_batch_size "
+                f"of split_tasks, now {self.block}) to as many episodes as a meta-batch has, and "
+                "begin at a multiple of it"
             )
         joined = (torch.cat(tensors) for tensors in zip(*pieces, strict=True))
         return pieces[0] if len(pieces) == 1 else Episodes(*joined, n_way=pieces[0].n_way)
