@@ -22,6 +22,7 @@ WORDS: dict[str, dict[str, Any]] = {
                 "25 background alphabets, glyphs",
             ),
             "background-long": ("our recipe, 30,000 steps", "25 background alphabets, glyphs"),
+            "background-wide": ("our recipe, 96 filters", "25 background alphabets, glyphs"),
             "background-small1": (
                 "our recipe, 2,500 steps",
                 '"minimal" set 1 (4 alphabets), glyphs',
@@ -54,6 +55,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "ours": {
             "background": ("MAML，我们的配方加 `warp`，种子 0", "25 个背景字母表和 glyphs"),
             "background-1": ("我们的配方，种子 1", "25 个背景字母表和 glyphs"),
+            "background-wide": ("我们的配方，96 个滤波器", "25 个背景字母表和 glyphs"),
             "background-2": ("我们的配方，种子 2", "25 个背景字母表和 glyphs"),
             "together": ("种子 1 和 2 一起，概率取平均", "25 个背景字母表和 glyphs"),
             "background-long": ("我们的配方，30,000 步", "25 个背景字母表和 glyphs"),
