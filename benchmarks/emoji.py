@@ -4,8 +4,8 @@
     python -m benchmarks.emoji runs/emoji
 
 FOLDER is what `innerloop data prepare emoji` writes; both on one machine, on which nothing else
-runs.  5-way: a drawing a class as support and four
-others as queries; then five and one, of the classes that six artists have drawn.
+runs.  5-way: a drawing a class as support and four others as queries; then five and one, of the
+classes that six artists have drawn.
 """
 
 from __future__ import annotations
@@ -50,8 +50,12 @@ def measure(run: Path, tasks: int = TASKS) -> dict[str, object]:
         tests[name] = {key: result[key] for key in kept}
     took = ("iterations", "best_iteration", "seconds", "cpu_seconds", "parameters", "versions")
     config = {**loaded.config.to_dict(), "data": "emoji"}
-    took_all = {key: trained[key] for key in took}
-    return {"tests": tests, **took_all, "machine": machine(), "config": config}
+    return {
+        "tests": tests,
+        **{key: trained[key] for key in took},
+        "machine": machine(),
+        "config": config,
+    }
 
 
 def main() -> None:

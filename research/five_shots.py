@@ -1,10 +1,9 @@
 """Why five shots gain less than others report: `python -m research.five_shots [NAME ...]`.
 
-Our recipe is trained with one shot and tested with five.  The arms change the shots of training,
-and each network is tested with its own inner loop and, on the same features, by the means of
-classes as ProtoNet takes them.  If the head were to blame, its means would be better; if the
-training were, other shots.  Each query is told by itself.  A training that was interrupted goes
-on where it was.  Writes `benchmarks/results/five_shots.json`.
+Our recipe is trained with one shot and tested with five.  The second arm is trained with five.
+Each network is tested with its own inner loop, with a quarter of its rate, and on the same features
+by the means of classes, as ProtoNet takes them.  Each query is told by itself.  A training that was
+interrupted goes on where it was.  Writes `benchmarks/results/five_shots.json`.
 """
 
 from __future__ import annotations

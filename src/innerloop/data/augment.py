@@ -279,12 +279,11 @@ def named(text: str, image_shape: tuple[int, ...]) -> Augmentation | Conditions:
     `crop` pads by an eighth of the shorter side, or as many pixels as `crop=8` says, and `affine`
     turns, shifts, scales and shears a little; both repeat the image's edges.  `flip` swaps left and
     right, `color` changes brightness, contrast and saturation by up to 0.4, or `color=0.2`;
-    `channels` swaps red, green and blue in all images of every second task, or of the share
-    `channels=0.3`; `erase` overwrites a rectangle of every second image with 0.5, or of the share
-    `erase=0.3`.
-    `warp` changes three of four drawings, or the share `warp=0.5`, as another hand would.
-    `conditions` stands alone: every second task, or the share `conditions=0.7`, looks as other
-    pens, papers and cameras would show it, see `Conditions`.
+    `channels` puts red, green and blue into another order in all images of every second task, or
+    of the share `channels=0.3`; `erase` overwrites a rectangle of every second image with 0.5, or
+    of the share `erase=0.3`.  `warp` changes three of four drawings, or the share `warp=0.5`, as
+    another hand would.  `conditions` stands alone: every second task, or the share
+    `conditions=0.7`, looks as other pens, papers and cameras would show it, see `Conditions`.
 
     Raises:
         UserError: there is no such name, a number is out of range, or images do not suit.
