@@ -19,8 +19,8 @@ Range = tuple[str, float, float, bool]
 WHITES = (255, 1023, 4095, 16383, 65535)
 # Real numbers that are 0..1 but for rounding, as an interpolation leaves them.
 _ROUNDING = 1e-4
-# A picture whose brightest byte is below has another white than was said.
-_DARK = 4
+# Of 255: pictures that are all darker look black.
+DARK = 32
 # Normalised images do not reach as far.
 _WIDE = 20
 # Images are not smaller.
@@ -71,7 +71,7 @@ def scaled(values: np.ndarray, white: float, what: str) -> np.ndarray:
         raise UserError(
             f"{what} has values of {low:g} to {high:g}, and 0 is black: give values from 0 on"
         )
-    if not (low >= 0 and high <= white * (1 + _ROUNDING)):
+    if not high <= white * (1 + _ROUNDING):  # nor where it is no number
         raise UserError(
             f"{what} has values of {low:g} to {high:g}, and white is {white:g}: give a white that "
             "is not below any value"
@@ -141,7 +141,7 @@ def as_bytes(
         return X.astype(np.uint8)
     if white is not None:
         found = scaled(X, white, f"an array of {what}")
-        if X.max() > 0 and found.max() < _DARK:
+        if X.max() > 0 and found.max() < DARK:
             warnings.warn(
                 f"the largest of these {what} is {X.max():g} and white is {white:g}, so that all "
                 f"are nearly black: white= is the value that a white pixel has in them",

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from innerloop.data.depth import shared_white
+from innerloop.data.depth import DARK, shared_white
 from innerloop.data.pictures import BrokenPicture, check_picture, deep_range, is_grey, picture_size
 from innerloop.data.remarks import Remark, counted, some
 
 # Pictures up to this size are kept as they are, if all have the same.
 LARGEST_KEPT = 84
 GREY_SIZE, COLOUR_SIZE = 28, 84
-_DARK = 32  # of 255: pictures that are all darker look black
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ class Watcher:
         if self._blank:
             text = f"{counted(len(self._blank), 'picture')} of one colour only: {some(self._blank)}"
             found.append(Remark("blank", len(self._blank), text))
-        if self._highest < _DARK and len(self._blank) < self._number:
+        if self._highest < DARK and len(self._blank) < self._number:
             text = (
                 f"the largest value in all pictures is {self._highest}, where 255 is white: they "
                 "are nearly black; if they hold labels or values of another range, scale them"
