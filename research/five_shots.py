@@ -37,6 +37,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "trained with one shot": {},
     "trained with five shots": {"train_k_shot": 5},
 }
+RATE = 0.02  # that of the recipe
+RATES = {"inner loop": RATE, "a quarter of the rate": RATE / 4}
 SETTINGS = {"20-way 1-shot": (20, 1), "20-way 5-shot": (20, 5), "5-way 5-shot": (5, 5)}
 TASKS = 300
 
@@ -46,19 +48,12 @@ def measure(_: str, folder: Path, __: dict[str, Any], source: str | None) -> dic
     found: dict[str, Any] = {}
     for name, (n_way, k_shot) in SETTINGS.items():
         changes = {"n_way": n_way, "k_shot": k_shot, "eval_k_query": k_shot, "bn": "support"}
-        run, sampler = load_for(folder, omniglot_source=source, **changes)
-        steps, rate = run.config.eval_inner_steps, run.config.inner_lr
-        assert isinstance(rate, float)
         tests = {}
-        for by, inner_lr in (("inner loop", rate), ("a quarter of the rate", rate / 4)):
-            maml = innerloop.MAML(
-                run.model,
-                inner_lr=inner_lr,
-                inner_reduction=run.config.inner_reduction,
-                bn="support",
-            )
+        for by, rate in RATES.items():
+            run, sampler = load_for(folder, inner_lr=rate, omniglot_source=source, **changes)
+            steps = run.config.eval_inner_steps
             tests[by] = innerloop.evaluate(
-                maml, run.params, sampler, tasks=TASKS, inner_steps=steps
+                run.algorithm, run.params, sampler, tasks=TASKS, inner_steps=steps
             )
         means = innerloop.ProtoNet(run.model, bn="support")
         body = {part: run.params[part] for part in means.init_params()}
