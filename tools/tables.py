@@ -15,6 +15,7 @@ from typing import Any
 
 from innerloop.training.report import format_result
 from tools import (
+    arm_tables,
     bug_tables,
     check_tables,
     lake_tables,
@@ -384,6 +385,7 @@ def filled(page: str) -> str:
         **bug_tables.tables(language),
         **check_tables.tables(language),
         **reproduction_tables.tables(language),
+        **arm_tables.tables(language),
         **{f"algorithm_{k}": partial(algorithms_table, rows=v) for k, v in PAGE_ROWS.items()},
     }
     return MARK.sub(lambda m: f"{m[1]}\n{tables[m[2]](words)}\n{m[3]}", text)
