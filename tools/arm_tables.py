@@ -31,7 +31,7 @@ WORDS: dict[str, dict[str, Any]] = {
         ),
         "five_shots_head": "| settings | told by | {} |",
         "five_shots_note": (
-            "Our recipe under `finn2017`: accuracy in % on 300 test tasks, support statistics, "
+            "Our recipe under `finn2017`: accuracy in % on {tasks} test tasks, support statistics, "
             "95% interval over tasks, after {iterations:,} outer steps of {batch} tasks of 20 "
             "classes, after three inner steps (in brackets: after one), by the weights that were "
             "best on validation with one shot; one seed. Class means are those of ProtoNet, of the "
@@ -66,7 +66,7 @@ WORDS: dict[str, dict[str, Any]] = {
         ),
         "five_shots_head": "| 设置 | 判别方式 | {} |",
         "five_shots_note": (
-            "我们的配方，`finn2017` 协议：300 个测试任务上的准确率（%），仅支持集统计量，"
+            "我们的配方，`finn2017` 协议：{tasks} 个测试任务上的准确率（%），仅支持集统计量，"
             "95% 置信区间按任务计算；{iterations:,} 个外循环步，每步 {batch} 个 20 类的任务，"
             "三个内循环步之后（括号内为一步之后），取 1-shot 验证成绩最好的权重；一个种子。"
             "类均值的算法同 ProtoNet，特征相同。"
@@ -163,21 +163,23 @@ def test_steps(words: dict[str, Any]) -> str:
 
 
 def five_shots(words: dict[str, Any]) -> str:
-    """Our recipe trained with other shots, and other heads on its features."""
+    """Our recipe trained with other shots, and told by other means."""
     report = read("five_shots")
-    rows = []
-    settings: list[str] = []
-    for name, r in report["runs"].items():
-        settings = list(r["tests"])
+    runs = {name: r["tests"] for name, r in report["runs"].items()}
+    settings = list(next(iter(runs.values())))
+    rows, tasks = [], set()
+    for name, tests in runs.items():
         for by, told in words["told_by"].items():
             cells = [words["names"].get(name, name), told]
-            for s in settings:
-                found = r["tests"][s][by]
+            for found in (tests[setting][by] for setting in settings):
+                tasks.add(found["protocol"]["tasks"])
                 first = found["accuracy_per_step"][1:2]
                 cells.append(percent(found) + "".join(f" ({100 * a:.2f})" for a in first))
             rows.append(f"| {' | '.join(cells)} |")
+    (number,) = tasks
+    text = words["five_shots_note"].replace("{tasks}", str(number))
     head = words["five_shots_head"].format(" | ".join(settings))
-    return table(head, rows, _note_of_arms(words["five_shots_note"], report))
+    return table(head, rows, _note_of_arms(text, report))
 
 
 def tables(language: str) -> dict[str, Callable[[Any], str]]:
