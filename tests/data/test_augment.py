@@ -352,3 +352,29 @@ FIELDS = [
 def test_every_setting_of_every_kind_is_checked(kind, name, value):
     with pytest.raises(UserError, match=f"{kind.__name__}: {name} must be"):
         kind(**{name: value})
+
+
+class Odd(augment.Augmentation):
+    """One of a user's own that says and gives something else than it should."""
+
+    def __init__(self, numbers=1, given=None):
+        self.count_of, self.given = numbers, given
+
+    @property
+    def numbers(self):
+        return self.count_of
+
+    def apply(self, images, u):
+        return self.given
+
+
+@pytest.mark.parametrize("wrap", [lambda a: a, lambda a: augment.Compose(a, OfTasks())])
+def test_what_an_augmentation_of_ones_own_does_wrong_is_named(wrap):
+    for numbers in ("two", None, 1.5, -1, True, torch.ones(1)):
+        with pytest.raises(UserError, match=r"Odd\.numbers must be a whole number of at least 0"):
+            EpisodeSampler(colourful(), k_query=2, augment=wrap(Odd(numbers))).batch(0, 2)
+        with pytest.raises(UserError, match=r"Odd\.numbers must be a whole number of at least 0"):
+            wrap(Odd(numbers))(torch.zeros(2, 3, 8, 8), torch.Generator())
+    for given in (None, [1], torch.zeros(1, 3, 8, 8, dtype=torch.float64)):
+        with pytest.raises(UserError, match=r"Odd.*must give examples of the same shape and dtype"):
+            EpisodeSampler(colourful(), k_query=2, augment=wrap(Odd(1, given))).batch(0, 2)

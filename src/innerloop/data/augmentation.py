@@ -49,6 +49,20 @@ class Augmentation(ABC):
         # Not a view, in which what is written for one image would be that of the others.
         return u[:, :1].expand_as(u).clone() if self.by_task else u
 
+    def count(self) -> int:
+        """`numbers`.
+
+        Raises:
+            UserError: they are no whole number of at least 0.
+        """
+        numbers = self.numbers
+        if not isinstance(numbers, Integral) or not _is_number(numbers) or numbers < 0:
+            raise UserError(
+                f"{type(self).__name__}.numbers must be a whole number of at least 0, how many "
+                f"random numbers an image takes, not {numbers!r}"
+            )
+        return int(numbers)
+
     def __repr__(self) -> str:
         """The same in every process: a run that goes on compares it."""
         told = [
@@ -60,7 +74,7 @@ class Augmentation(ABC):
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Change the images `[M, C, H, W]` of a task by numbers of a generator on their device."""
-        u = torch.rand(len(images), self.numbers, generator=generator, device=images.device)
+        u = torch.rand(len(images), self.count(), generator=generator, device=images.device)
         return self.apply(images, self.shared(u[None])[0])
 
 
@@ -83,19 +97,38 @@ class Compose(Augmentation):
 
     @property
     def numbers(self) -> int:
-        return sum(part.numbers for part in self.parts)
+        return sum(part.count() for part in self.parts)
 
     def shared(self, u: Tensor) -> Tensor:
         return torch.cat([part.shared(some) for part, some in self._split(u)], dim=-1)
 
     def apply(self, images: Tensor, u: Tensor) -> Tensor:
         for part, some in self._split(u):
-            images = part.apply(images, some)
+            images = checked(repr(part), part.apply(images, some), images)
         return images
 
     def _split(self, u: Tensor) -> Iterator[tuple[Augmentation, Tensor]]:
-        sizes = [part.numbers for part in self.parts]
+        sizes = [part.count() for part in self.parts]
         return zip(self.parts, u.split(sizes, dim=-1), strict=True)
+
+
+def checked(name: str, changed: Any, examples: Tensor) -> Tensor:
+    """What the augmentation of this name gave, if of the shape and dtype of what it got."""
+    if (
+        isinstance(changed, Tensor)
+        and changed.shape == examples.shape
+        and changed.dtype == examples.dtype
+    ):
+        return changed
+    found = (
+        f"{changed.dtype} {list(changed.shape)}"
+        if isinstance(changed, Tensor)
+        else type(changed).__name__
+    )
+    raise UserError(
+        f"augment {name} must give examples of the same shape and dtype: "
+        f"it got {examples.dtype} {list(examples.shape)} and gave {found}"
+    )
 
 
 def check_fields(augmentation: Any) -> None:

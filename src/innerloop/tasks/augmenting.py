@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from innerloop.data.augment import Augment, Augmentation, Conditions
+from innerloop.data.augmentation import checked
 from innerloop.errors import UserError
 from innerloop.tasks.counter import random_bits
 from innerloop.tasks.episodes import Episodes
@@ -59,7 +60,7 @@ def augmented(augment: Augment, episodes: Episodes, key: int, start: int) -> Epi
 def _by_image(augment: Augmentation, episodes: Episodes, key: int, start: int) -> Episodes:
     tasks, support = episodes.support_x.shape[:2]
     rows = support + episodes.query_x.shape[1]
-    numbers = _uniform(key, start, tasks, rows * augment.numbers).view(tasks, rows, -1)
+    numbers = _uniform(key, start, tasks, rows * augment.count()).view(tasks, rows, -1)
     numbers = augment.shared(numbers)
     parts = []
     for x, u in (
@@ -76,7 +77,7 @@ def _by_image(augment: Augmentation, episodes: Episodes, key: int, start: int) -
         few = max(1, _CACHED // x.shape[2:].numel()) if x.device.type == "cpu" else len(images)
         changed = torch.empty_like(images)
         for out, some, by in zip(changed.split(few), images.split(few), u.split(few), strict=True):
-            out.copy_(_checked(augment, augment.apply(some, by), some))
+            out.copy_(checked(repr(augment), augment.apply(some, by), some))
         parts.append(changed.view_as(x))
     return episodes._replace(support_x=parts[0], query_x=parts[1])
 
@@ -90,29 +91,10 @@ def _by_task(augment: Augment, episodes: Episodes, key: int, start: int) -> Epis
         torch.cat([episodes.support_x, episodes.query_x], dim=1), seeds.tolist(), strict=True
     ):
         changed = augment(task, generator.manual_seed(seed))
-        changes.append(_checked(augment, changed, task))
+        changes.append(checked(name_of(augment), changed, task))
     x = torch.stack(changes)
     return episodes._replace(
         support_x=x[:, :support].contiguous(), query_x=x[:, support:].contiguous()
-    )
-
-
-def _checked(augment: Augment, changed: Any, examples: Tensor) -> Tensor:
-    """What an augmentation gave, of the shape and dtype of what it got."""
-    if (
-        isinstance(changed, Tensor)
-        and changed.shape == examples.shape
-        and changed.dtype == examples.dtype
-    ):
-        return changed
-    found = (
-        f"{changed.dtype} {list(changed.shape)}"
-        if isinstance(changed, Tensor)
-        else type(changed).__name__
-    )
-    raise UserError(
-        f"augment {name_of(augment)} must give examples of the same shape and dtype: "
-        f"it got {examples.dtype} {list(examples.shape)} and gave {found}"
     )
 
 
