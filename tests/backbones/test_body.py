@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from innerloop import UserError
+from innerloop import FewShotClassifier, UserError
 from innerloop.backbones import Backbone, Preprocess, backbone
 from innerloop.backbones.cache import shared_cache
 from tests.backbones.test_in_use import SIZE, Wrapped, pretrained
@@ -314,3 +314,43 @@ def test_a_pretrained_network_from_a_package_of_weights(photos):
     with torch.no_grad():
         expected = copy.deepcopy(network).eval()(torch.stack([normal(p) for p in photos[:2]]))
     torch.testing.assert_close(body.features(photos[:2]), expected)
+
+
+class Scaled(nn.Module):
+    """A map and pooled features, both of any size."""
+
+    def __init__(self, scale):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.scale = nn.Conv2d(3, 8, 3), scale
+
+    def forward(self, x):
+        x = self.conv(x) * self.scale
+        return nn.Identity()(x).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e19, 1e36])
+@pytest.mark.parametrize(
+    "options", [{"views": "whole"}, {"views": "crops"}, {"layers": ["conv"]}], ids=str
+)
+def test_the_size_of_features_does_not_matter(scale, options):
+    """Squares of the large ones overflow in single precision, those of the small ones vanish."""
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (3, 1, SIZE, SIZE, 3)) // 2
+    pictures = (pictures + rng.integers(0, 128, (3, 6, SIZE, SIZE, 3))).astype(np.uint8)
+    pictures, labels = pictures.reshape(18, SIZE, SIZE, 3), np.arange(3).repeat(6)
+    layers = options.get("layers", ())
+    kept = {name: value for name, value in options.items() if name != "layers"}
+
+    def believed(times):
+        network = Scaled(times)
+        if layers:  # the map itself, not what becomes of it
+            with torch.no_grad():
+                for p in network.conv.parameters():
+                    p.mul_(times)
+            network.scale = 1
+        body = Backbone(network, PLAIN, layers=layers)
+        classifier = FewShotClassifier(body, head="cosine", **kept).fit(pictures[::2], labels[::2])
+        return classifier.predict_proba(pictures[1::2])
+
+    np.testing.assert_allclose(believed(scale), believed(1.0), atol=1e-4)

@@ -9,14 +9,13 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
 from innerloop.algorithms.network import Network
 from innerloop.backbones.cache import FeatureCache, shared_cache
 from innerloop.backbones.maps import chosen, layer_names, watch
-from innerloop.backbones.outputs import features_of
+from innerloop.backbones.outputs import features_of, unit_length
 from innerloop.backbones.preprocess import Preprocess
 from innerloop.backbones.views import VIEWS
 from innerloop.data.given import each_picture
@@ -163,7 +162,7 @@ class Backbone:
         each = torch.stack([found[key] for key in order])
         if len(VIEWS[views]) == 1:
             return each
-        grouped: Tensor = F.normalize(each, dim=1).unflatten(0, (-1, len(VIEWS[views])))
+        grouped: Tensor = unit_length(each).unflatten(0, (-1, len(VIEWS[views])))
         return grouped.mean(dim=1)
 
     def _run(
@@ -201,7 +200,7 @@ class Backbone:
         if self.layers:
             names = chosen(self.layers, maps, self.name)
             parts = [found, *(maps[name].detach().cpu() for name in names)]
-            found = torch.cat([F.normalize(part, dim=1) for part in parts], dim=1)
+            found = torch.cat([unit_length(part) for part in parts], dim=1)
         if not found.isfinite().all():
             raise UserError(
                 f"{self.name} gives features that are not finite: look at its weights, and at "

@@ -40,6 +40,16 @@ def features_of(out: Any, name: str, n: int) -> tuple[Tensor, str]:
     return found, what
 
 
+def unit_length(features: Tensor) -> Tensor:
+    """Rows `[n, F]` scaled to length 1; rows of zeros stay.
+
+    In double precision: squares of large float32 overflow, and those of small ones vanish.
+    """
+    wide = features.double()
+    length = wide.norm(dim=1, keepdim=True)
+    return (wide / length.where(length > 0, 1)).to(features.dtype)
+
+
 def _chosen(out: Any) -> tuple[Any, str]:
     if isinstance(out, Mapping):
         for key in POOLED:
