@@ -47,7 +47,8 @@ def unit_length(features: Tensor) -> Tensor:
     """
     wide = features.double()
     length = wide.norm(dim=1, keepdim=True)
-    return (wide / length.where(length > 0, 1)).to(features.dtype)
+    found: Tensor = wide / length.where(length > 0, 1)
+    return found.to(features.dtype)
 
 
 def _chosen(out: Any) -> tuple[Any, str]:
