@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 import innerloop
 from innerloop import FewShotClassifier, UserError
 from innerloop.data import ink
+from innerloop.learners import PARTS, for_several
 
 
 def photographed(images: np.ndarray) -> np.ndarray:
@@ -75,11 +77,59 @@ def test_what_cannot_be_prepared_is_said(episode, tmp_path):
         FewShotClassifier(prepare="ink").fit(support, labels).export(tmp_path / "c.onnx")
 
 
-def test_several_images_a_class_take_no_more_steps_than_training(episode):
+def test_several_images_a_class_take_smaller_steps(episode):
     support, labels, _, _ = episode
-    assert len(FewShotClassifier().fit(support, labels).support_loss_) == 2
+    assert len(FewShotClassifier().fit(support, labels).support_loss_) == 1 + PARTS
     assert len(FewShotClassifier().fit(support[::2], labels[::2]).support_loss_) == 4
     assert len(FewShotClassifier(inner_steps=3).fit(support, labels).support_loss_) == 4
+    # Four quarters of a step begin as the whole one does, and end about as far.
+    whole = FewShotClassifier(inner_steps=1).fit(support, labels).support_loss_
+    parts = FewShotClassifier().fit(support, labels).support_loss_
+    assert parts[0] == whole[0]
+    assert whole[1] < parts[1] < parts[0]
+
+
+def conv(head="shared"):
+    return innerloop.models.Conv4(width=8, head=head)
+
+
+def test_steps_that_have_more_to_them_than_a_rate_stay_whole():
+    class Own(innerloop.MAML):
+        def rates(self, params, step):
+            return 0.4
+
+    for algorithm in (
+        Own(conv()),
+        innerloop.MAMLPlusPlus(conv(), inner_steps=3),
+        # All weights move, in these from the second step on.
+        innerloop.MAML(conv("linear")),
+        innerloop.MAML(conv(), inner_steps=3),
+    ):
+        trained = algorithm.inner_steps
+        assert for_several(algorithm, 5) == (algorithm, trained)
+        assert for_several(algorithm, 1) == (algorithm, 1)
+        assert for_several(algorithm, None) == (algorithm, trained)
+
+
+@pytest.mark.parametrize("kind", [innerloop.MAML, innerloop.MetaSGD, innerloop.ANIL])
+@pytest.mark.parametrize("rates", [0.4, {"head.*": 0.2, "*": 0.4}])
+def test_small_steps_have_shares_of_every_rate_and_move_the_head_alone(kind, rates):
+    algorithm = kind(conv(), rates, inner_steps=1)
+    before = {name: algorithm.inner_lr_of(name) for name in algorithm.adapted_names}
+    small, steps = for_several(algorithm, 3)
+    assert steps == PARTS
+    assert type(small) is kind
+    for name, rate in before.items():
+        assert algorithm.inner_lr_of(name) == rate
+        if name.startswith("head."):
+            assert small.inner_lr_of(name) == pytest.approx(rate / PARTS)
+    params = algorithm.init_params()
+    x, y = torch.randn(10, 1, 28, 28), torch.arange(5).repeat(2)
+    fast = small.adapt(params, x, y, inner_steps=steps, n_way=5)
+    moved = {
+        name for name in fast if not torch.equal(fast[name], params[name].expand_as(fast[name]))
+    }
+    assert moved == {name for name in before if name.startswith("head.")}
 
 
 @pytest.mark.parametrize("prepare", ["auto", "ink"])

@@ -47,8 +47,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             `"FILE.py:NAME"` or `"MODULE:NAME"`, or any `nn.Module` from pictures to features, see
             `innerloop.backbones.backbone`.  Classes are then told apart by a head on its features,
             which are kept on disk; `bn` has no effect.
-        inner_steps: steps of gradient descent; None for as many as the run was tested with, but
-            no more than it was trained with where a class has several images.
+        inner_steps: steps of gradient descent; None for as many as the run was tested with; or,
+            where a class has several images, for no more than in training, and smaller ones of a
+            network whose training moves the head alone.
         bn: where batch norm takes the statistics for queries from. With `"support"`, what is
             predicted for an image does not depend on what else is predicted with it; with
             `"transductive"` it does, and is a little better for a balanced set of queries.

@@ -11,7 +11,10 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from innerloop.algorithms.anil import ANIL
 from innerloop.algorithms.base import Algorithm
+from innerloop.algorithms.maml import MAML
+from innerloop.algorithms.meta_sgd import MetaSGD
 from innerloop.algorithms.protonet import minus_squared_distances, prototypes
 from innerloop.algorithms.shared_body import features_of_sets
 from innerloop.config import TrainConfig
@@ -24,6 +27,10 @@ from innerloop.models.layers import HeadedModel, has_batch_norm
 from innerloop.rejection import margin
 from innerloop.runs.loading import Loaded
 
+# In how many parts a step of training is taken where a class has several pictures.
+PARTS = 4
+# Algorithms whose inner steps are alike but for their rate.
+BY_RATE = (MAML, ANIL, MetaSGD)
 # Queries predicted at a time, at most: images, and numbers in them.
 BATCH, BATCH_NUMBERS = 256, 2**22
 # Nats by which the support loss may rise again without a warning: below that, steps only jitter.
@@ -74,9 +81,8 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
         loaded: the network.
         name: how messages call it.
         bn: where batch norm takes the statistics for queries from.
-        inner_steps: None for as many as the run was tested with, but no more than it was trained
-            with where a class has several pictures: their gradients agree, so that further steps
-            overshoot.
+        inner_steps: None for as many as the run was tested with; where a class has several
+            pictures, see `for_several`.
 
     Raises:
         UserError: it was trained for regression, or cannot take statistics from there.
@@ -98,12 +104,26 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
             raise UserError(
                 f"background= helps the heads of pretrained networks alone: leave it out for {name}"
             )
-        steps = inner_steps or tested
+        learns, steps = algorithm, inner_steps or tested
         if inner_steps is None and len(labels) > n_way and algorithm.inner_steps:
-            steps = min(algorithm.inner_steps, tested or algorithm.inner_steps)
-        return AdaptedNetwork(algorithm, loaded.params, x, labels, steps, loaded.temperature)
+            learns, steps = for_several(algorithm, tested)
+        return AdaptedNetwork(learns, loaded.params, x, labels, steps, loaded.temperature)
 
     return learn
+
+
+def for_several(algorithm: Algorithm, tested: int | None) -> tuple[Algorithm, int]:
+    """How to learn from several pictures a class: the algorithm, and inner steps.
+
+    Their gradients agree, so that steps of the rate of training overshoot.  Where those of training
+    move the head alone, so do these, each in `PARTS` of its length: as accurate as moving all
+    weights (`python -m research.several_shots`), and each picture goes through the body once.
+    Elsewhere as many steps as in training, or those of the test if they are fewer.
+    """
+    trained = algorithm.inner_steps
+    if type(algorithm) in BY_RATE and isinstance(algorithm, MAML) and algorithm.body_stays(1.0):
+        return algorithm.of_head(1 / PARTS), PARTS * trained
+    return algorithm, min(trained, tested or trained)
 
 
 def warn_of_rise(losses: Sequence[float], stacklevel: int = 1) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, Self, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -147,6 +148,18 @@ class GradientBased(Algorithm):
 
     def _by_name_or_one(self) -> InnerRates:
         return self.inner_lr if self._rates is None else self._rates
+
+    def of_head(self, share: float) -> Self:
+        """A copy whose inner loop changes the head alone, at this share of the inner rates."""
+        changed = copy.copy(self)
+        changed.adapted_names = [n for n in self.adapted_names if n.startswith("head.")]
+        if isinstance(self.inner_lr, Mapping):
+            changed.inner_lr = {name: share * rate for name, rate in self.inner_lr.items()}
+        else:
+            changed.inner_lr = share * self.inner_lr
+        if self._rates is not None:
+            changed._rates = {name: share * self._rates[name] for name in changed.adapted_names}
+        return changed
 
     # ---- What the inner loop is made of; a subclass may override each of these
 
