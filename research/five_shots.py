@@ -15,7 +15,7 @@ import innerloop
 from innerloop.runs.loading import load_for
 from research.arms import Experiment
 
-# `configs/ours.yaml`, cut down.
+# Our recipe under `finn2017`: `configs/ours.yaml` with tasks of 20 classes, cut down.
 BUDGET: dict[str, Any] = {
     "data": "omniglot",
     "split": "finn2017",
