@@ -1,7 +1,7 @@
 """Inner steps where a class has several pictures: `python -m research.several_shots [WEIGHTS ...]`.
 
-Weights whose training moves the head alone learn validation tasks by the inner steps that they were
-trained with: as they are, and each taken in several smaller ones.  Each query is told by itself.
+Weights that were trained with one inner step from a shared head learn validation tasks by this
+step: as it is, and taken in several smaller ones of the head alone.  Each query is told by itself.
 Adds to `benchmarks/results/several_shots.json`.
 """
 
@@ -26,21 +26,21 @@ PARTS = (1, 2, 4)
 
 
 def measure(weights: str, source: str | None) -> dict[str, Any]:
-    """Accuracies by setting, after the steps of training in so many parts each."""
+    """Accuracies by setting, after the step of training in so many parts."""
     found: dict[str, Any] = {}
     for n_way, k_shot in SETTINGS:
         changes = {"n_way": n_way, "k_shot": k_shot, "eval_k_query": QUERIES, "bn": "support"}
         run, sampler = load_for(weights, part="val", omniglot_source=source, **changes)
         assert isinstance(run.algorithm, MAML)
-        assert run.algorithm.body_stays(1.0)
-        steps = run.algorithm.inner_steps
+        assert run.algorithm.inner_steps == 1
+        assert run.algorithm.first_step_moves_only_the_head
         of_setting = found[f"{n_way}-way {k_shot}-shot"] = {
             str(parts): innerloop.evaluate(
                 run.algorithm.of_head(1 / parts),
                 run.params,
                 sampler,
                 tasks=TASKS,
-                inner_steps=parts * steps,
+                inner_steps=parts,
                 every_step=False,
             )
             for parts in PARTS

@@ -98,8 +98,13 @@ def test_steps_that_have_more_to_them_than_a_rate_stay_whole():
         def rates(self, params, step):
             return 0.4
 
+    set_on_it = innerloop.MAML(conv())
+    set_on_it.rates = lambda params, step: 0.4
     for algorithm in (
         Own(conv()),
+        set_on_it,
+        innerloop.ANIL(conv("linear")),
+        innerloop.ANIL(conv(), inner_steps=2),
         innerloop.MAMLPlusPlus(conv(), inner_steps=3),
         # All weights move, in these from the second step on.
         innerloop.MAML(conv("linear")),

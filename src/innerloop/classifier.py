@@ -48,8 +48,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             `innerloop.backbones.backbone`.  Classes are then told apart by a head on its features,
             which are kept on disk; `bn` has no effect.
         inner_steps: steps of gradient descent; None for as many as the run was tested with; or,
-            where a class has several images, for no more than in training, and smaller ones of a
-            network whose training moves the head alone.
+            where a class has several images, for no more than in training, and for smaller ones
+            where training took one step from a shared head.
         bn: where batch norm takes the statistics for queries from. With `"support"`, what is
             predicted for an image does not depend on what else is predicted with it; with
             `"transductive"` it does, and is a little better for a balanced set of queries.

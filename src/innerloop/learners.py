@@ -27,9 +27,9 @@ from innerloop.models.layers import HeadedModel, has_batch_norm
 from innerloop.rejection import margin
 from innerloop.runs.loading import Loaded
 
-# In how many parts a step of training is taken where a class has several pictures.
+# In how many parts the step of training is taken where a class has several pictures.
 PARTS = 4
-# Algorithms whose inner steps are alike but for their rate.
+# Algorithms whose steps have nothing to them but a rate; a subclass may be otherwise.
 BY_RATE = (MAML, ANIL, MetaSGD)
 # Queries predicted at a time, at most: images, and numbers in them.
 BATCH, BATCH_NUMBERS = 256, 2**22
@@ -115,14 +115,20 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
 def for_several(algorithm: Algorithm, tested: int | None) -> tuple[Algorithm, int]:
     """How to learn from several pictures a class: the algorithm, and inner steps.
 
-    Their gradients agree, so that steps of the rate of training overshoot.  Where those of training
-    move the head alone, so do these, each in `PARTS` of its length: as accurate as moving all
-    weights (`python -m research.several_shots`), and each picture goes through the body once.
-    Elsewhere as many steps as in training, or those of the test if they are fewer.
+    Their gradients agree, so that steps of the rate of training overshoot.  The one step from a
+    shared head, which moves the head alone, is taken in `PARTS` of its length, of the head alone
+    (`python -m research.several_shots`); so each picture goes through the body once.  Elsewhere as
+    many steps as in training, or those of the test if they are fewer.
     """
     trained = algorithm.inner_steps
-    if type(algorithm) in BY_RATE and isinstance(algorithm, MAML) and algorithm.body_stays(1.0):
-        return algorithm.of_head(1 / PARTS), PARTS * trained
+    if (
+        isinstance(algorithm, MAML)
+        and type(algorithm) in BY_RATE
+        and "rates" not in vars(algorithm)
+        and trained == 1
+        and algorithm.first_step_moves_only_the_head
+    ):
+        return algorithm.of_head(1 / PARTS), PARTS
     return algorithm, min(trained, tested or trained)
 
 
