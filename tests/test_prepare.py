@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -135,6 +137,23 @@ def test_small_steps_have_shares_of_every_rate_and_move_the_head_alone(kind, rat
         name for name in fast if not torch.equal(fast[name], params[name].expand_as(fast[name]))
     }
     assert moved == {name for name in before if name.startswith("head.")}
+
+
+@pytest.mark.parametrize("algorithm", ["maml", "anil", "meta-sgd"])
+def test_an_answer_does_not_depend_on_how_many_are_asked_for(algorithm, episode):
+    support, labels, query, _ = episode
+    loaded = innerloop.load("omniglot-conv4")
+    config = dataclasses.replace(loaded.config, algorithm=algorithm)
+    params = loaded.params
+    if algorithm == "meta-sgd":
+        rates = innerloop.MetaSGD(loaded.model, 0.02).init_params()
+        params = {**rates, **params}
+    loaded = loaded._replace(config=config, params=params)
+    classifier = FewShotClassifier(loaded).fit(support, labels)
+    together = classifier.predict_proba(query)
+    for size in (1, 7):
+        parts = [classifier.predict_proba(query[i : i + size]) for i in range(0, len(query), size)]
+        np.testing.assert_allclose(np.concatenate(parts), together, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("prepare", ["auto", "ink"])

@@ -107,9 +107,7 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
         learns, steps = algorithm, inner_steps or tested
         if inner_steps is None and len(labels) > n_way and algorithm.inner_steps:
             learns, steps = for_several(algorithm, tested)
-        return AdaptedNetwork(
-            algorithm, loaded.params, x, labels, steps, loaded.temperature, learns=learns
-        )
+        return AdaptedNetwork(learns, loaded.params, x, labels, steps, loaded.temperature)
 
     return learn
 
@@ -159,7 +157,6 @@ class AdaptedNetwork:
         steps: of the inner loop.
         temperature: as trained.
         n_way: N; None to count the labels.
-        learns: the algorithm whose inner loop it is; None for `algorithm`, which predicts.
     """
 
     name = None
@@ -173,18 +170,16 @@ class AdaptedNetwork:
         steps: int,
         temperature: float,
         n_way: int | None = None,
-        learns: Algorithm | None = None,
     ) -> None:
         self.temperature = temperature
         self._algorithm, self._params, self._steps = algorithm, params, steps
-        self._learns = learns or algorithm
         self._support_x, self._labels = x, labels
         self._n_way = n_way = n_way or int(labels.max()) + 1
         self._left_out: np.ndarray | None = None
         targets = torch.from_numpy(labels.astype(np.int64))
         with torch.no_grad():
             algorithm.network.look(x)
-            loop = self._learns.inner_loop(params, x, targets, inner_steps=steps, n_way=n_way)
+            loop = algorithm.inner_loop(params, x, targets, inner_steps=steps, n_way=n_way)
             # Before any step, which would fail on labels beyond the outputs.
             self._fast = [next(loop)]
             shape = self.stages(x)[0].shape
@@ -250,7 +245,6 @@ class AdaptedNetwork:
                     self._steps,
                     self.temperature,
                     self._n_way,
-                    self._learns,
                 )
                 found.append(without.familiarity(self._support_x[part]))
             self._left_out = np.concatenate(found)

@@ -17,7 +17,7 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.hooks import alone, each, each_step, is_own, overrides, taken
 from innerloop.algorithms.options import AlgorithmOptions
 from innerloop.algorithms.scores import check_loss, loss_of
-from innerloop.algorithms.shared_body import features_of_sets, head_outputs
+from innerloop.algorithms.shared_body import features_of_set, features_of_sets, head_outputs
 from innerloop.errors import UserError, above_zero, at_least, given, one_of
 from innerloop.functional import (
     Params,
@@ -153,12 +153,8 @@ class GradientBased(Algorithm):
         """A copy whose inner loop changes the head alone, at this share of the inner rates."""
         changed = copy.copy(self)
         changed.adapted_names = [n for n in self.adapted_names if n.startswith("head.")]
-        if isinstance(self.inner_lr, Mapping):
-            changed.inner_lr = {name: share * rate for name, rate in self.inner_lr.items()}
-        else:
-            changed.inner_lr = share * self.inner_lr
-        if self._rates is not None:
-            changed._rates = {name: share * self._rates[name] for name in changed.adapted_names}
+        rates = {name: share * self.inner_lr_of(name) for name in changed.adapted_names}
+        changed.inner_lr = changed._rates = rates
         return changed
 
     # ---- What the inner loop is made of; a subclass may override each of these
@@ -403,9 +399,14 @@ class GradientBased(Algorithm):
     ) -> Callable[[Params], Any]:
         if not self.keeps_body or overrides(self, "query_outputs"):
             return super().predictor(params, support_x, query_x)
-        _, features = features_of_sets(self, params, support_x[None], query_x[None])
+        if self.bn == "support":
+            _, features = features_of_sets(self, params, support_x[None], query_x[None])
+        else:
+            features = features_of_set(self, params, query_x[None])
 
         def predict(fast: Params) -> Tensor:
-            return head_outputs({n: p.unsqueeze(0) for n, p in fast.items()}, features)[0]
+            # In double precision: products of float32 round by how many queries there are.
+            head = {n: p[None].double() for n, p in fast.items() if n.startswith("head.")}
+            return head_outputs(head, features.double())[0].to(features.dtype)
 
         return predict

@@ -44,11 +44,16 @@ def features_of_sets(
         with statistics_by_group(support + queries, first=support, total=together.shape[0]):
             f = algorithm.features(params, together).unflatten(0, (tasks, support + queries))
         return f[:, :support], f[:, support:]
-    with statistics_by_group(support, total=tasks * support):
-        f_support = algorithm.features(params, support_x.flatten(0, 1))
-    with statistics_by_group(queries, total=tasks * queries):
-        f_query = algorithm.features(params, query_x.flatten(0, 1))
-    return f_support.unflatten(0, (tasks, support)), f_query.unflatten(0, (tasks, queries))
+    f_support, f_query = (features_of_set(algorithm, params, x) for x in (support_x, query_x))
+    return f_support, f_query
+
+
+def features_of_set(algorithm: Hooks, params: Params, x: Tensor) -> Tensor:
+    """Features `[T, B, F]` of one set of T tasks `[T, B, ...]`, by its own batch statistics."""
+    tasks, rows = x.shape[:2]
+    with statistics_by_group(rows, total=tasks * rows):
+        found: Tensor = algorithm.features(params, x.flatten(0, 1)).unflatten(0, (tasks, rows))
+    return found
 
 
 def head_outputs(weights: Params, features: Tensor) -> Tensor:
