@@ -19,7 +19,15 @@ import torch
 
 import innerloop
 from benchmarks.memory import resident
-from benchmarks.reports import RESULTS, check_names, in_own_process, shorten, test, write_report
+from benchmarks.reports import (
+    RESULTS,
+    TASKS,
+    check_names,
+    in_own_process,
+    shorten,
+    test,
+    write_report,
+)
 from innerloop.ops.allocator import keep_memory
 from innerloop.training.report import TerminalReport
 
@@ -88,9 +96,9 @@ def measure(row: str, setting: str, source: str | None) -> dict[str, Any]:
             "training_bytes": report.highest - before,
         }
         if setting == "5-way 1-shot":
-            result["support"] = test(out, bn="support")
+            result["support"] = test(out, TASKS, bn="support")
             if row == "MAML++":
-                result["per_step"] = test(out, bn="per_step")
+                result["per_step"] = test(out, TASKS, bn="per_step")
     return result
 
 

@@ -62,7 +62,7 @@ def quick(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
         }
         name = str(seconds)
         out[name] = run(folder / name, TrainConfig(), **settings, **common)
-        out[name]["support"] = test(folder / name, bn="support")
+        out[name]["support"] = test(folder / name, TASKS, bn="support")
     return out
 
 
@@ -83,6 +83,7 @@ def glyphs(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
         for bn in ("transductive", "support"):
             out[name][f"omniglot_{bn}"] = test(
                 folder / name,
+                TASKS,
                 data="omniglot",
                 split="tutorial",
                 bn=bn,
@@ -98,7 +99,7 @@ def untrained(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
         "glyphs": run(folder / "glyphs", TrainConfig(), **common | still),
         "quick": {
             **run(folder / "quick", TrainConfig(), data="omniglot", **common | still),
-            "support": test(folder / "quick", bn="support"),
+            "support": test(folder / "quick", TASKS, bn="support"),
         },
         "tutorial": run(folder / "tutorial", TrainConfig.preset("tutorial"), **common | still),
     }

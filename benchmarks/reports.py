@@ -50,14 +50,14 @@ def was_stopped(folder: Path) -> SystemExit:
     return SystemExit(f"the training in {folder} was stopped: the same command goes on with it")
 
 
-def test(folder: Path, **changes: Any) -> dict[str, Any]:
+def test(folder: Path, tasks: int, **changes: Any) -> dict[str, Any]:
     """Evaluate a finished run in another way than at its end."""
     loaded, sampler = load_for(folder, **changes)
     return innerloop.evaluate(
         loaded.algorithm,
         loaded.params,
         sampler,
-        tasks=TASKS,
+        tasks=tasks,
         inner_steps=loaded.config.eval_inner_steps,
     )
 

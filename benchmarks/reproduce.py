@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import innerloop
 from benchmarks.reports import graphics, machine, no_traceback, shorten, trained_in, was_stopped
 from innerloop.config import TrainConfig
+from innerloop.learners import PARTS
 from innerloop.ops.allocator import keep_memory
 from innerloop.ops.precision import PRECISIONS
 from innerloop.runs.folder import CONFIG, METRICS
@@ -36,9 +37,8 @@ Changes = dict[str, Any]
 ON_CPU = {"device": "cpu", "precision": "float32"}
 
 
-# For five shots, as `FewShotClassifier` learns them: four steps of a quarter of our recipe's rate
-# (chosen on validation tasks: `python -m research.several_shots`).
-SMALL_STEPS = {"inner_lr": 0.005, "eval_inner_steps": 4}
+# For five shots, as `FewShotClassifier` learns them: the one step of our recipe, in parts.
+SMALL_STEPS = {"inner_lr": TrainConfig().inner_lr / PARTS, "eval_inner_steps": PARTS}
 
 
 def omniglot_settings(

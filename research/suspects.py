@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reports import test
+from benchmarks.reports import TASKS, test
 
 from research.arms import Experiment
 
@@ -78,7 +78,7 @@ TESTS: dict[str, dict[str, Any]] = {
 def measure(name: str, folder: Path, results: dict[str, Any], source: str | None) -> dict[str, Any]:
     """The results of one arm, and its other tests."""
     tests = TESTS if name == "as in the paper" else {"support": TESTS["support"]}
-    others = {other: test(folder, omniglot_source=source, **tests[other]) for other in tests}
+    others = {other: test(folder, TASKS, omniglot_source=source, **tests[other]) for other in tests}
     return {**results, **others}
 
 

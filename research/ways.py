@@ -11,20 +11,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import innerloop
-from innerloop.runs.loading import load_for
+from benchmarks.reports import test
+
 from research.arms import Experiment
 from research.five_shots import BUDGET
 
+SIXTY: dict[str, Any] = {"train_n_way": 60, "meta_batch_size": 1, "k_query": 1}
 ARMS: dict[str, dict[str, Any]] = {
     "20 classes": {},
     "60 classes, two queries": {"train_n_way": 60, "meta_batch_size": 1},
-    "60 classes": {"train_n_way": 60, "meta_batch_size": 1, "k_query": 1},
-    "120 classes": {"train_n_way": 120, "meta_batch_size": 1, "k_query": 1},
-    "60 classes, half the rate": {
-        **{"train_n_way": 60, "meta_batch_size": 1, "k_query": 1},
-        "inner_lr": 0.01,
-    },
+    "60 classes": SIXTY,
+    "120 classes": {**SIXTY, "train_n_way": 120},
+    "60 classes, half the rate": {**SIXTY, "inner_lr": 0.01},
     "20 classes, warp": {"augment": "warp"},
 }
 SETTINGS = {"20-way 1-shot": (20, 1), "5-way 1-shot": (5, 1)}
@@ -38,11 +36,7 @@ def measure(_: str, folder: Path, __: dict[str, Any], source: str | None) -> dic
         changes = {"n_way": n_way, "k_shot": k_shot, "eval_k_query": k_shot}
         found[name] = {}
         for bn in ("support", "transductive"):
-            run, sampler = load_for(folder, bn=bn, omniglot_source=source, **changes)
-            steps = run.config.eval_inner_steps
-            found[name][bn] = innerloop.evaluate(
-                run.algorithm, run.params, sampler, tasks=TASKS, inner_steps=steps, every_step=False
-            )
+            found[name][bn] = test(folder, TASKS, bn=bn, omniglot_source=source, **changes)
             print(name, bn, round(100 * found[name][bn]["accuracy"], 2), flush=True)
     return {"tests": found}
 
