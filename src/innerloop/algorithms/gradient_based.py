@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self, Unpack
+from typing import Any, NamedTuple, Self, Unpack
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,8 +17,7 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.hooks import alone, each, each_step, is_own, overrides, taken
 from innerloop.algorithms.options import AlgorithmOptions
 from innerloop.algorithms.scores import check_loss, loss_of
-from innerloop.algorithms.shared_body import features_of_set, features_of_sets, head_outputs
-from innerloop.algorithms.support import Support
+from innerloop.algorithms.shared_body import head_outputs, predict_from_features
 from innerloop.errors import UserError, above_zero, at_least, given, one_of
 from innerloop.functional import (
     Params,
@@ -37,6 +37,43 @@ from innerloop.tasks.episodes import Episodes
 REDUCTIONS = ("mean", "per_shot")
 # From weights and examples to outputs, with an axis of tasks throughout.
 NetworkEach = Callable[[Params, Tensor], Tensor]
+
+
+class Support(NamedTuple):
+    """Support sets as the inner loop sees them: of T tasks, or of one task in a hook.
+
+    Attributes:
+        x: `[T, N*K, ...]`, or features `[T, N*K, F]`; without T for one task.
+        y: `[T, N*K]`; without T for one task.
+        n_way: as for `inner_loop`.
+        of_features: whether `x` is what the last layer sees.
+        batch_size: examples in the mini-batch of a step; None for all.
+        axis: which axis of `x` and `y` counts the examples.
+    """
+
+    x: Tensor
+    y: Tensor
+    n_way: int | None
+    of_features: bool = False
+    batch_size: int | None = None
+    axis: int = 1
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The examples of inner step `step`: mini-batches in turn, then from the start again."""
+        size, all_rows = self.batch_size, self.x.shape[self.axis]
+        if size is None or size >= all_rows:
+            return self.x, self.y
+        rows = torch.arange(step * size, (step + 1) * size, device=self.y.device) % all_rows
+        return self.x.index_select(self.axis, rows), self.y.index_select(self.axis, rows)
+
+    def tasks(self) -> list[Support]:
+        """Each task's own."""
+        pairs = zip(self.x.unbind(0), self.y.unbind(0), strict=True)
+        return [self._replace(x=x, y=y, axis=0) for x, y in pairs]
+
+    def with_task(self) -> Support:
+        """That of one task with an axis of tasks."""
+        return self._replace(x=self.x.unsqueeze(0), y=self.y.unsqueeze(0), axis=1)
 
 
 class GradientBased(Algorithm):
@@ -115,9 +152,8 @@ class GradientBased(Algorithm):
     def of_head(self, share: float) -> Self:
         """A copy whose inner loop changes the head alone, at this share of the inner rates."""
         changed = copy.copy(self)
-        changed.adapted_names = [n for n in self.adapted_names if n.startswith("head.")]
-        rates = {name: share * self.inner_lr_of(name) for name in changed.adapted_names}
-        changed.inner_lr = changed._rates = rates
+        changed.adapted_names = head = [n for n in self.adapted_names if n.startswith("head.")]
+        changed.inner_lr = changed._rates = {n: share * self.inner_lr_of(n) for n in head}
         return changed
 
     # ---- What the inner loop is made of; a subclass may override each of these
@@ -299,8 +335,7 @@ class GradientBased(Algorithm):
                 self.inner_loop(params, x, y, inner_steps=inner_steps, n_way=tasks.n_way)
                 for x, y in zip(tasks.support_x, tasks.support_y, strict=True)
             ]
-            for steps in zip(*apart, strict=True):
-                yield stack(steps)
+            yield from map(stack, zip(*apart, strict=True))
             return
         support = Support(tasks.support_x, tasks.support_y, tasks.n_way, of_features, batch_size)
         head = [name for name in self.adapted_names if name.startswith("head.")]
@@ -362,14 +397,4 @@ class GradientBased(Algorithm):
     ) -> Callable[[Params], Any]:
         if not self.keeps_body or overrides(self, "query_outputs"):
             return super().predictor(params, support_x, query_x)
-        if self.bn == "support":
-            _, features = features_of_sets(self, params, support_x[None], query_x[None])
-        else:
-            features = features_of_set(self, params, query_x[None])
-
-        def predict(fast: Params) -> Tensor:
-            # In double precision: products of float32 round by how many queries there are.
-            head = {n: p[None].double() for n, p in fast.items() if n.startswith("head.")}
-            return head_outputs(head, features.double())[0].to(features.dtype)
-
-        return predict
+        return predict_from_features(self, params, support_x, query_x)

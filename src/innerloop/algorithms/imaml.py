@@ -8,10 +8,9 @@ from typing import Unpack
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.gradient_based import GradientBased
+from innerloop.algorithms.gradient_based import GradientBased, Support
 from innerloop.algorithms.hooks import directly, each
 from innerloop.algorithms.options import GradientBasedOptions
-from innerloop.algorithms.support import Support
 from innerloop.errors import UserError, above_zero, at_least
 from innerloop.functional import (
     Params,

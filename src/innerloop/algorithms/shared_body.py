@@ -6,6 +6,8 @@ tasks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -54,6 +56,23 @@ def features_of_set(algorithm: Hooks, params: Params, x: Tensor) -> Tensor:
     with statistics_by_group(rows, total=tasks * rows):
         found: Tensor = algorithm.features(params, x.flatten(0, 1)).unflatten(0, (tasks, rows))
     return found
+
+
+def predict_from_features(
+    algorithm: Hooks, params: Params, support_x: Tensor, query_x: Tensor
+) -> Callable[[Params], Tensor]:
+    """See `Algorithm.predictor`: the body sees the queries once, whatever the head becomes."""
+    if algorithm.bn == "support":
+        _, features = features_of_sets(algorithm, params, support_x[None], query_x[None])
+    else:
+        features = features_of_set(algorithm, params, query_x[None])
+
+    def predict(fast: Params) -> Tensor:
+        # In double precision: products of float32 round by how many queries there are.
+        head = {n: p[None].double() for n, p in fast.items() if n.startswith("head.")}
+        return head_outputs(head, features.double())[0].to(features.dtype)
+
+    return predict
 
 
 def head_outputs(weights: Params, features: Tensor) -> Tensor:
