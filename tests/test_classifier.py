@@ -22,6 +22,7 @@ from innerloop import FewShotClassifier, UserError
 from innerloop.calibration import expected_calibration_error, fit_temperature
 from innerloop.cli import main
 from innerloop.data.given import image_bytes
+from innerloop.tasks.sampler import EpisodeSampler
 from tests.helpers import in_threads
 
 NAMES = innerloop.pretrained_names()
@@ -255,6 +256,21 @@ def test_the_temperature_is_found_again():
     before = expected_calibration_error((3 * z).softmax(1), labels)
     after = expected_calibration_error((3 * z / temperature).softmax(1), labels)
     assert after < 0.01 < 0.1 < before
+
+
+@pytest.mark.parametrize("shots", [1, 2, 5])
+def test_probabilities_can_be_trusted_whatever_the_number_of_pictures(shots):
+    data = innerloop.data.glyphs(300)
+    classes = innerloop.data.split_classes(data)["test"]
+    sampler = EpisodeSampler(data, classes, n_way=20, k_shot=shots, k_query=10)
+    found, truth = [], []
+    for number in range(8):
+        task = sampler.batch(number, 1).task(0)
+        learnt = FewShotClassifier("glyphs-conv4", prepare="none", ink="light")
+        learnt.fit(task.support_x.numpy(), task.support_y.numpy())
+        found.append(torch.from_numpy(learnt.predict_proba(task.query_x.numpy())))
+        truth.append(task.query_y)
+    assert expected_calibration_error(torch.cat(found), torch.cat(truth)) < 0.04
 
 
 def test_eight_threads_get_the_answers_of_one(episode):

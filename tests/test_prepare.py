@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 import innerloop
 from innerloop import FewShotClassifier, UserError
 from innerloop.data import ink
-from innerloop.learners import PARTS, for_several
+from innerloop.learners import PARTS, SHARPER, for_several
 
 
 def photographed(images: np.ndarray) -> np.ndarray:
@@ -113,9 +113,9 @@ def test_steps_that_have_more_to_them_than_a_rate_stay_whole():
         innerloop.MAML(conv(), inner_steps=3),
     ):
         trained = algorithm.inner_steps
-        assert for_several(algorithm, 5) == (algorithm, trained)
-        assert for_several(algorithm, 1) == (algorithm, 1)
-        assert for_several(algorithm, None) == (algorithm, trained)
+        assert for_several(algorithm, 5) == (algorithm, trained, 1)
+        assert for_several(algorithm, 1) == (algorithm, 1, 1)
+        assert for_several(algorithm, None) == (algorithm, trained, 1)
 
 
 @pytest.mark.parametrize("kind", [innerloop.MAML, innerloop.MetaSGD, innerloop.ANIL])
@@ -123,8 +123,8 @@ def test_steps_that_have_more_to_them_than_a_rate_stay_whole():
 def test_small_steps_have_shares_of_every_rate_and_move_the_head_alone(kind, rates):
     algorithm = kind(conv(), rates, inner_steps=1)
     before = {name: algorithm.inner_lr_of(name) for name in algorithm.adapted_names}
-    small, steps = for_several(algorithm, 3)
-    assert steps == PARTS
+    small, steps, sharper = for_several(algorithm, 3)
+    assert (steps, sharper) == (PARTS, SHARPER)
     assert type(small) is kind
     for name, rate in before.items():
         assert algorithm.inner_lr_of(name) == rate

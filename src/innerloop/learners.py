@@ -27,8 +27,9 @@ from innerloop.models.layers import HeadedModel, has_batch_norm
 from innerloop.rejection import margin
 from innerloop.runs.loading import Loaded
 
-# In how many parts the step of training is taken where a class has several pictures.
-PARTS = 4
+# In how many parts the step of training is taken where a class has several pictures, and how much
+# smaller the temperature is then: small steps stop while the logits are still small.
+PARTS, SHARPER = 4, 0.4
 # Algorithms whose steps have nothing to them but a rate; a subclass may be otherwise.
 BY_RATE = (MAML, ANIL, MetaSGD)
 # Queries predicted at a time, at most: images, and numbers in them.
@@ -104,16 +105,17 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
             raise UserError(
                 f"background= helps the heads of pretrained networks alone: leave it out for {name}"
             )
-        learns, steps = algorithm, inner_steps or tested
+        learns, steps, temperature = algorithm, inner_steps or tested, loaded.temperature
         if inner_steps is None and len(labels) > n_way and algorithm.inner_steps:
-            learns, steps = for_several(algorithm, tested)
-        return AdaptedNetwork(learns, loaded.params, x, labels, steps, loaded.temperature)
+            learns, steps, sharper = for_several(algorithm, tested)
+            temperature *= sharper
+        return AdaptedNetwork(learns, loaded.params, x, labels, steps, temperature)
 
     return learn
 
 
-def for_several(algorithm: Algorithm, tested: int | None) -> tuple[Algorithm, int]:
-    """How to learn from several pictures a class: the algorithm, and inner steps.
+def for_several(algorithm: Algorithm, tested: int | None) -> tuple[Algorithm, int, float]:
+    """How to learn from several pictures a class: algorithm, inner steps, factor of temperature.
 
     Their gradients agree, so that steps of the rate of training overshoot.  The one step from a
     shared head, which moves the head alone, is taken in `PARTS` of its length, of the head alone
@@ -128,8 +130,8 @@ def for_several(algorithm: Algorithm, tested: int | None) -> tuple[Algorithm, in
         and trained == 1
         and algorithm.first_step_moves_only_the_head
     ):
-        return algorithm.of_head(1 / PARTS), PARTS
-    return algorithm, min(trained, tested or trained)
+        return algorithm.of_head(1 / PARTS), PARTS, SHARPER
+    return algorithm, min(trained, tested or trained), 1.0
 
 
 def warn_of_rise(losses: Sequence[float], stacklevel: int = 1) -> None:
