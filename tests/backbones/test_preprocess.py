@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from innerloop import UserError
-from innerloop.backbones import Preprocess
+from innerloop.backbones import Preprocess, backbone
 
 # A slope to the right in red, downwards in green.
 WIDTH, HEIGHT = 300, 180
@@ -102,6 +103,14 @@ def test_numbers_of_channels_in_any_form_are_the_same_settings(kind):
     assert found == Preprocess(9, mean=values, deviation=values)
     assert hash(found) == hash(Preprocess(9, mean=values, deviation=values))
     assert repr(found) == repr(Preprocess(9, mean=values, deviation=values))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.array])
+def test_numbers_of_numpy_are_settings_too(kind):
+    found = Preprocess(kind(9), crop=np.array(0.5), channels=kind(1))
+    assert found == Preprocess(9, crop=0.5, channels=1)
+    assert repr(found) == repr(Preprocess(9, crop=0.5, channels=1))
+    assert backbone(nn.Flatten(), image_size=kind(9)).preprocess.size == 9
 
 
 def test_grey_needs_no_other_setting(slopes):

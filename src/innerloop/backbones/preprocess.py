@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from innerloop.errors import UserError, given, not_negative, one_of, side_of_image
+from innerloop.errors import UserError, given, not_negative, one_of, plain, side_of_image
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -53,6 +53,8 @@ class Preprocess:
     channels: int = 3
 
     def __post_init__(self) -> None:
+        for name in ("size", "crop", "channels"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         given(image_size=self.size, crop=self.crop)
         side_of_image(image_size=self.size)
         not_negative(crop=self.crop)
