@@ -61,7 +61,7 @@ def _comparison() -> None:
 
 
 def _adapt() -> None:
-    images = glyphs(CLASSES, SHOTS + 1, seed=0).images.reshape(CLASSES, SHOTS + 1, 28, 28)
+    images = glyphs(CLASSES, SHOTS + 1, seed=1).images.reshape(CLASSES, SHOTS + 1, 28, 28)
     Path("queries").mkdir()
     for number, (*support, query) in enumerate(images):
         symbol = "abcde"[number]
