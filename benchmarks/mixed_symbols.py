@@ -1,28 +1,18 @@
-"""What `omniglot-anywhere` learns from: Omniglot, characters composed of its characters, glyphs.
+"""What `omniglot-conv4` learns from: Omniglot, characters composed of its characters, glyphs.
 
-It goes on from a run on Omniglot alone; `omniglot-conv4` is the mean of the weights before and
-after:
-
-    innerloop train --config configs/ours.yaml --split tutorial --out runs/omniglot-alone
-    python -m benchmarks.pretrained omniglot-anywhere
-    python -m benchmarks.pretrained omniglot-conv4 --mix BEFORE.safetensors AFTER.safetensors
+`python -m benchmarks.pretrained omniglot-conv4` trains on `data`.  The test part is the last 423
+characters of Omniglot, as in split `tutorial`; nothing is composed of them.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from PIL import Image
-from torch import nn
 
 from innerloop.data import glyphs, omniglot
 from innerloop.data.base import ImageClasses
 from innerloop.data.splits import split_classes
-from innerloop.runs.loading import load
 
-# The run that training goes on from.
-START = Path(__file__).parent.parent / "runs" / "omniglot-alone"
 # Classes that are composed for each part, and glyphs that are drawn for all.
 COMPOSED = {"train": 2200, "val": 100}
 GLYPHS = 3000
@@ -38,7 +28,11 @@ LAYOUTS = (
 
 
 def data(omniglot_source: str | None) -> ImageClasses:
-    """The three kinds as three groups, so that tasks `within_group` have classes of one kind."""
+    """The three kinds as groups, so that tasks `within_group` have classes of one kind.
+
+    Each group is as probable as another.  Omniglot's training classes are two groups, so that half
+    of the tasks are drawn by people.
+    """
     drawn = omniglot(omniglot_source)
     made = glyphs(GLYPHS)
     parts = split_classes(drawn, "tutorial")
@@ -47,17 +41,19 @@ def data(omniglot_source: str | None) -> ImageClasses:
     groups: list[str] = []
     splits: dict[str, list[int]] = {"train": [], "val": [], "test": []}
 
-    def add(part: str, kind: str, name: str, drawings: np.ndarray) -> None:
+    def add(part: str, group: str, name: str, drawings: np.ndarray) -> None:
         splits[part].append(len(names))
         images.append(drawings)
         names.append(name)
-        groups.append(kind)
+        groups.append(group)
 
     of_glyphs = {p: c for p, c in split_classes(made, "glyphs").items() if p != "test"}
     for kind, source, of_kind in (("omniglot", drawn, parts), ("glyphs", made, of_glyphs)):
         for part, chosen in of_kind.items():
-            for c in map(int, chosen):
-                add(part, kind, source.names[c], source.class_images(c))
+            for number, c in enumerate(map(int, chosen)):
+                halved = kind == "omniglot" and part == "train"
+                group = f"{kind} {number % 2}" if halved else kind
+                add(part, group, source.names[c], source.class_images(c))
     rng = np.random.default_rng(0)
     for part, count in COMPOSED.items():
         for number in range(count):
@@ -88,8 +84,3 @@ def composed(components: list[np.ndarray], layout: tuple[tuple[int, ...], ...]) 
             page.paste(ink.crop(box).resize((width, height), Image.Resampling.LANCZOS), (left, top))
         drawings.append(np.asarray(page)[None])
     return np.stack(drawings)
-
-
-def network() -> nn.Module:
-    """A network trained on Omniglot alone, which never saw its last 423 characters."""
-    return load(START).model

@@ -1,9 +1,8 @@
 """Make the weights that come with the package: `python -m benchmarks.pretrained NAME [--run RUN]`.
 
-Trains by the recipe below, or takes a finished run of it; or, with `--mix`, the mean of weights and
-of what came of training on from them (Wortsman et al. 2022, arXiv 2109.01903).  Halves the bytes of
-the weights, fits a temperature on meta-validation tasks, tests, and writes
-`src/innerloop/pretrained/NAME.safetensors` with its card `NAME.md` and the figures `NAME.json`.
+Trains by the recipe below, or takes a finished run of it.  Halves the bytes of the weights, fits a
+temperature on meta-validation tasks, tests, and writes `src/innerloop/pretrained/NAME.safetensors`
+with its card `NAME.md` and the figures `NAME.json`.
 """
 
 from __future__ import annotations
@@ -32,36 +31,21 @@ from innerloop.training.report import TerminalReport
 # Tasks to fit the temperature on, and to test on.
 VALIDATION, TEST = 200, 600
 
-# The data is that of `mixed_symbols`.
-MIXED: dict[str, Any] = {
-    "data": "benchmarks.mixed_symbols:data",
-    "model": "benchmarks.mixed_symbols:network",
-    "split": "mixed",
-    "within_group": True,
-    "inputs": "ink",
-    "head": "shared",
-    "unit_features": True,
-    "augment": "conditions",
-    "iterations": 100_000_000,
-    "max_seconds": 3600.0,
-    "meta_lr": 4e-3,
-    "val_every": 600,
-    "val_tasks": 60,
-    "test_tasks": 100,
-    "threads": 1,
-}
-
 RECIPES: dict[str, dict[str, Any]] = {
-    # Our best. Uses the split of the others, so that the same classes are unseen.
+    # Our best, on three kinds of symbols, half of the tasks with other pens and papers.
     "omniglot-conv4": {
         **settings_from(read_settings(CONFIGS / "ours.yaml"), innerloop.TrainConfig, None),
-        "split": "tutorial",
-    },
-    # The same, trained further on three kinds of symbols with other pens and papers; the
-    # weights that come with the package are the mean of both, see `mix`.
-    "omniglot-anywhere": {
-        **settings_from(read_settings(CONFIGS / "ours.yaml"), innerloop.TrainConfig, None),
-        **MIXED,
+        "data": "benchmarks.mixed_symbols:data",
+        "split": "mixed",
+        "within_group": True,
+        "inputs": "ink",
+        "augment": "conditions",
+        "iterations": 100_000_000,
+        "max_seconds": 3300.0,
+        "val_every": 1000,
+        "val_tasks": 60,
+        "test_tasks": 100,
+        "threads": 1,
     },
     # Five smaller inner steps, which one can watch.
     "omniglot-5steps": {
@@ -120,24 +104,10 @@ Weights of {algorithm} on a Conv4 of {width} filters ({parameters:,} numbers), f
 BEST = """\
 the weights of step {:,}
   did best on validation classes. All settings are in the file itself."""
-# See `mix`.
-MEAN = """\
-first on Omniglot alone
-  (the settings in the file), then on by the recipe `omniglot-anywhere`. These weights are the mean
-  of those before ({before:.0%}) and after ({after:.0%})."""
-# Both trainings together.
-MIXED_OF = {
-    "omniglot-conv4": {"iterations": 16_000 + 4_200 + 2_849, "seconds": 2873.2 + 1535.1 + 1350.4}
-}
 DATA = {
     "omniglot-conv4": (
-        "Omniglot, split `tutorial`; then also characters composed of Omniglot's, and glyphs,\n"
-        "  half of the tasks under other conditions (`--augment conditions`); of Omniglot"
-    ),
-    "omniglot-anywhere": (
-        "characters composed of Omniglot's, glyphs, and Omniglot, split `tutorial`, half of the "
-        "tasks\n  under other conditions (`--augment conditions`), trained on from "
-        "`omniglot-conv4`; of Omniglot"
+        "Omniglot, split `tutorial`, characters composed of Omniglot's, and glyphs, half of the\n"
+        "  tasks under other conditions (`--augment conditions`); of Omniglot"
     ),
 }
 LICENCES = {
@@ -159,16 +129,9 @@ def main() -> None:
     parser.add_argument(
         "--rejection", action="store_true", help="measure `reject` of the weights that there are"
     )
-    parser.add_argument(
-        "--mix", type=Path, nargs=2, metavar=("BEFORE", "AFTER"), help="two files of weights"
-    )
-    parser.add_argument("--share", type=float, default=0.5, help="of AFTER in the mean")
     options = parser.parse_args()
     if options.rejection:
         remeasure(options.name)
-        return
-    if options.mix:
-        mix(options.name, *options.mix, options.share)
         return
     with tempfile.TemporaryDirectory() as folder:
         run = options.run or Path(folder) / "run"
@@ -181,7 +144,7 @@ def publish(name: str, run: Path) -> None:
     """Weights, card and figures of a finished run."""
     tensors, metadata = read_tensors(run / "model.safetensors")
     check_recipe(name, metadata["config"])
-    if metadata["config"]["data"] == MIXED["data"]:
+    if name == "omniglot-conv4":
         # Users get weights of a Conv4, so they are tested as such, on Omniglot.
         metadata["config"] |= {"data": "omniglot", "split": "tutorial", "within_group": False}
         metadata["config"] |= {"model": "conv4"}
@@ -195,20 +158,6 @@ def publish(name: str, run: Path) -> None:
         **{key: results[key] for key in ("iterations", "seconds")},
     }
     finish(name, tensors, metadata, made, run, BEST.format(results["best_iteration"]))
-
-
-def mix(name: str, before: Path, after: Path, share: float) -> None:
-    """The mean of weights and of those that were trained on from them."""
-    start, metadata = read_tensors(before)
-    end, _ = read_tensors(after)
-    tensors = {n: torch.lerp(start[n].float(), end[n].float(), share) for n in start}
-    made = {
-        "command": f"python -m benchmarks.pretrained {name} --mix BEFORE AFTER --share {share}",
-        **MIXED_OF[name],
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        said = MEAN.format(before=1 - share, after=share)
-        finish(name, tensors, metadata, made, Path(folder), said)
 
 
 def finish(
