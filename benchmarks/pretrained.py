@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
+from torch import Tensor
 
 import innerloop
 from benchmarks.reports import machine
@@ -25,7 +26,7 @@ from innerloop.config.files import read_settings, settings_from
 from innerloop.learners import network_learner
 from innerloop.rejection import threshold
 from innerloop.runs.checkpoint import read_tensors, write_tensors
-from innerloop.runs.loading import PRETRAINED, load_for
+from innerloop.runs.loading import PRETRAINED, Loaded, load_for
 from innerloop.training.report import TerminalReport
 
 # Tasks to fit the temperature on, and to test on.
@@ -79,7 +80,8 @@ Weights of {algorithm} on a Conv4 of {width} filters ({parameters:,} numbers), f
 
 - **Data**: {data}, {classes:,} training classes, also turned by 90, 180 and 270 degrees.
   {licence}
-- **Training**: {iterations:,} outer steps, {minutes:.0f} minutes; {weights}
+- **Training**: {iterations:,} outer steps, {minutes:.0f} minutes; the weights of step {best:,}
+  did best on validation classes. All settings are in the file itself.
 - **Tested** on the last 423 characters of Omniglot, on which nothing was trained: {tasks:,} tasks,
   95% interval over tasks, {steps} inner steps, classes not turned:
 
@@ -101,9 +103,6 @@ Weights of {algorithm} on a Conv4 of {width} filters ({parameters:,} numbers), f
 
 - **Licence**: MIT, as the package.
 """
-BEST = """\
-the weights of step {:,}
-  did best on validation classes. All settings are in the file itself."""
 DATA = {
     "omniglot-conv4": (
         "Omniglot, split `tutorial`, characters composed of Omniglot's, and glyphs, half of the\n"
@@ -145,37 +144,30 @@ def publish(name: str, run: Path) -> None:
     tensors, metadata = read_tensors(run / "model.safetensors")
     check_recipe(name, metadata["config"])
     if name == "omniglot-conv4":
-        # Users get weights of a Conv4, so they are tested as such, on Omniglot.
+        # Tested on Omniglot, of whose last characters training saw nothing.
         metadata["config"] |= {"data": "omniglot", "split": "tutorial", "within_group": False}
-        metadata["config"] |= {"model": "conv4"}
         metadata["data"] = "omniglot"
         by_program = ("alphabet", "composed/")
         kept = [name for name in metadata["train_classes"] if not name.startswith(by_program)]
         metadata["train_classes"] = kept
     results = json.loads((run / "results.json").read_text("utf-8"))
-    made = {
-        "command": f"python -m benchmarks.pretrained {name}",
-        **{key: results[key] for key in ("iterations", "seconds")},
-    }
-    finish(name, tensors, metadata, made, run, BEST.format(results["best_iteration"]))
+    finish(name, tensors, metadata, results, run)
 
 
 def finish(
     name: str,
     tensors: dict[str, torch.Tensor],
     metadata: dict[str, Any],
-    made: dict[str, Any],
+    results: dict[str, Any],
     folder: Path,
-    weights_are: str,
 ) -> None:
     """Calibrate, test and write weights, card and figures.
 
     Args:
         name: of the weights.
         tensors, metadata: what their file has.
-        made: by what command, in how many iterations and seconds.
+        results: of the run.
         folder: for a file in between.
-        weights_are: for the card, of which moment.
     """
     own = metadata["config"]["data"] == "glyphs"
     # Leave out paths of the machine that made it.
@@ -201,10 +193,10 @@ def finish(
     rejection = none_of_these(weights, own)
     write_tensors(PRETRAINED / f"{name}.safetensors", tensors, metadata)
     figures = {
-        "command": made["command"],
+        "command": f"python -m benchmarks.pretrained {name}",
         "machine": machine(),
-        "iterations": made["iterations"],
-        "seconds": made["seconds"],
+        "iterations": results["iterations"],
+        "seconds": results["seconds"],
         "tests": tests,
         "calibration": {
             "temperature": temperature,
@@ -230,9 +222,9 @@ def finish(
         ),
         classes=len(metadata["train_classes"]),
         licence=LICENCES[config.data],
-        iterations=made["iterations"],
-        minutes=made["seconds"] / 60,
-        weights=weights_are,
+        iterations=results["iterations"],
+        minutes=results["seconds"] / 60,
+        best=results["best_iteration"],
         tasks=TEST,
         steps="no" if config.algorithm == "protonet" else config.eval_inner_steps,
         rows="\n".join(rows),
@@ -299,23 +291,26 @@ def tasks_for(weights: Path, part: str, omniglot: bool, **changes: Any) -> tuple
     return load_for(weights, part=part, **changes)
 
 
+def answers(loaded: Loaded, sampler: Any, tasks: int) -> tuple[Tensor, Tensor, float]:
+    """What `FewShotClassifier` answers: logits and labels of all queries, and its temperature."""
+    learn = network_learner(loaded, loaded.data_name, "support", None)
+    logits, labels, temperature = [], [], 1.0
+    for number in range(tasks):
+        task = sampler.batch(number, 1).task(0)
+        fitted = learn(task.support_x, task.support_y.numpy(), None)
+        logits.append(torch.from_numpy(fitted.stages(task.query_x)[-1]))
+        labels.append(task.query_y)
+        temperature = fitted.temperature
+    return torch.cat(logits), torch.cat(labels), temperature
+
+
 def outputs(weights: Path, part: str, tasks: int, omniglot: bool = False) -> tuple[Any, Any]:
     """Logits and labels of all queries, 5-way 1-shot with support statistics."""
     _, ways, shots, queries = SETTINGS[0]
     changes = {"bn": "support", "n_way": ways, "k_shot": shots, "eval_k_query": queries}
     loaded, sampler = tasks_for(weights, part, omniglot, **changes)
-    steps = loaded.config.eval_inner_steps
-    logits, labels = [], []
-    with torch.no_grad():
-        for i in range(tasks):
-            task = sampler.batch(i, 1).task(0)
-            fast = loaded.algorithm.adapt(
-                loaded.params, task.support_x, task.support_y, inner_steps=steps, n_way=ways
-            )
-            predict = loaded.algorithm.predictor(loaded.params, task.support_x, task.query_x)
-            logits.append(predict(fast))
-            labels.append(task.query_y)
-    return torch.cat(logits), torch.cat(labels)
+    logits, labels, _ = answers(loaded, sampler, tasks)
+    return logits, labels
 
 
 def test(weights: Path, bn: str, ways: int, shots: int, queries: int, own: bool) -> dict[str, Any]:

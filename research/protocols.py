@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.reports import no_traceback, shorten, write_report
+from benchmarks.elsewhere import interval
+from benchmarks.reports import no_traceback, shorten, test, write_report
 from benchmarks.reproduce import FOUND, ROWS
 
-import innerloop
 from innerloop.runs.loading import load_for
 from innerloop.tasks.sampler import EpisodeSampler
 
@@ -31,30 +31,15 @@ def measure(seed: int, runs: Path, source: str | None) -> dict[str, Any]:
     """One network, by setting: as `finn2017` has it, each character once, and not turned."""
     known = json.loads((FOUND / f"{ROW}-{seed}.json").read_text("utf-8"))["tests"]
     found: dict[str, Any] = {}
-    for setting, changes in ROWS[ROW].tests.items():
-        turned = known[setting]["transductive"]
-        run, sampler = load_for(
-            runs / f"{ROW}-{seed}", bn="transductive", omniglot_source=source, **changes
-        )
+    folder, common = runs / f"{ROW}-{seed}", {"bn": "transductive", "omniglot_source": source}
+    for setting, own in ROWS[ROW].tests.items():
+        turned, changes = known[setting]["transductive"], {**own, **common}
+        _, sampler = load_for(folder, **changes)
         assert isinstance(sampler, EpisodeSampler)
-        _, upright = load_for(
-            runs / f"{ROW}-{seed}",
-            bn="transductive",
-            omniglot_source=source,
-            rotate_test=False,
-            **changes,
-        )
         found[setting] = {
             "as finn2017": {name: turned[name] for name in ("accuracy", "ci95")},
             "each character once": _once(sampler, turned["accuracies"]),
-            "not turned": innerloop.evaluate(
-                run.algorithm,
-                run.params,
-                upright,
-                tasks=len(turned["accuracies"]),
-                inner_steps=run.config.eval_inner_steps,
-                every_step=False,
-            ),
+            "not turned": test(folder, len(turned["accuracies"]), rotate_test=False, **changes),
         }
         shares = {way: round(100 * test["accuracy"], 2) for way, test in found[setting].items()}
         print(seed, setting, shares, flush=True)
@@ -66,12 +51,8 @@ def _once(sampler: EpisodeSampler, accuracies: list[float]) -> dict[str, Any]:
     """Those of the tasks that have no character in two turns."""
     _, _, classes = sampler.indices(0, len(accuracies))
     once = [len(np.unique(of)) == of.size for of in np.asarray(classes) // 4]
-    kept = np.array(accuracies)[once]
-    return {
-        "accuracy": float(kept.mean()),
-        "ci95": float(1.96 * kept.std(ddof=1) / len(kept) ** 0.5),
-        "tasks": len(kept),
-    }
+    kept = np.array(accuracies)[once].tolist()
+    return {**interval(kept), "tasks": len(kept)}
 
 
 def main() -> None:

@@ -15,15 +15,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
+from benchmarks.pretrained import answers
 from benchmarks.reports import RESULTS, shorten, write_report
 
 import innerloop
 from innerloop.algorithms.maml import MAML
 from innerloop.calibration import expected_calibration_error, fit_temperature
-from innerloop.learners import network_learner
 from innerloop.runs.loading import Loaded, load_for
-from innerloop.tasks.sampler import EpisodeSampler
+from innerloop.tasks.protocol import Tasks
 
 WEIGHTS = ("omniglot-conv4", "glyphs-conv4")
 TASKS, QUERIES = 100, 5
@@ -52,25 +51,17 @@ def measure(weights: str, source: str | None) -> dict[str, Any]:
             for parts in PARTS
         }
         shares = {parts: round(100 * test["accuracy"], 2) for parts, test in of_setting.items()}
-        assert isinstance(sampler, EpisodeSampler)
-        of_setting["in use"] = calibration(weights, run, sampler)
+        of_setting["in use"] = calibration(run, sampler)
         print(weights, f"{n_way}-way {k_shot}-shot", shares, of_setting["in use"], flush=True)
     shorten(found)
     return found
 
 
-def calibration(weights: str, run: Loaded, sampler: EpisodeSampler) -> dict[str, float]:
+def calibration(run: Loaded, sampler: Tasks) -> dict[str, float]:
     """How far the probabilities of `FewShotClassifier` can be trusted."""
-    learn, found, labels = network_learner(run, weights, "support", None), [], []
-    for number in range(TASKS):
-        task = sampler.batch(number, 1).task(0)
-        fitted = learn(task.support_x, task.support_y.numpy(), None)
-        found.append(torch.from_numpy(fitted.stages(task.query_x)[-1]))
-        labels.append(task.query_y)
-    logits, truth = torch.cat(found), torch.cat(labels)
-    probabilities = (logits / fitted.temperature).softmax(dim=1)
+    logits, truth, temperature = answers(run, sampler, TASKS)
     return {
-        "calibration error": expected_calibration_error(probabilities, truth),
+        "calibration error": expected_calibration_error((logits / temperature).softmax(1), truth),
         "best temperature": fit_temperature(logits, truth) / run.temperature,
     }
 
