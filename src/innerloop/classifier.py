@@ -8,7 +8,6 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
@@ -19,6 +18,7 @@ from innerloop.data.single import several
 from innerloop.errors import UserError, at_least, finite_above_zero, one_of
 from innerloop.fine_tuning import fine_tuned
 from innerloop.heads.choice import AUTO
+from innerloop.in_use import class_mean_cross_entropy
 from innerloop.inputs import (
     INKS,
     PREPARE,
@@ -95,7 +95,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         fine_tuned_: with `fine_tune`, the learning rate, 0 for a network left as it is; else None.
         temperature_: the temperature in use.
         white_: the value of white in pictures of more than 8 bits; None where `fit` met none.
-        support_loss_: loss on the support set before the first and after each inner step.
+        support_loss_: loss on the support set before the first and after each inner step, the mean
+            over the classes.
         n_features_in_: for flattened images alone, how many numbers each has.
 
     Images: `[n, H, W]`, `[n, C, H, W]`, `[n, H, W, C]` or flattened `[n, C*H*W]`; integers 0..255
@@ -172,7 +173,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             X: images, see the class.
             y: `[n]`, a label for each: numbers or text.  At least two classes; at least one
-                image of each, not necessarily equally many.
+                image of each, not necessarily equally many: each class counts the same.
             background: images of none of the classes, such as of the empty bench or of other
                 things: with a pretrained network alone, they help to tell the classes apart and
                 to refuse what is none of these.
@@ -229,7 +230,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.temperature_ = self.temperature or self._fitted.temperature
         targets = torch.from_numpy(labels)
         self.support_loss_ = [
-            F.cross_entropy(torch.from_numpy(logits), targets).item()
+            class_mean_cross_entropy(torch.from_numpy(logits), targets).item()
             for logits in self._fitted.stages(support)
         ]
         warn_of_rise(self.support_loss_, stacklevel=2)

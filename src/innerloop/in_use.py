@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
 from innerloop.algorithms.base import Algorithm
+from innerloop.algorithms.gradient_based import GradientBased
+from innerloop.algorithms.hooks import overrides
 from innerloop.build import build_algorithm
 from innerloop.config import TrainConfig
 from innerloop.errors import one_of
@@ -36,3 +44,45 @@ def algorithm_in_use(loaded: Loaded, bn: str) -> Algorithm:
     changed = copy.copy(algorithm)
     changed.bn = bn
     return changed
+
+
+def with_classes_alike(algorithm: Algorithm, *, recorded: bool = False) -> Algorithm:
+    """One whose inner loop weighs the classes alike, however many examples each has.
+
+    In training all have equally many.  The mean over examples would all but give up a class with
+    one beside others with five.  Prototypes weigh classes alike in any case; the inner loss of a
+    class that overrides `inner_loop` or `inner_loss`, or is no `GradientBased`, is its own affair.
+
+    Args:
+        algorithm: it is not changed.
+        recorded: for a graph, in which labels are not known: a loss of one's own stays as it is.
+    """
+    if not isinstance(algorithm, GradientBased):
+        return algorithm
+    changed = copy.copy(algorithm)
+    if algorithm.loss is F.cross_entropy and not overrides(algorithm, "support_loss"):
+        changed.loss = class_mean_cross_entropy
+    elif not recorded:
+        changed.support_loss = partial(  # type: ignore[method-assign]
+            _class_mean, algorithm.support_loss
+        )
+    return changed
+
+
+def class_mean_cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
+    """The mean over the classes of the mean cross-entropy of their examples, a scalar.
+
+    Args:
+        outputs: logits `[B, N]`.
+        labels: `[B]`.
+    """
+    # Comparisons, not bincount, which could not be exported.
+    members = labels.unsqueeze(-1) == torch.arange(outputs.shape[-1], device=labels.device)
+    counts = members.sum(dim=0).clamp(min=1)
+    return F.cross_entropy(outputs, labels, weight=1 / counts.to(outputs.dtype))
+
+
+def _class_mean(loss: Callable[[Any, Any], Tensor], outputs: Tensor, labels: Tensor) -> Tensor:
+    """The same of any loss that is a mean over examples."""
+    rows = [labels == label for label in labels.unique()]
+    return torch.stack([loss(outputs[own], labels[own]) for own in rows]).mean()

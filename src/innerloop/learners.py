@@ -22,7 +22,7 @@ from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.heads.choice import fit_head
 from innerloop.heads.left_out import folds
-from innerloop.in_use import algorithm_in_use
+from innerloop.in_use import algorithm_in_use, with_classes_alike
 from innerloop.models.layers import HeadedModel, has_batch_norm
 from innerloop.rejection import margin
 from innerloop.runs.loading import Loaded
@@ -174,6 +174,9 @@ class AdaptedNetwork:
         n_way: int | None = None,
     ) -> None:
         self.temperature = temperature
+        counts = np.bincount(labels)
+        if counts.min() < counts.max():
+            algorithm = with_classes_alike(algorithm)
         self._algorithm, self._params, self._steps = algorithm, params, steps
         self._support_x, self._labels = x, labels
         self._n_way = n_way = n_way or int(labels.max()) + 1

@@ -18,7 +18,7 @@ from innerloop.exporting import network
 from innerloop.exporting.network import Learnt, Pixels
 from innerloop.exporting.onnx_file import check_installed, onnx_bytes
 from innerloop.files import write_whole
-from innerloop.in_use import algorithm_in_use
+from innerloop.in_use import algorithm_in_use, with_classes_alike
 from innerloop.inputs import PixelInputs, check_ink
 from innerloop.keywords import keywords_checked
 from innerloop.learners import AdaptedNetwork
@@ -107,7 +107,7 @@ def export(
     config = loaded.config
     steps = inner_steps or config.eval_inner_steps or algorithm.inner_steps
     program = network.learner(
-        algorithm,
+        with_classes_alike(algorithm, recorded=True),
         loaded.params,
         loaded.input_shape,
         Pixels(config.inputs == "raw", _inverted(loaded, ink)),

@@ -95,19 +95,30 @@ innerloop.define((innerloop) => {
     return parts.map((v) => v / sum);
   }
 
-  // The mean over the support set of -log of the probability of the right class.
-  function crossEntropy(logits, labels) {
+  // How much each picture of the support set counts, 1 in all: every class the same.
+  function shares(labels, ways) {
+    const counts = new Array(ways).fill(0);
+    for (const label of labels) counts[label]++;
+    return labels.map((label) => 1 / (ways * counts[label]));
+  }
+
+  // The mean over the classes of -log of the probability of the right one.
+  function crossEntropy(logits, labels, ways) {
+    const share = shares(labels, ways);
     const losses = logits.map((row, i) => {
       const most = Math.max(...row);
-      return most + Math.log(row.reduce((sum, v) => sum + Math.exp(v - most), 0)) - row[labels[i]];
+      const all = Math.log(row.reduce((sum, v) => sum + Math.exp(v - most), 0));
+      return share[i] * (most + all - row[labels[i]]);
     });
-    return losses.reduce((a, b) => a + b) / losses.length;
+    return losses.reduce((a, b) => a + b);
   }
 
   // Derivatives of the inner loss by all weights that the inner loop may change, by name.
   function slopesOf(matrices, network, weights, support, logits, labels, ways) {
-    const by = (network.per_shot ? ways : 1) / labels.length;
-    const off = logits.map((row, n) => softmax(row).map((p, c) => by * (p - (c === labels[n] ? 1 : 0))));
+    const by = shares(labels, ways).map((share) => (network.per_shot ? ways : 1) * share);
+    const off = logits.map((row, n) =>
+      softmax(row).map((p, c) => by[n] * (p - (c === labels[n] ? 1 : 0))),
+    );
     const rows = weights["head.weight"];
     const head = new Float32Array(rows.length);
     const bias = new Float32Array(ways);
@@ -199,7 +210,7 @@ innerloop.define((innerloop) => {
         learns ? linear(rows, weights) : byDistance(rows, seen.features, labels, ways);
       const own = logits(seen.features);
       stages.push({
-        support_loss: crossEntropy(own, labels),
+        support_loss: crossEntropy(own, labels, ways),
         probabilities: logits(asked).map((row) => softmax(row.map((v) => v / network.temperature))),
       });
       if (step < last) {
