@@ -5,7 +5,7 @@
 
 FOLDER is what `innerloop data prepare emoji` writes; both on one machine, on which nothing else
 runs.  5-way: a drawing a class as support and four others as queries; then five and one, of the
-classes that six artists have drawn.
+classes that six artists have drawn, learnt as `FewShotClassifier` learns several pictures.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.reports import RESULTS, machine
 from innerloop.evaluation import evaluate
 from innerloop.files import write_whole
+from innerloop.learners import for_several
 from innerloop.runs.loading import load_for
 from innerloop.tasks.sampler import EpisodeSampler
 
@@ -44,8 +45,11 @@ def measure(run: Path, tasks: int = TASKS) -> dict[str, object]:
             split_name=sampler.split_name,
             inputs=sampler.inputs,
         )
-        steps = loaded.config.eval_inner_steps
-        result = evaluate(loaded.algorithm, loaded.params, some, tasks=tasks, inner_steps=steps)
+        algorithm, steps = loaded.algorithm, loaded.config.eval_inner_steps
+        if k_shot > 1:
+            # As FewShotClassifier learns from several pictures.
+            algorithm, steps, _ = for_several(algorithm, steps)
+        result = evaluate(algorithm, loaded.params, some, tasks=tasks, inner_steps=steps)
         kept = ("accuracy", "ci95", "accuracy_per_step", "bn", "protocol")
         tests[name] = {key: result[key] for key in kept}
     took = ("iterations", "best_iteration", "seconds", "cpu_seconds", "parameters", "versions")
