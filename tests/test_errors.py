@@ -31,7 +31,11 @@ from innerloop.errors import (
     ],
 )
 def test_text_in_place_of_a_number_is_named(check):
-    with pytest.raises(UserError, match="steps must be a number, not '2'"):
+    with pytest.raises(UserError, match="steps must be a number, not 'all': give a number"):
+        check(steps="all")
+    with pytest.raises(UserError, match="steps must be a number, not True: give a number"):
+        check(steps=True)
+    with pytest.raises(UserError, match="steps must be a number, not '2': leave out the quotes"):
         check(steps="2")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 
 import numpy as np
@@ -155,6 +156,9 @@ def test_whatever_is_a_label_gets_taken_or_one_line(y):
     ("y", "words"),
     [
         (["a", None], "1 of the 2 labels are missing"),
+        ([None, None], "2 of the 2 labels are missing: leave those examples out"),
+        ([0.0, math.nan], "1 of the 2 labels are missing"),
+        (np.array([0.0, math.nan]), "1 of the 2 labels are missing"),
         (["a", 1], "several types"),
         ([0.5, 1.0], r"Unknown label type: y\[0\] is 0.5"),
         ([0, 1, 2], "X has 2 pictures, but y 3 labels"),

@@ -28,11 +28,20 @@ def first_line(error: BaseException, width: int = 160) -> str:
 
 def _check_number(name: str, value: Any) -> None:
     if isinstance(value, str):
-        raise UserError(f"{name} must be a number, not {value!r}: leave out the quotes")
+        way_out = "leave out the quotes" if _reads_as_number(value) else "give a number"
+        raise UserError(f"{name} must be a number, not {value!r}: {way_out}")
     if isinstance(value, bool):
-        raise UserError(f"{name} must be a number, not {value}")
+        raise UserError(f"{name} must be a number, not {value}: give a number")
     if value is not None and not isinstance(value, Real):
         raise UserError(f"{name} must be a number, not a {type(value).__name__}")
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def plain(value: Any) -> Any:

@@ -306,6 +306,12 @@ def class_labels(y: Any, pictures: int) -> np.ndarray:
             "one label for each"
         )
     if labels.dtype.kind == "f":
+        missing = int(np.isnan(labels).sum())
+        if missing:
+            raise UserError(
+                f"Input y contains NaN: {missing} of the {len(labels)} labels are missing: leave "
+                "those examples out"
+            )
         assert_all_finite(labels, input_name="y")
         fractions = labels != np.round(labels)
         if fractions.any():

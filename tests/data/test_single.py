@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,17 @@ def test_a_path_is_not_several_pictures():
 def test_a_colour_picture_is_not_rows_of_grey_ones(classifier):
     with pytest.raises(UserError, match=r"takes grey images .* not an array of shape \(1, 28, 28"):
         classifier.predict(np.zeros((28, 28, 3), np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 3), (3, 28, 28, 3), (4, 3, 28, 28)])
+def test_the_way_out_that_is_given_for_colour_works(classifier, shape):
+    X = np.zeros(shape, np.uint8)
+    with pytest.raises(UserError) as error:
+        classifier.predict(X)
+    said = str(error.value)
+    (axis,) = re.findall(r"make them grey, X\.mean\(axis=(-\d)\)\.astype\(X\.dtype\)", said)
+    grey = X.mean(axis=int(axis)).astype(X.dtype)
+    assert len(classifier.predict(grey)) == (len(X) if X.ndim == 4 else 1)
 
 
 @given(

@@ -153,8 +153,20 @@ def image_bytes(X: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         X = X.transpose(0, 3, 1, 2)
     if X.ndim != 4 or X.shape[1] != channels:
         kinds = {1: "grey images [n, height, width]", 3: "colour images [n, 3, height, width]"}
-        raise UserError(f"this network takes {kinds[channels]}, not an array of shape {X.shape}")
+        raise UserError(
+            f"this network takes {kinds[channels]}, not an array of shape {X.shape}"
+            + _other_channels(X.shape, channels)
+        )
     return X
+
+
+def _other_channels(shape: tuple[int, ...], channels: int) -> str:
+    """How images of this shape get so many channels, in words; empty where nobody can say."""
+    if channels == 1 and len(shape) == 4 and 3 in (shape[1], shape[3]):
+        return f": make them grey, X.mean(axis={-1 if shape[3] == 3 else -3}).astype(X.dtype)"
+    if channels == 3 and len(shape) == 4 and shape[1] == 1:
+        return ": give each its grey three times, X.reshape(n, 1, height, width).repeat(3, axis=1)"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -87,13 +87,14 @@ def label_array(labels: Any) -> np.ndarray:
 
 def require_one_kind(labels: Sequence[Any]) -> None:
     """Raise a `UserError` where some labels are missing, or are numbers and others text."""
-    if len({_kind(label) for label in labels}) > 1:
-        missing = sum(label is None for label in labels)
+    # NaN is what differs from itself.
+    missing = sum(label is None or label != label for label in labels)
+    if missing:
         raise UserError(
             f"{missing} of the {len(labels)} labels are missing: leave those examples out"
-            if missing
-            else "labels are of several types, such as numbers and strings: use one type"
         )
+    if len({_kind(label) for label in labels}) > 1:
+        raise UserError("labels are of several types, such as numbers and strings: use one type")
 
 
 def _kind(label: Any) -> str:
