@@ -18,7 +18,7 @@ from torch import nn
 import innerloop
 from innerloop import FewShotClassifier, UserError
 from innerloop.cli import main
-from innerloop.inputs import class_labels
+from innerloop.labels import class_labels
 
 STROKE = np.zeros((28, 28))
 STROKE[12:15, 4:24] = 1

@@ -24,9 +24,9 @@ from innerloop.inputs import (
     PREPARE,
     FeatureInputs,
     PixelInputs,
-    class_labels,
     require_numbers,
 )
+from innerloop.labels import class_labels
 from innerloop.learners import warn_of_rise
 from innerloop.model_in_use import inputs_and_learner
 from innerloop.rejection import Threshold, threshold

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.utils.validation import assert_all_finite, check_array, column_or_1d
+from sklearn.utils.validation import check_array
 from torch import Tensor
 
 from innerloop.backbones import Backbone
@@ -27,9 +27,7 @@ from innerloop.data.given import (
     white_in,
 )
 from innerloop.data.ink import Ink, find_ink, looked_at, on_blank_paper, worth_finding
-from innerloop.data.labels import require_one_kind
 from innerloop.data.pictures import MIDDLE, border_brightness
-from innerloop.data.remarks import counted
 from innerloop.errors import UserError, finite_above_zero, one_of
 from innerloop.runs.loading import Loaded
 
@@ -271,55 +269,6 @@ class FeatureInputs(Inputs):
     def seen_by(self, body: Backbone, pictures: Sequence[Image.Image]) -> Tensor:
         """Features of pictures by another body, `[n, F]`."""
         return body.features(pictures, self._views)
-
-
-def class_labels(y: Any, pictures: int) -> np.ndarray:
-    """Labels `[n]` as they were given, one for each of so many pictures, all of one kind.
-
-    Raises:
-        UserError: they are not, or name no classes.
-        ValueError: what scikit-learn finds wrong with them.
-    """
-    if (
-        y is None
-        or isinstance(y, str | bytes | dict)
-        or not any(hasattr(y, name) for name in ("__len__", "__array__"))
-    ):
-        raise UserError(
-            "y should be a 1d array or a list, one label for each picture, not "
-            f"{'None' if y is None else type(y).__name__}"
-        )
-    if hasattr(y, "detach"):
-        y = y.detach().cpu().numpy()
-    listed = isinstance(y, list | tuple) or _is_object(y)
-    if listed and all(np.ndim(label) == 0 for label in y):
-        require_one_kind(list(y))
-    labels: np.ndarray = column_or_1d(y, warn=True)
-    for label in labels if labels.dtype.kind == "O" else ():
-        if not isinstance(label, Hashable):
-            raise UserError(
-                f"a label is {type(label).__name__}, and labels name classes: give integers or text"
-            )
-    if len(labels) != pictures:
-        raise UserError(
-            f"X has {counted(pictures, 'picture')}, but y {counted(len(labels), 'label')}: give "
-            "one label for each"
-        )
-    if labels.dtype.kind == "f":
-        missing = int(np.isnan(labels).sum())
-        if missing:
-            raise UserError(
-                f"Input y contains NaN: {missing} of the {len(labels)} labels are missing: leave "
-                "those examples out"
-            )
-        assert_all_finite(labels, input_name="y")
-        fractions = labels != np.round(labels)
-        if fractions.any():
-            raise UserError(
-                f"Unknown label type: y[{fractions.argmax()}] is {labels[fractions.argmax()]}, and "
-                "labels name classes: give integers or text"
-            )
-    return labels
 
 
 def require_numbers(X: Any, expected: int) -> None:
