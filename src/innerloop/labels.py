@@ -46,12 +46,7 @@ def class_labels(y: Any, pictures: int) -> np.ndarray:
             "one label for each"
         )
     if labels.dtype.kind == "f":
-        missing = int(np.isnan(labels).sum())
-        if missing:
-            raise UserError(
-                f"Input y contains NaN: {missing} of the {len(labels)} labels are missing: leave "
-                "those examples out"
-            )
+        require_one_kind(labels.tolist())
         assert_all_finite(labels, input_name="y")
         fractions = labels != np.round(labels)
         if fractions.any():
