@@ -91,6 +91,27 @@ def test_several_images_a_class_take_smaller_steps(episode):
     assert whole[1] < parts[1] < parts[0]
 
 
+@pytest.mark.parametrize("ink", ["dark", "light"])
+def test_drawings_the_other_way_round_are_warned_of(ink, episode):
+    support, labels, query, _ = episode
+    if ink == "light":
+        support, query = 255 - support, 255 - query
+    classifier = FewShotClassifier().fit(support, labels)
+    for ask in (classifier.predict, classifier.predict_proba, classifier.tell):
+        ask(query)
+        with pytest.warns(UserWarning, match="2 of the 50 pictures look like") as said:
+            ask(np.concatenate([query[:48], 255 - query[:2]]))
+        assert said[0].filename == __file__
+    with pytest.warns(UserWarning, match="3 of the 10 pictures look like") as said:
+        FewShotClassifier().fit(np.concatenate([support[:7], 255 - support[7:]]), labels)
+    assert said[0].filename == __file__
+    # Who says what they are is believed; so are a dim photograph of a page, and blank paper.
+    told = FewShotClassifier(ink=ink).fit(support, labels)
+    told.predict(255 - query)
+    dim = query // 3 if ink == "dark" else 255 - (255 - query) // 3
+    classifier.predict(np.concatenate([dim, np.zeros_like(dim[:1]), np.full_like(dim[:1], 255)]))
+
+
 def conv(head="shared"):
     return innerloop.models.Conv4(width=8, head=head)
 

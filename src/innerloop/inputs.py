@@ -26,7 +26,14 @@ from innerloop.data.given import (
     scaled_image,
     white_in,
 )
-from innerloop.data.ink import Ink, find_ink, looked_at, on_blank_paper, worth_finding
+from innerloop.data.ink import (
+    Ink,
+    find_ink,
+    looked_at,
+    on_blank_paper,
+    warn_of_other_ink,
+    worth_finding,
+)
 from innerloop.data.pictures import MIDDLE, border_brightness
 from innerloop.errors import UserError, finite_above_zero, one_of
 from innerloop.runs.loading import Loaded
@@ -150,13 +157,17 @@ class PixelInputs(Inputs):
         """Pixels of the support set, which tells what `ink_` and `prepare_` are."""
         pictures = self._pictures(X)
         self.ink_ = self._find_ink(pictures.scaled)
+        self._warn_of_other_ink(pictures, stacklevel=3)
         # Found once: few, as a support set is.
         inks = list(self._inks(pictures)) if self._may_prepare() else []
         self.prepare_ = "ink" if inks and self._helps(inks) else "none"
         return self._pixels(self._prepared(pictures, inks))
 
     def __call__(self, X: np.ndarray | Pictures) -> Tensor:
-        return self._pixels(self.prepared(X))
+        pictures = self._pictures(X)
+        # The caller of predict, which asks _told, which asks _queries.
+        self._warn_of_other_ink(pictures, stacklevel=5)
+        return self._pixels(self._prepared(pictures, self._inks(pictures)))
 
     def prepared(self, X: np.ndarray | Pictures) -> np.ndarray:
         """Bytes `[n, C, H, W]` of what the network sees, before ink becomes 1."""
@@ -187,6 +198,10 @@ class PixelInputs(Inputs):
         if not self.loaded.knows_ink:
             return None
         return "dark" if border_brightness(images) > MIDDLE else "light"
+
+    def _warn_of_other_ink(self, pictures: Pictures, stacklevel: int) -> None:
+        if self._ink == "auto" and self.ink_ is not None:
+            warn_of_other_ink(pictures.scaled, self.ink_, stacklevel + 1)
 
     def _may_prepare(self) -> bool:
         """True unless it is known without a look at the pictures that they stay as they are."""

@@ -6,12 +6,15 @@ size.  A photographed page is grey and lit from one side, the drawing small and 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
+
+from innerloop.data.pictures import MIDDLE, border_brightness
 
 # The longer side of a drawing, as a share of the picture's: Omniglot's mean.
 LONGER_SIDE = 18 / 28
@@ -25,6 +28,8 @@ FAINT, NOISE, SPECK = 0.35, 3.0, 0.02
 SHARP, NOISY, LOUD = 0.5, 0.8, 0.14
 # Times that the paper is fitted to what is not ink, and how many deviations belong to it.
 ROUNDS, PAPER = 6, 2.5
+# Paper is this far from the darkest ink, as a share of the range.
+END = 0.75
 # A drawing with so large a share of a picture's side fills it; so few pixels are few.
 FILLED, FEW = 0.85, 16
 
@@ -157,6 +162,33 @@ def _paper(x: np.ndarray) -> tuple[np.ndarray, float]:
         deviation = float(np.sqrt(np.mean(below**2))) if len(below) else 0.0
         chosen = np.abs(rest) <= PAPER * max(deviation, 1 / 255)
     return surface.reshape(x.shape), deviation
+
+
+def warn_of_other_ink(images: np.ndarray, ink: str, stacklevel: int = 1) -> None:
+    """Warn of drawings with light and dark the other way round than in those learnt.
+
+    Such a one has edges and most of its pixels on the other side of middle grey, at the other end
+    of its own range: a dim photograph of a page is on that side alone, noise neither.
+
+    Args:
+        images: `uint8` `[n, 1, H, W]`.
+        ink: `"dark"` or `"light"`.
+    """
+    x = images.reshape(len(images), -1).astype(np.float64)
+    x, edges = (x, images) if ink == "light" else (255 - x, 255 - images)
+    least, most = x.min(axis=1), x.max(axis=1)
+    edge = np.array([border_brightness(image) for image in edges])
+    paper = np.minimum(edge, np.median(x, axis=1))
+    other = int(((paper > MIDDLE) & (paper > least + END * (most - least))).sum())
+    if other:
+        learnt, found = ("dark strokes on light paper", "light strokes on dark")
+        if ink == "light":
+            learnt, found = ("light strokes on dark paper", "dark strokes on light")
+        warnings.warn(
+            f"{other} of the {len(images)} pictures look like {found}, where those learnt are "
+            f"{learnt}: answers for them mean little; invert them (255 - X)",
+            stacklevel=stacklevel + 1,
+        )
 
 
 def _without_specks(mask: np.ndarray, above: np.ndarray) -> np.ndarray:
