@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import innerloop
@@ -84,3 +85,17 @@ def test_a_loss_by_name_is_refused():
 def test_numbers_beyond_single_precision_are_refused():
     with pytest.raises(UserError, match="example 1 holds infinite values, or too large ones"):
         innerloop.data.from_arrays(np.array([[1.0], [1e300]]), ["a", "b"])
+
+
+def test_what_has_no_second_derivative_is_named():
+    def hinge(outputs, targets):
+        return nn.functional.multi_margin_loss(outputs, targets)
+
+    network = nn.Sequential(nn.Flatten(), nn.Linear(9, 3))
+    x, y = torch.rand(2, 6, 1, 3, 3), torch.arange(3).repeat(2, 2)
+    tasks = innerloop.Episodes(x, y, x, y)
+    algorithm = MAML(network, 0.1, loss=hinge)
+    with pytest.raises(UserError, match=r"no second derivative .*multi_margin.* first_order=True"):
+        algorithm.meta_gradient(algorithm.init_params(), tasks)
+    simple = MAML(network, 0.1, loss=hinge, first_order=True)
+    simple.meta_gradient(simple.init_params(), tasks)

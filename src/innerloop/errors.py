@@ -164,6 +164,12 @@ def clearer(error: Exception) -> Exception:
             f"a class label is not among the network's outputs ({text}): labels run from 0 to N-1, "
             "and the last layer needs a row for each class, or head='shared'"
         )
+    missing = "derivative for" in text and "is not implemented" in text
+    if missing or "differentiate twice" in text:
+        return UserError(
+            f"an operation of the network or the loss has no second derivative ({text}): use "
+            "first_order=True, or another operation"
+        )
     if "forward AD" in text or "forward-mode" in text.lower():
         return UserError(
             f"an operation of the network or the loss has no forward derivative ({text}): use "
