@@ -103,8 +103,8 @@ innerloop.define((innerloop) => {
   }
 
   // The mean over the classes of -log of the probability of the right one.
-  function crossEntropy(logits, labels, ways) {
-    const share = shares(labels, ways);
+  //   share: of each picture, see `shares`.
+  function crossEntropy(logits, labels, share) {
     const losses = logits.map((row, i) => {
       const most = Math.max(...row);
       const all = Math.log(row.reduce((sum, v) => sum + Math.exp(v - most), 0));
@@ -114,10 +114,11 @@ innerloop.define((innerloop) => {
   }
 
   // Derivatives of the inner loss by all weights that the inner loop may change, by name.
-  function slopesOf(matrices, network, weights, support, logits, labels, ways) {
-    const by = shares(labels, ways).map((share) => (network.per_shot ? ways : 1) * share);
+  function slopesOf(matrices, network, weights, support, logits, labels, share) {
+    const ways = logits[0].length;
+    const times = network.per_shot ? ways : 1;
     const off = logits.map((row, n) =>
-      softmax(row).map((p, c) => by[n] * (p - (c === labels[n] ? 1 : 0))),
+      softmax(row).map((p, c) => times * share[n] * (p - (c === labels[n] ? 1 : 0))),
     );
     const rows = weights["head.weight"];
     const head = new Float32Array(rows.length);
@@ -195,6 +196,7 @@ innerloop.define((innerloop) => {
       sets.push(queries.slice(i, i + (together ?? queries.length)));
     }
     const ways = Math.max(...labels) + 1;
+    const share = shares(labels, ways);
     const learns = "head.weight" in network.parameters;
     const last = learns ? steps : 0;
     const stages = [];
@@ -210,11 +212,11 @@ innerloop.define((innerloop) => {
         learns ? linear(rows, weights) : byDistance(rows, seen.features, labels, ways);
       const own = logits(seen.features);
       stages.push({
-        support_loss: crossEntropy(own, labels, ways),
+        support_loss: crossEntropy(own, labels, share),
         probabilities: logits(asked).map((row) => softmax(row.map((v) => v / network.temperature))),
       });
       if (step < last) {
-        const slopes = slopesOf(matrices, network, weights, seen, own, labels, ways);
+        const slopes = slopesOf(matrices, network, weights, seen, own, labels, share);
         weights = advance(network, weights, slopes, step);
       }
     }
