@@ -26,25 +26,24 @@ class Smooth(innerloop.MAML):
         return F.cross_entropy(outputs, targets, label_smoothing=0.1)
 
 
-def body(head):
+def network():
     # Without batch norm, whose statistics change with every picture.
     torch.manual_seed(0)
-    layers = nn.Sequential(nn.Flatten(), nn.Linear(36, 24), nn.Tanh(), nn.Linear(24, 3))
-    return layers if head else innerloop.models.Embedding(36, 24)
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 24), nn.Tanh(), nn.Linear(24, 3))
 
 
 KINDS = {
-    "maml": lambda: innerloop.MAML(body(True), 0.3, inner_steps=3),
-    "per_shot": lambda: innerloop.MAML(body(True), 0.1, 3, inner_reduction="per_shot"),
-    "focal": lambda: innerloop.MAML(body(True), 0.3, 3, loss=focal),
-    "own": lambda: Smooth(body(True), 0.3, 3),
-    "adam": lambda: innerloop.MAML(body(True), 0.1, 3, inner_optimizer=innerloop.inner.Adam()),
-    "meta-sgd": lambda: innerloop.MetaSGD(body(True), 0.3, inner_steps=3),
-    "maml++": lambda: innerloop.MAMLPlusPlus(body(True), 0.3, inner_steps=3),
-    "imaml": lambda: innerloop.IMAML(body(True), 0.3, inner_steps=3),
-    "reptile": lambda: innerloop.Reptile(body(True), 0.3, inner_steps=3),
-    "fine-tune": lambda: innerloop.FineTune(body(True), 0.3, inner_steps=3),
-    "protonet": lambda: innerloop.ProtoNet(body(True)),
+    "maml": lambda: innerloop.MAML(network(), 0.3, inner_steps=3),
+    "per_shot": lambda: innerloop.MAML(network(), 0.1, 3, inner_reduction="per_shot"),
+    "focal": lambda: innerloop.MAML(network(), 0.3, 3, loss=focal),
+    "own": lambda: Smooth(network(), 0.3, 3),
+    "adam": lambda: innerloop.MAML(network(), 0.1, 3, inner_optimizer=innerloop.inner.Adam()),
+    "meta-sgd": lambda: innerloop.MetaSGD(network(), 0.3, inner_steps=3),
+    "maml++": lambda: innerloop.MAMLPlusPlus(network(), 0.3, inner_steps=3),
+    "imaml": lambda: innerloop.IMAML(network(), 0.3, inner_steps=3),
+    "reptile": lambda: innerloop.Reptile(network(), 0.3, inner_steps=3),
+    "fine-tune": lambda: innerloop.FineTune(network(), 0.3, inner_steps=3),
+    "protonet": lambda: innerloop.ProtoNet(network()),
 }
 
 

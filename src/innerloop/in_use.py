@@ -63,6 +63,7 @@ def with_classes_alike(algorithm: Algorithm, *, recorded: bool = False) -> Algor
     if algorithm.loss is F.cross_entropy and not overrides(algorithm, "support_loss"):
         changed.loss = class_mean_cross_entropy
     elif not recorded:
+        # A hook may be set on the object itself, see `overrides`, which mypy does not foresee.
         changed.support_loss = partial(  # type: ignore[method-assign]
             _class_mean, algorithm.support_loss
         )

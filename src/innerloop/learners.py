@@ -174,17 +174,16 @@ class AdaptedNetwork:
         n_way: int | None = None,
     ) -> None:
         self.temperature = temperature
-        counts = np.bincount(labels)
-        if counts.min() < counts.max():
-            algorithm = with_classes_alike(algorithm)
         self._algorithm, self._params, self._steps = algorithm, params, steps
         self._support_x, self._labels = x, labels
         self._n_way = n_way = n_way or int(labels.max()) + 1
         self._left_out: np.ndarray | None = None
         targets = torch.from_numpy(labels.astype(np.int64))
+        counts = np.bincount(labels)
+        learns = with_classes_alike(algorithm) if counts.min() < counts.max() else algorithm
         with torch.no_grad():
             algorithm.network.look(x)
-            loop = algorithm.inner_loop(params, x, targets, inner_steps=steps, n_way=n_way)
+            loop = learns.inner_loop(params, x, targets, inner_steps=steps, n_way=n_way)
             # Before any step, which would fail on labels beyond the outputs.
             self._fast = [next(loop)]
             shape = self.stages(x)[0].shape
