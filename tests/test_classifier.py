@@ -101,10 +101,8 @@ def test_any_labels_and_unequal_numbers_of_images(episode):
     assert classifier.classes_.tolist() == [-1, 7, 30]
     assert set(classifier.predict(query)) <= {-1, 7, 30}
     twenty = np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8)
-    assert FewShotClassifier(ink="dark").fit(twenty, np.arange(20)).predict_proba(query).shape == (
-        50,
-        20,
-    )
+    classifier = FewShotClassifier(ink="dark").fit(twenty, np.arange(20))
+    assert classifier.predict_proba(query).shape == (50, 20)
 
 
 def test_in_a_pipeline_in_cross_validation_and_cloned(episode):

@@ -167,7 +167,7 @@ class PixelInputs(Inputs):
         pictures = self._pictures(X)
         # The caller of predict, which asks _told, which asks _queries.
         self._warn_of_other_ink(pictures, stacklevel=5)
-        return self._pixels(self._prepared(pictures, self._inks(pictures)))
+        return self._pixels(self.prepared(pictures))
 
     def prepared(self, X: np.ndarray | Pictures) -> np.ndarray:
         """Bytes `[n, C, H, W]` of what the network sees, before ink becomes 1."""

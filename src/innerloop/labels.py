@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
-from innerloop.data.labels import require_one_kind
+from innerloop.data.labels import require_labels, require_one_kind
 from innerloop.data.remarks import counted
 from innerloop.errors import UserError
 
@@ -46,7 +46,7 @@ def class_labels(y: Any, pictures: int) -> np.ndarray:
             "one label for each"
         )
     if labels.dtype.kind == "f":
-        require_one_kind(labels.tolist())
+        require_labels(labels)
         assert_all_finite(labels, input_name="y")
         fractions = labels != np.round(labels)
         if fractions.any():

@@ -63,9 +63,7 @@ def label_array(labels: Any) -> np.ndarray:
             "labels.argmax(1) turns one-hot rows into labels, labels.ravel() a single column"
         )
     if labels.dtype.kind == "O":
-        missing = sum(label is None or label != label for label in labels)
-        if missing:
-            raise UserError(f"{missing} of the {len(labels)} labels are missing: leave them out")
+        require_labels(labels)
         kinds = {_kind(label) for label in labels}
         if len(kinds) > 1 or kinds - {"string", "number"}:
             raise UserError("labels must all be integers, or all be strings")
@@ -87,14 +85,19 @@ def label_array(labels: Any) -> np.ndarray:
 
 def require_one_kind(labels: Sequence[Any]) -> None:
     """Raise a `UserError` where some labels are missing, or are numbers and others text."""
+    require_labels(labels)
+    if len({_kind(label) for label in labels}) > 1:
+        raise UserError("labels are of several types, such as numbers and strings: use one type")
+
+
+def require_labels(labels: Sequence[Any] | np.ndarray) -> None:
+    """Raise a `UserError` where some labels are missing: None, or NaN."""
     # NaN is what differs from itself.
     missing = sum(label is None or label != label for label in labels)
     if missing:
         raise UserError(
             f"{missing} of the {len(labels)} labels are missing: leave those examples out"
         )
-    if len({_kind(label) for label in labels}) > 1:
-        raise UserError("labels are of several types, such as numbers and strings: use one type")
 
 
 def _kind(label: Any) -> str:
