@@ -173,7 +173,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             X: images, see the class.
             y: `[n]`, a label for each: numbers or text.  At least two classes; at least one
-                image of each, not necessarily equally many: each class counts the same.
+                image of each, not necessarily equally many: the inner loss is the mean over
+                the classes.
             background: images of none of the classes, such as of the empty bench or of other
                 things: with a pretrained network alone, they help to tell the classes apart and
                 to refuse what is none of these.
