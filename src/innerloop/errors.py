@@ -168,7 +168,7 @@ def clearer(error: Exception) -> Exception:
     if missing or "differentiate twice" in text:
         return UserError(
             f"an operation of the network or the loss has no second derivative ({text}): use "
-            "first_order=True, or another operation"
+            "another, or first_order=True, which iMAML does not have"
         )
     if "forward AD" in text or "forward-mode" in text.lower():
         return UserError(

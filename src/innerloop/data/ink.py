@@ -186,7 +186,7 @@ def warn_of_other_ink(images: np.ndarray, ink: str, stacklevel: int = 1) -> None
             learnt, found = ("light strokes on dark paper", "dark strokes on light")
         warnings.warn(
             f"{other} of the {len(images)} pictures look like {found}, where those learnt are "
-            f"{learnt}: answers for them mean little; invert them (255 - X)",
+            f"{learnt}: answers for them mean little; invert them (bytes: 255 - X)",
             stacklevel=stacklevel + 1,
         )
 
