@@ -15,6 +15,7 @@ from innerloop import FewShotClassifier, UserError
 from innerloop.data.pictures import MIDDLE, border_brightness
 from innerloop.exporting.network import edges_are_light
 from innerloop.exporting.write import METADATA
+from tests.helpers import in_threads
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -109,6 +110,16 @@ def test_an_adapted_network_answers_as_the_classifier(algorithm, bn, network, ta
     # Statistics of the support set are in the graph, its pictures are not.
     sizes = [np.prod(t.dims) for t in onnx.load(file).graph.initializer]
     assert support.size not in sizes
+
+
+def test_two_threads_export_what_one_does(network, task, tmp_path):
+    support, labels, queries = task(4, queries=9)
+    classifier = FewShotClassifier(network(), prepare="none").fit(support, labels)
+    files = [tmp_path / f"{i}.onnx" for i in range(2)]
+    in_threads(lambda i: classifier.export(files[i]), count=2)
+    for file in files:
+        (found,) = session(file).run(None, {"images": queries})
+        np.testing.assert_allclose(found, classifier.predict_proba(queries), atol=1e-4)
 
 
 def test_a_norm_that_is_called_twice_keeps_the_support_set(network, task, tmp_path):

@@ -6,6 +6,7 @@ first, where a derivative is a list of operators like any other, and that record
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,8 @@ from innerloop.exporting.derivatives import decompositions
 from innerloop.ops import kernels
 
 aten = torch.ops.aten
+# PyTorch changes classes of its own while it traces, so that one thread at a time makes a graph.
+alone = threading.RLock()
 # No operators for other runtimes: they only say how PyTorch handles memory and derivatives.
 _SAME = (aten.detach.default, aten.clone.default, aten.alias.default, aten.lift_fresh_copy.default)
 

@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from innerloop.algorithms.base import Algorithm
 from innerloop.config import TrainConfig
 from innerloop.errors import UserError, at_least, one_of
-from innerloop.exporting import network
+from innerloop.exporting import network, tracing
 from innerloop.exporting.network import Learnt, Pixels
 from innerloop.exporting.onnx_file import check_installed, onnx_bytes
 from innerloop.files import write_whole
@@ -47,7 +47,8 @@ def write_adapted(
         **_described(learnt.algorithm, tuple(learnt.support_x.shape[1:]), learnt.temperature),
         "classes": json.dumps(classes, ensure_ascii=False),
     }
-    _write(path, network.adapted(learnt), metadata, format)
+    with tracing.alone:
+        _write(path, network.adapted(learnt), metadata, format)
     return metadata
 
 
@@ -106,21 +107,23 @@ def export(
     algorithm = algorithm_in_use(loaded, bn)
     config = loaded.config
     steps = inner_steps or config.eval_inner_steps or algorithm.inner_steps
-    program = network.learner(
-        with_classes_alike(algorithm, recorded=True),
-        loaded.params,
-        loaded.input_shape,
-        Pixels(config.inputs == "raw", _inverted(loaded, ink)),
-        inner_steps=steps,
-        n_way=_ways(algorithm, loaded),
-        temperature=loaded.temperature,
-    )
     metadata = {
         **_described(algorithm, loaded.input_shape, loaded.temperature),
         "inner_steps": str(steps if algorithm.inner_steps else 0),
         "ink": ink,
     }
-    _write(path, program, metadata, format)
+    pixels = Pixels(config.inputs == "raw", _inverted(loaded, ink))
+    with tracing.alone:
+        program = network.learner(
+            with_classes_alike(algorithm, recorded=True),
+            loaded.params,
+            loaded.input_shape,
+            pixels,
+            inner_steps=steps,
+            n_way=_ways(algorithm, loaded),
+            temperature=loaded.temperature,
+        )
+        _write(path, program, metadata, format)
     return metadata
 
 
