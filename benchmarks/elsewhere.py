@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.reports import RESULTS, machine
 from innerloop.data.ink import Ink, find_ink, on_blank_paper, worth_finding
-from innerloop.data.pictures import MIDDLE, border_brightness
+from innerloop.data.polarity import ink_is_dark
 from innerloop.errors import UserError
 from innerloop.files import write_whole
 from innerloop.inputs import Pictures
@@ -77,7 +77,7 @@ def read(file: Path) -> Iterator[Symbols]:
     with np.load(file, allow_pickle=False) as held:
         for name in (key.removesuffix("_x") for key in held.files if key.endswith("_x")):
             pictures, labels = held[f"{name}_x"], held[f"{name}_y"]
-            dark = border_brightness(pictures) > MIDDLE
+            dark = ink_is_dark(pictures[:, None])
             inks = [find_ink(picture, dark) for picture in pictures]
             scaled = Pictures(pictures[:, None], (1, SIZE, SIZE)).scaled
             found = scaled.copy()

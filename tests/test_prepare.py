@@ -105,11 +105,26 @@ def test_drawings_the_other_way_round_are_warned_of(ink, episode):
     with pytest.warns(UserWarning, match="3 of the 10 pictures look like") as said:
         FewShotClassifier().fit(np.concatenate([support[:7], 255 - support[7:]]), labels)
     assert said[0].filename == __file__
+    # Also on noisy paper, whose edges are at neither end of the range.
+    noise = np.random.default_rng(0).normal(0, 10, query.shape)
+    noisy = (60 + 0.3 * query + noise).astype(np.uint8)
+    with pytest.warns(UserWarning, match="of the 50 pictures look like"):
+        classifier.predict(255 - noisy)
     # Who says what they are is believed; so are a dim photograph of a page, and blank paper.
     told = FewShotClassifier(ink=ink).fit(support, labels)
     told.predict(255 - query)
     dim = query // 3 if ink == "dark" else 255 - (255 - query) // 3
     classifier.predict(np.concatenate([dim, np.zeros_like(dim[:1]), np.full_like(dim[:1], 255)]))
+
+
+def test_pages_by_evening_light_are_read_as_by_day(episode):
+    """White paper that is darker than middle grey is still paper."""
+    support, labels, query, targets = episode
+    by_day = FewShotClassifier().fit(support, labels)
+    dim = [(0.4 * images + 8).astype(np.uint8) for images in (support, query)]
+    by_evening = FewShotClassifier().fit(dim[0], labels)
+    assert (by_day.ink_, by_evening.ink_) == ("dark", "dark")
+    assert by_evening.score(dim[1], targets) > by_day.score(query, targets) - 0.05
 
 
 def conv(head="shared"):

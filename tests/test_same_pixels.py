@@ -131,7 +131,7 @@ def test_only_pictures_on_paper_have_ink(trained):
 
 
 def test_other_data_is_treated_as_in_training(trained, tmp_path):
-    """Photos are inverted exactly if training's were; for ink, the picture's own edges decide."""
+    """Photos are inverted exactly if training's were; for ink, the picture itself decides."""
     (kind, _), _, run = trained
     loaded = innerloop.load(run)
     other = np.full((10, 4, *loaded.input_shape), 30, np.uint8)

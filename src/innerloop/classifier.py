@@ -54,9 +54,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             predicted for an image does not depend on what else is predicted with it; with
             `"transductive"` it does, and is a little better for a balanced set of queries.
         ink: `"dark"` strokes on light paper, `"light"` ones on dark; only for networks that were
-            trained on grey pictures with inputs `"ink"`.  With `"auto"`, the edges of the support
-            images tell, where all pictures in training were ink on paper; else, and always for
-            colour, pixels are treated as in training.
+            trained on grey pictures with inputs `"ink"`.  With `"auto"`, the support images tell
+            whether strokes are darker than their paper, where training had ink on paper; else, and
+            always for colour, pixels are treated as in training.
         prepare: what is done to pictures for a network that was trained on ink. With `"ink"`, each
             drawing is found on its paper, freed of shading and specks, and centred at the size of
             Omniglot's, see `innerloop.data.ink`; with `"none"`, pictures are only scaled. With

@@ -34,7 +34,7 @@ from innerloop.data.ink import (
     warn_of_other_ink,
     worth_finding,
 )
-from innerloop.data.pictures import MIDDLE, border_brightness
+from innerloop.data.polarity import ink_is_dark
 from innerloop.errors import UserError, finite_above_zero, one_of
 from innerloop.runs.loading import Loaded
 
@@ -197,11 +197,12 @@ class PixelInputs(Inputs):
             return self._ink
         if not self.loaded.knows_ink:
             return None
-        return "dark" if border_brightness(images) > MIDDLE else "light"
+        return "dark" if ink_is_dark(images) else "light"
 
     def _warn_of_other_ink(self, pictures: Pictures, stacklevel: int) -> None:
         if self._ink == "auto" and self.ink_ is not None:
-            warn_of_other_ink(pictures.scaled, self.ink_, stacklevel + 1)
+            pixels = [picture.size for picture in pictures.looked_at]
+            warn_of_other_ink(pictures.scaled, pixels, self.ink_, stacklevel + 1)
 
     def _may_prepare(self) -> bool:
         """True unless it is known without a look at the pictures that they stay as they are."""

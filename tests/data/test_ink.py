@@ -57,6 +57,16 @@ def test_the_drawing_is_found_and_lies_on_blank_paper(paper, dark):
     assert page.max() > 200
 
 
+@pytest.mark.parametrize("side", [1, 2])
+def test_a_dot_is_a_drawing(side):
+    picture = np.full((28, 28), 255, np.uint8)
+    picture[9 : 9 + side, 18 : 18 + side] = 0
+    ink = find_ink(picture, True)
+    assert ink is not None
+    assert np.isfinite(ink.strokes).all()
+    assert ink.strokes.max() == 1
+
+
 def test_specks_are_dropped_and_dots_are_not():
     strokes = drawn()
     strokes[50:52, 2:4] = 1  # a dot, as of an i

@@ -12,8 +12,8 @@ from torch import nn
 
 import innerloop
 from innerloop import FewShotClassifier, UserError
-from innerloop.data.pictures import MIDDLE, border_brightness
-from innerloop.exporting.network import edges_are_light
+from innerloop.data.polarity import ink_is_dark
+from innerloop.exporting.network import ink_is_dark as network_ink_is_dark
 from innerloop.exporting.write import METADATA
 from tests.helpers import in_threads
 
@@ -175,13 +175,19 @@ def test_ink_on_paper_is_read_as_the_classifier_reads_it(ink, network, task, tmp
         np.testing.assert_allclose(found[-1], classifier.predict_proba(q), atol=1e-4)
 
 
-def test_edges_are_light_where_their_median_is_above_the_middle():
+def test_the_graph_finds_dark_ink_where_the_classifier_does():
     rng = np.random.default_rng(0)
+    found = []
     for _ in range(300):
         values = rng.choice([0, 100, 120, 127, 128, 140, 255], size=2)
-        images = rng.choice(values, size=(rng.integers(1, 3), 1, 2, 2)).astype(np.uint8)
-        expected = border_brightness(images) > MIDDLE
-        assert bool(edges_are_light(torch.from_numpy(images))) == expected
+        height, width = rng.integers(2, 12, size=2)
+        share = rng.random()
+        images = values[(rng.random((rng.integers(1, 4), 1, height, width)) < share).astype(int)]
+        images = (images * np.linspace(rng.choice([0.3, 1]), 1, width)).astype(np.uint8)
+        expected = ink_is_dark(images)
+        assert bool(network_ink_is_dark(torch.from_numpy(images))) == expected
+        found.append(expected)
+    assert 50 < sum(found) < 250
 
 
 def test_files_name_nothing_of_this_machine(network, task, tmp_path):

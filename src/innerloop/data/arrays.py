@@ -29,7 +29,7 @@ from innerloop.data.labels import (
     label_array,
 )
 from innerloop.data.paper import SAMPLE
-from innerloop.data.pictures import MIDDLE, border_brightness
+from innerloop.data.polarity import ink_is_dark
 from innerloop.errors import UserError
 from innerloop.keywords import keywords_checked
 
@@ -66,7 +66,7 @@ def from_arrays(
         split: `{"train": labels, "val": labels, "test": labels}`; it becomes the split
             `"given"`, which `split="auto"` takes.
         dark_ink: grey images of dark strokes on light paper, which `inputs="ink"` inverts; None:
-            they are if most of their edges are light.
+            they are if strokes are darker than their paper.
         name: short name, for results.
 
     Returns:
@@ -186,7 +186,7 @@ def _attributes(grouping: Grouping, details: Details) -> dict[str, Any]:
 
 
 def _dark_ink(details: Details, examples: Examples, *, pixels: bool) -> bool:
-    """`dark_ink` as given, or by the edges of some images."""
+    """`dark_ink` as given, or as some images look."""
     grey = pixels and examples.shape[1] == 1
     if details.dark_ink is not None:
         if details.dark_ink and not pixels:
@@ -194,7 +194,7 @@ def _dark_ink(details: Details, examples: Examples, *, pixels: bool) -> bool:
         return details.dark_ink
     if not grey:
         return False
-    return border_brightness(examples.read(evenly_spread(examples.shape[0], SAMPLE))) > MIDDLE
+    return ink_is_dark(examples.read(evenly_spread(examples.shape[0], SAMPLE)))
 
 
 def _on_disk(array: np.ndarray) -> bool:

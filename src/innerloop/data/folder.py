@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from innerloop.data.base import ImageClasses, load_npy
+from innerloop.data.examples import evenly_spread
 from innerloop.data.layouts import Layout, find_layout
 from innerloop.data.other_forms import remark_on
+from innerloop.data.paper import SAMPLE
 from innerloop.data.pictures import (
-    MIDDLE,
     BrokenPicture,
-    border_brightness,
     file_status,
     read_picture,
 )
+from innerloop.data.polarity import ink_is_dark
 from innerloop.data.progress import progress_bar
 from innerloop.data.remarks import Remark, counted, some, warn
 from innerloop.data.survey import Survey, Watcher, sound_ones, survey
@@ -31,7 +32,7 @@ from innerloop.files import at_home, cache_folder, one_at_a_time, quoted, write_
 from innerloop.keywords import keywords_checked
 
 # Raised when prepared arrays change, so that older ones are no longer used.
-_FORMAT = 4
+_FORMAT = 5
 _BATCH = 256
 
 
@@ -81,7 +82,7 @@ def folder(
 
     Returns:
         Classes sorted by name, pictures by file name.  `dark_ink` is True for grey
-        pictures whose edges are mostly light.
+        pictures whose strokes are darker than their paper.
 
     Raises:
         UserError: the layout is not understood, or a picture cannot be read; the
@@ -161,7 +162,7 @@ def _from_array(path: Path, image_size: int | None, channels: int | None) -> Ima
     data = ImageClasses.from_square(array, name=path.stem)
     every = max(1, len(data.images) // 1000)
     some_images = data.images[::every]
-    light = array.shape[2] == 1 and border_brightness(some_images) > MIDDLE
+    light = array.shape[2] == 1 and ink_is_dark(some_images)
     remarks = []
     if 0 < int(some_images.max()) <= 1:
         text = "the largest value is 1, where 255 is white: multiply the array by 255"
@@ -230,7 +231,8 @@ def _prepare(
     files = [file for file, _ in members]
     with _way_out(path):
         found = survey(files, options.image_size, options.channels, options.white)
-    watcher, borders = Watcher(), []
+    watcher, sample = Watcher(), []
+    looked_at = set(evenly_spread(len(files), SAMPLE).tolist())
     # Written front to back rather than through a memory map, because a full disk is
     # then an error to report, where a memory map would end the process.
     with (
@@ -241,12 +243,14 @@ def _prepare(
         shape = (len(files), found.channels, found.size[1], found.size[0])
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_2_0(out, header)
-        for (file, class_name), image in zip(members, _read_all(files, found), strict=True):
+        images = _read_all(files, found)
+        for i, ((file, class_name), image) in enumerate(zip(members, images, strict=True)):
             data = np.ascontiguousarray(image).tobytes()
             out.write(data)
             digest = hashlib.blake2b(data, digest_size=16).digest()
             watcher.look(image, digest, str(file.relative_to(path)), class_name)
-            borders.append(border_brightness(image))
+            if i in looked_at:
+                sample.append(image)
             advance(1)
     remarks += [*found.remarks, *watcher.remarks()]
     index = {
@@ -255,7 +259,7 @@ def _prepare(
         "names": list(classes),
         "groups": [layout.groups[class_name] for class_name in classes],
         "counts": [len(files) for files in classes.values()],
-        "dark_ink": found.channels == 1 and float(np.median(borders)) > MIDDLE,
+        "dark_ink": found.channels == 1 and ink_is_dark(np.stack(sample)),
         "split": {
             part: [name for name in names if name in classes]
             for part, names in layout.split.items()

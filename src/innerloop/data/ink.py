@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from innerloop.data.pictures import MIDDLE, border_brightness
+from innerloop.data.polarity import darkness_of_ink
 
 # The longer side of a drawing, as a share of the picture's: Omniglot's mean.
 LONGER_SIDE = 18 / 28
@@ -28,8 +28,8 @@ FAINT, NOISE, SPECK = 0.35, 3.0, 0.02
 SHARP, NOISY, LOUD = 0.5, 0.8, 0.14
 # Times that the paper is fitted to what is not ink, and how many deviations belong to it.
 ROUNDS, PAPER = 6, 2.5
-# Paper is this far from the darkest ink, as a share of the range.
-END = 0.75
+# Pictures of the other ink are warned of where it is surer than this, see `darkness_of_ink`.
+SURE = 0.3
 # A drawing with so large a share of a picture's side fills it; so few pixels are few.
 FILLED, FEW = 0.85, 16
 
@@ -80,7 +80,9 @@ def find_ink(picture: np.ndarray, dark: bool) -> Ink | None:
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     # The soft edges of strokes belong to them.
     near = ndimage.binary_dilation(mask, iterations=1 + max(x.shape) // 56)
-    full = float(np.percentile((x - paper)[mask], 70))
+    inked = (x - paper)[mask]
+    # Of a dot less than a third of the mask is ink, the rest what blurring made of it.
+    full = max(float(np.percentile(inked, 70)), FAINT * float(inked.max()))
     strokes = np.where(near, np.clip((x - paper) / full, 0, 1), 0)[top:bottom, left:right]
     longest = max(x.shape)
     return Ink(strokes, pixels=longest, side=max(bottom - top, right - left) / longest)
@@ -164,29 +166,28 @@ def _paper(x: np.ndarray) -> tuple[np.ndarray, float]:
     return surface.reshape(x.shape), deviation
 
 
-def warn_of_other_ink(images: np.ndarray, ink: str, stacklevel: int = 1) -> None:
+def warn_of_other_ink(
+    images: np.ndarray, pixels: Sequence[int], ink: str, stacklevel: int = 1
+) -> None:
     """Warn of drawings with light and dark the other way round than in those learnt.
-
-    Such a one has edges and most of its pixels on the other side of middle grey, at the other end
-    of its own range: a dim photograph of a page is on that side alone, noise neither.
 
     Args:
         images: `uint8` `[n, 1, H, W]`.
+        pixels: in each before it was scaled.
         ink: `"dark"` or `"light"`.
     """
-    x = images.reshape(len(images), -1).astype(np.float64)
-    x, edges = (x, images) if ink == "light" else (255 - x, 255 - images)
-    least, most = x.min(axis=1), x.max(axis=1)
-    edge = np.array([border_brightness(image) for image in edges])
-    paper = np.minimum(edge, np.median(x, axis=1))
-    other = int(((paper > MIDDLE) & (paper > least + END * (most - least))).sum())
+    darkness = darkness_of_ink(images)
+    # Three standard deviations of the skewness of noise: a handful of pixels is no drawing.
+    by_chance = 3 * np.sqrt(6 / np.minimum(pixels, images[0].size))
+    other = int(((darkness if ink == "light" else -darkness) > by_chance.clip(min=SURE)).sum())
     if other:
         learnt, found = ("dark strokes on light paper", "light strokes on dark")
         if ink == "light":
             learnt, found = ("light strokes on dark paper", "dark strokes on light")
         warnings.warn(
             f"{other} of the {len(images)} pictures look like {found}, where those learnt are "
-            f"{learnt}: answers for them mean little; invert them (bytes: 255 - X)",
+            f"{learnt}: answers for them mean little; invert them (bytes: 255 - X, numbers up to "
+            "1: 1 - X, files: PIL.ImageOps.invert)",
             stacklevel=stacklevel + 1,
         )
 

@@ -30,8 +30,6 @@ UNREAD = (
 # About 270 MB once decoded; a small file can claim to hold any number.
 MAX_PIXELS = 89_000_000
 
-# Brightness, 0 to 255, above which edges are light: those of paper, where ink is dark.
-MIDDLE = 127.5
 _FAINT = 16  # of 255: what differs by less from white paper does not show
 
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height.
@@ -199,19 +197,6 @@ def picture_pixels(
         raise UserError(f"{what} cannot be read as a picture ({error})") from error
     pixels = np.asarray(flat)
     return pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
-
-
-def border_brightness(images: np.ndarray) -> float:
-    """Median brightness of the outermost pixels.
-
-    Args:
-        images: `uint8` `[..., H, W]`.
-
-    Returns:
-        0 (black) to 255 (white).
-    """
-    sides = (images[..., 0, :], images[..., -1, :], images[..., :, 0], images[..., :, -1])
-    return float(np.median(np.concatenate([side.ravel() for side in sides])))
 
 
 def rgb_picture(

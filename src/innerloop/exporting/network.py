@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from innerloop.algorithms.base import Algorithm
+from innerloop.data.polarity import END, EVEN, MIDDLE, OUTER, plane
 from innerloop.exporting.tracing import exported, record, sizes_unlike
 from innerloop.functional import Params
 from innerloop.models.layers import given_statistics, seen_statistics
@@ -24,7 +25,7 @@ class Pixels(NamedTuple):
 
     Attributes:
         raw: the network takes 0..255.
-        inverted: ink is dark; None where the edges of the support images tell.
+        inverted: ink is dark; None where the support images tell.
     """
 
     raw: bool
@@ -38,23 +39,30 @@ class Pixels(NamedTuple):
         x = x / 255
         if self.inverted is None:
             assert support is not None
-            return torch.where(edges_are_light(support), 1 - x, x)
+            return torch.where(ink_is_dark(support), 1 - x, x)
         return 1 - x if self.inverted else x
 
 
-def edges_are_light(images: Tensor) -> Tensor:
-    """True if `data.pictures.border_brightness` is above the middle, a boolean scalar."""
-    x = images.float()
-    sides = x[..., 0, :], x[..., -1, :], x[..., :, 0], x[..., :, -1]
-    edge = torch.cat([side.flatten() for side in sides])
-    light = edge > 127
-    more = 2 * light.sum() - edge.shape[0]
-    # Where both halves are equal, the median lies in the middle between them.
-    least_light, least_dark = (
-        edge.masked_fill(~light, 255).amin(0),
-        edge.masked_fill(light, 0).amax(0),
-    )
-    return (more > 0) | ((more == 0) & (least_light + least_dark > 255))
+def ink_is_dark(images: Tensor) -> Tensor:
+    """`data.polarity.ink_is_dark` of grey bytes `[S, 1, H, W]`, a boolean scalar."""
+    height, width = map(int, images.shape[2:])
+    x = images[:, 0].double()
+    edges = torch.cat([x[:, 0], x[:, -1], x[:, :, 0], x[:, :, -1]], dim=1).sort(dim=1).values
+    middle = edges.shape[1] // 2  # of an even number
+    paper = (edges[:, middle - 1] + edges[:, middle]) / 2
+    rest = x.flatten(1)
+    ordered = rest.sort(dim=1).values
+    outer = int(OUTER * height * width)
+    least, most = ordered[:, outer], ordered[:, -1 - outer]
+    for direction in map(torch.from_numpy, plane(height, width)):
+        rest = rest - (rest @ direction)[:, None] * direction
+    deviation = (rest**2).mean(dim=1).sqrt().clamp(min=1e-3)
+    darkness = -(rest**3).mean(dim=1) / deviation**3
+    darkness = torch.where(darkness.abs() < EVEN, 0, darkness).clamp(-1, 1)
+    darkness = torch.where(paper - least > END * (most - least), 1, darkness)
+    darkness = torch.where(most - paper > END * (most - least), -1, darkness)
+    total = torch.where(least == most, 0, darkness).sum()
+    return (total > 0) | ((total == 0) & (x.mean() > MIDDLE))
 
 
 class Learnt(NamedTuple):

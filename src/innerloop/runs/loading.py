@@ -56,7 +56,7 @@ class Loaded(NamedTuple):
         temperature: divides the logits so that probabilities can be trusted, as fitted on
             validation tasks; 1 where that was not done.
         inverted: training inverted bytes (dark ink); None where the file does not say.
-        on_paper: its pictures were of ink on paper, whose edges tell dark ink from light; None
+        on_paper: its pictures were of ink on paper, which show if ink is dark or light; None
             where the file does not say.
         normalization: mean and deviation by which the network normalises images; None for none.
         computed_by: the `identity` of the pretrained body whose features it takes; empty for none.
@@ -94,7 +94,7 @@ class Loaded(NamedTuple):
 
     @property
     def knows_ink(self) -> bool:
-        """True if ink, dark or light by the edges of the pictures, becomes 1.
+        """True if ink, dark or light by what the pictures show, becomes 1.
 
         For all other pixels the preprocessing of training is repeated.
         """
@@ -309,7 +309,7 @@ def load_for(
             f"width), but those of {config.data} have {source.example_shape}"
         )
     if loaded.inverted is not None and not loaded.knows_ink:
-        # As in training, whatever the edges of the other pictures are like.
+        # As in training, whatever the other pictures look like.
         source = with_dark_ink(source, loaded.inverted)
     config = resolve(config, source)
     classes = split_classes(source, config.split)[part]

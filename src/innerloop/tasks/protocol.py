@@ -160,7 +160,7 @@ def input_shape_of(tasks: Tasks) -> tuple[int, ...]:
 def pixels_of(tasks: Tasks) -> dict[str, bool]:
     """How the tasks scaled pixels, if known, so that it is repeated at test time.
 
-    `inverted`: dark became light.  `on_paper`: pictures of ink whose edges tell dark from light.
+    `inverted`: dark became light.  `on_paper`: pictures of ink that show if it is dark or light.
     """
     known = {name: getattr(tasks, name, None) for name in ("inverted", "on_paper")}
     return {name: value for name, value in known.items() if isinstance(value, bool)}

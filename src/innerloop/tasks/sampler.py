@@ -162,7 +162,7 @@ class EpisodeSampler:
 
     @functools.cached_property
     def on_paper(self) -> bool:
-        """True if the edges of a picture tell if its ink is dark or light, see `is_on_paper`."""
+        """True if a picture shows if its ink is dark or light, see `is_on_paper`."""
         return self.inputs == "ink" and is_on_paper(self.data)
 
     def protocol(self) -> dict[str, Any]:

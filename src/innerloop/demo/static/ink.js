@@ -190,7 +190,9 @@
     const [top, bottom] = [Math.floor(places[0] / side), Math.floor(places.at(-1) / side) + 1];
     let near = mask;
     for (let i = 0; i < 1 + Math.floor(side / 56); i++) near = grown(near, side);
-    const full = percentile(inOrder(places.map((i) => ink[i])), 70);
+    const inked = inOrder(places.map((i) => ink[i]));
+    // Of a dot less than a third of the mask is ink, the rest what blurring made of it.
+    const full = Math.max(percentile(inked, 70), FAINT * inked.at(-1));
     const [height, width] = [bottom - top, right - left];
     const strokes = Float32Array.from({ length: height * width }, (_, i) => {
       const at = (top + Math.floor(i / width)) * side + left + (i % width);
