@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.reports import RESULTS, machine
 from innerloop.evaluation import evaluate
 from innerloop.files import write_whole
-from innerloop.learners import for_several
+from innerloop.in_use import ways_in_use
 from innerloop.runs.loading import load_for
 from innerloop.tasks.sampler import EpisodeSampler
 
@@ -45,11 +45,10 @@ def measure(run: Path, tasks: int = TASKS) -> dict[str, object]:
             split_name=sampler.split_name,
             inputs=sampler.inputs,
         )
-        algorithm, steps = loaded.algorithm, loaded.config.eval_inner_steps
-        if k_shot > 1:
-            # As FewShotClassifier learns from several pictures.
-            algorithm, steps, _ = for_several(algorithm, steps)
-        result = evaluate(algorithm, loaded.params, some, tasks=tasks, inner_steps=steps)
+        # As FewShotClassifier learns.
+        steps = loaded.config.eval_inner_steps
+        way = ways_in_use(loaded.algorithm, steps, several=k_shot > 1)[0]
+        result = evaluate(way.algorithm, loaded.params, some, tasks=tasks, inner_steps=way.steps)
         kept = ("accuracy", "ci95", "accuracy_per_step", "bn", "protocol")
         tests[name] = {key: result[key] for key in kept}
     took = ("iterations", "best_iteration", "seconds", "cpu_seconds", "parameters", "versions")

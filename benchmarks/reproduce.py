@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import innerloop
 from benchmarks.reports import graphics, machine, no_traceback, shorten, trained_in, was_stopped
 from innerloop.config import TrainConfig
-from innerloop.learners import PARTS
+from innerloop.in_use import PARTS
 from innerloop.ops.allocator import keep_memory
 from innerloop.ops.precision import PRECISIONS
 from innerloop.runs.folder import CONFIG, METRICS

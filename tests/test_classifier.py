@@ -22,7 +22,7 @@ from innerloop import FewShotClassifier, UserError
 from innerloop.calibration import expected_calibration_error, fit_temperature
 from innerloop.cli import main
 from innerloop.data.given import image_bytes
-from innerloop.learners import SHARPER
+from innerloop.in_use import SHARPER
 from innerloop.runs.checkpoint import read_tensors, write_tensors
 from innerloop.runs.loading import PRETRAINED
 from innerloop.tasks.sampler import EpisodeSampler

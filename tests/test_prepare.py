@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 import innerloop
 from innerloop import FewShotClassifier, UserError
 from innerloop.data import ink
-from innerloop.learners import PARTS, SHARPER, for_several
+from innerloop.in_use import PARTS, SHARPER, ways_in_use
 
 
 def photographed(images: np.ndarray) -> np.ndarray:
@@ -79,10 +79,10 @@ def test_what_cannot_be_prepared_is_said(episode, tmp_path):
         FewShotClassifier(prepare="ink").fit(support, labels).export(tmp_path / "c.onnx")
 
 
-def test_several_images_a_class_take_smaller_steps(episode):
+def test_the_one_step_of_training_is_taken_in_smaller_ones(episode):
     support, labels, _, _ = episode
     assert len(FewShotClassifier().fit(support, labels).support_loss_) == 1 + PARTS
-    assert len(FewShotClassifier().fit(support[::2], labels[::2]).support_loss_) == 4
+    assert len(FewShotClassifier().fit(support[::2], labels[::2]).support_loss_) == 2
     assert len(FewShotClassifier(inner_steps=3).fit(support, labels).support_loss_) == 4
     # Four quarters of a step begin as the whole one does, and end about as far.
     whole = FewShotClassifier(inner_steps=1).fit(support, labels).support_loss_
@@ -149,9 +149,11 @@ def test_steps_that_have_more_to_them_than_a_rate_stay_whole():
         innerloop.MAML(conv(), inner_steps=3),
     ):
         trained = algorithm.inner_steps
-        assert for_several(algorithm, 5) == (algorithm, trained, 1)
-        assert for_several(algorithm, 1) == (algorithm, 1, 1)
-        assert for_several(algorithm, None) == (algorithm, trained, 1)
+        for several in (False, True):
+            most = trained if several else 5
+            assert ways_in_use(algorithm, 5, several=several) == [(algorithm, most, 1)]
+            assert ways_in_use(algorithm, 1, several=several) == [(algorithm, 1, 1)]
+            assert ways_in_use(algorithm, None, several=several) == [(algorithm, None, 1)]
 
 
 @pytest.mark.parametrize("kind", [innerloop.MAML, innerloop.MetaSGD, innerloop.ANIL])
@@ -159,8 +161,12 @@ def test_steps_that_have_more_to_them_than_a_rate_stay_whole():
 def test_small_steps_have_shares_of_every_rate_and_move_the_head_alone(kind, rates):
     algorithm = kind(conv(), rates, inner_steps=1)
     before = {name: algorithm.inner_lr_of(name) for name in algorithm.adapted_names}
-    small, steps, sharper = for_several(algorithm, 3)
+    [(small, steps, sharper), whole] = ways_in_use(algorithm, 3, several=True)
     assert (steps, sharper) == (PARTS, SHARPER)
+    assert whole[1:] == (1, 1)
+    (alone,) = ways_in_use(algorithm, 3, several=False)
+    assert alone[1:] == (1, 1)
+    assert alone.algorithm._rates == whole.algorithm._rates
     assert type(small) is kind
     for name, rate in before.items():
         assert algorithm.inner_lr_of(name) == rate
@@ -173,6 +179,23 @@ def test_small_steps_have_shares_of_every_rate_and_move_the_head_alone(kind, rat
         name for name in fast if not torch.equal(fast[name], params[name].expand_as(fast[name]))
     }
     assert moved == {name for name in before if name.startswith("head.")}
+
+
+@pytest.mark.parametrize(("rate", "steps"), [(1.0, PARTS), (10.0, 1)])
+def test_small_steps_that_overshoot_give_way_to_the_step_of_training(rate, steps):
+    """Where features are not of unit length, even quarters of a step may be too long."""
+    torch.manual_seed(0)
+    model = conv()
+    loaded = innerloop.load("omniglot-conv4")
+    own = loaded._replace(
+        model=model,
+        params=innerloop.MAML(model, rate, inner_steps=1).init_params(),
+        config=dataclasses.replace(loaded.config, inner_lr=rate),
+    )
+    images = np.random.default_rng(0).integers(0, 256, (10, 28, 28), dtype=np.uint8)
+    classifier = FewShotClassifier(own, prepare="none").fit(images, [0, 1, 2, 3, 4] * 2)
+    assert len(classifier.support_loss_) == 1 + steps
+    assert np.all(np.diff(classifier.support_loss_) < 0)
 
 
 @pytest.mark.parametrize("algorithm", ["maml", "anil", "meta-sgd"])

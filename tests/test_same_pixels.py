@@ -84,7 +84,7 @@ def test_three_ways_see_the_same_pixels_and_answer_the_same(trained, tmp_path, c
     _, folder, run = trained
     for number, (loaded, task, data, chosen) in enumerate(tasks_of(run)):
         support, queries = chosen[:, :1].ravel(), chosen[:, 1:].ravel()
-        classifier = FewShotClassifier(run, temperature=1.0)
+        classifier = FewShotClassifier(run, temperature=1.0, inner_steps=3)
         classifier.fit(data.images[support], list("ab"))
         # The task has the same pictures in another order.
         for ours, theirs in ((support, task.support_x), (queries, task.query_x)):

@@ -18,7 +18,6 @@ from innerloop.data.single import several
 from innerloop.errors import UserError, at_least, finite_above_zero, one_of
 from innerloop.fine_tuning import fine_tuned
 from innerloop.heads.choice import AUTO
-from innerloop.in_use import class_mean_cross_entropy
 from innerloop.inputs import (
     INKS,
     PREPARE,
@@ -27,7 +26,7 @@ from innerloop.inputs import (
     require_numbers,
 )
 from innerloop.labels import class_labels
-from innerloop.learners import warn_of_rise
+from innerloop.learners import support_losses, warn_of_rise
 from innerloop.model_in_use import inputs_and_learner
 from innerloop.rejection import Threshold, threshold
 from innerloop.runs.loading import Loaded
@@ -47,9 +46,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             `"FILE.py:NAME"` or `"MODULE:NAME"`, or any `nn.Module` from pictures to features, see
             `innerloop.backbones.backbone`.  Classes are then told apart by a head on its features,
             which are kept on disk; `bn` has no effect.
-        inner_steps: steps of gradient descent; None for as many as the run was tested with; or,
-            where a class has several images, for no more than in training, and for smaller ones
-            where training took one step from a shared head.
+        inner_steps: steps of gradient descent; None for as many as the run was tested with, or,
+            where a class has several images, for no more than in training. Where training took one
+            step from a shared head, None takes it, in small parts where a class has several.
         bn: where batch norm takes the statistics for queries from. With `"support"`, what is
             predicted for an image does not depend on what else is predicted with it; with
             `"transductive"` it does, and is a little better for a balanced set of queries.
@@ -229,11 +228,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.prepare_ = inputs.prepare_
         self.head_ = self._fitted.name
         self.temperature_ = self.temperature or self._fitted.temperature
-        targets = torch.from_numpy(labels)
-        self.support_loss_ = [
-            class_mean_cross_entropy(torch.from_numpy(logits), targets).item()
-            for logits in self._fitted.stages(support)
-        ]
+        self.support_loss_ = support_losses(self._fitted, support, labels)
         warn_of_rise(self.support_loss_, stacklevel=2)
         return self
 

@@ -6,20 +6,29 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from innerloop.algorithms.anil import ANIL
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.algorithms.hooks import overrides
+from innerloop.algorithms.maml import MAML
+from innerloop.algorithms.meta_sgd import MetaSGD
 from innerloop.build import build_algorithm
 from innerloop.config import TrainConfig
 from innerloop.errors import one_of
 from innerloop.models.layers import check_batch_norm, has_batch_norm
 from innerloop.runs.loading import Loaded
+
+# In how many parts the one step of training is taken, and how much smaller the temperature is then:
+# small steps stop while the logits are still small.
+PARTS, SHARPER = 4, 0.4
+# Algorithms whose steps have nothing to them but a rate; a subclass may be otherwise.
+BY_RATE = (MAML, ANIL, MetaSGD)
 
 
 def algorithm_in_use(loaded: Loaded, bn: str) -> Algorithm:
@@ -44,6 +53,50 @@ def algorithm_in_use(loaded: Loaded, bn: str) -> Algorithm:
     changed = copy.copy(algorithm)
     changed.bn = bn
     return changed
+
+
+class Way(NamedTuple):
+    """A way to learn a support set.
+
+    Attributes:
+        algorithm: whose inner loop it is.
+        steps: of the inner loop; None for as many as in training.
+        sharper: factor of the temperature.
+    """
+
+    algorithm: Algorithm
+    steps: int | None
+    sharper: float = 1.0
+
+
+def ways_in_use(algorithm: Algorithm, tested: int | None, *, several: bool) -> list[Way]:
+    """How to learn a support set, the best first; another follows in case its loss rises.
+
+    The one step of training from a shared head moves the head alone, so in use no other weights
+    move either: each picture goes through the body once.  Where a class has several pictures, their
+    gradients agree, and the step overshoots; it is then taken in `PARTS` of its length
+    (`python -m research.several_shots`).  Where even these overshoot, as they can if features are
+    not of unit length, so that the support loss rises, it is better taken whole, as in training.
+
+    All others take as many steps as in the tests; with several pictures no more than in training.
+
+    Args:
+        algorithm: as it was trained.
+        tested: inner steps of the tests; None for as many as in training.
+        several: a class has more than one picture.
+    """
+    if (
+        isinstance(algorithm, MAML)
+        and type(algorithm) in BY_RATE
+        and "rates" not in vars(algorithm)
+        and algorithm.inner_steps == 1
+        and algorithm.first_step_moves_only_the_head
+    ):
+        whole = Way(algorithm.of_head(1), 1)
+        return [Way(algorithm.of_head(1 / PARTS), PARTS, SHARPER), whole] if several else [whole]
+    if several and tested:
+        tested = min(tested, algorithm.inner_steps)
+    return [Way(algorithm, tested)]
 
 
 def with_classes_alike(algorithm: Algorithm, *, recorded: bool = False) -> Algorithm:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,10 +12,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from innerloop.algorithms.anil import ANIL
 from innerloop.algorithms.base import Algorithm
-from innerloop.algorithms.maml import MAML
-from innerloop.algorithms.meta_sgd import MetaSGD
 from innerloop.algorithms.protonet import minus_squared_distances, prototypes
 from innerloop.algorithms.shared_body import features_of_sets
 from innerloop.config import TrainConfig
@@ -22,20 +20,23 @@ from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.heads.choice import fit_head
 from innerloop.heads.left_out import folds
-from innerloop.in_use import algorithm_in_use, with_classes_alike
+from innerloop.in_use import (
+    Way,
+    algorithm_in_use,
+    class_mean_cross_entropy,
+    ways_in_use,
+    with_classes_alike,
+)
 from innerloop.models.layers import HeadedModel, has_batch_norm
 from innerloop.rejection import margin
 from innerloop.runs.loading import Loaded
 
-# In how many parts the step of training is taken where a class has several pictures, and how much
-# smaller the temperature is then: small steps stop while the logits are still small.
-PARTS, SHARPER = 4, 0.4
-# Algorithms whose steps have nothing to them but a rate; a subclass may be otherwise.
-BY_RATE = (MAML, ANIL, MetaSGD)
 # Queries predicted at a time, at most: images, and numbers in them.
 BATCH, BATCH_NUMBERS = 256, 2**22
 # Nats by which the support loss may rise again without a warning: below that, steps only jitter.
 RISE = 0.2
+# Nats by which it may rise in a step before another way to learn is taken.
+JITTER = 1e-4
 
 
 class Fitted(Protocol):
@@ -62,6 +63,8 @@ class Fitted(Protocol):
         """The familiarity of support pictures, by heads that were fitted without them."""
 
 
+Predictor = Callable[[Params], Tensor]
+"""From adapted weights to logits of some images."""
 Learner = Callable[[Tensor, np.ndarray, Tensor | None], Fitted]
 """From inputs `[n, ...]`, labels `[n]` and inputs of none of the classes to what has learnt."""
 
@@ -82,8 +85,7 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
         loaded: the network.
         name: how messages call it.
         bn: where batch norm takes the statistics for queries from.
-        inner_steps: None for as many as the run was tested with; where a class has several
-            pictures, see `for_several`.
+        inner_steps: None for those of `ways_in_use`.
 
     Raises:
         UserError: it was trained for regression, or cannot take statistics from there.
@@ -105,33 +107,32 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
             raise UserError(
                 f"background= helps the heads of pretrained networks alone: leave it out for {name}"
             )
-        learns, steps, temperature = algorithm, inner_steps or tested, loaded.temperature
-        if inner_steps is None and len(labels) > n_way and algorithm.inner_steps:
-            learns, steps, sharper = for_several(algorithm, tested)
-            temperature *= sharper
-        return AdaptedNetwork(learns, loaded.params, x, labels, steps, temperature)
+        ways = [Way(algorithm, inner_steps or tested)]
+        if inner_steps is None and algorithm.inner_steps:
+            ways = ways_in_use(algorithm, tested, several=len(labels) > n_way)
+        for way in ways:
+            temperature = way.sharper * loaded.temperature
+            found = AdaptedNetwork(way.algorithm, loaded.params, x, labels, way.steps, temperature)
+            losses = support_losses(found, x, labels)
+            if all(after <= before + JITTER for before, after in pairwise(losses)):
+                break
+        return found
 
     return learn
 
 
-def for_several(algorithm: Algorithm, tested: int | None) -> tuple[Algorithm, int, float]:
-    """How to learn from several pictures a class: algorithm, inner steps, factor of temperature.
+def support_losses(fitted: Fitted, x: Tensor, labels: np.ndarray) -> list[float]:
+    """The loss on the support set at each stage of learning, in nats: the mean over the classes.
 
-    Their gradients agree, so that steps of the rate of training overshoot.  The one step from a
-    shared head, which moves the head alone, is taken in `PARTS` of its length, of the head alone
-    (`python -m research.several_shots`); so each picture goes through the body once.  Elsewhere as
-    many steps as in training, or those of the test if they are fewer.
+    Args:
+        fitted: what has learnt.
+        x, labels: the support set, `[n, ...]` and `[n]`.
     """
-    trained = algorithm.inner_steps
-    if (
-        isinstance(algorithm, MAML)
-        and type(algorithm) in BY_RATE
-        and "rates" not in vars(algorithm)
-        and trained == 1
-        and algorithm.first_step_moves_only_the_head
-    ):
-        return algorithm.of_head(1 / PARTS), PARTS, SHARPER
-    return algorithm, min(trained, tested or trained), 1.0
+    targets = torch.from_numpy(labels)
+    return [
+        class_mean_cross_entropy(torch.from_numpy(logits), targets).item()
+        for logits in fitted.stages(x)
+    ]
 
 
 def warn_of_rise(losses: Sequence[float], stacklevel: int = 1) -> None:
@@ -149,6 +150,12 @@ def warn_of_rise(losses: Sequence[float], stacklevel: int = 1) -> None:
     )
 
 
+def _logits(predictors: Iterable[Predictor], fast: Params) -> np.ndarray:
+    """Logits `[m, N]` of all images, by adapted weights."""
+    found: np.ndarray = np.concatenate([predict(fast).double().numpy() for predict in predictors])
+    return found
+
+
 class AdaptedNetwork:
     """A meta-trained network that has learnt a support set.
 
@@ -156,8 +163,8 @@ class AdaptedNetwork:
         algorithm: how it adapts.
         params: the meta-parameters.
         x, labels: the support set, `[n, ...]` and `[n]`.
-        steps: of the inner loop.
-        temperature: as trained.
+        steps: of the inner loop; None for as many as in training.
+        temperature: divides the logits.
         n_way: N; None to count the labels.
     """
 
@@ -169,7 +176,7 @@ class AdaptedNetwork:
         params: Params,
         x: Tensor,
         labels: np.ndarray,
-        steps: int,
+        steps: int | None,
         temperature: float,
         n_way: int | None = None,
     ) -> None:
@@ -184,15 +191,17 @@ class AdaptedNetwork:
         with torch.no_grad():
             algorithm.network.look(x)
             loop = learns.inner_loop(params, x, targets, inner_steps=steps, n_way=n_way)
-            # Before any step, which would fail on labels beyond the outputs.
             self._fast = [next(loop)]
-            shape = self.stages(x)[0].shape
+            predictors = list(self._predictors(x))
+            # Before any step, which would fail on labels beyond the outputs.
+            shape = _logits(predictors, self._fast[0]).shape
             if shape != (len(labels), n_way):
                 raise UserError(
                     f"the network gives outputs {shape} for {len(labels)} images of {n_way} "
                     "classes: it cannot tell so many classes apart"
                 )
             self._fast += loop
+            self._of_support = [_logits(predictors, fast) for fast in self._fast]
 
     @property
     def parts(self) -> tuple[Algorithm, Params, Params, Tensor]:
@@ -201,13 +210,19 @@ class AdaptedNetwork:
 
     def stages(self, x: Tensor) -> list[np.ndarray]:
         """Logits `[m, N]` before the first and after each inner step."""
-        chunks = self._chunks(x)
+        if x is self._support_x:
+            return self._of_support
         with torch.no_grad():
-            parts = []
-            for chunk in chunks:
-                predict = self._algorithm.predictor(self._params, self._support_x, chunk)
-                parts.append([predict(fast).double().numpy() for fast in self._fast])
+            # A chunk's images are done with before those of the next.
+            parts = [
+                [_logits([predict], fast) for fast in self._fast] for predict in self._predictors(x)
+            ]
         return [np.concatenate(step) for step in zip(*parts, strict=True)]
+
+    def _predictors(self, x: Tensor) -> Iterator[Predictor]:
+        """From adapted weights to logits, for some of the images at a time."""
+        for chunk in self._chunks(x):
+            yield self._algorithm.predictor(self._params, self._support_x, chunk)
 
     def familiarity(self, x: Tensor) -> np.ndarray:
         """Minus the squared distance to the nearest class mean of adapted features, `[m]`.

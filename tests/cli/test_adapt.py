@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import innerloop
 from innerloop.cli import adapt as command
 from innerloop.cli import main
-from innerloop.learners import PARTS
+from innerloop.in_use import PARTS
 
 
 @pytest.fixture(scope="module")

@@ -79,8 +79,8 @@ class Arguments:
     """Folder of pictures of none of the classes, which help a pretrained network to tell the
     classes apart, and to refuse."""
     inner_steps: int | None = None
-    """Steps of gradient descent; by default as many as the network was tested with, or smaller ones
-    where a class has several pictures."""
+    """Steps of gradient descent; by default those that suit the network and the number of pictures,
+    see the classifier's page."""
     bn: Literal["support", "transductive"] = "support"
     """Batch statistics for queries: of the support set, or of all queries together."""
     ink: Literal["auto", "dark", "light"] = "auto"

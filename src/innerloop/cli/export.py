@@ -40,7 +40,7 @@ class Arguments:
     format: Literal["onnx", "torch-export"] | None = None
     """The format, whatever the ending."""
     inner_steps: int | None = None
-    """Steps of gradient descent; by default as many as the network was tested with."""
+    """Steps of gradient descent; by default as `adapt` takes them."""
     bn: Literal["support", "transductive"] = "support"
     """Batch statistics for queries: of the support set, or of all queries together."""
     ink: Literal["auto", "dark", "light"] = "auto"

@@ -18,7 +18,7 @@ from innerloop.exporting import network, tracing
 from innerloop.exporting.network import Learnt, Pixels
 from innerloop.exporting.onnx_file import check_installed, onnx_bytes
 from innerloop.files import write_whole
-from innerloop.in_use import algorithm_in_use, with_classes_alike
+from innerloop.in_use import algorithm_in_use, ways_in_use, with_classes_alike
 from innerloop.inputs import PixelInputs, check_ink
 from innerloop.keywords import keywords_checked
 from innerloop.learners import AdaptedNetwork
@@ -74,7 +74,7 @@ def export(
         run: a run folder, a weights file, one of `pretrained_names`, or what `load` gave.
         path: the file to write.
         learner: true; in the call it says what is written.
-        inner_steps: None for as many as the run was tested with.
+        inner_steps: None for those of `FewShotClassifier` where each class has one picture.
         bn: `"support"` or `"transductive"`, see `FewShotClassifier`.
         ink: `"auto"`, `"dark"` or `"light"`, see `FewShotClassifier`.
         format: `"onnx"` or `"torch-export"`; None to go by the ending of `path`.
@@ -106,7 +106,10 @@ def export(
         )
     algorithm = algorithm_in_use(loaded, bn)
     config = loaded.config
-    steps = inner_steps or config.eval_inner_steps or algorithm.inner_steps
+    steps = inner_steps
+    if inner_steps is None and algorithm.inner_steps:
+        algorithm, steps, _ = ways_in_use(algorithm, config.eval_inner_steps, several=False)[0]
+    steps = steps or algorithm.inner_steps
     metadata = {
         **_described(algorithm, loaded.input_shape, loaded.temperature),
         "inner_steps": str(steps if algorithm.inner_steps else 0),
