@@ -147,7 +147,15 @@ def test_the_inner_loop_is_the_one_of_anil():
     for stage in stages:
         np.testing.assert_allclose(stage, SCALE * b @ weight.T, atol=1e-8)
         gap = (a @ weight.T).softmax(1) - torch.eye(5, dtype=torch.float64)[y]
-        weight = weight - rate(a.numpy()) * gap.T @ a / len(y)
+        weight = weight - rate(a.numpy(), np.ones(len(a))) * gap.T @ a / len(y)
+
+
+def test_the_inner_loop_weighs_classes_not_pictures():
+    """Pictures that are given again, of one class alone, change nothing."""
+    x, y, q, _ = blobs(shots=2)
+    again = np.concatenate([np.arange(len(y)), *[np.flatnonzero(y == 0)] * 9])
+    few, many = (fit_head(x[i], y[i], "inner_loop").stages(q) for i in (slice(None), again))
+    np.testing.assert_allclose(many, few, atol=1e-6)
 
 
 def test_auto_takes_another_head_where_it_is_clearly_better(monkeypatch):

@@ -127,8 +127,7 @@ def fit_head(
 ) -> FittedHead:
     """Learn to tell classes apart by features.
 
-    Every class weighs the same, however many pictures it has, but for `"inner_loop"`, which weighs
-    pictures.  With `"auto"`, each fold of the
+    Every class weighs the same, however many pictures it has.  With `"auto"`, each fold of the
     support set is told by ridge, cosine and logistic heads that have learnt the others; ridge
     regression is taken unless the cross-entropy of another is lower by more than 0.05 nats and two
     standard errors of the difference.  Where each class has one picture, nothing can be left out,

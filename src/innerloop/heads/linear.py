@@ -47,21 +47,21 @@ def cosine(x: np.ndarray, labels: np.ndarray, n_way: int) -> Stages:
 
 def ridge(x: np.ndarray, labels: np.ndarray, n_way: int) -> Stages:
     """Least squares on 1 for the own class and 0 for others; every class weighs the same."""
-    fitted = Ridge(alpha=RIDGE_ALPHA).fit(x, np.eye(n_way)[labels], _weights(labels, n_way))
+    fitted = Ridge(alpha=RIDGE_ALPHA).fit(x, np.eye(n_way)[labels], class_weights(labels, n_way))
     return Stages([RIDGE_SCALE * fitted.coef_.T], [RIDGE_SCALE * (fitted.intercept_ - 1 / n_way)])
 
 
 def logistic(x: np.ndarray, labels: np.ndarray, n_way: int) -> Stages:
     """Softmax regression; every class weighs the same."""
     fitted = LogisticRegression(C=LOGISTIC_C, tol=1e-3, max_iter=500)
-    fitted.fit(x, labels, _weights(labels, n_way))
+    fitted.fit(x, labels, class_weights(labels, n_way))
     weight, bias = fitted.coef_.T, fitted.intercept_
     if len(bias) == 1:  # of two classes, the logit of the second alone
         weight, bias = (np.concatenate([-t, t], axis=-1) / 2 for t in (weight, bias))
     return Stages([LOGISTIC_SCALE * weight], [LOGISTIC_SCALE * bias])
 
 
-def _weights(labels: np.ndarray, n_way: int) -> np.ndarray:
+def class_weights(labels: np.ndarray, n_way: int) -> np.ndarray:
     """One weight a picture, 1 on average, the same sum for each class."""
     counts = np.bincount(labels, minlength=n_way)
     found: np.ndarray = len(labels) / (n_way * counts[labels])
