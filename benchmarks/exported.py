@@ -47,7 +47,8 @@ def classifier(name: str) -> FewShotClassifier:
     from innerloop import FewShotClassifier
 
     torch.set_num_threads(1)
-    return FewShotClassifier(name, ink="dark")
+    # As it is exported: pictures as they are.
+    return FewShotClassifier(name, ink="dark", prepare="none")
 
 
 def pytorch(name: str) -> Answer:

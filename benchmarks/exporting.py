@@ -57,7 +57,7 @@ def measured(name: str, learner: bool, folder: Path) -> dict[str, Any]:
     if learner:
         innerloop.export(name, file, learner=True)
     else:
-        classifier = innerloop.FewShotClassifier(name, ink="dark")
+        classifier = innerloop.FewShotClassifier(name, ink="dark", prepare="none")
         classifier.fit(given["support"], given["labels"]).export(file)
     plain = "pytorch" if learner else "pytorch, adapted"
     row = {

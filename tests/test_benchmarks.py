@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from benchmarks import adapters, memory, peers, pictures, reports, scaling, speed
+from benchmarks import adapters, exported, memory, peers, pictures, reports, scaling, speed
 from PIL import Image
 from tools import speed_tables, table_parts, tables
 from torch import nn
@@ -34,6 +34,12 @@ def test_all_contestants_compute_the_same_gradient(work, order):
     for name, gradient in gradients.items():
         if name != "torch.func vmap" or exact:
             assert speed.difference(gradients["innerloop"], gradient) < 1e-9, name
+
+
+def test_an_exported_network_is_compared_on_pictures_as_they_are(monkeypatch):
+    """No exported network prepares pictures."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    assert exported.classifier("omniglot-protonet").prepare == "none"
 
 
 def test_another_gradient_is_not_timed():

@@ -66,7 +66,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "learner": "the learner, `{}`",
         "adapted": "an adapted network, `{}`",
         "exporting_note": (
-            "5-way 1-shot, 75 queries, one thread of an {processor} that other work kept busy, "
+            "5-way 1-shot, 75 queries, one thread of an {processor}, "
             "PyTorch {torch}: the fastest of 20 answers, the peak memory of the whole process, "
             "and the time to load the runtime and the network and to answer once "
             "(`python -m benchmarks.exporting`). A learner's answer holds the inner steps; the "
@@ -137,7 +137,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "learner": "学习器，`{}`",
         "adapted": "适应之后的网络，`{}`",
         "exporting_note": (
-            "5-way 1-shot，75 个查询，{processor} 的一个线程，同时有其他负载，PyTorch {torch}。"
+            "5-way 1-shot，75 个查询，{processor} 的一个线程，PyTorch {torch}。"
             "毫秒为 20 次回答中最快的一次，内存为整个进程的峰值，"
             "启动为载入运行时和网络并完成第一次回答的时间"
             "（`python -m benchmarks.exporting`）。学习器的一次回答包含内循环；"
