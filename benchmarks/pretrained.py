@@ -89,9 +89,7 @@ Weights of {algorithm} on a Conv4 of {width} filters ({parameters:,} numbers), f
 |---|---|---|
 {rows}
 
-- **Probabilities**: expected calibration error, 5-way 1-shot, support statistics: {before:.3f} as
-  trained, {after:.3f} with the temperature {temperature:.2f}, fitted on validation tasks, that is
-  used.
+{calibration}
 {rejection}
 - **Not for** photographs or colour, and not for decisions about people.
 - **Symbols from elsewhere**, 20-way (digits: 10-way), each query classified on its own, drawings
@@ -113,6 +111,10 @@ LICENCES = {
     "omniglot": "Omniglot: Lake, Salakhutdinov, Tenenbaum 2015, MIT licence.",
     "glyphs": "Glyphs are drawn by a program of this package: no real drawing was seen.",
 }
+CALIBRATION = """\
+- **Probabilities**: expected calibration error, 5-way 1-shot, support statistics: {before:.3f} as
+  trained, {after:.3f} with the temperature {temperature:.2f}, fitted on validation tasks, that is
+  used."""
 REJECTION = """\
 - **None of these**: on {tasks} tasks, 5-way 5-shot, support statistics, with queries of five
   further classes: AUROC {auroc:.3f} ± {ci95:.3f}; `reject=0.05` refuses {classes:.1%} of the
@@ -126,10 +128,12 @@ def main() -> None:
     parser.add_argument("name", choices=list(RECIPES))
     parser.add_argument("--run", type=Path, help="a finished run of the recipe")
     parser.add_argument(
-        "--rejection", action="store_true", help="measure `reject` of the weights that there are"
+        "--remeasure",
+        action="store_true",
+        help="measure probabilities and `reject` of the weights that there are",
     )
     options = parser.parse_args()
-    if options.rejection:
+    if options.remeasure:
         remeasure(options.name)
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -178,11 +182,7 @@ def finish(
     write_tensors(weights, tensors, metadata)
     logits, labels = outputs(weights, "val", VALIDATION)
     temperature = fit_temperature(logits, labels)
-    logits, labels = outputs(weights, "test", TEST, omniglot=own)
-    errors = [
-        expected_calibration_error((logits.double() / t).softmax(dim=1), labels)
-        for t in (1.0, temperature)
-    ]
+    calibration = calibrated(weights, own, temperature)
     tests = {
         setting: {
             bn: test(weights, bn, ways, shots, queries, own) for bn in ("support", "transductive")
@@ -198,11 +198,7 @@ def finish(
         "iterations": results["iterations"],
         "seconds": results["seconds"],
         "tests": tests,
-        "calibration": {
-            "temperature": temperature,
-            "error as trained": errors[0],
-            "error with temperature": errors[1],
-        },
+        "calibration": calibration,
         "rejection": rejection,
     }
     (PRETRAINED / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
@@ -228,9 +224,7 @@ def finish(
         tasks=TEST,
         steps="no" if config.algorithm == "protonet" else config.eval_inner_steps,
         rows="\n".join(rows),
-        before=errors[0],
-        after=errors[1],
-        temperature=temperature,
+        calibration=told(calibration),
         rejection=REJECTION.format(**rejection),
     )
     (PRETRAINED / f"{name}.md").write_text(card, "utf-8")
@@ -238,17 +232,40 @@ def finish(
 
 
 def remeasure(name: str) -> None:
-    """`reject` of weights that are published already, into their figures and their card."""
+    """Probabilities and `reject` of weights that are published, into their figures and card."""
     weights, figures, card = (PRETRAINED / f"{name}.{end}" for end in ("safetensors", "json", "md"))
-    config = read_tensors(weights)[1]["config"]
-    found = none_of_these(weights, config["data"] == "glyphs")
-    known = json.loads(figures.read_text("utf-8")) | {"rejection": found}
+    metadata = read_tensors(weights)[1]
+    own = metadata["config"]["data"] == "glyphs"
+    found = {
+        "calibration": calibrated(weights, own, metadata["temperature"]),
+        "rejection": none_of_these(weights, own),
+    }
+    known = json.loads(figures.read_text("utf-8")) | found
     figures.write_text(json.dumps(known, indent=1) + "\n")
     text = card.read_text("utf-8")
-    start = text.find("- **None of these**")
-    end = text.index("- **Not for**")
-    start = end if start < 0 else start
-    card.write_text(text[:start] + REJECTION.format(**found) + "\n" + text[end:], "utf-8")
+    start, end = text.index("- **Probabilities**"), text.index("- **Not for**")
+    new = told(found["calibration"]) + "\n" + REJECTION.format(**found["rejection"]) + "\n"
+    card.write_text(text[:start] + new + text[end:], "utf-8")
+
+
+def calibrated(weights: Path, omniglot: bool, temperature: float) -> dict[str, float]:
+    """The expected calibration error on test tasks, without and with the temperature."""
+    logits, labels = outputs(weights, "test", TEST, omniglot=omniglot)
+    before, after = (
+        expected_calibration_error((logits.double() / t).softmax(dim=1), labels)
+        for t in (1.0, temperature)
+    )
+    return {
+        "temperature": temperature,
+        "error as trained": before,
+        "error with temperature": after,
+    }
+
+
+def told(calibration: dict[str, float]) -> str:
+    """What the card says of it."""
+    temperature, before, after = calibration.values()
+    return CALIBRATION.format(temperature=temperature, before=before, after=after)
 
 
 def none_of_these(weights: Path, omniglot: bool) -> dict[str, float]:
