@@ -135,6 +135,7 @@ def test_bytes_of_an_array_keep_its_order(dtype, seed):
     [
         (np.array([0, 4000], np.uint16), "divide by 4095"),
         (np.array([0.0, 255.0]), "divide by 255"),
+        (np.array([0.0, 16.0]), "white=16 if the brightest"),
         (np.array([-2.1, 2.6]), "before they are normalised"),
         (np.array([0.0, np.inf]), "nan_to_num"),
         (np.array([0, 10**7]), "divide by the value of white"),

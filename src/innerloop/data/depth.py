@@ -213,5 +213,7 @@ def _way(low: float, high: float) -> str:
         return "fill those that are not finite, numpy.nan_to_num(X)"
     if low < 0:
         return "give them before they are normalised, or (X - X.min()) / (X.max() - X.min())"
+    if high <= WHITES[0] / 2:
+        return f"say the value of white: white={high:g} if the brightest of them is white"
     white = next((white for white in WHITES if high <= white), None)
     return f"divide by {white}, or say white={white}" if white else "divide by the value of white"
