@@ -31,6 +31,7 @@ GONE = {
         *("channels_last", "features_of_sets", "gradient_through_features", "keeps_tasks_apart"),
         "plain_gradient",
     },
+    "innerloop.data.pictures": {"border_brightness"},
     "innerloop.functional": {"for_tasks"},
     "innerloop.models.layers": {"FeaturesOf"},
 }
