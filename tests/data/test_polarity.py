@@ -58,6 +58,13 @@ def test_what_shows_no_ink_tells_nothing():
         assert np.isfinite(darkness_of_ink(rng.integers(0, 256, (20, 1, *shape)))).all()
 
 
+def test_a_drawing_of_few_pixels_is_enough():
+    page = np.full((1, 1, SIDE, SIDE), 90, np.uint8)
+    page[0, 0, 9:13, 9] = 30
+    assert darkness_of_ink(page) == 1
+    assert darkness_of_ink(255 - page) == -1
+
+
 def test_photographs_are_no_ink_on_paper():
     rng = np.random.default_rng(0)
     # Blobs of light and dark alike, such as leaves and stones have.

@@ -44,7 +44,6 @@ def darkness_of_ink(images: np.ndarray) -> np.ndarray:
     np.clip(darkness, -1, 1, out=darkness)
     darkness[paper - least > END * (most - least)] = 1
     darkness[most - paper > END * (most - least)] = -1
-    darkness[least == most] = 0
     return darkness
 
 

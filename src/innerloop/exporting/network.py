@@ -61,7 +61,7 @@ def ink_is_dark(images: Tensor) -> Tensor:
     darkness = torch.where(darkness.abs() < EVEN, 0, darkness).clamp(-1, 1)
     darkness = torch.where(paper - least > END * (most - least), 1, darkness)
     darkness = torch.where(most - paper > END * (most - least), -1, darkness)
-    total = torch.where(least == most, 0, darkness).sum()
+    total = darkness.sum()
     return (total > 0) | ((total == 0) & (x.mean() > MIDDLE))
 
 
