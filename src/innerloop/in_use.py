@@ -74,9 +74,10 @@ def ways_in_use(algorithm: Algorithm, tested: int | None, *, several: bool) -> l
 
     The one step of training from a shared head moves the head alone, so in use no other weights
     move either: each picture goes through the body once.  Where a class has several pictures, their
-    gradients agree, and the step overshoots; it is then taken in `PARTS` of its length
-    (`python -m research.several_shots`).  Where even these overshoot, as they can if features are
-    not of unit length, so that the support loss rises, it is better taken whole, as in training.
+    gradients agree, and the step overshoots; of features of unit length it is then taken in `PARTS`
+    of its length (`python -m research.several_shots`).  Where the rate is so high that even these
+    overshoot, so that the support loss rises, and for other features, it is better taken whole, as
+    in training.
 
     All others take as many steps as in the tests; with several pictures no more than in training.
 
@@ -93,7 +94,9 @@ def ways_in_use(algorithm: Algorithm, tested: int | None, *, several: bool) -> l
         and algorithm.first_step_moves_only_the_head
     ):
         whole = Way(algorithm.of_head(1), 1)
-        return [Way(algorithm.of_head(1 / PARTS), PARTS, SHARPER), whole] if several else [whole]
+        if several and getattr(algorithm.model, "unit_features", False):
+            return [Way(algorithm.of_head(1 / PARTS), PARTS, SHARPER), whole]
+        return [whole]
     if several and tested:
         tested = min(tested, algorithm.inner_steps)
     return [Way(algorithm, tested)]
