@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from innerloop.data import from_arrays, glyphs
+from innerloop.data import from_arrays, glyphs, polarity
 from innerloop.data.ink import SURE
 from innerloop.data.paper import is_on_paper
 from innerloop.data.polarity import darkness_of_ink, ink_is_dark
@@ -43,6 +43,16 @@ def test_ink_is_told_on_any_paper(light, drawings):
     np.testing.assert_allclose(darkness_of_ink(255 - images), -darkness, atol=1e-9)
     assert from_arrays(images, np.arange(40) % 4).dark_ink
     assert is_on_paper(from_arrays(255 - images, np.arange(40) % 4))
+
+
+def test_large_pictures_are_looked_at_in_part(drawings, monkeypatch):
+    """As many pixels of each as of a small one, and not all pictures at once."""
+    seen = []
+    darkness = polarity._darkness
+    monkeypatch.setattr(polarity, "_darkness", lambda x: (seen.append(x.shape), darkness(x))[1])
+    large = drawings.repeat(20, axis=2).repeat(20, axis=3).astype(np.uint8)
+    assert (darkness_of_ink(np.tile(large, (7, 1, 1, 1))) == 1).all()
+    assert seen == [(256, 1, 112, 112), (24, 1, 112, 112)]
 
 
 def test_what_shows_no_ink_tells_nothing():

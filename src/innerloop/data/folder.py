@@ -231,8 +231,7 @@ def _prepare(
     files = [file for file, _ in members]
     with _way_out(path):
         found = survey(files, options.image_size, options.channels, options.white)
-    watcher, sample = Watcher(), []
-    looked_at = set(evenly_spread(len(files), SAMPLE).tolist())
+    watcher = Watcher()
     # Written front to back rather than through a memory map, because a full disk is
     # then an error to report, where a memory map would end the process.
     with (
@@ -243,23 +242,23 @@ def _prepare(
         shape = (len(files), found.channels, found.size[1], found.size[0])
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_2_0(out, header)
-        images = _read_all(files, found)
-        for i, ((file, class_name), image) in enumerate(zip(members, images, strict=True)):
+        for (file, class_name), image in zip(members, _read_all(files, found), strict=True):
             data = np.ascontiguousarray(image).tobytes()
             out.write(data)
             digest = hashlib.blake2b(data, digest_size=16).digest()
             watcher.look(image, digest, str(file.relative_to(path)), class_name)
-            if i in looked_at:
-                sample.append(image)
             advance(1)
     remarks += [*found.remarks, *watcher.remarks()]
+    dark_ink = False
+    if found.channels == 1:
+        dark_ink = ink_is_dark(load_npy(home / "images.npy")[evenly_spread(len(files), SAMPLE)])
     index = {
         "fingerprint": fingerprint,
         "name": name,
         "names": list(classes),
         "groups": [layout.groups[class_name] for class_name in classes],
         "counts": [len(files) for files in classes.values()],
-        "dark_ink": found.channels == 1 and ink_is_dark(np.stack(sample)),
+        "dark_ink": dark_ink,
         "split": {
             part: [name for name in names if name in classes]
             for part, names in layout.split.items()

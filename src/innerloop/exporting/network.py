@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.data.polarity import END, EVEN, MIDDLE, OUTER, plane
+from innerloop.data.polarity import END, EVEN, MIDDLE, OUTER, apart, plane
 from innerloop.exporting.tracing import exported, record, sizes_unlike
 from innerloop.functional import Params
 from innerloop.models.layers import given_statistics, seen_statistics
@@ -45,8 +45,9 @@ class Pixels(NamedTuple):
 
 def ink_is_dark(images: Tensor) -> Tensor:
     """`data.polarity.ink_is_dark` of grey bytes `[S, 1, H, W]`, a boolean scalar."""
-    height, width = map(int, images.shape[2:])
-    x = images[:, 0].double()
+    every = apart(*map(int, images.shape[2:]))
+    x = images[:, 0, ::every, ::every].double()
+    height, width = map(int, x.shape[1:])
     edges = torch.cat([x[:, 0], x[:, -1], x[:, :, 0], x[:, :, -1]], dim=1).sort(dim=1).values
     middle = edges.shape[1] // 2  # of an even number
     paper = (edges[:, middle - 1] + edges[:, middle]) / 2
@@ -62,7 +63,7 @@ def ink_is_dark(images: Tensor) -> Tensor:
     darkness = torch.where(paper - least > END * (most - least), 1, darkness)
     darkness = torch.where(most - paper > END * (most - least), -1, darkness)
     total = darkness.sum()
-    return (total > 0) | ((total == 0) & (x.mean() > MIDDLE))
+    return (total > 0) | ((total == 0) & (images.double().mean() > MIDDLE))
 
 
 class Learnt(NamedTuple):
