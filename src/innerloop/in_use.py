@@ -69,7 +69,9 @@ class Way(NamedTuple):
     sharper: float = 1.0
 
 
-def ways_in_use(algorithm: Algorithm, tested: int | None, *, several: bool) -> list[Way]:
+def ways_in_use(
+    algorithm: Algorithm, tested: int | None, *, several: bool, asked: int | None = None
+) -> list[Way]:
     """How to learn a support set, the best first; another follows in case its loss rises.
 
     The one step of training from a shared head moves the head alone, so in use no other weights
@@ -85,7 +87,10 @@ def ways_in_use(algorithm: Algorithm, tested: int | None, *, several: bool) -> l
         algorithm: as it was trained.
         tested: inner steps of the tests; None for as many as in training.
         several: a class has more than one picture.
+        asked: inner steps that were asked for, and are taken as they are; None for none.
     """
+    if asked is not None or not algorithm.inner_steps:
+        return [Way(algorithm, asked or tested)]
     if (
         isinstance(algorithm, MAML)
         and type(algorithm) in BY_RATE

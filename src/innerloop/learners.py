@@ -96,6 +96,10 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
     algorithm = algorithm_in_use(loaded, bn)
     tested: Any = config.eval_inner_steps
 
+    def adapted(way: Way, x: Tensor, labels: np.ndarray) -> AdaptedNetwork:
+        temperature = way.sharper * loaded.temperature
+        return AdaptedNetwork(way.algorithm, loaded.params, x, labels, way.steps, temperature)
+
     def learn(x: Tensor, labels: np.ndarray, background: Tensor | None) -> Fitted:
         n_way = int(labels.max()) + 1
         if isinstance(config, TrainConfig) and not config.any_ways and n_way != config.n_way:
@@ -107,16 +111,14 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
             raise UserError(
                 f"background= helps the heads of pretrained networks alone: leave it out for {name}"
             )
-        ways = [Way(algorithm, inner_steps or tested)]
-        if inner_steps is None and algorithm.inner_steps:
-            ways = ways_in_use(algorithm, tested, several=len(labels) > n_way)
-        for way in ways:
-            temperature = way.sharper * loaded.temperature
-            found = AdaptedNetwork(way.algorithm, loaded.params, x, labels, way.steps, temperature)
+        several = len(labels) > n_way
+        *preferred, last = ways_in_use(algorithm, tested, several=several, asked=inner_steps)
+        for way in preferred:
+            found = adapted(way, x, labels)
             losses = support_losses(found, x, labels)
             if all(after <= before + JITTER for before, after in pairwise(losses)):
-                break
-        return found
+                return found
+        return adapted(last, x, labels)
 
     return learn
 

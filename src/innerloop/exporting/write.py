@@ -106,10 +106,9 @@ def export(
         )
     algorithm = algorithm_in_use(loaded, bn)
     config = loaded.config
-    steps = inner_steps
-    if inner_steps is None and algorithm.inner_steps:
-        algorithm, steps, _ = ways_in_use(algorithm, config.eval_inner_steps, several=False)[0]
-    steps = steps or algorithm.inner_steps
+    tested = config.eval_inner_steps
+    way = ways_in_use(algorithm, tested, several=False, asked=inner_steps)[0]
+    algorithm, steps = way.algorithm, way.steps or way.algorithm.inner_steps
     metadata = {
         **_described(algorithm, loaded.input_shape, loaded.temperature),
         "inner_steps": str(steps if algorithm.inner_steps else 0),
