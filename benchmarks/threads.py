@@ -6,7 +6,8 @@ PyTorch's operators.  Each number of threads has a process of its own, with kern
 because a pool of threads keeps the size it was created with; the processes take turns case by case.
 Run nothing else meanwhile, apart from what `--load` starts.
 
-Prints a table and writes `benchmarks/results/threads.json`.
+Prints a table and writes `benchmarks/results/threads.json`; with names of recipes, only these are
+measured again.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import torch
 
 import innerloop
 from benchmarks.answering import Answering
-from benchmarks.reports import check_names, write_report
+from benchmarks.reports import RESULTS, check_names, write_report
 from innerloop.build import build_algorithm, build_model, build_samplers, num_classes
 from innerloop.config import TrainConfig
 from innerloop.ops import kernels
@@ -266,11 +267,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = {label(case): summary(ways) for case, ways in found.items()}
     print(printed(runs))
     if not options.quick:
-        path = options.out or "threads"
-        cores = os.cpu_count()
-        write_report(
-            path, runs, "python -m benchmarks.threads", cores=cores, busy_processes=options.load
-        )
+        path = options.out or RESULTS / "threads.json"
+        before = json.loads(path.read_text())["runs"] if options.recipes and path.exists() else {}
+        cores, load = os.cpu_count(), options.load
+        command = "python -m benchmarks.threads"
+        write_report(path, {**before, **runs}, command, cores=cores, busy_processes=load)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def test_ratios_and_what_is_slower_are_said():
 
 def test_the_command_measures_every_case_and_writes_them(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(threads, "Worker", lambda count, kernels: Closable(count, kernels))
-    monkeypatch.setattr(reports, "RESULTS", tmp_path)
+    monkeypatch.setattr(threads, "RESULTS", tmp_path)
     monkeypatch.setattr(reports, "machine", lambda: {"processor": "Some CPU"})
     threads.main(["--threads", "1", "2", "--tasks", "1", "8"])
     report = json.loads((tmp_path / "threads.json").read_text())
@@ -84,6 +84,10 @@ def test_the_command_measures_every_case_and_writes_them(tmp_path, monkeypatch, 
     assert len(report["runs"]) == 2 * len(threads.OURS) + 2
     assert report["busy_processes"] == 0
     assert "fit of five drawings" in capsys.readouterr().out
+    threads.main(["maml", "--threads", "1", "--tasks", "1"])
+    again = json.loads((tmp_path / "threads.json").read_text())["runs"]
+    assert again.keys() == report["runs"].keys()
+    assert {name for name in again if again[name] != report["runs"][name]} == {"maml, 1 task"}
     threads.main(["maml", "--threads", "1", "--tasks", "1", "--out", str(tmp_path / "a.json")])
     (run,) = json.loads((tmp_path / "a.json").read_text())["runs"].values()
     assert "two_threads_by_one" not in run
