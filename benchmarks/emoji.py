@@ -15,9 +15,8 @@ import json
 from pathlib import Path
 
 from benchmarks.reports import RESULTS, machine
-from innerloop.evaluation import evaluate
+from innerloop.evaluation_in_use import evaluate_in_use
 from innerloop.files import write_whole
-from innerloop.in_use import ways_in_use
 from innerloop.runs.loading import load_for
 from innerloop.tasks.sampler import EpisodeSampler
 
@@ -29,7 +28,7 @@ TASKS = 600
 def measure(run: Path, tasks: int = TASKS) -> dict[str, object]:
     """Test accuracies of a finished run, with what it took."""
     trained = json.loads((run / "results.json").read_text("utf-8"))
-    loaded, sampler = load_for(run, bn="support")
+    loaded, sampler = load_for(run)
     assert isinstance(sampler, EpisodeSampler)
     tests = {}
     for name, (k_shot, k_query) in SETTINGS.items():
@@ -45,11 +44,8 @@ def measure(run: Path, tasks: int = TASKS) -> dict[str, object]:
             split_name=sampler.split_name,
             inputs=sampler.inputs,
         )
-        # As FewShotClassifier learns.
-        steps = loaded.config.eval_inner_steps
-        way = ways_in_use(loaded.algorithm, steps, several=k_shot > 1)[0]
-        result = evaluate(way.algorithm, loaded.params, some, tasks=tasks, inner_steps=way.steps)
-        kept = ("accuracy", "ci95", "accuracy_per_step", "bn", "protocol")
+        result = evaluate_in_use(loaded, some, tasks=tasks)
+        kept = ("accuracy", "ci95", "calibration_error", "bn", "protocol")
         tests[name] = {key: result[key] for key in kept}
     took = ("iterations", "best_iteration", "seconds", "cpu_seconds", "parameters", "versions")
     config = {**loaded.config.to_dict(), "data": "emoji"}

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from innerloop.config import TrainConfig
     from innerloop.errors import UserError
     from innerloop.evaluation import evaluate
+    from innerloop.evaluation_in_use import evaluate_in_use
     from innerloop.exporting.write import export
     from innerloop.functional import adapt_steps
     from innerloop.outer_loop import OuterLoop
@@ -104,6 +105,7 @@ _HOME = {
     "UserError": "errors",
     "adapt_steps": "functional",
     "evaluate": "evaluation",
+    "evaluate_in_use": "evaluation_in_use",
     "export": "exporting.write",
     "fit": "training.fit",
     "lake_challenge": "challenge",
@@ -154,6 +156,7 @@ __all__ = [
     "calibration",
     "data",
     "evaluate",
+    "evaluate_in_use",
     "export",
     "fit",
     "functional",

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from innerloop.errors import UserError, at_least
+
+if TYPE_CHECKING:
+    from innerloop.runs.loading import Loaded
+    from innerloop.tasks.protocol import Tasks
 
 DESCRIPTION = """Test a trained network on tasks that it has not seen.
 
 examples:
   innerloop evaluate runs/first
   innerloop evaluate runs/first --tasks 1000 --bn support --json
+  innerloop evaluate runs/first --in-use --k-shot 5
   innerloop evaluate runs/first --data omniglot --inner-steps 10
   innerloop evaluate runs/first --data glyphs omniglot my-photos/
   innerloop evaluate runs/first --n-way 20
@@ -37,8 +43,11 @@ class Arguments:
     lake: tuple[Path, ...] | None = None
     """Run Lake's one-shot challenge on all_runs.zip or the folder with what is in it; without a
     PATH on runs of the same kind, drawn from the evaluation alphabets of Omniglot."""
+    in_use: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Learn each task as FewShotClassifier and `innerloop adapt` do, with their inner steps and
+    calibrated probabilities, each query by itself."""
     inner_steps: int | None = None
-    """Inner steps; by default the run's eval_inner_steps."""
+    """Inner steps; by default the run's eval_inner_steps, with --in-use those of use."""
     bn: Literal["transductive", "support", "frozen", "per_step"] | None = None
     """Batch statistics for queries: of the query set, of the support set alone, `frozen` ones of a
     pretrained network, or for maml++ the running ones of each inner step."""
@@ -76,7 +85,6 @@ def main(argv: list[str]) -> int:
     """Parse `argv`, evaluate, print; returns the exit status."""
     arguments = tyro.cli(Arguments, args=argv, prog="innerloop evaluate", description=DESCRIPTION)
 
-    from innerloop.evaluation import evaluate
     from innerloop.ops.allocator import keep_memory
     from innerloop.runs.loading import load_for
     from innerloop.training.report import TerminalReport, format_result, format_table
@@ -94,14 +102,7 @@ def main(argv: list[str]) -> int:
             arguments.run, part=arguments.part, trust=arguments.trust, **changes
         )
         with TerminalReport().testing(tasks) as on_progress:
-            result = evaluate(
-                loaded.algorithm,
-                loaded.params,
-                sampler,
-                tasks=tasks,
-                inner_steps=loaded.config.eval_inner_steps,
-                on_progress=on_progress,
-            )
+            result = _result(arguments, loaded, sampler, tasks, on_progress)
         if not arguments.per_task:
             result = {k: v for k, v in result.items() if k not in ("accuracies", "losses")}
         results.append(result)
@@ -110,6 +111,37 @@ def main(argv: list[str]) -> int:
     else:
         print(json.dumps(results[0]) if arguments.json else format_result(results[0]))
     return 0
+
+
+def _result(
+    arguments: Arguments,
+    loaded: Loaded,
+    sampler: Tasks,
+    tasks: int,
+    on_progress: Callable[[int], None] | None,
+) -> dict[str, Any]:
+    """By the inner steps of the tests, or by those of use."""
+    if arguments.in_use:
+        from innerloop.evaluation_in_use import evaluate_in_use
+
+        return evaluate_in_use(
+            loaded,
+            sampler,
+            tasks=tasks,
+            inner_steps=arguments.inner_steps,
+            bn=arguments.bn or "support",
+            on_progress=on_progress,
+        )
+    from innerloop.evaluation import evaluate
+
+    return evaluate(
+        loaded.algorithm,
+        loaded.params,
+        sampler,
+        tasks=tasks,
+        inner_steps=loaded.config.eval_inner_steps,
+        on_progress=on_progress,
+    )
 
 
 def _lake(arguments: Arguments) -> int:
@@ -156,7 +188,7 @@ def _lake(arguments: Arguments) -> int:
 def _changes(arguments: Arguments) -> dict[str, Any]:
     """The settings of the run that are to be replaced."""
     renamed = {"k_query": "eval_k_query", "inner_steps": "eval_inner_steps", "seed": "episode_seed"}
-    own = ("run", "data", "tasks", "lake", "part", "trust", "json", "per_task")
+    own = ("run", "data", "tasks", "lake", "part", "trust", "json", "per_task", "in_use")
     changes = {
         renamed.get(name, name): value
         for name, value in dataclasses.asdict(arguments).items()

@@ -176,20 +176,28 @@ class TerminalReport(Report):
 
 
 def format_result(results: dict[str, Any]) -> str:
-    """A result of `evaluate` for people: the metric, its interval, protocol, one line a step."""
-    p, losses = results["protocol"], results["loss_per_step"]
-    metric = results["metric"]
+    """A result of `evaluate` for people: the metric, its interval, protocol, one line a step.
+
+    Or one of `evaluate_in_use`, with what its probabilities are worth.
+    """
+    p, metric = results["protocol"], results["metric"]
     classes = f" of {p['classes']} {p['part']} classes" if "classes" in p else ""
     of = f"{classes} of {p['data']}" if "data" in p else ""
     kind = setting_of(p)
     setting = f"{kind}{', ' if kind else ''}{p['tasks']} tasks{of}, 95% interval over tasks"
+    first = (
+        f"accuracy {100 * results.get('accuracy', 0):.2f} ± {100 * results['ci95']:.2f} %  "
+        f"({setting}, batch statistics: {results['bn']})"
+    )
+    if "calibration_error" in results:
+        return (
+            f"{first}\n  learnt as FewShotClassifier does; loss {results['loss']:.3f}, calibration "
+            f"error of the probabilities {100 * results['calibration_error']:.1f}%"
+        )
+    losses = results["loss_per_step"]
     if metric == "accuracy":
         shown = [f"{100 * a:7.2f}%" for a in results["accuracy_per_step"]]
-        lines = [
-            f"accuracy {100 * results['accuracy']:.2f} ± {100 * results['ci95']:.2f} %  "
-            f"({setting}, batch statistics: {results['bn']})",
-            "  inner step  accuracy    loss",
-        ]
+        lines = [first, "  inner step  accuracy    loss"]
     else:
         shown = [" " * 8] * len(losses)
         if metric != "loss":

@@ -1,0 +1,97 @@
+"""How good a trained network is in use, as `FewShotClassifier` and `innerloop adapt` apply it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from innerloop.calibration import expected_calibration_error
+from innerloop.errors import UserError, at_least
+from innerloop.keywords import keywords_checked
+from innerloop.learners import network_learner
+from innerloop.runs.loading import Loaded
+from innerloop.tasks.protocol import Tasks, check_tasks, draw, protocol_of
+
+
+@keywords_checked
+def evaluate_in_use(
+    loaded: Loaded,
+    sampler: Tasks,
+    *,
+    tasks: int = 600,
+    inner_steps: int | None = None,
+    bn: str = "support",
+    on_progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Learn each task as `FewShotClassifier` learns a support set, and tell its queries.
+
+    `evaluate` takes the inner steps of the run's tests.  Here they are those of use, which differ
+    by how many examples a class has; probabilities are calibrated by the temperature that comes
+    with the weights.  Pictures are as the sampler gives them, so nothing is found or cropped:
+    `prepare="none"`.
+
+    Args:
+        loaded: a network that was meta-trained, see `innerloop.load`.
+        sampler: where the tasks come from, see `evaluate`.
+        tasks: number of tasks, at least 2.
+        inner_steps: None for those of `FewShotClassifier`.
+        bn: where batch norm takes the statistics for queries from.  With `"support"`, no answer
+            depends on other queries.
+        on_progress: called with the number of tasks done.
+
+    Returns:
+        A dict of plain values: `accuracy`, the mean over tasks, 0..1; `ci95`, the half width of its
+        95% interval, 1.96 standard errors over tasks; `accuracies`, that of every task; `loss`, the
+        mean cross-entropy of the calibrated probabilities, in nats; `calibration_error`, the
+        expected calibration error over all queries in 15 bins, 0..1; `bn`; `protocol`.
+
+    Raises:
+        UserError: fewer than 2 tasks, what gives no tasks, or a network that knows no classes or
+            cannot tell so many apart.
+    """
+    at_least(2, tasks=tasks)
+    check_tasks(sampler=sampler)
+    learn = network_learner(loaded, "the network", bn, inner_steps)
+    if any(p.device.type != "cpu" for p in loaded.params.values()):
+        raise UserError("in use, networks are computed on the CPU: leave the device out")
+    found: list[tuple[Tensor, Tensor]] = []
+    for number in range(tasks):
+        x, y, query_x, query_y = (part[0] for part in draw(sampler, number, 1))
+        if y.is_floating_point():
+            raise UserError(
+                "the targets of the tasks are real numbers, not classes: use innerloop.evaluate"
+            )
+        fitted = learn(x, y.numpy().astype(np.int64), None)
+        logits = torch.from_numpy(fitted.stages(query_x)[-1]) / fitted.temperature
+        found.append((logits, query_y.long()))
+        if on_progress is not None:
+            on_progress(number + 1)
+    right = [logits.argmax(dim=1) == labels for logits, labels in found]
+    accuracies = torch.stack([each.double().mean() for each in right])
+    losses = [F.cross_entropy(*each).item() for each in found]
+    # Tasks may differ in the number of classes.
+    most = max(logits.shape[1] for logits, _ in found)
+    told = [F.pad(logits.softmax(dim=1), (0, most - logits.shape[1])) for logits, _ in found]
+    answers = torch.cat([labels for _, labels in found])
+    return {
+        "metric": "accuracy",
+        "accuracy": accuracies.mean().item(),
+        "ci95": 1.96 * accuracies.std().item() / math.sqrt(tasks),
+        "loss": sum(losses) / tasks,
+        "calibration_error": expected_calibration_error(torch.cat(told), answers),
+        "bn": bn,
+        "protocol": {
+            **protocol_of(sampler),
+            "in_use": True,
+            "inner_steps": inner_steps,
+            "tasks": tasks,
+            "interval": "1.96 standard errors over tasks",
+        },
+        "accuracies": accuracies.tolist(),
+    }
