@@ -22,7 +22,10 @@ LIGHTS = {
     "darker at the edges": lambda x: x * (1 - 0.3 * (u * u + v * v)),
     "grey and noisy": lambda x: 0.3 * x + 60 + 10 * noise,
     "faint": lambda x: 180 + 0.1 * x + noise,
+    "by a lamp": lambda x: x * (0.5 + 0.5 * np.exp(-2 * (u * u + v * v))) + noise,
 }
+# Depth of a frame in pixels, brightness of what surrounds the pages, and of the pages.
+FRAMES = {"line": (1, 20, 1.0), "table": (3, 50, 1.0), "scanner": (2, 0, 0.7)}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,24 @@ def test_ink_is_told_on_any_paper(light, drawings):
     np.testing.assert_allclose(darkness_of_ink(255 - images), -darkness, atol=1e-9)
     assert from_arrays(images, np.arange(40) % 4).dark_ink
     assert is_on_paper(from_arrays(255 - images, np.arange(40) % 4))
+
+
+@pytest.mark.parametrize(("deep", "level", "light"), FRAMES.values(), ids=FRAMES)
+def test_a_frame_is_no_paper(deep, level, light, drawings):
+    images = (drawings * light).astype(np.uint8)
+    wide = ((0, 0), (0, 0), (deep, deep), (deep, deep))
+    framed = np.pad(images, wide, constant_values=level)
+    darkness = darkness_of_ink(framed)
+    assert np.mean(darkness > 0) >= 0.95
+    assert ink_is_dark(framed)
+    np.testing.assert_allclose(darkness_of_ink(255 - framed), -darkness, atol=1e-9)
+
+
+def test_a_frame_round_nothing_is_a_drawing():
+    page = np.full((1, 1, SIDE, SIDE), 255, np.uint8)
+    page[0, 0, 2:-2, 2:-2] = 0
+    assert darkness_of_ink(page) == 1
+    assert darkness_of_ink(255 - page) == -1
 
 
 def test_large_pictures_are_looked_at_in_part(drawings, monkeypatch):

@@ -184,6 +184,10 @@ def test_the_graph_finds_dark_ink_where_the_classifier_does():
         share = rng.random()
         images = values[(rng.random((rng.integers(1, 4), 1, height, width)) < share).astype(int)]
         images = (images * np.linspace(rng.choice([0.3, 1]), 1, width)).astype(np.uint8)
+        if rng.random() < 0.5:
+            deep = 1 + min(height, width) // 16
+            wide = ((0, 0), (0, 0), (deep, deep), (deep, deep))
+            images = np.pad(images, wide, constant_values=int(rng.choice([0, 60, 128, 255])))
         expected = ink_is_dark(images)
         assert bool(network_ink_is_dark(torch.from_numpy(images))) == expected
         found.append(expected)

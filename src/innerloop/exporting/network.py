@@ -11,7 +11,18 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.data.polarity import END, EVEN, MIDDLE, OUTER, apart, plane
+from innerloop.data.polarity import (
+    APART,
+    END,
+    EVEN,
+    HALF,
+    MIDDLE,
+    MOST,
+    OUTER,
+    apart,
+    frame,
+    surfaces,
+)
 from innerloop.exporting.tracing import exported, record, sizes_unlike
 from innerloop.functional import Params
 from innerloop.models.layers import given_statistics, seen_statistics
@@ -44,26 +55,50 @@ class Pixels(NamedTuple):
 
 
 def ink_is_dark(images: Tensor) -> Tensor:
-    """`data.polarity.ink_is_dark` of grey bytes `[S, 1, H, W]`, a boolean scalar."""
+    """`data.polarity.ink_is_dark` of grey bytes `[S, 1, H, W]`, a boolean scalar.
+
+    There stands why; this is the same for a graph.
+    """
     every = apart(*map(int, images.shape[2:]))
     x = images[:, 0, ::every, ::every].double()
-    height, width = map(int, x.shape[1:])
-    edges = torch.cat([x[:, 0], x[:, -1], x[:, :, 0], x[:, :, -1]], dim=1).sort(dim=1).values
-    middle = edges.shape[1] // 2  # of an even number
-    paper = (edges[:, middle - 1] + edges[:, middle]) / 2
-    rest = x.flatten(1)
-    ordered = rest.sort(dim=1).values
-    outer = int(OUTER * height * width)
-    least, most = ordered[:, outer], ordered[:, -1 - outer]
-    for direction in map(torch.from_numpy, plane(height, width)):
-        rest = rest - (rest @ direction)[:, None] * direction
-    deviation = (rest**2).mean(dim=1).sqrt().clamp(min=1e-3)
-    darkness = -(rest**3).mean(dim=1) / deviation**3
-    darkness = torch.where(darkness.abs() < EVEN, 0, darkness).clamp(-1, 1)
-    darkness = torch.where(paper - least > END * (most - least), 1, darkness)
-    darkness = torch.where(most - paper > END * (most - least), -1, darkness)
+    darkness, least, most = _by_edges_and_skewness(x)
+    if deep := frame(*map(int, x.shape[1:])):
+        inside = x[:, deep:-deep, deep:-deep]
+        outer, inner = _edges(x), _median(_edges(inside))
+        few, many = (outer[:, round(share * (outer.shape[1] - 1))] for share in (1 - MOST, MOST))
+        far = APART * (most - least)
+        below, above = (most - many > far) & (inner - least > far), few - least > far
+        framed = below | (above & (most - inner > far))
+        within, low, high = _by_edges_and_skewness(inside)
+        drawn = high - low > HALF * (most - least)
+        darkness = torch.where(framed & drawn, within, darkness)
     total = darkness.sum()
     return (total > 0) | ((total == 0) & (images.double().mean() > MIDDLE))
+
+
+def _by_edges_and_skewness(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    paper = _median(_edges(x))
+    pixels = x.flatten(1)
+    ordered = pixels.sort(dim=1).values
+    outer = int(OUTER * pixels.shape[1])
+    least, most = ordered[:, outer], ordered[:, -1 - outer]
+    fitted = [torch.from_numpy(each) for each in surfaces(*map(int, x.shape[1:]))]
+    rests = [pixels - (pixels @ surface) @ surface.T for surface in fitted]
+    each = [-(r**3).mean(dim=1) / (r**2).mean(dim=1).sqrt().clamp(min=1e-3) ** 3 for r in rests]
+    darkness = torch.stack(each).mean(dim=0)
+    darkness = torch.where(darkness.abs() < EVEN, 0, darkness).clamp(-1, 1)
+    darkness = torch.where(paper - least > END * (most - least), 1, darkness)
+    return torch.where(most - paper > END * (most - least), -1, darkness), least, most
+
+
+def _edges(x: Tensor) -> Tensor:
+    """The outermost pixels of pictures `[S, H, W]`, in order."""
+    return torch.cat([x[:, 0], x[:, -1], x[:, :, 0], x[:, :, -1]], dim=1).sort(dim=1).values
+
+
+def _median(ordered: Tensor) -> Tensor:
+    middle = ordered.shape[1] // 2  # of an even number
+    return (ordered[:, middle - 1] + ordered[:, middle]) / 2
 
 
 class Learnt(NamedTuple):

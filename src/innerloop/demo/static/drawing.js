@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { say } = innerloop;
+  const { darknessOfInk, inOrder, percentile, say } = innerloop;
 
   const UNITS = 1000;
   const WIDTH = 30; // of a stroke, about that of Omniglot's
@@ -100,13 +100,12 @@
   async function fromFile(file) {
     const bitmap = await createImageBitmap(file);
     const scale = KEPT / Math.max(bitmap.width, bitmap.height);
-    const [width, height] = [bitmap.width * scale, bitmap.height * scale];
     const canvas = square(KEPT);
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.fillStyle = "#fff";
     context.fillRect(0, 0, KEPT, KEPT);
-    const [left, top] = [Math.floor((KEPT - width) / 2), Math.floor((KEPT - height) / 2)];
-    const [w, h] = [Math.max(1, Math.round(width)), Math.max(1, Math.round(height))];
+    const [w, h] = [bitmap.width, bitmap.height].map((n) => Math.max(1, Math.round(n * scale)));
+    const [left, top] = [w, h].map((n) => Math.floor((KEPT - n) / 2));
     context.imageSmoothingQuality = "high";
     context.drawImage(bitmap, left, top, w, h);
     const data = context.getImageData(left, top, w, h);
@@ -115,10 +114,13 @@
       const [r, g, b] = data.data.subarray(4 * i, 4 * i + 3);
       grey[i] = 0.299 * r + 0.587 * g + 0.114 * b;
     }
-    // The edges are paper; the tenth of a percent that differs most from it is ink.
+    // The edges are paper, or most of the rest where they are a frame; the half percent that differs
+    // most from it is ink.
     const edges = grey.filter((_, i) => i < w || i >= w * (h - 1) || i % w === 0 || i % w === w - 1);
-    const paper = edges.sort()[Math.floor(edges.length / 2)];
-    const far = grey.map((v) => (paper > 127.5 ? paper - v : v - paper));
+    const papers = [edges, grey].map((values) => percentile(inOrder(values), 50));
+    const dark = darknessOfInk(grey, w, h) >= 0;
+    const paper = dark ? Math.max(...papers) : Math.min(...papers);
+    const far = grey.map((v) => (dark ? paper - v : v - paper));
     const most = Math.max(20, Float32Array.from(far).sort()[Math.floor(far.length * 0.995)]);
     for (let i = 0; i < grey.length; i++) {
       const value = 255 * (1 - Math.min(1, Math.max(0, far[i] / most)));
