@@ -30,6 +30,7 @@ from innerloop.data.ink import (
     Ink,
     find_ink,
     looked_at,
+    most_are_framed,
     on_blank_paper,
     warn_of_other_ink,
     worth_finding,
@@ -141,6 +142,8 @@ class PixelInputs(Inputs):
         self.channels = loaded.input_shape[0]
         self.ink_: str | None = None
         self.prepare_ = "none"
+        # Drawings stand in frames that are left out.
+        self._framed = False
 
     def checked(self, X: Any, what: str = "X") -> np.ndarray | Pictures:
         """An array, or pictures of any sizes; raises what is wrong with `X`, called `what`."""
@@ -158,8 +161,12 @@ class PixelInputs(Inputs):
         pictures = self._pictures(X)
         self.ink_ = self._find_ink(pictures.scaled)
         self._warn_of_other_ink(pictures, stacklevel=3)
+        self._framed = False
         # Found once: few, as a support set is.
         inks = list(self._inks(pictures)) if self._may_prepare() else []
+        if most_are_framed(inks):
+            self._framed = True
+            inks = list(self._inks(pictures))
         self.prepare_ = "ink" if inks and self._helps(inks) else "none"
         return self._pixels(self._prepared(pictures, inks))
 
@@ -180,7 +187,8 @@ class PixelInputs(Inputs):
         return Pictures(image_bytes(X, self.loaded.input_shape), self.loaded.input_shape)
 
     def _inks(self, pictures: Pictures) -> Iterator[Ink | None]:
-        return (find_ink(picture, self.ink_ == "dark") for picture in pictures.looked_at)
+        dark = self.ink_ == "dark"
+        return (find_ink(picture, dark, self._framed) for picture in pictures.looked_at)
 
     def _prepared(self, pictures: Pictures, inks: Iterable[Ink | None]) -> np.ndarray:
         if self.prepare_ == "none":

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from innerloop.data.ink import LOOKED_AT, Ink, find_ink, looked_at, on_blank_paper, worth_finding
+from innerloop.data.ink import (
+    LOOKED_AT,
+    Ink,
+    find_ink,
+    looked_at,
+    most_are_framed,
+    on_blank_paper,
+    worth_finding,
+)
 
 
 def drawn(size=56, box=(14, 10, 30, 34), width=3) -> np.ndarray:
@@ -120,3 +128,52 @@ def test_it_is_left_out_for_few_pixels_that_the_drawing_fills():
     assert worth_finding([found(28, 0.6), found(28, 0.6), None])
     assert not worth_finding([found(28, 0.6), None])
     assert not worth_finding([])
+
+
+FRAMES = {"table": (0, 5), "box": (4, 2), "line": (0, 1)}
+
+
+@pytest.mark.parametrize("paper", ["clean", "photographed"])
+@pytest.mark.parametrize(("margin", "width"), FRAMES.values(), ids=FRAMES)
+@pytest.mark.parametrize("dark", [True, False], ids=["dark", "light"])
+def test_what_runs_round_a_drawing_can_be_left_out(paper, margin, width, dark):
+    strokes = drawn()
+    framed = strokes.copy()
+    framed[margin : -margin or None, margin : -margin or None] = 1
+    inner = slice(margin + width, -margin - width)
+    framed[inner, inner] = strokes[inner, inner]
+    given, plain = (on_paper(x, **PAPERS[paper]) for x in (framed, strokes))
+    given = given if dark else 255 - given
+    ink = find_ink(given, dark)
+    assert ink.framed
+    assert ink.side > 0.8
+    found = find_ink(given, dark, without_frame=True)
+    assert found.side == pytest.approx(find_ink(plain, True).side, abs=0.04)
+    page, alone = (
+        on_blank_paper(each, True, (28, 28)).astype(float)
+        for each in (found, find_ink(plain, True))
+    )
+    assert np.abs(page - alone).mean() < 8
+
+
+def test_a_box_that_is_the_character_stays():
+    strokes = np.zeros((56, 56))
+    strokes[2:54, 2:54] = 1
+    strokes[5:51, 5:51] = 0
+    ink = find_ink(on_paper(strokes), True)
+    assert not ink.framed
+    assert find_ink(on_paper(strokes), True, without_frame=True).side > 0.9
+    # So do strokes that touch what runs round them, and what is small.
+    strokes[28:31] = 1
+    assert not find_ink(on_paper(strokes), True).framed
+    assert not find_ink(on_paper(drawn()), True).framed
+
+
+def test_most_pictures_tell_whether_there_is_a_frame():
+    def found(framed):
+        return Ink(np.ones((3, 3)), pixels=28, side=0.9, framed=framed)
+
+    assert most_are_framed([found(True), found(True), found(False)])
+    assert not most_are_framed([found(True), found(False)])
+    assert not most_are_framed([found(True), None])
+    assert not most_are_framed([])

@@ -30,6 +30,8 @@ SHARP, NOISY, LOUD = 0.5, 0.8, 0.14
 ROUNDS, PAPER = 6, 2.5
 # Pictures of the other ink are warned of where it is surer than this, see `darkness_of_ink`.
 SURE = 0.3
+# A frame spans so large a share of a picture, in height and width, and nothing of its middle half.
+ROUND = 0.8
 # A drawing with so large a share of a picture's side fills it; so few pixels are few.
 FILLED, FEW = 0.85, 16
 
@@ -41,14 +43,16 @@ class Ink(NamedTuple):
         strokes: `[h, w]`, 1 for full ink and 0 for paper, cropped to the drawing.
         pixels: the picture's longer side.
         side: that of the drawing, as a share of it.
+        framed: something runs round the drawing near the picture's edges, see `find_ink`.
     """
 
     strokes: np.ndarray
     pixels: int
     side: float
+    framed: bool = False
 
 
-def find_ink(picture: np.ndarray, dark: bool) -> Ink | None:
+def find_ink(picture: np.ndarray, dark: bool, without_frame: bool = False) -> Ink | None:
     """The drawing in a grey picture.
 
     The paper's brightness is fitted by a surface of second order to the pixels without ink.
@@ -56,6 +60,9 @@ def find_ink(picture: np.ndarray, dark: bool) -> Ink | None:
     Args:
         picture: `uint8` `[H, W]`.
         dark: strokes are darker than the paper.
+        without_frame: leave out what runs round the rest near all four edges of the picture, such
+            as a printed box or what lies beneath a sheet.  It could be part of a character, so
+            only those know who have seen several pictures, see `most_are_framed`.
 
     Returns:
         None where nothing stands out from the paper.
@@ -74,6 +81,10 @@ def find_ink(picture: np.ndarray, dark: bool) -> Ink | None:
     if strength < max(0.06, limit):
         return None
     mask = _without_specks(above > limit, above)
+    frame = _frame(mask)
+    framed = bool(frame.any())
+    if framed and without_frame:
+        mask &= ~frame
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return None
@@ -85,7 +96,8 @@ def find_ink(picture: np.ndarray, dark: bool) -> Ink | None:
     full = max(float(np.percentile(inked, 70)), FAINT * float(inked.max()))
     strokes = np.where(near, np.clip((x - paper) / full, 0, 1), 0)[top:bottom, left:right]
     longest = max(x.shape)
-    return Ink(strokes, pixels=longest, side=max(bottom - top, right - left) / longest)
+    side = max(bottom - top, right - left) / longest
+    return Ink(strokes, pixels=longest, side=side, framed=framed)
 
 
 def on_blank_paper(ink: Ink, dark: bool, size: tuple[int, int]) -> np.ndarray:
@@ -129,6 +141,15 @@ def worth_finding(inks: Sequence[Ink | None]) -> bool:
         float(np.median(x)) for x in ([i.side for i in found], [i.pixels for i in found])
     )
     return side < FILLED or pixels > FEW
+
+
+def most_are_framed(inks: Sequence[Ink | None]) -> bool:
+    """Whether what runs round the drawings belongs to the pictures, not to the characters.
+
+    Args:
+        inks: what was found in each picture of the support set.
+    """
+    return 2 * sum(ink is not None and ink.framed for ink in inks) > len(inks)
 
 
 def looked_at(picture: np.ndarray) -> np.ndarray:
@@ -190,6 +211,24 @@ def warn_of_other_ink(
             "1: 1 - X, files: PIL.ImageOps.invert)",
             stacklevel=stacklevel + 1,
         )
+
+
+def _frame(mask: np.ndarray) -> np.ndarray:
+    """The parts of the mask that run round other parts near all four edges; none if nothing else.
+
+    Args:
+        mask: `[H, W]`.
+    """
+    labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
+    frame = np.zeros_like(mask)
+    height, width = mask.shape
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
+        across = min((rows.stop - rows.start) / height, (columns.stop - columns.start) / width)
+        own = labels == number
+        inner = own[height // 4 : height - height // 4, width // 4 : width - width // 4]
+        if across >= ROUND and not inner.any():
+            frame |= own
+    return frame if (mask & ~frame).any() else np.zeros_like(mask)
 
 
 def _without_specks(mask: np.ndarray, above: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 
 (() => {
   const {
-    LABELS, findInk, greyPng, onBlankPaper, resize, say, toGrey, workerText, worthFinding,
+    LABELS, findInk, greyPng, mostAreFramed, onBlankPaper, resize, say, toGrey, workerText, worthFinding,
   } = innerloop;
 
   // ---- files, which are scripts: from file:// nothing else can be read ----
@@ -150,9 +150,11 @@
     const key = JSON.stringify(drawing);
     if (!looks.has(key)) {
       const { pixels, side } = await toGrey(drawing);
-      let ink;
+      const inks = []; // with what is round it, and without
       if (looks.size >= MOST_LOOKS) looks.clear();
-      looks.set(key, { pixels, side, ink: () => (ink === undefined ? (ink = findInk(pixels, side)) : ink) });
+      const ink = (without = false) => (inks[+without] === undefined
+        ? (inks[+without] = findInk(pixels, side, without)) : inks[+without]);
+      looks.set(key, { pixels, side, ink });
     }
     return looks.get(key);
   }
@@ -234,10 +236,12 @@
       const { side } = networks[model];
       const all = (drawings) => Promise.all(drawings.map(look));
       const [given, asked] = [await Promise.all(support.map(all)), await all(queries)];
+      const mayPrepare = prepare === "ink" || (prepare === "auto" && centred);
+      const framed = mayPrepare && mostAreFramed(given.flat().map((each) => each.ink()));
       const prepared = prepare === "ink"
-        || (prepare === "auto" && centred && worthFinding(given.flat().map((each) => each.ink())));
+        || (mayPrepare && worthFinding(given.flat().map((each) => each.ink(framed))));
       const seen = (each) => {
-        const ink = prepared ? each.ink() : null;
+        const ink = prepared ? each.ink(framed) : null;
         return ink ? onBlankPaper(ink, side) : resize(each.pixels, each.side, side);
       };
       return { support: given.map((own) => own.map(seen)), queries: asked.map(seen), side, prepared };
