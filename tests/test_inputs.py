@@ -128,6 +128,7 @@ def outcome(call):
         return str(error), None
 
 
+@pytest.mark.filterwarnings("ignore:.*look blank:UserWarning")
 @settings(max_examples=300, deadline=None)
 @given(X=KINDS)
 def test_whatever_is_told_gets_labels_or_one_line(learnt, X):

@@ -133,11 +133,31 @@ def test_drawings_the_other_way_round_are_warned_of(ink, episode):
     noisy = (60 + 0.3 * query + noise).astype(np.uint8)
     with pytest.warns(UserWarning, match="of the 50 pictures look like"):
         classifier.predict(255 - noisy)
-    # Who says what they are is believed; so are a dim photograph of a page, and blank paper.
+    # Who says what they are is believed; so is a dim photograph of a page.
     told = FewShotClassifier(ink=ink).fit(support, labels)
     told.predict(255 - query)
     dim = query // 3 if ink == "dark" else 255 - (255 - query) // 3
-    classifier.predict(np.concatenate([dim, np.zeros_like(dim[:1]), np.full_like(dim[:1], 255)]))
+    classifier.predict(dim)
+
+
+def test_pictures_without_ink_are_warned_of(episode):
+    support, labels, query, _ = episode
+    blank = np.stack([np.zeros_like(query[0]), np.full_like(query[0], 200)])
+    classifier = FewShotClassifier().fit(support, labels)
+    for ask in (classifier.predict, classifier.predict_proba, classifier.tell):
+        said = r"2 of the 5 pictures \(number 4, 5\) look blank, without any ink: they are told"
+        with pytest.warns(UserWarning, match=said) as told:
+            ask(np.concatenate([query[:3], blank]))
+        assert told[0].filename == __file__
+    pages = np.concatenate([blank[:1], support[1:]])
+    said = r"1 of the 10 pictures \(number 1\) look blank, without any ink: they are learnt"
+    with pytest.warns(UserWarning, match=said) as told:
+        FewShotClassifier().fit(pages, labels)
+    assert told[0].filename == __file__
+    FewShotClassifier(prepare="none").fit(pages, labels).predict(blank)
+    many = np.repeat(blank, 4, axis=0)
+    with pytest.warns(UserWarning, match=r"8 of the 8 pictures \(number 1, 2, 3, 4, 5, \.\.\.\)"):
+        classifier.predict(many)
 
 
 def test_pages_by_evening_light_are_read_as_by_day(episode):

@@ -27,11 +27,13 @@ from innerloop.data.given import (
     white_in,
 )
 from innerloop.data.ink import (
+    BLANK,
     Ink,
     find_ink,
     looked_at,
     most_are_framed,
     on_blank_paper,
+    warn_of_blank,
     warn_of_other_ink,
     worth_finding,
 )
@@ -160,7 +162,7 @@ class PixelInputs(Inputs):
         """Pixels of the support set, which tells what `ink_` and `prepare_` are."""
         pictures = self._pictures(X)
         self.ink_ = self._find_ink(pictures.scaled)
-        self._warn_of_other_ink(pictures, stacklevel=3)
+        other = self._warn_of_other_ink(pictures, stacklevel=3)
         self._framed = False
         # Found once: few, as a support set is.
         inks = list(self._inks(pictures)) if self._may_prepare() else []
@@ -168,18 +170,22 @@ class PixelInputs(Inputs):
             self._framed = True
             inks = list(self._inks(pictures))
         self.prepare_ = "ink" if inks and self._helps(inks) else "none"
-        return self._pixels(self._prepared(pictures, inks))
+        seen, found = self._prepared(pictures, inks)
+        warn_of_blank(found | other, "learnt", stacklevel=3)
+        return self._pixels(seen)
 
     def __call__(self, X: np.ndarray | Pictures) -> Tensor:
         pictures = self._pictures(X)
         # The caller of predict, which asks _told, which asks _queries.
-        self._warn_of_other_ink(pictures, stacklevel=5)
-        return self._pixels(self.prepared(pictures))
+        other = self._warn_of_other_ink(pictures, stacklevel=5)
+        seen, found = self._prepared(pictures, self._inks(pictures))
+        warn_of_blank(found | other, "told", stacklevel=5)
+        return self._pixels(seen)
 
     def prepared(self, X: np.ndarray | Pictures) -> np.ndarray:
         """Bytes `[n, C, H, W]` of what the network sees, before ink becomes 1."""
         pictures = self._pictures(X)
-        return self._prepared(pictures, self._inks(pictures))
+        return self._prepared(pictures, self._inks(pictures))[0]
 
     def _pictures(self, X: np.ndarray | Pictures) -> Pictures:
         if isinstance(X, Pictures):
@@ -190,14 +196,19 @@ class PixelInputs(Inputs):
         dark = self.ink_ == "dark"
         return (find_ink(picture, dark, self._framed) for picture in pictures.looked_at)
 
-    def _prepared(self, pictures: Pictures, inks: Iterable[Ink | None]) -> np.ndarray:
+    def _prepared(
+        self, pictures: Pictures, inks: Iterable[Ink | None]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What the network sees; and for each whether it is not blank, where ink was looked for."""
+        found = np.ones(len(pictures), bool)
         if self.prepare_ == "none":
-            return pictures.scaled
+            return pictures.scaled, found
         seen = pictures.scaled.copy()
-        for into, ink in zip(seen, inks, strict=True):
+        for number, (into, ink) in enumerate(zip(seen, inks, strict=True)):
+            found[number] = ink is not None or pictures.looked_at[number].std() > BLANK
             if ink is not None:
                 into[0] = on_blank_paper(ink, self.ink_ == "dark", into.shape[1:])
-        return seen
+        return seen, found
 
     def _find_ink(self, images: np.ndarray) -> str | None:
         check_ink(self.loaded, self._ink)
@@ -207,10 +218,12 @@ class PixelInputs(Inputs):
             return None
         return "dark" if ink_is_dark(images) else "light"
 
-    def _warn_of_other_ink(self, pictures: Pictures, stacklevel: int) -> None:
-        if self._ink == "auto" and self.ink_ is not None:
-            pixels = [picture.size for picture in pictures.looked_at]
-            warn_of_other_ink(pictures.scaled, pixels, self.ink_, stacklevel + 1)
+    def _warn_of_other_ink(self, pictures: Pictures, stacklevel: int) -> np.ndarray:
+        """Which pictures the warning is about."""
+        if self._ink != "auto" or self.ink_ is None:
+            return np.zeros(len(pictures), bool)
+        pixels = [picture.size for picture in pictures.looked_at]
+        return warn_of_other_ink(pictures.scaled, pixels, self.ink_, stacklevel + 1)
 
     def _may_prepare(self) -> bool:
         """True unless it is known without a look at the pictures that they stay as they are."""

@@ -107,7 +107,9 @@ def test_light_strokes_on_dark_are_found_and_can_be_said(folders, capsys, tmp_pa
 
 def colour(folders, tmp_path):
     path = tmp_path / "colour.png"
-    Image.new("RGB", (30, 30), "red").save(path)
+    image = Image.new("RGB", (30, 30), "yellow")
+    image.paste("red", (8, 8, 12, 22))
+    image.save(path)
     return path
 
 

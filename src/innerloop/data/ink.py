@@ -32,6 +32,8 @@ ROUNDS, PAPER = 6, 2.5
 SURE = 0.3
 # A frame spans so large a share of a picture, in height and width, and nothing of its middle half.
 ROUND = 0.8
+# Pictures without ink are blank if their pixels' standard deviation is no more than this.
+BLANK = 16
 # A drawing with so large a share of a picture's side fills it; so few pixels are few.
 FILLED, FEW = 0.85, 16
 
@@ -189,26 +191,47 @@ def _paper(x: np.ndarray) -> tuple[np.ndarray, float]:
 
 def warn_of_other_ink(
     images: np.ndarray, pixels: Sequence[int], ink: str, stacklevel: int = 1
-) -> None:
+) -> np.ndarray:
     """Warn of drawings with light and dark the other way round than in those learnt.
 
     Args:
         images: `uint8` `[n, 1, H, W]`.
         pixels: in each before it was scaled.
         ink: `"dark"` or `"light"`.
+
+    Returns:
+        Which ones, booleans `[n]`.
     """
     darkness = darkness_of_ink(images)
     # Three standard deviations of the skewness of noise: a handful of pixels is no drawing.
     by_chance = 3 * np.sqrt(6 / np.minimum(pixels, images[0].size))
-    other = int(((darkness if ink == "light" else -darkness) > by_chance.clip(min=SURE)).sum())
-    if other:
+    other = (darkness if ink == "light" else -darkness) > by_chance.clip(min=SURE)
+    if other.any():
         learnt, found = ("dark strokes on light paper", "light strokes on dark")
         if ink == "light":
             learnt, found = ("light strokes on dark paper", "dark strokes on light")
         warnings.warn(
-            f"{other} of the {len(images)} pictures look like {found}, where those learnt are "
-            f"{learnt}: answers for them mean little; invert them (bytes: 255 - X, numbers up to "
-            "1: 1 - X, files: PIL.ImageOps.invert)",
+            f"{other.sum()} of the {len(images)} pictures look like {found}, where those learnt "
+            f"are {learnt}: answers for them mean little; invert them (bytes: 255 - X, numbers up "
+            "to 1: 1 - X, files: PIL.ImageOps.invert)",
+            stacklevel=stacklevel + 1,
+        )
+    return np.asarray(other)
+
+
+def warn_of_blank(found: np.ndarray, done: str, stacklevel: int = 1) -> None:
+    """Warn of blank pictures.
+
+    Args:
+        found: for each picture whether it is not blank, `[n]`.
+        done: what is done with them: `"learnt"` or `"told"`.
+    """
+    blank = [str(number) for number in 1 + np.flatnonzero(~found)]
+    if blank:
+        some = ", ".join(blank[:5]) + (", ..." if len(blank) > 5 else "")
+        warnings.warn(
+            f"{len(blank)} of the {len(found)} pictures (number {some}) look blank, without any "
+            f"ink: they are {done} as they are, which means little",
             stacklevel=stacklevel + 1,
         )
 
