@@ -140,3 +140,68 @@ def test_what_cannot_be_is_said(run, capsys, tmp_path):
     )
     assert main(["evaluate", str(sinusoid.folder), "--in-use", "--tasks", "2"]) == 2
     assert "was trained for regression" in capsys.readouterr().err
+
+
+class Given:
+    """One task again and again."""
+
+    def __init__(self, **changes):
+        generator = torch.Generator().manual_seed(0)
+        y = torch.arange(3).repeat(1, 2)
+        x = torch.rand(1, 6, 1, 28, 28, generator=generator)
+        self.parts = {"support_x": x, "support_y": y, "query_x": x, "query_y": y, **changes}
+
+    def batch(self, start, count):
+        parts = {k: v.repeat(count, *[1] * (v.ndim - 1)) for k, v in self.parts.items()}
+        return innerloop.Episodes(**parts)
+
+
+X = torch.rand(1, 6, 1, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "message"),
+    [
+        ({}, {"inner_steps": 0}, "inner_steps must be at least 1"),
+        ({}, {"inner_steps": 1.5}, "inner_steps"),
+        ({}, {"bn": "none"}, "bn"),
+        ({"support_x": X * torch.nan}, {}, "task 0 are not finite"),
+        ({"support_y": torch.tensor([[1, 2, 3] * 2])}, {}, "run from 0 to N-1"),
+        ({"support_y": torch.tensor([[-1, 0, 1] * 2])}, {}, "run from 0 to N-1"),
+        ({"support_y": torch.zeros(1, 6).long()}, {}, "two or more"),
+        ({"query_y": torch.tensor([[0, 1, 5] * 2])}, {}, "queries of classes"),
+        ({"support_y": torch.rand(1, 6)}, {}, "must be integers, not float32"),
+        ({"support_x": X.double(), "query_x": X.double()}, {}, "float64"),
+        ({"support_x": X[..., :20], "query_x": X[..., :20]}, {}, "20"),
+    ],
+)
+def test_what_is_wrong_with_tasks_is_one_clear_error(changes, settings, message):
+    loaded = innerloop.load("omniglot-conv4")
+    assert innerloop.evaluate_in_use(loaded, Given(), tasks=2)["protocol"]["inner_steps"] == PARTS
+    with pytest.raises(UserError, match=message):
+        innerloop.evaluate_in_use(loaded, Given(**changes), tasks=2, **settings)
+
+
+def test_only_what_load_gives_is_evaluated():
+    with pytest.raises(UserError, match=r"loaded must be what innerloop\.load gives, not a str"):
+        innerloop.evaluate_in_use("omniglot-conv4", Given(), tasks=2)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (torch.tensor([[1, 2, 1, 2]]), "task 0 has the labels 1, 2 in its support set"),
+        (torch.tensor([[0, 2, 0, 2]]), "number its classes 0 to N-1"),
+        (torch.rand(1, 4), "real numbers, not classes: use innerloop.evaluate"),
+    ],
+)
+def test_labels_are_checked_for_a_network_of_ones_own_too(y, message, tmp_path):
+    net = nn.Sequential(nn.Linear(6, 3))
+    algorithm = innerloop.MAML(net, 0.1, 1)
+    out = tmp_path / "run"
+    innerloop.fit(algorithm, Spots(), out=out, iterations=1, meta_batch_size=1)
+    loaded = innerloop.load(out, algorithm=algorithm)
+    x = torch.rand(1, 4, 6)
+    tasks = Given(support_x=x, support_y=y, query_x=x, query_y=y)
+    with pytest.raises(UserError, match=message):
+        innerloop.evaluate_in_use(loaded, tasks, tasks=2)

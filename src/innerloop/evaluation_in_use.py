@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from innerloop.algorithms.execution import checked_episodes, naming_examples
 from innerloop.calibration import expected_calibration_error
-from innerloop.errors import UserError, at_least
+from innerloop.errors import UserError, at_least, one_of
+from innerloop.evaluation import Diverged
 from innerloop.keywords import keywords_checked
 from innerloop.learners import network_learner
 from innerloop.runs.loading import Loaded
@@ -49,26 +51,39 @@ def evaluate_in_use(
         A dict of plain values: `accuracy`, the mean over tasks, 0..1; `ci95`, the half width of its
         95% interval, 1.96 standard errors over tasks; `accuracies`, that of every task; `loss`, the
         mean cross-entropy of the calibrated probabilities, in nats; `calibration_error`, the
-        expected calibration error over all queries in 15 bins, 0..1; `bn`; `protocol`.
+        expected calibration error over all queries in 15 bins, 0..1; `bn`; `protocol`, whose
+        `inner_steps` are the most that were taken.
 
     Raises:
-        UserError: fewer than 2 tasks, what gives no tasks, or a network that knows no classes or
-            cannot tell so many apart.
+        UserError: fewer than 2 tasks, what gives no tasks, labels that are not 0..N-1, examples
+            that the network cannot take, or a network that knows no classes or cannot tell so many
+            apart.
     """
+    if not isinstance(loaded, Loaded):
+        raise UserError(f"loaded must be what innerloop.load gives, not a {type(loaded).__name__}")
     at_least(2, tasks=tasks)
+    at_least(1, inner_steps=inner_steps)
+    one_of(loaded.algorithm.bn_modes, bn=bn)
     check_tasks(sampler=sampler)
     learn = network_learner(loaded, "the network", bn, inner_steps)
     if any(p.device.type != "cpu" for p in loaded.params.values()):
         raise UserError("in use, networks are computed on the CPU: leave the device out")
     found: list[tuple[Tensor, Tensor]] = []
+    taken = 0
     for number in range(tasks):
-        x, y, query_x, query_y = (part[0] for part in draw(sampler, number, 1))
-        if y.is_floating_point():
-            raise UserError(
-                "the targets of the tasks are real numbers, not classes: use innerloop.evaluate"
+        task = checked_episodes(loaded.algorithm, draw(sampler, number, 1), training=False)
+        x, y, query_x, query_y = (part[0] for part in task)
+        labels = _classes(y, query_y, number)
+        with naming_examples(loaded.algorithm, x, query_x):
+            fitted = learn(x, labels, None)
+            stages = fitted.stages(query_x)
+        taken = max(taken, len(stages) - 1)
+        logits = torch.from_numpy(stages[-1]) / fitted.temperature
+        if not logits.isfinite().all():
+            raise Diverged(
+                f"the logits of task {number} are not finite: look for values that are not among "
+                "its examples; else lower the number of inner steps"
             )
-        fitted = learn(x, y.numpy().astype(np.int64), None)
-        logits = torch.from_numpy(fitted.stages(query_x)[-1]) / fitted.temperature
         found.append((logits, query_y.long()))
         if on_progress is not None:
             on_progress(number + 1)
@@ -89,9 +104,31 @@ def evaluate_in_use(
         "protocol": {
             **protocol_of(sampler),
             "in_use": True,
-            "inner_steps": inner_steps,
+            "inner_steps": taken,
             "tasks": tasks,
             "interval": "1.96 standard errors over tasks",
         },
         "accuracies": accuracies.tolist(),
     }
+
+
+def _classes(support_y: Tensor, query_y: Tensor, number: int) -> np.ndarray:
+    """The labels of the support set, which has each class 0..N-1.
+
+    Raises:
+        UserError: it has not, or a query is of none of them.
+    """
+    if support_y.is_floating_point() or query_y.is_floating_point():
+        raise UserError(
+            "the targets of the tasks are real numbers, not classes: use innerloop.evaluate"
+        )
+    labels: np.ndarray = support_y.numpy().astype(np.int64)
+    known = np.unique(labels)
+    if len(known) < 2 or known.tolist() != list(range(len(known))):
+        raise UserError(
+            f"task {number} has the labels {', '.join(map(str, known[:9]))} in its support set: "
+            "number its classes 0 to N-1, two or more, each with an example"
+        )
+    if not np.isin(query_y.numpy(), known).all():
+        raise UserError(f"task {number} has queries of classes that its support set does not have")
+    return labels

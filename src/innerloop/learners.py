@@ -198,9 +198,10 @@ class AdaptedNetwork:
             # Before any step, which would fail on labels beyond the outputs.
             shape = _logits(predictors, self._fast[0]).shape
             if shape != (len(labels), n_way):
+                few = len(shape) == 2 and shape[1] < n_way
                 raise UserError(
                     f"the network gives outputs {shape} for {len(labels)} images of {n_way} "
-                    "classes: it cannot tell so many classes apart"
+                    f"classes: it cannot tell so {'many' if few else 'few'} classes apart"
                 )
             self._fast += loop
             self._of_support = [_logits(predictors, fast) for fast in self._fast]

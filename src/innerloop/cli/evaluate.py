@@ -45,7 +45,7 @@ class Arguments:
     PATH on runs of the same kind, drawn from the evaluation alphabets of Omniglot."""
     in_use: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Learn each task as FewShotClassifier and `innerloop adapt` do, with their inner steps and
-    calibrated probabilities, each query by itself."""
+    calibrated probabilities, each query by itself; pictures as in training, nothing is cropped."""
     inner_steps: int | None = None
     """Inner steps; by default the run's eval_inner_steps, with --in-use those of use."""
     bn: Literal["transductive", "support", "frozen", "per_step"] | None = None

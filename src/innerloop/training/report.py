@@ -191,8 +191,9 @@ def format_result(results: dict[str, Any]) -> str:
     )
     if "calibration_error" in results:
         return (
-            f"{first}\n  learnt as FewShotClassifier does; loss {results['loss']:.3f}, calibration "
-            f"error of the probabilities {100 * results['calibration_error']:.1f}%"
+            f"{first}\n  learnt as FewShotClassifier does, pictures as in training; "
+            f"loss {results['loss']:.3f}, "
+            f"calibration error of the probabilities {100 * results['calibration_error']:.1f}%"
         )
     losses = results["loss_per_step"]
     if metric == "accuracy":
@@ -218,12 +219,14 @@ def format_table(results: list[dict[str, Any]]) -> str:
         protocol, metric = result["protocol"], result["metric"]
         scale, unit, digits = (100, " %", 2) if metric == "accuracy" else (1, "", 4)
         value, half = scale * result[metric], scale * result["ci95"]
+        off = result.get("calibration_error")
+        calibrated = "" if off is None else f", calibration error {100 * off:.1f}%"
         rows.append(
             (
                 str(protocol.get("data", "")),
                 setting_of(protocol),
                 f"{protocol['classes']} ({protocol['part']})" if "classes" in protocol else "",
-                f"{metric} {value:.{digits}f} ± {half:.{digits}f}{unit}",
+                f"{metric} {value:.{digits}f} ± {half:.{digits}f}{unit}{calibrated}",
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
