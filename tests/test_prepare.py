@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 import innerloop
 from innerloop import FewShotClassifier, UserError
@@ -73,6 +73,42 @@ def test_drawings_in_frames_are_taken_out_of_them(episode):
     few = [*framed(support[:2]), *support[2:]]
     classifier = FewShotClassifier().fit(few, labels)
     assert classifier.prepared(few[:1])[0, 0, 4:7, 14].min() < 60
+
+
+def test_what_runs_round_queries_alone_is_no_part_of_them(episode):
+    """Unless something runs round a drawing that was learnt."""
+    support, labels, query, truth = episode
+
+    def boxed(images, margin):
+        inner = np.pad(images, ((0, 0), (margin, margin), (margin, margin)), constant_values=255)
+        return np.pad(inner, ((0, 0), (1, 1), (1, 1)), constant_values=0)
+
+    classifier = FewShotClassifier().fit(support, labels)
+    plain = classifier.score(query, truth)
+    assert classifier.score(boxed(query, 2), truth) >= plain - 0.02
+    # As in 回: part of what tells this class from the others.
+    wide = boxed(support[:1], 1)
+    wide = np.pad(wide, ((0, 0), (8, 8), (8, 8)), constant_values=255)
+    classifier = FewShotClassifier().fit([*wide, *support[1:]], labels)
+    seen = classifier.prepared(boxed(query[:1], 2))
+    assert (seen[0, 0, 5:8] < 128).any(axis=0).sum() > 12
+
+
+def test_outlines_that_differ_are_parts_of_the_characters():
+    def sign(outline, inner):
+        image = Image.new("L", (84, 84), 255)
+        draw = ImageDraw.Draw(image)
+        shape = draw.ellipse if outline == "ring" else draw.rectangle
+        shape((4, 4, 79, 79), outline=0, width=3)
+        for line in inner:
+            draw.line(line, fill=0, width=3)
+        return np.asarray(image)
+
+    cross = [(32, 32, 52, 52), (32, 52, 52, 32)]
+    stroke = [(32, 42, 52, 42)]
+    kinds = [(o, i) for o in ("ring", "square") for i in (cross, stroke)]
+    classifier = FewShotClassifier().fit([sign(*kind) for kind in kinds], list("abcd"))
+    assert classifier.predict([sign(*kind) for kind in kinds]).tolist() == list("abcd")
 
 
 def test_few_pixels_that_the_drawing_fills_stay_as_they_are(episode):
@@ -266,9 +302,9 @@ def test_an_answer_does_not_depend_on_how_many_are_asked_for(algorithm, episode)
 def test_ink_is_looked_for_once_in_each_picture(prepare, episode, monkeypatch):
     looked = []
 
-    def find_ink(picture, dark, without_frame):
+    def find_ink(picture, dark, frame, any_frame):
         looked.append(picture)
-        return ink.find_ink(picture, dark, without_frame)
+        return ink.find_ink(picture, dark, frame, any_frame)
 
     monkeypatch.setattr("innerloop.inputs.find_ink", find_ink)
     support, labels, query, _ = episode

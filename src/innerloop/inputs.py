@@ -17,6 +17,7 @@ from innerloop.backbones import Backbone
 from innerloop.config import TrainConfig
 from innerloop.data.depth import as_bytes
 from innerloop.data.examples import as_array, require_finite
+from innerloop.data.frames import shared_frame
 from innerloop.data.given import (
     are_files,
     are_pictures,
@@ -31,7 +32,6 @@ from innerloop.data.ink import (
     Ink,
     find_ink,
     looked_at,
-    most_are_framed,
     on_blank_paper,
     warn_of_blank,
     warn_of_other_ink,
@@ -144,8 +144,9 @@ class PixelInputs(Inputs):
         self.channels = loaded.input_shape[0]
         self.ink_: str | None = None
         self.prepare_ = "none"
-        # Drawings stand in frames that are left out.
-        self._framed = False
+        # What is left out round drawings: the frame of most of those learnt; or any, see `fit`.
+        self._frame: np.ndarray | None = None
+        self._any_frame = False
 
     def checked(self, X: Any, what: str = "X") -> np.ndarray | Pictures:
         """An array, or pictures of any sizes; raises what is wrong with `X`, called `what`."""
@@ -163,12 +164,14 @@ class PixelInputs(Inputs):
         pictures = self._pictures(X)
         self.ink_ = self._find_ink(pictures.scaled)
         other = self._warn_of_other_ink(pictures, stacklevel=3)
-        self._framed = False
+        self._frame, self._any_frame = None, False
         # Found once: few, as a support set is.
         inks = list(self._inks(pictures)) if self._may_prepare() else []
-        if most_are_framed(inks):
-            self._framed = True
+        self._frame = shared_frame([ink and ink.frame for ink in inks])
+        if self._frame is not None:
             inks = list(self._inks(pictures))
+        # Where nothing runs round the drawings learnt, it is no part of others either.
+        self._any_frame = not any(ink and (ink.enclosed or ink.frame is not None) for ink in inks)
         self.prepare_ = "ink" if inks and self._helps(inks) else "none"
         seen, found = self._prepared(pictures, inks)
         warn_of_blank(found | other, "learnt", stacklevel=3)
@@ -194,7 +197,8 @@ class PixelInputs(Inputs):
 
     def _inks(self, pictures: Pictures) -> Iterator[Ink | None]:
         dark = self.ink_ == "dark"
-        return (find_ink(picture, dark, self._framed) for picture in pictures.looked_at)
+        how = self._frame, self._any_frame
+        return (find_ink(picture, dark, *how) for picture in pictures.looked_at)
 
     def _prepared(
         self, pictures: Pictures, inks: Iterable[Ink | None]

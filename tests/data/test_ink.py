@@ -11,7 +11,6 @@ from innerloop.data.ink import (
     Ink,
     find_ink,
     looked_at,
-    most_are_framed,
     on_blank_paper,
     worth_finding,
 )
@@ -145,9 +144,9 @@ def test_what_runs_round_a_drawing_can_be_left_out(paper, margin, width, dark):
     given, plain = (on_paper(x, **PAPERS[paper]) for x in (framed, strokes))
     given = given if dark else 255 - given
     ink = find_ink(given, dark)
-    assert ink.framed
+    assert ink.frame is not None
     assert ink.side > 0.8
-    found = find_ink(given, dark, without_frame=True)
+    found = find_ink(given, dark, any_frame=True)
     assert found.side == pytest.approx(find_ink(plain, True).side, abs=0.04)
     page, alone = (
         on_blank_paper(each, True, (28, 28)).astype(float)
@@ -161,19 +160,23 @@ def test_a_box_that_is_the_character_stays():
     strokes[2:54, 2:54] = 1
     strokes[5:51, 5:51] = 0
     ink = find_ink(on_paper(strokes), True)
-    assert not ink.framed
-    assert find_ink(on_paper(strokes), True, without_frame=True).side > 0.9
+    assert ink.frame is None
+    assert find_ink(on_paper(strokes), True, any_frame=True).side > 0.9
     # So do strokes that touch what runs round them, and what is small.
     strokes[28:31] = 1
-    assert not find_ink(on_paper(strokes), True).framed
-    assert not find_ink(on_paper(drawn()), True).framed
+    assert find_ink(on_paper(strokes), True).frame is None
+    assert find_ink(on_paper(drawn()), True).frame is None
 
 
-def test_most_pictures_tell_whether_there_is_a_frame():
-    def found(framed):
-        return Ink(np.ones((3, 3)), pixels=28, side=0.9, framed=framed)
-
-    assert most_are_framed([found(True), found(True), found(False)])
-    assert not most_are_framed([found(True), found(False)])
-    assert not most_are_framed([found(True), None])
-    assert not most_are_framed([])
+def test_strokes_that_touch_the_frame_of_the_others_are_cut_off():
+    strokes = drawn()
+    framed = strokes.copy()
+    framed[:2] = framed[-2:] = framed[:, :2] = framed[:, -2:] = 1
+    frame = find_ink(on_paper(framed), True).frame
+    framed[:12, 19:22] = 1
+    touching = on_paper(framed)
+    assert find_ink(touching, True).frame is None
+    ink = find_ink(touching, True, frame)
+    assert ink.side == pytest.approx(32 / 56, abs=0.05)
+    # Without a frame there, nothing is cut.
+    assert find_ink(on_paper(strokes), True, frame).side == find_ink(on_paper(strokes), True).side

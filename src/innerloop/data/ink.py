@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from innerloop.data.frames import alike, cells, covers, frame_of, is_enclosed, pixels
 from innerloop.data.polarity import darkness_of_ink
 
 # The longer side of a drawing, as a share of the picture's: Omniglot's mean.
@@ -30,8 +31,6 @@ SHARP, NOISY, LOUD = 0.5, 0.8, 0.14
 ROUNDS, PAPER = 6, 2.5
 # Pictures of the other ink are warned of where it is surer than this, see `darkness_of_ink`.
 SURE = 0.3
-# A frame spans so large a share of a picture, in height and width, and nothing of its middle half.
-ROUND = 0.8
 # Pictures without ink are blank if their pixels' standard deviation is no more than this.
 BLANK = 16
 # A drawing with so large a share of a picture's side fills it; so few pixels are few.
@@ -45,16 +44,21 @@ class Ink(NamedTuple):
         strokes: `[h, w]`, 1 for full ink and 0 for paper, cropped to the drawing.
         pixels: the picture's longer side.
         side: that of the drawing, as a share of it.
-        framed: something runs round the drawing near the picture's edges, see `find_ink`.
+        frame: the cells of what runs round the drawing near the picture's edges, see
+            `innerloop.data.frames`; None where nothing does.
+        enclosed: one part runs round the others, perhaps not near the edges.
     """
 
     strokes: np.ndarray
     pixels: int
     side: float
-    framed: bool = False
+    frame: np.ndarray | None = None
+    enclosed: bool = False
 
 
-def find_ink(picture: np.ndarray, dark: bool, without_frame: bool = False) -> Ink | None:
+def find_ink(
+    picture: np.ndarray, dark: bool, frame: np.ndarray | None = None, any_frame: bool = False
+) -> Ink | None:
     """The drawing in a grey picture.
 
     The paper's brightness is fitted by a surface of second order to the pixels without ink.
@@ -62,9 +66,9 @@ def find_ink(picture: np.ndarray, dark: bool, without_frame: bool = False) -> In
     Args:
         picture: `uint8` `[H, W]`.
         dark: strokes are darker than the paper.
-        without_frame: leave out what runs round the rest near all four edges of the picture, such
-            as a printed box or what lies beneath a sheet.  It could be part of a character, so
-            only those know who have seen several pictures, see `most_are_framed`.
+        frame: leave out what runs round the rest like this, see `shared_frame`, and strokes along
+            it that touch what is inside.
+        any_frame: leave out whatever runs round the rest near all four edges of the picture.
 
     Returns:
         None where nothing stands out from the paper.
@@ -83,10 +87,13 @@ def find_ink(picture: np.ndarray, dark: bool, without_frame: bool = False) -> In
     if strength < max(0.06, limit):
         return None
     mask = _without_specks(above > limit, above)
-    frame = _frame(mask)
-    framed = bool(frame.any())
-    if framed and without_frame:
-        mask &= ~frame
+    own = frame_of(mask)
+    own_cells, enclosed = cells(own) if own.any() else None, is_enclosed(mask)
+    if frame is not None and not (own_cells is not None and alike(own_cells, frame)):
+        along = pixels(frame, *mask.shape)
+        own = mask & along if covers(cells(mask), frame) else np.zeros_like(mask)
+    if (any_frame or frame is not None) and (mask & ~own).any():
+        mask &= ~own
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return None
@@ -99,7 +106,7 @@ def find_ink(picture: np.ndarray, dark: bool, without_frame: bool = False) -> In
     strokes = np.where(near, np.clip((x - paper) / full, 0, 1), 0)[top:bottom, left:right]
     longest = max(x.shape)
     side = max(bottom - top, right - left) / longest
-    return Ink(strokes, pixels=longest, side=side, framed=framed)
+    return Ink(strokes, pixels=longest, side=side, frame=own_cells, enclosed=enclosed)
 
 
 def on_blank_paper(ink: Ink, dark: bool, size: tuple[int, int]) -> np.ndarray:
@@ -143,15 +150,6 @@ def worth_finding(inks: Sequence[Ink | None]) -> bool:
         float(np.median(x)) for x in ([i.side for i in found], [i.pixels for i in found])
     )
     return side < FILLED or pixels > FEW
-
-
-def most_are_framed(inks: Sequence[Ink | None]) -> bool:
-    """Whether what runs round the drawings belongs to the pictures, not to the characters.
-
-    Args:
-        inks: what was found in each picture of the support set.
-    """
-    return 2 * sum(ink is not None and ink.framed for ink in inks) > len(inks)
 
 
 def looked_at(picture: np.ndarray) -> np.ndarray:
@@ -234,24 +232,6 @@ def warn_of_blank(found: np.ndarray, done: str, stacklevel: int = 1) -> None:
             f"ink: they are {done} as they are, which means little",
             stacklevel=stacklevel + 1,
         )
-
-
-def _frame(mask: np.ndarray) -> np.ndarray:
-    """The parts of the mask that run round other parts near all four edges; none if nothing else.
-
-    Args:
-        mask: `[H, W]`.
-    """
-    labels, _ = ndimage.label(mask, structure=np.ones((3, 3)))
-    frame = np.zeros_like(mask)
-    height, width = mask.shape
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
-        across = min((rows.stop - rows.start) / height, (columns.stop - columns.start) / width)
-        own = labels == number
-        inner = own[height // 4 : height - height // 4, width // 4 : width - width // 4]
-        if across >= ROUND and not inner.any():
-            frame |= own
-    return frame if (mask & ~frame).any() else np.zeros_like(mask)
 
 
 def _without_specks(mask: np.ndarray, above: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 
 (() => {
   const {
-    LABELS, findInk, greyPng, mostAreFramed, onBlankPaper, resize, say, toGrey, workerText, worthFinding,
+    LABELS, findInk, greyPng, onBlankPaper, resize, say, sharedFrame, toGrey, workerText, worthFinding,
   } = innerloop;
 
   // ---- files, which are scripts: from file:// nothing else can be read ----
@@ -150,10 +150,13 @@
     const key = JSON.stringify(drawing);
     if (!looks.has(key)) {
       const { pixels, side } = await toGrey(drawing);
-      const inks = []; // with what is round it, and without
+      const inks = new Map(); // by what is left out round it
       if (looks.size >= MOST_LOOKS) looks.clear();
-      const ink = (without = false) => (inks[+without] === undefined
-        ? (inks[+without] = findInk(pixels, side, without)) : inks[+without]);
+      const ink = (frame = null, any = false) => {
+        const how = `${any} ${frame ? [...frame].sort() : ""}`;
+        if (!inks.has(how)) inks.set(how, findInk(pixels, side, frame, any));
+        return inks.get(how);
+      };
       looks.set(key, { pixels, side, ink });
     }
     return looks.get(key);
@@ -237,11 +240,13 @@
       const all = (drawings) => Promise.all(drawings.map(look));
       const [given, asked] = [await Promise.all(support.map(all)), await all(queries)];
       const mayPrepare = prepare === "ink" || (prepare === "auto" && centred);
-      const framed = mayPrepare && mostAreFramed(given.flat().map((each) => each.ink()));
+      const found = mayPrepare ? given.flat().map((each) => each.ink()) : [];
+      const frame = sharedFrame(found.map((ink) => ink?.frame));
+      const any = !found.some((ink) => ink?.enclosed || ink?.frame);
       const prepared = prepare === "ink"
-        || (mayPrepare && worthFinding(given.flat().map((each) => each.ink(framed))));
+        || (mayPrepare && worthFinding(given.flat().map((each) => each.ink(frame))));
       const seen = (each) => {
-        const ink = prepared ? each.ink(framed) : null;
+        const ink = prepared ? each.ink(frame, any) : null;
         return ink ? onBlankPaper(ink, side) : resize(each.pixels, each.side, side);
       };
       return { support: given.map((own) => own.map(seen)), queries: asked.map(seen), side, prepared };

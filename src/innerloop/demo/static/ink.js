@@ -3,13 +3,14 @@
 "use strict";
 
 (() => {
-  const { inOrder, percentile, resizeNumbers, round } = innerloop;
+  const {
+    alike, cellOf, cells, covers, framesOf, inOrder, isEnclosed, partsOf, percentile, resizeNumbers, round,
+  } = innerloop;
 
   const LONGER_SIDE = 18 / 28;
   const [FAINT, NOISE, SPECK] = [0.35, 3, 0.02];
   const [SHARP, NOISY, LOUD] = [0.5, 0.8, 0.14];
   const [ROUNDS, PAPER] = [6, 2.5];
-  const ROUND = 0.8;
   const [FILLED, FEW] = [0.85, 16];
 
   // The root of the mean square of some of the numbers.
@@ -117,45 +118,11 @@
     return along(along(x, side), 1);
   }
 
-  // The places of each part of `mask` that hangs together.
-  function partsOf(mask, side) {
-    const seen = new Uint8Array(mask.length);
-    const parts = [];
-    for (let start = 0; start < mask.length; start++) {
-      if (!mask[start] || seen[start]) continue;
-      const part = [start];
-      seen[start] = 1;
-      for (let next = 0; next < part.length; next++) {
-        const i = part[next];
-        const [y, x] = [Math.floor(i / side), i % side];
-        for (let v = Math.max(0, y - 1); v <= Math.min(side - 1, y + 1); v++) {
-          for (let u = Math.max(0, x - 1); u <= Math.min(side - 1, x + 1); u++) {
-            const at = v * side + u;
-            if (!mask[at] || seen[at]) continue;
-            seen[at] = 1;
-            part.push(at);
-          }
-        }
-      }
-      parts.push(part);
-    }
-    return parts;
-  }
-
   // Of the parts of a mask, those that are no specks.
   function withoutSpecks(parts, above) {
     const amounts = parts.map((part) => part.reduce((sum, i) => sum + above[i], 0));
     const least = parts.length > 1 ? SPECK * amounts.reduce((a, b) => a + b) : -Infinity;
     return parts.filter((_, number) => amounts[number] >= least);
-  }
-
-  // Whether a part spans the picture, in height and width, and has nothing of its middle half.
-  function isFrame(part, side) {
-    const [low, high] = [Math.floor(side / 4), side - Math.floor(side / 4)];
-    const inside = (n) => n >= low && n < high;
-    const spans = (numbers) => Math.max(...numbers) + 1 - Math.min(...numbers) >= ROUND * side;
-    const [ys, xs] = [part.map((i) => Math.floor(i / side)), part.map((i) => i % side)];
-    return spans(ys) && spans(xs) && !part.some((_, n) => inside(ys[n]) && inside(xs[n]));
   }
 
   // `mask` and what is next to it.
@@ -167,9 +134,9 @@
   }
 
   // The drawing in grey bytes of `side` x `side`: { strokes, height, width } from 0 to 1, the
-  // `pixels` of the picture's side, the drawing's longer `share` of it, and whether it is `framed`;
-  // null where there is none.
-  function findInk(bytes, side, withoutFrame = false) {
+  // `pixels` of the picture's side, the drawing's longer `share` of it, the cells of its `frame` and
+  // whether it is `enclosed`; null where there is none.
+  function findInk(bytes, side, frame = null, anyFrame = false) {
     const { rest: ink, deviation: noise } = withoutPaper(Float64Array.from(bytes, (v) => 1 - v / 255), side);
     let above = smooth(ink, side, SHARP);
     let sorted = inOrder(above);
@@ -180,11 +147,17 @@
     const strength = percentile(sorted, ink.length > 600 ? 99.5 : 98);
     const limit = Math.max(FAINT * strength, NOISE * spread(above, (v) => v < 0));
     if (strength < Math.max(0.06, limit)) return null;
-    const all = partsOf(Uint8Array.from(above, (v) => (v > limit ? 1 : 0)), side);
-    const parts = withoutSpecks(all, above);
-    const drawn = parts.filter((part) => !isFrame(part, side));
-    const framed = drawn.length > 0 && drawn.length < parts.length;
-    const places = (framed && withoutFrame ? drawn : parts).flat().sort((a, b) => a - b);
+    const parts = withoutSpecks(partsOf(Uint8Array.from(above, (v) => (v > limit ? 1 : 0)), side), above);
+    const all = parts.flat();
+    let own = framesOf(parts, side).flat();
+    const ownCells = own.length ? cells(own, side) : null;
+    if (frame && !(ownCells && alike(ownCells, frame))) {
+      const along = covers(cells(all, side), frame);
+      own = along ? all.filter((i) => frame.has(cellOf(i, side))) : [];
+    }
+    const out = new Set(anyFrame || frame ? own : []);
+    const drawn = all.filter((i) => !out.has(i));
+    const places = (drawn.length ? drawn : all).sort((a, b) => a - b);
     if (!places.length) return null;
     const mask = new Uint8Array(bytes.length);
     for (const i of places) mask[i] = 1;
@@ -201,7 +174,8 @@
       const at = (top + Math.floor(i / width)) * side + left + (i % width);
       return near[at] ? Math.min(1, Math.max(0, ink[at] / full)) : 0;
     });
-    return { strokes, height, width, pixels: side, share: Math.max(height, width) / side, framed };
+    const share = Math.max(height, width) / side;
+    return { strokes, height, width, pixels: side, share, frame: ownCells, enclosed: isEnclosed(parts, side) };
   }
 
   // What was found on blank paper of `size` x `size`, in the middle, its longer side 18 of 28.
@@ -220,12 +194,6 @@
     return bytes;
   }
 
-  // Whether what runs round drawings is no part of them, by what was found in each picture of the
-  // support set.
-  function mostAreFramed(inks) {
-    return 2 * inks.filter((ink) => ink?.framed).length > inks.length;
-  }
-
   // Whether it helps, by what was found in each picture of the support set.
   function worthFinding(inks) {
     const found = inks.filter((ink) => ink !== null);
@@ -235,5 +203,5 @@
     return share < FILLED || pixels > FEW;
   }
 
-  Object.assign(innerloop, { findInk, mostAreFramed, onBlankPaper, worthFinding });
+  Object.assign(innerloop, { findInk, onBlankPaper, worthFinding });
 })();
