@@ -128,6 +128,8 @@ ROWS: dict[str, Row] = {
             )
         },
     ),
+    # Tested in the steps of training, which are several.
+    "several-steps": Row(omniglot_settings(), 600, {"MAML (Finn et al. 2017)": MAML}),
     "maml++": Row(omniglot_settings(), 600, {"MAML++ (2019)": MAML_PP}),
     "imaml": Row(
         omniglot_settings(),

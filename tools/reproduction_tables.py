@@ -20,6 +20,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "rows": {
             "untrained": "the network of our recipe, untrained, `finn2017`",
             "ours": "MAML, our recipe, `finn2017`",
+            "several-steps": "MAML, our recipe, three inner steps of all weights, `finn2017`",
             "glyphs": "MAML, our recipe, trained on glyphs alone, tested under `finn2017`",
             "protonet": "ProtoNet, `vinyals2016`",
             "anil": "ANIL, our recipe, `finn2017`",
@@ -61,6 +62,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "rows": {
             "untrained": "我们的配方的网络，未经训练，`finn2017`",
             "ours": "MAML，我们的配方，`finn2017`",
+            "several-steps": "MAML，我们的配方，三个内循环步改动全部权重，`finn2017`",
             "glyphs": "MAML，我们的配方，只在 glyphs 上训练，按 `finn2017` 测试",
             "protonet": "ProtoNet，`vinyals2016`",
             "anil": "ANIL，我们的配方，`finn2017`",
