@@ -112,7 +112,7 @@ def frame(height: int, width: int) -> int:
     return deep if min(height, width) > 2 * deep else 0
 
 
-@functools.cache
+@functools.lru_cache(maxsize=8)
 def surfaces(height: int, width: int) -> list[np.ndarray]:
     """Surfaces over a picture's pixels, of first and of second order: orthonormal `[H * W, terms]`.
 
