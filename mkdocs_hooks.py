@@ -67,7 +67,8 @@ def mathml(match: re.Match[str]) -> str:
 
 # Scripts of the figures that answer, counted from the site's first page.
 LEARNER = (
-    "innerloop elements words start drawing matrices block network resize ink browser networks"
+    "innerloop elements words start numbers polarity drawing matrices block network resize frames "
+    "ink browser networks"
 ).split()
 FIGURES = {
     "sine": ["scripts/sine-network.js", "scripts/sine-weights.js", "scripts/sine.js"],
