@@ -7,7 +7,11 @@ import shutil
 from selenium import webdriver
 
 NEEDED = ("chromium", "chromedriver")
-ARGUMENTS = ("headless=new", "no-sandbox", "disable-dev-shm-usage", "lang=en-US", "hide-scrollbars")
+ARGUMENTS = (
+    *("headless=new", "no-sandbox", "disable-dev-shm-usage", "lang=en-US", "hide-scrollbars"),
+    # How large a window is without it differs between versions; narrow pages hide their search.
+    "window-size=1280,1000",
+)
 
 
 def is_there() -> bool:
