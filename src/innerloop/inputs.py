@@ -223,9 +223,9 @@ class PixelInputs(Inputs):
         return "dark" if ink_is_dark(images) else "light"
 
     def _warn_of_other_ink(self, pictures: Pictures, stacklevel: int) -> np.ndarray:
-        """Which pictures the warning is about."""
+        """Which pictures need no other warning: those of this one, and all where ink was given."""
         if self._ink != "auto" or self.ink_ is None:
-            return np.zeros(len(pictures), bool)
+            return np.ones(len(pictures), bool)
         pixels = [picture.size for picture in pictures.looked_at]
         return warn_of_other_ink(pictures.scaled, pixels, self.ink_, stacklevel + 1)
 
