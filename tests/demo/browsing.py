@@ -12,6 +12,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
+in_a_browser = [pytest.mark.long, pytest.mark.alone]
+
 
 class Page:
     """What a person does and sees on the page."""
@@ -130,3 +132,30 @@ def opened(chromium: webdriver.Chrome, address: str, usual: str | None = None) -
     page.settled()
     yield page
     assert [e for e in page.errors() if usual is None or usual not in e] == []
+
+
+def ask(
+    page: Page, model: str, support: list[list[str]], query: str, prepare: str = "none"
+) -> dict:
+    """What the page computes for pictures, and the grey bytes that its network saw."""
+    page.driver.set_script_timeout(120)
+    return page.driver.execute_async_script(
+        """
+        const [model, support, query, prepare, done] = arguments;
+        const drawing = (picture) => ({ picture, strokes: [] });
+        const browser = new innerloop.Browser(innerloop.site);
+        const rows = support.map((own) => own.map(drawing));
+        const question = { model, support: rows, query: drawing(query), steps: 5, prepare };
+        const shown = { model, support: rows, queries: [question.query], prepare };
+        Promise.all([browser.predict(question), browser.pictures(shown)]).then(
+          ([answer, seen]) => done({
+            ...answer,
+            support: seen.support.map((own) => own.map((pixels) => [...pixels])),
+            query: [...seen.queries[0]],
+          }))
+        """,
+        model,
+        support,
+        query,
+        prepare,
+    )

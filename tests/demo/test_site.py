@@ -9,18 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
 from selenium.webdriver.support.select import Select
 
 import innerloop
 from innerloop import FewShotClassifier, UserError
-from innerloop.data import glyphs
-from innerloop.data.polarity import darkness_of_ink
-from innerloop.demo.answers import Entry, as_png
+from innerloop.demo.answers import Entry
 from innerloop.demo.site import write_site
-from tests.demo.browsing import Page, opened
-
-in_a_browser = [pytest.mark.long, pytest.mark.alone]
+from tests.demo.browsing import Page, ask, in_a_browser, opened
 
 
 def facts(folder: Path) -> dict:
@@ -80,33 +75,6 @@ def test_networks_that_the_page_cannot_run_are_refused(changes, named, entries, 
 
 
 # ---- in a browser ----
-
-
-def ask(
-    page: Page, model: str, support: list[list[str]], query: str, prepare: str = "none"
-) -> dict:
-    """What the page computes for pictures, and the grey bytes that its network saw."""
-    page.driver.set_script_timeout(120)
-    return page.driver.execute_async_script(
-        """
-        const [model, support, query, prepare, done] = arguments;
-        const drawing = (picture) => ({ picture, strokes: [] });
-        const browser = new innerloop.Browser(innerloop.site);
-        const rows = support.map((own) => own.map(drawing));
-        const question = { model, support: rows, query: drawing(query), steps: 5, prepare };
-        const shown = { model, support: rows, queries: [question.query], prepare };
-        Promise.all([browser.predict(question), browser.pictures(shown)]).then(
-          ([answer, seen]) => done({
-            ...answer,
-            support: seen.support.map((own) => own.map((pixels) => [...pixels])),
-            query: [...seen.queries[0]],
-          }))
-        """,
-        model,
-        support,
-        query,
-        prepare,
-    )
 
 
 def pictures(page: Page, ways: int, shots: int, seed: int = 0) -> tuple[list[list[str]], str]:
@@ -245,68 +213,6 @@ class TestInTheBrowser:
         assert "没有服务器" in page.text("#local")
         page.click("[data-language=en]")
 
-    def test_pictures_are_made_smaller_as_pillow_does(self, page):
-        pixels = np.random.default_rng(0).integers(0, 256, (105, 105), np.uint8)
-        for size in (28, 105, 40, 150):
-            found = page.driver.execute_script(
-                "const [pixels, side, size] = arguments;"
-                "return [...innerloop.resize(Uint8Array.from(pixels), side, size)]",
-                pixels.flatten().tolist(),
-                105,
-                size,
-            )
-            scaled = Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)
-            assert found == np.asarray(scaled).flatten().tolist()
-
-    def test_dark_ink_is_told_as_python_tells_it(self, page):
-        rng = np.random.default_rng(0)
-        drawings = glyphs(30, per_class=1).images[:, 0].astype(np.float64)
-        pictures = []
-        for number, drawing in enumerate(drawings):
-            height, width = rng.integers(8, 57, 2) if number % 3 else (28, 28)
-            x = np.asarray(Image.fromarray(drawing.astype(np.uint8)).resize((width, height)))
-            v, u = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-            x = x * (1 - rng.uniform(0, 0.4) * (u * u + v * v)) + rng.normal(0, 5, x.shape)
-            x = np.pad(x, number % 4, constant_values=int(rng.choice([20, 240])))
-            x = (255 - x if number % 2 else x).clip(0, 255)
-            pictures.append((rng.choice([0.4, 1]) * x).astype(np.uint8))
-        pictures.append(np.full((5, 3), 80, np.uint8))
-        expected = [float(darkness_of_ink(x[None, None])[0]) for x in pictures]
-        assert min(expected) < -0.5 < 0.5 < max(expected)
-        found = page.driver.execute_script(
-            "return arguments[0].map(([x, w, h]) => innerloop.darknessOfInk(x, w, h))",
-            [(x.flatten().tolist(), x.shape[1], x.shape[0]) for x in pictures],
-        )
-        np.testing.assert_allclose(found, expected, atol=1e-9)
-
-    @pytest.mark.parametrize("light", [1, 0.4], ids=["by day", "in the evening"])
-    @pytest.mark.parametrize("frame", [0, 8], ids=["", "framed"])
-    def test_a_file_becomes_dark_strokes_on_white(self, page, light, frame):
-        paper = Image.new("L", (200, 200), round(255 * light))
-        ImageDraw.Draw(paper).line(
-            [(60, 40), (60, 160), (150, 160)], fill=round(60 * light), width=14
-        )
-        picture = np.asarray(paper).copy()
-        if frame:
-            picture[:frame] = picture[-frame:] = picture[:, :frame] = picture[:, -frame:] = 10
-        for given in (picture, 255 - picture):
-            text = as_png(given)
-            pixels, side = page.driver.execute_async_script(
-                """
-                const [text, done] = arguments;
-                fetch("data:image/png;base64," + text)
-                  .then((found) => found.blob())
-                  .then((blob) => innerloop.fromFile(blob))
-                  .then((drawing) => innerloop.toGrey(drawing))
-                  .then(({ pixels, side }) => done([[...pixels], side]));
-                """,
-                text,
-            )
-            found = np.array(pixels).reshape(side, side)
-            inner = found[side // 10 : -side // 10, side // 10 : -side // 10]
-            assert np.median(inner) > 240
-            assert found[round(0.5 * side), round(0.3 * side)] < 80
-
     def test_products_are_the_same_with_webassembly_and_without(self, page):
         """And the same as JavaScript's own products, for sizes that fill no tile."""
         fast, differences = page.driver.execute_script(
@@ -336,43 +242,6 @@ class TestInTheBrowser:
         )
         assert fast == [True, False]
         assert max(differences) < 1e-3
-
-    @pytest.mark.filterwarnings("ignore:.*look blank:UserWarning")
-    @pytest.mark.parametrize("framed", ["none", "all", "asked"])
-    @pytest.mark.parametrize("prepare", ["auto", "ink", "none"])
-    def test_the_ink_is_found_as_python_finds_it(self, prepare, framed, page, entries):
-        """Of drawings small and large, on grey paper with its noise, and of none."""
-        rng = np.random.default_rng(0)
-        drawings = []
-        for number in range(6):
-            paper = Image.new("L", (420, 420), 255 - 40 * (number % 3))
-            stroke = rng.uniform(20, 400, (4, 2)) * rng.uniform(0.2, 0.9)
-            line = [tuple(point) for point in stroke]
-            if number < 5:
-                ImageDraw.Draw(paper).line(line, fill=30, width=5 + 3 * number)
-            pixels = np.asarray(paper.resize((105, 105), Image.Resampling.LANCZOS), np.float64)
-            pixels = pixels + number % 2 * rng.normal(0, 4, pixels.shape)
-            if framed == "all" or (framed == "asked" and number == 5):
-                pixels[:5] = pixels[-5:] = 20
-                pixels[:, :4] = pixels[:, -4:] = 60
-            if framed == "all" and number == 1:
-                pixels[:50, 50:54] = 30  # touches it
-            drawings.append(pixels.clip(0, 255).astype(np.uint8))
-        model = "omniglot-5steps"
-        classifier = FewShotClassifier(
-            entries[model].loaded, inner_steps=5, ink="dark", prepare=prepare
-        ).fit(drawings[:5], list("aabbb"))
-        for query in drawings:
-            texts = [as_png(drawing) for drawing in (*drawings[:5], query)]
-            seen = ask(page, model, [texts[:2], texts[2:5]], texts[5], prepare)
-            assert seen["prepared"] == (classifier.prepare_ == "ink")
-            bytes_of_python = classifier.prepared([*drawings[:5], query])[:, 0].reshape(6, -1)
-            assert [*seen["support"][0], *seen["support"][1], seen["query"]] == (
-                bytes_of_python.tolist()
-            )
-            stages = classifier.staged_predict_proba([query])
-            for mine, theirs in zip(stages, seen["steps"], strict=True):
-                assert theirs["probabilities"] == pytest.approx(mine[0].tolist(), abs=1e-4)
 
     def test_a_browser_without_workers_answers_too(self, page):
         before = page.probabilities()
