@@ -65,11 +65,11 @@ def mathml(match: re.Match[str]) -> str:
     return f'<div class="formula">{formula}</div>' if match[2] == "[" else formula
 
 
+# The exhibit learns as the drawing page does: by its scripts, but for those of the page alone.
+PAGE = Path(__file__).parent / "src" / "innerloop" / "demo" / "static" / "index.html"
+SCRIPTS = re.findall(r'<script defer src="(\w+)\.js">', PAGE.read_text("utf-8"))
+LEARNER = [s for s in SCRIPTS if s not in ("link", "belief", "models", "server", "app")]
 # Scripts of the figures that answer, counted from the site's first page.
-LEARNER = (
-    "innerloop elements words start numbers polarity drawing matrices block network resize frames "
-    "ink browser networks"
-).split()
 FIGURES = {
     "sine": ["scripts/sine-network.js", "scripts/sine-weights.js", "scripts/sine.js"],
     "episodes": ["scripts/episodes.js"],
