@@ -163,7 +163,6 @@ class PixelInputs(Inputs):
         """Pixels of the support set, which tells what `ink_` and `prepare_` are."""
         pictures = self._pictures(X)
         self.ink_ = self._find_ink(pictures.scaled)
-        other = self._warn_of_other_ink(pictures, stacklevel=3)
         self._frame, self._any_frame = None, False
         # Found once: few, as a support set is.
         inks = list(self._inks(pictures)) if self._may_prepare() else []
@@ -173,17 +172,12 @@ class PixelInputs(Inputs):
         # Where nothing runs round the drawings learnt, it is no part of others either.
         self._any_frame = not any(ink and (ink.enclosed or ink.frame is not None) for ink in inks)
         self.prepare_ = "ink" if inks and self._helps(inks) else "none"
-        seen, found = self._prepared(pictures, inks)
-        warn_of_blank(found | other, "learnt", stacklevel=3)
-        return self._pixels(seen)
+        return self._pixels(self._seen(pictures, inks, "learnt", stacklevel=3))
 
     def __call__(self, X: np.ndarray | Pictures) -> Tensor:
         pictures = self._pictures(X)
         # The caller of predict, which asks _told, which asks _queries.
-        other = self._warn_of_other_ink(pictures, stacklevel=5)
-        seen, found = self._prepared(pictures, self._inks(pictures))
-        warn_of_blank(found | other, "told", stacklevel=5)
-        return self._pixels(seen)
+        return self._pixels(self._seen(pictures, self._inks(pictures), "told", stacklevel=5))
 
     def prepared(self, X: np.ndarray | Pictures) -> np.ndarray:
         """Bytes `[n, C, H, W]` of what the network sees, before ink becomes 1."""
@@ -214,6 +208,21 @@ class PixelInputs(Inputs):
                 into[0] = on_blank_paper(ink, self.ink_ == "dark", into.shape[1:])
         return seen, found
 
+    def _seen(
+        self, pictures: Pictures, inks: Iterable[Ink | None], done: str, stacklevel: int
+    ) -> np.ndarray:
+        """What the network sees; with warnings, unless ink was given, of what is no such drawing.
+
+        Args:
+            done: what is done with the pictures: `"learnt"` or `"told"`.
+        """
+        seen, found = self._prepared(pictures, inks)
+        if self._ink == "auto" and self.ink_ is not None:
+            pixels = [picture.size for picture in pictures.looked_at]
+            other = warn_of_other_ink(pictures.scaled, pixels, self.ink_, stacklevel + 1)
+            warn_of_blank(found | other, done, stacklevel + 1)
+        return seen
+
     def _find_ink(self, images: np.ndarray) -> str | None:
         check_ink(self.loaded, self._ink)
         if self._ink != "auto":
@@ -221,13 +230,6 @@ class PixelInputs(Inputs):
         if not self.loaded.knows_ink:
             return None
         return "dark" if ink_is_dark(images) else "light"
-
-    def _warn_of_other_ink(self, pictures: Pictures, stacklevel: int) -> np.ndarray:
-        """Which pictures need no other warning: those of this one, and all where ink was given."""
-        if self._ink != "auto" or self.ink_ is None:
-            return np.ones(len(pictures), bool)
-        pixels = [picture.size for picture in pictures.looked_at]
-        return warn_of_other_ink(pictures.scaled, pixels, self.ink_, stacklevel + 1)
 
     def _may_prepare(self) -> bool:
         """True unless it is known without a look at the pictures that they stay as they are."""

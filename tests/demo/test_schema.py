@@ -60,7 +60,6 @@ OPERATIONS = ["GET /models", "GET /episode", "POST /predict", "POST /code"]
 CASES = [(o, True) for o in OPERATIONS] + [(o, False) for o in OPERATIONS[1:]]
 
 
-@pytest.mark.filterwarnings("ignore:.*look blank:UserWarning")
 @pytest.mark.filterwarnings("ignore:the loss on the support images rises")
 @pytest.mark.parametrize(("operation", "well_formed"), CASES)
 def test_every_request_gets_an_answer_that_is_described(described, operation, well_formed):

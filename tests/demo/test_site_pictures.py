@@ -78,7 +78,6 @@ class TestInTheBrowser:
             assert np.median(inner) > 240
             assert found[round(0.5 * side), round(0.3 * side)] < 80
 
-    @pytest.mark.filterwarnings("ignore:.*look blank:UserWarning")
     @pytest.mark.parametrize("framed", ["none", "all", "asked"])
     @pytest.mark.parametrize("prepare", ["auto", "ink", "none"])
     def test_the_ink_is_found_as_python_finds_it(self, prepare, framed, page, entries):
