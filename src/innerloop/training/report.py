@@ -185,20 +185,17 @@ def format_result(results: dict[str, Any]) -> str:
     of = f"{classes} of {p['data']}" if "data" in p else ""
     kind = setting_of(p)
     setting = f"{kind}{', ' if kind else ''}{p['tasks']} tasks{of}, 95% interval over tasks"
-    first = (
-        f"accuracy {100 * results.get('accuracy', 0):.2f} ± {100 * results['ci95']:.2f} %  "
-        f"({setting}, batch statistics: {results['bn']})"
-    )
     if "calibration_error" in results:
         return (
-            f"{first}\n  learnt as FewShotClassifier does, pictures as in training; "
+            f"{_accuracy(results, setting)}\n"
+            "  learnt as FewShotClassifier does, pictures as in training; "
             f"loss {results['loss']:.3f}, "
             f"calibration error of the probabilities {100 * results['calibration_error']:.1f}%"
         )
     losses = results["loss_per_step"]
     if metric == "accuracy":
         shown = [f"{100 * a:7.2f}%" for a in results["accuracy_per_step"]]
-        lines = [first, "  inner step  accuracy    loss"]
+        lines = [_accuracy(results, setting), "  inner step  accuracy    loss"]
     else:
         shown = [" " * 8] * len(losses)
         if metric != "loss":
@@ -210,6 +207,13 @@ def format_result(results: dict[str, Any]) -> str:
         ]
     rows = zip(shown, losses, strict=True)
     return "\n".join(lines + [f"  {i:10d}  {a}  {loss:6.3f}" for i, (a, loss) in enumerate(rows)])
+
+
+def _accuracy(results: dict[str, Any], setting: str) -> str:
+    return (
+        f"accuracy {100 * results['accuracy']:.2f} ± {100 * results['ci95']:.2f} %  "
+        f"({setting}, batch statistics: {results['bn']})"
+    )
 
 
 def format_table(results: list[dict[str, Any]]) -> str:
