@@ -12,7 +12,7 @@ from innerloop.data.frames import (
     cells,
     frame_of,
     is_enclosed,
-    pixels,
+    pixels_of,
     shared_frame,
 )
 
@@ -76,5 +76,5 @@ def test_frames_are_compared_by_place_and_shape():
 @pytest.mark.parametrize("shape", [(56, 56), (20, 90), (3, 5), (112, 40)])
 def test_cells_and_pixels_belong_together(shape):
     ink = np.random.default_rng(0).random(shape) < 0.02
-    assert pixels(cells(ink), *shape)[ink].all()
+    assert pixels_of(cells(ink), *shape)[ink].all()
     assert not cells(np.zeros(shape, bool)).any()

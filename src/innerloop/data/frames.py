@@ -55,7 +55,7 @@ def cells(part: np.ndarray) -> np.ndarray:
     return found
 
 
-def pixels(of_cells: np.ndarray, height: int, width: int) -> np.ndarray:
+def pixels_of(of_cells: np.ndarray, height: int, width: int) -> np.ndarray:
     """The pixels of a picture that lie in cells, booleans `[height, width]`."""
     rows, columns = (np.arange(n) * GRID // n for n in (height, width))
     found: np.ndarray = of_cells[rows][:, columns]

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from innerloop.data.frames import alike, cells, covers, frame_of, is_enclosed, pixels
+from innerloop.data.frames import alike, cells, covers, frame_of, is_enclosed, pixels_of
 from innerloop.data.polarity import darkness_of_ink
 
 # The longer side of a drawing, as a share of the picture's: Omniglot's mean.
@@ -90,7 +90,7 @@ def find_ink(
     own = frame_of(mask)
     own_cells, enclosed = cells(own) if own.any() else None, is_enclosed(mask)
     if frame is not None and not (own_cells is not None and alike(own_cells, frame)):
-        along = pixels(frame, *mask.shape)
+        along = pixels_of(frame, *mask.shape)
         own = mask & along if covers(cells(mask), frame) else np.zeros_like(mask)
     if (any_frame or frame is not None) and (mask & ~own).any():
         mask &= ~own
