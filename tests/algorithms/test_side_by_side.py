@@ -158,7 +158,8 @@ def test_side_by_side_only_where_it_can_be():
     model = Conv4(3, width=16)
     assert stacks(MAML(model))
     assert stacks(MAML(model, inner_max_norm=1.0))
-    assert not stacks(MAML(model, bn="support"))
+    assert stacks(MAML(model, bn="support"))
+    assert not stacks(MAMLPlusPlus(model, bn="per_step"))
     assert not stacks(MAML(Conv4(3, width=12)))
     assert not stacks(MAML(nn.Sequential(nn.Flatten(), nn.Linear(4, 2))))
     with kernels.without():

@@ -74,6 +74,23 @@ def test_groups_are_batches_of_their_own(build):
     torch.testing.assert_close(ours[3:], apart)
 
 
+@pytest.mark.parametrize("size", [(), (4, 4)])
+def test_the_first_rows_give_the_statistics_of_each_batch(build, size):
+    """Of groups, with an axis of tasks, and without pixels: those of a batch of their own."""
+    x, w = packed(6, 16, *size, dtype=torch.float64), packed(16, dtype=torch.float64)
+    how = {"slope": 0.1, "first": 2}
+    found = ops.batch_norm(x, w, w, 1e-5, group=3, **how)
+    for group, y in zip(x.split(3), found.split(3), strict=True):
+        own = ops.batch_norm(group[:2], w, w, 1e-5, slope=0.1)
+        torch.testing.assert_close(y[:2], own)
+        # Those after them do not change each other.
+        other = torch.cat([group[:2], group.new_zeros(1, 16, *size), group[2:]])
+        torch.testing.assert_close(ops.batch_norm(other, w, w, 1e-5, **how)[3], y[2])
+    tasks, vectors = x.unflatten(0, (2, 3)), w.expand(2, -1)
+    several = ops.batch_norm(tasks, vectors, vectors, 1e-5, **how)
+    torch.testing.assert_close(several.flatten(0, 1), found)
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_no_tasks_have_no_results(compiled, shared):
     """An empty meta-batch gives empty results, without a division by zero."""

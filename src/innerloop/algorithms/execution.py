@@ -345,7 +345,7 @@ def _why_not_stacked(algorithm: Hooks, training: bool, layers: Layers) -> str | 
         reason = algorithm.network.why_not_each()
         if reason is not None:
             return f"{type(algorithm.model).__name__} does not take several tasks at once: {reason}"
-    if algorithm.bn not in ("transductive", "frozen"):
+    if algorithm.bn not in ("transductive", "support", "frozen"):
         return f"bn={algorithm.bn!r} normalises each task's queries by statistics of its own"
     return _overridden(algorithm, ["forward"], training) or algorithm.why_not_together(training)
 

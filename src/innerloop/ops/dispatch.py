@@ -39,6 +39,7 @@ from innerloop.ops.kernels import (
     wide_images,
     wide_weights,
 )
+from innerloop.ops.moments import by_first
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -88,6 +89,7 @@ def batch_norm(
     pool: bool = False,
     slope: float = 1.0,
     group: int | None = None,
+    first: int | None = None,
 ) -> Tensor:
     """Batch norm by the batch's own statistics, then 2 x 2 max-pooling, then leaky ReLU.
 
@@ -98,20 +100,28 @@ def batch_norm(
         pool: whether there is pooling.
         slope: of what is negative, 0 to 1: 0 is ReLU, 1 leaves it as it is.
         group: rows of `x` that are a batch of their own; None for all.
+        first: so many leading rows of a batch give the statistics; None for all.
 
     Returns:
         `x`'s shape; with `pool`, height and width are halved, rounded down.
     """
     if has_torch_function((x, weight)):
-        how: dict[str, Any] = {"pool": pool, "slope": slope, "group": group}
+        how: dict[str, Any] = {"pool": pool, "slope": slope, "group": group, "first": first}
         return handle_torch_function(batch_norm, (x, weight), x, weight, bias, eps, **how)
     groups = 1 if group is None else x.shape[0] // group
     if x.ndim >= 4 and kernels.serve(x, weight.shape[-1]):
+        plain: dict[str, Any] = {"pool": pool, "slope": slope, "first": first}
         if groups == 1:
-            return autograd.batch_norm(x, weight, bias, eps, pool=pool, slope=slope)
+            return autograd.batch_norm(x, weight, bias, eps, **plain)
         weight, bias = weight.expand(groups, -1), bias.expand(groups, -1)
         tasks = x.unflatten(0, (groups, -1))
-        return autograd.batch_norm(tasks, weight, bias, eps, pool=pool, slope=slope).flatten(0, 1)
+        return autograd.batch_norm(tasks, weight, bias, eps, **plain).flatten(0, 1)
+    if first is not None:
+        # A batch that is one set is not divided: exported, it may then have any size.
+        sets = x if weight.ndim == 2 else x[None] if groups == 1 else x.unflatten(0, (groups, -1))
+        y = by_first(sets, weight, bias, eps, first)
+        y = y if weight.ndim == 2 else y[0] if groups == 1 else y.flatten(0, 1)
+        return after_norm(y, pool=pool, slope=slope)
     if weight.ndim == 2:
         y = F.batch_norm(_abreast(x), None, None, weight.flatten(), bias.flatten(), True, 0.0, eps)
         return after_norm(_apart(y, len(weight)), pool=pool, slope=slope)

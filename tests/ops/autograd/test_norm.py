@@ -10,11 +10,11 @@ from tests.ops.autograd.derivatives import checked, rand
 @pytest.mark.parametrize("tasks", [(), (2,)])
 @pytest.mark.parametrize("pool", [False, True])
 @pytest.mark.parametrize("slope", [1.0, 0.0, 0.1])
-def test_derivatives_of_norm(tasks, pool, slope):
+@pytest.mark.parametrize("first", [None, 1, 2])
+def test_derivatives_of_norm(tasks, pool, slope, first):
     x, gamma, beta = rand(*tasks, 3, 16, 5, 4), rand(*tasks, 16), rand(*tasks, 16, seed=1)
-    checked(
-        lambda *inputs: autograd.batch_norm(*inputs, 1e-5, pool=pool, slope=slope), x, gamma, beta
-    )
+    how = {"pool": pool, "slope": slope, "first": first}
+    checked(lambda *inputs: autograd.batch_norm(*inputs, 1e-5, **how), x, gamma, beta)
 
 
 def test_third_derivatives_are_refused():

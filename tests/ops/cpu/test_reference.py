@@ -56,12 +56,14 @@ class Case:
             self.inputs, self.outputs = draw.choice([1, 3, 16, 32]), draw.choice([16, 48, 64])
             self.pool, self.shared = draw.random() < 0.5, draw.random() < 0.5
             self.slope = draw.choice([1.0, 0.0, 0.1])
+            self.first = draw.choice([None, draw.randint(1, self.images)])
             out = [
                 (n + 2 * self.padding - k) // self.stride + 1
                 for n, k in zip(self.size, self.kernel, strict=True)
             ]
             # With few pixels batch norm magnifies what rounding has left of their differences.
-            if min(out) >= 1 + self.pool and self.images * out[0] * out[1] >= 16:
+            counted = (self.first or self.images) * out[0] * out[1]
+            if min(out) >= 1 + self.pool and counted >= 16:
                 break
         self.how = self.stride, self.padding, self.pool, self.slope
 
@@ -81,8 +83,9 @@ class Case:
             0
         ]
 
-    def norm(self, x):
-        return binding._norm(x.shape, pool=self.pool, slope=self.slope, eps=1e-3)[0]
+    def norm(self, x, first=None):
+        how = {"pool": self.pool, "slope": self.slope, "eps": 1e-3}
+        return binding._norm(x.shape, first=first, **how)[0]
 
     def close(self, ours, theirs):
         """Up to rounding of the largest number."""
@@ -167,15 +170,15 @@ def test_norm(compiled, reference, case):
     x = case.normal(case.tasks, case.images, 5, *case.size[1:], case.outputs)
     if case.pool and x.shape[3] < 2:
         x = x.repeat(1, 1, 1, 2, 1)
-    shape = [case.norm(x)]
+    shape, how = [case.norm(x, case.first)], (case.pool, case.slope, case.first)
     gamma, beta, a, b = (case.normal(case.tasks, case.outputs) for _ in range(4))
-    out = binding.norm_forward(x, gamma, beta, 1e-3, case.pool, case.slope)
+    out = binding.norm_forward(x, gamma, beta, 1e-3, *how)
     case.close(out, reference("norm_forward", shape, [x, gamma, beta], out))
     y, *seen = out
     dy, v = case.normal(*y.shape), case.normal(*x.shape)
-    out = binding.norm_backward(x, gamma, *seen, dy, case.pool, case.slope)
+    out = binding.norm_backward(x, gamma, *seen, dy, *how)
     case.close(out, reference("norm_backward", shape, [x, gamma, *seen, dy], out))
-    out = binding.norm_second(x, gamma, *seen, dy, (v, a, b), case.pool, case.slope)
+    out = binding.norm_second(x, gamma, *seen, dy, (v, a, b), *how)
     case.close(out, reference("norm_second", shape, [x, gamma, *seen, dy, v, a, b], out))
 
 

@@ -17,6 +17,11 @@ function f of x̂ is s P(∂f/∂x̂), and Σ v P(g) = n (m(v g) - m(v) m(g) - m
 The last is also how z changes when x, γ, β change by v, a, b: L's matrix of second
 derivatives is symmetric.  Pooling chooses pixels and leaky ReLU a factor for
 each; the choices have no derivative.
+
+Where the first images alone give the statistics, n is the number of their pixels, i is 1 for these
+and 0 for the others; m(g), m(g x̂) and m(v g) stay sums over all pixels by n, m(v) and m(v x̂) are
+of these.  P(g) = g - i (m(g) + x̂ m(g x̂)) then; in ∂L/∂x, v and x̂ are multiplied by i; and in ∂L/∂g
+what stands for P(v) is v - m(v) - x̂ m(v x̂) for all pixels.
 """
 
 from __future__ import annotations
@@ -38,7 +43,14 @@ from innerloop.ops.kernels import (
 
 
 def batch_norm(
-    x: Tensor, weight: Tensor, bias: Tensor, eps: float, *, pool: bool, slope: float
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    *,
+    pool: bool,
+    slope: float,
+    first: int | None = None,
 ) -> Tensor:
     """Batch norm by the batch's own statistics, then 2 x 2 max-pooling, then leaky ReLU.
 
@@ -48,8 +60,9 @@ def batch_norm(
         eps: added to the variance.
         pool: whether there is pooling.
         slope: of what is negative, 0 to 1: 0 is ReLU, 1 leaves it as it is.
+        first: so many leading images of a batch give the statistics; None for all.
     """
-    y: Tensor = _Norm.apply(x, weight, bias, eps, pool, slope)[0]
+    y: Tensor = _Norm.apply(x, weight, bias, eps, pool, slope, first)[0]
     return y
 
 
@@ -60,10 +73,16 @@ class _Norm(Operation):
 
     @staticmethod
     def forward(
-        x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, slope: float
+        x: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        eps: float,
+        pool: bool,
+        slope: float,
+        first: int | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         y, mean, rstd, argmax = kernels.norm_forward(
-            images(x), vectors(gamma), vectors(beta), eps, pool, slope
+            images(x), vectors(gamma), vectors(beta), eps, pool, slope, first
         )
         return (
             images_back(y, x),
@@ -84,10 +103,10 @@ class _Norm(Operation):
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if dy is None:
-            return (None,) * 6
+            return (None,) * 7
         x, gamma, *seen = ctx.saved_tensors
         to_x, to_gamma, to_beta = _NormBackward.apply(x, gamma, dy, *seen, *ctx.how)
-        return to_x, to_gamma, to_beta, None, None, None
+        return to_x, to_gamma, to_beta, None, None, None, None
 
     @staticmethod
     def jvp(
@@ -127,6 +146,7 @@ class _NormBackward(Operation):
         argmax: Tensor,
         pool: bool,
         slope: float,
+        first: int | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         dx, dgamma, dbeta = kernels.norm_backward(
             images(x),
@@ -137,19 +157,19 @@ class _NormBackward(Operation):
             images(dy),
             pool,
             slope,
+            first,
         )
         return images_back(dx, x), vectors_back(dgamma, gamma), vectors_back(dbeta, gamma)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-        *tensors, pool, slope = inputs
-        ctx.how = pool, slope
+        tensors, ctx.how = inputs[:6], inputs[6:]
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, v: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor | None, ...]:
-        return *_NormSecond.apply(*ctx.saved_tensors, v, a, b, *ctx.how), *[None] * 5
+        return *_NormSecond.apply(*ctx.saved_tensors, v, a, b, *ctx.how), *[None] * 6
 
     @staticmethod
     def jvp(
@@ -187,6 +207,7 @@ class _NormSecond(Operation):
         b: Tensor,
         pool: bool,
         slope: float,
+        first: int | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         to_x, to_gamma, to_dy = kernels.norm_second(
             images(x),
@@ -198,6 +219,7 @@ class _NormSecond(Operation):
             (images(v), vectors(a), vectors(b)),
             pool,
             slope,
+            first,
         )
         return images_back(to_x, x), vectors_back(to_gamma, gamma), images_back(to_dy, dy)
 

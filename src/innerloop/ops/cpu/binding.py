@@ -184,35 +184,46 @@ def conv_weights(
 
 
 def _norm(
-    x: Sequence[int], *, pool: bool, slope: float, eps: float = 0.0
+    x: Sequence[int], *, first: int | None, pool: bool, slope: float, eps: float = 0.0
 ) -> tuple[Norm, tuple[int, ...]]:
     """Batch norm of images of shape `x`, and its output's shape."""
-    return _norm_by(tuple(x), pool, slope, eps, torch.get_num_threads())
+    return _norm_by(tuple(x), first, pool, slope, eps, torch.get_num_threads())
 
 
 @functools.lru_cache(maxsize=4096)
 def _norm_by(
-    x: tuple[int, ...], pool: bool, slope: float, eps: float, threads: int
+    x: tuple[int, ...], first: int | None, pool: bool, slope: float, eps: float, threads: int
 ) -> tuple[Norm, tuple[int, ...]]:
     height, width = (n // 2 if pool else n for n in x[2:4])
     if x[-1] % LANES or 0 in x[1:]:
         raise RuntimeError(f"there is no kernel for images of shape {tuple(x)}")
     if min(height, width) < 1:
         raise RuntimeError(f"nothing is left of {tuple(x[2:4])} pixels after 2 x 2 pooling")
-    norm = Norm(*x, pool, slope, eps, threads)
+    first = x[1] if first is None else first
+    if not 1 <= first <= x[1]:
+        raise RuntimeError(f"of {x[1]} images the first {first} cannot give the statistics")
+    norm = Norm(*x, first, pool, slope, eps, threads)
     return norm, (*x[:2], height, width, x[-1])
 
 
 def norm_forward(
-    x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, slope: float
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float,
+    pool: bool,
+    slope: float,
+    first: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Batch norm, 2 x 2 max-pooling if `pool`, and what is negative times `slope`, 0 to 1.
+
+    All images of a task are normalised by its `first` ones; by all of them, if it is None.
 
     Returns:
         Outputs; mean and one over the standard deviation of each channel, `[T, C]`; and which
         pixel of its window each output is, 0 to 3, or 4 to 7 where it was multiplied by `slope`.
     """
-    shape, of_y = _norm(x.shape, pool=pool, slope=slope, eps=eps)
+    shape, of_y = _norm(x.shape, first=first, pool=pool, slope=slope, eps=eps)
     _fits((x.shape[0], x.shape[-1]), gamma=gamma, beta=beta)
     y, argmax = x.new_empty(of_y), torch.empty(of_y, dtype=torch.uint8)
     mean, rstd = torch.empty_like(gamma), torch.empty_like(gamma)
@@ -229,9 +240,10 @@ def norm_backward(
     dy: Tensor,
     pool: bool,
     slope: float,
+    first: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients with respect to `x`, `gamma` and `beta` from that of the outputs."""
-    shape, of_y = _norm(x.shape, pool=pool, slope=slope)
+    shape, of_y = _norm(x.shape, first=first, pool=pool, slope=slope)
     _fits((x.shape[0], x.shape[-1]), gamma=gamma, mean=mean, rstd=rstd)
     _fits(of_y, argmax=argmax, gradient=dy)
     out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
@@ -249,6 +261,7 @@ def norm_second(
     tangent: tuple[Tensor, Tensor, Tensor],
     pool: bool,
     slope: float,
+    first: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The derivative of `norm_backward`.
 
@@ -257,7 +270,7 @@ def norm_second(
         `norm_backward` returns with `tangent`.
     """
     v, a, b = tangent
-    shape, of_y = _norm(x.shape, pool=pool, slope=slope)
+    shape, of_y = _norm(x.shape, first=first, pool=pool, slope=slope)
     _fits((x.shape[0], x.shape[-1]), gamma=gamma, mean=mean, rstd=rstd, a=a, b=b)
     _fits(of_y, argmax=argmax, gradient=dy)
     _fits(x.shape, v=v)
@@ -282,7 +295,7 @@ class _Block:
         _weights_fit(w, x)
         stride, padding, pool, slope = how
         self.conv, z = _conv_by(x, w[-1], (w[1], w[2]), stride, padding, w[0], half, threads)
-        self.norm, self.y = _norm_by(z, pool, slope, eps, threads)
+        self.norm, self.y = _norm_by(z, None, pool, slope, eps, threads)
         # See block.inc.
         self.kept = self.y if pool and x[-1] < LANES else z
         self.vector = z[0], z[-1]

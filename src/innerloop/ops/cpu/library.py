@@ -17,7 +17,7 @@ LANES = 16
 # The types that there are kernels for, and how their functions' names end.
 TYPES = {torch.float32: "float32", torch.float64: "float64"}
 # That of the C sources' exported functions and structures (kernels.c has the same).
-VERSION = 5
+VERSION = 6
 FOLDER = Path(__file__).parent
 
 
@@ -48,7 +48,7 @@ class Norm(ctypes.Structure):
 
     _fields_ = [
         *((n, ctypes.c_int) for n in ("tasks", "images", "height", "width", "channels")),
-        ("pool", ctypes.c_int),
+        *((n, ctypes.c_int) for n in ("first", "pool")),
         ("slope", ctypes.c_double),
         ("eps", ctypes.c_double),
         ("threads", ctypes.c_int),

@@ -96,6 +96,10 @@ int conv_weights(const Conv *c, const double *x, const double *dy, double *dw)
 /* ---- batch norm, 2 x 2 max-pooling, ReLU -------------------------------------------- */
 
 static long pixels_of(const Norm *n) { return (long)n->images * n->height * n->width; }
+
+/* Those that give the statistics, which are the leading ones. */
+static long counted_of(const Norm *n) { return (long)n->first * n->height * n->width; }
+
 static long windows_of(const Norm *n)
 {
     return n->pool ? (long)n->images * (n->height / 2) * (n->width / 2) : pixels_of(n);
@@ -118,17 +122,18 @@ int norm_forward(const Norm *n, const double *x, const double *gamma, const doub
                  double *y, double *mean, double *rstd, uint8_t *argmax)
 {
     const long pixels = pixels_of(n), windows = windows_of(n), channels = n->channels;
+    const long counted = counted_of(n);
     for (long t = 0; t < n->tasks; t++)
         for (long c = 0; c < channels; c++) {
             const double *own = x + t * pixels * channels + c;
             const long vector = t * channels + c;
             double sum = 0, squares = 0;
-            for (long p = 0; p < pixels; p++)
+            for (long p = 0; p < counted; p++)
                 sum += own[p * channels];
-            mean[vector] = sum / pixels;
-            for (long p = 0; p < pixels; p++)
+            mean[vector] = sum / counted;
+            for (long p = 0; p < counted; p++)
                 squares += pow(own[p * channels] - mean[vector], 2);
-            rstd[vector] = 1 / sqrt(squares / pixels + n->eps);
+            rstd[vector] = 1 / sqrt(squares / counted + n->eps);
 
             for (long q = 0; q < windows; q++) {
                 double largest = -INFINITY;
@@ -170,29 +175,32 @@ static void one_channel(const Norm *n, long t, long c, const double *x, const do
     }
 }
 
-/* m(a), and m(a b). */
-static double mean_of(const double *a, long count)
+/* Sums over pixels of a, and of a b. */
+static double sum_of(const double *a, long count)
 {
     double sum = 0;
     for (long p = 0; p < count; p++)
         sum += a[p];
-    return sum / count;
+    return sum;
 }
 
-static double mean_product(const double *a, const double *b, long count)
+static double sum_of_products(const double *a, const double *b, long count)
 {
     double sum = 0;
     for (long p = 0; p < count; p++)
         sum += a[p] * b[p];
-    return sum / count;
+    return sum;
 }
 
-/* P(g) = g - m(g) - xhat m(g xhat). */
-static void project(const double *g, const double *xhat, long count, double *out)
+/* P(g) = g - i (sum of g + xhat * sum of g xhat) / N, where i is 1 for the N pixels that give the
+ * statistics and 0 for the others. */
+static void project(const Norm *n, const double *g, const double *xhat, double *out)
 {
-    const double mg = mean_of(g, count), mgx = mean_product(g, xhat, count);
-    for (long p = 0; p < count; p++)
-        out[p] = g[p] - mg - xhat[p] * mgx;
+    const long pixels = pixels_of(n), counted = counted_of(n);
+    const double mg = sum_of(g, pixels) / counted;
+    const double mgx = sum_of_products(g, xhat, pixels) / counted;
+    for (long p = 0; p < pixels; p++)
+        out[p] = g[p] - (p < counted ? mg + xhat[p] * mgx : 0);
 }
 
 /* dx = gamma s P(g), dgamma = sum of g xhat, dbeta = sum of g; s is rstd. */
@@ -209,31 +217,33 @@ int norm_backward(const Norm *n, const double *x, const double *gamma, const dou
         for (long c = 0; c < channels; c++) {
             const long vector = t * channels + c;
             one_channel(n, t, c, x, mean, rstd, argmax, dy, xhat, g);
-            project(g, xhat, pixels, pg);
+            project(n, g, xhat, pg);
             for (long p = 0; p < pixels; p++)
                 dx[(t * pixels + p) * channels + c] = gamma[vector] * rstd[vector] * pg[p];
-            dgamma[vector] = mean_product(g, xhat, pixels) * pixels;
-            dbeta[vector] = mean_of(g, pixels) * pixels;
+            dgamma[vector] = sum_of_products(g, xhat, pixels);
+            dbeta[vector] = sum_of(g, pixels);
         }
     free(xhat);
     return 0;
 }
 
-/* With q = m(v g) - m(v) m(g) - m(v xhat) m(g xhat):
+/* With V the sum of i v, W that of i v xhat, X that of g xhat, all by N, and
+ * q = (sum of v g) / N - V (sum of g) / N - W X:
  *
- *     to_x = s P(-gamma s (v m(g xhat) + g m(v xhat)) + a g) - gamma s^2 q xhat,
- *     to_gamma = s N q, for N pixels,
- *     to_dy = gamma s P(v) + a xhat + b, at the pixels that were chosen.  */
+ *     to_x = s P(-gamma s (i v X + g W) + a g) - gamma s^2 q i xhat,
+ *     to_gamma = s N q,
+ *     to_dy = gamma s (v - V - xhat W) + a xhat + b, at the pixels that were chosen.  */
 int norm_second(const Norm *n, const double *x, const double *gamma, const double *mean,
                 const double *rstd, const uint8_t *argmax, const double *dy, const double *v,
                 const double *a, const double *b, double *to_x, double *to_gamma, double *to_dy)
 {
     const long pixels = pixels_of(n), windows = windows_of(n), channels = n->channels;
-    double *xhat = malloc(6 * pixels * sizeof(double));
+    const long counted = counted_of(n);
+    double *xhat = malloc(5 * pixels * sizeof(double));
     if (!xhat)
         return 1;
     double *g = xhat + pixels, *own_v = g + pixels, *inner = own_v + pixels;
-    double *p_inner = inner + pixels, *pv = p_inner + pixels;
+    double *p_inner = inner + pixels;
     for (long t = 0; t < n->tasks; t++)
         for (long c = 0; c < channels; c++) {
             const long vector = t * channels + c;
@@ -241,22 +251,23 @@ int norm_second(const Norm *n, const double *x, const double *gamma, const doubl
             one_channel(n, t, c, x, mean, rstd, argmax, dy, xhat, g);
             for (long p = 0; p < pixels; p++)
                 own_v[p] = v[(t * pixels + p) * channels + c];
-            const double mgx = mean_product(g, xhat, pixels);
-            const double mvx = mean_product(own_v, xhat, pixels);
-            const double q = mean_product(own_v, g, pixels) -
-                             mean_of(own_v, pixels) * mean_of(g, pixels) - mvx * mgx;
+            const double V = sum_of(own_v, counted) / counted;
+            const double W = sum_of_products(own_v, xhat, counted) / counted;
+            const double X = sum_of_products(g, xhat, pixels) / counted;
+            const double q = sum_of_products(own_v, g, pixels) / counted -
+                             V * sum_of(g, pixels) / counted - W * X;
             for (long p = 0; p < pixels; p++)
-                inner[p] = -gs * (own_v[p] * mgx + g[p] * mvx) + a[vector] * g[p];
-            project(inner, xhat, pixels, p_inner);
-            project(own_v, xhat, pixels, pv);
+                inner[p] = (a[vector] - gs * W) * g[p] - (p < counted ? gs * X * own_v[p] : 0);
+            project(n, inner, xhat, p_inner);
             for (long p = 0; p < pixels; p++)
-                to_x[(t * pixels + p) * channels + c] = s * p_inner[p] - gs * s * q * xhat[p];
-            to_gamma[vector] = s * pixels * q;
+                to_x[(t * pixels + p) * channels + c] =
+                    s * p_inner[p] - (p < counted ? gs * s * q * xhat[p] : 0);
+            to_gamma[vector] = s * counted * q;
             for (long w = 0; w < windows; w++) {
                 const long out = (t * windows + w) * channels + c;
                 const long p = pixel_of(n, w, argmax[out] % 4);
                 to_dy[out] = (argmax[out] < 4 ? 1 : n->slope) *
-                             (gs * pv[p] + a[vector] * xhat[p] + b[vector]);
+                             (gs * (own_v[p] - V - xhat[p] * W) + a[vector] * xhat[p] + b[vector]);
             }
         }
     free(xhat);

@@ -15,6 +15,7 @@ typedef struct {
 
 typedef struct {
     int tasks, images, height, width, channels;
+    int first; /* so many leading images of a task give the statistics */
     int pool;
     double slope; /* of what is negative: 0 is ReLU, 1 leaves it as it is */
     double eps;

@@ -164,13 +164,19 @@ def conv_inputs(dy: Tensor, w: Tensor, size: tuple[int, int], stride: int, paddi
 
 
 def norm_forward(
-    x: Tensor, gamma: Tensor, beta: Tensor, eps: float, pool: bool, slope: float
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float,
+    pool: bool,
+    slope: float,
+    first: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    if tiles := _triton(x):
+    if first is None and (tiles := _triton(x)):
         found: tuple[Tensor, Tensor, Tensor, Tensor]
         found = tiles.norm_forward(x, gamma, beta, eps, pool, slope)
         return found
-    variance, mean = torch.var_mean(x, _PIXELS, correction=0)
+    variance, mean = torch.var_mean(x[:, :first], _PIXELS, correction=0)
     rstd = (variance + eps).rsqrt()
     y = torch.addcmul(_each(beta), x - _each(mean), _each(gamma * rstd))
     if pool:
@@ -192,15 +198,17 @@ def norm_backward(
     dy: Tensor,
     pool: bool,
     slope: float,
+    first: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if tiles := _triton(x):
+    if first is None and (tiles := _triton(x)):
         found: tuple[Tensor, Tensor, Tensor]
         found = tiles.norm_backward(x, gamma, mean, rstd, argmax, dy, pool, slope)
         return found
     g, x_hat = _to_pixels(dy, argmax, pool, slope, x), (x - _each(mean)) * _each(rstd)
     dbeta, dgamma = g.sum(_PIXELS), (g * x_hat).sum(_PIXELS)
-    pixels = x[0, ..., 0].numel()
-    return _each(gamma * rstd) * _without(g, x_hat, dbeta / pixels, dgamma / pixels), dgamma, dbeta
+    pixels = x[0, :first, ..., 0].numel()
+    of_g = _without(g, x_hat, dbeta / pixels, dgamma / pixels, first)
+    return _each(gamma * rstd) * of_g, dgamma, dbeta
 
 
 def norm_second(
@@ -213,8 +221,9 @@ def norm_second(
     tangent: tuple[Tensor, Tensor, Tensor],
     pool: bool,
     slope: float,
+    first: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _norm_second(x, gamma, mean, rstd, argmax, dy, tangent, pool, slope)[:3]
+    return _norm_second(x, gamma, mean, rstd, argmax, dy, tangent, pool, slope, first)[:3]
 
 
 def _norm_second(
@@ -227,24 +236,27 @@ def _norm_second(
     tangent: tuple[Tensor, Tensor, Tensor],
     pool: bool,
     slope: float,
+    first: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Also what `norm_backward` has for the inputs, which is nearly done on the way."""
-    if tiles := _triton(x):
+    if first is None and (tiles := _triton(x)):
         found: tuple[Tensor, Tensor, Tensor, Tensor]
         found = tiles.norm_second(x, gamma, mean, rstd, argmax, dy, tangent, pool, slope)
         return found
     v, a, b = tangent
     g, x_hat = _to_pixels(dy, argmax, pool, slope, x), (x - _each(mean)) * _each(rstd)
-    mg, mv, mgx, mvx, mvg = (t.mean(_PIXELS) for t in (g, v, g * x_hat, v * x_hat, v * g))
+    pixels = x[0, :first, ..., 0].numel()
+    mg, mgx, mvg = (t.sum(_PIXELS) / pixels for t in (g, g * x_hat, v * g))
+    mv, mvx = (t[:, :first].mean(_PIXELS) for t in (v, v * x_hat))
     q = mvg - mv * mg - mvx * mgx
     factor = gamma * rstd
     # What P of norm.py is applied to is a sum of v and g, and P is linear.
-    of_v, of_g = _without(v, x_hat, mv, mvx), _without(g, x_hat, mg, mgx)
-    to_x = _each(rstd) * (
-        _each(a - factor * mvx) * of_g - _each(factor * mgx) * of_v - _each(factor * q) * x_hat
-    )
+    of_v, of_g = _without(v, x_hat, mv, mvx), _without(g, x_hat, mg, mgx, first)
+    of_statistics = _each(factor * mgx) * of_v + _each(factor * q) * x_hat
+    if first is not None:
+        of_statistics[:, first:] = 0
+    to_x = _each(rstd) * (_each(a - factor * mvx) * of_g - of_statistics)
     to_y = torch.addcmul(_each(b), x_hat, _each(a)) + _each(factor) * of_v
-    pixels = x[0, ..., 0].numel()
     return to_x, rstd * pixels * q, _at_argmax(to_y, argmax, pool, slope), _each(factor) * of_g
 
 
@@ -253,9 +265,12 @@ def _each(of_channels: Tensor) -> Tensor:
     return of_channels[:, None, None, None]
 
 
-def _without(g: Tensor, x_hat: Tensor, mean: Tensor, mean_x_hat: Tensor) -> Tensor:
+def _without(
+    g: Tensor, x_hat: Tensor, mean: Tensor, mean_x_hat: Tensor, first: int | None = None
+) -> Tensor:
     """P(g) of norm.py, given m(g) and m(g x̂)."""
-    return g - _each(mean) - x_hat * _each(mean_x_hat)
+    out = g - _each(mean) - x_hat * _each(mean_x_hat)
+    return out if first is None else torch.cat([out[:, :first], g[:, first:]], dim=1)
 
 
 def _windows(y: Tensor) -> Tensor:

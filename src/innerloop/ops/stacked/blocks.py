@@ -42,12 +42,16 @@ class Conv(NamedTuple):
 
 
 class Norm(NamedTuple):
-    """A batch norm by the batch's own statistics, and what follows it; not computed yet."""
+    """A batch norm by the batch's own statistics, and what follows it; not computed yet.
+
+    With `first` the statistics are those of so many leading rows.
+    """
 
     of: Conv | Tensor
     gamma: Tensor
     beta: Tensor
     eps: float
+    first: int | None = None
     pool: bool = False
     slope: float = 1.0
 
@@ -55,7 +59,13 @@ class Norm(NamedTuple):
         of = self.of
         if isinstance(of, Tensor):
             return ops.batch_norm(
-                of, self.gamma, self.beta, self.eps, pool=self.pool, slope=self.slope
+                of,
+                self.gamma,
+                self.beta,
+                self.eps,
+                pool=self.pool,
+                slope=self.slope,
+                first=self.first,
             )
         # Without the convolution's bias: the norm subtracts the mean.
         y = ops.conv_block(
@@ -104,10 +114,11 @@ def convolution(
     return of_shape(shape, x, later=Conv(x, weight, bias, stride, padding[0], line))
 
 
-def norm(x: Stacked, gamma: Tensor, beta: Tensor, eps: float) -> Stacked:
-    """The batch norm of `[B, C, ...]` with `gamma` and `beta` `[T, C]`."""
-    of = x.later if isinstance(x.later, Conv) else x.tasks
-    later = Norm(of, gamma, beta, eps)
+def norm(x: Stacked, gamma: Tensor, beta: Tensor, eps: float, first: int | None = None) -> Stacked:
+    """The batch norm of `[B, C, ...]` with `gamma` and `beta` `[T, C]`, by the `first` rows."""
+    # A block as a whole has the statistics of all rows.
+    of = x.later if isinstance(x.later, Conv) and first is None else x.tasks
+    later = Norm(of, gamma, beta, eps, first)
     if isinstance(of, Tensor) and not (of.ndim == 5 and kernels.serve(of, of.shape[2])):
         return Stacked(later())
     return of_shape(x.shape, x, later=later)

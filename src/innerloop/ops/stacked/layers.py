@@ -144,12 +144,18 @@ def batch_norm(
         return _affine(x, weight, bias, x.ndim - 3)
     if running_mean is not None:
         raise NotStackableError("batch norm that renews running statistics has no rule")
+    return _own_statistics(input, weight, bias, eps, tasks)
+
+
+def _own_statistics(
+    input: Any, weight: Any, bias: Any, eps: float, tasks: int, first: int | None = None
+) -> Stacked:
     input = input if isinstance(input, Stacked) else Stacked(all_of(input, tasks))
     channels = input.shape[1]
     like = {"dtype": input.dtype, "device": input.device}
     gamma = all_of(torch.ones(channels, **like) if weight is None else weight, tasks)
     beta = all_of(torch.zeros(channels, **like) if bias is None else bias, tasks)
-    return blocks.norm(input, gamma, beta, eps)
+    return blocks.norm(input, gamma, beta, eps, first)
 
 
 @rule(ops.batch_norm)
@@ -162,10 +168,11 @@ def own_batch_norm(
     pool: bool = False,
     slope: float = 1.0,
     group: int | None = None,
+    first: int | None = None,
 ) -> Any:
-    if group is not None:
+    if group not in (None, x.shape[0]):
         raise NotStackableError("batch norm by groups of rows has no rule")
-    y = batch_norm(x, None, None, weight, bias, True, 0.0, eps)
+    y = _own_statistics(x, weight, bias, eps, count_of(x, weight, bias), first)
     y = max_pool2d(y, 2) if pool else y
     return y if slope == 1 else blocks.leaky_relu(y, slope)
 
