@@ -29,6 +29,7 @@ def evaluate_in_use(
     tasks: int = 600,
     inner_steps: int | None = None,
     bn: str = "support",
+    views: str | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Learn each task as `FewShotClassifier` learns a support set, and tell its queries.
@@ -45,6 +46,8 @@ def evaluate_in_use(
         inner_steps: None for those of `FewShotClassifier`.
         bn: where batch norm takes the statistics for queries from.  With `"support"`, no answer
             depends on other queries.
+        views: `"flips"` for what `FewShotClassifier` does with it; None or `"whole"` for pictures
+            as they are.
         on_progress: called with the number of tasks done.
 
     Returns:
@@ -65,7 +68,7 @@ def evaluate_in_use(
     at_least(1, inner_steps=inner_steps)
     one_of(loaded.algorithm.bn_modes, bn=bn)
     check_tasks(sampler=sampler)
-    learn = network_learner(loaded, "the network", bn, inner_steps)
+    learn = network_learner(loaded, "the network", bn, inner_steps, views)
     if any(p.device.type != "cpu" for p in loaded.params.values()):
         raise UserError("in use, networks are computed on the CPU: leave the device out")
     found: list[tuple[Tensor, Tensor]] = []
@@ -105,6 +108,7 @@ def evaluate_in_use(
             **protocol_of(sampler),
             "in_use": True,
             "inner_steps": taken,
+            "views": views or "whole",
             "tasks": tasks,
             "interval": "1.96 standard errors over tasks",
         },

@@ -16,7 +16,7 @@ from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.protonet import minus_squared_distances, prototypes
 from innerloop.algorithms.shared_body import features_of_sets
 from innerloop.config import TrainConfig
-from innerloop.errors import UserError
+from innerloop.errors import UserError, one_of
 from innerloop.functional import Params
 from innerloop.heads.choice import fit_head
 from innerloop.heads.left_out import folds
@@ -33,6 +33,8 @@ from innerloop.runs.loading import Loaded
 
 # Queries predicted at a time, at most: images, and numbers in them.
 BATCH, BATCH_NUMBERS = 256, 2**22
+# What of a picture a meta-trained network sees.
+VIEWS = ("whole", "flips")
 # Nats by which the support loss may rise again without a warning: below that, steps only jitter.
 RISE = 0.2
 # Nats by which it may rise in a step before another way to learn is taken.
@@ -78,7 +80,9 @@ def head_learner(head: str, inner_steps: int | None) -> Learner:
     return learn
 
 
-def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None) -> Learner:
+def network_learner(
+    loaded: Loaded, name: str, bn: str, inner_steps: int | None, views: str | None = None
+) -> Learner:
     """Adapts a meta-trained network.
 
     Args:
@@ -86,11 +90,18 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
         name: how messages call it.
         bn: where batch norm takes the statistics for queries from.
         inner_steps: None for those of `ways_in_use`.
+        views: `"flips"` to learn mirror images, too, see `Mirrored`; None or `"whole"` for pictures
+            as they are.
 
     Raises:
-        UserError: it was trained for regression, or cannot take statistics from there.
+        UserError: it was trained for regression, or cannot take statistics from there; no such
+            views.
     """
     config = loaded.config
+    if views is not None:
+        if getattr(config, "body", None) is not None:
+            raise UserError(f"{name} has the views of its training: leave views out")
+        one_of(VIEWS, views=views)
     if config.regression:
         raise UserError(f"{name} was trained for regression: it knows no classes")
     algorithm = algorithm_in_use(loaded, bn)
@@ -100,7 +111,7 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
         temperature = way.sharper * loaded.temperature
         return AdaptedNetwork(way.algorithm, loaded.params, x, labels, way.steps, temperature)
 
-    def learn(x: Tensor, labels: np.ndarray, background: Tensor | None) -> Fitted:
+    def learn(x: Tensor, labels: np.ndarray, background: Tensor | None) -> AdaptedNetwork:
         n_way = int(labels.max()) + 1
         if isinstance(config, TrainConfig) and not config.any_ways and n_way != config.n_way:
             raise UserError(
@@ -120,7 +131,15 @@ def network_learner(loaded: Loaded, name: str, bn: str, inner_steps: int | None)
                 return found
         return adapted(last, x, labels)
 
-    return learn
+    def learn_both(x: Tensor, labels: np.ndarray, background: Tensor | None) -> Mirrored:
+        if x.ndim != 4:
+            raise UserError(
+                "views='flips' is for pictures, and these examples have the shape "
+                f"{tuple(x.shape[1:])}: leave it out"
+            )
+        return Mirrored(*(learn(each, labels, background) for each in (x, x.flip(-1))))
+
+    return learn_both if views == "flips" else learn
 
 
 def support_losses(fitted: Fitted, x: Tensor, labels: np.ndarray) -> list[float]:
@@ -256,18 +275,63 @@ class AdaptedNetwork:
     def left_out_familiarity(self) -> np.ndarray:
         """See `Fitted`; the network adapts once for each fold, when this is first asked."""
         if self._left_out is None:
+            found = [without.familiarity(pictures) for pictures, without in self.left_out()]
+            self._left_out = np.concatenate([np.zeros(0), *found])
+        return self._left_out
+
+    def left_out(self) -> Iterator[tuple[Tensor, AdaptedNetwork]]:
+        """Pictures of the support set, and what has learnt all but these, fold by fold."""
+        for part in folds(self._support_x, self._labels):
+            kept = np.setdiff1d(np.arange(len(self._labels)), part)
+            without = AdaptedNetwork(
+                self._algorithm,
+                self._params,
+                self._support_x[kept],
+                self._labels[kept],
+                self._steps,
+                self.temperature,
+                self._n_way,
+            )
+            yield self._support_x[part], without
+
+
+class Mirrored:
+    """Two networks that have learnt the same support set, one of them mirrored.
+
+    Both see each picture as it is and mirrored.  The four logits, each divided by its
+    temperature, are averaged, and so is the familiarity.
+
+    Args:
+        plain, mirror: the one that has learnt the pictures, and that of their mirror images.
+    """
+
+    name = None
+    temperature = 1.0
+
+    def __init__(self, plain: AdaptedNetwork, mirror: AdaptedNetwork) -> None:
+        self._both = plain, mirror
+        self._left_out: np.ndarray | None = None
+
+    def stages(self, x: Tensor) -> list[np.ndarray]:
+        """See `Fitted`; where one has learnt in fewer stages, its last one stays."""
+        found = self._of_each(x, lambda of, x: [s / of.temperature for s in of.stages(x)])
+        steps = max(map(len, found))
+        return [np.mean([s[min(n, len(s) - 1)] for s in found], axis=0) for n in range(steps)]
+
+    def familiarity(self, x: Tensor) -> np.ndarray:
+        """See `Fitted`."""
+        found: np.ndarray = np.mean(self._of_each(x, lambda of, x: of.familiarity(x)), axis=0)
+        return found
+
+    def left_out_familiarity(self) -> np.ndarray:
+        """See `Fitted`."""
+        if self._left_out is None:
             found = [np.zeros(0)]
-            for part in folds(self._support_x, self._labels):
-                kept = np.setdiff1d(np.arange(len(self._labels)), part)
-                without = AdaptedNetwork(
-                    self._algorithm,
-                    self._params,
-                    self._support_x[kept],
-                    self._labels[kept],
-                    self._steps,
-                    self.temperature,
-                    self._n_way,
-                )
-                found.append(without.familiarity(self._support_x[part]))
+            each = zip(*(of.left_out() for of in self._both), strict=True)
+            for (pictures, plain), (_, mirror) in each:
+                found.append(Mirrored(plain, mirror).familiarity(pictures))
             self._left_out = np.concatenate(found)
         return self._left_out
+
+    def _of_each(self, x: Tensor, what: Callable[[AdaptedNetwork, Tensor], Any]) -> list[Any]:
+        return [what(of, seen) for seen in (x, x.flip(-1)) for of in self._both]

@@ -69,11 +69,11 @@ def inputs_and_learner(
             f"torch.nn.Module, not {type(model).__name__}"
         )
     others = {"weights": weights, "preprocess": preprocess, "image_size": image_size}
-    given = {**others, "views": views, "layers": layers, "head": head}
+    given = {**others, "layers": layers, "head": head}
     for name, value in {**given, "fine_tune": fine_tune or None}.items():
         if value not in (None, AUTO):
             raise UserError(f"{name} is for pretrained networks of others: leave it out")
     loaded = model if isinstance(model, Loaded) else load_shared(model)
     name = str(model) if isinstance(model, str | Path) else "the network"
-    learn = network_learner(loaded, name, bn, inner_steps)
+    learn = network_learner(loaded, name, bn, inner_steps, views)
     return inputs_of(loaded, ink, name, prepare, white), learn

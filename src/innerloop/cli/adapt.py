@@ -65,7 +65,8 @@ class Arguments:
     of the support set that are left out."""
     views: Literal["whole", "middle", "crops", "flips"] | None = None
     """What a pretrained network sees of a picture; by default its middle, too, in twice the
-    time."""
+    time. For a network that was meta-trained: `flips`, its mirror image, too, in four times the
+    time; not where left and right make a class."""
     layers: tuple[str, ...] | None = None
     """Inner layers of a pretrained network whose maps, which say what lies where, are features,
     too; by default the last one with a map; with nothing after it, none."""

@@ -46,6 +46,9 @@ class Arguments:
     in_use: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Learn each task as FewShotClassifier and `innerloop adapt` do, with their inner steps and
     calibrated probabilities, each query by itself; pictures as in training, nothing is cropped."""
+    views: Literal["whole", "flips"] | None = None
+    """With --in-use: `flips` learns the mirror images of pictures, too, and averages the answers;
+    not where left and right make a class."""
     inner_steps: int | None = None
     """Inner steps; by default the run's eval_inner_steps, with --in-use those of use."""
     bn: Literal["transductive", "support", "frozen", "per_step"] | None = None
@@ -130,10 +133,13 @@ def _result(
             tasks=tasks,
             inner_steps=arguments.inner_steps,
             bn=arguments.bn or "support",
+            views=arguments.views,
             on_progress=on_progress,
         )
     from innerloop.evaluation import evaluate
 
+    if arguments.views is not None:
+        raise UserError("--views is for --in-use: add that, or leave --views out")
     return evaluate(
         loaded.algorithm,
         loaded.params,
@@ -188,7 +194,7 @@ def _lake(arguments: Arguments) -> int:
 def _changes(arguments: Arguments) -> dict[str, Any]:
     """The settings of the run that are to be replaced."""
     renamed = {"k_query": "eval_k_query", "inner_steps": "eval_inner_steps", "seed": "episode_seed"}
-    own = ("run", "data", "tasks", "lake", "part", "trust", "json", "per_task", "in_use")
+    own = ("run", "data", "tasks", "lake", "part", "trust", "json", "per_task", "in_use", "views")
     changes = {
         renamed.get(name, name): value
         for name, value in dataclasses.asdict(arguments).items()
