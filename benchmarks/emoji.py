@@ -5,7 +5,8 @@
 
 FOLDER is what `innerloop data prepare emoji` writes; both on one machine, on which nothing else
 runs.  5-way: a drawing a class as support and four others as queries; then five and one, of the
-classes that six artists have drawn, learnt as `FewShotClassifier` learns several pictures.
+classes that six artists have drawn, learnt as `FewShotClassifier` learns several pictures; and
+both with their mirror images, too (`views="flips"`).
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from benchmarks.reports import RESULTS, machine
 from innerloop.evaluation_in_use import evaluate_in_use
 from innerloop.files import write_whole
+from innerloop.learners import VIEWS
 from innerloop.runs.loading import load_for
 from innerloop.tasks.sampler import EpisodeSampler
 
@@ -25,12 +28,12 @@ SETTINGS = {"1-shot": (1, 4), "5-shot": (5, 1)}
 TASKS = 600
 
 
-def measure(run: Path, tasks: int = TASKS) -> dict[str, object]:
+def measure(run: Path, tasks: int = TASKS) -> dict[str, Any]:
     """Test accuracies of a finished run, with what it took."""
     trained = json.loads((run / "results.json").read_text("utf-8"))
     loaded, sampler = load_for(run)
     assert isinstance(sampler, EpisodeSampler)
-    tests = {}
+    tests: dict[str, dict[str, dict[str, Any]]] = {views: {} for views in VIEWS}
     for name, (k_shot, k_query) in SETTINGS.items():
         enough = sampler.data.counts[sampler.classes] >= k_shot + k_query
         some = EpisodeSampler(
@@ -44,9 +47,10 @@ def measure(run: Path, tasks: int = TASKS) -> dict[str, object]:
             split_name=sampler.split_name,
             inputs=sampler.inputs,
         )
-        result = evaluate_in_use(loaded, some, tasks=tasks)
         kept = ("accuracy", "ci95", "calibration_error", "bn", "protocol")
-        tests[name] = {key: result[key] for key in kept}
+        for views, found in tests.items():
+            result = evaluate_in_use(loaded, some, tasks=tasks, views=views)
+            found[name] = {key: result[key] for key in kept}
     took = ("iterations", "best_iteration", "seconds", "cpu_seconds", "parameters", "versions")
     config = {**loaded.config.to_dict(), "data": "emoji"}
     return {
@@ -63,8 +67,10 @@ def main() -> None:
     report = measure(parser.parse_args().run)
     with write_whole(OUT) as file:
         file.write(json.dumps(report, indent=1).encode() + b"\n")
-    for name, test in report["tests"].items():  # type: ignore[attr-defined]
-        print(f"5-way {name}: {100 * test['accuracy']:.1f} ± {100 * test['ci95']:.1f} %")
+    for views, found in report["tests"].items():
+        for name, test in found.items():
+            accuracy, error = 100 * test["accuracy"], 100 * test["ci95"]
+            print(f"{views}, 5-way {name}: {accuracy:.1f} ± {error:.1f} %")
 
 
 if __name__ == "__main__":

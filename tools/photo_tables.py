@@ -49,7 +49,10 @@ WORDS = {
         ),
         "mean": "mean",
         "scratch": "| from nothing | 1-shot | 5-shot | minutes |",
-        "scratch_row": "preset `emoji`: MAML, Conv4",
+        "scratch_row": {
+            "whole": "preset `emoji`: MAML, Conv4",
+            "flips": 'the same, used with `views="flips"`',
+        },
         "scratch_note": (
             "Emoji, 5-way, {tasks} tasks of the test classes, 95% interval over tasks, each query "
             "told alone; {threads} threads of an {processor}; `python -m benchmarks.emoji RUN`. "
@@ -107,7 +110,10 @@ WORDS = {
         ),
         "mean": "平均",
         "scratch": "| 从零开始 | 1-shot | 5-shot | 分钟 |",
-        "scratch_row": "预设 `emoji`：MAML，Conv4",
+        "scratch_row": {
+            "whole": "预设 `emoji`：MAML，Conv4",
+            "flips": '同上，使用时加 `views="flips"`',
+        },
         "scratch_note": (
             "Emoji，5-way，测试类别的 {tasks} 个任务，95% 置信区间按任务计算，每个查询单独判断；"
             "{processor}，{threads} 个线程；`python -m benchmarks.emoji RUN`。"
@@ -219,11 +225,13 @@ def tuning(words: dict[str, Any]) -> str:
 def scratch(words: dict[str, Any]) -> str:
     """A network that was trained on emoji alone."""
     report = read("emoji")
-    cells = [words["scratch_row"], *(percent(report["tests"][shots]) for shots in SHOTS)]
-    line = f"| {' | '.join(cells)} | {report['seconds'] / 60:.0f} |"
-    tasks = report["tests"]["1-shot"]["protocol"]["tasks"]
+    lines = []
+    for views, found in report["tests"].items():
+        cells = [words["scratch_row"][views], *(percent(found[shots]) for shots in SHOTS)]
+        lines.append(f"| {' | '.join(cells)} | {report['seconds'] / 60:.0f} |")
+    tasks = found["1-shot"]["protocol"]["tasks"]
     note = words["scratch_note"].format(tasks=tasks, **report["machine"])
-    return table(words["scratch"], [line], note)
+    return table(words["scratch"], lines, note)
 
 
 def area(found: dict[str, float]) -> str:

@@ -68,6 +68,16 @@ WORDS = {
         "step of MAML++": "a training step of MAML++",
         "task": "`{}`, {} task{}",
         "threads_note": "Two cores of an {processor}, PyTorch {torch}.",
+        "statistics_head": (
+            "| ms of a meta-gradient | `bn: support` | `bn: transductive` | "
+            "`bn: support` by PyTorch's operators |"
+        ),
+        "emoji": "the preset `emoji`",
+        "five steps": "`Conv4`, five steps, all weights",
+        "residual": "a residual network in `torch.nn`",
+        "statistics_note": (
+            "Medians of turns in one run. Two threads of an {processor}, PyTorch {torch}."
+        ),
         "scaling_head": "| processes | tasks a step | ms a step | all-reduce alone, ms | |",
         "one": "",
         "strong": "{speed_up:.2f} times as fast",
@@ -134,6 +144,14 @@ WORDS = {
         "step of MAML++": "MAML++ 的一个训练步",
         "task": "`{}`，{} 个任务",
         "threads_note": "{processor} 的两个核心，PyTorch {torch}。",
+        "statistics_head": (
+            "| 一次元梯度的毫秒数 | `bn: support` | `bn: transductive` | "
+            "`bn: support`，用 PyTorch 的运算 |"
+        ),
+        "emoji": "预设 `emoji`",
+        "five steps": "`Conv4`，五步，更新所有权重",
+        "residual": "用 `torch.nn` 写的残差网络",
+        "statistics_note": "同一次运行中轮流测量的中位数。{processor} 的两个线程，PyTorch {torch}。",
         "scaling_head": "| 进程数 | 每步任务数 | 每步毫秒 | 仅 all-reduce，毫秒 | |",
         "one": "",
         "strong": "快 {speed_up:.2f} 倍",
@@ -303,6 +321,16 @@ def threads(words: dict[str, str]) -> str:
     return table(head, rows, note(words["threads_note"], report))
 
 
+def query_statistics(words: dict[str, str]) -> str:
+    """What it costs that the support set normalises."""
+    report = read("query_statistics")
+    rows = []
+    for workload, found in report["runs"].items():
+        ms = [1000 * row["median"] for row in found.values()]
+        rows.append(f"| {' | '.join([words[workload], *(f'{m:.1f}' for m in ms)])} |")
+    return table(words["statistics_head"], rows, note(words["statistics_note"], report))
+
+
 def fastest_is_inexact(result: dict[str, Any]) -> bool:
     """Whether the fastest of the others computes another gradient."""
     others = [
@@ -390,6 +418,7 @@ def tables(language: str) -> dict[str, Callable[[Any], str]]:
         own,
         own_gpu,
         threads,
+        query_statistics,
         scaling,
         scaling_prediction,
         sampling,
