@@ -1,4 +1,4 @@
-"""Time of a meta-gradient where the support set normalises: `python -m benchmarks.query_statistics`.
+"""Time of a step where the support set normalises: `python -m benchmarks.query_statistics`.
 
 With `bn="support"` each query is told by itself, and support and query set go through the network
 together.  Timed beside `bn="transductive"`, which treats the queries as a batch of their own, and

@@ -151,7 +151,9 @@ WORDS = {
         "emoji": "预设 `emoji`",
         "five steps": "`Conv4`，五步，更新所有权重",
         "residual": "用 `torch.nn` 写的残差网络",
-        "statistics_note": "同一次运行中轮流测量的中位数。{processor} 的两个线程，PyTorch {torch}。",
+        "statistics_note": (
+            "同一次运行中轮流测量的中位数。{processor} 的两个线程，PyTorch {torch}。"
+        ),
         "scaling_head": "| 进程数 | 每步任务数 | 每步毫秒 | 仅 all-reduce，毫秒 | |",
         "one": "",
         "strong": "快 {speed_up:.2f} 倍",
