@@ -50,19 +50,20 @@ def tutorial(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
 
 
 def quick(folder: Path, common: dict[str, Any]) -> dict[str, Any]:
-    """The quick recipe on Omniglot after 30, 60, 120 and 300 seconds of training."""
+    """The quick recipe and the preset `minutes` on Omniglot, by seconds of training."""
     out = {}
-    for seconds in (30, 60, 120, 300):
-        settings = {
-            "data": "omniglot",
-            "max_seconds": float(seconds),
-            "iterations": 10**6,
-            # Validation is part of the time, so validate only a few times.
-            "val_every": 500,
-        }
-        name = str(seconds)
-        out[name] = run(folder / name, TrainConfig(), **settings, **common)
-        out[name]["support"] = test(folder / name, TASKS, bn="support")
+    for preset, all_seconds in (("quick", (30, 60, 120, 300)), ("minutes", (60, 300))):
+        for seconds in all_seconds:
+            settings = {
+                "data": "omniglot",
+                "max_seconds": float(seconds),
+                "iterations": 10**6,
+                # Validation is part of the time, so validate only a few times.
+                "val_every": 500,
+            }
+            name = f"{preset} {seconds}"
+            out[name] = run(folder / name, TrainConfig.preset(preset), **settings, **common)
+            out[name]["support"] = test(folder / name, TASKS, bn="support")
     return out
 
 
