@@ -103,6 +103,23 @@ def test_several_data_sets_make_a_table(run, noise, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert [result["protocol"]["data"] for result in found] == ["noise", "mine"]
     assert f"accuracy {100 * found[1]['accuracy']:.2f}" in second
+    # What was measured is not lost where later data are refused.
+    sets[1] = str(tmp_path / "nowhere")
+    assert main(["evaluate", str(run), "--data", *sets, *common, "--json"]) == 2
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == found[:1]
+    assert "nowhere" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [(["--per-task"], "--per-task is for --json"), (["--views", "flips"], "--views is for --in-")],
+)
+def test_options_that_would_do_nothing_are_refused(run, option, message, capsys):
+    assert main(["evaluate", str(run), *option]) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert not shown.out
 
 
 def test_another_seed_keeps_the_split(run, tmp_path):

@@ -97,22 +97,29 @@ def main(argv: list[str]) -> int:
     if arguments.lake is not None:
         return _lake(arguments)
     tasks = 600 if arguments.tasks is None else arguments.tasks
+    if arguments.views is not None and not arguments.in_use:
+        raise UserError("--views is for --in-use: add that, or leave --views out")
+    if arguments.per_task and not arguments.json:
+        raise UserError("--per-task is for --json: add that, or leave --per-task out")
     several = len(arguments.data) > 1
     results = []
-    for data in arguments.data or (None,):
-        changes = _changes(arguments) | ({} if data is None else {"data": data})
-        loaded, sampler = load_for(
-            arguments.run, part=arguments.part, trust=arguments.trust, **changes
-        )
-        with TerminalReport().testing(tasks) as on_progress:
-            result = _result(arguments, loaded, sampler, tasks, on_progress)
-        if not arguments.per_task:
-            result = {k: v for k, v in result.items() if k not in ("accuracies", "losses")}
-        results.append(result)
-    if several:
-        print(json.dumps(results) if arguments.json else format_table(results))
-    else:
-        print(json.dumps(results[0]) if arguments.json else format_result(results[0]))
+    try:
+        for data in arguments.data or (None,):
+            changes = _changes(arguments) | ({} if data is None else {"data": data})
+            loaded, sampler = load_for(
+                arguments.run, part=arguments.part, trust=arguments.trust, **changes
+            )
+            with TerminalReport().testing(tasks) as on_progress:
+                result = _result(arguments, loaded, sampler, tasks, on_progress)
+            if not arguments.per_task:
+                result = {k: v for k, v in result.items() if k not in ("accuracies", "losses")}
+            results.append(result)
+    finally:
+        # Where later data are refused, what has been measured is not lost.
+        if results and several:
+            print(json.dumps(results) if arguments.json else format_table(results))
+        elif results:
+            print(json.dumps(results[0]) if arguments.json else format_result(results[0]))
     return 0
 
 
@@ -138,8 +145,6 @@ def _result(
         )
     from innerloop.evaluation import evaluate
 
-    if arguments.views is not None:
-        raise UserError("--views is for --in-use: add that, or leave --views out")
     return evaluate(
         loaded.algorithm,
         loaded.params,
