@@ -91,6 +91,23 @@ def test_the_first_rows_give_the_statistics_of_each_batch(build, size):
     torch.testing.assert_close(several.flatten(0, 1), found)
 
 
+@pytest.mark.parametrize("tasks", [1, 2])
+@pytest.mark.parametrize("first", [None, 5])
+def test_series_of_tasks_are_no_images(build, tasks, first):
+    """Where there are as many rows as channels, shapes alone do not tell them apart."""
+    x = packed(tasks, 16, 16, 7, dtype=torch.float64)
+    w = packed(tasks, 16, dtype=torch.float64)
+    found = ops.batch_norm(x, w, w, 1e-5, slope=0.1, first=first)
+    for own, weight, y in zip(x, w, found, strict=True):
+        mean, variance = (f(own[:first], (0, 2)) for f in (torch.mean, biased))
+        expected = F.batch_norm(own, mean, variance, weight, weight, False, 0.0, 1e-5)
+        torch.testing.assert_close(y, F.leaky_relu(expected, 0.1))
+
+
+def biased(x, axes):
+    return torch.var(x, axes, correction=0)
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_no_tasks_have_no_results(compiled, shared):
     """An empty meta-batch gives empty results, without a division by zero."""

@@ -109,6 +109,10 @@ def batch_norm(
         how: dict[str, Any] = {"pool": pool, "slope": slope, "group": group, "first": first}
         return handle_torch_function(batch_norm, (x, weight), x, weight, bias, eps, **how)
     groups = 1 if group is None else x.shape[0] // group
+    if x.ndim == 4 and weight.ndim == 2:
+        # Series of T tasks, `[T, B, C, L]`, as images of one row.
+        y = batch_norm(x.unsqueeze(-2), weight, bias, eps, slope=slope, first=first)
+        return y.squeeze(-2)
     if x.ndim >= 4 and kernels.serve(x, weight.shape[-1]):
         plain: dict[str, Any] = {"pool": pool, "slope": slope, "first": first}
         if groups == 1:
