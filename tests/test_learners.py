@@ -7,6 +7,7 @@ import pytest
 
 import innerloop
 from innerloop import EpisodeSampler, FewShotClassifier, UserError
+from innerloop.training.report import format_result
 from tests.test_evaluation_in_use import TASKS, by_the_classifier
 
 DATA = innerloop.data.glyphs(40)
@@ -66,6 +67,7 @@ def test_evaluation_in_use_sees_the_same(capsys, tmp_path):
     assert found["accuracies"] == pytest.approx(accuracies)
     assert found["loss"] == pytest.approx(loss, abs=1e-4)
     assert found["protocol"]["views"] == "flips"
+    assert "pictures as in training and mirrored" in format_result(found)
 
 
 def test_mistakes_are_named(episode, tmp_path):
