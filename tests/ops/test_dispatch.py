@@ -99,13 +99,18 @@ def test_series_of_tasks_are_no_images(build, tasks, first):
     w = packed(tasks, 16, dtype=torch.float64)
     found = ops.batch_norm(x, w, w, 1e-5, slope=0.1, first=first)
     for own, weight, y in zip(x, w, found, strict=True):
-        mean, variance = (f(own[:first], (0, 2)) for f in (torch.mean, biased))
+        variance, mean = torch.var_mean(own[:first], (0, 2), correction=0)
         expected = F.batch_norm(own, mean, variance, weight, weight, False, 0.0, 1e-5)
         torch.testing.assert_close(y, F.leaky_relu(expected, 0.1))
 
 
-def biased(x, axes):
-    return torch.var(x, axes, correction=0)
+@pytest.mark.parametrize("first", [None, 2])
+def test_volumes_are_no_images_of_tasks(build, first):
+    """Five axes with one weight a channel are one batch."""
+    x, w = packed(3, 16, 2, 5, 4, dtype=torch.float64), packed(16, dtype=torch.float64)
+    found = ops.batch_norm(x, w, w, 1e-5, first=first)
+    variance, mean = torch.var_mean(x[:first], (0, 2, 3, 4), correction=0)
+    torch.testing.assert_close(found, F.batch_norm(x, mean, variance, w, w, False, 0.0, 1e-5))
 
 
 @pytest.mark.parametrize("shared", [False, True])

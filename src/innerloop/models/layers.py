@@ -126,9 +126,9 @@ class BatchNorm(nn.Module):
         """Normalise `x`; then, in the same pass, 2 x 2 max-pooling if `pool` and ReLU if `relu`."""
         slope = 0.0 if relu else 1.0
         seen, given, groups = _seen.get(), _given.get(), _groups.get()
+        # With an axis of tasks, weight and bias have one as well.
+        tasks = self.weight.ndim - 1
         if seen is not None:
-            # With an axis of tasks, weight and bias have one as well.
-            tasks = self.weight.ndim - 1
             mean, variance, count = moments(x, [tasks, *range(tasks + 2, x.ndim)])
             noted, unbiased = seen
             if unbiased:
@@ -139,7 +139,6 @@ class BatchNorm(nn.Module):
             mean, variance = given[self.key]
             x = F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
             return after_norm(x, pool=pool, slope=slope)
-        tasks = self.weight.ndim - 1
         rows, first = self._grouped(x.shape[tasks], groups)
         return batch_norm(
             x,

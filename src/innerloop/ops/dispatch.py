@@ -105,33 +105,37 @@ def batch_norm(
     Returns:
         `x`'s shape; with `pool`, height and width are halved, rounded down.
     """
+    how: dict[str, Any] = {"pool": pool, "slope": slope, "first": first}
     if has_torch_function((x, weight)):
-        how: dict[str, Any] = {"pool": pool, "slope": slope, "group": group, "first": first}
-        return handle_torch_function(batch_norm, (x, weight), x, weight, bias, eps, **how)
-    groups = 1 if group is None else x.shape[0] // group
-    if x.ndim == 4 and weight.ndim == 2:
-        # Series of T tasks, `[T, B, C, L]`, as images of one row.
-        y = batch_norm(x.unsqueeze(-2), weight, bias, eps, slope=slope, first=first)
-        return y.squeeze(-2)
-    if x.ndim >= 4 and kernels.serve(x, weight.shape[-1]):
-        plain: dict[str, Any] = {"pool": pool, "slope": slope, "first": first}
-        if groups == 1:
-            return autograd.batch_norm(x, weight, bias, eps, **plain)
-        weight, bias = weight.expand(groups, -1), bias.expand(groups, -1)
-        tasks = x.unflatten(0, (groups, -1))
-        return autograd.batch_norm(tasks, weight, bias, eps, **plain).flatten(0, 1)
+        of = x, weight
+        return handle_torch_function(batch_norm, of, *of, bias, eps, group=group, **how)
+    served = kernels.serve(x, weight.shape[-1])
+    # A batch that is one set is not divided: exported, it may then have any size.
+    if group is not None and group != x.shape[0]:
+        if not served and first is None:
+            # Faster than side by side.
+            parts = x.split(group)
+            return torch.cat([batch_norm(p, weight, bias, eps, **how) for p in parts])
+        # Groups are tasks with the same weights.
+        sets = x.unflatten(0, (-1, group))
+        weight, bias = (v.expand(len(sets), -1) for v in (weight, bias))
+        return batch_norm(sets, weight, bias, eps, **how).flatten(0, 1)
+    tasks = weight.ndim == 2
+    if tasks and x.ndim == 4:
+        # Series are images of one row.
+        return batch_norm(x.unsqueeze(-2), weight, bias, eps, **how).squeeze(-2)
+    if served and x.ndim - weight.ndim == 3:
+        return autograd.batch_norm(x, weight, bias, eps, **how)
     if first is not None:
-        # A batch that is one set is not divided: exported, it may then have any size.
-        sets = x if weight.ndim == 2 else x[None] if groups == 1 else x.unflatten(0, (groups, -1))
-        y = by_first(sets, weight, bias, eps, first)
-        y = y if weight.ndim == 2 else y[0] if groups == 1 else y.flatten(0, 1)
-        return after_norm(y, pool=pool, slope=slope)
-    if weight.ndim == 2:
+        all_of = (x, weight, bias) if tasks else (x[None], weight[None], bias[None])
+        y = by_first(*all_of, eps, first)
+        y = y if tasks else y[0]
+    elif tasks:
         y = F.batch_norm(_abreast(x), None, None, weight.flatten(), bias.flatten(), True, 0.0, eps)
-        return after_norm(_apart(y, len(weight)), pool=pool, slope=slope)
-    parts = [x] if groups == 1 else x.split(x.shape[0] // groups)
-    parts = [F.batch_norm(p, None, None, weight, bias, True, 0.0, eps) for p in parts]
-    return after_norm(parts[0] if groups == 1 else torch.cat(parts), pool=pool, slope=slope)
+        y = _apart(y, len(weight))
+    else:
+        y = F.batch_norm(x, None, None, weight, bias, True, 0.0, eps)
+    return after_norm(y, pool=pool, slope=slope)
 
 
 def conv_block(

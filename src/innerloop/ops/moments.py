@@ -18,15 +18,15 @@ def moments(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor, int]:
     return mean, variance, math.prod(x.shape[axis] for axis in axes)
 
 
-def by_first(sets: Tensor, weight: Tensor, bias: Tensor, eps: float, first: int) -> Tensor:
-    """Batch norm of each of G sets by the statistics of its `first` rows.
+def by_first(x: Tensor, weight: Tensor, bias: Tensor, eps: float, first: int) -> Tensor:
+    """Batch norm of the batches of T tasks by the statistics of their `first` rows.
 
     Args:
-        sets: `[G, B, C, ...]`.
-        weight, bias: `[C]`, or `[G, C]`.
+        x: `[T, B, C, ...]`.
+        weight, bias: `[T, C]`.
     """
-    mean, variance, _ = moments(sets[:, :first], [1, *range(3, sets.ndim)])
-    shape = (len(weight) if weight.ndim == 2 else 1, 1, -1) + (1,) * (sets.ndim - 3)
-    scale = weight.view(shape) * torch.rsqrt(variance + eps)
+    mean, variance, _ = moments(x[:, :first], [1, *range(3, x.ndim)])
+    weight, bias = (v.reshape(len(v), 1, -1, *[1] * (x.ndim - 3)) for v in (weight, bias))
+    scale = weight * torch.rsqrt(variance + eps)
     # One pass each way over the images, where (x - mean) * scale + bias has three.
-    return torch.addcmul(bias.view(shape) - mean * scale, sets, scale)
+    return torch.addcmul(bias - mean * scale, x, scale)
