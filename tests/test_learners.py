@@ -59,7 +59,7 @@ def test_what_is_refused_is_compared_with_the_same_average(episode):
     np.testing.assert_allclose(left_out[: len(first)], np.mean(by_hand, axis=0), rtol=1e-5)
 
 
-def test_evaluation_in_use_sees_the_same(capsys, tmp_path):
+def test_evaluation_in_use_sees_the_same():
     loaded = innerloop.load("omniglot-conv4")
     sampler = EpisodeSampler(DATA, n_way=5, k_shot=2, k_query=3, split="test")
     found = innerloop.evaluate_in_use(loaded, sampler, tasks=TASKS, views="flips")

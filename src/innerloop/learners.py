@@ -177,7 +177,24 @@ def _logits(predictors: Iterable[Predictor], fast: Params) -> np.ndarray:
     return found
 
 
-class AdaptedNetwork:
+class _LeavesOut:
+    """Tells each picture of the support set by what has learnt the others, once it is asked."""
+
+    _left_out: np.ndarray | None = None
+
+    def left_out(self) -> Iterator[tuple[Tensor, Fitted]]:
+        """Pictures of the support set, and what has learnt all but these, fold by fold."""
+        raise NotImplementedError
+
+    def left_out_familiarity(self) -> np.ndarray:
+        """See `Fitted`."""
+        if self._left_out is None:
+            found = [without.familiarity(pictures) for pictures, without in self.left_out()]
+            self._left_out = np.concatenate([np.zeros(0), *found])
+        return self._left_out
+
+
+class AdaptedNetwork(_LeavesOut):
     """A meta-trained network that has learnt a support set.
 
     Args:
@@ -205,7 +222,6 @@ class AdaptedNetwork:
         self._algorithm, self._params, self._steps = algorithm, params, steps
         self._support_x, self._labels = x, labels
         self._n_way = n_way = n_way or int(labels.max()) + 1
-        self._left_out: np.ndarray | None = None
         targets = torch.from_numpy(labels.astype(np.int64))
         counts = np.bincount(labels)
         learns = with_classes_alike(algorithm) if counts.min() < counts.max() else algorithm
@@ -272,15 +288,8 @@ class AdaptedNetwork:
         apart = self._algorithm.bn != "transductive" or not has_batch_norm(self._algorithm.model)
         return x.split(size) if apart and len(x) > size else (x,)
 
-    def left_out_familiarity(self) -> np.ndarray:
-        """See `Fitted`; the network adapts once for each fold, when this is first asked."""
-        if self._left_out is None:
-            found = [without.familiarity(pictures) for pictures, without in self.left_out()]
-            self._left_out = np.concatenate([np.zeros(0), *found])
-        return self._left_out
-
     def left_out(self) -> Iterator[tuple[Tensor, AdaptedNetwork]]:
-        """Pictures of the support set, and what has learnt all but these, fold by fold."""
+        """See `_LeavesOut`; the network adapts once for each fold."""
         for part in folds(self._support_x, self._labels):
             kept = np.setdiff1d(np.arange(len(self._labels)), part)
             without = AdaptedNetwork(
@@ -295,7 +304,7 @@ class AdaptedNetwork:
             yield self._support_x[part], without
 
 
-class Mirrored:
+class Mirrored(_LeavesOut):
     """Two networks that have learnt the same support set, one of them mirrored.
 
     Both see each picture as it is and mirrored.  The four logits, each divided by its
@@ -310,7 +319,6 @@ class Mirrored:
 
     def __init__(self, plain: AdaptedNetwork, mirror: AdaptedNetwork) -> None:
         self._both = plain, mirror
-        self._left_out: np.ndarray | None = None
 
     def stages(self, x: Tensor) -> list[np.ndarray]:
         """See `Fitted`; where one has learnt in fewer stages, its last one stays."""
@@ -323,15 +331,12 @@ class Mirrored:
         found: np.ndarray = np.mean(self._of_each(x, lambda of, x: of.familiarity(x)), axis=0)
         return found
 
-    def left_out_familiarity(self) -> np.ndarray:
-        """See `Fitted`."""
-        if self._left_out is None:
-            found = [np.zeros(0)]
-            each = zip(*(of.left_out() for of in self._both), strict=True)
-            for (pictures, plain), (_, mirror) in each:
-                found.append(Mirrored(plain, mirror).familiarity(pictures))
-            self._left_out = np.concatenate(found)
-        return self._left_out
+    def left_out(self) -> Iterator[tuple[Tensor, Mirrored]]:
+        """See `_LeavesOut`."""
+        for (pictures, plain), (_, mirror) in zip(
+            *(of.left_out() for of in self._both), strict=True
+        ):
+            yield pictures, Mirrored(plain, mirror)
 
     def _of_each(self, x: Tensor, what: Callable[[AdaptedNetwork, Tensor], Any]) -> list[Any]:
         return [what(of, seen) for seen in (x, x.flip(-1)) for of in self._both]
