@@ -33,6 +33,12 @@ def test_four_answers_are_averaged(name, k_shot, episode):
     np.testing.assert_allclose(both.predict_proba(query[..., ::-1]), expected, atol=1e-5)
     turned = FewShotClassifier(name, views="flips", **SETTINGS).fit(support[..., ::-1], labels)
     np.testing.assert_allclose(turned.predict_proba(query), expected, atol=1e-5)
+    # The temperature is that of the network, and another takes its place.
+    given = FewShotClassifier(name, views="flips", temperature=both.temperature_, **SETTINGS)
+    assert both.temperature_ == pytest.approx(alone.temperature_)
+    np.testing.assert_allclose(
+        given.fit(support, labels).predict_proba(query), both.predict_proba(query), atol=1e-9
+    )
     whole = FewShotClassifier(name, views="whole", **SETTINGS).fit(support, labels)
     assert np.abs(whole.predict_proba(query) - expected).max() > 1e-3
 

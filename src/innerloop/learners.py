@@ -307,22 +307,26 @@ class AdaptedNetwork(_LeavesOut):
 class Mirrored(_LeavesOut):
     """Two networks that have learnt the same support set, one of them mirrored.
 
-    Both see each picture as it is and mirrored.  The four logits, each divided by its
-    temperature, are averaged, and so is the familiarity.
+    Both see each picture as it is and mirrored.  The four logits are averaged, and so is the
+    familiarity.  Where the two have learnt in different steps, their temperatures differ, and the
+    logits of the second are scaled to that of the first.
 
     Args:
         plain, mirror: the one that has learnt the pictures, and that of their mirror images.
     """
 
     name = None
-    temperature = 1.0
 
     def __init__(self, plain: AdaptedNetwork, mirror: AdaptedNetwork) -> None:
-        self._both = plain, mirror
+        self._both, self.temperature = (plain, mirror), plain.temperature
 
     def stages(self, x: Tensor) -> list[np.ndarray]:
         """See `Fitted`; where one has learnt in fewer stages, its last one stays."""
-        found = self._of_each(x, lambda of, x: [s / of.temperature for s in of.stages(x)])
+
+        def stages(of: AdaptedNetwork, x: Tensor) -> list[np.ndarray]:
+            return [self.temperature / of.temperature * logits for logits in of.stages(x)]
+
+        found = self._of_each(x, stages)
         steps = max(map(len, found))
         return [np.mean([s[min(n, len(s) - 1)] for s in found], axis=0) for n in range(steps)]
 
