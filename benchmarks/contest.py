@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +97,27 @@ def seconds(meta_gradient: MetaGradient, device: str) -> float:
     if device != "cpu":
         torch.cuda.synchronize()
     return time.perf_counter() - started
+
+
+def in_turns(
+    running: dict[str, MetaGradient], rounds: dict[str, int], device: str = "cpu"
+) -> dict[str, dict[str, Any]]:
+    """Seconds of every contestant, each as often as its `rounds` say; another begins each turn."""
+    names = list(running)
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(max(rounds.values(), default=0)):
+        start = turn % len(names)
+        for name in names[start:] + names[:start]:
+            if turn < rounds[name]:
+                taken[name].append(seconds(running[name], device))
+    return {
+        name: {
+            "rounds": rounds[name],
+            "seconds": [round(s, 5) for s in found],
+            "median": median(found),
+        }
+        for name, found in taken.items()
+    }
 
 
 def difference(ours: Params, theirs: Params) -> float:

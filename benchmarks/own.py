@@ -19,7 +19,6 @@ import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -32,6 +31,7 @@ from benchmarks.contest import (
     TOLERANCE,
     MetaGradient,
     difference,
+    in_turns,
     recorded,
     rounds_of,
     seconds,
@@ -145,6 +145,7 @@ def measure(work: OwnWorkload, order: str, rounds: int, device: str = "cpu") -> 
     """Seconds of every contestant, interleaved."""
     found = compare(work, order, device)
     running: dict[str, MetaGradient] = {}
+    each: dict[str, int] = {}
     for name, row in found.items():
         if "difference" not in row:
             continue
@@ -156,18 +157,9 @@ def measure(work: OwnWorkload, order: str, rounds: int, device: str = "cpu") -> 
         except Exception as error:
             found[name] = {"fails": reason_of(error)}
             continue
-        running[name] = meta_gradient
-        row.update(rounds=rounds_of(once, rounds), seconds=[])
-    names = list(running)
-    for turn in range(rounds):
-        start = turn % max(1, len(names))
-        for name in names[start:] + names[:start]:
-            if turn < found[name]["rounds"]:
-                found[name]["seconds"].append(seconds(running[name], device))
-    for row in found.values():
-        if "seconds" in row:
-            row["median"] = median(row["seconds"])
-            row["seconds"] = [round(s, 5) for s in row["seconds"]]
+        running[name], each[name] = meta_gradient, rounds_of(once, rounds)
+    for name, row in in_turns(running, each, device).items():
+        found[name] |= row
     return found
 
 

@@ -10,61 +10,32 @@ meta-gradients have been compared in double precision.  Writes
 from __future__ import annotations
 
 import argparse
-from statistics import median
 from typing import Any
 
 import torch
-from torch import nn
 
 import innerloop
-from benchmarks.contest import ROUNDS, MetaGradient, Workload, agreed, seconds
+from benchmarks.contest import ROUNDS, MetaGradient, Workload, agreed, in_turns
+from benchmarks.own_networks import resnet12
 from benchmarks.reports import write_report
+from innerloop.build import build_model
 from innerloop.config import TrainConfig
-from innerloop.models import BatchNorm, Conv4
+from innerloop.models import Conv4, replace_batch_norm
 from innerloop.ops import kernels
 from innerloop.ops.allocator import keep_memory
 
 SUPPORT, TRANSDUCTIVE, PLAIN = "support", "transductive", "support, PyTorch's operators"
 
 
-class Residual(nn.Module):
-    """Three convolutions, the last one with a way past it, as a user would write them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        sizes = (1, 32), (32, 32), (32, 32)
-        self.convs = nn.ModuleList(nn.Conv2d(*size, 3, padding=1, bias=False) for size in sizes)
-        self.norms = nn.ModuleList(BatchNorm(32) for _ in sizes)
-        self.head = nn.Linear(32 * 7 * 7, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for conv, norm in zip(self.convs[:2], self.norms, strict=False):
-            x = nn.functional.max_pool2d(torch.relu(norm(conv(x))), 2)
-        x = torch.relu(x + self.norms[2](self.convs[2](x)))
-        return self.head(x.flatten(1))
-
-
-def emoji() -> Conv4:
-    """The network of the preset `emoji`, for as many classes as its training tasks have."""
-    config = TrainConfig.preset("emoji")
-    assert isinstance(config.train_n_way, int)
-    return Conv4(
-        config.train_n_way,
-        channels=3,
-        image_size=32,
-        width=config.width,
-        pool=config.pool,
-        head=config.head,
-        unit_features=config.unit_features,
-    )
-
-
+COLOUR = (3, 32, 32)
 WORKLOADS = {
-    "emoji": Workload(emoji, 1, 120, 1, 1, 1, 0.02, (3, 32, 32)),
+    "emoji": Workload(
+        lambda: build_model(TrainConfig.preset("emoji"), COLOUR), 1, 120, 1, 1, 1, 0.02, COLOUR
+    ),
     "five steps": Workload(
         lambda: Conv4(5, width=32, pool="max", head="random"), 4, 5, 1, 15, 5, 0.02
     ),
-    "residual": Workload(Residual, 4, 5, 1, 15, 5, 0.02),
+    "residual": Workload(lambda: replace_batch_norm(resnet12()), 4, 5, 1, 15, 2, 0.01, COLOUR),
 }
 
 
@@ -93,14 +64,7 @@ def measure(work: Workload) -> dict[str, Any]:
     made = contestants(work, torch.float32)
     for meta_gradient in made.values():
         meta_gradient()
-    times: dict[str, list[float]] = {name: [] for name in made}
-    for _ in range(ROUNDS):
-        for name, meta_gradient in made.items():
-            times[name].append(seconds(meta_gradient, "cpu"))
-    found: dict[str, Any] = {
-        name: {"median": median(t), "seconds": [round(s, 5) for s in t]}
-        for name, t in times.items()
-    }
+    found = in_turns(made, dict.fromkeys(made, ROUNDS))
     found[PLAIN]["difference"] = apart
     return found
 

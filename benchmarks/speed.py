@@ -17,7 +17,6 @@ import argparse
 import json
 import sys
 import warnings
-from statistics import median
 from typing import Any
 
 import torch
@@ -32,6 +31,7 @@ from benchmarks.contest import (
     agreed,
     difference,
     in_precision,
+    in_turns,
     recorded,
     rounds_of,
     seconds,
@@ -148,7 +148,7 @@ def measure(work: Workload, order: str, rounds: int, device: str = "cpu") -> dic
             found[name] = {"inexact": True, "difference": difference(ours, meta_gradient())}
         else:
             found[name] = {"difference": agreed(name, ours, meta_gradient())}
-    made = contestants(work, order, device=device)
+    made, each = contestants(work, order, device=device), {}
     for name, meta_gradient in made.items():
         once = seconds(meta_gradient, device)
         if device != "cpu":
@@ -160,14 +160,9 @@ def measure(work: Workload, order: str, rounds: int, device: str = "cpu") -> dic
         elif name not in exact:
             apart = difference(ours, meta_gradient())
             found[name] = {"single_precision_difference": apart}
-        found.setdefault(name, {}).update(rounds=rounds_of(once, rounds), seconds=[])
-    for turn in range(rounds):
-        for name, meta_gradient in made.items():
-            if turn < found[name]["rounds"]:
-                found[name]["seconds"].append(seconds(meta_gradient, device))
-    for row in found.values():
-        row["median"] = median(row["seconds"])
-        row["seconds"] = [round(s, 5) for s in row["seconds"]]
+        each[name] = rounds_of(once, rounds)
+    for name, row in in_turns(made, each, device).items():
+        found.setdefault(name, {}).update(row)
     for name, o, why in work.without:
         if o == order and device == "cpu":
             found[name] = {"left_out": why}
