@@ -113,6 +113,36 @@ def test_volumes_are_no_images_of_tasks(build, first):
     torch.testing.assert_close(found, F.batch_norm(x, mean, variance, w, w, False, 0.0, 1e-5))
 
 
+IN_PLACE = {
+    "conv2d": lambda x, w, one: ops.conv2d(x, w, padding=1),
+    "batch_norm": lambda x, w, one: ops.batch_norm(x, one, one, 1e-5, slope=0.1),
+    "batch_norm by the first": lambda x, w, one: ops.batch_norm(x, one, one, 1e-5, first=2),
+    "batch_norm and pooling": lambda x, w, one: ops.batch_norm(x, one, one, 1e-5, pool=True),
+    "conv_block": lambda x, w, one: ops.conv_block(
+        x, w, one, one, 1e-5, stride=1, padding=1, pool=True, slope=0.0
+    ),
+    "max_pool_2x2": lambda x, w, one: ops.max_pool_2x2(x.flatten(0, -4)),
+    "linear": lambda x, w, one: ops.linear(x[..., 0, 0], w[..., 0, 0], None),
+    "attention": lambda x, w, one: ops.attention(x, x, x, 0.5),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+@pytest.mark.parametrize("tasks", [0, 1, 2])
+def test_what_follows_may_write_in_place(build, name, tasks):
+    """As `nn.ReLU(inplace=True)` does."""
+    every = (tasks,) if tasks else ()
+
+    def derivative(follows):
+        sizes = (3, 16, 4, 4), (16, 16, 3, 3), (16,)
+        x, w, one = (packed(*every, *size, dtype=torch.float64).requires_grad_() for size in sizes)
+        (follows(IN_PLACE[name](x, w, one)) ** 2).sum().backward()
+        return x.grad
+
+    expected = derivative(torch.relu)
+    torch.testing.assert_close(derivative(torch.relu_), expected)
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_no_tasks_have_no_results(compiled, shared):
     """An empty meta-batch gives empty results, without a division by zero."""

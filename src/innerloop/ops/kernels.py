@@ -48,6 +48,7 @@ __all__ = [
     "norm_backward",
     "norm_forward",
     "norm_second",
+    "of_its_own",
     "or_zeros",
     "ready",
     "serve",
@@ -137,7 +138,12 @@ def images(x: Tensor) -> Tensor:
 
 def images_back(x: Tensor, like: Tensor) -> Tensor:
     x = x.permute(0, 1, 4, 2, 3)
-    return x if like.ndim == 5 else x[0]
+    return of_its_own(x if like.ndim == 5 else x[0])
+
+
+def of_its_own(x: Tensor) -> Tensor:
+    """`x`, no longer a view: what a custom function returns cannot be changed in place if it is."""
+    return x.new_empty(0).set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())
 
 
 def weights(w: Tensor, *, once: bool = True) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from innerloop.ops.kernels import Operation
+from innerloop.ops.kernels import Operation, of_its_own
 
 _pool = torch.ops.aten.max_pool2d_with_indices
 _unpool = torch.ops.aten.max_pool2d_with_indices_backward
@@ -45,7 +45,9 @@ class _MaxPool(Operation):
             values, argmax = (t.contiguous() for t in _pool(x, _WINDOW, _WINDOW))
         else:
             values, argmax = _pool(x, _WINDOW, _WINDOW)
-        return values.unflatten(0, shape), argmax.unflatten(0, shape)
+        if len(shape) == 1:
+            return values, argmax
+        return of_its_own(values.unflatten(0, shape)), argmax.unflatten(0, shape)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
