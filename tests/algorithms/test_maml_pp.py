@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from innerloop import MAML, Episodes, MAMLPlusPlus, UserError, evaluate
 from innerloop.models import MLP, BatchNorm
@@ -118,6 +119,42 @@ def test_per_step_statistics_are_used_where_they_are_asked_for():
     # No prediction depends on the other queries.
     for alone, together in zip(outputs(params, slice(0, 1)), usual, strict=True):
         torch.testing.assert_close(alone, together[:1])
+
+
+class OneAfterTheOther(nn.Module):
+    """Convolutions that have kernels, as a user would write them."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 16, 3), BatchNorm(16)
+        self.other, self.last = nn.Conv2d(16, 16, 3), BatchNorm(16)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.conv(x)))
+        return self.head(self.last(self.other(x)).mean((-2, -1)))
+
+
+@pytest.mark.parametrize("bn", ["transductive", "support", "per_step"])
+def test_a_network_of_ones_own_has_the_same_gradients_and_statistics_in_every_way(bn):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = OneAfterTheOther().double()
+    episodes = random_episodes(tasks=3)
+    found = {}
+    for way in ("loop", "vmap", "stacked", "auto"):
+        algorithm = MAMLPlusPlus(model, naive.LR, naive.STEPS, bn=bn, execution=way)
+        params = algorithm.init_params()
+        try:
+            found[way] = algorithm.meta_gradient(params, episodes)[0]
+        except UserError:
+            continue
+        for name in ("mean@norm", "variance@last"):
+            assert found[way][name].shape == params[name].shape == (naive.STEPS + 1, 16)
+    assert {"loop", "vmap", "auto"} <= found.keys()
+    assert ("stacked" in found) == (bn != "per_step")
+    for gradient in found.values():
+        assert relative_error(gradient, found["loop"]) < 1e-9
 
 
 def test_more_steps_in_use_than_in_training():

@@ -17,6 +17,7 @@ from innerloop import ops
 from innerloop.errors import UserError
 from innerloop.ops import after_norm, batch_norm, conv2d, linear
 from innerloop.ops.moments import moments
+from innerloop.ops.stacked import of_tasks
 
 Statistics = dict[object, tuple[Tensor, Tensor]]
 """Mean and variance `[C]` of each batch norm, by its `key`."""
@@ -66,6 +67,8 @@ def given_statistics(statistics: Statistics) -> Iterator[None]:
 @contextlib.contextmanager
 def seen_statistics(*, unbiased: bool = True) -> Iterator[Statistics]:
     """Within this context, each `BatchNorm` notes the mean and variance `[C]` of its batch.
+
+    Of T tasks it notes `[T, C]`.
 
     Args:
         unbiased: divide the variance by n - 1, as is usual for statistics to be used on other
@@ -134,7 +137,7 @@ class BatchNorm(nn.Module):
             if unbiased:
                 # As PyTorch's running variance.
                 variance = variance * (count / (count - 1) if count > 1 else math.nan)
-            noted[self.key] = mean.flatten(tasks), variance.flatten(tasks)
+            noted[self.key] = of_tasks(mean.flatten(tasks)), of_tasks(variance.flatten(tasks))
         if given is not None:
             mean, variance = given[self.key]
             x = F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)

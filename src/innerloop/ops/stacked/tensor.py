@@ -116,6 +116,11 @@ def apart(tree: Any, tasks: int) -> Any:
     return tree_map(back, tree)
 
 
+def of_tasks(t: Tensor) -> Tensor:
+    """Those of T tasks, `[T, ...]`, if `t` holds them; else `t` itself."""
+    return t.tasks if isinstance(t, Stacked) else t
+
+
 _LOOKS = {"__bool__", "__float__", "__int__", "__index__", "item", "tolist", "numpy", "__array__"}
 
 
