@@ -177,6 +177,22 @@ def test_replace_batch_norm_keeps_weights_and_nesting():
     assert isinstance(replace_batch_norm(torch.nn.BatchNorm1d(2, affine=False)), BatchNorm)
 
 
+def test_replace_batch_norm_keeps_places_shared_and_types_and_modes():
+    shared, plain = torch.nn.BatchNorm2d(3), torch.nn.BatchNorm1d(2, affine=False)
+    rows = torch.nn.ModuleDict({"a": shared, "b": torch.nn.ModuleList([shared, plain])})
+    model = torch.nn.Sequential(shared, shared, rows, torch.nn.Linear(2, 1)).double().eval()
+    weight = shared.weight
+    assert replace_batch_norm(model) is model
+    one = model[0]
+    assert one is model[1] is model[2]["a"] is model[2]["b"][0]
+    assert one.weight is weight
+    assert len(list(model.parameters())) == 6
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+    assert not any(m.training for m in model.modules())
+    without = replace_batch_norm(torch.nn.BatchNorm2d(3, bias=False))
+    assert [p.requires_grad for p in (without.weight, without.bias)] == [True, False]
+
+
 def test_pooling_in_forward_mode():
     """The derivative along a direction, and of the derivative, inside and outside vmap."""
     generator = torch.Generator().manual_seed(0)

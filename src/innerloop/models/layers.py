@@ -201,21 +201,32 @@ def conv_norm(
 def replace_batch_norm(model: nn.Module) -> nn.Module:
     """Exchange every PyTorch batch norm in `model` for `BatchNorm`, in place.
 
-    Weights and biases are kept, running statistics are dropped.
+    Weights and biases are kept, running statistics are dropped.  A norm that stands in several
+    places is still one afterwards.
 
     Returns:
         `model`, or its replacement if it is itself a batch norm.
     """
-    if isinstance(model, nn.modules.batchnorm._BatchNorm):
-        new = BatchNorm(model.num_features, model.eps)
-        if model.affine:
-            new.weight, new.bias = model.weight, model.bias
-        else:
-            new.requires_grad_(False)
-        return new
-    for name, child in model.named_children():
-        setattr(model, name, replace_batch_norm(child))
-    return model
+    holders = [m for m in model.modules() if not isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    # Without affine weights a norm is of no type; then it gets that of the network.
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    exchanged: dict[int, BatchNorm] = {}
+
+    def of(norm: nn.modules.batchnorm._BatchNorm) -> BatchNorm:
+        if id(norm) not in exchanged:
+            new = BatchNorm(norm.num_features, norm.eps).to(like)
+            # What the norm does without stays one or zero.
+            for part in ("weight", "bias"):
+                own = getattr(norm, part)
+                setattr(new, part, getattr(new, part).requires_grad_(False) if own is None else own)
+            exchanged[id(norm)] = new.train(norm.training)
+        return exchanged[id(norm)]
+
+    for holder in holders:
+        for name, child in holder._modules.items():
+            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+                setattr(holder, name, of(child))
+    return of(model) if isinstance(model, nn.modules.batchnorm._BatchNorm) else model
 
 
 def has_running_statistics(model: nn.Module) -> bool:
