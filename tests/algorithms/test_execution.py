@@ -213,6 +213,20 @@ def test_a_way_that_is_not_exact_is_refused_with_the_reason():
         algorithm.meta_gradient(algorithm.init_params(), random_episodes())
 
 
+def test_explain_names_the_way_that_failed():
+    convolutions = nn.Sequential(nn.Conv2d(1, 16, 3), nn.Flatten(), nn.Linear(16 * 14 * 14, 3))
+    for model, data in ((make("attention"), EPISODES), (convolutions.double(), random_episodes())):
+        algorithm = MAML(model, 0.1, 2)
+        algorithm.meta_gradient(algorithm.init_params(), data)
+        first, *others = candidates(algorithm, 1.0, training=True)
+        if others:
+            # As after an operation that fails for several tasks alone.
+            algorithm._failed["training, 2nd order"] = "loop"
+            assert algorithm.explain().startswith("loop: ")
+            assert f"not {first}: it fails for this network or loss" in algorithm.explain()
+        assert model is convolutions or others
+
+
 def test_explain_says_the_way_and_why_not_another():
     assert MAML(Conv4(3, width=16)).explain().startswith("stacked: all tasks together")
     text = MAML(make("attention")).explain()

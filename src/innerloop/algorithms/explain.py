@@ -27,7 +27,7 @@ def explain(algorithm: Hooks, progress: float) -> str:
             "vmap": why_slower_under_vmap(algorithm, layers) if way == "loop" else None,
         }
         if failed:
-            reasons["vmap"] = "it fails for this network or loss"
+            reasons[ways[0]] = "it fails for this network or loss"
         lines += [
             f"not {other}: {reason}" for other, reason in reasons.items() if reason and other != way
         ]
