@@ -16,6 +16,7 @@ As there, ∂L/∂dy is also how y changes when x, w, γ, β change by vx, vw, a
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ from innerloop.ops.kernels import (
     wide_images,
     wide_weights,
 )
-from innerloop.ops.moments import by_first
+from innerloop.ops.moments import by_first, several_values
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -104,6 +105,9 @@ def batch_norm(
 
     Returns:
         `x`'s shape; with `pool`, height and width are halved, rounded down.
+
+    Raises:
+        UserError: there is one value per channel to take statistics of.
     """
     how: dict[str, Any] = {"pool": pool, "slope": slope, "first": first}
     if has_torch_function((x, weight)):
@@ -121,6 +125,7 @@ def batch_norm(
         weight, bias = (v.expand(len(sets), -1) for v in (weight, bias))
         return batch_norm(sets, weight, bias, eps, **how).flatten(0, 1)
     tasks = weight.ndim == 2
+    several_values((first or x.shape[tasks]) * math.prod(x.shape[2 + tasks :]))
     if tasks and x.ndim == 4:
         # Series are images of one row.
         return batch_norm(x.unsqueeze(-2), weight, bias, eps, **how).squeeze(-2)
@@ -155,9 +160,11 @@ def conv_block(
         how: dict[str, Any] = {"stride": stride, "padding": padding, "pool": pool, "slope": slope}
         return handle_torch_function(conv_block, (x, kernel), x, kernel, weight, bias, eps, **how)
     if kernels.serve(x, kernel.shape[-4]):
-        return fused_block(
-            x, kernel, weight, bias, eps, stride=stride, padding=padding, pool=pool, slope=slope
-        )
+        found = _Block.apply(x, kernel, weight, bias, eps, (stride, padding, pool, slope))
+        y: Tensor = found[0]
+        *_, rows, _, height, width = found[1].shape
+        several_values(rows * height * width)
+        return y
     x = conv2d(x, kernel, stride=stride, padding=padding)
     return batch_norm(x, weight, bias, eps, pool=pool, slope=slope)
 
@@ -182,24 +189,6 @@ def _apart(x: Tensor, tasks: int) -> Tensor:
     """The way back: `[B, T*C, ...]` to `[T, B, C, ...]`."""
     y: Tensor = x.unflatten(1, (tasks, -1))
     return y.transpose(0, 1)
-
-
-def fused_block(
-    x: Tensor,
-    weight: Tensor,
-    gamma: Tensor,
-    beta: Tensor,
-    eps: float,
-    *,
-    stride: int,
-    padding: int,
-    pool: bool,
-    slope: float,
-) -> Tensor:
-    """`conv2d`, then `batch_norm`."""
-    how = (stride, padding, pool, slope)
-    y: Tensor = _Block.apply(x, weight, gamma, beta, eps, how)[0]
-    return y
 
 
 class _Block(Operation):

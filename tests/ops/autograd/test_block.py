@@ -2,7 +2,7 @@
 
 import pytest
 
-from innerloop.ops import dispatch
+from innerloop import ops
 from tests.ops.autograd.derivatives import checked, rand
 
 
@@ -15,7 +15,7 @@ def test_derivatives_of_a_block(tasks, pool, inputs, slope):
 
     def function(x, *rest):
         how = {"stride": 1, "padding": 1, "pool": pool, "slope": slope}
-        return dispatch.fused_block(x, *rest, 1e-5, **how)
+        return ops.conv_block(x, *rest, 1e-5, **how)
 
     checked(function, x, w, gamma, beta)
     checked(lambda *rest: function(x.detach(), *rest), w, gamma, beta)
