@@ -145,8 +145,8 @@ def outputs_per_step(
 ) -> Any:
     """Outputs for the queries of one task: `[steps + 1, N*Q, ...]`, or a dict or tuple of these."""
     with torch.no_grad():
+        algorithm.look(task.support_x)
         predict = algorithm.predictor(params, task.support_x, task.query_x)
-        algorithm.network.look(task.support_x)
         steps = algorithm.inner_loop(
             params, task.support_x, task.support_y, inner_steps=inner_steps, n_way=n_way
         )

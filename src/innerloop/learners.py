@@ -226,7 +226,7 @@ class AdaptedNetwork(_LeavesOut):
         counts = np.bincount(labels)
         learns = with_classes_alike(algorithm) if counts.min() < counts.max() else algorithm
         with torch.no_grad():
-            algorithm.network.look(x)
+            algorithm.look(x)
             loop = learns.inner_loop(params, x, targets, inner_steps=steps, n_way=n_way)
             self._fast = [next(loop)]
             predictors = list(self._predictors(x))

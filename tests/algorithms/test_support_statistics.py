@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from innerloop import MAML, Episodes, UserError
 from innerloop.algorithms.settings import WAYS
@@ -69,6 +70,109 @@ NETWORKS = {
     "pictures without kernels": (lambda: Pictures(20), (1, 9, 7)),
     "one norm twice": (lambda: Pictures(16, twice=True), (1, 8, 8)),
 }
+
+
+class Moved(Vectors):
+    """Rows of an example stand apart when the norm sees them, or rows are mixed without it."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+
+    def forward(self, x):
+        count = len(x)
+        if self.how == "views after each other":
+            rows = super().forward(torch.cat([x, x.flip(-1)]))
+            return rows[:count] + rows[count:]
+        if self.how == "steps first":
+            rows = super().forward(torch.stack([x, 2 * x, x + 1]).flatten(0, 1))
+            return rows.unflatten(0, (3, count)).mean(0)
+        if self.how == "backwards":
+            return super().forward(x.flip(0)).flip(0)
+        if self.how == "mixed":
+            return self.head(self.first(x - x.mean(0)))
+        if self.how == "several rows":
+            return super().forward(x).repeat_interleave(2, 0)
+        if self.how == "examples second":
+            return {"logits": super().forward(x)[None]}
+        return super().forward(x)
+
+
+def moved(how, norm=True):
+    model = Moved(how).double()
+    if not norm:
+        model.norm = nn.Identity()
+    return model
+
+
+def by_rows(outputs, targets):
+    if isinstance(outputs, dict):
+        outputs = outputs["logits"][0]
+    return F.cross_entropy(outputs[:: len(outputs) // len(targets)], targets)
+
+
+@pytest.mark.parametrize("k_shot", [1, 2])
+@pytest.mark.parametrize("execution", ["auto", "loop"])
+@pytest.mark.parametrize(
+    ("how", "norm", "reason"),
+    [
+        ("views after each other", True, "no query may change the outputs for another"),
+        ("steps first", True, "no query may change the outputs for another"),
+        ("backwards", True, "no query may change the outputs for another"),
+        ("mixed", True, "no query may change the outputs for another"),
+        ("mixed", False, "no query may change the outputs for another"),
+        ("several rows", True, "every output needs the examples along its first axis"),
+        ("examples second", True, "every output needs the examples along its first axis"),
+        ("as it is", True, None),
+        ("several rows", False, None),
+        ("examples second", False, None),
+        ("views after each other", False, None),
+    ],
+)
+def test_queries_stay_apart_or_the_network_is_refused(how, norm, reason, k_shot, execution):
+    """Whatever a network does to the rows of a batch."""
+    options = {"bn": "support", "loss": by_rows, "metric": None, "execution": execution}
+    algorithm = MAML(moved(how, norm), 0.1, 2, **options)
+    params, data = algorithm.init_params(), episodes((6,), 2, k_shot, 3)
+    calls = algorithm.meta_gradient, algorithm.score_steps, lambda p, d: algorithm.adapt(p, *task)
+    task = data.support_x[0], data.support_y[0]
+    for call in calls:
+        if reason is None:
+            call(params, data)
+            continue
+        # Asked again, it is refused again.
+        with pytest.raises(UserError, match=reason):
+            call(params, data)
+    if reason is None:
+        predict = algorithm.predictor(params, data.support_x[0], data.query_x[0])
+        first = algorithm.predictor(params, data.support_x[0], data.query_x[0, :1])
+        a, b = (tree_leaves(f(params))[0].flatten() for f in (predict, first))
+        if how == "as it is":
+            torch.testing.assert_close(a[: len(b)], b)
+
+
+def test_transductive_norms_take_rows_as_they_come():
+    algorithm = MAML(moved("steps first"), 0.1, 2, bn="transductive")
+    algorithm.meta_gradient(algorithm.init_params(), episodes((6,), 2, 1, 3))
+
+
+class Regression(Pictures):
+    """Each example has one value per channel when the norm sees it."""
+
+    def forward(self, x):
+        pooled = F.adaptive_avg_pool2d(self.one(x), 1)
+        return self.head(self.norm(pooled).flatten(1))[:, :1]
+
+
+@pytest.mark.parametrize("channels", [16, 20])
+@pytest.mark.parametrize("bn", ["transductive", "support"])
+@pytest.mark.parametrize("execution", WAYS[:3])
+def test_one_value_is_no_batch(channels, bn, execution):
+    model = Regression(channels)
+    algorithm = MAML(model, 0.1, 2, bn=bn, loss=nn.MSELoss(), execution=execution)
+    data = Episodes(*(torch.rand(2, n, *size) for n in (1, 3) for size in ((1, 5, 5), (1,))))
+    with pytest.raises(UserError, match="batch norm sees one value per channel"):
+        algorithm.meta_gradient(algorithm.init_params(), data)
 
 
 def episodes(shape, tasks, k_shot, k_query):

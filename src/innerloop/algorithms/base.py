@@ -60,7 +60,7 @@ class Algorithm(MetaGradient):
     ) -> Params:
         """The fast weights of one task after the last inner step; arguments of `inner_loop`."""
         with naming_examples(self, support_x):
-            self.network.look(support_x)
+            self.look(support_x)
             *_, adapted = self.inner_loop(
                 params, support_x, support_y, inner_steps=inner_steps, n_way=n_way
             )

@@ -83,7 +83,7 @@ def _meta_gradient(
     keys: Sequence[int] | None,
 ) -> tuple[Params, Params]:
     episodes = checked_episodes(algorithm, episodes, training=True)
-    algorithm.network.look(episodes.support_x[0])
+    algorithm.look(episodes.support_x[0])
     tasks = len(episodes.support_x)
     with algorithm.network.unchanged(), task_keys(algorithm, tasks, keys) as keys:
         return _in_chunks(algorithm, params, episodes, progress, keys)

@@ -216,7 +216,8 @@ class Hooks(Settings):
     @each(0, 0, 0)
     def query_outputs_each(self, params: Params, support_x: Tensor, query_x: Tensor) -> Any:
         """`query_outputs` of T tasks."""
-        if self.bn != "support" or query_x is support_x:  # its statistics are its own
+        # The statistics of the support set are its own; and there may be no norm.
+        if self.bn != "support" or query_x is support_x or not self.network.normalises:
             return self.forward_each(params, query_x)
         support, queries = support_x.shape[1], query_x.shape[1]
         rows = support + queries
@@ -295,6 +296,12 @@ class Hooks(Settings):
             return network(of_network(params), x)
         with given_statistics(statistics):
             return network(of_network(params), x)
+
+    def look(self, x: Any) -> None:
+        """See `Network.look` and, where the support set is to normalise, `check_support`."""
+        self.network.look(x)
+        if self.bn == "support" and not overrides(self, "query_outputs"):
+            self.network.check_support(x, shapes=not overrides(self, "forward"))
 
     def statistics_in(self, params: Params) -> Statistics:
         """Batch statistics among the weights, which are used in place of the batch's own."""

@@ -28,7 +28,7 @@ def score_steps(
 ) -> Params:
     """See `Algorithm.score_steps`."""
     episodes = checked_episodes(algorithm, episodes, training=False)
-    algorithm.network.look(episodes.support_x[0])
+    algorithm.look(episodes.support_x[0])
 
     def scored(tasks: Episodes, of_features: bool = False) -> Params:
         scores = algorithm.scores_each(
@@ -62,7 +62,7 @@ def adapt_all(
     """See `Algorithm.inner_loop_each`."""
     tasks = Episodes(support_x, support_y, support_x, support_y, n_way=n_way)
     tasks = checked_episodes(algorithm, tasks, training=False)
-    algorithm.network.look(support_x[0])
+    algorithm.look(support_x[0])
 
     def of_one(task: Episodes) -> list[Params]:
         x, y = task.support_x, task.support_y

@@ -32,6 +32,7 @@ class Inspected(ABC):
     mixes_rows: bool
     entangled: bool
     writes_weights: bool
+    normalises: bool
     takes: tuple[int, ...] | None
     _draws_globally: dict[bool, bool]
     _checkpoints: bool
@@ -187,6 +188,45 @@ class Inspected(ABC):
         self.mixes_rows = self._mixes_rows(x)
         return True
 
+    def _check_support(self, x: Any, *, shapes: bool) -> None:
+        """See `Network.check_support`, which calls this once."""
+        if not isinstance(x, Tensor) or not len(x):
+            return
+        # Two at the least, so that rows which a network has moved reach those that are changed.
+        support = torch.cat([x, x]) if len(x) == 1 else x
+        leading = len(support) if self.normalises else 0
+        x = torch.cat([support[:leading], support[:1], support])
+        kept = leading + 1
+        flipped = x.flip(tuple(range(x.ndim)))
+        other = 0.9 * x.flip(0) + 0.05 if x.is_floating_point() else flipped
+        changed = torch.cat([x[:kept], other[kept:].to(x.dtype)])
+
+        def outputs(x: Tensor) -> list[Tensor]:
+            with noise.calls(training=False), statistics_by_group(len(x), leading or None, len(x)):
+                return _tensors(self({}, copied(x)))
+
+        try:
+            with torch.no_grad():
+                found = list(zip(outputs(x), outputs(changed), strict=True))
+        except UserError:
+            raise
+        except Exception:
+            # The call that counts says what is wrong.
+            return
+        for before, after in found:
+            if before.ndim and len(before) == len(x):
+                a, b = before[:kept].double(), after[:kept].double()
+                scale = a.nan_to_num(0, 0, 0).abs().max().item() if a.numel() else 0.0
+                if not torch.allclose(a, b, rtol=1e-3, atol=1e-4 * scale, equal_nan=True):
+                    raise UserError(_QUERIES_MEET)
+            elif self.normalises and shapes:
+                raise UserError(
+                    f"the network has an output of shape {tuple(before.shape)} for {len(x)} "
+                    "examples. With bn='support' the support set and the queries go through it "
+                    "together, so every output needs the examples along its first axis: return "
+                    "it so, or choose bn='transductive'"
+                )
+
     def _is_entangled(self, leaves: Params, x: Any) -> bool:
         if not isinstance(self.module, HeadedModel):
             return False
@@ -210,6 +250,14 @@ class Inspected(ABC):
             rows = len(x)
             alone, together = features(x), features(torch.cat([x, 2 * x.flip(0) + 1]))
         return not torch.allclose(alone, together[:rows], rtol=1e-3, atol=1e-5)
+
+
+_QUERIES_MEET = (
+    "with bn='support' no query may change the outputs for another, and in this network they do: "
+    "it mixes the rows of a batch, or moves the rows of an example apart before a batch norm, "
+    "which takes the leading ones for the support set. Let rows of an example follow each other, "
+    "as after flatten(0, 1) of [B, L, ...], or choose bn='transductive'"
+)
 
 
 def copied(tree: Any) -> Any:

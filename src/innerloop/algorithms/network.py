@@ -21,7 +21,7 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.attributes import HOOKS, Attributes
 from innerloop.algorithms.inspection import Inspected, copied
 from innerloop.functional import Params, in_transform
-from innerloop.models.layers import BatchNorm, HeadedModel, Linear, SharedHead
+from innerloop.models.layers import BatchNorm, HeadedModel, Linear, SharedHead, has_batch_norm
 from innerloop.ops.stacked import Stacked, apart, calls, stacked
 
 _NORMS = (nn.modules.batchnorm._NormBase,)
@@ -57,6 +57,7 @@ class Network(Inspected):
             batch, known then as well.
         entangled: whether they depend on the weights of the head.
         writes_weights: whether a forward pass changes the weights that it is given.
+        normalises: whether there is a batch norm.
         takes: the shape of the examples that it was trained on, for errors; None where that is
             not known.
     """
@@ -78,6 +79,9 @@ class Network(Inspected):
         self._mostly_convolutions = convolutions > sum(issubclass(k, nn.Linear) for k in kinds)
         self._looked = self.is_own = is_own(Layers(module))
         self._called = what_is_called(module)
+        self.normalises = has_batch_norm(module)
+        # Whether queries are known to stay apart where the support set gives the statistics.
+        self._stays_apart = self.is_own
         # Inputs of one task, kept until it is known whether several can go through together.
         self._example: Any = None
         self._not_together: str | None = _NOT_TRIED
@@ -148,10 +152,12 @@ class Network(Inspected):
             # Layers or hooks have come, gone or been replaced since the last call.
             self.is_own, self._called = is_own(Layers(self.module)), called
             self._looked, self._not_together = self.is_own, _NOT_TRIED
+            self._stays_apart, self.normalises = self.is_own, has_batch_norm(self.module)
         if self._looked:
             return
         with torch.inference_mode(False), noise.generators_kept():
             if not self._look(copied(x), (False, True) if training else (False,)):
+                self._not_together = self.why_not_taken(x) or _NOT_TRIED
                 return
         layers = Layers(self.module)
         if not isinstance(x, Tensor):
@@ -162,6 +168,24 @@ class Network(Inspected):
             self._example = x.detach()
         # Last, because other threads read it.
         self._looked = True
+
+    def check_support(self, x: Any, *, shapes: bool) -> None:
+        """See that no query changes the outputs for another, where the support set is to normalise.
+
+        They go through the network together, after `look`.  Here one query and the support set keep
+        their outputs while the other queries change.
+
+        Args:
+            x: examples.
+            shapes: whether outputs need the examples along their first axis.
+
+        Raises:
+            UserError: queries meet, or an output has another first axis.
+        """
+        if not self._stays_apart and not in_transform():
+            with torch.inference_mode(False), noise.generators_kept():
+                self._check_support(x, shapes=shapes)
+            self._stays_apart = True
 
     def is_head_on_features(self) -> bool:
         """True if the model is a body plus a linear head with no shared parameters."""

@@ -40,7 +40,7 @@ class RecordedMetaGradient:
     ) -> tuple[Params, Params]:
         """As `Algorithm.meta_gradient`; the results are overwritten by the next call."""
         algorithm = self._algorithm
-        algorithm.network.look(episodes.support_x[0])
+        algorithm.look(episodes.support_x[0])
         if algorithm.network.draws:
             # The masks of a recording would be the same ever after.
             return algorithm.meta_gradient(params, episodes, progress, keys=keys)
