@@ -20,7 +20,6 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 def test_presets_are_there_and_valid():
     assert set(preset_names()) == {
         "quick",
-        "minutes",
         "tutorial",
         "finn2017-5way-1shot",
         "finn2017-5way-5shot",
@@ -38,7 +37,7 @@ def test_presets_are_there_and_valid():
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in preset_names() if n not in ("quick", "minutes", "photos", "emoji")]
+    "name", [n for n in preset_names() if n not in ("quick", "photos", "emoji")]
 )
 def test_presets_of_publications_do_not_lean_on_defaults(name):
     """Tuning the quick recipe must not change them: all that matters is written out."""

@@ -34,8 +34,11 @@ def test_results_are_those_of_the_config(file: Path):
     report = json.loads(file.read_text("utf-8"))
     row = file.stem.rsplit("-", 1)[0]
     config = config_of(row).to_dict()
-    # The result records on which device it was computed, and in which precision.
+    # The result records on which device it was computed, in which precision, and how many glyphs
+    # there would have been.
     free = {name: config[name] for name in ("seed", "device", "precision")}
+    if config["data"] != "glyphs":
+        free["glyph_classes"] = config["glyph_classes"]
     used = {**report["settings"], **free}
     assert {k: v for k, v in used.items() if v != config[k]} == {}
     assert set(report["tests"]) == set(ROWS[row].tests)

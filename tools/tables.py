@@ -45,7 +45,6 @@ WORDS: dict[str, dict[str, Any]] = {
         "test": "Omniglot, 423 characters",
         "glyph_test": "{} unseen glyphs",
         "seconds": "{} s",
-        "minutes": "`minutes` preset, {} s",
         "default": "default run, {} s",
         "tutorial": "`tutorial` preset, {} iterations, seed {}",
         "tutorial_on": "Omniglot, 1,200 characters",
@@ -130,7 +129,6 @@ WORDS: dict[str, dict[str, Any]] = {
         "test": "Omniglot，423 个字符",
         "glyph_test": "{} 个未见过的 glyphs",
         "seconds": "{} 秒",
-        "minutes": "预设 `minutes`，{} 秒",
         "default": "默认训练，{} 秒",
         "tutorial": "`tutorial` 预设，{} 次迭代，种子 {}",
         "tutorial_on": "Omniglot，1,200 个字符",
@@ -221,9 +219,8 @@ def results_table(words: dict[str, str]) -> str:
     still = read("untrained")["runs"]
     none = words["untrained"]
     rows = [(none, words["test"], "", still["quick"], still["quick"]["support"])]
-    for run, r in quick["runs"].items():
-        preset, seconds = run.split()
-        training = words["seconds" if preset == "quick" else "minutes"].format(seconds)
+    for seconds, r in quick["runs"].items():
+        training = words["seconds"].format(seconds)
         rows.append((words["omniglot"], words["test"], training, r, r["support"]))
     unseen = words["glyph_test"].format(still["glyphs"]["protocol"]["classes"])
     rows.append((none, unseen, "", still["glyphs"], None))

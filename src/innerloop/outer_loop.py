@@ -48,7 +48,7 @@ class Part:
 class OuterLoopSettings(Part):
     """The outer optimiser, its schedule and the length of training."""
 
-    iterations: int = 1200
+    iterations: int = 1800
     """Outer steps."""
     max_seconds: float | None = None
     """End training after this much time, even if iterations are left; the schedule follows."""

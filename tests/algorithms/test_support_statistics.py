@@ -151,6 +151,16 @@ def test_queries_stay_apart_or_the_network_is_refused(how, norm, reason, k_shot,
             torch.testing.assert_close(a[: len(b)], b)
 
 
+def test_queries_stay_apart_with_constant_statistics_or_the_network_is_refused():
+    model = nn.Sequential(nn.BatchNorm1d(6), moved("mixed")).double()
+    algorithm = MAML(model, 0.1, 2, bn="frozen")
+    data = episodes((6,), 2, 1, 3)
+    with pytest.raises(UserError, match="bn='frozen' no query may change the outputs for another"):
+        algorithm.score_steps(algorithm.init_params(), data)
+    algorithm = MAML(nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3)).double(), bn="frozen")
+    algorithm.score_steps(algorithm.init_params(), data)
+
+
 def test_transductive_norms_take_rows_as_they_come():
     algorithm = MAML(moved("steps first"), 0.1, 2, bn="transductive")
     algorithm.meta_gradient(algorithm.init_params(), episodes((6,), 2, 1, 3))

@@ -298,10 +298,10 @@ class Hooks(Settings):
             return network(of_network(params), x)
 
     def look(self, x: Any) -> None:
-        """See `Network.look` and, where the support set is to normalise, `check_support`."""
+        """See `Network.look` and, where queries are to stay apart, `check_apart`."""
         self.network.look(x)
-        if self.bn == "support" and not overrides(self, "query_outputs"):
-            self.network.check_support(x, shapes=not overrides(self, "forward"))
+        if self.bn in ("support", "frozen") and not overrides(self, "query_outputs"):
+            self.network.check_apart(x, self.bn, shapes=not overrides(self, "forward"))
 
     def statistics_in(self, params: Params) -> Statistics:
         """Batch statistics among the weights, which are used in place of the batch's own."""

@@ -188,13 +188,14 @@ class Inspected(ABC):
         self.mixes_rows = self._mixes_rows(x)
         return True
 
-    def _check_support(self, x: Any, *, shapes: bool) -> None:
-        """See `Network.check_support`, which calls this once."""
+    def _check_apart(self, x: Any, bn: str, *, shapes: bool) -> None:
+        """Changes all queries but one: its outputs, and those of the support set, have to stay."""
         if not isinstance(x, Tensor) or not len(x):
             return
         # Two at the least, so that rows which a network has moved reach those that are changed.
         support = torch.cat([x, x]) if len(x) == 1 else x
-        leading = len(support) if self.normalises else 0
+        together = self.normalises and bn == "support"
+        leading = len(support) if together else 0
         x = torch.cat([support[:leading], support[:1], support])
         kept = leading + 1
         flipped = x.flip(tuple(range(x.ndim)))
@@ -218,8 +219,8 @@ class Inspected(ABC):
                 a, b = before[:kept].double(), after[:kept].double()
                 scale = a.nan_to_num(0, 0, 0).abs().max().item() if a.numel() else 0.0
                 if not torch.allclose(a, b, rtol=1e-3, atol=1e-4 * scale, equal_nan=True):
-                    raise UserError(_QUERIES_MEET)
-            elif self.normalises and shapes:
+                    raise UserError(_QUERIES_MEET.format(bn) + _MENDS[bn])
+            elif together and shapes:
                 raise UserError(
                     f"the network has an output of shape {tuple(before.shape)} for {len(x)} "
                     "examples. With bn='support' the support set and the queries go through it "
@@ -253,11 +254,15 @@ class Inspected(ABC):
 
 
 _QUERIES_MEET = (
-    "with bn='support' no query may change the outputs for another, and in this network they do: "
-    "it mixes the rows of a batch, or moves the rows of an example apart before a batch norm, "
-    "which takes the leading ones for the support set. Let rows of an example follow each other, "
-    "as after flatten(0, 1) of [B, L, ...], or choose bn='transductive'"
+    "with bn={!r} no query may change the outputs for another, and in this network they do: it "
+    "mixes the rows of a batch"
 )
+_MENDS = {
+    "support": ", or moves the rows of an example apart before a batch norm, which takes the "
+    "leading ones for the support set. Let rows of an example follow each other, as after "
+    "flatten(0, 1) of [B, L, ...], or choose bn='transductive'",
+    "frozen": ": let it compute each row by itself",
+}
 
 
 def copied(tree: Any) -> Any:

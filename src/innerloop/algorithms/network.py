@@ -80,7 +80,7 @@ class Network(Inspected):
         self._looked = self.is_own = is_own(Layers(module))
         self._called = what_is_called(module)
         self.normalises = has_batch_norm(module)
-        # Whether queries are known to stay apart where the support set gives the statistics.
+        # Whether queries are known to stay apart where the batch does not give the statistics.
         self._stays_apart = self.is_own
         # Inputs of one task, kept until it is known whether several can go through together.
         self._example: Any = None
@@ -169,22 +169,20 @@ class Network(Inspected):
         # Last, because other threads read it.
         self._looked = True
 
-    def check_support(self, x: Any, *, shapes: bool) -> None:
-        """See that no query changes the outputs for another, where the support set is to normalise.
-
-        They go through the network together, after `look`.  Here one query and the support set keep
-        their outputs while the other queries change.
+    def check_apart(self, x: Any, bn: str, *, shapes: bool) -> None:
+        """See that no query changes the outputs for another, after `look`.
 
         Args:
             x: examples.
-            shapes: whether outputs need the examples along their first axis.
+            bn: where batch norm takes its statistics from: `"support"` or `"frozen"`.
+            shapes: whether outputs of support set and queries, together, have to be told apart.
 
         Raises:
-            UserError: queries meet, or an output has another first axis.
+            UserError: queries meet, or an output has no axis of examples first.
         """
         if not self._stays_apart and not in_transform():
             with torch.inference_mode(False), noise.generators_kept():
-                self._check_support(x, shapes=shapes)
+                self._check_apart(x, bn, shapes=shapes)
             self._stays_apart = True
 
     def is_head_on_features(self) -> bool:

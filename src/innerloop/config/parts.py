@@ -52,7 +52,7 @@ class TaskSettings(Part):
     without it they are downloaded once."""
     image_size: int | None = None
     """Images from a folder are resized to this many pixels; with a body, those that it sees."""
-    glyph_classes: int = 1500
+    glyph_classes: int = 4000
     """How many different glyphs to make, training, validation and test together."""
     split: str = "auto"
     """Which classes are for meta-training, -validation and -test; `auto` takes the usual split of
@@ -120,7 +120,7 @@ class NetworkSettings(Part):
     views: Literal["whole", "middle", "crops", "flips"] = "middle"
     """What the body sees of a picture: `middle` is the whole and its middle, in twice the time of
     `whole`."""
-    width: int = 32
+    width: int = 48
     """Filters of each convolution, units of each hidden layer. resnet12: filters in the first
     block; the others have 2.5, 5 and 10 times as many (64 is the usual size). embedding: numbers
     in an embedding."""
