@@ -193,6 +193,48 @@ def test_replace_batch_norm_keeps_places_shared_and_types_and_modes():
     assert [p.requires_grad for p in (without.weight, without.bias)] == [True, False]
 
 
+class WithActivation(torch.nn.BatchNorm2d):
+    """As some libraries have it: another thing under the name of a batch norm."""
+
+    def forward(self, x):
+        return F.relu(super().forward(x))
+
+
+class Renamed(torch.nn.BatchNorm2d):
+    """Computes what PyTorch's does."""
+
+
+def hooked():
+    norm = torch.nn.BatchNorm2d(3)
+    norm.register_forward_hook(lambda module, x, y: 2 * y)
+    return norm
+
+
+def parametrized():
+    norm = torch.nn.BatchNorm2d(3)
+    torch.nn.utils.parametrize.register_parametrization(norm, "weight", torch.nn.Softplus())
+    return norm
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: WithActivation(3), "forward of its own"),
+        (hooked, "has hooks"),
+        (parametrized, "is parametrized"),
+        (torch.nn.LazyBatchNorm2d, "has no shape yet"),
+    ],
+)
+def test_replace_batch_norm_refuses_what_it_would_lose(make, reason):
+    first = torch.nn.BatchNorm2d(3)
+    model = torch.nn.Sequential(first, torch.nn.Sequential(make()))
+    with pytest.raises(UserError, match=reason) as caught:
+        replace_batch_norm(model)
+    assert "batch norm '1.0'" in str(caught.value)
+    assert model[0] is first
+    assert isinstance(replace_batch_norm(Renamed(3)), BatchNorm)
+
+
 def test_pooling_in_forward_mode():
     """The derivative along a direction, and of the derivative, inside and outside vmap."""
     generator = torch.Generator().manual_seed(0)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from innerloop import ops
 from innerloop.errors import UserError
@@ -206,7 +207,13 @@ def replace_batch_norm(model: nn.Module) -> nn.Module:
 
     Returns:
         `model`, or its replacement if it is itself a batch norm.
+
+    Raises:
+        UserError: a norm does more than PyTorch's; nothing is exchanged.
     """
+    for name, norm in model.named_modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            _check_plain(norm, name)
     holders = [m for m in model.modules() if not isinstance(m, nn.modules.batchnorm._BatchNorm)]
     # Without affine weights a norm is of no type; then it gets that of the network.
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
@@ -227,6 +234,26 @@ def replace_batch_norm(model: nn.Module) -> nn.Module:
             if isinstance(child, nn.modules.batchnorm._BatchNorm):
                 setattr(holder, name, of(child))
     return of(model) if isinstance(model, nn.modules.batchnorm._BatchNorm) else model
+
+
+def _check_plain(norm: nn.modules.batchnorm._BatchNorm, name: str) -> None:
+    label = f"batch norm {name!r} ({type(norm).__name__})"
+    if any(map(nn.parameter.is_lazy, norm.parameters())):
+        raise UserError(f"{label} has no shape yet: call the network once on a batch before")
+    usual = (nn.BatchNorm2d.forward, nn.SyncBatchNorm.forward)
+    if type(norm).forward not in usual or "forward" in vars(norm):
+        raise UserError(
+            f"{label} has a forward of its own, which would be lost: exchange it by hand for "
+            "innerloop.models.BatchNorm and what else it does"
+        )
+    kinds = ("forward", "forward_pre", "backward", "backward_pre")
+    if any(vars(norm)[f"_{kind}_hooks"] for kind in kinds):
+        raise UserError(f"{label} has hooks, which would be lost: remove them first")
+    if is_parametrized(norm):
+        raise UserError(
+            f"{label} is parametrized: remove that first, by "
+            "torch.nn.utils.parametrize.remove_parametrizations"
+        )
 
 
 def has_running_statistics(model: nn.Module) -> bool:
