@@ -131,6 +131,7 @@ def test_colour_for_a_grey_network_is_refused_unless_turned_grey(folders, capsys
         ("unreadable", "cannot be read as a picture"),
         ("no query", "does not exist"),
         ("empty query", "holds no pictures"),
+        ("folders as query", "its folders do: give them, as"),
         ("both", "--json or --csv, not both"),
         ("picture", "must end in .png or .svg"),
         ("model", "nor one of the weights"),
@@ -159,6 +160,8 @@ def test_wrong_use_gets_one_clear_line(change, message, folders, tmp_path, capsy
     elif change == "empty query":
         query = tmp_path / "empty"
         query.mkdir()
+    elif change == "folders as query":
+        query = support
     elif change == "both":
         more = ["--json", "--csv"]
     elif change == "code":

@@ -84,6 +84,8 @@ def _without(folder: Path) -> str:
 
     unread = _unread([folder])
     why = f": {remark_of_unread(unread, folder).text}" if unread else ""
+    if any(pictures_in(inner) for inner in folder.iterdir() if inner.is_dir()):
+        why = f" itself, its folders do: give them, as {folder}/*"
     return f"{folder} holds no pictures{why}"
 
 
