@@ -161,6 +161,88 @@ def test_queries_stay_apart_with_constant_statistics_or_the_network_is_refused()
     algorithm.score_steps(algorithm.init_params(), data)
 
 
+def zeroed(model):
+    nn.init.zeros_(model.head.weight)
+    return model
+
+
+class Steps(nn.Module):
+    """The axis of examples is taken for that of time: each row sees those before."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.norm, self.head = nn.LSTM(2, 8), BatchNorm(8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.norm(self.lstm(x.unflatten(1, (3, 2)))[0][:, -1]))
+
+
+class Tokens(nn.Module):
+    """The mean over the batch of something that no order changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Embedding(7, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        h = self.first(x).mean(1)
+        return self.head(h - h.mean(0))
+
+
+class Largest(Vectors):
+    def forward(self, x):
+        return super().forward(x / x.abs().max())
+
+
+class Checked(Vectors):
+    """Takes no values but those that it knows."""
+
+    def forward(self, x):
+        assert set(x.unique().tolist()) <= {0.0, 1.0}
+        return super().forward(torch.tanh(x + x.mean(0)))
+
+
+class Large(Vectors):
+    def forward(self, x):
+        return super().forward(torch.tanh(x + x.mean(0)) if len(x) > 8 else x)
+
+
+class InTraining(nn.Module):
+    """Running statistics in use, those of the batch in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.head = nn.BatchNorm1d(6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        norm = self.norm
+        of = norm.running_mean, norm.running_var, norm.weight, norm.bias
+        return self.head(F.batch_norm(x, *(t.clone() for t in of), training=self.training))
+
+
+@pytest.mark.parametrize(
+    ("make", "data", "bn"),
+    [
+        (lambda: zeroed(moved("views after each other")), None, "support"),
+        (Steps, None, "support"),
+        (Tokens, lambda x: (x.abs() * 3).long().clamp(max=6), "support"),
+        (Largest, None, "support"),
+        (Checked, lambda x: (x > 0).to(x.dtype), "support"),
+        (Large, None, "support"),
+        (InTraining, None, "frozen"),
+    ],
+)
+def test_what_only_some_values_or_weights_show(make, data, bn):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        algorithm = MAML(make().double(), 0.1, 2, bn=bn)
+    of_task = episodes((6,), 2, 2, 3)
+    if data is not None:
+        of_task = of_task._replace(support_x=data(of_task[0]), query_x=data(of_task[2]))
+    with pytest.raises(UserError, match="no query may change the outputs for another"):
+        algorithm.meta_gradient(algorithm.init_params(), of_task)
+
+
 def test_transductive_norms_take_rows_as_they_come():
     algorithm = MAML(moved("steps first"), 0.1, 2, bn="transductive")
     algorithm.meta_gradient(algorithm.init_params(), episodes((6,), 2, 1, 3))

@@ -189,43 +189,78 @@ class Inspected(ABC):
         return True
 
     def _check_apart(self, x: Any, bn: str, *, shapes: bool) -> None:
-        """Changes all queries but one: its outputs, and those of the support set, have to stay."""
+        """Changes all queries but the first and the last, whose outputs have to stay.
+
+        So have those of the support set.
+        """
         if not isinstance(x, Tensor) or not len(x):
             return
-        # Two at the least, so that rows which a network has moved reach those that are changed.
-        support = torch.cat([x, x]) if len(x) == 1 else x
         together = self.normalises and bn == "support"
-        leading = len(support) if together else 0
-        x = torch.cat([support[:leading], support[:1], support])
-        kept = leading + 1
-        flipped = x.flip(tuple(range(x.ndim)))
-        other = 0.9 * x.flip(0) + 0.05 if x.is_floating_point() else flipped
-        changed = torch.cat([x[:kept], other[kept:].to(x.dtype)])
+        # Zeros, as of a head that is not trained, would hide what comes before.
+        weights = _moved({n: p.detach() for n, p in self._named()})
+        # Two at the least, so that rows which a network has moved reach those that are changed.
+        x = torch.cat([x, x, x]) if len(x) < 3 else x
+        # What only a larger value shows, as a maximum over the batch, is in either half.
+        for rows in (x, x.flip(0)):
+            half = (len(rows) + 1) // 2
+            support, others, query = (
+                rows[:half],
+                rows[half:].repeat(3, *[1] * (x.ndim - 1)),
+                rows[:1],
+            )
+            before = support[: half if together else 0]
+            sets = [others, query.expand(others.shape)]
+            if x.is_floating_point():
+                sets.append(0.9 * others.flip(0) + 0.05)
+            for training in (False, True):
+                found = []
+                for others in sets:
+                    batch = torch.cat([before, query, others, query])
+                    kept = [*range(len(before) + 1), len(batch) - 1]
+                    found.append(self._of_rows(weights, batch, len(before), kept, training))
+                if not training and not self._draws_globally[False]:
+                    # By itself; what is drawn for fewer rows would be other numbers.
+                    kept = [*range(len(before) + 1), len(before)]
+                    batch = torch.cat([before, query])
+                    found.append(self._of_rows(weights, batch, len(before), kept, training))
+                self._compare_rows([f for f in found if f is not None], bn, together and shapes)
 
-        def outputs(x: Tensor) -> list[Tensor]:
-            with noise.calls(training=False), statistics_by_group(len(x), leading or None, len(x)):
-                return _tensors(self({}, copied(x)))
-
+    def _of_rows(
+        self, weights: Params, x: Tensor, leading: int, kept: Sequence[int], training: bool
+    ) -> list[Tensor | tuple[int, ...]] | None:
+        """Rows `kept` of all outputs, or the shape of an output without rows; None if it fails."""
+        together = statistics_by_group(len(x), leading or None, len(x))
         try:
-            with torch.no_grad():
-                found = list(zip(outputs(x), outputs(changed), strict=True))
+            with torch.no_grad(), noise.calls(training=training), together:
+                outputs = _tensors(self(weights, copied(x)))
         except UserError:
             raise
         except Exception:
-            # The call that counts says what is wrong.
-            return
-        for before, after in found:
-            if before.ndim and len(before) == len(x):
-                a, b = before[:kept].double(), after[:kept].double()
-                scale = a.nan_to_num(0, 0, 0).abs().max().item() if a.numel() else 0.0
-                if not torch.allclose(a, b, rtol=1e-3, atol=1e-4 * scale, equal_nan=True):
-                    raise UserError(_QUERIES_MEET.format(bn) + _MENDS[bn])
-            elif together and shapes:
+            # The call that counts says what is wrong; these values may be none that it takes.
+            return None
+        return [
+            o[list(kept)] if o.ndim and len(o) == len(x) else (len(x), *o.shape) for o in outputs
+        ]
+
+    def _compare_rows(self, found: list[Any], bn: str, shapes: bool) -> None:
+        """Raises a `UserError` where outputs differ that should be the same."""
+        for other in found[1:]:
+            for a, b in zip(found[0], other, strict=True):
+                if isinstance(a, Tensor) and isinstance(b, Tensor):
+                    # Half precision rounds by how many rows there are.
+                    coarse = a.dtype in (torch.float16, torch.bfloat16)
+                    a, b = a.double(), b.double()
+                    scale = a.nan_to_num(0, 0, 0).abs().max().item() if a.numel() else 0.0
+                    atol = (3e-2 if coarse else 1e-4) * scale
+                    if not torch.allclose(a, b, rtol=1e-3, atol=atol, equal_nan=True):
+                        raise UserError(_QUERIES_MEET.format(bn) + _MENDS[bn])
+        for a in found[0] if found and shapes else ():
+            if not isinstance(a, Tensor):
                 raise UserError(
-                    f"the network has an output of shape {tuple(before.shape)} for {len(x)} "
-                    "examples. With bn='support' the support set and the queries go through it "
-                    "together, so every output needs the examples along its first axis: return "
-                    "it so, or choose bn='transductive'"
+                    f"the network has an output of shape {a[1:]} for {a[0]} examples. With "
+                    "bn='support' the support set and the queries go through it together, so every "
+                    "output needs the examples along its first axis: return it so, or choose "
+                    "bn='transductive'"
                 )
 
     def _is_entangled(self, leaves: Params, x: Any) -> bool:
@@ -261,8 +296,22 @@ _MENDS = {
     "support": ", or moves the rows of an example apart before a batch norm, which takes the "
     "leading ones for the support set. Let rows of an example follow each other, as after "
     "flatten(0, 1) of [B, L, ...], or choose bn='transductive'",
-    "frozen": ": let it compute each row by itself",
+    "frozen": ": let it compute each row by itself (F.batch_norm with training=True takes the "
+    "statistics of the batch)",
 }
+
+
+def _moved(weights: Params) -> Params:
+    """Other weights near these."""
+    generator = torch.Generator().manual_seed(0)
+
+    def moved(p: Tensor) -> Tensor:
+        if not p.is_floating_point():
+            return p
+        noise = torch.randn(p.shape, generator=generator).to(p)
+        return p + noise * (0.02 + 0.1 * p.abs())
+
+    return {name: moved(p) for name, p in weights.items()}
 
 
 def copied(tree: Any) -> Any:

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function
 
+from innerloop.errors import UserError
 from innerloop.ops import autograd, kernels
 from innerloop.ops.autograd.max_pool import max_pool_2x2
 from innerloop.ops.cpu import attention as kernel_of_attention
@@ -40,7 +41,7 @@ from innerloop.ops.kernels import (
     wide_images,
     wide_weights,
 )
-from innerloop.ops.moments import by_first, several_values
+from innerloop.ops.moments import by_first
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -125,7 +126,7 @@ def batch_norm(
         weight, bias = (v.expand(len(sets), -1) for v in (weight, bias))
         return batch_norm(sets, weight, bias, eps, **how).flatten(0, 1)
     tasks = weight.ndim == 2
-    several_values((first or x.shape[tasks]) * math.prod(x.shape[2 + tasks :]))
+    _see_several((first or x.shape[tasks]) * math.prod(x.shape[2 + tasks :]))
     if tasks and x.ndim == 4:
         # Series are images of one row.
         return batch_norm(x.unsqueeze(-2), weight, bias, eps, **how).squeeze(-2)
@@ -163,10 +164,20 @@ def conv_block(
         found = _Block.apply(x, kernel, weight, bias, eps, (stride, padding, pool, slope))
         y: Tensor = found[0]
         *_, rows, _, height, width = found[1].shape
-        several_values(rows * height * width)
+        _see_several(rows * height * width)
         return y
     x = conv2d(x, kernel, stride=stride, padding=padding)
     return batch_norm(x, weight, bias, eps, pool=pool, slope=slope)
+
+
+def _see_several(values: int) -> None:
+    # In an exported graph the number is not known.
+    if isinstance(values, int) and values == 1:
+        raise UserError(
+            "batch norm sees one value per channel, whose mean is that value and whose variance is "
+            "zero: give it more examples or larger inputs, or use a norm of each example "
+            "(nn.GroupNorm, nn.LayerNorm)"
+        )
 
 
 def after_norm(x: Tensor, *, pool: bool, slope: float) -> Tensor:

@@ -7,8 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-from innerloop.errors import UserError
-
 
 def moments(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor, int]:
     """Mean and variance over `axes`, which stay as axes of length 1; and of how many numbers.
@@ -18,21 +16,6 @@ def moments(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor, int]:
     mean = x.mean(axes, keepdim=True)
     variance = (x - mean).square().mean(axes, keepdim=True)
     return mean, variance, math.prod(x.shape[axis] for axis in axes)
-
-
-def several_values(count: int) -> None:
-    """See that there is more than one value per channel, as PyTorch's batch norm does.
-
-    Raises:
-        UserError: there is one, which leaves nothing of the inputs.
-    """
-    # In an exported graph the number is not known.
-    if isinstance(count, int) and count == 1:
-        raise UserError(
-            "batch norm sees one value per channel, whose mean is that value and whose variance is "
-            "zero: give it more examples or larger inputs, or use a norm of each example "
-            "(nn.GroupNorm, nn.LayerNorm)"
-        )
 
 
 def by_first(x: Tensor, weight: Tensor, bias: Tensor, eps: float, first: int) -> Tensor:
