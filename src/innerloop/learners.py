@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
@@ -177,14 +178,14 @@ def _logits(predictors: Iterable[Predictor], fast: Params) -> np.ndarray:
     return found
 
 
-class _LeavesOut:
+class _LeavesOut(ABC):
     """Tells each picture of the support set by what has learnt the others, once it is asked."""
 
     _left_out: np.ndarray | None = None
 
+    @abstractmethod
     def left_out(self) -> Iterator[tuple[Tensor, Fitted]]:
         """Pictures of the support set, and what has learnt all but these, fold by fold."""
-        raise NotImplementedError
 
     def left_out_familiarity(self) -> np.ndarray:
         """See `Fitted`."""

@@ -77,13 +77,11 @@ class Inspected(ABC):
             return t.detach().to(dtype if dtype and t.is_floating_point() else t.dtype)
 
         x = cast(x)
-        other = 0.9 * x.flip(0) + 0.05 if x.is_floating_point() else x.flip(0)
-        inputs = torch.stack([x, other])
+        inputs = torch.stack([x, *(_varied(x) or [x.flip(0)])])
         generator = torch.Generator().manual_seed(0)
 
         def two(p: Tensor) -> Tensor:
-            moved = torch.randn((2, *p.shape), generator=generator).to(p) * (0.02 + 0.1 * p.abs())
-            return cast(p.detach() + moved).requires_grad_()
+            return cast(_moved(p.detach(), generator, 2)).requires_grad_()
 
         params = {n: two(p) for n, p in self._named() if p.requires_grad}
         frozen = {n: cast(p) for n, p in self._named() if not p.requires_grad}
@@ -196,43 +194,61 @@ class Inspected(ABC):
         if not isinstance(x, Tensor) or not len(x):
             return
         together = self.normalises and bn == "support"
-        # Zeros, as of a head that is not trained, would hide what comes before.
-        weights = _moved({n: p.detach() for n, p in self._named()})
-        # Two at the least, so that rows which a network has moved reach those that are changed.
+        # Enough that rows which a network has moved reach those that are changed.
         x = torch.cat([x, x, x]) if len(x) < 3 else x
         # What only a larger value shows, as a maximum over the batch, is in either half.
         for rows in (x, x.flip(0)):
             half = (len(rows) + 1) // 2
-            support, others, query = (
-                rows[:half],
-                rows[half:].repeat(3, *[1] * (x.ndim - 1)),
-                rows[:1],
-            )
-            before = support[: half if together else 0]
-            sets = [others, query.expand(others.shape)]
-            if x.is_floating_point():
-                sets.append(0.9 * others.flip(0) + 0.05)
+            rest = torch.cat([rows[half:]] * 3)
+            query, support = rows[:1], rows[: half if together else 0]
+            first = len(support)
+            batches = [
+                torch.cat([support, query, others, query])
+                for others in (rest, query.expand(rest.shape), *_varied(rest))
+            ]
             for training in (False, True):
-                found = []
-                for others in sets:
-                    batch = torch.cat([before, query, others, query])
-                    kept = [*range(len(before) + 1), len(batch) - 1]
-                    found.append(self._of_rows(weights, batch, len(before), kept, training))
+                found = [
+                    self._of_rows(batch, [*range(first + 1), -1], len(batch), first, training)
+                    for batch in batches
+                ]
                 if not training and not self._draws_globally[False]:
                     # By itself; what is drawn for fewer rows would be other numbers.
-                    kept = [*range(len(before) + 1), len(before)]
-                    batch = torch.cat([before, query])
-                    found.append(self._of_rows(weights, batch, len(before), kept, training))
-                self._compare_rows([f for f in found if f is not None], bn, together and shapes)
+                    alone = torch.cat([support, query])
+                    kept = [*range(first + 1), first]
+                    found.append(self._of_rows(alone, kept, len(alone), first, training))
+                if _differ(found):
+                    raise UserError(_QUERIES_MEET.format(bn) + _MENDS[bn])
+            if together and shapes and (shape := _without_rows(found)):
+                raise UserError(
+                    f"the network has an output of shape {shape[1:]} for {shape[0]} examples. With "
+                    "bn='support' the support set and the queries go through it together, so every "
+                    "output needs the examples along its first axis: return it so, or choose "
+                    "bn='transductive'"
+                )
 
     def _of_rows(
-        self, weights: Params, x: Tensor, leading: int, kept: Sequence[int], training: bool
-    ) -> list[Tensor | tuple[int, ...]] | None:
-        """Rows `kept` of all outputs, or the shape of an output without rows; None if it fails."""
-        together = statistics_by_group(len(x), leading or None, len(x))
+        self,
+        x: Tensor,
+        kept: Sequence[int],
+        group: int,
+        first: int,
+        training: bool = False,
+        part: Callable[[Any, Any], Any] | None = None,
+    ) -> _Rows:
+        """Rows `kept` of all outputs, or what is told of an output without rows; None if it fails.
+
+        By other weights than the module's: zeros, as of a head that is not trained, would hide
+        what comes before.  `group` and `first` are as for `statistics_by_group`, 0 for no `first`.
+        """
+        generator = torch.Generator().manual_seed(0)
+        weights = {
+            n: _moved(p.detach(), generator) if p.is_floating_point() else p.detach()
+            for n, p in self._named()
+        }
+        groups = statistics_by_group(group, first or None, len(x))
         try:
-            with torch.no_grad(), noise.calls(training=training), together:
-                outputs = _tensors(self(weights, copied(x)))
+            with torch.no_grad(), noise.calls(training=training), groups:
+                outputs = _tensors(self(weights, copied(x), part))
         except UserError:
             raise
         except Exception:
@@ -241,27 +257,6 @@ class Inspected(ABC):
         return [
             o[list(kept)] if o.ndim and len(o) == len(x) else (len(x), *o.shape) for o in outputs
         ]
-
-    def _compare_rows(self, found: list[Any], bn: str, shapes: bool) -> None:
-        """Raises a `UserError` where outputs differ that should be the same."""
-        for other in found[1:]:
-            for a, b in zip(found[0], other, strict=True):
-                if isinstance(a, Tensor) and isinstance(b, Tensor):
-                    # Half precision rounds by how many rows there are.
-                    coarse = a.dtype in (torch.float16, torch.bfloat16)
-                    a, b = a.double(), b.double()
-                    scale = a.nan_to_num(0, 0, 0).abs().max().item() if a.numel() else 0.0
-                    atol = (3e-2 if coarse else 1e-4) * scale
-                    if not torch.allclose(a, b, rtol=1e-3, atol=atol, equal_nan=True):
-                        raise UserError(_QUERIES_MEET.format(bn) + _MENDS[bn])
-        for a in found[0] if found and shapes else ():
-            if not isinstance(a, Tensor):
-                raise UserError(
-                    f"the network has an output of shape {a[1:]} for {a[0]} examples. With "
-                    "bn='support' the support set and the queries go through it together, so every "
-                    "output needs the examples along its first axis: return it so, or choose "
-                    "bn='transductive'"
-                )
 
     def _is_entangled(self, leaves: Params, x: Any) -> bool:
         if not isinstance(self.module, HeadedModel):
@@ -276,16 +271,43 @@ class Inspected(ABC):
             return False
         if not x.is_floating_point():
             return False
-        with torch.no_grad(), noise.calls(training=False):
+        rows = len(x)
 
-            def features(x: Tensor) -> Tensor:
-                with statistics_by_group(rows, total=len(x)):
-                    found: Tensor = self({}, x, lambda module, x: module.features(x))
-                    return found
+        def features(x: Tensor) -> _Rows:
+            # The first task's and the last task's.
+            kept = [*range(rows), *range(-rows, 0)]
+            return self._of_rows(x, kept, rows, 0, part=lambda module, x: module.features(x))
 
-            rows = len(x)
-            alone, together = features(x), features(torch.cat([x, 2 * x.flip(0) + 1]))
-        return not torch.allclose(alone, together[:rows], rtol=1e-3, atol=1e-5)
+        others = (2 * x.flip(0) + 1, *_varied(x))
+        found = [features(x), *(features(torch.cat([x, other, x])) for other in others)]
+        # What fails in one batch cannot be computed there either.
+        return any(f is None for f in found) or _differ(found, atol=1e-5)
+
+
+# Rows of the outputs, or of an output without rows the number of rows and its shape.
+_Rows = list[Tensor | tuple[int, ...]] | None
+
+
+def _differ(found: Sequence[_Rows], atol: float | None = None) -> bool:
+    """True if outputs differ that should be the same; by default beyond a share of the largest."""
+    of_all = [outputs for outputs in found if outputs is not None]
+    for outputs in of_all[1:]:
+        for a, b in zip(of_all[0], outputs, strict=True):
+            if isinstance(a, Tensor) and isinstance(b, Tensor):
+                # Half precision rounds by how many rows there are.
+                coarse = a.dtype in (torch.float16, torch.bfloat16)
+                a, b = a.double(), b.double()
+                scale = a.nan_to_num(0, 0, 0).abs().max().item() if a.numel() else 0.0
+                least = (3e-2 if coarse else 1e-4) * scale if atol is None else atol
+                if not torch.allclose(a, b, rtol=1e-3, atol=least, equal_nan=True):
+                    return True
+    return False
+
+
+def _without_rows(found: Sequence[_Rows]) -> tuple[int, ...] | None:
+    """What is told of the first output that has no axis of examples first."""
+    every = (o for outputs in found for o in outputs or ())
+    return next((o for o in every if not isinstance(o, Tensor)), None)
 
 
 _QUERIES_MEET = (
@@ -301,17 +323,15 @@ _MENDS = {
 }
 
 
-def _moved(weights: Params) -> Params:
-    """Other weights near these."""
-    generator = torch.Generator().manual_seed(0)
+def _moved(p: Tensor, generator: torch.Generator, *more: int) -> Tensor:
+    """Other weights near `p`, `[*more, ...]`."""
+    drawn = torch.randn((*more, *p.shape), generator=generator).to(p)
+    return p + drawn * (0.02 + 0.1 * p.abs())
 
-    def moved(p: Tensor) -> Tensor:
-        if not p.is_floating_point():
-            return p
-        noise = torch.randn(p.shape, generator=generator).to(p)
-        return p + noise * (0.02 + 0.1 * p.abs())
 
-    return {name: moved(p) for name, p in weights.items()}
+def _varied(x: Tensor) -> list[Tensor]:
+    """Other examples near `x`, where there are any between whole numbers."""
+    return [0.9 * x.flip(0) + 0.05] if x.is_floating_point() else []
 
 
 def copied(tree: Any) -> Any:

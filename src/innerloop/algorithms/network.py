@@ -77,13 +77,16 @@ class Network(Inspected):
         kinds = [type(m) for m in module.modules()]
         convolutions = sum(issubclass(kind, nn.Conv1d | nn.Conv2d) for kind in kinds)
         self._mostly_convolutions = convolutions > sum(issubclass(k, nn.Linear) for k in kinds)
-        self._looked = self.is_own = is_own(Layers(module))
-        self._called = what_is_called(module)
-        self.normalises = has_batch_norm(module)
-        # Whether queries are known to stay apart where the batch does not give the statistics.
-        self._stays_apart = self.is_own
         # Inputs of one task, kept until it is known whether several can go through together.
         self._example: Any = None
+        self._begin(what_is_called(module))
+
+    def _begin(self, called: list[Any]) -> None:
+        """Nothing has been tried of a network that goes through `called`."""
+        self._called, self.is_own = called, is_own(Layers(self.module))
+        self.normalises = has_batch_norm(self.module)
+        # Whether queries are known to stay apart where the batch does not give the statistics.
+        self._looked = self._stays_apart = self.is_own
         self._not_together: str | None = _NOT_TRIED
 
     def __call__(
@@ -150,9 +153,7 @@ class Network(Inspected):
         called = what_is_called(self.module)
         if called != self._called:
             # Layers or hooks have come, gone or been replaced since the last call.
-            self.is_own, self._called = is_own(Layers(self.module)), called
-            self._looked, self._not_together = self.is_own, _NOT_TRIED
-            self._stays_apart, self.normalises = self.is_own, has_batch_norm(self.module)
+            self._begin(called)
         if self._looked:
             return
         with torch.inference_mode(False), noise.generators_kept():
