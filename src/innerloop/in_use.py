@@ -21,7 +21,7 @@ from innerloop.algorithms.meta_sgd import MetaSGD
 from innerloop.build import build_algorithm
 from innerloop.config import TrainConfig
 from innerloop.errors import one_of
-from innerloop.models.layers import check_batch_norm, has_batch_norm
+from innerloop.models.norms import check_batch_norm, has_batch_norm
 from innerloop.runs.loading import Loaded
 
 # In how many parts the one step of training is taken, and how much smaller the temperature is then:

@@ -28,7 +28,8 @@ from innerloop.in_use import (
     ways_in_use,
     with_classes_alike,
 )
-from innerloop.models.layers import HeadedModel, has_batch_norm
+from innerloop.models.layers import HeadedModel
+from innerloop.models.norms import has_batch_norm
 from innerloop.rejection import margin
 from innerloop.runs.loading import Loaded
 

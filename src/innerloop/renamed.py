@@ -55,6 +55,10 @@ MODULES: dict[str, tuple[str, ...]] = {
 # `innerloop.ops` still exports all of its names itself.)
 NAMES: dict[str, dict[str, str]] = {
     "innerloop.build": {"build_data": "innerloop.sources"},
+    "innerloop.models.layers": {
+        "check_batch_norm": "innerloop.models.norms",
+        "replace_batch_norm": "innerloop.models",
+    },
     "innerloop.plots": {
         **dict.fromkeys(
             "BLUE GREEN GREY ORANGE RED draw_episode draw_wave plot_run save".split(),
@@ -66,6 +70,9 @@ NAMES: dict[str, dict[str, str]] = {
         "DEPTH find_runs read_metrics read_results summary".split(), "innerloop.runs.listing"
     ),
 }
+
+# Modules whose own `__getattr__` calls that of `forward`.
+_ROOTS = ("innerloop", "innerloop.data", "innerloop.models.layers")
 
 # Frames of these files lie between the user's line and the warning.
 _BETWEEN = (__file__, importlib.__file__, "<frozen importlib._bootstrap>")
@@ -153,7 +160,7 @@ def _public(module: ModuleType) -> list[str]:
 def _warn(old: str, new: str) -> None:
     """Warn at the user's line: skip the frames of the import system and of this package."""
     frame = sys._getframe(1)
-    while (caller := frame.f_back) and (frame.f_code.co_filename in _BETWEEN or _is_root(frame)):
+    while (caller := frame.f_back) and _is_between(frame):
         frame = caller
     # `warnings.warn` counts frames differently when imports are among them.
     warnings.warn_explicit(
@@ -166,6 +173,5 @@ def _warn(old: str, new: str) -> None:
     )
 
 
-def _is_root(frame: FrameType) -> bool:
-    """True for a package's own `__getattr__` that calls that of `forward`."""
-    return frame.f_globals.get("__name__") in ("innerloop", "innerloop.data")
+def _is_between(frame: FrameType) -> bool:
+    return frame.f_code.co_filename in _BETWEEN or frame.f_globals.get("__name__") in _ROOTS

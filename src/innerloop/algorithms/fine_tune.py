@@ -14,7 +14,8 @@ from innerloop.algorithms.options import GradientBasedOptions
 from innerloop.algorithms.shared_body import channels_last
 from innerloop.errors import UserError
 from innerloop.functional import Params, gradients
-from innerloop.models.layers import check_batch_norm, statistics_by_group
+from innerloop.models.layers import statistics_by_group
+from innerloop.models.norms import check_batch_norm
 from innerloop.rates import InnerRates
 from innerloop.tasks.episodes import Episodes
 

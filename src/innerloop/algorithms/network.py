@@ -21,7 +21,8 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.attributes import HOOKS, Attributes
 from innerloop.algorithms.inspection import Inspected, copied
 from innerloop.functional import Params, in_transform
-from innerloop.models.layers import BatchNorm, HeadedModel, Linear, SharedHead, has_batch_norm
+from innerloop.models.layers import BatchNorm, HeadedModel, Linear, SharedHead
+from innerloop.models.norms import has_batch_norm
 from innerloop.ops.stacked import Stacked, apart, calls, stacked
 
 _NORMS = (nn.modules.batchnorm._NormBase,)

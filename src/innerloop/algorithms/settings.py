@@ -15,7 +15,8 @@ from innerloop.algorithms.scores import Metric, check_function, check_metric
 from innerloop.errors import UserError, at_least, one_of
 from innerloop.functional import Params, mean_squared_error
 from innerloop.keywords import KeywordsChecked
-from innerloop.models.layers import Conv2d, SharedHead, check_batch_norm
+from innerloop.models.layers import Conv2d, SharedHead
+from innerloop.models.norms import check_batch_norm
 from innerloop.ops import kernels
 
 # How tasks can be computed, see execution.py.

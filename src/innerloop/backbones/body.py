@@ -21,7 +21,8 @@ from innerloop.backbones.views import VIEWS
 from innerloop.data.given import each_picture
 from innerloop.data.progress import progress_bar
 from innerloop.errors import UserError, first_line, one_of, true_or_false
-from innerloop.models.layers import BatchNorm, has_running_statistics
+from innerloop.models.layers import BatchNorm
+from innerloop.models.norms import has_running_statistics
 from innerloop.tasks.protocol import digest_of
 
 Transform = Callable[[Image.Image], Tensor]

@@ -2,14 +2,9 @@
 
 from innerloop.models.conv4 import Conv4
 from innerloop.models.embedding import Embedding
-from innerloop.models.layers import (
-    BatchNorm,
-    HeadedModel,
-    SharedHead,
-    Statistics,
-    replace_batch_norm,
-)
+from innerloop.models.layers import BatchNorm, HeadedModel, SharedHead, Statistics
 from innerloop.models.mlp import MLP
+from innerloop.models.norms import replace_batch_norm
 from innerloop.models.resnet12 import ResNet12
 from innerloop.models.tutorial_conv import TutorialConv
 
