@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.recomputed import REENTRANT
 from innerloop.errors import UserError, first_line
 from innerloop.functional import Params
 from innerloop.models.layers import HeadedModel, statistics_by_group
@@ -35,7 +38,6 @@ class Inspected(ABC):
     normalises: bool
     takes: tuple[int, ...] | None
     _draws_globally: dict[bool, bool]
-    _checkpoints: bool
     _written: set[str]
     _writes_inputs: bool
 
@@ -58,8 +60,8 @@ class Inspected(ABC):
         """The module with other weights."""
 
     def _tried_together(self, x: Tensor) -> str | None:
-        if any(self._draws_globally.values()) or self._checkpoints or self.writes_weights:
-            return "its forward pass draws random numbers, is computed again or writes to weights"
+        if any(self._draws_globally.values()) or self.writes_weights:
+            return "its forward pass draws random numbers or writes to weights"
         reason = None
         # In double precision nothing is decided by rounding; not every network can do that.
         for dtype, tolerance in ((torch.float64, 1e-6), (None, 2e-2)):
@@ -170,6 +172,11 @@ class Inspected(ABC):
                 )
             self._written |= written
             self.writes_weights |= any(_changed(leaves[n], p) for n, p in self._named())
+            if self._reenters(leaves, x, out):
+                raise UserError(
+                    "the network calls torch.utils.checkpoint with use_reentrant=True, through "
+                    "which an inner step gets no gradients: give it use_reentrant=False"
+                )
             for name in sorted(trained[i] for i in _leaves(out) & trained.keys()):
                 if any(isinstance(m, torch.jit.ScriptModule) for m in self.module.modules()):
                     raise UserError(
@@ -182,7 +189,6 @@ class Inspected(ABC):
                     "the module's own attributes (self) in forward"
                 )
         self.draws = seen.dropout or seen.globally
-        self._checkpoints = seen.checkpoint
         self.mixes_rows = self._mixes_rows(x)
         return True
 
@@ -265,6 +271,16 @@ class Inspected(ABC):
         head = {id(p) for n, p in leaves.items() if n.startswith("head.")}
         return bool(_leaves(features) & head)
 
+    def _reenters(self, leaves: Params, x: Any, out: Any) -> bool:
+        """True if a part is computed again in a way that only `backward` can follow."""
+        nodes, wanted = _nodes(out), {id(p) for p in leaves.values() if p.requires_grad}
+        if not wanted <= _leaves(out):
+            # Such a part of inputs without a gradient leaves not even a node.
+            given = tree_map(_with_gradient, x)
+            with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
+                nodes |= _nodes(self._copy(leaves)(given))
+        return any(node.name() == REENTRANT for node in nodes)
+
     def _mixes_rows(self, x: Any) -> bool:
         """True if a task's features change when those of another go through the body with it."""
         if not isinstance(self.module, HeadedModel) or not isinstance(x, Tensor):
@@ -334,6 +350,11 @@ def _varied(x: Tensor) -> list[Tensor]:
     return [0.9 * x.flip(0) + 0.05] if x.is_floating_point() else []
 
 
+def _with_gradient(value: Any) -> Any:
+    floats = isinstance(value, Tensor) and value.is_floating_point()
+    return value.detach().requires_grad_().clone() if floats else value
+
+
 def copied(tree: Any) -> Any:
     return tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, tree)
 
@@ -357,16 +378,17 @@ def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _leaves(outputs: Any) -> set[int]:
     """Identities of the leaves that `outputs` were computed from."""
-    tensors, _ = torch.utils._pytree.tree_flatten(outputs)
-    waiting = [t.grad_fn for t in tensors if isinstance(t, Tensor) and t.grad_fn is not None]
-    seen, leaves = set(waiting), set()
+    variables = (getattr(node, "variable", None) for node in _nodes(outputs))
+    return {id(v) for v in variables if v is not None}
+
+
+def _nodes(outputs: Any) -> set[Any]:
+    """The nodes of the graph that `outputs` were computed by."""
+    waiting = [t.grad_fn for t in _tensors(outputs) if t.grad_fn is not None]
+    seen = set(waiting)
     while waiting:
-        node = waiting.pop()
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            leaves.add(id(variable))
-        for parent, _ in node.next_functions:
+        for parent, _ in waiting.pop().next_functions:
             if parent is not None and parent not in seen:
                 seen.add(parent)
                 waiting.append(parent)
-    return leaves
+    return seen

@@ -69,8 +69,6 @@ class Network(Inspected):
         # Random numbers that do not come from dropout: only a loop over tasks can repeat them.
         # By whether it is called in training.
         self._draws_globally = {True: False, False: False}
-        # What is computed again in the backward pass repeats PyTorch's own dropout alone.
-        self._checkpoints = False
         self._written: set[str] = set()
         # A forward pass writes to its inputs, so that it is given copies of them.
         self._writes_inputs = False
@@ -105,9 +103,7 @@ class Network(Inspected):
             return module(x) if part is None else part(module, x)
         if self._writes_inputs:
             x = copied(x)
-        in_training = noise.training()
-        globally = self._draws_globally[in_training] or (self._checkpoints and in_training)
-        with noise.drawing(globally, x, dropout=not self._checkpoints):
+        with noise.drawing(self._draws_globally[noise.training()], x):
             return module(x) if part is None else part(module, x)
 
     def each(self, params: Params, x: Any) -> Any:

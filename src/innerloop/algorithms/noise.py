@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from innerloop.algorithms.repeatable import ALWAYS, DROPOUT, OPENED
+from innerloop.algorithms.recomputed import Again, repeat_within, saving_hooks
+from innerloop.algorithms.repeatable import OPENED, RULES
 from innerloop.functional import in_transform
 from innerloop.ops.stacked import Stacked
 
@@ -123,13 +124,12 @@ def at(step: int, *, query: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def drawing(globally: bool, x: Any, *, dropout: bool = True) -> Iterator[None]:
+def drawing(globally: bool, x: Any) -> Iterator[None]:
     """Around one forward pass of a network that is not of this package.
 
     Args:
         globally: whether it draws from global generators: PyTorch's, Python's or NumPy's.
         x: its inputs.
-        dropout: whether dropout draws from the keys, or as PyTorch has it.
     """
     noise = _noise.get()
     with contextlib.ExitStack() as stack:
@@ -146,7 +146,7 @@ def drawing(globally: bool, x: Any, *, dropout: bool = True) -> Iterator[None]:
             np.random.seed(seed % 2**32)  # noqa: NPY002
             if noise.drawn:
                 noise.drawn[0] += 1
-        stack.enter_context(_Draws(noise, dropout))
+        stack.enter_context(_Draws(noise, globally))
         yield
 
 
@@ -192,12 +192,10 @@ class Seen:
     Attributes:
         dropout: it drew masks from keys.
         globally: it drew numbers from global generators.
-        checkpoint: some of it is computed again in the backward pass.
     """
 
     dropout: bool = False
     globally: bool = False
-    checkpoint: bool = False
 
 
 @contextlib.contextmanager
@@ -207,12 +205,6 @@ def watching() -> Iterator[Seen]:
     with mode:
         yield mode.seen
     mode.seen.globally = _states() != before
-
-
-def _saving_hooks() -> Any:
-    """The hooks for saved tensors that are active, if any."""
-    ask = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: None)
-    return ask(True)
 
 
 def _seed(key: int, step: int, count: int) -> int:
@@ -243,19 +235,43 @@ class _Draws(TorchFunctionMode):
     As functions they can also be batched, and differentiated twice.
     """
 
-    def __init__(self, noise: Noise, dropout: bool = True) -> None:
+    def __init__(self, noise: Noise, globally: bool = False) -> None:
         super().__init__()
-        self.noise, self.dropout, self.seen = noise, dropout, Seen()
+        self.noise, self.globally, self.seen = noise, globally, Seen()
         self.drawn = [0] if noise.drawn is None else noise.drawn
+        self.before: Any = None
 
     def __torch_function__(self, func: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
-        rule = ALWAYS.get(func) or (DROPOUT.get(func) if self.dropout else None)
+        hooks = saving_hooks()
+        if hooks is not None:
+            repeat_within(hooks, self._once_more)
+        if self.globally:
+            # `checkpoint` looks at its arguments before it calls the part, which may draw at once.
+            self.before = random.getstate(), np.random.get_state()  # noqa: NPY002
+        rule = RULES.get(func)
         if rule is not None:
             return rule(self, *args, **(kwargs or {}))
         if func in OPENED:
             with self:
                 return OPENED[func](*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+    def _once_more(self) -> Again:
+        """The numbers that are drawn from here on, drawn again."""
+        drawn, before = self.drawn[0], self.before
+
+        @contextlib.contextmanager
+        def again() -> Iterator[None]:
+            with contextlib.ExitStack() as stack:
+                if before:
+                    # PyTorch's own generator is kept by `torch.utils.checkpoint`.
+                    stack.enter_context(generators_kept())
+                    random.setstate(before[0])
+                    np.random.set_state(before[1])  # noqa: NPY002
+                stack.enter_context(_Draws(self.noise._replace(drawn=[drawn]), self.globally))
+                yield
+
+        return again
 
     def has_tasks(self, x: Tensor) -> bool:
         """True if the first axis of `x` is that of the tasks."""
@@ -266,8 +282,6 @@ class _Draws(TorchFunctionMode):
         """Ones with probability `keep`, else zeros; the same for the same key, step and count."""
         self.seen.dropout = True
         _notice()
-        # torch.utils.checkpoint runs its part under hooks of this kind.
-        self.seen.checkpoint |= _saving_hooks() is not None
         count, self.drawn[0] = self.drawn[0], self.drawn[0] + 1
         keys, place, step, _ = self.noise
         together = self.has_tasks(like)

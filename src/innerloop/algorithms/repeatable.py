@@ -20,13 +20,7 @@ from innerloop import ops
 
 
 class Masks(Protocol):
-    """Where masks come from.
-
-    Attributes:
-        dropout: whether dropout draws from here, also that inside of attention.
-    """
-
-    dropout: bool
+    """Where masks come from."""
 
     def has_tasks(self, x: Tensor) -> bool:
         """True if the first axis of `x` is that of the tasks."""
@@ -105,7 +99,7 @@ def _attention(
         groups = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    if attn_mask is None and not is_causal and not (mode.dropout and dropout_p):
+    if attn_mask is None and not is_causal and not dropout_p:
         return ops.attention(query, key, value, scale)
     scores = query * scale @ key.mT
     if is_causal:
@@ -122,7 +116,7 @@ def _attention(
         nothing = (scores == -math.inf).all(-1, keepdim=True)
         scores = scores.masked_fill(nothing, 0)
         weights = scores.softmax(-1).masked_fill(nothing, 0)
-    return (_dropout(mode, weights, dropout_p, True) if mode.dropout else weights) @ value
+    return _dropout(mode, weights, dropout_p, True) @ value
 
 
 def _data(_: Masks, input: Tensor, *__: Any) -> Tensor:
@@ -206,7 +200,7 @@ _NOT_ASKED = {
     "static_v": None,
     "is_causal": False,
 }
-DROPOUT: dict[Any, Callable[..., Any]] = {
+RULES: dict[Any, Callable[..., Any]] = {
     torch.dropout: _dropout,
     torch.feature_dropout: _feature_dropout,
     torch.alpha_dropout: _alpha_dropout,
@@ -215,9 +209,7 @@ DROPOUT: dict[Any, Callable[..., Any]] = {
     torch.feature_dropout_: _in_place(_feature_dropout),
     torch.alpha_dropout_: _in_place(_alpha_dropout),
     torch.feature_alpha_dropout_: _in_place(_feature_alpha_dropout),
-}
-# What PyTorch does in a way that cannot be differentiated twice or batched, drawn or not.
-ALWAYS: dict[Any, Callable[..., Any]] = {
+    # What PyTorch does in a way that cannot be differentiated twice or batched, drawn or not.
     F.scaled_dot_product_attention: _attention,
     Tensor.data.__get__: _data,  # type: ignore[attr-defined]
     **{f: _dense(f) for f in (F.embedding, F.embedding_bag)},
