@@ -17,6 +17,7 @@ from innerloop.functional import Params, mean_squared_error
 from innerloop.keywords import KeywordsChecked
 from innerloop.models.layers import Conv2d, SharedHead
 from innerloop.models.norms import check_batch_norm
+from innerloop.models.unregistered import check_registered
 from innerloop.ops import kernels
 
 # How tasks can be computed, see execution.py.
@@ -49,6 +50,7 @@ class Settings(KeywordsChecked, ABC):
         at_least(1, chunk_size=chunk_size)
         check_metric(metric)
         self.model = _plain(model)
+        check_registered(self.model)
         check_batch_norm(self.model, own_only=bn == "support", frozen=bn == "frozen")
         # PyTorch's own fails where it is differentiated forward over reverse.
         mse = isinstance(loss, nn.MSELoss) and loss.reduction == "mean"

@@ -8,6 +8,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from innerloop.errors import UserError
 from innerloop.models.layers import BatchNorm
+from innerloop.models.unregistered import check_registered
 
 
 def replace_batch_norm(model: nn.Module) -> nn.Module:
@@ -20,8 +21,10 @@ def replace_batch_norm(model: nn.Module) -> nn.Module:
         `model`, or its replacement if it is itself a batch norm.
 
     Raises:
-        UserError: a norm does more than PyTorch's; nothing is exchanged.
+        UserError: a norm does more than PyTorch's, or is not among the modules of `model`; nothing
+            is exchanged.
     """
+    check_registered(model)
     for name, norm in model.named_modules():
         if isinstance(norm, nn.modules.batchnorm._BatchNorm):
             _check_plain(norm, name)

@@ -1,0 +1,62 @@
+"""Modules that a network holds where PyTorch does not look."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from innerloop import MAML, UserError
+from innerloop.models import replace_batch_norm
+from innerloop.models.unregistered import unregistered
+
+
+class Holder(nn.Module):
+    def __init__(self, held):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(4, 4))
+        self.inner.held = held
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.out(self.inner(x))
+
+
+def places(held):
+    model = Holder(held)
+    return {place: type(module).__name__ for place, module in unregistered(model)}
+
+
+def test_containers_are_searched_and_only_what_is_not_registered_is_found():
+    layer, itself = nn.Linear(2, 2), []
+    itself.append(itself)
+    nested = {"a": [nn.Tanh(), (layer, layer)], 3: itself, "text": ["x", 1.0, torch.ones(2)]}
+    assert places(nested) == {"inner.held['a'][0]": "Tanh", "inner.held['a'][1][0]": "Linear"}
+    model = Holder(None)
+    model.again = [model.out, model.inner, model]
+    assert not list(unregistered(model))
+    assert not places(nn.ModuleList([nn.Linear(2, 2)]))
+    assert not places(list(range(2000)))
+
+
+@pytest.mark.parametrize("use", [lambda model: MAML(model, 0.1), replace_batch_norm])
+def test_a_batch_norm_that_would_not_be_seen_is_refused(use):
+    before = nn.BatchNorm1d(4)
+    model = Holder([nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))])
+    model.before = before
+    with pytest.raises(UserError, match=r"plain list.*inner.held\[0\].*ModuleList"):
+        use(model)
+    assert model.before is before
+
+
+def test_weights_that_would_never_change_are_said(caplog):
+    constant = nn.Linear(4, 4).requires_grad_(False)
+    with caplog.at_level(logging.WARNING, "innerloop"):
+        MAML(Holder([constant, nn.Tanh()]), 0.1)
+        assert not caplog.records
+        MAML(Holder((nn.Linear(4, 5),)), 0.1)
+    (record,) = caplog.records
+    assert "its 25 weights are neither adapted nor trained" in record.getMessage()
+    caplog.clear()
