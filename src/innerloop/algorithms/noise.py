@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from innerloop.algorithms.recomputed import Again, repeat_within, saving_hooks
+from innerloop.algorithms.recomputed import Again, repeat_within
 from innerloop.algorithms.repeatable import OPENED, RULES
 from innerloop.functional import in_transform
 from innerloop.ops.stacked import Stacked
@@ -207,6 +207,12 @@ def watching() -> Iterator[Seen]:
     mode.seen.globally = _states() != before
 
 
+def _saving_hooks() -> Any:
+    """The hooks for saved tensors that are active, if any."""
+    ask = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: None)
+    return ask(True)
+
+
 def _seed(key: int, step: int, count: int) -> int:
     """Mixes three numbers into one of 63 bits (splitmix64)."""
     z = key & (2**64 - 1)
@@ -242,7 +248,7 @@ class _Draws(TorchFunctionMode):
         self.before: Any = None
 
     def __torch_function__(self, func: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
-        hooks = saving_hooks()
+        hooks = _saving_hooks()
         if hooks is not None:
             repeat_within(hooks, self._once_more)
         if self.globally:

@@ -12,17 +12,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
-
 Again = Callable[[], AbstractContextManager[None]]
 # The node of a part that is computed again by `use_reentrant=True`.
 REENTRANT = "CheckpointFunctionBackward"
-
-
-def saving_hooks() -> Any:
-    """The hooks for saved tensors that are active, if any: those of a part to be computed again."""
-    ask = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: None)
-    return ask(True)
 
 
 def repeat_within(hooks: Any, once_more: Callable[[], Again]) -> None:
@@ -31,7 +23,7 @@ def repeat_within(hooks: Any, once_more: Callable[[], Again]) -> None:
     Only the first call for a part counts, and hooks of other kinds are left alone.
 
     Args:
-        hooks: see `saving_hooks`.
+        hooks: the active hooks for saved tensors, under which `checkpoint` runs its part.
         once_more: gives what the part is to be computed within besides.
     """
     for cell in getattr(hooks[0], "__closure__", None) or ():
