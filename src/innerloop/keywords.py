@@ -54,6 +54,30 @@ def check_keywords(
             raise UserError(f"{made_by.__qualname__} has no argument {name!r}: {hint}")
 
 
+def check_takes(
+    what: str, function: Callable[..., Any], described: str, *args: Any, **kwargs: Any
+) -> None:
+    """Raise a `UserError` for a function of the user's that cannot be called so.
+
+    Args:
+        what: the setting that it is for.
+        function: anything that can be called; what does not say what it takes passes.
+        described: the arguments in words.
+        *args, **kwargs: as many, of these names.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise UserError(
+            f"{what} is called with {described}, and {name}{signature} cannot be: {error}"
+        ) from None
+
+
 class KeywordsChecked:
     """A class whose constructor answers a keyword that no class above has with a `UserError`.
 

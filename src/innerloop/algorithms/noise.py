@@ -138,15 +138,24 @@ def drawing(globally: bool, x: Any) -> Iterator[None]:
                 raise RuntimeError("random numbers of global generators cannot be drawn under vmap")
             _notice()
             devices = [x.device] if isinstance(x, Tensor) and x.is_cuda else []
-            stack.enter_context(generators_kept(devices))
             count = noise.drawn[0] if noise.drawn else 0
-            seed = _seed(noise.keys[0], noise.step, count)
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)  # noqa: NPY002
+            stack.enter_context(seeded(noise.keys[0], noise.step, count, devices))
             if noise.drawn:
                 noise.drawn[0] += 1
         stack.enter_context(_Draws(noise, globally))
+        yield
+
+
+@contextlib.contextmanager
+def seeded(
+    key: int, step: int, count: int = 0, devices: Sequence[torch.device] = ()
+) -> Iterator[None]:
+    """Within this context the global generators give what follows from the three numbers."""
+    with generators_kept(devices):
+        seed = _seed(key, step, count)
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
         yield
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from innerloop.errors import UserError, first_line
 from innerloop.functional import Params, accuracy, are_labels
+from innerloop.keywords import check_takes
 
 # What the results of evaluation call other things.
 RESERVED = ("loss", "losses", "metric", "bn", "protocol", "ci95")
@@ -40,6 +41,7 @@ def check_function(name: str, function: Any) -> None:
         raise UserError(f"{name} is the class {function.__name__}: give what it makes, an object")
     if not callable(function):
         raise UserError(f"{name} must be a function of outputs and targets, not {function!r}")
+    check_takes(name, function, "outputs and targets", None, None)
 
 
 def metric_name(metric: Callable[..., Any]) -> str:

@@ -23,9 +23,11 @@ from innerloop.config import TrainConfig, read_settings
 from innerloop.errors import UserError
 from innerloop.files import at_home, quoted, write_whole
 from innerloop.functional import Params
+from innerloop.keywords import check_takes
 from innerloop.outer_loop import OuterLoop
 from innerloop.runs.checkpoint import fill, read_tensors, write_tensors
 from innerloop.runs.fit_config import FitConfig
+from innerloop.runs.optimizer_state import OURS, OWN, Packed, fill_ours, tensors_of, unpack
 from innerloop.tasks.protocol import (
     Tasks,
     class_names_of,
@@ -64,6 +66,8 @@ class State:
     losses: list[float] = field(default_factory=list)
     # The rate of each of the optimiser's groups, before the schedule.
     rates: list[float] = field(default_factory=list)
+    # The optimiser is not one that the config names.
+    own_optimizer: bool = False
     # A schedule of the user's own; None for that of the config.
     schedule: Callable[[float], float] | None = None
     # What tells the objects of a user's own from others; None where the config says all.
@@ -149,6 +153,8 @@ def new_state(
         fingerprint: see `State`.
         meta_lr: learning rate; None for that of `config`.
     """
+    if schedule is not None:
+        check_takes("schedule", schedule, "the share of the run that is done", 0.0)
     params = algorithm.init_params()
     learnt = [p for name, p in params.items() if name not in algorithm.moving_averages]
     made = make_optimizer(config, learnt, optimizer, meta_lr=meta_lr)
@@ -157,16 +163,10 @@ def new_state(
         optimizer=made,
         best=params,
         rates=[group["lr"] for group in made.param_groups],
+        own_optimizer=optimizer is not None,
         schedule=schedule,
         fingerprint=fingerprint,
     )
-
-
-# What each optimiser keeps of every parameter, from the first step on.
-OPTIMIZER_STATE: dict[type, tuple[str, ...]] = {
-    torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),
-    torch.optim.SGD: (),
-}
 
 
 def make_optimizer(
@@ -191,6 +191,7 @@ def make_optimizer(
             f"meta_optimizer has a rate of its own, lr={factory.keywords['lr']}, which "
             f"meta_lr={meta_lr} would replace: leave out lr there and give that rate as meta_lr"
         )
+    check_takes("meta_optimizer", factory, "the parameters and lr=", params, lr=meta_lr)
     made = factory(params, lr=meta_lr)
     if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):
         raise UserError(
@@ -235,19 +236,16 @@ def save_state(folder: Path, train: Tasks, state: State) -> None:
     """
     tensors = {f"params/{name}": p for name, p in state.params.items()}
     tensors |= {f"best/{name}": p for name, p in state.best.items()}
-    for name, p in state.params.items():
-        for key, value in state.optimizer.state.get(p, {}).items():
-            if value is not None and not isinstance(value, Tensor):
-                raise UserError(
-                    f"{type(state.optimizer).__name__} keeps {key}, a {type(value).__name__}, of "
-                    "every parameter, which a checkpoint cannot hold: only tensors"
-                )
-            if value is not None:
-                tensors[f"optimizer/{key}/{name}"] = value
     metadata = {name: getattr(state, name) for name in COUNTERS | LATER}
     metadata |= {"version": __version__, "train_classes": _digest(train)}
     if state.fingerprint is not None:
         metadata["fingerprint"] = state.fingerprint
+    if state.own_optimizer:
+        packed = Packed(state.optimizer, state.params)
+        tensors |= packed.tensors
+        metadata["optimizer"] = packed.plain
+    else:
+        tensors |= tensors_of(state.optimizer, state.params)
     path = folder / CHECKPOINTS / f"iteration-{state.iteration:06d}.safetensors"
     write_tensors(path, tensors, metadata)
     keep_checkpoints(folder, KEPT)
@@ -332,23 +330,16 @@ def restore(state: State, saved: Saved, source: str) -> None:
         state.params[name].copy_(value)
     for name in COUNTERS | LATER:
         setattr(state, name, counters[name])
+    if state.own_optimizer:
+        own = parts.get(OWN, {})
+        unpack(state.optimizer, state.params, own, counters.get("optimizer"), source)
+        return
     learnt = {id(p) for group in state.optimizer.param_groups for p in group["params"]}
     template = {name: p for name, p in state.params.items() if id(p) in learnt}
-    kept = OPTIMIZER_STATE.get(type(state.optimizer))
-    known = {f"optimizer/{key}" for key in kept or ()}
-    if kept is not None and parts.keys() != (known if state.iteration else set()):
+    known = {f"optimizer/{key}" for key in OURS[type(state.optimizer)]}
+    if parts.keys() != (known if state.iteration else set()):
         raise UserError(f"{source} does not fit the optimiser: it holds {', '.join(parts)}")
-    for part, values in parts.items():
-        key = part.removeprefix("optimizer/")
-        like = template
-        if any(t.ndim == 0 and template[n].ndim for n, t in values.items() if n in template):
-            # A count has no shape, and is where the optimiser wants it.
-            like = {
-                name: torch.zeros((), device=p.device if p.is_cuda else "cpu")
-                for name, p in template.items()
-            }
-        for name, value in fill(like, values, source).items():
-            state.optimizer.state[template[name]][key] = value
+    fill_ours(state.optimizer, template, parts, source)
 
 
 def cut_metrics(folder: Path, state: State) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from innerloop.data.augment import Augment, Augmentation, Conditions
 from innerloop.data.augmentation import checked
 from innerloop.errors import UserError
+from innerloop.keywords import check_takes
 from innerloop.tasks.counter import random_bits
 from innerloop.tasks.episodes import Episodes
 
@@ -23,7 +24,11 @@ _CACHED = 2**18
 
 def check_augment(augment: Any, what: str = "augment") -> None:
     """Raise a `UserError` for what is neither an augmentation nor a function; None passes."""
-    if augment is None or (callable(augment) and not isinstance(augment, type)):
+    if augment is None:
+        return
+    if callable(augment) and not isinstance(augment, type):
+        if not isinstance(augment, Augmentation):
+            check_takes(what, augment, "examples and a generator", None, None)
         return
     if isinstance(augment, type):
         hint = f"the class {augment.__name__}: make one of it, {augment.__name__}()"

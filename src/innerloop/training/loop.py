@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import threading
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from innerloop.algorithms import noise
 from innerloop.algorithms.base import Algorithm
-from innerloop.algorithms.noise import episode_keys
 from innerloop.errors import UserError
 from innerloop.evaluation import Diverged, evaluate
 from innerloop.files import append_line
@@ -80,7 +81,7 @@ def meta_train(
         set_learning_rate(config, state, done)
         number = state.iteration * tasks + share.start
         episodes = draw(phase.train, number, len(share), device)
-        keys = episode_keys(config.seed, number, len(share))
+        keys = noise.episode_keys(config.seed, number, len(share))
         grads, metrics = meta_gradient(state.params, episodes, done, keys)
         # Keep elapsed time monotonic.
         seconds = max(state.seconds, time.monotonic() - started)
@@ -224,7 +225,12 @@ def apply_gradient(config: OuterLoop, algorithm: Algorithm, state: State, grads:
         torch.nn.utils.clip_grad_value_(learnt, config.clip_value)
     if config.clip_norm is not None:
         torch.nn.utils.clip_grad_norm_(learnt, config.clip_norm)
-    state.optimizer.step()
+    with contextlib.ExitStack() as stack:
+        if state.own_optimizer:
+            # It may draw random numbers, which are to be the same after a resume.
+            devices = [learnt[0].device] if learnt[0].is_cuda else []
+            stack.enter_context(noise.seeded(config.seed, state.iteration, devices=devices))
+        state.optimizer.step()
     for p in learnt:
         p.grad = None
 

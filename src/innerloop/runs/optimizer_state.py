@@ -1,0 +1,195 @@
+"""An optimiser in a checkpoint: ours in a fixed form, a user's own with whatever it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from innerloop.errors import UserError
+from innerloop.functional import Params
+from innerloop.runs.checkpoint import fill
+
+# What each optimiser of ours keeps of every parameter, from the first step on.
+OURS: dict[type, tuple[str, ...]] = {
+    torch.optim.Adam: ("step", "exp_avg", "exp_avg_sq"),
+    torch.optim.SGD: (),
+}
+# Where the tensors of a user's own are.
+OWN = "optimizer/own"
+# What every optimiser has beside its state and its groups.
+_USUAL = frozenset(vars(torch.optim.SGD([torch.zeros(())], 0.1)))
+
+
+def tensors_of(optimizer: Optimizer, params: Params) -> dict[str, Tensor]:
+    """The state of an optimiser of ours, as tensors for a checkpoint."""
+    return {
+        f"optimizer/{key}/{name}": value
+        for name, p in params.items()
+        for key, value in optimizer.state.get(p, {}).items()
+        if value is not None
+    }
+
+
+def fill_ours(optimizer: Optimizer, params: Params, parts: dict[str, Params], source: str) -> None:
+    """Put back what `tensors_of` gave, by its names without the last part.
+
+    Raises:
+        UserError: it is not that of this optimiser or of these parameters; it names `source`.
+    """
+    for part, values in parts.items():
+        key = part.removeprefix("optimizer/")
+        like = params
+        if any(t.ndim == 0 and params[n].ndim for n, t in values.items() if n in params):
+            # A count has no shape, and is where the optimiser wants it.
+            like = {
+                name: torch.zeros((), device=p.device if p.is_cuda else "cpu")
+                for name, p in params.items()
+            }
+        for name, value in fill(like, values, source).items():
+            optimizer.state[params[name]][key] = value
+
+
+class Packed:
+    """All that an optimiser of a user's own keeps, as tensors and as plain values for JSON.
+
+    That are its state, the settings of its groups, and such attributes as are plain values or
+    tensors or optimisers themselves.
+
+    Args:
+        optimizer: the user's own.
+        params: by name; it mentions them by these.
+
+    Raises:
+        UserError: its state holds something else.
+
+    Attributes:
+        tensors: for a checkpoint, under `OWN`.
+        plain: where these belong, and the rest.
+    """
+
+    def __init__(self, optimizer: Optimizer, params: Params) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._names = {id(p): name for name, p in params.items()}
+        # Of tensors that are held in several places.
+        self._places: dict[int, int] = {}
+        self.plain = self._optimizer(optimizer)
+
+    def _optimizer(self, optimizer: Optimizer) -> dict[str, Any]:
+        kind = type(optimizer).__name__
+        groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        others = {n: v for n, v in vars(optimizer).items() if n not in _USUAL}
+        return {
+            "state": self._value(dict(optimizer.state), f"the state of {kind}"),
+            "groups": [self._what_is_plain(group) for group in groups],
+            "attributes": self._what_is_plain(others),
+        }
+
+    def _what_is_plain(self, named: Mapping[str, Any]) -> dict[str, Any]:
+        """Functions and objects are left out: they are made again with the optimiser."""
+        found = {}
+        for name, value in named.items():
+            try:
+                found[name] = self._value(value, name)
+            except UserError:
+                continue
+        return found
+
+    def _value(self, value: Any, where: str) -> Any:
+        if value is None or isinstance(value, bool | int | float | str):
+            return {"is": value}
+        if isinstance(value, Tensor):
+            if id(value) in self._names:
+                return {"parameter": self._names[id(value)]}
+            place = self._places.setdefault(id(value), len(self._places))
+            self.tensors[f"{OWN}/{place}"] = value
+            return {"tensor": place, "on_cpu": value.device.type == "cpu"}
+        if isinstance(value, list | tuple):
+            return {type(value).__name__: [self._value(v, where) for v in value]}
+        if isinstance(value, dict):
+            return {
+                "dict": [[self._value(k, where), self._value(v, where)] for k, v in value.items()]
+            }
+        if isinstance(value, Optimizer):
+            return {"optimizer": self._optimizer(value)}
+        raise UserError(
+            f"{where} holds a {type(value).__name__}, which a checkpoint cannot hold: only tensors "
+            "and plain values, and lists, tuples and dicts of them"
+        )
+
+
+def unpack(
+    optimizer: Optimizer, params: Params, tensors: Mapping[str, Tensor], plain: Any, source: str
+) -> None:
+    """Put back what `Packed` took.
+
+    Args:
+        optimizer: made as the first one was.
+        params: by name.
+        tensors: by number.
+        plain: see `Packed`.
+        source: where both are from.
+
+    Raises:
+        UserError: they do not fit; it names `source`.
+    """
+    try:
+        _Unpacker(params, tensors).fill(optimizer, plain)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, RecursionError) as error:
+        raise UserError(
+            f"{source} does not fit the optimiser ({type(error).__name__}: {error})"
+        ) from error
+
+
+class _Unpacker:
+    def __init__(self, params: Params, tensors: Mapping[str, Tensor]) -> None:
+        self.params, self.tensors = params, tensors
+        self.device = next(iter(params.values())).device
+        self.made: dict[str, Tensor] = {}
+
+    def fill(self, optimizer: Optimizer, plain: dict[str, Any]) -> None:
+        state = self.value(plain["state"])
+        for key, kept in state.items():
+            if isinstance(key, Tensor) and isinstance(kept, dict):
+                state[key] = {k: _laid_out(v, key) for k, v in kept.items()}
+        groups = [{n: self.value(v) for n, v in group.items()} for group in plain["groups"]]
+        for group, found in zip(optimizer.param_groups, groups, strict=True):
+            group.update({n: v for n, v in found.items() if n in group and n != "params"})
+        optimizer.state.clear()
+        optimizer.state.update(state)
+        # What it does not have by itself, it has no use for.
+        for name in plain["attributes"].keys() & vars(optimizer).keys() - _USUAL:
+            value = plain["attributes"][name]
+            if "optimizer" in value:
+                self.fill(vars(optimizer)[name], value["optimizer"])
+            else:
+                setattr(optimizer, name, self.value(value))
+
+    def value(self, found: dict[str, Any]) -> Any:
+        if "tensor" in found:
+            place = str(found["tensor"])
+            if place not in self.made:
+                device = torch.device("cpu") if found["on_cpu"] else self.device
+                self.made[place] = self.tensors[place].to(device)
+            return self.made[place]
+        if "parameter" in found:
+            return self.params[found["parameter"]]
+        if "dict" in found:
+            return {self.value(k): self.value(v) for k, v in found["dict"]}
+        if "list" in found:
+            return [self.value(v) for v in found["list"]]
+        if "tuple" in found:
+            return tuple(self.value(v) for v in found["tuple"])
+        if found["is"] is None or isinstance(found["is"], bool | int | float | str):
+            return found["is"]
+        raise ValueError("a value that is none")
+
+
+def _laid_out(value: Any, like: Tensor) -> Any:
+    """A tensor in memory as the parameter is, so that both are read in one order."""
+    if isinstance(value, Tensor) and value.shape == like.shape:
+        return torch.empty_like(like, dtype=value.dtype, device=value.device).copy_(value)
+    return value
