@@ -189,3 +189,30 @@ def test_a_loss_that_exec_made_has_no_module():
     names["loss"].__module__ = None
     outputs = {"logits": torch.zeros(4, 3)}
     assert loss_of(names["loss"], outputs, torch.zeros(4, dtype=torch.long)).item() > 1
+
+
+@pytest.mark.parametrize("targets", [normal(1, 12, 3), normal(1, 12, 1), torch.full((12, 3), 0.5)])
+def test_numbers_that_are_no_shares_are_refused_by_cross_entropy(targets):
+    maml = MAML(nn.Linear(5, targets.shape[1]), 0.1)
+    x = normal(0, 12, 5)
+    with pytest.raises(UserError, match=r"shares of the classes.*for regression give loss="):
+        maml.meta_gradient(maml.init_params(), Episodes(*(t[None] for t in (x, targets) * 2)))
+
+
+def test_shares_of_classes_are_taken_by_cross_entropy():
+    x, soft = normal(0, 12, 5), normal(1, 12, 3).softmax(1)
+    maml = MAML(nn.Linear(5, 3), 0.1)
+    for shares in (soft, soft.half(), torch.eye(3)[torch.arange(12) % 3]):
+        episodes = Episodes(*(t[None] for t in (x, shares.float()) * 2))
+        assert maml.meta_gradient(maml.init_params(), episodes)[1]["loss"] > 0
+
+
+def test_targets_that_are_no_labels_have_no_ways_to_multiply_by():
+    x, y = normal(0, 12, 5), normal(1, 12, 3)
+    found = []
+    for reduction in ("mean", "per_shot"):
+        torch.manual_seed(0)
+        maml = MAML(nn.Linear(5, 3), 0.1, loss=F.mse_loss, inner_reduction=reduction)
+        episodes = Episodes(*(t[None] for t in (x, y) * 2))
+        found.append(maml.meta_gradient(maml.init_params(), episodes)[0])
+    assert all(torch.equal(found[0][n], found[1][n]) for n in found[0])

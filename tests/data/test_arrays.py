@@ -151,6 +151,10 @@ X, Y = series()
         (np.where(X == 5, np.nan, X), Y, r"example \d+ holds NaN"),
         (np.where(X == 5, np.inf, X), Y, "infinite"),
         (X.astype(complex), Y, "two channels"),
+        (np.ma.masked_array(X, X == 5), Y, r"X has masked values.*filled\(0\)"),
+        (X, np.ma.masked_array(Y, Y == 0), "labels has masked values"),
+        (np.where(X == 5, 2**63 + 5, 1).astype(np.uint64), Y, r"example \d+ holds a number above"),
+        (torch.eye(48).to_sparse(), Y, r"sparse tensor: give X.to_dense\(\)"),
         (X.astype(object), Y, "not numbers"),
         (np.zeros((48, 7, 9, 11), np.uint8), Y, "images=True"),
         (np.zeros((48, 3, 9, 3), np.uint8), Y, "could be"),
@@ -163,6 +167,13 @@ X, Y = series()
 def test_what_cannot_be_used_is_refused_with_the_reason(x, y, message):
     with pytest.raises(UserError, match=message):
         from_arrays(x, y)
+
+
+def test_masked_arrays_without_masked_values_are_as_others():
+    data = from_arrays(np.ma.masked_array(X, np.zeros(X.shape, bool)), np.ma.masked_array(Y))
+    plain = from_arrays(X, Y)
+    for a, b in zip(*(EpisodeSampler(d, k_query=2).batch(0, 2) for d in (data, plain)), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_values_of_a_file_that_are_not_finite_are_refused_when_they_are_read(tmp_path):

@@ -78,3 +78,18 @@ def test_weights_trained_in_another_precision_can_be_trained_on(array, tmp_path)
     write_tensors(run.folder / "model.safetensors", tensors, metadata)
     config = innerloop.load(run.folder).config
     assert (config.device, config.precision) == ("cpu", "float32")
+
+
+def test_training_classes_under_another_name_are_a_warning(array, tmp_path):
+    run = innerloop.train(out=tmp_path / "run", **settings(array))
+    copy = tmp_path / "copy.npy"
+    copy.write_bytes(array.read_bytes())
+    load_for(run.folder, data=str(copy))
+    # As by another split.
+    tensors, metadata = read_tensors(run.folder / "model.safetensors")
+    metadata["train_classes"][0] = "class0000"
+    write_tensors(run.folder / "model.safetensors", tensors, metadata)
+    with pytest.warns(UserWarning, match="1 of the .* of copy have names .*, such as class0000"):
+        load_for(run.folder, data=str(copy))
+    with pytest.raises(UserError, match="1 of the .* were trained on"):
+        load_for(run.folder)

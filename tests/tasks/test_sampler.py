@@ -376,3 +376,8 @@ def test_episodes_say_their_ways_where_labels_are_those_of_a_task():
     assert sampler.batch(0, 2).task(1).n_way == 3
     by_class = EpisodeSampler(numbered(), n_way=3, k_query=2, labels="class")
     assert by_class.batch(0, 2).n_way is None
+
+
+def test_tasks_within_a_group_need_groups():
+    with pytest.raises(UserError, match="has no groups: leave it out"):
+        sampler(within_group=True)

@@ -262,3 +262,25 @@ def test_what_training_did_to_pixels_stands_with_the_weights(inputs, tmp_path):
     algorithm = innerloop.MAML(network, 0.01)
     run = innerloop.fit(algorithm, train, out=tmp_path / "run", iterations=1, meta_batch_size=1)
     assert innerloop.load(run.folder, algorithm=algorithm).config.inputs == inputs
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["a new folder", "an empty folder"])
+def test_a_mistake_in_the_first_iteration_leaves_the_folder_as_it_was(there, tmp_path):
+    folder, works = tmp_path / "run", False
+
+    def loss(outputs, targets):
+        if not works:
+            raise UserError("a mistake in the loss")
+        return torch.nn.functional.cross_entropy(outputs, targets)
+
+    def parts():
+        return objects(algorithm=innerloop.MAML(own.Net(), 0.2, 1, loss=loss))
+
+    if there:
+        folder.mkdir()
+    with pytest.raises(UserError, match="a mistake in the loss"):
+        innerloop.fit(**parts(), out=folder, **SMALL)
+    assert folder.exists() == there
+    assert not list(tmp_path.rglob("*.*"))
+    works = True
+    assert innerloop.fit(**parts(), out=folder, **SMALL).results

@@ -92,7 +92,8 @@ class GradientBased(Algorithm):
             wildcards: `"convs.3.*,head.*"`.  None for the algorithm's own choice.
         inner_reduction: of the support loss: `"mean"` over the N*K examples, or
             `"per_shot"`, their sum divided by K, as in the code of the MAML paper: N
-            times the mean, so that its rate of 0.4 at 5-way is 2.0 for the mean.
+            times the mean, so that its rate of 0.4 at 5-way is 2.0 for the mean. Targets that
+            are no class labels have no N: there it is the mean, too.
         inner_max_norm: clip each inner gradient to this norm; None for no clipping.
         inner_optimizer: what the inner loop does with a gradient: an `innerloop.inner.SGD` or
             `Adam`, or your own `innerloop.inner.InnerOptimizer`; None for plain gradient descent.
@@ -174,12 +175,8 @@ class GradientBased(Algorithm):
     def support_loss(self, outputs: Any, targets: Any) -> Tensor:
         """The support loss that the inner loop minimises, a scalar."""
         loss = check_loss(loss_of(self.loss, outputs, targets))
-        if self.inner_reduction == "mean":
+        if self.inner_reduction == "mean" or not are_labels(outputs, targets):
             return loss
-        if not are_labels(outputs, targets):
-            raise UserError(
-                "inner_reduction='per_shot' is for logits [B, N] and labels [B]: use 'mean'"
-            )
         return check_loss(loss * outputs.shape[-1])
 
     def inner_loss(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.errors import UserError, first_line
@@ -74,6 +75,8 @@ def loss_of(loss: Callable[[Any, Any], Tensor], outputs: Any, targets: Any) -> T
             "a function of outputs and targets, for instance lambda outputs, targets: "
             f"{name}(outputs[{entry}], targets)"
         )
+    if loss is F.cross_entropy and isinstance(targets, Tensor) and targets.is_floating_point():
+        _check_shares(targets)
     try:
         value = loss(outputs, targets)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -85,6 +88,18 @@ def loss_of(loss: Callable[[Any, Any], Tensor], outputs: Any, targets: Any) -> T
             f"{_kind(targets)} ({first_line(error)}): change the targets, or give loss="
         ) from error
     return value
+
+
+def _check_shares(targets: Tensor) -> None:
+    """See that real numbers are shares of the classes: cross-entropy takes any numbers for them."""
+    sums = targets.sum(1) if targets.ndim > 1 else targets
+    # As coarse as half precision.
+    if bool((targets < 0).any()) or bool(((sums - 1).abs() > 1e-2).any()):
+        raise UserError(
+            f"the loss, cross_entropy, takes class labels or shares of the classes that add up to "
+            f"1, and the targets are other numbers ({_kind(targets)}): for regression give "
+            "loss=torch.nn.functional.mse_loss (--loss mse)"
+        )
 
 
 def _of_torch(loss: Callable[..., Any]) -> bool:

@@ -216,7 +216,7 @@ class AlgorithmSettings(Part):
     """How second derivatives are taken: `mixed` keeps the graph of one inner step at a time."""
     inner_reduction: Literal["mean", "per_shot"] = "per_shot"
     """Support loss: the mean over examples, or their sum divided by the shots (as in the paper's
-    code; n_way times the mean)."""
+    code; n_way times the mean; the mean where targets are no class labels)."""
     inner_max_norm: float | None = None
     """Clip each inner gradient to this norm."""
     bn: Literal["transductive", "support", "frozen", "per_step"] = "transductive"

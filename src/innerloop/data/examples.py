@@ -144,10 +144,20 @@ def require_numbers(dtype: np.dtype, what: str) -> None:
 def require_finite(values: np.ndarray, rows: np.ndarray | None = None) -> None:
     """Raise a `UserError` that names the first example with a value that is not finite.
 
+    So for whole numbers beyond those of `int64`, which episodes are of.
+
     Args:
         values: `[M, ...]`.
         rows: the numbers by which a user knows the examples; None for 0 to M-1.
     """
+    if values.dtype == np.uint64 and values.size:
+        large = (values > np.iinfo(np.int64).max).reshape(len(values), -1).any(axis=1)
+        if large.any():
+            first = int(large.argmax())
+            raise UserError(
+                f"example {int(first if rows is None else rows[first])} holds a number above "
+                "2**63 - 1: give float32, or smaller numbers"
+            )
     if values.dtype.kind != "f":
         return
     # A million values at a time, so that the check needs little memory.
@@ -167,6 +177,22 @@ def require_finite(values: np.ndarray, rows: np.ndarray | None = None) -> None:
             )
 
 
+def without_mask(value: Any, what: str) -> Any:
+    """What a masked array holds; anything else as it is.
+
+    Raises:
+        UserError: something in it is masked, and so missing.
+    """
+    if not isinstance(value, np.ma.MaskedArray):
+        return value
+    if np.ma.is_masked(value):
+        raise UserError(
+            f"{what} has masked values, which are missing: fill them ({what}.filled(0), or the "
+            "mean of the column) or leave such examples out"
+        )
+    return value.data
+
+
 def as_array(value: Any, what: str) -> np.ndarray:
     """Lists, tensors, data frames or pictures as an array of numbers.
 
@@ -175,6 +201,8 @@ def as_array(value: Any, what: str) -> np.ndarray:
     """
     if hasattr(value, "detach"):  # a tensor
         value = value.detach().cpu()
+        if str(value.layout) != "torch.strided":
+            raise UserError(f"{what} is a sparse tensor: give {what}.to_dense()")
         # NumPy has no bfloat16.
         value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
     elif hasattr(value, "toarray"):
@@ -186,7 +214,9 @@ def as_array(value: Any, what: str) -> np.ndarray:
     if isinstance(value, (list, tuple)):
         value = _stacked(list(value), what)
     try:
-        array = np.asarray(value)
+        array = np.asarray(without_mask(value, what))
+    except UserError:
+        raise
     except Exception as error:
         # An object's own conversion raises whatever it likes.
         raise UserError(f"{what} cannot become an array of numbers ({error})") from error

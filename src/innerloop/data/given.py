@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from innerloop.data.depth import as_bytes, shared_white
+from innerloop.data.examples import without_mask
 from innerloop.data.pictures import (
     deep_range,
     file_status,
@@ -110,7 +111,7 @@ def each_as_bytes(
             pixels = read_picture(at_home(x), 3, None, white)
         else:
             what = f"picture {number}"
-            picture = x if isinstance(x, Image.Image) else _from_array(np.asarray(x), white)
+            picture = x if isinstance(x, Image.Image) else _from_array(x, white)
             pixels = picture_pixels(picture, what, None, white)
         if channels == 1:
             if (pixels != pixels[:1]).any():
@@ -201,14 +202,14 @@ def each_picture(X: Any, white: float | None = None) -> Iterator[Picture]:
         UserError: one cannot be read, or the array holds no images.
     """
     if not are_pictures(X):
-        X = _pictures_of(np.asarray(X), white)
+        X = _pictures_of(np.asarray(without_mask(X, "X")), white)
     scale = b"" if white is None else repr(float(white)).encode()
     for number, x in enumerate(X):
         if isinstance(x, str | Path):
             content = _read(at_home(x))
             yield Picture(hashlib.sha256(content + scale).digest(), content, str(x), white)
             continue
-        picture = x if isinstance(x, Image.Image) else _from_array(np.asarray(x), white)
+        picture = x if isinstance(x, Image.Image) else _from_array(x, white)
         digest = hashlib.sha256(_digest(picture) + scale).digest() if scale else _digest(picture)
         yield Picture(digest, picture, f"picture {number}", white)
 
@@ -239,9 +240,9 @@ def _digest(picture: Image.Image) -> bytes:
     return found.digest()
 
 
-def _from_array(x: np.ndarray, white: float | None) -> Image.Image:
+def _from_array(x: Any, white: float | None) -> Image.Image:
     """One picture `[H, W]`, `[H, W, C]` or `[C, H, W]`."""
-    return next(_pictures_of(x[None], white))
+    return next(_pictures_of(np.asarray(without_mask(x, "a picture"))[None], white))
 
 
 def _pictures_of(X: np.ndarray, white: float | None) -> Iterator[Image.Image]:

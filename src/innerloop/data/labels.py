@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from innerloop.data.examples import without_mask
 from innerloop.data.splits import PARTS
 from innerloop.errors import UserError
 
@@ -44,6 +45,7 @@ def label_array(labels: Any) -> np.ndarray:
     Raises:
         UserError: they are not labels of classes.
     """
+    labels = without_mask(labels, "labels")
     if hasattr(labels, "detach"):
         labels = labels.detach().cpu().numpy()
     elif hasattr(labels, "to_numpy"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -315,13 +316,17 @@ def load_for(
     classes = split_classes(source, config.split)[part]
     if len(classes) == 0:
         raise UserError(f"split {config.split} has no {part} part")
-    if part != "train" and source.name == loaded.data_name:
-        seen = {source.names[int(c)] for c in classes} & set(loaded.train_classes)
-        if seen:
-            raise UserError(
-                f"{len(seen)} of the {len(classes)} {part} classes of split {config.split} were "
-                f"trained on: the run's own split is {own.split}"
-            )
+    seen = {source.names[int(c)] for c in classes} & set(loaded.train_classes)
+    if part != "train" and seen:
+        count = f"{len(seen)} of the {len(classes)} {part} classes of split {config.split}"
+        if source.name == loaded.data_name:
+            raise UserError(f"{count} were trained on: the run's own split is {own.split}")
+        # Pictures of the same things may be others; a copy of the folder has the very same.
+        warnings.warn(
+            f"{count} of {source.name} have names of classes that were trained on, such as "
+            f"{min(seen)}: if they are the same, the result is too good",
+            stacklevel=2,
+        )
     sampler = build_sampler(config, source, part, classes, episode_seed=episode_seed)
     return _fitted(loaded, config), sampler
 

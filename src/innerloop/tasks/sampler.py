@@ -328,6 +328,11 @@ class EpisodeSampler:
         at_least(1, k_query=self.k_query, block=self.block, max_support=self.max_support)
         true_or_false(rotate=self.rotate, imbalanced=self.imbalanced)
         true_or_false(within_group=self.within_group)
+        if self.within_group and not any(self.data.groups):
+            raise UserError(
+                f"within_group takes the classes of a task from one group, and {self.data.name} "
+                "has no groups: leave it out, or give groups= to the data"
+            )
         if self.labels not in ("task", "class"):
             raise UserError(f"labels must be 'task' or 'class', not {self.labels!r}")
         shape = self.data.example_shape
@@ -351,7 +356,7 @@ class EpisodeSampler:
             raise UserError(
                 f"{most}-shot tasks with {self.k_query} queries need {need} {things} a class, "
                 f"but class {self.data.names[worst]!r} of {self.data.name} has {counts.min()}: "
-                "lower k_shot, or k_query (in training) and eval_k_query (in validation and test)"
+                "lower k_shot or k_query (of a run's validation and test: eval_k_query)"
             )
 
     def _most_shots(self) -> int:

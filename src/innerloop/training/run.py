@@ -28,7 +28,7 @@ from innerloop.config import TrainConfig
 from innerloop.data.base import ClassIndexed
 from innerloop.errors import UserError
 from innerloop.evaluation import evaluate
-from innerloop.files import held, remove_unfinished, write_whole
+from innerloop.files import at_home, held, remove_unfinished, write_whole
 from innerloop.functional import Params
 from innerloop.ops.precision import products
 from innerloop.outer_loop import OuterLoop
@@ -143,13 +143,31 @@ def start(
         job = _make_ready(asked, make, report, world)
         _measure(job, world)
         state = job.new_state()
+        new = out is None or not at_home(str(out)).exists()
         folder = Path(world.from_main(lambda: str(_start_folder(out, job.config, until_done))))
         if job.own and world.is_main:
             assert state.fingerprint is not None
             warn_of_leaks(job.tasks, state.fingerprint)
             # The first weights are the user's: nothing else could bring them back.
             save_state(folder, job.tasks["train"], state)
-        return _run(job, folder, state, report, world)
+        try:
+            return _run(job, folder, state, report, world)
+        except Exception:
+            # As before, so that the same command serves once its mistake is mended.
+            if state.iteration == 0 and world.is_main:
+                _take_back(folder, new)
+            raise
+
+
+def _take_back(folder: Path, new: bool) -> None:
+    """Remove what a run has written that failed in its first iteration."""
+    with contextlib.suppress(OSError):
+        keep_checkpoints(folder, 0)
+        (folder / CONFIG).unlink()
+        if (folder / CHECKPOINTS).exists():
+            (folder / CHECKPOINTS).rmdir()
+        if new:
+            folder.rmdir()
 
 
 def go_on(
