@@ -51,10 +51,13 @@ def test_what_is_refused_is_compared_with_the_same_average(episode):
     found = both.predict(query, reject=0.2)
     limit = both.threshold(0.2).value
     assert [f is None for f in found] == (both.familiarity(query) < limit).tolist()
-    # Of two pictures a class, the first fold leaves out one, in the order given.
-    first = np.sort([np.flatnonzero(labels == c)[0] for c in "abcde"])
     fitted = both._fitted
-    ((pictures, plain), *_), ((mirrored, mirror), *_) = (list(of.left_out()) for of in fitted._both)
+    # Of two pictures a class, the first fold leaves out one.
+    parts = fitted._both[0].folds()
+    first = parts[0]
+    ((pictures, plain), *_), ((mirrored, mirror), *_) = (
+        list(of.left_out_by(parts)) for of in fitted._both
+    )
     np.testing.assert_array_equal(pictures, both._inputs(support[first]))
     np.testing.assert_array_equal(mirrored, pictures.flip(-1))
     by_hand = [

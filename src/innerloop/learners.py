@@ -292,7 +292,15 @@ class AdaptedNetwork(_LeavesOut):
 
     def left_out(self) -> Iterator[tuple[Tensor, AdaptedNetwork]]:
         """See `_LeavesOut`; the network adapts once for each fold."""
-        for part in folds(self._support_x, self._labels):
+        return self.left_out_by(self.folds())
+
+    def folds(self) -> list[np.ndarray]:
+        """The rows of the support set that are left out together."""
+        return folds(self._support_x, self._labels)
+
+    def left_out_by(self, parts: list[np.ndarray]) -> Iterator[tuple[Tensor, AdaptedNetwork]]:
+        """`left_out` by other folds than its own."""
+        for part in parts:
             kept = np.setdiff1d(np.arange(len(self._labels)), part)
             without = AdaptedNetwork(
                 self._algorithm,
@@ -339,9 +347,9 @@ class Mirrored(_LeavesOut):
 
     def left_out(self) -> Iterator[tuple[Tensor, Mirrored]]:
         """See `_LeavesOut`."""
-        for (pictures, plain), (_, mirror) in zip(
-            *(of.left_out() for of in self._both), strict=True
-        ):
+        parts = self._both[0].folds()
+        both = (of.left_out_by(parts) for of in self._both)
+        for (pictures, plain), (_, mirror) in zip(*both, strict=True):
             yield pictures, Mirrored(plain, mirror)
 
     def _of_each(self, x: Tensor, what: Callable[[AdaptedNetwork, Tensor], Any]) -> list[Any]:

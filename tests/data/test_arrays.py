@@ -170,9 +170,9 @@ def test_what_cannot_be_used_is_refused_with_the_reason(x, y, message):
 
 
 def test_masked_arrays_without_masked_values_are_as_others():
-    data = from_arrays(np.ma.masked_array(X, np.zeros(X.shape, bool)), np.ma.masked_array(Y))
-    plain = from_arrays(X, Y)
-    for a, b in zip(*(EpisodeSampler(d, k_query=2).batch(0, 2) for d in (data, plain)), strict=True):
+    masked = from_arrays(np.ma.masked_array(X, np.zeros(X.shape, bool)), np.ma.masked_array(Y))
+    found, plain = (EpisodeSampler(d, k_query=2).batch(0, 2) for d in (masked, from_arrays(X, Y)))
+    for a, b in zip(found, plain, strict=True):
         assert torch.equal(a, b)
 
 

@@ -172,7 +172,7 @@ def test_probabilities_are_fitted_on_what_was_left_out():
     x, y = generator.normal(size=(30, 50)), np.arange(30) % 3
     unsure, sure = fit_head(x, y, "ridge"), fit_head(*blobs(shots=10, ways=3)[:2], "ridge")
     assert unsure.temperature > 1.2 > 1.01 > sure.temperature
-    assert unsure.probabilities(generator.normal(size=(50, 50))).max(1).mean() < 0.7
+    assert unsure.probabilities(generator.normal(size=(50, 50))).max(1).mean() < 0.75
 
 
 def test_it_is_among_the_modules_of_the_package():

@@ -25,3 +25,19 @@ def test_the_same_picture_twice_is_left_out_together():
     pictures = np.array([1, 1, 2, 3, 3, 3])[:, None, None]
     found = folds(pictures, np.array([0, 0, 0, 1, 1, 1]))
     assert [part.tolist() for part in found] == [[0, 1], [2]]
+
+
+@given(seed=st.integers(0, 10**6))
+def test_the_order_of_the_pictures_makes_no_difference(seed):
+    generator = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(3), [4, 1, 6])
+    pictures = generator.integers(0, 3, (len(labels), 4)).astype(np.float32)
+    order = generator.permutation(len(labels))
+
+    def contents(pictures, labels):
+        return [
+            sorted(zip(labels[part].tolist(), pictures[part].tolist(), strict=True))
+            for part in folds(pictures, labels)
+        ]
+
+    assert contents(pictures, labels) == contents(pictures[order], labels[order])

@@ -89,7 +89,7 @@ def test_training_classes_under_another_name_are_a_warning(array, tmp_path):
     tensors, metadata = read_tensors(run.folder / "model.safetensors")
     metadata["train_classes"][0] = "class0000"
     write_tensors(run.folder / "model.safetensors", tensors, metadata)
-    with pytest.warns(UserWarning, match="1 of the .* of copy have names .*, such as class0000"):
+    with pytest.warns(UserWarning, match=r"1 of the .* of copy have names .*, such as class0000"):
         load_for(run.folder, data=str(copy))
-    with pytest.raises(UserError, match="1 of the .* were trained on"):
+    with pytest.raises(UserError, match=r"1 of the .* were trained on"):
         load_for(run.folder)

@@ -157,7 +157,7 @@ def fit_head(
     y, n_way = y.astype(np.int64), len(counts)
     x = prepared.support
     if trials is None:
-        parts = [(np.setdiff1d(np.arange(len(y)), part), part) for part in folds(x, y)]
+        parts = [(np.setdiff1d(np.arange(len(y)), part), part) for part in folds(features, y)]
         rounds = [_Round(prepared, x[kept], y[kept], x[part], y[part]) for kept, part in parts]
     else:
         rounds = _rounds(trials)

@@ -14,7 +14,8 @@ def folds(pictures: Any, labels: np.ndarray, most: int = MOST) -> list[np.ndarra
     """The rows of the support set that are left out together, fold by fold.
 
     Each fold leaves out one picture of each class that has several; of more than `most` pictures,
-    more.  The same picture twice counts as one: it would be told by itself.
+    more.  The same picture twice counts as one: it would be told by itself.  Which are left out
+    together follows from what they are, because a set has no order.
 
     Args:
         pictures: `[n, ...]`, pixels or features.
@@ -30,9 +31,9 @@ def folds(pictures: Any, labels: np.ndarray, most: int = MOST) -> list[np.ndarra
     rank = np.full(len(labels), -1)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        # In the order in which they were given.
-        order = {w: i for i, w in enumerate(dict.fromkeys(which[rows]))}
-        if len(order) > 1:
-            rank[rows] = [order[w] for w in which[rows]]
+        # `np.unique` has sorted them by their values.
+        different, order = np.unique(which[rows], return_inverse=True)
+        if len(different) > 1:
+            rank[rows] = order
     count = min(most, int(rank.max(initial=-1)) + 1)
     return [np.flatnonzero((rank >= 0) & (rank % count == fold)) for fold in range(count)]
