@@ -46,8 +46,12 @@ def inputs_and_learner(
     one_of([AUTO, *HEADS], head=head)
     true_or_false(fine_tune=fine_tune)
     if is_backbone(model):
-        # Without effect here, as batch norm has constants.
         one_of(Algorithm.bn_modes, bn=bn)
+        if bn == "transductive":
+            raise UserError(
+                "bn='transductive' is for networks that were meta-trained: in a pretrained network "
+                "of others batch norm has constants, so leave bn out"
+            )
         if inner_steps is not None and head != "inner_loop":
             raise UserError(
                 f"inner_steps is for head='inner_loop', and head is {head!r}: leave one out"

@@ -211,6 +211,10 @@ def test_options_that_do_not_go_together(nets):
         (lambda: FewShotClassifier(weights="w.pt").fit([[0]], [0]), "weights is for pretrained"),
         (lambda: FewShotClassifier(pretrained(), bn="no").fit([[0]], [0]), "bn must be one of"),
         (
+            lambda: FewShotClassifier(pretrained(), bn="transductive").fit([[0]], [0]),
+            "batch norm has constants, so leave bn out",
+        ),
+        (
             lambda: FewShotClassifier(pretrained(), inner_steps=3).fit([[0]], [0]),
             "inner_steps is for head='inner_loop', and head is 'auto'",
         ),

@@ -322,7 +322,8 @@ def test_mistakes_are_named(words, message, photos, capsys):
 
 def test_what_needs_a_body(photos, capsys):
     for words, message in (
-        (["--weights", "w.safetensors"], "there is none"),
+        (["--weights", "w.safetensors"], "weights is for a body, and there is none"),
+        (["--views", "flips"], "views is for a body, and there is none"),
         (["--model", "embedding"], "takes features"),
     ):
         assert main(["train", "--data", "photos", *words]) == 2

@@ -148,9 +148,9 @@ class NetworkSettings(Part):
         if not is_reference(self.model) and self.model not in MODELS:
             raise _not_one_of("model", MODELS.names(), self.model)
         if self.body is None:
-            given = {"weights": self.weights, "preprocess": self.preprocess}
-            for name, value in given.items():
-                if value is not None:
+            # The class attribute is the default.
+            for name in ("weights", "preprocess", "views"):
+                if getattr(self, name) != getattr(type(self), name):
                     raise UserError(f"{name} is for a body, and there is none: leave {name} out")
         elif not is_of_library(self.body) and not is_reference(self.body):
             names = ", ".join(f"{library}:NAME" for library in LIBRARIES)
