@@ -63,7 +63,8 @@ def build_source(
     if not isinstance(found, ClassIndexed):
         raise UserError(
             f"data {config.data} must give classes of examples, or a dict of tasks by part, not "
-            f"{type(found).__name__}"
+            f"{type(found).__name__}: innerloop.data.from_arrays makes classes of arrays, "
+            "innerloop.data.from_dataset of a PyTorch data set"
         )
     return of_features(config, found, progress=progress)
 

@@ -69,6 +69,15 @@ def same(one, other) -> bool:
     return all(torch.equal(a, b) for a, b in zip(*batches, strict=True))
 
 
+def test_labels_in_arrays_of_one_number():
+    """As MedMNIST has them."""
+    columns = [Y[:, None], np.asarray(Y)[:, None]]
+    for labels in columns:
+        dataset = Rows(*zip(X, labels, strict=True))
+        assert same(from_dataset(dataset), from_arrays(X, Y))
+        assert same(from_arrays(X, labels), from_arrays(X, Y))
+
+
 def test_tensors_with_labels():
     expected = from_arrays(X, Y)
     halves = ConcatDataset([TensorDataset(X[:25], Y[:25]), TensorDataset(X[25:], Y[25:])])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -181,7 +182,8 @@ class _Items:
             label = item[1]
         else:
             raise UserError(f"dataset[{i}] has no label beside its input: give labels=")
-        if getattr(label, "ndim", None) == 0:
+        # As one number, or an array with nothing else in it (MedMNIST).
+        if hasattr(label, "item") and math.prod(getattr(label, "shape", (0,))) == 1:
             return label.item()
         if hasattr(label, "__len__") and not isinstance(label, (str, bytes)):
             raise UserError(f"the label of dataset[{i}] is {label!r}, not one class: give labels=")

@@ -59,10 +59,12 @@ def label_array(labels: Any) -> np.ndarray:
             labels = np.asarray(labels)
         except ValueError:
             labels = np.zeros((len(labels), 2))  # ragged: refused below
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     if labels.ndim != 1:
         raise UserError(
             f"labels must be one for each example, [M], not of shape {list(labels.shape)}: "
-            "labels.argmax(1) turns one-hot rows into labels, labels.ravel() a single column"
+            "labels.argmax(1) turns one-hot rows into labels"
         )
     if labels.dtype.kind == "O":
         require_labels(labels)
