@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from innerloop import MAML, Episodes, UserError
+from innerloop import MAML, Episodes, MAMLPlusPlus, UserError
 from innerloop.algorithms.settings import WAYS
 from innerloop.models import BatchNorm
 from tests.helpers import relative_error
@@ -19,6 +19,11 @@ class Vectors(nn.Module):
 
     def forward(self, x):
         return self.head(torch.tanh(self.norm(self.first(x))))
+
+
+class Mixing(Vectors):
+    def forward(self, x):
+        return super().forward(torch.tanh(x + x.mean(0)))
 
 
 class Series(nn.Module):
@@ -159,6 +164,18 @@ def test_queries_stay_apart_with_constant_statistics_or_the_network_is_refused()
         algorithm.score_steps(algorithm.init_params(), data)
     algorithm = MAML(nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3)).double(), bn="frozen")
     algorithm.score_steps(algorithm.init_params(), data)
+
+
+def test_queries_stay_apart_with_running_statistics_or_the_network_is_refused():
+    data = episodes((6,), 2, 1, 3)
+    for model, refused in ((Vectors(), False), (Mixing(), True)):
+        algorithm = MAMLPlusPlus(model.double(), 0.1, 2, bn="per_step")
+        start = algorithm.init_params()
+        if refused:
+            with pytest.raises(UserError, match="bn='per_step' no query may change the outputs"):
+                algorithm.score_steps(start, data)
+        else:
+            algorithm.score_steps(start, data)
 
 
 def zeroed(model):

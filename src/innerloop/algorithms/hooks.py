@@ -300,7 +300,7 @@ class Hooks(Settings):
     def look(self, x: Any) -> None:
         """See `Network.look` and, where queries are to stay apart, `check_apart`."""
         self.network.look(x)
-        if self.bn in ("support", "frozen") and not overrides(self, "query_outputs"):
+        if self.bn != "transductive" and not overrides(self, "query_outputs"):
             self.network.check_apart(x, self.bn, shapes=not overrides(self, "forward"))
 
     def statistics_in(self, params: Params) -> Statistics:

@@ -330,12 +330,16 @@ _QUERIES_MEET = (
     "with bn={!r} no query may change the outputs for another, and in this network they do: it "
     "mixes the rows of a batch"
 )
+_EACH = (
+    ": let it compute each row by itself (F.batch_norm with training=True takes the statistics of "
+    "the batch)"
+)
 _MENDS = {
     "support": ", or moves the rows of an example apart before a batch norm, which takes the "
     "leading ones for the support set. Let rows of an example follow each other, as after "
     "flatten(0, 1) of [B, L, ...], or choose bn='transductive'",
-    "frozen": ": let it compute each row by itself (F.batch_norm with training=True takes the "
-    "statistics of the batch)",
+    "frozen": _EACH,
+    "per_step": _EACH,
 }
 
 

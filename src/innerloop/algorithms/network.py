@@ -21,7 +21,14 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.attributes import HOOKS, Attributes
 from innerloop.algorithms.inspection import Inspected, copied
 from innerloop.functional import Params, in_transform
-from innerloop.models.layers import BatchNorm, HeadedModel, Linear, SharedHead
+from innerloop.models.layers import (
+    BatchNorm,
+    HeadedModel,
+    Linear,
+    SharedHead,
+    given_statistics,
+    seen_statistics,
+)
 from innerloop.models.norms import has_batch_norm
 from innerloop.ops.stacked import Stacked, apart, calls, stacked
 
@@ -172,14 +179,22 @@ class Network(Inspected):
 
         Args:
             x: examples.
-            bn: where batch norm takes its statistics from: `"support"` or `"frozen"`.
+            bn: where batch norm takes its statistics from: `"support"`, `"frozen"`, or, for
+                running ones of this package's norms, `"per_step"`.
             shapes: whether outputs of support set and queries, together, have to be told apart.
 
         Raises:
             UserError: queries meet, or an output has no axis of examples first.
         """
         if not self._stays_apart and not in_transform():
-            with torch.inference_mode(False), noise.generators_kept():
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(torch.inference_mode(False))
+                stack.enter_context(noise.generators_kept())
+                if bn == "per_step":
+                    # Any that are fixed will do.
+                    with seen_statistics() as seen:
+                        self.why_not_taken(x)
+                    stack.enter_context(given_statistics(seen))
                 self._check_apart(x, bn, shapes=shapes)
             self._stays_apart = True
 
