@@ -52,6 +52,8 @@ _NONE = Noise()
 _noise: ContextVar[Noise] = ContextVar("noise", default=_NONE)
 _start: ContextVar[int] = ContextVar("start", default=0)
 _used: ContextVar[list[bool] | None] = ContextVar("used", default=None)
+# The hooks for saved tensors that are active, if any.
+_saving_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: None)
 # Only one thread at a time may draw from the global generators, seed or watch them.
 _generators = threading.RLock()
 
@@ -216,12 +218,6 @@ def watching() -> Iterator[Seen]:
     mode.seen.globally = _states() != before
 
 
-def _saving_hooks() -> Any:
-    """The hooks for saved tensors that are active, if any."""
-    ask = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: None)
-    return ask(True)
-
-
 def _seed(key: int, step: int, count: int) -> int:
     """Mixes three numbers into one of 63 bits (splitmix64)."""
     z = key & (2**64 - 1)
@@ -257,7 +253,7 @@ class _Draws(TorchFunctionMode):
         self.before: Any = None
 
     def __torch_function__(self, func: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
-        hooks = _saving_hooks()
+        hooks = _saving_hooks(True)
         if hooks is not None:
             repeat_within(hooks, self._once_more)
         if self.globally:
