@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections import defaultdict, deque
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -59,6 +62,22 @@ class InAttribute(Own):
         self.k += self.made_again()
         self.history["seen"].append((self.k, None))
         return len(self.history["seen"])
+
+
+class InMany(Own):
+    def __init__(self, params, lr):
+        super().__init__(params, lr)
+        self.counts, self.last = defaultdict(float), deque([np.float32(1)], maxlen=3)
+        self.array, self.whole = np.ones(2), np.int64(1)
+        self.generator = torch.Generator().manual_seed(3)
+
+    def count(self, group, p):
+        self.counts[len(p)] += 1
+        self.whole += 1
+        self.last.append(self.whole)
+        self.array = self.array + self.last[0]
+        drawn = torch.rand((), generator=self.generator)
+        return sum(self.counts.values()) + self.array.sum() + drawn
 
 
 class InNumbers(Own):
@@ -161,6 +180,23 @@ def test_random_numbers_of_a_step_leave_the_global_generator_alone(tmp_path):
         train(tmp_path / kind.__name__, kind, 2)
         states.append(torch.get_rng_state())
     assert torch.equal(*states)
+
+
+class Holds(Own):
+    def __init__(self, params, lr):
+        super().__init__(params, lr)
+        self.itself, self.thing, self.function = [self], object(), lambda: 1
+
+    def count(self, group, p):
+        return 1
+
+
+def test_attributes_that_a_checkpoint_does_not_hold_are_said_once(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, "innerloop"):
+        train(tmp_path / "run", Holds, 4)
+    (record,) = caplog.records
+    assert "do not hold itself, thing of Holds" in record.getMessage()
+    caplog.clear()
 
 
 class Strange(Own):

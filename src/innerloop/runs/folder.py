@@ -7,6 +7,7 @@ import functools
 import hashlib
 import itertools
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +38,8 @@ from innerloop.tasks.protocol import (
     origin_of,
     pixels_of,
 )
+
+_log = logging.getLogger("innerloop")
 
 CONFIG, METRICS, CHECKPOINTS = "config.yaml", "metrics.jsonl", "checkpoints"
 MODEL, RESULTS, PICTURE = "model.safetensors", "results.json", "run.png"
@@ -244,6 +247,13 @@ def save_state(folder: Path, train: Tasks, state: State) -> None:
         packed = Packed(state.optimizer, state.params)
         tensors |= packed.tensors
         metadata["optimizer"] = packed.plain
+        if packed.left_out and state.iteration == 0:
+            _log.warning(
+                "checkpoints do not hold %s of %s: if it changes in training, a run that is "
+                "resumed goes on otherwise",
+                ", ".join(packed.left_out),
+                type(state.optimizer).__name__,
+            )
     else:
         tensors |= tensors_of(state.optimizer, state.params)
     path = folder / CHECKPOINTS / f"iteration-{state.iteration:06d}.safetensors"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -20,6 +22,7 @@ OURS: dict[type, tuple[str, ...]] = {
 }
 # Where the tensors of a user's own are.
 OWN = "optimizer/own"
+_HOLDING = (Optimizer, dict, list, tuple, deque)
 # What every optimiser has beside its state and its groups.
 _USUAL = frozenset(vars(torch.optim.SGD([torch.zeros(())], 0.1)))
 
@@ -56,8 +59,8 @@ def fill_ours(optimizer: Optimizer, params: Params, parts: dict[str, Params], so
 class Packed:
     """All that an optimiser of a user's own keeps, as tensors and as plain values for JSON.
 
-    That are its state, the settings of its groups, and such attributes as are plain values or
-    tensors or optimisers themselves.
+    That are its state, the settings of its groups, and such attributes as are plain values,
+    tensors, arrays, generators or optimisers themselves.
 
     Args:
         optimizer: the user's own.
@@ -69,6 +72,7 @@ class Packed:
     Attributes:
         tensors: for a checkpoint, under `OWN`.
         plain: where these belong, and the rest.
+        left_out: names of attributes that are something else, but for functions.
     """
 
     def __init__(self, optimizer: Optimizer, params: Params) -> None:
@@ -76,6 +80,9 @@ class Packed:
         self._names = {id(p): name for name, p in params.items()}
         # Of tensors that are held in several places.
         self._places: dict[int, int] = {}
+        self.left_out: list[str] = []
+        # What is being looked into: it may hold itself.
+        self._inside = [id(optimizer)]
         self.plain = self._optimizer(optimizer)
 
     def _optimizer(self, optimizer: Optimizer) -> dict[str, Any]:
@@ -89,36 +96,49 @@ class Packed:
         }
 
     def _what_is_plain(self, named: Mapping[str, Any]) -> dict[str, Any]:
-        """Functions and objects are left out: they are made again with the optimiser."""
+        """What else there is, functions among it, is made again with the optimiser."""
         found = {}
         for name, value in named.items():
             try:
                 found[name] = self._value(value, name)
             except UserError:
-                continue
+                if not callable(value):
+                    self.left_out.append(name)
         return found
 
     def _value(self, value: Any, where: str) -> Any:
+        value = value.item() if isinstance(value, np.generic) else value
         if value is None or isinstance(value, bool | int | float | str):
             return {"is": value}
+        if isinstance(value, torch.Generator):
+            return {"generator": self._value(value.get_state(), where)}
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+            return {"array": self._value(torch.from_numpy(value.copy()), where)}
         if isinstance(value, Tensor):
             if id(value) in self._names:
                 return {"parameter": self._names[id(value)]}
             place = self._places.setdefault(id(value), len(self._places))
             self.tensors[f"{OWN}/{place}"] = value
             return {"tensor": place, "on_cpu": value.device.type == "cpu"}
-        if isinstance(value, list | tuple):
-            return {type(value).__name__: [self._value(v, where) for v in value]}
-        if isinstance(value, dict):
-            return {
-                "dict": [[self._value(k, where), self._value(v, where)] for k, v in value.items()]
-            }
-        if isinstance(value, Optimizer):
-            return {"optimizer": self._optimizer(value)}
+        if isinstance(value, _HOLDING) and id(value) not in self._inside:
+            self._inside.append(id(value))
+            try:
+                return self._holding(value, where)
+            finally:
+                self._inside.pop()
         raise UserError(
             f"{where} holds a {type(value).__name__}, which a checkpoint cannot hold: only tensors "
             "and plain values, and lists, tuples and dicts of them"
         )
+
+    def _holding(self, value: Any, where: str) -> dict[str, Any]:
+        if isinstance(value, Optimizer):
+            return {"optimizer": self._optimizer(value)}
+        if isinstance(value, dict):
+            pairs = [[self._value(k, where), self._value(v, where)] for k, v in value.items()]
+            return {"dict": pairs}
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [self._value(v, where) for v in value]}
 
 
 def unpack(
@@ -162,11 +182,22 @@ class _Unpacker:
         optimizer.state.update(state)
         # What it does not have by itself, it has no use for.
         for name in plain["attributes"].keys() & vars(optimizer).keys() - _USUAL:
-            value = plain["attributes"][name]
+            value, there = plain["attributes"][name], vars(optimizer)[name]
             if "optimizer" in value:
-                self.fill(vars(optimizer)[name], value["optimizer"])
+                self.fill(there, value["optimizer"])
+                continue
+            found = self.value(value)
+            # Of the kind that it was, and where others hold it, too.
+            if isinstance(there, torch.Generator):
+                there.set_state(found)
+            elif isinstance(there, dict):
+                there.clear()
+                there.update(found)
+            elif isinstance(there, list | deque):
+                there.clear()
+                there.extend(found)
             else:
-                setattr(optimizer, name, self.value(value))
+                setattr(optimizer, name, found)
 
     def value(self, found: dict[str, Any]) -> Any:
         if "tensor" in found:
@@ -175,6 +206,10 @@ class _Unpacker:
                 device = torch.device("cpu") if found["on_cpu"] else self.device
                 self.made[place] = self.tensors[place].to(device)
             return self.made[place]
+        if "generator" in found:
+            return self.value(found["generator"])
+        if "array" in found:
+            return self.value(found["array"]).numpy()
         if "parameter" in found:
             return self.params[found["parameter"]]
         if "dict" in found:
