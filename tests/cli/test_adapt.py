@@ -180,6 +180,30 @@ def test_wrong_use_gets_one_clear_line(change, message, folders, tmp_path, capsy
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("place", ["support/a/0.png", "query/new.png", "background/x.png"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_the_picture_overwrites_none_that_is_read(place, linked, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number, file in enumerate(("support/a/0.png", "support/b/0.png", "query/new.png")):
+        (tmp_path / file).parent.mkdir(parents=True)
+        Image.new("L", (28, 28), 50 * number).save(file)
+    (tmp_path / "background").mkdir()
+    Image.new("L", (28, 28), 9).save("background/x.png")
+    before = (tmp_path / place).read_bytes()
+    out = tmp_path / place
+    if linked:
+        out = tmp_path / "linked.png"
+        out.symlink_to(tmp_path / place)
+    words = ["adapt", "nothing", "--support", "support", "--query", "query/new.png"]
+    # Refused before it is known that there is no such network.
+    assert main([*words, "--background", "background", "--picture", str(out)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --picture {out} is one of the pictures that are read, and would be overwritten: "
+        "give another file\n"
+    )
+    assert (tmp_path / place).read_bytes() == before
+
+
 NETS = """
 import torch
 from torch import nn

@@ -122,3 +122,11 @@ def test_waves_have_no_images():
     for command in ("info", "prepare"):
         with pytest.raises(UserError, match="sinusoid has no images"):
             main([command, "sinusoid"])
+
+
+def test_a_sheet_overwrites_no_picture(pictures, capsys):
+    file = next(pictures.rglob("*.png"))
+    before = file.read_bytes()
+    with pytest.raises(UserError, match="one of the pictures that are read"):
+        main(["sheet", str(pictures), "--out", str(file)])
+    assert file.read_bytes() == before

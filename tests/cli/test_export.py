@@ -38,3 +38,12 @@ def test_one_thing_is_written(symbols, tmp_path, capsys):
     both = ["--learner", "--support", str(symbols)]
     assert main(["export", "omniglot-conv4", "--out", out, *both]) == 2
     assert "--support FOLDER" in capsys.readouterr().err
+
+
+def test_no_picture_of_the_support_set_is_overwritten(symbols, capsys):
+    file = symbols / "ring" / "1.png"
+    before = file.read_bytes()
+    words = ["export", "omniglot-conv4", "--support", str(symbols), "--format", "onnx"]
+    assert main([*words, "--out", str(file)]) == 2
+    assert "one of the pictures that are read" in capsys.readouterr().err
+    assert file.read_bytes() == before

@@ -17,6 +17,7 @@ from innerloop.cli.pictures import (
     load_for_pictures,
     query_files,
     read,
+    refuse_to_overwrite,
     support_files,
     white_of,
 )
@@ -115,19 +116,21 @@ def main(argv: list[str]) -> int:
     check_picture(arguments.picture)
     support = support_files(arguments.support)
     queries = query_files(arguments.query)
+    others = None if arguments.background is None else query_files((arguments.background,))
+    learnt, names = labelled(support)
+    refuse_to_overwrite(arguments.picture, "--picture", [*learnt, *queries, *(others or ())])
 
     # PyTorch takes seconds to import, which --help should not wait for.
     from innerloop.plots.adaptation import plot_adaptation
 
-    learnt, names = labelled(support)
     classifier, shape, white = _classifier(arguments, learnt)
     support_x, query_x = (
         read(files, shape or THUMBNAIL, arguments.model, arguments.grey, white)
         for files in (learnt, queries)
     )
-    background: Any = None if arguments.background is None else query_files((arguments.background,))
-    if background is not None and shape:
-        background = read(background, shape, arguments.model, arguments.grey, white)
+    background: Any = others
+    if others is not None and shape:
+        background = read(others, shape, arguments.model, arguments.grey, white)
     classifier.fit(support_x if shape else learnt, names, background=background)
     labels, probabilities = classifier.tell(query_x if shape else queries, arguments.reject)
     answers = labels.tolist()

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
+from innerloop.cli.pictures import refuse_to_overwrite
 from innerloop.data import (
     ImageClasses,
     available_splits,
@@ -24,7 +25,7 @@ from innerloop.data import (
 from innerloop.data.lake import ARCHIVE, WHERE
 from innerloop.data.splits import automatic_split
 from innerloop.errors import UserError
-from innerloop.files import quoted, write_whole
+from innerloop.files import at_home, quoted, write_whole
 from innerloop.recipes import REGRESSION
 
 DESCRIPTION = """Prepare, invent, describe and draw data sets.
@@ -189,6 +190,9 @@ class Sheet:
     """Which classes."""
 
     def run(self) -> None:
+        folder = at_home(self.what)
+        if folder.is_dir() and self.out.resolve().is_relative_to(folder.resolve()):
+            refuse_to_overwrite(self.out, "--out", [self.out])
         data = load(self.what, omniglot_source=self.source, progress=True)
         print(
             contact_sheet(

@@ -9,7 +9,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from innerloop.cli.pictures import labelled, load_for_pictures, read, support_files, white_of
+from innerloop.cli.pictures import (
+    labelled,
+    load_for_pictures,
+    read,
+    refuse_to_overwrite,
+    support_files,
+    white_of,
+)
 from innerloop.errors import UserError
 
 DESCRIPTION = """Write what was learnt for runtimes without PyTorch.
@@ -66,6 +73,8 @@ def main(argv: list[str]) -> int:
         )
     # Folders are looked at before PyTorch is imported, which takes seconds.
     support = None if arguments.support is None else support_files(arguments.support)
+    if support is not None:
+        refuse_to_overwrite(arguments.out, "--out", labelled(support)[0])
 
     from innerloop.backbones.sources import is_backbone
     from innerloop.exporting.write import FEATURES, export

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -164,3 +164,12 @@ def check_picture(file: Path) -> None:
     """Raises a `UserError` where a picture cannot be drawn in a file of this name."""
     if file.suffix.lower() not in (".png", ".svg"):
         raise UserError(f"pictures are drawn as PNG or SVG: {file} must end in .png or .svg")
+
+
+def refuse_to_overwrite(out: Path, option: str, files: Iterable[Path]) -> None:
+    """Raises a `UserError` where a file to be written, named by an option, is one that is read."""
+    if out.exists() and any(out.samefile(file) for file in files):
+        raise UserError(
+            f"{option} {out} is one of the pictures that are read, and would be overwritten: give "
+            "another file"
+        )
