@@ -116,7 +116,8 @@ def main(argv: list[str]) -> int:
     check_picture(arguments.picture)
     support = support_files(arguments.support)
     queries = query_files(arguments.query)
-    others = None if arguments.background is None else query_files((arguments.background,))
+    place = arguments.background
+    others = None if place is None else query_files((place,), "--background")
     learnt, names = labelled(support)
     refuse_to_overwrite(arguments.picture, "--picture", [*learnt, *queries, *(others or ())])
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from innerloop.cli.left_out import pictures_in, warn_of_left_out, why_empty, without_drawn
 from innerloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +19,12 @@ def support_files(folder: Path) -> dict[str, list[Path]]:
 
     Raises:
         UserError: the folder is not like that, or has fewer than two classes.
+
+    Warns:
+        UserWarning: files are left out.
     """
+    from innerloop.data.layouts import is_hidden
+
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: it should hold one folder of pictures a class")
     loose = pictures_in(folder)
@@ -26,67 +32,47 @@ def support_files(folder: Path) -> dict[str, list[Path]]:
         raise UserError(
             f"{loose[0]} is directly in {folder}: move it into a folder named after its class"
         )
-    inner = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    inner = sorted(f for f in folder.iterdir() if f.is_dir() and not is_hidden(f.name))
     found = {f.name: pictures_in(f) for f in inner}
     empty = [name for name, files in found.items() if not files]
     if empty:
-        raise UserError(_without(folder / empty[0]))
+        all_empty = len(empty) == len(found)
+        raise UserError(why_empty(folder / empty[0], "--support", all_empty=all_empty))
     if len(found) < 2:
         raise UserError(
             f"{folder} needs a folder of pictures for each class, two or more; it has {len(found)}"
         )
-    _warn_of_unread(folder, [folder, *inner])
+    warn_of_left_out(folder, inner, "put them into the folder of their class itself")
     return found
 
 
-def query_files(places: Sequence[Path]) -> list[Path]:
+def query_files(places: Sequence[Path], option: str = "--query") -> list[Path]:
     """The pictures of places, in the order given, those of a folder by name.
 
     Args:
         places: pictures, and folders of pictures.
+        option: that names them: `--query`, or `--background`, which takes one folder.
 
     Raises:
         UserError: one does not exist, or holds no pictures.
 
     Warns:
-        UserWarning: files of kinds that are not read are left out.
+        UserWarning: files are left out.
     """
     files: list[Path] = []
     for place in places:
         if not place.exists():
             raise UserError(f"{place} does not exist")
-        inside = pictures_in(place) if place.is_dir() else [place]
+        if not place.is_dir():
+            files.append(place)
+            continue
+        inside = pictures_in(place)
         if not inside:
-            raise UserError(_without(place))
-        if place.is_dir():
-            _warn_of_unread(place, [place])
+            raise UserError(why_empty(place, option))
+        way = "give these folders, too" if option == "--query" else f"put them into {place} itself"
+        warn_of_left_out(place, [place], way, places)
         files += inside
-    return files
-
-
-def _unread(folders: Sequence[Path]) -> list[Path]:
-    from innerloop.data.layouts import unread_of
-
-    return unread_of(file for folder in folders for file in folder.iterdir() if file.is_file())
-
-
-def _warn_of_unread(folder: Path, inner: Sequence[Path]) -> None:
-    from innerloop.data.layouts import remark_of_unread
-    from innerloop.data.remarks import warn
-
-    if unread := _unread(inner):
-        warn([remark_of_unread(unread, folder)], str(folder))
-
-
-def _without(folder: Path) -> str:
-    """What to say of a folder without pictures."""
-    from innerloop.data.layouts import remark_of_unread
-
-    unread = _unread([folder])
-    why = f": {remark_of_unread(unread, folder).text}" if unread else ""
-    if any(pictures_in(inner) for inner in folder.iterdir() if inner.is_dir()):
-        why = f" itself, its folders do: give them, as {folder}/*"
-    return f"{folder} holds no pictures{why}"
+    return without_drawn(files, option)
 
 
 def labelled(support: dict[str, list[Path]]) -> tuple[list[Path], list[str]]:
@@ -103,13 +89,6 @@ def load_for_pictures(model: str, *, trust: bool) -> Loaded:
     if len(loaded.input_shape) != 3 and not loaded.computed_by:
         raise UserError(f"{model} was not trained on pictures: it takes none")
     return loaded
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """The visible pictures in a folder, by name."""
-    from innerloop.data.pictures import is_picture
-
-    return sorted(file for file in folder.iterdir() if file.is_file() and is_picture(file.name))
 
 
 def white_of(files: list[Path], white: float | None, trained: float | None) -> float | None:

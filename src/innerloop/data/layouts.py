@@ -132,7 +132,7 @@ def _walk(path: Path) -> tuple[dict[str, list[Path]], _LeftOut]:
     for place, folders, files in os.walk(path, followlinks=True, onerror=_raise):
         real = os.path.realpath(place)
         # A link to a folder above it would be walked for ever.
-        visible = sorted(name for name in folders if not _is_hidden(name))
+        visible = sorted(name for name in folders if not is_hidden(name))
         folders[:] = [] if real in seen else visible
         if real in seen:
             continue
@@ -140,7 +140,7 @@ def _walk(path: Path) -> tuple[dict[str, list[Path]], _LeftOut]:
         name = _normal(Path(place).relative_to(path).as_posix())
         pictures = [Path(place, file) for file in sorted(files) if is_picture(file)]
         left_out.files += [
-            Path(place, file) for file in files if not is_picture(file) and not _is_hidden(file)
+            Path(place, file) for file in files if not is_picture(file) and not is_hidden(file)
         ]
         if not pictures:
             left_out.folders.append(name)
@@ -368,7 +368,7 @@ def _rows(table: Path) -> list[tuple[int, tuple[str, str]]]:
     return rows
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 

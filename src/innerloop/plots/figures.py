@@ -22,6 +22,7 @@ from innerloop.evaluation import outputs_per_step
 from innerloop.files import write_whole
 from innerloop.functional import Params, are_labels
 from innerloop.plots.fonts import CHINESE_FONTS, LATIN_FONT, on_this_machine, quiet
+from innerloop.plots.mark import SOFTWARE
 from innerloop.plots.words import ADAPTED, ENGLISH, PREDICTED, Language, Say, of_metric, words
 from innerloop.runs.folder import METRICS, PICTURE, RESULTS
 from innerloop.tasks.episodes import Episodes
@@ -149,7 +150,7 @@ def save(figure: Figure, path: Path, language: Language = "en") -> Path:
         # Names of classes may be Chinese in a picture with English labels, too.
         _set_fonts(figure, [*matplotlib.rcParams["font.family"], *here])
         with quiet():
-            figure.savefig(buffer, dpi=110, format="png")
+            figure.savefig(buffer, dpi=110, format="png", metadata={"Software": SOFTWARE})
     with write_whole(path) as file:
         file.write(buffer.getvalue())
     return path
