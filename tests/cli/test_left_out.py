@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from innerloop.cli import main
 from innerloop.cli.pictures import query_files, support_files
 from innerloop.errors import UserError
 from innerloop.plots.figures import save
@@ -70,6 +71,14 @@ def test_the_way_out_of_an_empty_folder_suits_the_option(option, files, advice, 
     with pytest.raises(UserError, match="holds no pictures itself, its folders do") as said:
         _ = support_files(place) if option == "--support" else query_files([place], option)
     assert str(said.value).endswith(advice)
+
+
+def test_no_query_at_all_is_one_clear_line(put, capsys):
+    put("s/a/1.png", "s/b/1.png")
+    assert main(["adapt", "omniglot-conv4", "--support", "s", "--query"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --query names no pictures: give pictures, or folders of pictures\n"
+    )
 
 
 def test_what_was_drawn_before_is_no_photo(put):

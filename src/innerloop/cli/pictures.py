@@ -54,7 +54,7 @@ def query_files(places: Sequence[Path], option: str = "--query") -> list[Path]:
         option: that names them: `--query`, or `--background`, which takes one folder.
 
     Raises:
-        UserError: one does not exist, or holds no pictures.
+        UserError: there are none, one does not exist, or holds no pictures.
 
     Warns:
         UserWarning: files are left out.
@@ -72,7 +72,10 @@ def query_files(places: Sequence[Path], option: str = "--query") -> list[Path]:
         way = "give these folders, too" if option == "--query" else f"put them into {place} itself"
         warn_of_left_out(place, [place], way, places)
         files += inside
-    return without_drawn(files, option)
+    found = without_drawn(files, option)
+    if not found:
+        raise UserError(f"{option} names no pictures: give pictures, or folders of pictures")
+    return found
 
 
 def labelled(support: dict[str, list[Path]]) -> tuple[list[Path], list[str]]:
