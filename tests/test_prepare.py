@@ -158,16 +158,18 @@ def test_drawings_the_other_way_round_are_warned_of(ink, episode):
     classifier = FewShotClassifier().fit(support, labels)
     for ask in (classifier.predict, classifier.predict_proba, classifier.tell):
         ask(query)
-        with pytest.warns(UserWarning, match="2 of the 50 pictures look like") as said:
+        with pytest.warns(
+            UserWarning, match=r"2 of the 50 pictures \(X.48., X.49.\) look like"
+        ) as said:
             ask(np.concatenate([query[:48], 255 - query[:2]]))
         assert said[0].filename == __file__
-    with pytest.warns(UserWarning, match="3 of the 10 pictures look like") as said:
+    with pytest.warns(UserWarning, match=r"3 of the 10 pictures \(X.7., .*\) look like") as said:
         FewShotClassifier().fit(np.concatenate([support[:7], 255 - support[7:]]), labels)
     assert said[0].filename == __file__
     # Also on noisy paper, whose edges are at neither end of the range.
     noise = np.random.default_rng(0).normal(0, 10, query.shape)
     noisy = (60 + 0.3 * query + noise).astype(np.uint8)
-    with pytest.warns(UserWarning, match="of the 50 pictures look like"):
+    with pytest.warns(UserWarning, match=r"of the 50 pictures \(.*\) look like"):
         classifier.predict(255 - noisy)
     # Who says what they are is believed; so is a dim photograph of a page.
     told = FewShotClassifier(ink=ink).fit(support, labels)
@@ -176,23 +178,28 @@ def test_drawings_the_other_way_round_are_warned_of(ink, episode):
     classifier.predict(dim)
 
 
-def test_pictures_without_ink_are_warned_of(episode):
+def test_pictures_without_ink_are_warned_of(episode, tmp_path):
     support, labels, query, _ = episode
     blank = np.stack([np.zeros_like(query[0]), np.full_like(query[0], 200)])
     classifier = FewShotClassifier().fit(support, labels)
     for ask in (classifier.predict, classifier.predict_proba, classifier.tell):
-        said = r"2 of the 5 pictures \(number 4, 5\) look blank, without any ink: they are told"
+        said = r"2 of the 5 pictures \(X.3., X.4.\) look blank, without any ink: they are told"
         with pytest.warns(UserWarning, match=said) as told:
             ask(np.concatenate([query[:3], blank]))
         assert told[0].filename == __file__
     pages = np.concatenate([blank[:1], support[1:]])
-    said = r"1 of the 10 pictures \(number 1\) look blank, without any ink: they are learnt"
+    said = r"1 of the 10 pictures \(X.0.\) look blank, without any ink: they are learnt"
     with pytest.warns(UserWarning, match=said) as told:
         FewShotClassifier().fit(pages, labels)
     assert told[0].filename == __file__
     FewShotClassifier(prepare="none").fit(pages, labels).predict(blank)
+    files = [tmp_path / f"{name}.png" for name in "abc"]
+    for file, picture in zip(files, (query[0], blank[0], blank[1]), strict=True):
+        Image.fromarray(picture.squeeze()).save(file)
+    with pytest.warns(UserWarning, match=r"2 of the 3 pictures \(.*b\.png, .*c\.png\) look blank"):
+        classifier.predict(files)
     many = np.repeat(blank, 4, axis=0)
-    with pytest.warns(UserWarning, match=r"8 of the 8 pictures \(number 1, 2, 3, 4, 5, \.\.\.\)"):
+    with pytest.warns(UserWarning, match=r"8 of the 8 pictures \(X.0., X.1., X.2. and 5 more\)"):
         classifier.predict(many)
 
 

@@ -23,21 +23,21 @@ from innerloop.data.given import (
     are_pictures,
     each_as_bytes,
     image_bytes,
+    names_of,
     require_pictures,
-    scaled_image,
     white_in,
 )
 from innerloop.data.ink import (
     BLANK,
     Ink,
     find_ink,
-    looked_at,
     on_blank_paper,
     warn_of_blank,
     warn_of_other_ink,
     worth_finding,
 )
 from innerloop.data.polarity import ink_is_dark
+from innerloop.data.scaled import Pictures
 from innerloop.errors import UserError, finite_above_zero, one_of
 from innerloop.runs.loading import Loaded
 
@@ -93,33 +93,6 @@ class Inputs:
         return self.white_ if are_files(X) else self._white
 
 
-class Pictures:
-    """Pictures at a network's size, and the grey ones as ink is looked for in them.
-
-    Of large ones no more is kept than that.
-
-    Args:
-        given: bytes `[C, h, w]` of each, in its own size.
-        shape: `(C, H, W)` of the network.
-
-    Attributes:
-        scaled: bytes `[n, C, H, W]`.
-        looked_at: bytes `[h, w]` of each; none where C is not 1.
-    """
-
-    def __init__(self, given: Iterable[np.ndarray], shape: tuple[int, ...]) -> None:
-        scaled = []
-        self.looked_at: list[np.ndarray] = []
-        for pixels in given:
-            scaled.append(scaled_image(pixels, shape[1:]))
-            if shape[0] == 1:
-                self.looked_at.append(looked_at(pixels[0]))
-        self.scaled = np.stack(scaled)
-
-    def __len__(self) -> int:
-        return len(self.scaled)
-
-
 class PixelInputs(Inputs):
     """Pixels `[n, C, H, W]`, as training had them.
 
@@ -155,7 +128,7 @@ class PixelInputs(Inputs):
             return X
         white = self.white_of(X)
         if are_pictures(X):
-            return Pictures(each_as_bytes(X, shape[0], white), shape)
+            return Pictures(each_as_bytes(X, shape[0], white), shape, names_of(X))
         X = _array(X, what)
         return X if white is None else as_bytes(X, white=white)
 
@@ -219,8 +192,9 @@ class PixelInputs(Inputs):
         seen, found = self._prepared(pictures, inks)
         if self._ink == "auto" and self.ink_ is not None:
             pixels = [picture.size for picture in pictures.looked_at]
-            other = warn_of_other_ink(pictures.scaled, pixels, self.ink_, stacklevel + 1)
-            warn_of_blank(found | other, done, stacklevel + 1)
+            names = pictures.names
+            other = warn_of_other_ink(pictures.scaled, pixels, self.ink_, names, stacklevel + 1)
+            warn_of_blank(found | other, done, names, stacklevel + 1)
         return seen
 
     def _find_ink(self, images: np.ndarray) -> str | None:

@@ -105,6 +105,23 @@ def test_light_strokes_on_dark_are_found_and_can_be_said(folders, capsys, tmp_pa
         assert json.loads(capsys.readouterr().out)["ink"] == ink
 
 
+@pytest.mark.filterwarnings("always")
+def test_warnings_name_files(folders, capsys, tmp_path):
+    """What is blank, and what has light and dark the other way round."""
+    for file in (folders / "support").rglob("*.png"):
+        out = tmp_path / "s" / file.parent.name / file.name
+        out.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(file).save(out)
+    Image.new("L", (28, 28), 255).save(tmp_path / "s" / "b" / "blank.png")
+    query = next((folders / "query").iterdir())
+    Image.fromarray(255 - np.asarray(Image.open(query))).save(tmp_path / "other.png")
+    words = ["adapt", "omniglot-conv4", "--support", str(tmp_path / "s"), "--query"]
+    assert main([*words, str(tmp_path / "other.png"), "--picture", str(tmp_path / "p.png")]) == 0
+    said = capsys.readouterr().err
+    assert f"1 of the 7 pictures ({tmp_path / 's' / 'b' / 'blank.png'}) look blank" in said
+    assert f"1 of the 1 pictures ({tmp_path / 'other.png'}) look like" in said
+
+
 def colour(folders, tmp_path):
     path = tmp_path / "colour.png"
     image = Image.new("RGB", (30, 30), "yellow")

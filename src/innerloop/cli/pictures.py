@@ -10,7 +10,7 @@ from innerloop.cli.left_out import pictures_in, warn_of_left_out, why_empty, wit
 from innerloop.errors import UserError
 
 if TYPE_CHECKING:
-    from innerloop.inputs import Pictures
+    from innerloop.data.scaled import Pictures
     from innerloop.runs.loading import Loaded
 
 
@@ -127,7 +127,7 @@ def read(
             with a network that takes colour.
     """
     from innerloop.data.pictures import is_grey, read_picture
-    from innerloop.inputs import Pictures
+    from innerloop.data.scaled import Pictures
 
     if grey and shape[0] != 1:
         raise UserError(
@@ -139,7 +139,8 @@ def read(
                 f"{file} has colour, and {model} takes grey pictures: let --grey turn "
                 "them grey, or train on colour"
             )
-    return Pictures((read_picture(file, shape[0], None, white) for file in files), shape)
+    given = (read_picture(file, shape[0], None, white) for file in files)
+    return Pictures(given, shape, list(map(str, files)))
 
 
 def check_picture(file: Path) -> None:

@@ -66,6 +66,11 @@ def are_files(X: Any) -> bool:
     return are_pictures(X) and not all(_is_array(x) for x in X)
 
 
+def names_of(X: Sequence[Any]) -> list[str]:
+    """How messages call each picture: its path, where it is one, or `X[0]`."""
+    return [str(x) if isinstance(x, str | Path) else f"X[{n}]" for n, x in enumerate(X)]
+
+
 def white_in(
     X: Any, white: float | None = None, trained: float | None = None
 ) -> tuple[float | None, str]:

@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from innerloop.data.frames import alike, cells, covers, frame_of, is_enclosed, pixels_of
 from innerloop.data.polarity import darkness_of_ink
+from innerloop.data.remarks import some
 
 # The longer side of a drawing, as a share of the picture's: Omniglot's mean.
 LONGER_SIDE = 18 / 28
@@ -188,7 +189,7 @@ def _paper(x: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def warn_of_other_ink(
-    images: np.ndarray, pixels: Sequence[int], ink: str, stacklevel: int = 1
+    images: np.ndarray, pixels: Sequence[int], ink: str, names: Sequence[str], stacklevel: int = 1
 ) -> np.ndarray:
     """Warn of drawings with light and dark the other way round than in those learnt.
 
@@ -196,6 +197,7 @@ def warn_of_other_ink(
         images: `uint8` `[n, 1, H, W]`.
         pixels: in each before it was scaled.
         ink: `"dark"` or `"light"`.
+        names: how messages call each picture.
 
     Returns:
         Which ones, booleans `[n]`.
@@ -209,7 +211,7 @@ def warn_of_other_ink(
         if ink == "light":
             learnt, found = ("light strokes on dark paper", "dark strokes on light")
         warnings.warn(
-            f"{other.sum()} of the {len(images)} pictures look like {found}, where those learnt "
+            f"{_of_all(other, names)} look like {found}, where those learnt "
             f"are {learnt}: answers for them mean little; invert them (bytes: 255 - X, numbers up "
             "to 1: 1 - X, files: PIL.ImageOps.invert)",
             stacklevel=stacklevel + 1,
@@ -217,21 +219,26 @@ def warn_of_other_ink(
     return np.asarray(other)
 
 
-def warn_of_blank(found: np.ndarray, done: str, stacklevel: int = 1) -> None:
+def warn_of_blank(found: np.ndarray, done: str, names: Sequence[str], stacklevel: int = 1) -> None:
     """Warn of blank pictures.
 
     Args:
         found: for each picture whether it is not blank, `[n]`.
         done: what is done with them: `"learnt"` or `"told"`.
+        names: how messages call each picture.
     """
-    blank = [str(number) for number in 1 + np.flatnonzero(~found)]
-    if blank:
-        some = ", ".join(blank[:5]) + (", ..." if len(blank) > 5 else "")
+    if not found.all():
         warnings.warn(
-            f"{len(blank)} of the {len(found)} pictures (number {some}) look blank, without any "
-            f"ink: they are {done} as they are, which means little",
+            f"{_of_all(~found, names)} look blank, without any ink: they are {done} as they are, "
+            "which means little",
             stacklevel=stacklevel + 1,
         )
+
+
+def _of_all(chosen: np.ndarray, names: Sequence[str]) -> str:
+    """`2 of the 9 pictures (a.png, b.png)`, by booleans `[n]`."""
+    shown = some([name for name, is_one in zip(names, chosen, strict=True) if is_one])
+    return f"{chosen.sum()} of the {len(names)} pictures ({shown})"
 
 
 def _without_specks(mask: np.ndarray, above: np.ndarray) -> np.ndarray:

@@ -1,0 +1,45 @@
+"""Users' pictures at the size of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from innerloop.data.given import names_of, scaled_image
+from innerloop.data.ink import looked_at
+
+
+class Pictures:
+    """Pictures at a network's size, and the grey ones as ink is looked for in them.
+
+    Of large ones no more is kept than that.
+
+    Args:
+        given: bytes `[C, h, w]` of each, in its own size.
+        shape: `(C, H, W)` of the network.
+        names: how messages call each; None for `X[0]` and so on.
+
+    Attributes:
+        scaled: bytes `[n, C, H, W]`.
+        looked_at: bytes `[h, w]` of each; none where C is not 1.
+        names: as above.
+    """
+
+    def __init__(
+        self,
+        given: Iterable[np.ndarray],
+        shape: tuple[int, ...],
+        names: Sequence[str] | None = None,
+    ) -> None:
+        scaled = []
+        self.looked_at: list[np.ndarray] = []
+        for pixels in given:
+            scaled.append(scaled_image(pixels, shape[1:]))
+            if shape[0] == 1:
+                self.looked_at.append(looked_at(pixels[0]))
+        self.scaled = np.stack(scaled)
+        self.names = names_of(scaled) if names is None else names
+
+    def __len__(self) -> int:
+        return len(self.scaled)
