@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from innerloop.backbones import Backbone, Preprocess, Transform
+from innerloop.data.shared import warn_of_shared
 from innerloop.data.single import several
 from innerloop.errors import UserError, at_least, finite_above_zero, one_of
 from innerloop.fine_tuning import fine_tuned
@@ -187,7 +188,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: what scikit-learn finds wrong with them.
 
         Warns:
-            UserWarning: the value of white is not clear.
+            UserWarning: the value of white is not clear, or a picture is in two classes.
             ConvergenceWarning: the support loss rises over the inner steps.
         """
         one_of(INKS, ink=self.ink)
@@ -226,6 +227,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 inputs, X, labels, others, self.head, self.inner_steps
             )
         support = inputs.fit(X)
+        warn_of_shared(X, support.numpy(), labels, self.classes_, stacklevel=2)
         self._fitted = learn(support, labels, None if others is None else inputs(others))
         self._inputs, self.ink_, self.white_ = inputs, inputs.ink_, inputs.white_
         self.prepare_ = inputs.prepare_

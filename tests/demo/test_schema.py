@@ -25,6 +25,8 @@ from schemathesis.specs.openapi.checks import (
 from innerloop.demo.answers import episode_source, offered
 from innerloop.demo.server import create_app
 
+# Requests are made of a few pictures.
+pytestmark = pytest.mark.filterwarnings("ignore:.* in two classes at once")
 EXAMPLES = int(os.environ.get("INNERLOOP_SCHEMA_EXAMPLES", "60"))
 CHECKS = [
     not_a_server_error,

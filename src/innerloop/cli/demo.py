@@ -92,6 +92,8 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--port must be from 0 (any free one) to 65535, not {arguments.port}")
     # The page itself shows the support loss after each step.
     warnings.filterwarnings("ignore", "the loss on the support images rises")
+    # It would name pictures by numbers that the page does not show.
+    warnings.filterwarnings("ignore", ".* in two classes at once")
     with _listen(arguments.host, arguments.port) as listener:
         _serve(arguments, listener, photos)
     return 0

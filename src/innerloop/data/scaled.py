@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -23,6 +24,7 @@ class Pictures:
     Attributes:
         scaled: bytes `[n, C, H, W]`.
         looked_at: bytes `[h, w]` of each; none where C is not 1.
+        digests: of all bytes of each, before it was scaled.
         names: as above.
     """
 
@@ -34,8 +36,11 @@ class Pictures:
     ) -> None:
         scaled = []
         self.looked_at: list[np.ndarray] = []
+        self.digests: list[bytes] = []
         for pixels in given:
             scaled.append(scaled_image(pixels, shape[1:]))
+            content = repr(pixels.shape).encode() + pixels.tobytes()
+            self.digests.append(hashlib.sha256(content).digest())
             if shape[0] == 1:
                 self.looked_at.append(looked_at(pixels[0]))
         self.scaled = np.stack(scaled)
