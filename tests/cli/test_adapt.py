@@ -311,6 +311,19 @@ def test_none_of_these_is_written_in_words(capsys):
     assert shown[2].splitlines()[1] == "a.png,,0.7000,0.3000"
 
 
+def test_a_class_called_none_of_these_is_not_taken_for_a_refusal(capsys):
+    names = ["none of these", "x"]
+    row = dict(zip(names, (0.7, 0.3), strict=True))
+    answers = {"a": names[0], "b": None}
+    queries = [{"file": f, "class": c, "probabilities": row} for f, c in answers.items()]
+    report = {"head": None, "fine_tuned": None, "ink": None, "prepare": "none", "picture": "p"}
+    report["queries"] = queries
+    command._print(report, names, SimpleNamespace(json=False, csv=False))
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert first == "a  none of these  70%   (then x, 30%)"
+    assert second == "b  refused   (most like none of these)"
+
+
 @pytest.mark.filterwarnings("always")
 @pytest.mark.parametrize("place", ["support", "support/a", "query", "background"])
 def test_files_of_kinds_that_are_not_read_are_said(place, tmp_path, monkeypatch, capsys):

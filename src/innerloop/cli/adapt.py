@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # Size of drawn pictures, if a pretrained network scales them itself.
 THUMBNAIL = (3, 112, 112)
 
+NONE = "none of these"
+
 DESCRIPTION = """Teach a trained network new classes from a few pictures of each; classify others.
 
 The support folder has one folder of pictures for each class; its name is the class's.
@@ -228,7 +230,9 @@ def _print(report: dict[str, Any], classes: list[str], arguments: Arguments) -> 
             (best, p), (second, q) = ranked[:2]
             told = f"{best}  {p:.0%}   (then {second}, {q:.0%})"
             if each["class"] is None:
-                told = f"none of these   (most like {best})"
+                # A class may be called so.
+                none = "refused" if NONE in classes else NONE
+                told = f"{none}   (most like {best})"
             print(f"{each['file']:<{width}}  {told}")
         if report["head"] is not None:
             print(f"told by {report['head']} on the features")
