@@ -29,6 +29,7 @@ from torch import nn
 def make():
     return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
 """
+HEIC = base64.b64encode(b"\0\0\0\x18ftypheic").decode()
 COLOURS = {"sky": (60, 120, 220), "leaf": (40, 160, 60), "brick": (180, 70, 50)}
 
 
@@ -125,7 +126,8 @@ def test_background_and_what_cannot_be_refused(client):
         ({"queries": []}, "queries"),
         ({"classes": []}, "classes"),
         ({"reject": 1.5}, "reject"),
-        ({"queries": ["AAAA"]}, "not a PNG or JPEG"),
+        ({"queries": ["AAAA"]}, "not a PNG or JPEG file in base64"),
+        ({"queries": [HEIC]}, "a picture is HEIC, not PNG or JPEG: convert it"),
         ({"queries": ["?"]}, "queries.0"),
         ({"more": 1}, "more"),
     ],

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from innerloop.data.kinds import reason
 from innerloop.errors import UserError
 
 # Omniglot has 19,280 and 13,180 entries of at most 522 bytes and 105 x 105 pixels.
@@ -196,5 +197,5 @@ def grey_png(data: bytes, what: str) -> Image.Image:
             return picture.convert("L")
     except Exception as error:  # Whatever Pillow's decoder makes of damaged bytes.
         raise UserError(
-            f"{what} cannot be decoded ({error}); remove the archive and download it again"
+            f"{what} cannot be decoded ({reason(error)}); remove the archive and download it again"
         ) from error

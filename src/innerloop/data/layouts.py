@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from innerloop.data.kinds import UNREAD
 from innerloop.data.other_forms import refuse_other_forms
-from innerloop.data.pictures import EXTENSIONS, UNREAD, is_picture
+from innerloop.data.pictures import EXTENSIONS, is_picture
 from innerloop.data.remarks import Remark, counted, some
 from innerloop.data.splits import PARTS
 from innerloop.errors import UserError

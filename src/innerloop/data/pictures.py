@@ -10,21 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from innerloop.data.depth import scaled, white_of
+from innerloop.data.kinds import FIRST, reason, unread_kind
 from innerloop.errors import UserError
 
 EXTENSIONS = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
     *(".pgm", ".ppm", ".pbm", ".pnm"),
-)
-# Common formats that are not read; a remark says so.
-UNREAD = (
-    *(".heic", ".heif", ".avif", ".jxl", ".svg", ".svgz", ".eps", ".pdf", ".ai", ".psd", ".xcf"),
-    *(".tga", ".ico", ".jp2", ".j2k", ".exr", ".hdr", ".dcm", ".dicom", ".nii", ".dng", ".cr2"),
-    *(".cr3", ".nef", ".arw", ".raw", ".orf", ".rw2", ".npy", ".npz", ".mat", ".mp4", ".mov"),
-    *(".zip", ".tar", ".gz", ".rar", ".7z"),
 )
 
 # About 270 MB once decoded; a small file can claim to hold any number.
@@ -242,9 +236,21 @@ def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Im
     except Exception as error:
         # Pillow's decoders raise whatever damaged bytes lead to: OSError, SyntaxError,
         # ValueError, struct.error, DecompressionBombError and more.
-        raise BrokenPicture(
-            f"{shown} cannot be read as a picture ({error}); replace or remove it"
-        ) from error
+        raise BrokenPicture(f"{shown} {_why_broken(error, path, content)}") from error
+
+
+def _why_broken(error: Exception, path: Path | str, content: bytes | None) -> str:
+    """What to say of a file that Pillow cannot open or decode."""
+    if not isinstance(error, UnidentifiedImageError):
+        return f"cannot be read as a picture ({error}); replace or remove it"
+    if content is None:
+        content = b""
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            content = file.read(FIRST)
+    if kind := unread_kind(str(path), content):
+        return f"is {kind}, which is not read: convert it to PNG or JPEG"
+    why = reason(error) if content else "it is empty"
+    return f"cannot be read as a picture ({why}); replace or remove it"
 
 
 def _flat(

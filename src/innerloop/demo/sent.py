@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import io
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from innerloop.data.kinds import unread_kind
 from innerloop.errors import UserError
 
 
@@ -21,15 +22,21 @@ def sent_picture(text: str, formats: list[str], most: int) -> Image.Image:
     Raises:
         UserError: it is none, damaged or too large.
     """
+    kinds = " or ".join(formats)
+    content = b""
     try:
-        with Image.open(io.BytesIO(base64.b64decode(text)), formats=formats) as picture:
+        content = base64.b64decode(text)
+        with Image.open(io.BytesIO(content), formats=formats) as picture:
             if max(picture.size) > most:
                 raise UserError(f"a picture has more than {most} pixels a side: scale it down")
             picture.load()
             return picture
     except UserError:
         raise
+    except UnidentifiedImageError as error:
+        if kind := unread_kind("", content):
+            raise UserError(f"a picture is {kind}, not {kinds}: convert it") from error
+        raise UserError(f"a picture is not a {kinds} file in base64") from error
     except Exception as error:
         # Pillow's decoders raise whatever damaged bytes lead to.
-        kinds = " or ".join(formats)
         raise UserError(f"a picture is not a {kinds} file in base64 ({error})") from error
