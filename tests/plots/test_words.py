@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import string
+import warnings
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,17 @@ def test_chinese_is_drawn_in_pixels(tmp_path):
         with Image.open(figures.save(figure, tmp_path / f"{name}.png", "zh")) as picture:
             drawn.append(picture.tobytes())
     assert drawn[0] != drawn[1]
+
+
+def test_names_in_other_characters_get_a_font_or_one_line(tmp_path):
+    """One is in STIX, which comes with Matplotlib; for private ones there is no font."""
+    for text, message in (
+        ("\u2316", None),
+        ("\U0010fffd\U0010fffc", "no font on this machine has"),
+    ):
+        figure = Figure()
+        figure.text(0.5, 0.5, f"{text} nut")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            figures.save(figure, tmp_path / "x.png")
+        assert [str(each.message)[:27] for each in said] == ([message] if message else [])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import warnings
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -21,7 +23,7 @@ from innerloop.errors import UserError
 from innerloop.evaluation import outputs_per_step
 from innerloop.files import write_whole
 from innerloop.functional import Params, are_labels
-from innerloop.plots.fonts import CHINESE_FONTS, LATIN_FONT, on_this_machine, quiet
+from innerloop.plots.fonts import CHINESE_FONTS, LATIN_FONT, having, lacking, on_this_machine, quiet
 from innerloop.plots.mark import SOFTWARE
 from innerloop.plots.words import ADAPTED, ENGLISH, PREDICTED, Language, Say, of_metric, words
 from innerloop.runs.folder import METRICS, PICTURE, RESULTS
@@ -131,6 +133,9 @@ def save(figure: Figure, path: Path, language: Language = "en") -> Path:
 
     Raises:
         UserError: a PNG file with Chinese labels, and no font on this machine has them.
+
+    Warns:
+        UserWarning: in a PNG file, no font has characters of names.
     """
     buffer = io.BytesIO()
     here = on_this_machine()
@@ -148,12 +153,31 @@ def save(figure: Figure, path: Path, language: Language = "en") -> Path:
     else:
         FigureCanvasAgg(figure)
         # Names of classes may be Chinese in a picture with English labels, too.
-        _set_fonts(figure, [*matplotlib.rcParams["font.family"], *here])
-        with quiet():
-            figure.savefig(buffer, dpi=110, format="png", metadata={"Software": SOFTWARE})
+        usual = [*matplotlib.rcParams["font.family"], *here]
+        drawn, missing = _draw(figure, usual)
+        if missing and (others := having(missing)):
+            with contextlib.suppress(RuntimeError):  # a font of a kind that Matplotlib cannot draw
+                drawn, missing = _draw(figure, [*usual, *others])
+        buffer.write(drawn)
+        if missing:
+            warnings.warn(
+                f"no font on this machine has {''.join(sorted(missing)[:20])}, so there are boxes "
+                f"in {path}: install one, such as Noto Sans CJK SC for Chinese, or write an .svg "
+                "file, which needs none",
+                stacklevel=2,
+            )
     with write_whole(path) as file:
         file.write(buffer.getvalue())
     return path
+
+
+def _draw(figure: Figure, fonts: list[str]) -> tuple[bytes, set[str]]:
+    """A PNG picture, and the characters in it that none of the fonts has."""
+    _set_fonts(figure, fonts)
+    buffer = io.BytesIO()
+    with quiet(), lacking() as missing:
+        figure.savefig(buffer, dpi=110, format="png", metadata={"Software": SOFTWARE})
+    return buffer.getvalue(), missing
 
 
 def _set_fonts(figure: Figure, fonts: list[str]) -> None:

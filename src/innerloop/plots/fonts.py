@@ -1,12 +1,13 @@
-"""Fonts with Chinese characters."""
+"""Fonts with Chinese characters, and with others that names may have."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import logging
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from matplotlib import font_manager
 
@@ -18,6 +19,8 @@ CHINESE_FONTS = (
     *("Microsoft YaHei", "SimHei", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
 )
 LATIN_FONT = "DejaVu Sans"  # comes with Matplotlib
+# Fonts that have a box for every character.
+_BOXES = ("Last Resort", ".LastResort", "LastResort")
 
 
 @functools.cache
@@ -36,6 +39,39 @@ def on_this_machine() -> tuple[str, ...]:
 def _known() -> tuple[str, ...]:
     there = {font.name for font in font_manager.fontManager.ttflist}
     return tuple(font for font in CHINESE_FONTS if font in there)
+
+
+def having(characters: Iterable[str]) -> list[str]:
+    """Fonts of this machine, whatever they are for, that have some of these characters."""
+    wanted, found = {ord(each) for each in characters}, []
+    for font in font_manager.fontManager.ttflist:
+        if not wanted:
+            break
+        if font.name.startswith(_BOXES):
+            continue
+        with contextlib.suppress(OSError, RuntimeError):  # a damaged font
+            has = wanted & font_manager.get_font(font.fname).get_charmap().keys()
+            if has:
+                found.append(font.name)
+                wanted -= has
+    return found
+
+
+@contextlib.contextmanager
+def lacking() -> Iterator[set[str]]:
+    """Gives a set to which the characters are added, at the end, that Matplotlib had no font for.
+
+    It does not warn of them itself.
+    """
+    found: set[str] = set()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield found
+    for each in caught:
+        if match := re.match(r"Glyph (\d+) .*missing from", str(each.message)):
+            found.add(chr(int(match[1])))
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
 
 @contextlib.contextmanager
