@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from innerloop.backbones.cache import FeatureCache, shared_cache
 from innerloop.backbones.maps import chosen, layer_names, watch
 from innerloop.backbones.outputs import features_of, unit_length
 from innerloop.backbones.preprocess import Preprocess
+from innerloop.backbones.transforms import Transform, pixels_of, pixels_of_noise
 from innerloop.backbones.views import VIEWS
 from innerloop.data.given import each_picture
 from innerloop.data.progress import progress_bar
@@ -25,8 +25,6 @@ from innerloop.models.layers import BatchNorm
 from innerloop.models.norms import has_running_statistics
 from innerloop.tasks.protocol import digest_of
 
-Transform = Callable[[Image.Image], Tensor]
-"""From an RGB picture of PIL to pixels `[C, S, S]`."""
 PRECISIONS = ("float32", "bf16")
 # Pictures that go through the network at a time, at most: how many, and numbers in them.
 BATCH, BATCH_NUMBERS = 64, 2**22
@@ -177,12 +175,9 @@ class Backbone:
         waiting.clear()
 
     def _pixels(self, picture: Image.Image, name: str) -> Tensor:
-        x = self.preprocess(picture)
-        if not isinstance(x, Tensor) or x.ndim != 3 or not x.is_floating_point():
-            shown = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
-            raise UserError(
-                f"preprocess gave {shown} for {name}, where real numbers [3, S, S] are needed"
-            )
+        return self._of_one_size(pixels_of(self.preprocess, picture, name), name)
+
+    def _of_one_size(self, x: Tensor, name: str) -> Tensor:
         if self._shape is None:
             self._shape = x.shape
         if x.shape != self._shape:
@@ -221,7 +216,8 @@ class Backbone:
 
     def _try(self) -> Tensor:
         """Features of two noise pictures, to check that the network is usable."""
-        x = torch.stack([self._pixels(p, "a picture of noise") for p in _noise()])
+        noise = pixels_of_noise(self.preprocess)
+        x = torch.stack([self._of_one_size(one, "a picture of noise") for one in noise])
         with torch.no_grad():
             try:
                 self._call.look(x[:1].to(self._device, self._dtype), training=False)
@@ -277,11 +273,3 @@ def _rounded(features: Tensor) -> str:
     """Features as text, rounded so that rounding errors hardly change it."""
     scale = float(features.abs().max()) or 1.0
     return hashlib.sha256((features / scale * 200).round().short().numpy().tobytes()).hexdigest()
-
-
-@functools.cache
-def _noise() -> list[Image.Image]:
-    """A wide picture and a tall one."""
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (90, 60, 3), generator=generator, dtype=torch.uint8).numpy()
-    return [Image.fromarray(pixels), Image.fromarray(pixels.transpose(1, 0, 2).copy())]

@@ -11,10 +11,11 @@ from typing import Any, TypeGuard
 
 from torch import nn
 
-from innerloop.backbones.body import Backbone, Transform
+from innerloop.backbones.body import Backbone
 from innerloop.backbones.libraries import LIBRARIES
 from innerloop.backbones.maps import layer_names
 from innerloop.backbones.preprocess import Preprocess
+from innerloop.backbones.transforms import Transform
 from innerloop.backbones.weights import load_weights
 from innerloop.errors import UserError
 from innerloop.files import at_home

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from innerloop.algorithms.protonet import prototypes
 from innerloop.backbones.body import Backbone
 from innerloop.backbones.outputs import features_of
+from innerloop.backbones.transforms import pixels_of
 from innerloop.errors import UserError, first_line
 
 # Learning rates of Adam that are compared, and steps.
@@ -59,7 +60,7 @@ def tuned(
         rows = generator.permutation(len(pictures))[:ROWS]
         seen = [pictures[row] for row in rows]
         both = [*seen, *(changed(picture, generator) for picture in seen)]
-        pixels = torch.stack([body.preprocess(picture) for picture in both])
+        pixels = torch.stack([pixels_of(body.preprocess, p, "a picture") for p in both])
         # Without a gap: not all classes need be among these rows.
         present, targets = np.unique(labels[rows], return_inverse=True)
         y = torch.from_numpy(targets).to(trained[0].device)

@@ -1,0 +1,79 @@
+"""Preprocessing by a function of one's own: what it is called, what it may not do."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from innerloop import UserError
+from innerloop.backbones import Backbone, Preprocess
+from tests.backbones.test_in_use import SIZE, pretrained
+
+PLAIN = Preprocess(SIZE, fit="stretch")
+
+
+def test_a_function_may_write_to_its_picture():
+    def painted(picture):
+        picture.paste((0, 0, 0), (0, 0, 20, 20))
+        return PLAIN(picture)
+
+    before = Backbone(pretrained(), PLAIN).identity
+    Backbone(pretrained(), painted)
+    assert Backbone(pretrained(), PLAIN).identity == before
+
+
+def cropped(picture):
+    left = np.random.randint(20)  # noqa: NPY002
+    return PLAIN(picture.crop((left, 0, left + 40, 40)))
+
+
+def flipped(picture):
+    return PLAIN(picture).flip(2) if random.random() < 0.5 else PLAIN(picture)
+
+
+def sized(picture):
+    side = int(torch.randint(20, 60, ()))
+    return torch.zeros(3, side, side)
+
+
+@pytest.mark.parametrize("preprocess", [cropped, flipped, sized])
+def test_random_preprocessing_is_refused(preprocess):
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
+    with pytest.raises(UserError, match="change between calls: leave out random crops"):
+        Backbone(pretrained(), preprocess)
+
+
+def without_arguments():
+    return torch.zeros(3, 9, 9)
+
+
+def failing(picture):
+    raise KeyError("colour")
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "message"),
+    [
+        (without_arguments, r"called with an RGB picture of PIL, and without_arguments\(\) cannot"),
+        (failing, "fails on a picture of noise, an RGB picture of 60 x 90 pixels: KeyError: 'col"),
+    ],
+)
+def test_a_function_that_fails_is_one_clear_error(preprocess, message):
+    with pytest.raises(UserError, match=message):
+        Backbone(pretrained(), preprocess)
+
+
+def test_a_function_that_fails_on_a_photo_names_it(tmp_path):
+    def divided(picture):
+        return PLAIN(picture) / (1 // (picture.width - 30))
+
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
+    body = Backbone(pretrained(), lambda p: PLAIN(p) if p.width != 30 else divided(p))
+    with pytest.raises(UserError, match=r"a\.png, an RGB picture of 30 x 20 .*: ZeroDivisionError"):
+        body.features([tmp_path / "a.png"])
