@@ -8,12 +8,72 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from innerloop import UserError
 from innerloop.backbones import Backbone, Preprocess
+from innerloop.backbones.cache import shared_cache
 from tests.backbones.test_in_use import SIZE, pretrained
 
 PLAIN = Preprocess(SIZE, fit="stretch")
+CODE = """
+def pixels(picture):
+    return plain(picture) / {}
+
+
+class Pixels:
+    def __call__(self, picture):
+        return plain(picture)
+"""
+
+
+def made(name, divisor=1, module="nets"):
+    """What another process has under the same name: another object, at another address."""
+    found = {"plain": PLAIN, "__name__": module}
+    exec(CODE.format(divisor), found)
+    return found[name]
+
+
+class Named(nn.Module):
+    """It prints a function that it holds."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.body, self.function = pretrained(), function
+
+    def forward(self, x):
+        return self.body(x)
+
+    def extra_repr(self):
+        return f"{self.function}"
+
+
+def test_the_same_function_in_another_process_is_the_same_body():
+    kept = [made("pixels"), made("pixels"), made("pixels", 2)]
+    first, again, halved = (Backbone(pretrained(), function).identity for function in kept)
+    assert first == again != halved
+    modules = ("innerloop_file_my-nets_0123abcd", "__main__")
+    objects = [made("Pixels", module=module)() for module in modules]
+    assert (
+        Backbone(pretrained(), objects[0]).identity == Backbone(pretrained(), objects[1]).identity
+    )
+    networks = [Named(function) for function in kept[:2]]
+    assert len({Backbone(network, PLAIN).identity for network in networks}) == 1
+
+
+class Inverted(Preprocess):
+    """Called as its base is, and prints the same where a base of this name has been changed."""
+
+    def __call__(self, picture):
+        return 1 - super().__call__(picture)
+
+
+def test_nothing_is_kept_on_disk_of_code_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path))
+    picture = [Image.new("RGB", (30, 20), (200, 100, 0))]
+    for preprocess in (made("pixels"), made("Pixels")(), Inverted(SIZE)):
+        Backbone(pretrained(), preprocess).features(picture)
+    assert not shared_cache().path.exists()
 
 
 def test_a_function_may_write_to_its_picture():

@@ -69,6 +69,27 @@ def photos(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_a_run_with_a_function_for_preprocessing_is_used_by_another_process(photos, capsys):
+    with Path("nets.py").open("a") as file:
+        file.write("""
+
+def pixels(picture):
+    from innerloop.backbones import Preprocess
+
+    return Preprocess(16)(picture)
+""")
+    words = ["train", "--body", "nets.py:make", "--preprocess", "nets.py:pixels"]
+    assert main([*words, "--data", "photos", *SMALL, "--schedule", "constant", "--out", "run"]) == 0
+    # As after a new start; the function from before stays, so that the other lies elsewhere.
+    before = module()
+    del sys.modules[before.__name__]
+    sources._named.cache_clear()
+    assert main(["evaluate", "run", "--tasks", "2"]) == 0
+    assert module().pixels is not before.pixels
+    assert main(["adapt", "run", "--support", "photos", "--query", "new/c00"]) == 0
+    assert main(["resume", "run", "--iterations", "12"]) == 0
+
+
 def module():
     from innerloop.references import find
 

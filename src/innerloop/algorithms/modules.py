@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from torch import nn
+
+# What differs between processes: where an object lies in memory, and what a module of a file is
+# called, which may also be run itself.
+_OF_PROCESS = re.compile(r" at 0x[0-9a-fA-F]+|\b(?:__main__|innerloop_file_.*?_[0-9a-f]{8})\.")
 
 
 def layers_of(model: nn.Module) -> dict[str, str]:
     """What each module below `model` is, by name, as far as that can be told without calling it."""
     return {name: _layer(module) for name, module in model.named_modules() if name}
+
+
+def text_of(value: Any) -> str:
+    """What an object prints of itself, without what differs between processes."""
+    return _OF_PROCESS.sub("", str(value))
 
 
 def name_in_code(value: Any) -> str:

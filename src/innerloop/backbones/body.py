@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from innerloop.algorithms.modules import text_of
 from innerloop.algorithms.network import Network
 from innerloop.backbones.cache import FeatureCache, shared_cache
 from innerloop.backbones.maps import chosen, layer_names, watch
@@ -106,7 +107,7 @@ class Backbone:
     def identity(self) -> str:
         """See the class; in hexadecimal."""
         parts = [_FORMAT.decode(), self.weights_digest, self._behaviour]
-        parts += [repr(self.preprocess), self.precision, str(self.network), *self.layers]
+        parts += [text_of(self.preprocess), self.precision, text_of(self.network), *self.layers]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
@@ -135,7 +136,9 @@ class Backbone:
             UserError: images that cannot be read, or no such views.
         """
         one_of(VIEWS, views=views)
-        cache = shared_cache() if self.keep and isinstance(self.preprocess, Preprocess) else None
+        # Of anything else, subclasses as well, the text does not tell what it does.
+        known = type(self.preprocess) is Preprocess
+        cache = shared_cache() if self.keep and known else None
         identity = self.identity.encode()
         found: dict[bytes, Tensor] = {}
         waiting: dict[bytes, Tensor] = {}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.algorithms.modules import layers_of, name_in_code
+from innerloop.algorithms.modules import layers_of, name_in_code, text_of
 from innerloop.errors import UserError
 from innerloop.keywords import arguments_of
 from innerloop.outer_loop import OuterLoop
@@ -46,7 +46,7 @@ def fingerprint(
         **{part: fingerprint_of(source) for part, source in tasks.items()},
     }
     # As it will be when it has been in a file.
-    written: dict[str, Any] = json.loads(json.dumps(parts, default=str))
+    written: dict[str, Any] = json.loads(json.dumps(parts, default=text_of))
     return written
 
 
