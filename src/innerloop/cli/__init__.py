@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from innerloop.cli.output import results_alone
 from innerloop.errors import UserError
 from innerloop.references import at_line, is_of_user
 from innerloop.training.distributed import LostProcess, is_main
@@ -168,4 +169,5 @@ def _dispatch(arguments: list[str]) -> int:
     except OSError as error:
         # Relative paths lead nowhere there, and PyTorch's libraries end the process.
         raise UserError("the working directory is gone: change to one that is there") from error
-    return importlib.import_module(f"innerloop.cli.{command}").main(rest) or 0
+    with results_alone(rest):
+        return importlib.import_module(f"innerloop.cli.{command}").main(rest) or 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from innerloop.cli.output import result_stream, show
 from innerloop.cli.pictures import (
     check_picture,
     labelled,
@@ -216,9 +216,9 @@ def _classifier(
 def _print(report: dict[str, Any], classes: list[str], arguments: Arguments) -> None:
     queries = report["queries"]
     if arguments.json:
-        print(json.dumps(report))
+        show(json.dumps(report))
     elif arguments.csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer = csv.writer(result_stream(), lineterminator="\n")
         writer.writerow(["file", "class", *classes])
         for each in queries:
             shown = [f"{p:.4f}" for p in each["probabilities"].values()]
@@ -233,17 +233,17 @@ def _print(report: dict[str, Any], classes: list[str], arguments: Arguments) -> 
                 # A class may be called so.
                 none = "refused" if NONE in classes else NONE
                 told = f"{none}   (most like {best})"
-            print(f"{each['file']:<{width}}  {told}")
+            show(f"{each['file']:<{width}}  {told}")
         if report["head"] is not None:
-            print(f"told by {report['head']} on the features")
+            show(f"told by {report['head']} on the features")
         if report["fine_tuned"] is not None:
             rate = report["fine_tuned"]
             done = (
                 f"was fine-tuned at a rate of {rate:g}" if rate else "stays, no better fine-tuned"
             )
-            print(f"the network {done}")
+            show(f"the network {done}")
         if report["ink"] == "light":
-            print("read as light strokes on dark paper; --ink dark says otherwise")
+            show("read as light strokes on dark paper; --ink dark says otherwise")
         if report["prepare"] == "ink":
-            print("drawings were found on their paper and centred; --prepare none says otherwise")
-        print(f"the picture is {report['picture']}")
+            show("drawings were found on their paper and centred; --prepare none says otherwise")
+        show(f"the picture is {report['picture']}")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union
 import tyro
 
 from innerloop.cli import train
+from innerloop.cli.output import show
 from innerloop.config import PARTS
 from innerloop.errors import UserError
 from innerloop.registry import ALGORITHMS, MODELS
@@ -35,7 +36,7 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Parse `argv`, print the shell's program; returns the exit status."""
     arguments = tyro.cli(Arguments, args=argv, prog="innerloop completion", description=DESCRIPTION)
-    print(completion(arguments.shell))
+    show(completion(arguments.shell))
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
+from innerloop.cli.output import show
 from innerloop.cli.pictures import refuse_to_overwrite
 from innerloop.data import (
     ImageClasses,
@@ -110,7 +111,7 @@ class Prepare:
             {"name": self.what, **prepare_lake(self.source, out), "written": str(out)}, self.json
         )
         if not self.json:
-            print(f"next, try\n  innerloop evaluate MODEL --lake {quoted(out)}")
+            show(f"next, try\n  innerloop evaluate MODEL --lake {quoted(out)}")
 
     def _prepare_known(self) -> None:
         if self.source is None:
@@ -129,7 +130,7 @@ class Prepare:
         facts |= {f"{part} classes": number for part, number in parts.items()}
         _print({"name": self.what, **facts}, self.json)
         if not self.json:
-            print(f"next, try\n  innerloop train --preset photos --data {found.folder}")
+            show(f"next, try\n  innerloop train --preset photos --data {found.folder}")
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ class Sheet:
         if folder.is_dir() and self.out.resolve().is_relative_to(folder.resolve()):
             refuse_to_overwrite(self.out, "--out", [self.out])
         data = load(self.what, omniglot_source=self.source, progress=True)
-        print(
+        show(
             contact_sheet(
                 data, self.out, classes=self.classes, per_class=self.per_class, seed=self.seed
             )
@@ -288,20 +289,20 @@ def _write_array(data: ImageClasses, path: Path) -> None:
 
 def _print(facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps({key.replace(" ", "_"): value for key, value in facts.items()}))
+        show(json.dumps({key.replace(" ", "_"): value for key, value in facts.items()}))
         return
     remarks = facts.get("remarks", [])
     width = max(len(key) for key in [*facts, *(remark["kind"] for remark in remarks)]) + 2
     for key, value in facts.items():
         if key == "remarks":
             for remark in value:
-                print(f"{remark['kind']:<{width}}{remark['text']}")
+                show(f"{remark['kind']:<{width}}{remark['text']}")
         elif key == "splits":
-            print("splits (train / val / test classes)")
+            show("splits (train / val / test classes)")
             for name, sizes in value.items():
-                print(f"  {name:<{width + 6}}{' / '.join(f'{size:,}' for size in sizes.values())}")
+                show(f"  {name:<{width + 6}}{' / '.join(f'{size:,}' for size in sizes.values())}")
         else:
-            print(f"{key:<{width}}{_words(key, value)}")
+            show(f"{key:<{width}}{_words(key, value)}")
 
 
 def _words(key: str, value: Any) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from innerloop.cli.output import show
 from innerloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _write(arguments: Arguments, folder: Path) -> int:
     files = write_site(folder, entries, *source)
     size = sum(file.stat().st_size for file in files)
     index = next(file for file in files if file.name == "index.html")
-    print(f"{index}: {len(files)} files, {size / 1e6:.2f} MB")
+    show(f"{index}: {len(files)} files, {size / 1e6:.2f} MB")
     return 0
 
 

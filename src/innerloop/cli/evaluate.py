@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from innerloop.cli.output import show
 from innerloop.errors import UserError, at_least
 
 if TYPE_CHECKING:
@@ -117,9 +118,9 @@ def main(argv: list[str]) -> int:
     finally:
         # Where later data are refused, what has been measured is not lost.
         if results and several:
-            print(json.dumps(results) if arguments.json else format_table(results))
+            show(json.dumps(results) if arguments.json else format_table(results))
         elif results:
-            print(json.dumps(results[0]) if arguments.json else format_result(results[0]))
+            show(json.dumps(results[0]) if arguments.json else format_result(results[0]))
     return 0
 
 
@@ -190,9 +191,9 @@ def _lake(arguments: Arguments) -> int:
         )
     if not places:
         result["protocol"]["seed"] = seed
-    print(json.dumps(result) if arguments.json else format_challenge(result))
+    show(json.dumps(result) if arguments.json else format_challenge(result))
     if not places and not arguments.json:
-        print(f"for the official runs: --lake {ARCHIVE}, which is {WHERE}")
+        show(f"for the official runs: --lake {ARCHIVE}, which is {WHERE}")
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from innerloop.cli.output import show
 from innerloop.cli.pictures import (
     labelled,
     load_for_pictures,
@@ -104,9 +105,9 @@ def main(argv: list[str]) -> int:
         told = classifier.export(arguments.out, format=arguments.format)
     size = arguments.out.stat().st_size
     if arguments.json:
-        print(json.dumps({"file": str(arguments.out), "bytes": size, **told}, ensure_ascii=False))
+        show(json.dumps({"file": str(arguments.out), "bytes": size, **told}, ensure_ascii=False))
         return 0
-    print(f"{arguments.out}  {size / 1e3:,.0f} kB")
+    show(f"{arguments.out}  {size / 1e3:,.0f} kB")
     for name, value in told.items():
-        print(f"  {name:<12} {value}")
+        show(f"  {name:<12} {value}")
     return 0

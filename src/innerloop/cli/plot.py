@@ -8,6 +8,7 @@ from typing import Literal
 
 import tyro
 
+from innerloop.cli.output import show
 from innerloop.cli.pictures import check_picture
 from innerloop.errors import UserError
 
@@ -49,5 +50,5 @@ def main(argv: list[str]) -> int:
         episodes=arguments.episodes,
         language=arguments.language,
     )
-    print(f"the picture is {arguments.out}")
+    show(f"the picture is {arguments.out}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from innerloop.cli.output import show
 from innerloop.training.distributed import is_main
 from innerloop.training.report import Report, TerminalReport
 from innerloop.training.run import Run
@@ -21,5 +22,5 @@ def said(run: Run, as_json: bool) -> int:
     if run.interrupted:
         return 130
     if as_json and is_main():
-        print(json.dumps({"run": str(run.folder), **run.results}))
+        show(json.dumps({"run": str(run.folder), **run.results}))
     return 0

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from innerloop.cli.output import show
+
 DESCRIPTION = """List runs: what was trained, on what, how far, how well.
 
 Before a run has ended, the best value on validation tasks is shown, and its state is "running" or,
@@ -44,9 +46,9 @@ def main(argv: list[str]) -> int:
     elif arguments.sort == "iterations":
         rows.sort(key=lambda row: -row["iterations"])
     if arguments.json:
-        print(json.dumps(rows))
+        show(json.dumps(rows))
     elif not rows:
-        print(f"no runs in {arguments.folder}")
+        show(f"no runs in {arguments.folder}")
     else:
         _print(rows)
     return 0
