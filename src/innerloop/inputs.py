@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_array
 from torch import Tensor
 
 from innerloop.backbones import Backbone
+from innerloop.backbones.outputs import warn_of_sameness
 from innerloop.config import TrainConfig
 from innerloop.data.depth import as_bytes
 from innerloop.data.examples import as_array, require_finite
@@ -267,7 +268,9 @@ class FeatureInputs(Inputs):
     def fit(self, X: Any) -> Tensor:
         """Features of the support set."""
         self._weights = self.backbone.weights_digest
-        return self(X)
+        found = self(X)
+        warn_of_sameness(found, self.backbone.name)
+        return found
 
     def __call__(self, X: Any) -> Tensor:
         if self.backbone.weights_digest != self._weights:
