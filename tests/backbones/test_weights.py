@@ -42,6 +42,47 @@ def test_tied_weights(tmp_path):
     assert other.again is other.conv
 
 
+class Classifier(nn.Module):
+    """A body with what stands for its last layers."""
+
+    def __init__(self, last=None):
+        super().__init__()
+        self.body, self.norm = pretrained(), nn.BatchNorm1d(8)
+        if last is not None:
+            self.fc = last
+
+
+HEADS = {
+    "linear": lambda: nn.Linear(8, 3),
+    "two": lambda: nn.Sequential(nn.Dropout(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 3)),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("nothing", [nn.Identity, nn.Sequential])
+def test_a_checkpoint_with_the_last_layer_that_was_taken_off(head, nothing, tmp_path):
+    whole = Classifier(HEADS[head]())
+    nn.init.normal_(whole.body.conv.weight)
+    torch.save({f"module.{n}": t for n, t in whole.state_dict().items()}, tmp_path / "w.pt")
+    network = Classifier(nothing())
+    load_weights(network, tmp_path / "w.pt")
+    assert torch.equal(network.body.conv.weight, whole.body.conv.weight)
+
+
+def test_what_else_is_not_there_is_an_error(tmp_path):
+    save_file(Classifier(nn.Linear(8, 3)).state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=r"fc.bias and 1 more.*leave torch.nn.Identity\(\) in its"):
+        load_weights(Classifier(), tmp_path / "w.safetensors")
+    network = Classifier(nn.Identity())
+    network.norm = nn.Identity()
+    for file in ("w.safetensors", "norm.safetensors"):
+        # The norm that the network lacks, with the last layer and by itself.
+        save_file(Classifier(nn.Linear(8, 3)).state_dict(), tmp_path / "w.safetensors")
+        save_file(Classifier().state_dict(), tmp_path / "norm.safetensors")
+        with pytest.raises(UserError, match=r"another network$"):
+            load_weights(network, tmp_path / file)
+
+
 class Trap:
     def __reduce__(self):
         return Path.touch, (Path("ran"),)
