@@ -257,6 +257,45 @@ def test_nothing_is_said_of_training(caplog):
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
 
 
+class Training(nn.Module):
+    """It goes into training mode for itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = pretrained().requires_grad_(False)
+
+    def forward(self, x):
+        return self.body.train()(x)
+
+
+def scripted(trained, mode):
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1))
+    return torch.jit.script(network.train(mode).requires_grad_(trained))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Training, "depend on the others in the batch"),
+        (lambda: scripted(True, True), SCRIPT),
+        (lambda: nn.Sequential(scripted(True, False)), SCRIPT),
+        (lambda: scripted(False, True), r"writes to its buffers: call eval\(\) on it first"),
+    ],
+)
+def test_a_network_that_is_refused_is_as_it_was(make, message):
+    network = make()
+    before = {n: t.clone() for n, t in network.state_dict().items()}
+    with pytest.raises(UserError, match=message):
+        Backbone(network, PLAIN)
+    assert all(torch.equal(t, before[n]) for n, t in network.state_dict().items())
+
+
+def test_torchscript_that_stays_as_it_is_serves(photos):
+    network = scripted(False, False)
+    expected = network(torch.stack([PLAIN(p) for p in photos])).flatten(1)
+    torch.testing.assert_close(Backbone(network, PLAIN).features(photos), expected)
+
+
 def own_size(picture):
     return torch.zeros(3, picture.height, picture.width)
 

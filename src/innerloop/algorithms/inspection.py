@@ -150,6 +150,7 @@ class Inspected(ABC):
                     self.entangled = self._is_entangled(leaves, x)
                     module = self._copy(leaves, every_buffer=True)
                     versions = {n: (b, b._version) for n, b in _state(module)}
+                    before = {} if in_training else _values(module)
                     given = copied(x)
                     with noise.watching() as seen:
                         out = module(given)
@@ -161,6 +162,8 @@ class Inspected(ABC):
             self._draws_globally[in_training] = seen.globally
             after = dict(_state(module))
             written = {n for n, (b, v) in versions.items() if after.get(n) is b and b._version != v}
+            # Running statistics change without a new version, here if it calls train() itself.
+            written |= {n for n, b in before.items() if _changed(versions[n][0], b)}
             only = [n for n in written - self._written if versions[n][0].is_floating_point()]
             if in_training and only:
                 _log.warning(
@@ -178,11 +181,6 @@ class Inspected(ABC):
                     "which an inner step gets no gradients: give it use_reentrant=False"
                 )
             for name in sorted(trained[i] for i in _leaves(out) & trained.keys()):
-                if any(isinstance(m, torch.jit.ScriptModule) for m in self.module.modules()):
-                    raise UserError(
-                        "the network is TorchScript, which has its weights for good: give the "
-                        "torch.nn.Module that it was made from, and fill it by load_state_dict"
-                    )
                 raise UserError(
                     f"the network uses its parameter {name} without going through the module, for "
                     "instance by a global variable, so adapted weights would have no effect: use "
@@ -378,6 +376,11 @@ def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         for name, value in (*child._buffers.items(), *vars(child).items()):
             if isinstance(value, Tensor):
                 yield start + name, value
+
+
+def _values(module: nn.Module) -> dict[str, Tensor]:
+    """Copies of what can be compared of its state."""
+    return {n: t.clone() for n, t in _state(module) if t.layout is torch.strided}
 
 
 def _leaves(outputs: Any) -> set[int]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import torch
 from torch import nn
+
+from innerloop.errors import UserError
 
 # What differs between processes: where an object lies in memory, and what a module of a file is
 # called, which may also be run itself.
@@ -29,6 +32,26 @@ def name_in_code(value: Any) -> str:
     return (
         name if (module or "").startswith(("__main__", "innerloop_file_")) else f"{module}.{name}"
     )
+
+
+def check_script(model: nn.Module) -> None:
+    """Raise a `UserError` for TorchScript whose weights or buffers a copy cannot replace.
+
+    It keeps them where only its own code finds them, so it has to be known before it is called.
+    """
+    for module in model.modules():
+        if not isinstance(module, torch.jit.ScriptModule):
+            continue
+        if any(p.requires_grad for p in module.parameters()):
+            raise UserError(
+                "the network is TorchScript, which has its weights for good: give the "
+                "torch.nn.Module that it was made from, and fill it by load_state_dict"
+            )
+        if module.training and any(True for _ in module.buffers()):
+            raise UserError(
+                "the network is TorchScript in training mode, which writes to its buffers: call "
+                "eval() on it first"
+            )
 
 
 def _layer(module: nn.Module) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from innerloop.algorithms import noise
 from innerloop.algorithms.attributes import HOOKS, Attributes
 from innerloop.algorithms.inspection import Inspected, copied
+from innerloop.algorithms.modules import check_script
 from innerloop.functional import Params, in_transform
 from innerloop.models.layers import (
     BatchNorm,
@@ -150,7 +151,8 @@ class Network(Inspected):
             training: look at it in training as well as in evaluation.
 
         Raises:
-            UserError: it reaches its own weights in a way that cannot be redirected.
+            UserError: it reaches its own weights in a way that cannot be redirected, or is
+                TorchScript that has to be written to.
         """
         if in_transform():
             return
@@ -160,6 +162,7 @@ class Network(Inspected):
             self._begin(called)
         if self._looked:
             return
+        check_script(self.module)
         with torch.inference_mode(False), noise.generators_kept():
             if not self._look(copied(x), (False, True) if training else (False,)):
                 self._not_together = self.why_not_taken(x) or _NOT_TRIED
@@ -236,7 +239,8 @@ class Network(Inspected):
             training=noise.training(),
             frozen=self.frozen,
             searched=not self.is_own,
-            written=None if every_buffer else self._written,
+            # Before anything is known, as if it wrote to all.
+            written=self._written if self._looked and not every_buffer else None,
         ).of(self.module, "")
 
 
@@ -280,7 +284,8 @@ class Skeleton(Attributes):
         }
         constant = isinstance(module, _NORMS) and (self._frozen or module.running_mean is None)
         state["_buffers"] = {
-            n: b if constant else self._tensor(b, prefix + n) for n, b in module._buffers.items()
+            n: b if constant and not self._writes(prefix + n) else self._tensor(b, prefix + n)
+            for n, b in module._buffers.items()
         }
         state["_modules"] = {
             n: None if m is None else self.of(m, f"{prefix}{n}.")
@@ -296,6 +301,10 @@ class Skeleton(Attributes):
             self.fill_slots(module, new)
         return new
 
+    def _writes(self, name: str) -> bool:
+        """True if the forward pass may write to a buffer: it can call `train()` for itself."""
+        return self._written is None or name in self._written
+
     def _tensor(self, value: Any, name: str = "") -> Any:
         if not isinstance(value, Tensor):
             return value
@@ -304,7 +313,7 @@ class Skeleton(Attributes):
         if value.requires_grad:
             return value
         if id(value) not in self._memo:
-            copied = self._written is None or value.numel() <= _SMALL or name in self._written
+            copied = value.numel() <= _SMALL or self._writes(name)
             self._memo[id(value)] = value.clone() if copied else value
         return self._memo[id(value)]
 
