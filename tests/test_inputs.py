@@ -66,6 +66,7 @@ def test_white_that_is_said_goes_for_arrays_and_pictures(tmp_path):
         FewShotClassifier(white=0).fit(STROKES, NAMES)
 
 
+@pytest.mark.filterwarnings("ignore:Mean gives all pictures")
 def test_white_goes_for_pretrained_networks_too(tmp_path):
     files = deep(tmp_path, 3000)
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from innerloop import UserError
-from innerloop.data.given import are_pictures, each_as_bytes, each_picture
+from innerloop.data.given import are_pictures, each_as_bytes, each_picture, white_in
 
 H, W = 10, 14
 
@@ -112,3 +112,21 @@ def test_the_digest_is_of_what_is_seen(pixels):
 def test_what_is_no_picture_is_named(X, message):
     with pytest.raises(UserError, match=message):
         found(X)
+
+
+@pytest.mark.parametrize("read", [found, white_in, lambda X: list(each_as_bytes(X, 3))])
+def test_pictures_that_were_closed_are_named(read, pixels, tmp_path):
+    files = [tmp_path / f"{i}.png" for i in range(4)]
+    for file in files:
+        Image.fromarray(pixels[0].astype(np.uint16)[..., 0]).save(file)
+    with Image.open(files[0]) as left:
+        pass
+    closed = Image.open(files[1])
+    closed.close()
+    with files[2].open("rb") as file:
+        lost = Image.open(file)
+    files[3].write_bytes(files[3].read_bytes()[:-30])
+    with Image.open(files[3]) as cut:
+        for picture in (left, closed, lost, cut):
+            with pytest.raises(UserError, match=r"picture 0 cannot be read .*: give its path, or"):
+                read([picture])

@@ -16,6 +16,7 @@ from torch import Tensor
 from innerloop.data.depth import as_bytes, shared_white
 from innerloop.data.examples import without_mask
 from innerloop.data.pictures import (
+    decoding,
     deep_range,
     file_status,
     picture_pixels,
@@ -215,7 +216,9 @@ def each_picture(X: Any, white: float | None = None) -> Iterator[Picture]:
             yield Picture(hashlib.sha256(content + scale).digest(), content, str(x), white)
             continue
         picture = x if isinstance(x, Image.Image) else _from_array(x, white)
-        digest = hashlib.sha256(_digest(picture) + scale).digest() if scale else _digest(picture)
+        with decoding(f"picture {number}"):
+            digest = _digest(picture)
+        digest = hashlib.sha256(digest + scale).digest() if scale else digest
         yield Picture(digest, picture, f"picture {number}", white)
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from innerloop.data.depth import scaled, white_of
 from innerloop.data.kinds import FIRST, reason, unread_kind
-from innerloop.errors import UserError
+from innerloop.errors import UserError, first_line
 
 EXTENSIONS = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
@@ -159,10 +159,8 @@ def range_of(picture: Image.Image, what: str) -> tuple[float, float, bool] | Non
     Raises:
         UserError: it cannot be decoded.
     """
-    try:
+    with decoding(what):
         return _deep_range(picture)
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{what} cannot be read as a picture ({error})") from error
 
 
 def picture_pixels(
@@ -182,13 +180,11 @@ def picture_pixels(
     Raises:
         UserError: it cannot be decoded.
     """
-    try:
+    with decoding(what):
         mode = "L" if picture.mode in _GREY_MODES or _is_deep(picture) else "RGB"
         flat = _flat(ImageOps.exif_transpose(picture), what, mode, white)
         if size is not None and flat.size != size:
             flat = flat.resize(size, Image.Resampling.LANCZOS)
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{what} cannot be read as a picture ({error})") from error
     pixels = np.asarray(flat)
     return pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
 
@@ -207,12 +203,25 @@ def rgb_picture(
         UserError: it cannot be decoded.
     """
     if isinstance(content, Image.Image):
-        try:
+        with decoding(what):
             return _flat(ImageOps.exif_transpose(content), what, "RGB", white)
-        except (OSError, SyntaxError) as error:
-            raise UserError(f"{what} cannot be read as a picture ({error})") from error
     with _opened(what, content) as picture:
         return _flat(ImageOps.exif_transpose(picture), what, "RGB", white)
+
+
+@contextlib.contextmanager
+def decoding(what: Path | str) -> Iterator[None]:
+    """A `UserError` that names the picture for any error in decoding one that is open already."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        # Of one that was closed Pillow raises ValueError or AssertionError.
+        raise UserError(
+            f"{what} cannot be read as a picture ({first_line(error)}): give its path, or call its "
+            "load() before its file is closed"
+        ) from error
 
 
 @contextlib.contextmanager
