@@ -56,6 +56,10 @@ class Familiarity:
         return found
 
 
+class NothingToGoBy(UserError):
+    """No class has two different pictures, so that nobody knows how unlike they are."""
+
+
 @dataclass(frozen=True)
 class Threshold:
     """The familiarity threshold below which a picture is refused.
@@ -98,12 +102,13 @@ def threshold(left_out: np.ndarray, reject: float) -> Threshold:
         reject: α, above 0 and below 1.
 
     Raises:
-        UserError: `reject` out of range, or fewer than two pictures.
+        UserError: `reject` out of range.
+        NothingToGoBy: fewer than two pictures.
     """
     share_inside(reject=reject)
     m = len(left_out)
     if m < 2:
-        raise UserError(
+        raise NothingToGoBy(
             "reject needs classes with two different pictures or more, to see how unlike each "
             "other pictures of one class are: give more pictures, or leave reject out"
         )

@@ -17,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from starlette.testclient import TestClient
 
+from innerloop import UserError
 from innerloop.cli import demo as command
 from innerloop.cli import main
 from innerloop.demo import photos, server
@@ -118,6 +119,38 @@ def test_background_and_what_cannot_be_refused(client):
         thing["pictures"] = thing["pictures"][:1]
     told = client.post("/api/tell", json=single).json()
     assert (told["pictures"], told["answers"][3]["none"]) == (0, False)
+
+
+def test_two_copies_of_one_photo_are_nothing_to_go_by(client):
+    asked = question()
+    for thing in asked["classes"]:
+        thing["pictures"] = thing["pictures"][:1] * 2
+    reply = client.post("/api/tell", json=asked)
+    assert reply.status_code == 200, reply.text
+    told = reply.json()
+    assert (told["pictures"], told["needed"]) == (0, 0)
+    assert not any(answer["none"] for answer in told["answers"])
+
+
+def test_it_opens_with_what_it_can_ask_about(make, monkeypatch):
+    monkeypatch.setattr(photos, "_thumbnail", lambda file: png(file))
+    file = Path("photos/sky/sky0.png")
+    many = {"sky": [file] * 40 + [Path("photos/sky/sky1.png")] * 60, "leaf": [file] * 50}
+    with pytest.warns(UserWarning, match="takes 50 pictures of each thing: .* of the 100 of sky"):
+        app = photos.create_photos_app(make, "a", many, ["testserver"])
+    with TestClient(app) as client:
+        things = client.get("/api/start").json()["classes"]
+        assert [len(thing["pictures"]) for thing in things] == [50, 50]
+        assert things[0]["pictures"].count(png(file)) == 20
+        asked = {"classes": things, "queries": [png(file)]}
+        assert client.post("/api/tell", json=asked).status_code == 200
+    for support, message in (
+        ({f"c{i}": [file] for i in range(51)}, "51 folders of pictures, and the page takes 50"),
+        ({"a": [file] * 2, "b": [file]}, "come to 0 MB, more than the page can ask"),
+    ):
+        monkeypatch.setattr(photos, "MAX_BODY", 3 * len(png(file)))
+        with pytest.raises(UserError, match=message):
+            photos.create_photos_app(make, "a", support, ["testserver"])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import warnings
 from collections.abc import Callable
@@ -25,11 +26,14 @@ from innerloop.demo.questions import Message
 from innerloop.demo.sent import sent_picture
 from innerloop.demo.server import STATIC, application, json_body, parsed
 from innerloop.errors import UserError
+from innerloop.rejection import NothingToGoBy
 from innerloop.runs.loading import load_shared
 
 PAGE = Path(__file__).parent / "photo_page"
 MAX_BODY = 100_000_000  # bytes
 MAX_SIDE = 4096  # pixels
+# Things, and pictures of each, in a question.
+MAX_THINGS = MAX_EACH = 50
 # Side to which the page scales photos before it sends them, and those of a folder.
 SIDE = 512
 # A large network takes a second a picture.
@@ -42,13 +46,13 @@ class PhotoClass(Message):
     """A thing, and pictures of it, in base64."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
-    pictures: Annotated[list[Photo], Field(min_length=1, max_length=50)]
+    pictures: Annotated[list[Photo], Field(min_length=1, max_length=MAX_EACH)]
 
 
 class PhotoQuestion(Message):
     """What to learn from, and what to classify."""
 
-    classes: Annotated[list[PhotoClass], Field(min_length=2, max_length=50)]
+    classes: Annotated[list[PhotoClass], Field(min_length=2, max_length=MAX_THINGS)]
     queries: Annotated[list[Photo], Field(min_length=1, max_length=50)]
     background: Annotated[list[Photo], Field(max_length=100, default_factory=list)]
     reject: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -83,15 +87,18 @@ def create_photos_app(
         name: of its network, for the page.
         support: pictures by class to open with; empty for none.
         hosts: the names by which it may be called; `["*"]` for any.
+
+    Raises:
+        UserError: more than a question may hold, or a picture that cannot be read.
+
+    Warns:
+        UserWarning: for pictures that are left out, because there are too many of a thing.
     """
     one_at_a_time = anyio.CapacityLimiter(1)
     opening = {
         "model": name,
         "side": SIDE,
-        "classes": [
-            {"name": thing, "pictures": [_thumbnail(file) for file in files]}
-            for thing, files in support.items()
-        ],
+        "classes": _opening(support),
     }
 
     async def start(request: Request) -> Response:
@@ -146,7 +153,7 @@ def classifiers(model: str, **options: Any) -> Callable[[], FewShotClassifier]:
 def answers(question: PhotoQuestion, classifier: FewShotClassifier) -> PhotoAnswers:
     """What the classifier says once it has learnt the support set.
 
-    Where no class has two pictures, nothing is refused: there is nothing to go by.
+    Where no class has two different pictures, nothing is refused: there is nothing to go by.
 
     Raises:
         UserError: a picture that cannot be read, or two classes of one name.
@@ -159,14 +166,15 @@ def answers(question: PhotoQuestion, classifier: FewShotClassifier) -> PhotoAnsw
     labels = [i for i, each in enumerate(question.classes) for _ in each.pictures]
     background = [_picture(text) for text in question.background] or None
     queries = [_picture(text) for text in question.queries]
-    several = max(len(each.pictures) for each in question.classes) > 1
-    reject = question.reject if several else None
+    limit = None
     with warnings.catch_warnings():
         # The page says it in its own words.
         warnings.filterwarnings("ignore", "the threshold is an estimate")
         classifier.fit(support, labels, background=background)
-        told, probabilities = classifier.tell(queries, reject)
-    limit = None if reject is None else classifier.threshold(reject)
+        if question.reject is not None:
+            with contextlib.suppress(NothingToGoBy):
+                limit = classifier.threshold(question.reject)
+        told, probabilities = classifier.tell(queries, None if limit is None else question.reject)
     return PhotoAnswers(
         answers=[
             PhotoAnswer(probabilities=row.tolist(), none=answer is None)
@@ -176,6 +184,35 @@ def answers(question: PhotoQuestion, classifier: FewShotClassifier) -> PhotoAnsw
         pictures=0 if limit is None else limit.pictures,
         needed=0 if limit is None else limit.needed,
     )
+
+
+def _opening(support: dict[str, list[Path]]) -> list[dict[str, Any]]:
+    """The things to open with, as many and as large as a question may hold."""
+    if len(support) > MAX_THINGS:
+        raise UserError(
+            f"there are {len(support)} folders of pictures, and the page takes {MAX_THINGS}: leave "
+            "some out, or use innerloop adapt"
+        )
+    things = []
+    for name, files in support.items():
+        n = len(files)
+        if n > MAX_EACH:
+            warnings.warn(
+                f"the page takes {MAX_EACH} pictures of each thing: it opens with so many of the "
+                f"{n} of {name}",
+                stacklevel=3,
+            )
+            # Not the first ones, which may all be of one minute.
+            files = [files[i * n // MAX_EACH] for i in range(MAX_EACH)]
+        things.append({"name": name, "pictures": [_thumbnail(file) for file in files]})
+    size = sum(len(text) for thing in things for text in thing["pictures"])
+    # The rest is for questions.
+    if size > 0.9 * MAX_BODY:
+        raise UserError(
+            f"the pictures come to {size / 1e6:.0f} MB, more than the page can ask about at a "
+            "time: leave some out, or use innerloop adapt"
+        )
+    return things
 
 
 def _picture(text: str) -> Image.Image:
