@@ -97,6 +97,7 @@ def body_of(config: TrainConfig) -> Backbone | None:
     """
     if config.body is None:
         return None
+    config.check_body()
     return backbone(
         config.body,
         weights=config.weights,

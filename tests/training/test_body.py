@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import innerloop
 from innerloop import FewShotClassifier, TrainConfig, UserError
@@ -88,6 +89,38 @@ def pixels(picture):
     assert module().pixels is not before.pixels
     assert main(["adapt", "run", "--support", "photos", "--query", "new/c00"]) == 0
     assert main(["resume", "run", "--iterations", "12"]) == 0
+
+
+def test_a_run_is_handed_on_with_its_files(photos, capsys):
+    Path("mine").mkdir()
+    shutil.move("nets.py", "mine/nets.py")
+    with Path("mine/nets.py").open("a") as file:
+        file.write("\nfrom innerloop.backbones import Preprocess\npixels = Preprocess(16)\n")
+    save_file(
+        {"mix.weight": torch.ones(24, 12), "mix.bias": torch.arange(24.0)}, "mine/w.safetensors"
+    )
+    words = ["--weights", "mine/w.safetensors", "--preprocess", "mine/nets.py:pixels"]
+    words += ["--data", "photos", *SMALL, "--schedule", "constant", "--out", "mine/run"]
+    assert main(["train", "--body", "mine/nets.py:make", *words]) == 0
+    Path("theirs").mkdir()
+    shutil.move("mine/run", "theirs/run")
+    shutil.move("mine", "away")
+    sources._named.cache_clear()
+    capsys.readouterr()
+    adapt = ["adapt", "theirs/run", "--support", "photos", "--query", "new/c00"]
+    assert main(adapt) == 2
+    assert re.search(
+        r"body: there is no file .*mine.nets.py: .* put nets.py into its folder",
+        capsys.readouterr().err,
+    )
+    # Code into the folder, weights beside it.
+    shutil.copy("away/nets.py", "theirs/run")
+    shutil.copy("away/w.safetensors", "theirs")
+    assert main(adapt) == 2
+    assert "theirs/run/nets.py:make" in capsys.readouterr().err
+    assert main([*adapt, "--trust"]) == 0
+    assert main(["evaluate", "theirs/run", "--tasks", "2"]) == 0
+    assert main(["resume", "theirs/run", "--iterations", "12"]) == 0
 
 
 def module():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -119,6 +120,38 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
             changes["data"] = str(at_home(self.data).absolute())
         return dataclasses.replace(self, **changes)
 
+    def found_in(self, folder: Path) -> TrainConfig:
+        """Files of code and weights that are gone, from a run folder or from beside it.
+
+        Whoever is given a run puts them there.  Code in another place is other code: it has to be
+        trusted anew.
+        """
+        changes: dict[str, Any] = {}
+        for name, (place, rest) in self._files().items():
+            near = [where / _name_of(place) for where in (folder, folder.parent)]
+            there = [file for file in near if file.is_file()]
+            if not at_home(place).exists() and there:
+                changes[name] = f"{there[0].resolve()}{rest}"
+        return dataclasses.replace(self, **changes)
+
+    def check_body(self) -> None:
+        """Raise a `UserError` where a file is gone that makes the body."""
+        for name, (place, _) in self._files().items():
+            if name in ("body", "weights", "preprocess") and not at_home(place).exists():
+                raise UserError(
+                    f"{name}: there is no file {place}: put it back; for a run that has moved, put "
+                    f"{_name_of(place)} into its folder"
+                )
+
+    def _files(self) -> dict[str, tuple[str, str]]:
+        """The files that settings name, and what follows the path, by setting."""
+        found = {}
+        for name in REFERENCES:
+            place, _, rest = (getattr(self, name) or "").rpartition(":")
+            if place.endswith(".py"):
+                found[name] = (place, f":{rest}")
+        return found | ({"weights": (self.weights, "")} if self.weights else {})
+
     def title(self) -> str:
         ways = "" if self.regression else f"{self.n_way}-way "
         on = "" if self.body is None else f" on {self.body}"
@@ -216,3 +249,8 @@ def _network(model: str | None, body: str | None) -> dict[str, str]:
     if body not in (None, model):
         raise UserError(f"model {model} is a body, and so is {body}: give one of them")
     return {"model": "embedding", "body": model}
+
+
+def _name_of(place: str) -> str:
+    """The last part of a path, also of one of Windows wherever this is."""
+    return re.split(r"[\\/]", place)[-1]

@@ -195,7 +195,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
         raise UserError(f"{file} names its algorithm: leave out algorithm=")
     # Where it was trained need not be where it is used.
     config = TrainConfig.from_dict(settings, str(file))
-    config = dataclasses.replace(config, device="cpu", precision="float32")
+    config = dataclasses.replace(config, device="cpu", precision="float32").found_in(file.parent)
     check_trust(config.references, file, trust)
     _check_size(file, config, shape, tensors)
     norm = normalization(file, config, shape, metadata)

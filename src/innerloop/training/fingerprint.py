@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import re
 from typing import Any
 
 import torch
@@ -52,13 +53,26 @@ def fingerprint(
 
 def check_same(then: dict[str, Any], now: dict[str, Any], where: str) -> None:
     """Raise a `UserError` that says how two fingerprints differ."""
-    differences = list(_differences(then, now, ()))
+    differences = list(_differences(_anywhere(then), _anywhere(now), ()))
     if differences:
         shown = "; ".join(differences[:5]) + ("; ..." if len(differences) > 5 else "")
         raise UserError(
             f"this is not the run in {where}: {shown}. Give what it began with, or start a new run "
             "in another folder"
         )
+
+
+def _anywhere(parts: Any) -> Any:
+    """A fingerprint with the names of files of code and weights, wherever they lie."""
+    if not isinstance(parts, dict) or not isinstance(parts.get("settings"), dict):
+        return parts  # of a file, which can hold anything
+    settings = {
+        name: re.sub(r"^.*[\\/]", "", value)
+        if isinstance(value, str) and (name == "weights" or re.search(r"\.py:[\w.]+$", value))
+        else value
+        for name, value in parts["settings"].items()
+    }
+    return {**parts, "settings": settings}
 
 
 def _differences(then: Any, now: Any, path: tuple[str, ...]) -> Any:

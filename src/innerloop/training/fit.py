@@ -195,6 +195,7 @@ def resume(
     if isinstance(config, TrainConfig):
         if given:
             raise UserError(f"{folder} names all that it needs: leave out {', '.join(given)}")
+        config = config.found_in(folder)
         check_trust(config.references, folder, trust)
         return go_on(folder, config, lambda report: build_job(config, None, report), report=report)
     needed = {name: text for name, text in config.made_by.items() if name not in given}
