@@ -8,52 +8,40 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.recomputed import REENTRANT
+from innerloop.algorithms.rows import Rows, copied, moved, tensors_in, varied
 from innerloop.errors import UserError, first_line
 from innerloop.functional import Params
-from innerloop.models.layers import HeadedModel, statistics_by_group
+from innerloop.models.layers import HeadedModel
 from innerloop.ops.stacked import NotStackableError
 from innerloop.references import at_line, is_of_user
 
 _log = logging.getLogger("innerloop")
 
 
-class Inspected(ABC):
+class Inspected(Rows):
     """A network that is tried; the attributes are those of `Network`."""
 
-    module: nn.Module
     draws: bool
     mixes_rows: bool
     entangled: bool
     writes_weights: bool
-    normalises: bool
     takes: tuple[int, ...] | None
-    _draws_globally: dict[bool, bool]
     _written: set[str]
     _writes_inputs: bool
 
     @abstractmethod
-    def __call__(
-        self, params: Params, x: Any, part: Callable[[Any, Any], Any] | None = None
-    ) -> Any:
-        """The outputs for `x`."""
-
-    @abstractmethod
     def _together(self, params: Params, x: Tensor, same: Params | None = None) -> Any:
         """Those of T tasks."""
-
-    @abstractmethod
-    def _named(self) -> Iterable[tuple[str, nn.Parameter]]:
-        """The parameters by name."""
 
     @abstractmethod
     def _copy(self, params: Params, *, every_buffer: bool = False) -> nn.Module:
@@ -79,11 +67,11 @@ class Inspected(ABC):
             return t.detach().to(dtype if dtype and t.is_floating_point() else t.dtype)
 
         x = cast(x)
-        inputs = torch.stack([x, *(_varied(x) or [x.flip(0)])])
+        inputs = torch.stack([x, *(varied(x) or [x.flip(0)])])
         generator = torch.Generator().manual_seed(0)
 
         def two(p: Tensor) -> Tensor:
-            return cast(_moved(p.detach(), generator, 2)).requires_grad_()
+            return cast(moved(p.detach(), generator, 2)).requires_grad_()
 
         params = {n: two(p) for n, p in self._named() if p.requires_grad}
         frozen = {n: cast(p) for n, p in self._named() if not p.requires_grad}
@@ -102,9 +90,9 @@ class Inspected(ABC):
             for i in range(2):
                 with noise.task(i):
                     of_one = {n: p[i] for n, p in params.items()} | frozen
-                    apart_.append(_tensors(self(of_one, inputs[i])))
+                    apart_.append(tensors_in(self(of_one, inputs[i])))
             with noise.at(0):
-                together = _tensors(self._together(params, inputs, frozen))
+                together = tensors_in(self._together(params, inputs, frozen))
             wanted = gradients(apart_)
             found = gradients([[t[i] for t in together] for i in range(2)])
         if [t.shape for t in wanted] != [t.shape for t in found]:
@@ -154,7 +142,7 @@ class Inspected(ABC):
                     given = copied(x)
                     with noise.watching() as seen:
                         out = module(given)
-                    self._writes_inputs |= any(t._version for t in _tensors(given))
+                    self._writes_inputs |= any(t._version for t in tensors_in(given))
             except Exception:
                 # The call that counts says what is wrong; there may be more to a forward pass.
                 self.draws = True
@@ -190,78 +178,6 @@ class Inspected(ABC):
         self.mixes_rows = self._mixes_rows(x)
         return True
 
-    def _check_apart(self, x: Any, bn: str, *, shapes: bool) -> None:
-        """Changes all queries but the first and the last, whose outputs have to stay.
-
-        So have those of the support set.
-        """
-        if not isinstance(x, Tensor) or not len(x):
-            return
-        together = self.normalises and bn == "support"
-        # Enough that rows which a network has moved reach those that are changed.
-        x = torch.cat([x, x, x]) if len(x) < 3 else x
-        # What only a larger value shows, as a maximum over the batch, is in either half.
-        for rows in (x, x.flip(0)):
-            half = (len(rows) + 1) // 2
-            rest = torch.cat([rows[half:]] * 3)
-            query, support = rows[:1], rows[: half if together else 0]
-            first = len(support)
-            batches = [
-                torch.cat([support, query, others, query])
-                for others in (rest, query.expand(rest.shape), *_varied(rest))
-            ]
-            for training in (False, True):
-                found = [
-                    self._of_rows(batch, [*range(first + 1), -1], len(batch), first, training)
-                    for batch in batches
-                ]
-                if not training and not self._draws_globally[False]:
-                    # By itself; what is drawn for fewer rows would be other numbers.
-                    alone = torch.cat([support, query])
-                    kept = [*range(first + 1), first]
-                    found.append(self._of_rows(alone, kept, len(alone), first, training))
-                if _differ(found):
-                    raise UserError(_QUERIES_MEET.format(bn) + _MENDS[bn])
-            if together and shapes and (shape := _without_rows(found)):
-                raise UserError(
-                    f"the network has an output of shape {shape[1:]} for {shape[0]} examples. With "
-                    "bn='support' the support set and the queries go through it together, so every "
-                    "output needs the examples along its first axis: return it so, or choose "
-                    "bn='transductive'"
-                )
-
-    def _of_rows(
-        self,
-        x: Tensor,
-        kept: Sequence[int],
-        group: int,
-        first: int,
-        training: bool = False,
-        part: Callable[[Any, Any], Any] | None = None,
-    ) -> _Rows:
-        """Rows `kept` of all outputs, or what is told of an output without rows; None if it fails.
-
-        By other weights than the module's: zeros, as of a head that is not trained, would hide
-        what comes before.  `group` and `first` are as for `statistics_by_group`, 0 for no `first`.
-        """
-        generator = torch.Generator().manual_seed(0)
-        weights = {
-            n: _moved(p.detach(), generator) if p.is_floating_point() else p.detach()
-            for n, p in self._named()
-        }
-        groups = statistics_by_group(group, first or None, len(x))
-        try:
-            with torch.no_grad(), noise.calls(training=training), groups:
-                outputs = _tensors(self(weights, copied(x), part))
-        except UserError:
-            raise
-        except Exception:
-            # The call that counts says what is wrong; these values may be none that it takes.
-            return None
-        return [
-            o[list(kept)] if o.ndim and len(o) == len(x) else (len(x), *o.shape) for o in outputs
-        ]
-
     def _is_entangled(self, leaves: Params, x: Any) -> bool:
         if not isinstance(self.module, HeadedModel):
             return False
@@ -279,90 +195,10 @@ class Inspected(ABC):
                 nodes |= _nodes(self._copy(leaves)(given))
         return any(node.name() == REENTRANT for node in nodes)
 
-    def _mixes_rows(self, x: Any) -> bool:
-        """True if a task's features change when those of another go through the body with it."""
-        if not isinstance(self.module, HeadedModel) or not isinstance(x, Tensor):
-            return False
-        if not x.is_floating_point():
-            return False
-        rows = len(x)
-
-        def features(x: Tensor) -> _Rows:
-            # The first task's and the last task's.
-            kept = [*range(rows), *range(-rows, 0)]
-            return self._of_rows(x, kept, rows, 0, part=lambda module, x: module.features(x))
-
-        others = (2 * x.flip(0) + 1, *_varied(x))
-        found = [features(x), *(features(torch.cat([x, other, x])) for other in others)]
-        # What fails in one batch cannot be computed there either.
-        return any(f is None for f in found) or _differ(found, atol=1e-5)
-
-
-# Rows of the outputs, or of an output without rows the number of rows and its shape.
-_Rows = list[Tensor | tuple[int, ...]] | None
-
-
-def _differ(found: Sequence[_Rows], atol: float | None = None) -> bool:
-    """True if outputs differ that should be the same; by default beyond a share of the largest."""
-    of_all = [outputs for outputs in found if outputs is not None]
-    for outputs in of_all[1:]:
-        for a, b in zip(of_all[0], outputs, strict=True):
-            if isinstance(a, Tensor) and isinstance(b, Tensor):
-                # Half precision rounds by how many rows there are.
-                coarse = a.dtype in (torch.float16, torch.bfloat16)
-                a, b = a.double(), b.double()
-                scale = a.nan_to_num(0, 0, 0).abs().max().item() if a.numel() else 0.0
-                least = (3e-2 if coarse else 1e-4) * scale if atol is None else atol
-                if not torch.allclose(a, b, rtol=1e-3, atol=least, equal_nan=True):
-                    return True
-    return False
-
-
-def _without_rows(found: Sequence[_Rows]) -> tuple[int, ...] | None:
-    """What is told of the first output that has no axis of examples first."""
-    every = (o for outputs in found for o in outputs or ())
-    return next((o for o in every if not isinstance(o, Tensor)), None)
-
-
-_QUERIES_MEET = (
-    "with bn={!r} no query may change the outputs for another, and in this network they do: it "
-    "mixes the rows of a batch"
-)
-_EACH = (
-    ": let it compute each row by itself (F.batch_norm with training=True takes the statistics of "
-    "the batch)"
-)
-_MENDS = {
-    "support": ", or moves the rows of an example apart before a batch norm, which takes the "
-    "leading ones for the support set. Let rows of an example follow each other, as after "
-    "flatten(0, 1) of [B, L, ...], or choose bn='transductive'",
-    "frozen": _EACH,
-    "per_step": _EACH,
-}
-
-
-def _moved(p: Tensor, generator: torch.Generator, *more: int) -> Tensor:
-    """Other weights near `p`, `[*more, ...]`."""
-    drawn = torch.randn((*more, *p.shape), generator=generator).to(p)
-    return p + drawn * (0.02 + 0.1 * p.abs())
-
-
-def _varied(x: Tensor) -> list[Tensor]:
-    """Other examples near `x`, where there are any between whole numbers."""
-    return [0.9 * x.flip(0) + 0.05] if x.is_floating_point() else []
-
 
 def _with_gradient(value: Any) -> Any:
     floats = isinstance(value, Tensor) and value.is_floating_point()
     return value.detach().requires_grad_().clone() if floats else value
-
-
-def copied(tree: Any) -> Any:
-    return tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, tree)
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    return [t for t in tree_leaves(tree) if isinstance(t, Tensor)]
 
 
 def _changed(now: Tensor, before: Tensor) -> bool:
@@ -391,7 +227,7 @@ def _leaves(outputs: Any) -> set[int]:
 
 def _nodes(outputs: Any) -> set[Any]:
     """The nodes of the graph that `outputs` were computed by."""
-    waiting = [t.grad_fn for t in _tensors(outputs) if t.grad_fn is not None]
+    waiting = [t.grad_fn for t in tensors_in(outputs) if t.grad_fn is not None]
     seen = set(waiting)
     while waiting:
         for parent, _ in waiting.pop().next_functions:

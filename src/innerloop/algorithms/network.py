@@ -19,17 +19,11 @@ from torch import Tensor, nn
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.attributes import HOOKS, Attributes
-from innerloop.algorithms.inspection import Inspected, copied
+from innerloop.algorithms.inspection import Inspected
 from innerloop.algorithms.modules import check_script
+from innerloop.algorithms.rows import copied
 from innerloop.functional import Params, in_transform
-from innerloop.models.layers import (
-    BatchNorm,
-    HeadedModel,
-    Linear,
-    SharedHead,
-    given_statistics,
-    seen_statistics,
-)
+from innerloop.models.layers import BatchNorm, HeadedModel, Linear, SharedHead
 from innerloop.models.norms import has_batch_norm
 from innerloop.ops.stacked import Stacked, apart, calls, stacked
 
@@ -176,30 +170,6 @@ class Network(Inspected):
             self._example = x.detach()
         # Last, because other threads read it.
         self._looked = True
-
-    def check_apart(self, x: Any, bn: str, *, shapes: bool) -> None:
-        """See that no query changes the outputs for another, after `look`.
-
-        Args:
-            x: examples.
-            bn: where batch norm takes its statistics from: `"support"`, `"frozen"`, or, for
-                running ones of this package's norms, `"per_step"`.
-            shapes: whether outputs of support set and queries, together, have to be told apart.
-
-        Raises:
-            UserError: queries meet, or an output has no axis of examples first.
-        """
-        if not self._stays_apart and not in_transform():
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(torch.inference_mode(False))
-                stack.enter_context(noise.generators_kept())
-                if bn == "per_step":
-                    # Any that are fixed will do.
-                    with seen_statistics() as seen:
-                        self.why_not_taken(x)
-                    stack.enter_context(given_statistics(seen))
-                self._check_apart(x, bn, shapes=shapes)
-            self._stays_apart = True
 
     def is_head_on_features(self) -> bool:
         """True if the model is a body plus a linear head with no shared parameters."""
