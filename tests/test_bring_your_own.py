@@ -280,3 +280,26 @@ def test_another_network_than_was_trained_is_refused_in_use(tmp_path, monkeypatc
     capsys.readouterr()
     assert main(["evaluate", "run", "--tasks", "4"]) == 2
     assert "its layer 1 was Tanh() and is ReLU()" in " ".join(capsys.readouterr().err.split())
+
+
+def with_weight(function):
+    @functools.wraps(function)
+    def decorated(outputs, targets):
+        return function(outputs, targets, 2.0)
+
+    return decorated
+
+
+@with_weight
+def weighted(outputs, targets, weight):
+    return weight * torch.nn.functional.cross_entropy(outputs, targets)
+
+
+def test_a_decorator_may_take_other_arguments_than_what_it_is_around():
+    innerloop.MAML(torch.nn.Linear(2, 2), 0.1, loss=weighted, metric=weighted)
+
+
+def test_masked_labels_are_refused_by_the_classifier():
+    X, y = np.zeros((4, 8, 8), np.uint8), np.ma.masked_array([0, 0, 1, 1], [0, 0, 0, 1])
+    with pytest.raises(UserError, match="y has masked values"):
+        innerloop.FewShotClassifier().fit(X, y)

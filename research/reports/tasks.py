@@ -51,7 +51,7 @@ def _linear_two() -> nn.Module:
 )
 def too_few_pictures(root: Path) -> None:
     data = folder(classes(root, "cat dog owl", number=4))
-    with refused("need 10 images a class", "'cat'", "has 4", "lower k_shot, or k_query"):
+    with refused("need 10 images a class", "'cat'", "has 4", "lower k_shot or k_query"):
         innerloop.EpisodeSampler(data, n_way=2, k_shot=5, k_query=5)
 
 

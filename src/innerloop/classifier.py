@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from innerloop.backbones import Backbone, Preprocess, Transform
+from innerloop.data.examples import without_mask
 from innerloop.data.shared import warn_of_shared
 from innerloop.data.single import several
 from innerloop.errors import UserError, at_least, finite_above_zero, one_of
@@ -208,7 +209,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         inputs, learn = inputs_and_learner(**self.get_params(deep=False))
         inputs.find_white(X)
         X = inputs.checked(X)
-        y = class_labels(y, len(X))
+        y = class_labels(without_mask(y, "y"), len(X))
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise UserError(

@@ -66,7 +66,8 @@ def check_takes(
         *args, **kwargs: as many, of these names.
     """
     try:
-        signature = inspect.signature(function)
+        # Not of what a decorator is around: it may take other arguments.
+        signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):
         return
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import enum
+import functools
 import types
 from collections import defaultdict
 
@@ -145,6 +146,33 @@ def test_nothing_that_a_forward_pass_writes_reaches_the_user(kind):
     assert state_of(model) == before
     assert all(torch.equal(params[n], p) for n, p in given.items())
     assert len(set(losses)) == 1
+
+
+class InFunctions(Base):
+    """Norms that PyTorch does not count among its parts, in a closure and a partial."""
+
+    def __init__(self):
+        super().__init__()
+        one, two = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+        self.norms = (lambda: one), (lambda: two)
+        self.one, self.two = (lambda x: one(x)), functools.partial(two.double())
+        one.double()
+
+    def forward(self, x):
+        return self.two(self.one(self.a(x.flatten(1))))
+
+
+@falls_back
+def test_modules_inside_of_functions_are_not_written_to():
+    model = InFunctions().double()
+    algorithm = MAML(model, 0.1, 2)
+    params = algorithm.init_params()
+    losses = [algorithm.meta_gradient(params, EPISODES)[1]["loss"].item() for _ in range(2)]
+    algorithm.score_steps(params, EPISODES)
+    assert losses[0] == losses[1]
+    for norm in model.norms:
+        assert norm().num_batches_tracked == 0
+        assert not norm().running_mean.any()
 
 
 class Skips(nn.Module):

@@ -143,8 +143,10 @@ def test_the_support_loss_per_shot_is_the_mean_times_the_ways():
     outputs, labels = torch.randn(6, 3), torch.arange(6) % 3
     expected = 3 * F.cross_entropy(outputs, labels)
     torch.testing.assert_close(algorithm.support_loss(outputs, labels), expected)
-    with pytest.raises(UserError, match="per_shot' is for logits"):
-        algorithm.support_loss(outputs, outputs.softmax(dim=1))
+    shares = outputs.softmax(dim=1)
+    torch.testing.assert_close(
+        algorithm.support_loss(outputs, shares), F.cross_entropy(outputs, shares)
+    )
 
 
 def test_an_inner_loss_that_is_no_scalar_is_refused():

@@ -221,6 +221,16 @@ def test_the_picture_overwrites_none_that_is_read(place, linked, tmp_path, monke
     assert (tmp_path / place).read_bytes() == before
 
 
+def test_the_picture_overwrites_none_that_innerloop_did_not_draw(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number, file in enumerate(("support/a/0.png", "support/b/0.png", "query.png", "mine.png")):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (28, 28), 50 * number).save(file)
+    words = "adapt nothing --support support --query query.png --picture mine.png"
+    assert main(words.split()) == 2
+    assert "mine.png is a picture that innerloop did not draw" in capsys.readouterr().err
+
+
 NETS = """
 import torch
 from torch import nn

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -34,6 +36,8 @@ def test_containers_are_searched_and_only_what_is_not_registered_is_found():
     itself.append(itself)
     nested = {"a": [nn.Tanh(), (layer, layer)], 3: itself, "text": ["x", 1.0, torch.ones(2)]}
     assert places(nested) == {"inner.held['a'][0]": "Tanh", "inner.held['a'][1][0]": "Linear"}
+    assert places(deque([nn.Tanh()])) == {"inner.held[0]": "Tanh"}
+    assert places(SimpleNamespace(n=nn.Tanh())) == {"inner.held['n']": "Tanh"}
     model = Holder(None)
     model.again = [model.out, model.inner, model]
     assert not list(unregistered(model))
@@ -49,6 +53,15 @@ def test_a_batch_norm_that_would_not_be_seen_is_refused(use):
     with pytest.raises(UserError, match=r"plain list.*inner.held\[0\].*ModuleList"):
         use(model)
     assert model.before is before
+
+
+def test_a_batch_norm_that_stands_in_a_list_as_well_is_not_exchanged():
+    norm = nn.BatchNorm1d(4)
+    model = Holder([nn.Tanh(), norm])
+    model.norm = norm
+    with pytest.raises(UserError, match=r"also holds a batch norm.*inner.held\[1\]"):
+        replace_batch_norm(model)
+    assert model.norm is norm
 
 
 def test_weights_that_would_never_change_are_said(caplog):

@@ -80,6 +80,55 @@ class InMany(Own):
         return sum(self.counts.values()) + self.array.sum() + drawn
 
 
+class MadeLater(Own):
+    """What is first there at the first step, in many places."""
+
+    of_class = 0
+
+    def count(self, group, p):
+        group["later"] = group.get("later", 0) + 1
+        self.of_class += 1
+        self.made = [*getattr(self, "made", []), group["later"]]
+        if "all" not in self.state:
+            self.state["all"] = {"last": deque(maxlen=2), "by": {}}
+        kept = self.state["all"]
+        kept["last"].append(float(self.of_class))
+        kept["by"][id(p)] = kept["by"].get(id(p), 0) + 1
+        kept.setdefault("generator", torch.Generator().manual_seed(1))
+        drawn = torch.rand((), generator=kept["generator"])
+        return len(self.made) + sum(kept["last"]) + kept["by"][id(p)] + drawn
+
+
+class InSlots(Own):
+    __slots__ = ("k",)
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr)
+        self.k = 0
+
+    def count(self, group, p):
+        self.k += 1
+        return self.k
+
+
+class Several(Own):
+    """A list of optimisers, one for each kind of parameter, and a generator in a dict."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr)
+        params = self.param_groups[0]["params"]
+        kinds = ([p for p in params if p.ndim == n] for n in (1, 2))
+        self.parts = [SGD(some, lr=lr, momentum=0.9) for some in kinds]
+        self.more = {"generator": torch.Generator().manual_seed(2)}
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for part in self.parts:
+            part.step()
+        for p in self.param_groups[0]["params"]:
+            p += 0.01 * torch.rand(p.shape, generator=self.more["generator"])
+
+
 class InNumbers(Own):
     def count(self, group, p):
         kept = self.state[p]
@@ -203,6 +252,17 @@ class Strange(Own):
     def count(self, group, p):
         self.state[p]["odd"] = object()
         return 1
+
+
+class Fails(Own):
+    def count(self, group, p):
+        raise ValueError("a mistake of the optimiser")
+
+
+def test_a_first_step_that_fails_leaves_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="a mistake of the optimiser"):
+        train(tmp_path / "run", Fails, 2)
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_a_checkpoint_cannot_hold_is_said(tmp_path):

@@ -109,7 +109,7 @@ class Attributes(ABC):
         return new
 
     def fill_slots(self, value: Any, new: Any) -> None:
-        for name in _slots(value.__class__):
+        for name in slots_of(value.__class__):
             if hasattr(value, name):
                 object.__setattr__(new, name, self._value(getattr(value, name)))
 
@@ -122,6 +122,8 @@ class Attributes(ABC):
             return self._memo[id(value)]
         if isinstance(value, Tensor):
             return self._given.get(id(value), value)
+        if isinstance(value, nn.Module):
+            return self.of(value, "")
         if kind is types.MethodType:
             owner = self._shared(value.__self__)
             if owner is value.__self__ and _is_plain_object(owner):
@@ -170,7 +172,7 @@ class Attributes(ABC):
 
 
 @functools.cache
-def _slots(kind: type) -> tuple[str, ...]:
+def slots_of(kind: type) -> tuple[str, ...]:
     """The names in the `__slots__` of a class and its bases, as attributes have them."""
     found = []
     for base in kind.__mro__:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.errors import UserError, first_line
-from innerloop.functional import Params, accuracy, are_labels
+from innerloop.functional import Params, accuracy, are_labels, in_transform
 from innerloop.keywords import check_takes
 
 # What the results of evaluation call other things.
@@ -75,7 +75,8 @@ def loss_of(loss: Callable[[Any, Any], Tensor], outputs: Any, targets: Any) -> T
             "a function of outputs and targets, for instance lambda outputs, targets: "
             f"{name}(outputs[{entry}], targets)"
         )
-    if loss is F.cross_entropy and isinstance(targets, Tensor) and targets.is_floating_point():
+    shares = isinstance(targets, Tensor) and targets.is_floating_point()
+    if loss is F.cross_entropy and shares and not in_transform():
         _check_shares(targets)
     try:
         value = loss(outputs, targets)
@@ -91,14 +92,17 @@ def loss_of(loss: Callable[[Any, Any], Tensor], outputs: Any, targets: Any) -> T
 
 
 def _check_shares(targets: Tensor) -> None:
-    """See that real numbers are shares of the classes: cross-entropy takes any numbers for them."""
+    """See that real numbers are shares of the classes: cross-entropy takes any numbers for them.
+
+    An example that counts less, or not, has shares that add up to less than 1.
+    """
     sums = targets.sum(1) if targets.ndim > 1 else targets
     # As coarse as half precision.
-    if bool((targets < 0).any()) or bool(((sums - 1).abs() > 1e-2).any()):
+    if bool((targets < 0).any()) or bool((sums > 1.01).any()):
         raise UserError(
-            f"the loss, cross_entropy, takes class labels or shares of the classes that add up to "
+            "the loss, cross_entropy, takes class labels or shares of the classes that add up to "
             f"1, and the targets are other numbers ({_kind(targets)}): for regression give "
-            "loss=torch.nn.functional.mse_loss (--loss mse)"
+            "loss=torch.nn.functional.mse_loss (--loss mse), or loss= a function of your own"
         )
 
 

@@ -150,9 +150,17 @@ def check_picture(file: Path) -> None:
 
 
 def refuse_to_overwrite(out: Path, option: str, files: Iterable[Path]) -> None:
-    """Raises a `UserError` where a file to be written, named by an option, is one that is read."""
-    if out.exists() and any(out.samefile(file) for file in files):
-        raise UserError(
-            f"{option} {out} is one of the pictures that are read, and would be overwritten: give "
-            "another file"
-        )
+    """Raises a `UserError` where a file to be written, named by an option, is somebody's picture.
+
+    That is one of `files`, which are read, or any that this package did not draw.
+    """
+    from innerloop.data.pictures import is_picture
+    from innerloop.plots.mark import is_drawn
+
+    if not out.exists():
+        return
+    what = "one of the pictures that are read" if any(map(out.samefile, files)) else None
+    if what is None and is_picture(out.name) and not is_drawn(out):
+        what = "a picture that innerloop did not draw"
+    if what is not None:
+        raise UserError(f"{option} {out} is {what}, and would be overwritten: give another file")

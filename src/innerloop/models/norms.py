@@ -8,7 +8,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from innerloop.errors import UserError
 from innerloop.models.layers import BatchNorm
-from innerloop.models.unregistered import check_registered
+from innerloop.models.unregistered import check_registered, held
 
 
 def replace_batch_norm(model: nn.Module) -> nn.Module:
@@ -25,6 +25,12 @@ def replace_batch_norm(model: nn.Module) -> nn.Module:
             is exchanged.
     """
     check_registered(model)
+    for place, module in held(model):
+        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules()):
+            raise UserError(
+                f"{type(model).__name__} also holds a batch norm in a plain list, tuple or dict "
+                f"({place}), where the old one would stay: take it from an nn.ModuleList there"
+            )
     for name, norm in model.named_modules():
         if isinstance(norm, nn.modules.batchnorm._BatchNorm):
             _check_plain(norm, name)

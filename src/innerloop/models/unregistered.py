@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 from torch import nn
@@ -40,7 +42,15 @@ def check_registered(model: nn.Module) -> None:
 
 def unregistered(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Such modules, each with its place in the network, as `encoder.blocks[2]`."""
-    seen = {id(module) for module in model.modules()}
+    return _held(model, {id(module) for module in model.modules()})
+
+
+def held(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Modules in plain lists and dicts of `model`, also those that it counts among its parts."""
+    return _held(model, set())
+
+
+def _held(model: nn.Module, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
     for prefix, module in model.named_modules():
         for name, value in vars(module).items():
             if name not in _OF_EVERY_MODULE:
@@ -53,7 +63,9 @@ def _within(value: Any, place: str, seen: set[int]) -> Iterator[tuple[str, nn.Mo
     if isinstance(value, nn.Module):
         seen.update(id(module) for module in value.modules())
         yield place, value
-    elif isinstance(value, list | tuple | dict) and len(value) <= _SEARCHED:
+        return
+    value = vars(value) if isinstance(value, SimpleNamespace) else value
+    if isinstance(value, list | tuple | deque | dict) and len(value) <= _SEARCHED:
         # A container may hold itself.
         seen.add(id(value))
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):

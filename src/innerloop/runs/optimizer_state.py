@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from innerloop.algorithms.attributes import slots_of
 from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.runs.checkpoint import fill
@@ -22,6 +23,7 @@ OURS: dict[type, tuple[str, ...]] = {
 }
 # Where the tensors of a user's own are.
 OWN = "optimizer/own"
+_STATE = "the state of"
 _HOLDING = (Optimizer, dict, list, tuple, deque)
 # What every optimiser has beside its state and its groups.
 _USUAL = frozenset(vars(torch.optim.SGD([torch.zeros(())], 0.1)))
@@ -60,7 +62,7 @@ class Packed:
     """All that an optimiser of a user's own keeps, as tensors and as plain values for JSON.
 
     That are its state, the settings of its groups, and such attributes as are plain values,
-    tensors, arrays, generators or optimisers themselves.
+    tensors, arrays, generators or optimisers themselves, or lists and dicts of these.
 
     Args:
         optimizer: the user's own.
@@ -88,9 +90,9 @@ class Packed:
     def _optimizer(self, optimizer: Optimizer) -> dict[str, Any]:
         kind = type(optimizer).__name__
         groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-        others = {n: v for n, v in vars(optimizer).items() if n not in _USUAL}
+        others = _attributes(optimizer)
         return {
-            "state": self._value(dict(optimizer.state), f"the state of {kind}"),
+            "state": self._value(dict(optimizer.state), f"{_STATE} {kind}"),
             "groups": [self._what_is_plain(group) for group in groups],
             "attributes": self._what_is_plain(others),
         }
@@ -108,10 +110,12 @@ class Packed:
 
     def _value(self, value: Any, where: str) -> Any:
         value = value.item() if isinstance(value, np.generic) else value
+        if isinstance(value, int) and value in self._names:
+            return {"identity of": self._names[value]}
         if value is None or isinstance(value, bool | int | float | str):
             return {"is": value}
         if isinstance(value, torch.Generator):
-            return {"generator": self._value(value.get_state(), where)}
+            return {"generator": self._value(value.get_state(), where), "on": str(value.device)}
         if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
             return {"array": self._value(torch.from_numpy(value.copy()), where)}
         if isinstance(value, Tensor):
@@ -132,13 +136,15 @@ class Packed:
         )
 
     def _holding(self, value: Any, where: str) -> dict[str, Any]:
-        if isinstance(value, Optimizer):
+        if isinstance(value, Optimizer) and not where.startswith(_STATE):
             return {"optimizer": self._optimizer(value)}
         if isinstance(value, dict):
             pairs = [[self._value(k, where), self._value(v, where)] for k, v in value.items()]
             return {"dict": pairs}
-        kind = "tuple" if isinstance(value, tuple) else "list"
-        return {kind: [self._value(v, where) for v in value]}
+        values = [self._value(v, where) for v in value]
+        if isinstance(value, deque):
+            return {"deque": values, "most": value.maxlen}
+        return {"tuple" if isinstance(value, tuple) else "list": values}
 
 
 def unpack(
@@ -175,52 +181,81 @@ class _Unpacker:
         for key, kept in state.items():
             if isinstance(key, Tensor) and isinstance(kept, dict):
                 state[key] = {k: _laid_out(v, key) for k, v in kept.items()}
-        groups = [{n: self.value(v) for n, v in group.items()} for group in plain["groups"]]
-        for group, found in zip(optimizer.param_groups, groups, strict=True):
-            group.update({n: v for n, v in found.items() if n in group and n != "params"})
+        for group, found in zip(optimizer.param_groups, plain["groups"], strict=True):
+            for name in found.keys() - {"params"}:
+                group[name] = self.value(found[name], group.get(name))
         optimizer.state.clear()
         optimizer.state.update(state)
-        # What it does not have by itself, it has no use for.
-        for name in plain["attributes"].keys() & vars(optimizer).keys() - _USUAL:
-            value, there = plain["attributes"][name], vars(optimizer)[name]
-            if "optimizer" in value:
-                self.fill(there, value["optimizer"])
-                continue
-            found = self.value(value)
-            # Of the kind that it was, and where others hold it, too.
-            if isinstance(there, torch.Generator):
-                there.set_state(found)
-            elif isinstance(there, dict):
-                there.clear()
-                there.update(found)
-            elif isinstance(there, list | deque):
-                there.clear()
-                there.extend(found)
-            else:
-                setattr(optimizer, name, found)
+        there = _attributes(optimizer)
+        for name, found in plain["attributes"].items():
+            # What a class has under this name, such as a method, stays.
+            known = name in there or not callable(getattr(optimizer, name, None))
+            if known and name not in _USUAL:
+                setattr(optimizer, name, self.value(found, there.get(name)))
 
-    def value(self, found: dict[str, Any]) -> Any:
+    def value(self, found: dict[str, Any], there: Any = None) -> Any:
+        """What was packed; `there` is what the new optimiser has in its place, to be filled."""
         if "tensor" in found:
-            place = str(found["tensor"])
-            if place not in self.made:
-                device = torch.device("cpu") if found["on_cpu"] else self.device
-                self.made[place] = self.tensors[place].to(device)
-            return self.made[place]
+            return self._tensor(found)
         if "generator" in found:
-            return self.value(found["generator"])
+            generator = (
+                there if isinstance(there, torch.Generator) else torch.Generator(found["on"])
+            )
+            return generator.set_state(self.value(found["generator"]).cpu())
         if "array" in found:
             return self.value(found["array"]).numpy()
         if "parameter" in found:
             return self.params[found["parameter"]]
+        if "identity of" in found:
+            return id(self.params[found["identity of"]])
+        if "optimizer" in found:
+            self.fill(there, found["optimizer"])
+            return there
         if "dict" in found:
-            return {self.value(k): self.value(v) for k, v in found["dict"]}
-        if "list" in found:
-            return [self.value(v) for v in found["list"]]
-        if "tuple" in found:
-            return tuple(self.value(v) for v in found["tuple"])
+            return self._dict(found["dict"], there)
+        for kind in ("list", "tuple", "deque"):
+            if kind in found:
+                return self._sequence(kind, found, there)
         if found["is"] is None or isinstance(found["is"], bool | int | float | str):
             return found["is"]
         raise ValueError("a value that is none")
+
+    def _tensor(self, found: dict[str, Any]) -> Tensor:
+        place = str(found["tensor"])
+        if place not in self.made:
+            device = torch.device("cpu") if found["on_cpu"] else self.device
+            self.made[place] = self.tensors[place].to(device)
+        return self.made[place]
+
+    def _dict(self, pairs: list[Any], there: Any) -> Any:
+        # Of the kind that it was, and where others hold it, too.
+        kept = there if isinstance(there, dict) else {}
+        keys = [self.value(k) for k, _ in pairs]
+        values = [self.value(v, kept.get(k)) for k, (_, v) in zip(keys, pairs, strict=True)]
+        kept.clear()
+        kept.update(zip(keys, values, strict=True))
+        return kept
+
+    def _sequence(self, kind: str, found: dict[str, Any], there: Any) -> Any:
+        before = list(there) if isinstance(there, list | tuple | deque) else []
+        before += [None] * len(found[kind])
+        values = [self.value(v, old) for v, old in zip(found[kind], before, strict=False)]
+        if kind == "tuple":
+            return tuple(values)
+        if kind == "deque" and not isinstance(there, deque):
+            return deque(values, found["most"])
+        if isinstance(there, list | deque):
+            there.clear()
+            there.extend(values)
+            return there
+        return values
+
+
+def _attributes(optimizer: Optimizer) -> dict[str, Any]:
+    """What an optimiser has beside what every one has."""
+    kind: type = type(optimizer)
+    slots = {n: getattr(optimizer, n) for n in slots_of(kind) if hasattr(optimizer, n)}
+    return slots | {n: v for n, v in vars(optimizer).items() if n not in _USUAL}
 
 
 def _laid_out(value: Any, like: Tensor) -> Any:

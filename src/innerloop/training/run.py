@@ -154,13 +154,13 @@ def start(
             return _run(job, folder, state, report, world)
         except Exception:
             # As before, so that the same command serves once its mistake is mended.
-            if state.iteration == 0 and world.is_main:
+            if not state.step_seconds and world.is_main:
                 _take_back(folder, new)
             raise
 
 
 def _take_back(folder: Path, new: bool) -> None:
-    """Remove what a run has written that failed in its first iteration."""
+    """Remove what a run has written that failed in its first outer step."""
     with contextlib.suppress(OSError):
         keep_checkpoints(folder, 0)
         (folder / CONFIG).unlink()
