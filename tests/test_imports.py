@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import innerloop
@@ -40,3 +42,12 @@ def test_imports_have_an_order():
         for name in first:
             del left[name]
     assert not left
+
+
+def test_importing_does_not_load_the_compiler_of_pytorch():
+    """It takes seconds, in every process; PyTorch loads it when the first optimiser is made."""
+    code = (
+        "import sys, innerloop.classifier, innerloop.training.run; "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -25,8 +26,6 @@ OURS: dict[type, tuple[str, ...]] = {
 OWN = "optimizer/own"
 _STATE = "the state of"
 _HOLDING = (Optimizer, dict, list, tuple, deque)
-# What every optimiser has beside its state and its groups.
-_USUAL = frozenset(vars(torch.optim.SGD([torch.zeros(())], 0.1)))
 
 
 def tensors_of(optimizer: Optimizer, params: Params) -> dict[str, Tensor]:
@@ -190,7 +189,7 @@ class _Unpacker:
         for name, found in plain["attributes"].items():
             # What a class has under this name, such as a method, stays.
             known = name in there or not callable(getattr(optimizer, name, None))
-            if known and name not in _USUAL:
+            if known and name not in _usual():
                 setattr(optimizer, name, self.value(found, there.get(name)))
 
     def value(self, found: dict[str, Any], there: Any = None) -> Any:
@@ -251,11 +250,18 @@ class _Unpacker:
         return values
 
 
+@functools.cache
+def _usual() -> frozenset[str]:
+    """What every optimiser has beside its state and its groups."""
+    # Not when this module is imported: PyTorch loads its compiler for it, which takes seconds.
+    return frozenset(vars(torch.optim.SGD([torch.zeros(())], 0.1)))
+
+
 def _attributes(optimizer: Optimizer) -> dict[str, Any]:
     """What an optimiser has beside what every one has."""
     kind: type = type(optimizer)
     slots = {n: getattr(optimizer, n) for n in slots_of(kind) if hasattr(optimizer, n)}
-    return slots | {n: v for n, v in vars(optimizer).items() if n not in _USUAL}
+    return slots | {n: v for n, v in vars(optimizer).items() if n not in _usual()}
 
 
 def _laid_out(value: Any, like: Tensor) -> Any:
