@@ -19,14 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from innerloop.models.unregistered import OF_EVERY_MODULE, SEARCHED
+
 # Attributes of these types hold neither modules nor tensors.
 _ATOMS = {bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device}
 _ATOMS |= {torch.Size, types.BuiltinFunctionType, torch.memory_format}
-# What every module has, and what has rules of its own below.
-_OWN = {*vars(nn.Module())}
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-# Longer containers are not searched for modules: they hold data.
-_SEARCHED = 1000
 
 
 class Attributes(ABC):
@@ -53,7 +51,7 @@ class Attributes(ABC):
         for name, value in module.__dict__.items():
             if name in HOOKS:
                 state[name] = type(value)((k, self._shared(v)) for k, v in value.items())
-            elif name not in _OWN and type(value) not in _ATOMS:
+            elif name not in OF_EVERY_MODULE and type(value) not in _ATOMS:
                 state[name] = self._value(value, prefix + name)
 
     def _value(self, value: Any, name: str = "") -> Any:
@@ -83,7 +81,7 @@ class Attributes(ABC):
         new = copy.copy(value)
         self._memo[id(value)] = new
         self._kept.append(value)
-        if len(value) > _SEARCHED:
+        if len(value) > SEARCHED:
             return new
         if isinstance(value, dict):
             for key, item in value.items():
@@ -135,11 +133,11 @@ class Attributes(ABC):
             arguments = [self._shared(v) for v in value.args]
             named = {n: self._shared(v) for n, v in value.keywords.items()}
             return functools.partial(self._shared(value.func), *arguments, **named)
-        if kind in (list, tuple) and len(value) <= _SEARCHED:
+        if kind in (list, tuple) and len(value) <= SEARCHED:
             items = [self._shared(v) for v in value]
             same = all(a is b for a, b in zip(items, value, strict=True))
             return value if same else kind(items)
-        if kind in (dict, OrderedDict) and len(value) <= _SEARCHED:
+        if kind in (dict, OrderedDict) and len(value) <= SEARCHED:
             held = {k: self._shared(v) for k, v in value.items()}
             return value if all(held[k] is v for k, v in value.items()) else kind(held)
         return value

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -163,12 +163,16 @@ class Inspected(Rows):
                 )
             self._written |= written
             self.writes_weights |= any(_changed(leaves[n], p) for n, p in self._named())
-            if self._reenters(leaves, x, out):
+            nodes = _nodes(out)
+            reached = _leaves(nodes)
+            if not {id(p) for p in leaves.values() if p.requires_grad} <= reached:
+                nodes |= self._nodes_from_inputs(leaves, x)
+            if any(node.name() == REENTRANT for node in nodes):
                 raise UserError(
                     "the network calls torch.utils.checkpoint with use_reentrant=True, through "
                     "which an inner step gets no gradients: give it use_reentrant=False"
                 )
-            for name in sorted(trained[i] for i in _leaves(out) & trained.keys()):
+            for name in sorted(trained[i] for i in reached & trained.keys()):
                 raise UserError(
                     f"the network uses its parameter {name} without going through the module, for "
                     "instance by a global variable, so adapted weights would have no effect: use "
@@ -183,17 +187,16 @@ class Inspected(Rows):
             return False
         features = self(leaves, x, lambda module, x: module.features(x))
         head = {id(p) for n, p in leaves.items() if n.startswith("head.")}
-        return bool(_leaves(features) & head)
+        return bool(_leaves(_nodes(features)) & head)
 
-    def _reenters(self, leaves: Params, x: Any, out: Any) -> bool:
-        """True if a part is computed again in a way that only `backward` can follow."""
-        nodes, wanted = _nodes(out), {id(p) for p in leaves.values() if p.requires_grad}
-        if not wanted <= _leaves(out):
-            # Such a part of inputs without a gradient leaves not even a node.
-            given = tree_map(_with_gradient, x)
-            with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
-                nodes |= _nodes(self._copy(leaves)(given))
-        return any(node.name() == REENTRANT for node in nodes)
+    def _nodes_from_inputs(self, leaves: Params, x: Any) -> set[Any]:
+        """The nodes of the graph from inputs with a gradient; none if the network fails on them.
+
+        A part that only `backward` can follow leaves not even a node where its inputs have none.
+        """
+        with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
+            return _nodes(self._copy(leaves)(tree_map(_with_gradient, x)))
+        return set()
 
 
 def _with_gradient(value: Any) -> Any:
@@ -219,9 +222,9 @@ def _values(module: nn.Module) -> dict[str, Tensor]:
     return {n: t.clone() for n, t in _state(module) if t.layout is torch.strided}
 
 
-def _leaves(outputs: Any) -> set[int]:
-    """Identities of the leaves that `outputs` were computed from."""
-    variables = (getattr(node, "variable", None) for node in _nodes(outputs))
+def _leaves(nodes: Iterable[Any]) -> set[int]:
+    """Identities of the leaves at the ends of a graph."""
+    variables = (getattr(node, "variable", None) for node in nodes)
     return {id(v) for v in variables if v is not None}
 
 

@@ -54,6 +54,7 @@ _start: ContextVar[int] = ContextVar("start", default=0)
 _used: ContextVar[list[bool] | None] = ContextVar("used", default=None)
 # The hooks for saved tensors that are active, if any.
 _saving_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: None)
+_DEVICE = Tensor.device.__get__
 # Only one thread at a time may draw from the global generators, seed or watch them.
 _generators = threading.RLock()
 
@@ -256,8 +257,8 @@ class _Draws(TorchFunctionMode):
         hooks = _saving_hooks(True)
         if hooks is not None:
             repeat_within(hooks, self._once_more)
-        if self.globally:
-            # `checkpoint` looks at its arguments before it calls the part, which may draw at once.
+        if self.globally and func == _DEVICE:
+            # `checkpoint` asks it of its arguments before it calls the part, which may draw.
             self.before = random.getstate(), np.random.get_state()  # noqa: NPY002
         rule = RULES.get(func)
         if rule is not None:

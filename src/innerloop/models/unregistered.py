@@ -13,9 +13,10 @@ from torch import nn
 from innerloop.errors import UserError
 
 _log = logging.getLogger("innerloop")
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-# Longer containers hold data.
-_SEARCHED = 1000
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+"""The attributes that every module has."""
+# Longer containers are not searched for modules: they hold data.
+SEARCHED = 1000
 
 
 def check_registered(model: nn.Module) -> None:
@@ -53,7 +54,7 @@ def held(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _held(model: nn.Module, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
     for prefix, module in model.named_modules():
         for name, value in vars(module).items():
-            if name not in _OF_EVERY_MODULE:
+            if name not in OF_EVERY_MODULE:
                 yield from _within(value, f"{prefix}.{name}".lstrip("."), seen)
 
 
@@ -65,7 +66,7 @@ def _within(value: Any, place: str, seen: set[int]) -> Iterator[tuple[str, nn.Mo
         yield place, value
         return
     value = vars(value) if isinstance(value, SimpleNamespace) else value
-    if isinstance(value, list | tuple | deque | dict) and len(value) <= _SEARCHED:
+    if isinstance(value, list | tuple | deque | dict) and len(value) <= SEARCHED:
         # A container may hold itself.
         seen.add(id(value))
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
