@@ -9,6 +9,7 @@ import pytest
 
 from innerloop.data.glyphs import draw_glyph, glyphs, split_alphabets
 from innerloop.errors import UserError
+from tests.helpers import in_threads
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +128,15 @@ def test_no_part_of_a_small_split_is_empty(groups):
     parts = split_alphabets(list(groups))
     assert all(len(part) for part in parts.values())
     assert sum(map(len, parts.values())) == len(groups)
+
+
+def test_of_several_at_once_one_draws_and_the_others_wait(monkeypatch):
+    module, drawn = sys.modules["innerloop.data.glyphs"], []
+    draw = module._draw_all
+    monkeypatch.setattr(module, "_draw_all", lambda *given: drawn.append(1) or draw(*given))
+    first, *others = in_threads(lambda _: glyphs(30, 4).images)
+    assert len(drawn) == 1
+    assert all(np.array_equal(first, other) for other in others)
 
 
 def test_cache_is_used_and_mapped(tmp_path, monkeypatch):

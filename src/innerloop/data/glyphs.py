@@ -9,6 +9,7 @@ pen 5 pixels wide on paper of 105 x 105, made smaller with a Lanczos filter.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from innerloop.data.glyph_hands import HABITS, by_hand, pen_and_ink
 from innerloop.data.glyph_strokes import plain
 from innerloop.data.progress import progress_bar
 from innerloop.errors import UserError
-from innerloop.files import cache_folder, write_whole
+from innerloop.files import cache_folder, one_at_a_time, write_whole
 from innerloop.keywords import keywords_checked
 
 # Part of the name of cached files: raise it whenever a pixel changes.
@@ -65,11 +66,15 @@ def glyphs(
     shape = (classes, per_class, 1, size, size)
     images = _cached(path, shape) if cache else None
     if images is None:
-        images = _draw_all(classes, per_class, seed, size, progress)
-        if cache:
-            with write_whole(path) as file:
-                np.save(file, images)
-            images = load_npy(path)
+        # Of several processes started together one draws, the others wait for it.
+        with one_at_a_time(path.parent / ".lock") if cache else contextlib.nullcontext():
+            images = _cached(path, shape) if cache else None
+            if images is None:
+                images = _draw_all(classes, per_class, seed, size, progress)
+                if cache:
+                    with write_whole(path) as file:
+                        np.save(file, images)
+                    images = load_npy(path)
     numbering = [pair for pair, _ in zip(_numbering(seed), range(classes), strict=False)]
     groups = [f"alphabet{alphabet:03d}" for alphabet, _ in numbering]
     return ImageClasses.from_square(
