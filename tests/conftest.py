@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from benchmarks.chromium import chromium as chromium_browser
 from benchmarks.chromium import is_there
-from matplotlib.figure import Figure
 from selenium import webdriver
 from trials.small import blobs
 
@@ -26,6 +25,7 @@ from innerloop.data.omniglot import omniglot
 from innerloop.files import write_whole
 from innerloop.ops import kernels
 from innerloop.plots import figures
+from innerloop.runs.folder import PICTURE
 from tests.small_runs import SMALL
 
 # The same examples every time, however slow the machine is.
@@ -42,33 +42,38 @@ ARCHIVES = ("images_background.zip", "images_evaluation.zip")
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests never read or write the user's prepared data."""
+    """Tests never read or write the user's prepared data.
+
+    The processes of one session share what is prepared, and several sessions where the environment
+    names a folder for it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    home = Path(os.environ.get("INNERLOOP_TEST_HOME") or base / "innerloop-home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INNERLOOP_HOME", str(tmp_path_factory.mktemp("innerloop-home")))
+        patch.setenv("INNERLOOP_HOME", str(home))
         yield
-
-
-def _write_nothing(figure: Figure, path: Path, language: str = "en") -> Path:
-    with write_whole(path) as file:
-        file.write(b"not rendered")
-    return path
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _plot_run() -> Iterator[Callable[..., Path]]:
-    """Draw the pictures at the end of runs without rendering them, which takes longer than a run.
+    """Runs end without their picture, which takes as long as a small run; with a file in its place.
 
-    Gives the function that renders.  Processes that are started do, too.
+    Gives the function that draws.  Processes that are started do, too.
     """
     whole = figures.plot_run
 
-    def without_rendering(*given: object, **named: object) -> Path:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(figures, "save", _write_nothing)
-            return whole(*given, **named)
+    def without_drawing(
+        folder: Path, *given: object, out: Path | None = None, **named: object
+    ) -> Path:
+        out = out or folder / PICTURE
+        with write_whole(out) as file:
+            file.write(b"not drawn")
+        return out
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "plot_run", without_rendering)
+        patch.setattr(figures, "plot_run", without_drawing)
         yield whole
 
 

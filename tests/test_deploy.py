@@ -40,7 +40,7 @@ def cluster(array, tmp_path):
         (tools / name).write_text(f"#!/bin/sh\n{text}")
         (tools / name).chmod(0o755)
     settings = {**SETTINGS, "data": str(array), "val_every": 20, "val_tasks": 8, "test_tasks": 8}
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump({**settings, "iterations": 400}))
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump({**settings, "iterations": 200}))
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "PET_"))}
     environment = {
         **kept,
@@ -85,19 +85,18 @@ def interrupt(process, run):
 
 
 @pytest.mark.long
-@pytest.mark.alone
-@pytest.mark.parametrize("program", ["train.sh", "slurm.sh"])
-def test_interrupted_and_called_again_it_is_the_same_run(program, cluster, tmp_path):
+def test_interrupted_and_called_again_it_is_the_same_run(cluster, tmp_path):
     start, options = cluster
     two = {"TORCHRUN": "--standalone --nproc-per-node 2"}
     finish(start("train.sh", tmp_path / "whole", *options, **two))
-    run = tmp_path / "parts"
-    interrupt(start(program, run, *options, **two), run)
-    assert (tmp_path / "requeued").exists() == (program == "slurm.sh")
-    finish(start(program, run, *options, **two))
-    assert list(differences(tmp_path / "whole", run)) == []
-    # A third call has nothing to do.
-    finish(start(program, run, *options, **two))
+    for program in ("train.sh", "slurm.sh"):
+        run = tmp_path / program
+        interrupt(start(program, run, *options, **two), run)
+        assert (tmp_path / "requeued").exists() == (program == "slurm.sh")
+        finish(start(program, run, *options, **two))
+        assert list(differences(tmp_path / "whole", run)) == []
+        # A third call has nothing to do.
+        finish(start(program, run, *options, **two))
 
 
 def test_scripts_are_shell_and_the_image_copies_what_there_is():

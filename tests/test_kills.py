@@ -13,7 +13,6 @@ from innerloop.runs.checkpoint import read_tensors, write_tensors
 
 
 @pytest.mark.long
-@pytest.mark.alone
 def test_killed_before_every_single_file_operation(tmp_path):
     count = Count()
     Trial(tmp_path / "maml", "maml").kill_at_every_write(count)
@@ -23,7 +22,6 @@ def test_killed_before_every_single_file_operation(tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.alone
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_killed_at_random_moments(tmp_path, name):
     trial, count = Trial(tmp_path / "trial", name), Count()

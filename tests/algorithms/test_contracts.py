@@ -190,10 +190,10 @@ def test_learns_on_glyphs_saves_and_loads(name, tmp_path):
         "algorithm": name,
         "glyph_classes": 200,
         "width": 8,
-        "iterations": 60,
+        "iterations": 30,
         "val_every": 30,
-        "val_tasks": 10,
-        "test_tasks": 40,
+        "val_tasks": 4,
+        "test_tasks": 24,
         "seed": 1,
     }
     run = innerloop.train(out=tmp_path / "run", **config)
@@ -201,7 +201,7 @@ def test_learns_on_glyphs_saves_and_loads(name, tmp_path):
     untrained = innerloop.train(
         out=tmp_path / "untrained", **config | {"iterations": 1, "meta_lr": 1e-12}
     )
-    assert run.results["accuracy"] > untrained.results["accuracy"]
+    assert run.results["accuracy"] > untrained.results["accuracy"] + 0.05
     loaded = innerloop.load(run.folder)
     assert type(loaded.algorithm) is ALGORITHMS[name]
     assert loaded.params.keys() == run.params.keys()

@@ -41,11 +41,11 @@ LONG_CASES = [
         "train_n_way": 5,
         "inner_lr": 0.01,
     },
-    {"algorithm": "anil", "eval_inner_steps": 3, "inner_reduction": "per_shot"},
+    {"algorithm": "anil", "eval_inner_steps": 2, "inner_reduction": "per_shot"},
     {"algorithm": "meta-sgd"},
     {"algorithm": "maml++"},
     {"algorithm": "reptile", "head": "random", "train_n_way": 5},
-    {"algorithm": "fine-tune", "eval_inner_steps": 5},
+    {"algorithm": "fine-tune", "eval_inner_steps": 2},
 ]
 
 
