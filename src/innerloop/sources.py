@@ -19,7 +19,8 @@ from innerloop.registry import DATA
 from innerloop.tasks.protocol import Tasks
 
 # Settings that have a meaning for classes of examples alone, and those that regression has not.
-SAMPLERS_ONLY = ("train_k_shot", "split", "within_group", "rotate", "rotate_test")
+SIZES = ("k_shot", "train_k_shot", "k_query", "eval_k_query")
+SAMPLERS_ONLY = (*SIZES, "split", "within_group", "rotate", "rotate_test")
 IMAGES_ONLY = (*SAMPLERS_ONLY, "n_way", "bn")
 
 # Classes of examples, from which tasks are drawn; or the tasks themselves, by part.

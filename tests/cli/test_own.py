@@ -150,3 +150,28 @@ def test_adapt_works_on_such_runs(tmp_path, monkeypatch, capsys):
     Image.new("L", (8, 8), 100).save("s/third/1.png")
     assert main(["adapt", "fitted", "--support", "s", "--query", "s/dark/1.png"]) == 2
     assert "cannot tell so many classes apart" in capsys.readouterr().err
+
+
+def test_sizes_that_tasks_of_ones_own_do_not_take_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("pictures.py").write_text(PICTURES)
+    words = ["train", "--model", "pictures.py:Net", "--data", "pictures.py:tasks", "--n-way", "2"]
+    words += ["--iterations", "2", "--threads", "1"]
+    for name in ("--k-shot", "--k-query", "--eval-k-query"):
+        assert main([*words, name, "7", "--out", "run"]) == 2
+        assert f"{name[2:].replace('-', '_')}: not for data" in capsys.readouterr().err
+        assert not Path("run").exists()
+    # Nor are sizes announced that the tasks do not have.
+    assert main(words) == 0
+    told = capsys.readouterr().err
+    assert "meta-training maml on" in told
+    assert "shot" not in told.partition("\n")[0]
+    assert main(["runs", "--json"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)
+    assert run["setting"] == ""
+    assert Path(run["run"]).name == "pictures-maml-001"
+    # A maker that asks for them gets them.
+    text = PICTURES.replace("def tasks():", "def tasks(k_shot):\n    assert k_shot == 7")
+    Path("asks.py").write_text(text)
+    words[4] = "asks.py:tasks"
+    assert main([*words, "--k-shot", "7", "--out", "run"]) == 0

@@ -152,18 +152,23 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
                 found[name] = (place, f":{rest}")
         return found | ({"weights": (self.weights, "")} if self.weights else {})
 
+    @property
+    def setting(self) -> str:
+        """Such as "5-way 1-shot"; empty for data of one's own, which may give tasks as they are."""
+        if is_reference(self.data):
+            return ""
+        return ("" if self.regression else f"{self.n_way}-way ") + f"{self.k_shot}-shot"
+
     def title(self) -> str:
-        ways = "" if self.regression else f"{self.n_way}-way "
+        tasks = ", ".join(part for part in (self.data, self.setting) if part)
         on = "" if self.body is None else f" on {self.body}"
-        return (
-            f"{self.algorithm} on {self.data}, {ways}{self.k_shot}-shot, network {self.model}{on}"
-        )
+        return f"{self.algorithm} on {tasks}, network {self.model}{on}"
 
     def stem(self) -> str:
         """The beginning of the name of a run folder."""
         data = self.data.rpartition(":")[0] if is_reference(self.data) else self.data
-        ways = "" if self.regression else f"{self.n_way}way"
-        return f"{Path(data).stem}-{self.algorithm.rpartition(':')[2]}-{ways}{self.k_shot}shot"
+        algorithm, setting = self.algorithm.rpartition(":")[2], self.setting.replace("-", "")
+        return "-".join(filter(None, (Path(data).stem, algorithm, setting.replace(" ", ""))))
 
     @classmethod
     def recipe(

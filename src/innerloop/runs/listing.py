@@ -69,10 +69,10 @@ def summary(folder: Path) -> dict[str, Any]:
     """One run in short.
 
     Returns:
-        `run`, `algorithm`, `data`, `setting` (such as "5-way 1-shot"), `state` (`"finished"`,
-        `"running"` or `"stopped"`), `iterations`, `seconds`, `metric`, `value` with `ci95`, `of`
-        (`"test"` or, before the end, `"validation"`), and the `protocol` of the test.  What is
-        not known yet is None.
+        `run`, `algorithm`, `data`, `setting` (such as "5-way 1-shot"; empty for data of one's own),
+        `state` (`"finished"`, `"running"` or `"stopped"`), `iterations`, `seconds`, `metric`,
+        `value` with `ci95`, `of` (`"test"` or, before the end, `"validation"`), and the `protocol`
+        of the test.  What is not known yet is None.
 
     Raises:
         UserError: a file of the run is damaged.
@@ -85,9 +85,6 @@ def summary(folder: Path) -> dict[str, Any]:
         metric = results["metric"]
     elif validated:
         metric = validated[0].removeprefix("val_")
-    setting = ""
-    if isinstance(config, TrainConfig):
-        setting = ("" if config.regression else f"{config.n_way}-way ") + f"{config.k_shot}-shot"
     best = (min if metric == "loss" else max)(
         (line for line in lines if f"val_{metric}" in line),
         key=lambda line: line[f"val_{metric}"],
@@ -97,7 +94,7 @@ def summary(folder: Path) -> dict[str, Any]:
         "run": str(folder),
         "algorithm": config.algorithm,
         "data": config.data,
-        "setting": setting,
+        "setting": config.setting if isinstance(config, TrainConfig) else "",
         "state": "finished" if results else "running" if _at_work(folder) else "stopped",
         "iterations": last.get("iteration", 0),
         "seconds": last.get("seconds"),
