@@ -141,7 +141,7 @@ class Backbone:
         cache = shared_cache() if self.keep and known else None
         identity = self.identity.encode()
         found: dict[bytes, Tensor] = {}
-        waiting: dict[bytes, Tensor] = {}
+        waiting: dict[bytes, tuple[Tensor, str]] = {}
         order = []
         shown = len(images) > LONG and sys.stderr.isatty()
         with progress_bar(f"features of {self.name}", len(images), shown=shown) as advance:
@@ -156,7 +156,8 @@ class Backbone:
                         found |= cache.get([key])
                     if key in found:
                         continue
-                    waiting[key] = x = self._pixels(view(picture.rgb()), picture.name)
+                    x = self._pixels(view(picture.rgb()), picture.name)
+                    waiting[key] = x, picture.name
                     if len(waiting) == max(1, min(BATCH, BATCH_NUMBERS // x.numel())):
                         self._run(waiting, found, cache)
             if waiting:
@@ -168,14 +169,36 @@ class Backbone:
         return grouped.mean(dim=1)
 
     def _run(
-        self, waiting: dict[bytes, Tensor], found: dict[bytes, Tensor], cache: FeatureCache | None
+        self,
+        waiting: dict[bytes, tuple[Tensor, str]],
+        found: dict[bytes, Tensor],
+        cache: FeatureCache | None,
     ) -> None:
-        """Compute the waiting pictures and add their features to `found`."""
-        new = dict(zip(waiting, self._forward(torch.stack(list(waiting.values()))), strict=True))
+        """Compute the waiting pictures, which come with their names; add features to `found`."""
+        pictures = list(waiting.values())
+        try:
+            features = self._forward(torch.stack([x for x, _ in pictures]))
+        except Exception as error:  # of code of the user's own
+            raise self._reason(pictures, error) from error
+        new = dict(zip(waiting, features, strict=True))
         if cache is not None:
             cache.put(new.items())
         found |= new
         waiting.clear()
+
+    def _reason(self, pictures: Sequence[tuple[Tensor, str]], error: Exception) -> UserError:
+        """Why the network fails on pictures, of which one may be to blame."""
+        where = f"{len(pictures)} pictures together"
+        for x, name in pictures:
+            try:
+                self._forward(x[None])
+            except Exception as alone:
+                error, where = alone, name
+                break
+        if isinstance(error, UserError):
+            return UserError(f"{where}: {error}")
+        why = f"{type(error).__name__}: {first_line(error)}"
+        return UserError(f"{self.name} fails on {where}, after others that it took: {why}")
 
     def _pixels(self, picture: Image.Image, name: str) -> Tensor:
         return self._of_one_size(pixels_of(self.preprocess, picture, name), name)
