@@ -278,3 +278,14 @@ def _register(
         return value
 
     return add if value is None else add(value)
+
+
+def taken_by_own(*named: tuple[Registry, str]) -> set[str]:
+    """The arguments of a user's own code that settings name, by reference or registered."""
+    found = set()
+    for registry, name in named:
+        if is_reference(name):
+            found |= arguments_of(find(name))
+        elif name in registry and not registry.is_ours(name):
+            found |= arguments_of(registry.get(name))
+    return found

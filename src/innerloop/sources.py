@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,11 +10,12 @@ from innerloop.backbones import Backbone, backbone, feature_classes
 from innerloop.config import TrainConfig
 from innerloop.data.base import ClassIndexed, ImageClasses
 from innerloop.errors import UserError
+from innerloop.keywords import arguments_of
 from innerloop.making import find_named, make
 from innerloop.named import images
 from innerloop.recipes import REGRESSION
 from innerloop.references import is_reference
-from innerloop.registry import DATA
+from innerloop.registry import ALGORITHMS, DATA, MODELS, taken_by_own
 from innerloop.tasks.protocol import Tasks
 
 # Settings that have a meaning for classes of examples alone, and those that regression has not.
@@ -81,9 +81,10 @@ def build_data(config: TrainConfig, *, progress: bool = False) -> ImageClasses:
 def _refuse_unused(config: TrainConfig, maker: Callable[..., Any]) -> None:
     """Raise a `UserError` for settings of images where there are tasks already."""
     usual = TrainConfig.recipe(config.algorithm, config.data, config.model)
-    taken = inspect.signature(maker).parameters
+    own = (MODELS, config.model), (ALGORITHMS, config.algorithm)
+    taken = arguments_of(maker) | taken_by_own(*own)
     numbers = config.data in REGRESSION
-    names = set(IMAGES_ONLY if numbers else SAMPLERS_ONLY) - set(taken)
+    names = set(IMAGES_ONLY if numbers else SAMPLERS_ONLY) - taken
     wrong = sorted(name for name in names if getattr(config, name) != getattr(usual, name))
     if wrong:
         why = "has neither classes nor images" if numbers else "gives its tasks itself"

@@ -170,8 +170,13 @@ def test_sizes_that_tasks_of_ones_own_do_not_take_are_refused(tmp_path, monkeypa
     (run,) = json.loads(capsys.readouterr().out)
     assert run["setting"] == ""
     assert Path(run["run"]).name == "pictures-maml-001"
-    # A maker that asks for them gets them.
-    text = PICTURES.replace("def tasks():", "def tasks(k_shot):\n    assert k_shot == 7")
-    Path("asks.py").write_text(text)
-    words[4] = "asks.py:tasks"
-    assert main([*words, "--k-shot", "7", "--out", "run"]) == 0
+    # Who asks for them gets them.
+    asks = (
+        ("def tasks(", "def tasks(k_shot"),
+        ("__init__(self, n_way", "__init__(self, n_way, k_shot"),
+    )
+    for number, change in enumerate(asks):
+        text = PICTURES.replace(*change).replace("Net(2)", "Net(2, 7)")
+        Path(f"asks{number}.py").write_text(text)
+        words[2], words[4] = f"asks{number}.py:Net", f"asks{number}.py:tasks"
+        assert main([*words, "--k-shot", "7", "--out", f"run{number}"]) == 0

@@ -13,12 +13,11 @@ import tyro
 from innerloop.cli.output import show
 from innerloop.config import PARTS, TrainConfig, preset_names
 from innerloop.errors import UserError
-from innerloop.keywords import arguments_of
 from innerloop.outer_loop import Part
 from innerloop.ranges import range_from, range_text
 from innerloop.rates import as_text, rates_from
-from innerloop.references import check_trust, find, is_of_library, is_reference
-from innerloop.registry import ALGORITHMS, DATA, MODELS, OF_ALGORITHMS, not_of
+from innerloop.references import check_trust, is_of_library, is_reference
+from innerloop.registry import ALGORITHMS, DATA, MODELS, OF_ALGORITHMS, not_of, taken_by_own
 from innerloop.training.distributed import main_speaks, only_main_prints
 
 DESCRIPTION = f"""Meta-train a network, choose the best weights on validation tasks, test them.
@@ -220,12 +219,8 @@ def _refuse_unused(given: set[str], settings: TrainConfig) -> None:
     if not given & OF_ALGORITHMS:
         return
     unused = given & not_of(settings.algorithm)
-    for name, registry in ((settings.model, MODELS), (settings.data, DATA)):
-        # A user's own function may take any settings.
-        if unused and is_reference(name):
-            unused -= arguments_of(find(name))
-        elif unused and name in registry and not registry.is_ours(name):
-            unused -= arguments_of(registry.get(name))
+    if unused:
+        unused -= taken_by_own((MODELS, settings.model), (DATA, settings.data))
     if unused:
         names = sorted(unused)
         options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
