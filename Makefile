@@ -21,7 +21,7 @@ train: setup
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist worksteal
 
-# All but what takes minutes: about five minutes on two quiet cores.
+# All but what takes minutes: about ten minutes on two quiet cores.
 test: setup
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not long"
 
