@@ -1,7 +1,8 @@
 """Dropout, attention and other operations, made repeatable, batchable and differentiable twice.
 
 Dropout draws its masks from what the task and the step say, see `noise.py`; PyTorch's fused
-attention, cuDNN's recurrent layers and sparse embeddings have no second derivative.
+attention, cuDNN's recurrent layers and sparse embeddings have no second derivative, and that of
+weight norm is wrong.
 """
 
 from __future__ import annotations
@@ -119,6 +120,13 @@ def _attention(
     return _dropout(mode, weights, dropout_p, True) @ value
 
 
+def _weight_norm(_: Masks, v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """PyTorch's own takes the norm for a constant in its second derivative (PyTorch 2.13)."""
+    over = [i for i in range(v.ndim) if i != dim] if dim != -1 else None
+    norm: Tensor = torch.linalg.vector_norm(v, dim=over, keepdim=over is not None)
+    return v * (g / norm)
+
+
 def _data(_: Masks, input: Tensor, *__: Any) -> Tensor:
     """Under transforms, `.data` detaches only from the innermost one."""
     return input.detach()
@@ -211,6 +219,7 @@ RULES: dict[Any, Callable[..., Any]] = {
     torch.feature_alpha_dropout_: _in_place(_feature_alpha_dropout),
     # What PyTorch does in a way that cannot be differentiated twice or batched, drawn or not.
     F.scaled_dot_product_attention: _attention,
+    torch._weight_norm: _weight_norm,
     Tensor.data.__get__: _data,  # type: ignore[attr-defined]
     **{f: _dense(f) for f in (F.embedding, F.embedding_bag)},
     **{f: _without_cudnn(f) for f in (torch.gru, torch.lstm, torch.rnn_tanh, torch.rnn_relu)},
