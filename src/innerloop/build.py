@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,9 @@ from innerloop.errors import UserError, first_line
 from innerloop.functional import mean_squared_error
 from innerloop.inner import SGD, Adam, InnerOptimizer
 from innerloop.keywords import arguments_of
-from innerloop.making import find_named, make
+from innerloop.making import call_seeded, find_named, make
 from innerloop.recipes import OWN
-from innerloop.references import call, find, is_reference
+from innerloop.references import find, is_reference
 from innerloop.registry import ALGORITHMS, MODELS
 from innerloop.renamed import forward
 from innerloop.sizes import fit_sizes
@@ -80,7 +80,7 @@ def build_samplers(
     else:
         source = of_features(config, data, progress=progress)
     if not isinstance(source, ClassIndexed):
-        return config, dict(source)
+        return _with_ways(config, source), dict(source)
     config = resolve(config, source)
     if given is not None:
         config, line = fit_sizes(config, source, given)
@@ -92,6 +92,20 @@ def build_samplers(
         for part, classes in parts.items()
         if part != "val" or len(classes)
     }
+
+
+def _with_ways(config: TrainConfig, source: Mapping[str, Tasks]) -> TrainConfig:
+    """`config` with the number of ways that tasks of a user's own have, if all say the same one."""
+    ways = {getattr(tasks, "n_way", None) for tasks in source.values()}
+    n_way = ways.pop() if len(ways) == 1 else None
+    if not isinstance(n_way, int) or n_way == config.n_way:
+        return config
+    if config.n_way != TrainConfig.recipe(config.algorithm, config.data, config.model).n_way:
+        raise UserError(
+            f"n_way is {config.n_way}, but tasks of data {config.data} are {n_way}-way: leave out "
+            "n_way"
+        )
+    return dataclasses.replace(config, n_way=n_way)
 
 
 def check_regression(config: TrainConfig) -> None:
@@ -254,7 +268,8 @@ def build_algorithm(
         settings["metric"] = find(config.metric)
     taken = arguments_of(algorithm) - {"model"}
     options = {name: value for name, value in settings.items() if name in taken}
-    made = call(config.algorithm, algorithm, model=model.to(config.device), **options)
+    options["model"] = model.to(config.device)
+    made = call_seeded(config.algorithm, algorithm, config, **options)
     if not isinstance(made, Algorithm):
         raise UserError(
             f"algorithm {config.algorithm} must be an innerloop.Algorithm, not "

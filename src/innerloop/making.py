@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from innerloop.algorithms import noise
 from innerloop.config import TrainConfig
 from innerloop.errors import UserError
 from innerloop.references import call, find, is_reference
@@ -44,4 +45,12 @@ def make(name: str, function: Any, config: TrainConfig, **given: Any) -> Any:
                 f"{name} needs an argument {parameter.name!r}, which is not a setting: give it a "
                 f"default, or name it after a setting: {', '.join(settings)}"
             )
-    return call(name, function, **arguments)
+    return call_seeded(name, function, config, **arguments)
+
+
+def call_seeded(name: str, function: Any, config: TrainConfig, **arguments: Any) -> Any:
+    """`call`; what code of a user's own draws from global generators follows from the seed."""
+    if getattr(function, "__module__", "").startswith("innerloop."):
+        return call(name, function, **arguments)
+    with noise.seeded(config.seed, 0):
+        return call(name, function, **arguments)

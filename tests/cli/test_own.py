@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 import innerloop
@@ -180,3 +181,49 @@ def test_sizes_that_tasks_of_ones_own_do_not_take_are_refused(tmp_path, monkeypa
         Path(f"asks{number}.py").write_text(text)
         words[2], words[4] = f"asks{number}.py:Net", f"asks{number}.py:tasks"
         assert main([*words, "--k-shot", "7", "--out", f"run{number}"]) == 0
+
+
+DRAWN = """
+import torch
+from torch import nn
+from innerloop import MAML
+
+
+def make():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+class Drawn(MAML):
+    def __init__(self, model, **settings):
+        super().__init__(model, **settings | {"inner_lr": float(torch.rand(()))})
+"""
+
+
+def test_what_code_of_ones_own_draws_follows_from_the_seed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("pictures.py").write_text(PICTURES)
+    Path("drawn.py").write_text(DRAWN)
+    words = ["train", "--model", "drawn.py:make", "--data", "pictures.py:tasks", "--algorithm"]
+    words += ["drawn.py:Drawn", "--iterations", "2", "--threads", "1", "--json"]
+    before, losses = torch.get_rng_state(), []
+    for number, seed in enumerate("334"):
+        torch.manual_seed(number)
+        state = torch.get_rng_state()
+        assert main([*words, "--seed", seed, "--out", f"run{number}"]) == 0
+        assert torch.equal(torch.get_rng_state(), state)
+        lines = Path(f"run{number}/metrics.jsonl").read_text("utf-8").splitlines()
+        losses.append([json.loads(line)["loss"] for line in lines])
+    torch.set_rng_state(before)
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_ways_are_those_of_the_tasks(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("pictures.py").write_text(PICTURES)
+    words = ["train", "--model", "pictures.py:Net", "--data", "pictures.py:tasks"]
+    words += ["--iterations", "2", "--threads", "1"]
+    assert main([*words, "--n-way", "7", "--out", "run"]) == 2
+    assert "n_way is 7, but tasks of data" in capsys.readouterr().err
+    assert not Path("run").exists()
+    assert main([*words, "--out", "run"]) == 0
+    assert innerloop.load("run", trust=True).config.n_way == 2
