@@ -165,7 +165,7 @@ def clearer(error: Exception) -> Exception:
             "and the last layer needs a row for each class, or head='shared'"
         )
     missing = "derivative for" in text and "is not implemented" in text
-    if missing or "differentiate twice" in text:
+    if missing or "differentiate twice" in text or "support double backward" in text:
         return UserError(
             f"an operation of the network or the loss has no second derivative ({text}): use "
             "another, or first_order=True, which iMAML does not have"

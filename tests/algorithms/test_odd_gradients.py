@@ -1,4 +1,4 @@
-"""Gradients that are sparse, and such as a network cuts off by `.data`."""
+"""Gradients that are sparse, cut off by `.data`, or that PyTorch itself gets wrong."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from innerloop import MAML, Episodes
+from innerloop import MAML, Episodes, UserError
 from tests.algorithms.users import EPISODES
 
 falls_back = pytest.mark.falls_back
@@ -52,3 +52,106 @@ def test_data_is_cut_off_like_a_detached_tensor(execution, derivative):
         found.append(maml.meta_gradient(maml.init_params(), EPISODES)[0])
     for name, g in found[1].items():
         torch.testing.assert_close(found[0][name], g)
+
+
+@torch.jit.script
+def scripted(x):
+    return x * torch.sigmoid(x)
+
+
+def hooked(x):
+    """Gradients are halved on their way back."""
+    if x.requires_grad:
+        x.register_hook(lambda g: g * 0.5)
+    return x.tanh()
+
+
+class With(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.a, self.o, self.activation = nn.Linear(12, 8), nn.Linear(8, 3), activation
+
+    def forward(self, x):
+        return self.o(self.activation(self.a(x.flatten(1))))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("activation", "how"),
+    [
+        (scripted, {}),
+        (scripted, {"derivative": "mixed"}),
+        (scripted, {"first_order": True}),
+        (hooked, {}),
+        (hooked, {"first_order": True}),
+    ],
+)
+def test_what_torch_func_differentiates_wrongly_is_left_to_autograd(activation, how):
+    model = With(activation).double()
+    maml, alone = MAML(model, 0.3, 2, **how), MAML(model, 0.3, 2, execution="loop", **how)
+    grads = maml.meta_gradient(maml.init_params(), EPISODES)[0]
+    for name, g in alone.meta_gradient(alone.init_params(), EPISODES)[0].items():
+        torch.testing.assert_close(grads[name], g)
+    assert "not vmap: its derivatives under torch.func are not those of autograd" in maml.explain()
+    forced = MAML(model, 0.3, 2, execution="vmap", **how)
+    with pytest.raises(UserError, match="execution='vmap' is not possible here: its derivatives"):
+        forced.meta_gradient(forced.init_params(), EPISODES)
+
+
+def weight_normed(kind, **how):
+    if kind == "convolution":
+        parts = [nn.Conv1d(3, 16, 3), nn.Tanh(), nn.Flatten(), nn.Linear(32, 3)]
+    else:
+        parts = [nn.Flatten(), nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 3)]
+    place = 0 if kind == "convolution" else 1
+    old = kind == "hook"
+    normed = nn.utils.weight_norm if old else nn.utils.parametrizations.weight_norm
+    parts[place] = normed(parts[place], **how)
+    return nn.Sequential(*parts).double()
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+@pytest.mark.parametrize("execution", ["auto", "vmap", "loop"])
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("linear", {}),
+        ("linear", {"dim": 1}),
+        ("linear", {"dim": None}),
+        ("convolution", {}),
+        ("hook", {}),
+    ],
+)
+def test_the_second_derivative_of_weight_norm(kind, how, execution):
+    """Against finite differences: that of PyTorch's own operation is wrong."""
+    model = weight_normed(kind, **how)
+    maml = MAML(model, 0.5, 2, execution=execution)
+    params = maml.init_params()
+    x = next(iter(EPISODES.support_x))
+    torch.testing.assert_close(maml.network(params, x), model(x))
+    grads = maml.meta_gradient(params, EPISODES)[0]
+    generator = torch.Generator().manual_seed(0)
+    step = {n: 1e-5 * torch.randn(p.shape, generator=generator).to(p) for n, p in params.items()}
+    losses = [
+        maml.meta_gradient({n: p + sign * step[n] for n, p in params.items()}, EPISODES)[1]["loss"]
+        for sign in (1, -1)
+    ]
+    along = sum((grads[n] * step[n]).sum() for n in params)
+    torch.testing.assert_close((losses[0] - losses[1]) / 2, along, rtol=1e-6, atol=0)
+
+
+@falls_back
+def test_a_forced_way_that_fails_in_training_alone_is_one_clear_error():
+    model = nn.Sequential(
+        nn.Flatten(), nn.utils.parametrizations.spectral_norm(nn.Linear(12, 8)), nn.Linear(8, 3)
+    )
+    maml = MAML(model.double(), 0.3, 2, execution="stacked")
+    with pytest.raises(UserError, match="execution='stacked' is not possible here"):
+        maml.meta_gradient(maml.init_params(), EPISODES)
+
+
+def test_inputs_in_a_dict_are_one_clear_error():
+    x, y = {"x": EPISODES.support_x}, EPISODES.support_y
+    maml = MAML(With(torch.tanh).double(), 0.3, 2)
+    with pytest.raises(UserError, match="support_x of the episodes must be a tensor, not a dict"):
+        maml.meta_gradient(maml.init_params(), Episodes(x, y, x, y))

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from innerloop.algorithms import noise
+from innerloop.tasks.episodes import Episodes
 
 T = TypeVar("T")
 
@@ -67,3 +68,21 @@ def _tasks(tree: Any) -> list[Any] | None:
         )
         for i in range(count)
     ]
+
+
+def one_by_one(way: str, function: Callable[[Episodes], T], episodes: Episodes) -> T:
+    """`function` of each task on its own, stacked."""
+    n_way = episodes.n_way
+    if way == "vmap":
+
+        def of_task(index: Tensor, *sets: Tensor) -> T:
+            with noise.task(0, index):
+                return function(Episodes(*sets, n_way=n_way))
+
+        places = torch.arange(episodes.num_tasks, device=episodes.support_x.device)
+        return torch.func.vmap(of_task, randomness="error")(places, *episodes)
+    found = []
+    for i, task in enumerate(episodes.tasks()):
+        with noise.task(i):
+            found.append(function(task))
+    return stack(found)

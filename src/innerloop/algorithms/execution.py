@@ -10,8 +10,8 @@ Four ways, all of which give the same numbers:
 - `loop`: one task after the other, by plain autograd.  For whatever PyTorch can differentiate.
 
 `execution="auto"` takes `shared_body` or `stacked` where they are exact, else `loop` for networks
-that are known to be slow under `vmap`, else `vmap`.  Where `vmap` turns out to fail, `loop` takes
-its place, with a line of log that says so.
+that `vmap` makes slow or differentiates wrongly, else `vmap`.  Where that turns out to fail, `loop`
+takes its place, with a line of log that says so.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.apart import T, stack
+from innerloop.algorithms.apart import T, one_by_one
 from innerloop.algorithms.hooks import Hooks, overrides
 from innerloop.algorithms.network import Layers, stacking
 from innerloop.errors import UserError, clearer, first_line
 from innerloop.functional import Params, detach
 from innerloop.ops import kernels
+from innerloop.ops.stacked import NotStackableError
 from innerloop.tasks.episodes import Episodes
 
 _log = logging.getLogger("innerloop")
-# What there may be kernels for.
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)  # what there may be kernels for
 # On a CPU `vmap` makes slow operations of these; a loop over the tasks is faster.
 _SLOW_UNDER_VMAP = (nn.modules.conv._ConvNd, nn.RNNBase, nn.RNNCellBase)
 
@@ -72,7 +72,7 @@ class MetaGradient(Hooks):
 
 def first_task(episodes: Episodes) -> list[Tensor]:
     """The examples of the first task: of the support set, and of the query set."""
-    return [x[0] for x in (episodes[0], episodes[2]) if len(x)]
+    return [x[0] for x in (episodes[0], episodes[2]) if isinstance(x, Tensor) and len(x)]
 
 
 def _meta_gradient(
@@ -143,24 +143,6 @@ def _chunk_gradient(
     return first_that_works(algorithm, kind, candidates(algorithm, progress, training=True), by)
 
 
-def one_by_one(way: str, function: Callable[[Episodes], T], episodes: Episodes) -> T:
-    """`function` of each task on its own, stacked."""
-    n_way = episodes.n_way
-    if way == "vmap":
-
-        def of_task(index: Tensor, *sets: Tensor) -> T:
-            with noise.task(0, index):
-                return function(Episodes(*sets, n_way=n_way))
-
-        places = torch.arange(episodes.num_tasks, device=episodes.support_x.device)
-        return torch.func.vmap(of_task, randomness="error")(places, *episodes)
-    found = []
-    for i, task in enumerate(episodes.tasks()):
-        with noise.task(i):
-            found.append(function(task))
-    return stack(found)
-
-
 # Errors that no other way would change.
 NOT_ABOUT_THE_WAY = (UserError, KeyboardInterrupt, MemoryError, torch.OutOfMemoryError)
 
@@ -177,7 +159,7 @@ def first_that_works(algorithm: Hooks, kind: str, ways: Sequence[str], by: Calla
         raise
     except Exception as error:
         if way == ways[-1]:
-            raise clearer(error) from error
+            raise _reworded(error, way) from error
         failure = error
     try:
         found = by(ways[-1])
@@ -194,6 +176,12 @@ def first_that_works(algorithm: Hooks, kind: str, ways: Sequence[str], by: Calla
         )
     algorithm._failed[kind] = ways[-1]
     return found
+
+
+def _reworded(error: Exception, way: str) -> Exception:
+    if isinstance(error, NotStackableError):
+        return UserError(f"execution={way!r} is not possible here: {error}")
+    return clearer(error)
 
 
 def checked_episodes(algorithm: Hooks, episodes: Any, *, training: bool) -> Episodes:
@@ -307,7 +295,8 @@ def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str
     exact = _why_not_stacked(algorithm, training, layers) is None
     if exact and why_slower_stacked(layers) is None:
         return ["stacked"] if layers.take_tasks else ["stacked", "loop"]
-    return ["loop"] if why_slower_under_vmap(algorithm, layers) else ["vmap", "loop"]
+    alone = why_slower_under_vmap(algorithm, layers) or _why_not_vmap(algorithm, training)
+    return ["loop"] if alone else ["vmap", "loop"]
 
 
 def why_slower_stacked(layers: Layers) -> str | None:
@@ -337,7 +326,12 @@ def why_not(algorithm: Hooks, way: str, progress: float, *, training: bool) -> s
     if way == "shared_body":
         stays = _body_stays(algorithm, progress, training)
         return _why_not_shared_body(algorithm, stays, training, layers)
-    return None
+    return _why_not_vmap(algorithm, training) if way == "vmap" else None
+
+
+def _why_not_vmap(algorithm: Hooks, training: bool) -> str | None:
+    # In use there are first derivatives alone, none inside another.
+    return algorithm.network.why_not_in_transforms() if training else None
 
 
 def _why_not_stacked(algorithm: Hooks, training: bool, layers: Layers) -> str | None:

@@ -103,6 +103,52 @@ class Inspected(Rows):
                 return "its rows or its tasks would not stay apart"
         return None
 
+    def _differentiated(self, x: Tensor) -> str | None:
+        for dtype, tolerance in ((torch.float64, 1e-6), (None, 2e-2)):
+            # What fails here, or in double precision, fails when it counts, too, or need not.
+            with contextlib.suppress(Exception), torch.inference_mode(False), torch.enable_grad():
+                return self._derivatives_differ(x, dtype, tolerance)
+        return None
+
+    def _derivatives_differ(
+        self, x: Tensor, dtype: torch.dtype | None, tolerance: float
+    ) -> str | None:
+        """Why first and second derivatives are not those of autograd under `torch.func`."""
+        generator = torch.Generator().manual_seed(0)
+
+        def cast(t: Tensor) -> Tensor:
+            return t.detach().to(dtype if dtype and t.is_floating_point() else t.dtype)
+
+        x = cast(x)
+        params = {n: cast(moved(p.detach(), generator)) for n, p in self._named() if _learnt(p)}
+        frozen = {n: cast(p) for n, p in self._named() if not _learnt(p)}
+        towards = {n: torch.randn(p.shape, generator=generator).to(p) for n, p in params.items()}
+
+        def total(params: Params) -> Tensor:
+            with noise.calls(training=self.draws, keys=(1,)), noise.at(0):
+                outputs = tensors_in(self(params | frozen, x))
+            return torch.stack([t.sin().sum() for t in outputs if t.is_floating_point()]).sum()
+
+        def along(params: Params) -> tuple[Tensor, Params]:
+            found = torch.func.grad(total)(params)
+            return torch.stack([(found[n] * t).sum() for n, t in towards.items()]).sum(), found
+
+        for p in params.values():
+            p.requires_grad_()
+        given = tuple(params.values())
+        how: dict[str, Any] = {"allow_unused": True, "materialize_grads": True}
+        first = torch.autograd.grad(total(params), given, create_graph=True, **how)
+        sums = [(g * t).sum() for g, t in zip(first, towards.values(), strict=True)]
+        second = torch.autograd.grad(torch.stack(sums).sum(), given, **how)
+        plain = {n: p.detach() for n, p in params.items()}
+        again, once = torch.func.grad(along, has_aux=True)(plain)
+        for wanted, found in ((first, once), (second, again)):
+            scale = max((t.abs().max().item() for t in wanted if t.numel()), default=0.0)
+            for a, b in zip(wanted, found.values(), strict=True):
+                if not torch.allclose(a, b, rtol=tolerance, atol=tolerance * max(scale, 1e-30)):
+                    return "its derivatives under torch.func are not those of autograd"
+        return None
+
     def why_not_taken(self, x: Any) -> str | None:
         """Why the network itself fails on examples `[B, ...]`; None if it does not."""
         try:
@@ -197,6 +243,10 @@ class Inspected(Rows):
         with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
             return _nodes(self._copy(leaves)(tree_map(_with_gradient, x)))
         return set()
+
+
+def _learnt(p: Tensor) -> bool:
+    return p.requires_grad and p.is_floating_point()
 
 
 def _with_gradient(value: Any) -> Any:

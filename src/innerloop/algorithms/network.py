@@ -80,6 +80,8 @@ class Network(Inspected):
         self._mostly_convolutions = convolutions > sum(issubclass(k, nn.Linear) for k in kinds)
         # Inputs of one task, kept until it is known whether several can go through together.
         self._example: Any = None
+        # The same until it is known whether `torch.func` differentiates it rightly.
+        self._differentiable: Any = None
         self._begin(what_is_called(module))
 
     def _begin(self, called: list[Any]) -> None:
@@ -89,6 +91,7 @@ class Network(Inspected):
         # Whether queries are known to stay apart where the batch does not give the statistics.
         self._looked = self._stays_apart = self.is_own
         self._not_together: str | None = _NOT_TRIED
+        self._not_in_transforms: str | None = None
 
     def __call__(
         self, params: Params, x: Any, part: Callable[[Any, Any], Any] | None = None
@@ -137,6 +140,19 @@ class Network(Inspected):
             return found
         return self._not_together
 
+    def why_not_in_transforms(self) -> str | None:
+        """Why `torch.func` does not give the network's derivatives; None if it does.
+
+        They are compared with autograd's on the first inputs that `look` has seen, because not all
+        that autograd goes through is known to `torch.func`: TorchScript, hooks on tensors.
+        """
+        x = self._differentiable
+        if x is not None:
+            self._not_in_transforms = found = self._differentiated(x)
+            self._differentiable = None
+            return found
+        return self._not_in_transforms
+
     def look(self, x: Any, *, training: bool = True) -> None:
         """Run a copy of the network to learn what it does beside computing outputs.
 
@@ -162,6 +178,7 @@ class Network(Inspected):
                 self._not_together = self.why_not_taken(x) or _NOT_TRIED
                 return
         layers = Layers(self.module)
+        self._differentiable = x.detach() if isinstance(x, Tensor) else None
         if not isinstance(x, Tensor):
             self._not_together = "its inputs are not tensors"
         elif not layers.untouched:
