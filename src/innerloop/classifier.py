@@ -103,9 +103,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             over the classes.
         n_features_in_: for flattened images alone, how many numbers each has.
 
-    Images: `[n, H, W]`, `[n, C, H, W]`, `[n, H, W, C]` or flattened `[n, C*H*W]`; integers 0..255
-    or real numbers 0..1; or a list of paths (text or `Path`) or of PIL pictures, of any sizes.
-    They are scaled to the size of the network.
+    Images: `[n, H, W]`, `[n, C, H, W]`, `[n, H, W, C]` or flattened grey `[n, H*W]`; integers
+    0..255 or real numbers 0..1; or a list of paths (text or `Path`) or of PIL pictures, of any
+    sizes.  They are scaled to the size of the network.
 
     `predict` takes one picture, too, and gives one label `[1]`: a path, a PIL picture, `[H, W]`
     (unless flattened images were learnt), `[H, W, C]`, or `[3, H, W]` for a network that takes

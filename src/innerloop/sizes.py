@@ -66,7 +66,8 @@ class _Sizes:
         self.lowered: dict[str, SizeRange] = {}
         self.why: list[str] = []
         if config.split == "random" and data.num_classes < 3:
-            raise UserError(f"{data.name} has {data.num_classes} classes: {_NO_TRAINING}")
+            some = "a single class" if data.num_classes == 1 else f"{data.num_classes} classes"
+            raise UserError(f"{data.name} has {some}: {_NO_TRAINING}")
         self.parts = {p: c for p, c in split_classes(data, config.split).items() if len(c)}
 
     def lower_ways(self) -> None:

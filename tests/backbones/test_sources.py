@@ -278,3 +278,59 @@ def test_a_body_given_as_an_object(photos):
     same = FewShotClassifier(body.network, preprocess=Preprocess(SIZE), layers=())
     expected = same.fit(photos[:4], [0, 0, 1, 1]).predict_proba(photos)
     np.testing.assert_allclose(classifier.predict_proba(photos), expected, atol=1e-6)
+
+
+DRAWN = """
+import torch
+from torch import nn
+
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def loads():
+    network = make()
+    with torch.no_grad():
+        for p in network.parameters():
+            p.fill_(0.1)
+        network[0].weight[::2] *= -1
+    return network
+"""
+
+
+def test_weights_that_are_drawn_are_a_warning_and_the_same_every_time(
+    tmp_path, monkeypatch, photos
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(DRAWN)
+    state, found = torch.get_rng_state(), []
+    for _ in range(2):
+        _named.cache_clear()
+        with pytest.warns(UserWarning, match=r"weights are drawn at random \(0\.weight\)"):
+            found.append(backbone("nets.py:make", image_size=32).features(photos))
+        assert torch.equal(torch.get_rng_state(), state)
+        torch.rand(1)
+        state = torch.get_rng_state()
+    assert torch.equal(*found)
+    # Nothing is said of a network that brings its weights, or is given them.
+    backbone("nets.py:loads", image_size=32)
+    made = backbone("nets.py:loads", image_size=32).network
+    save_file(made.state_dict(), tmp_path / "w.safetensors")
+    backbone("nets.py:make", weights="w.safetensors", image_size=32)
+
+
+def test_flattened_colours_are_refused(photos):
+    """Whether channels come first or last cannot be told of them."""
+    classifier = FewShotClassifier(pretrained(), image_size=32, head="cosine")
+    square = photos[:, :30]
+    classifier.fit(square, [0, 1, 0, 1, 0, 1])
+    with pytest.raises(UserError, match=r"3 colours of a flattened picture .* cannot be told"):
+        FewShotClassifier(pretrained(), image_size=32).fit(square.reshape(6, -1), [0, 1] * 3)
+    grey = square[..., 0]
+    flat, whole = (
+        FewShotClassifier(pretrained(), image_size=32, head="cosine").fit(x, [0, 1] * 3)
+        for x in (grey.reshape(6, -1), grey)
+    )
+    a, b = flat.predict_proba(grey.reshape(6, -1)), whole.predict_proba(grey)
+    np.testing.assert_allclose(a, b)

@@ -227,3 +227,34 @@ def test_ways_are_those_of_the_tasks(tmp_path, monkeypatch, capsys):
     assert not Path("run").exists()
     assert main([*words, "--out", "run"]) == 0
     assert innerloop.load("run", trust=True).config.n_way == 2
+
+
+FEATURES = """
+from torch import nn
+
+
+def make():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
+
+
+def of_ways(n_way):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, n_way))
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "warned"),
+    [
+        (["--model", "features.py:make"], True),
+        (["--model", "features.py:make", "--algorithm", "protonet"], False),
+        (["--model", "features.py:of_ways"], False),
+    ],
+)
+def test_features_in_place_of_outputs_are_a_warning(words, warned, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("pictures.py").write_text(PICTURES)
+    Path("features.py").write_text(FEATURES)
+    rest = ["--data", "pictures.py:tasks", "--iterations", "1", "--threads", "1"]
+    assert main(["train", *words, *rest, "--out", "run"]) == 0
+    said = capsys.readouterr().err
+    assert ("the network gives 8 outputs, and tasks have 2 classes" in said) == warned

@@ -77,7 +77,9 @@ def chosen(layers: Sequence[str], found: dict[str, Tensor], name: str) -> tuple[
         return tuple(found)[-1:]
     for layer in layers:
         if layer not in found:
-            advice = f"layers with one are {', '.join([*found][-5:])}" if found else "leave it out"
+            advice = (
+                f"the last with one are {', '.join([*found][-5:])}" if found else "leave it out"
+            )
             raise UserError(
                 f"layer {layer!r} of {name} gives no map [B, C, H, W] or tokens [B, T, C] of the "
                 f"places of a picture: {advice}"

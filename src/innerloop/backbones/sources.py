@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import warnings
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import torch
 from torch import nn
 
+from innerloop.algorithms import noise
 from innerloop.backbones.body import Backbone
 from innerloop.backbones.libraries import LIBRARIES
 from innerloop.backbones.maps import layer_names
@@ -117,7 +120,7 @@ def _named(
     if library in LIBRARIES:
         network, own, lost = LIBRARIES[library](name, weights is None)
     else:
-        network, own, lost = _followed(source), _plain(image_size), ()
+        network, own, lost = _followed(source, weights is None), _plain(image_size), ()
     if weights is not None:
         load_weights(network, weights, lost)
     used = _sized(own if preprocess is None else preprocess, image_size)
@@ -159,12 +162,22 @@ def _again(made_by: tuple[Any, ...], digest: str) -> Backbone:
     return made
 
 
-def _followed(source: str) -> nn.Module:
-    """The network that a reference names, or that what it names makes."""
+def _followed(source: str, alone: bool) -> nn.Module:
+    """The network that a reference names, or that what it names makes.
+
+    What it draws is the same every time.  If it comes `alone`, without weights, a network is a
+    warning that has other ones after other draws.
+    """
     found = find(source)
     made = found
     if callable(found) and not isinstance(found, nn.Module):
-        made = call(source, found)
+        with noise.seeded(0, 0):
+            before = torch.get_rng_state()
+            made = call(source, found)
+            drew = not torch.equal(torch.get_rng_state(), before)
+        if alone and drew and isinstance(made, nn.Module):
+            with noise.seeded(1, 0):
+                _warn_of_drawn(source, made, call(source, found))
     if not isinstance(made, nn.Module):
         raise UserError(
             f"{source} must be a torch.nn.Module or a function without arguments that makes one, "
@@ -172,6 +185,19 @@ def _followed(source: str) -> nn.Module:
         )
     trust([source])
     return made
+
+
+def _warn_of_drawn(source: str, made: nn.Module, again: nn.Module) -> None:
+    others = dict(again.named_parameters())
+    for name, p in made.named_parameters():
+        if name in others and p.shape == others[name].shape and not p.equal(others[name]):
+            warnings.warn(
+                f"{source} makes a network whose weights are drawn at random ({name}), which knows "
+                "nothing of pictures: give the weights that it was trained to, by weights= or "
+                "--weights",
+                stacklevel=2,
+            )
+            return
 
 
 def _preprocess(reference: str) -> Preprocess | Transform:

@@ -151,7 +151,10 @@ class NetworkSettings(Part):
             # The class attribute is the default.
             for name in ("weights", "preprocess", "views"):
                 if getattr(self, name) != getattr(type(self), name):
-                    raise UserError(f"{name} is for a body, and there is none: leave {name} out")
+                    raise UserError(
+                        f"{name} is for a body, and there is none: leave {name} out, or name the "
+                        "pretrained network by body instead of model"
+                    )
         elif not is_of_library(self.body) and not is_reference(self.body):
             names = ", ".join(f"{library}:NAME" for library in LIBRARIES)
             raise UserError(

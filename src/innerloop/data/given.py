@@ -273,9 +273,15 @@ def _pictures_of(X: np.ndarray, white: float | None) -> Iterator[Image.Image]:
 
 
 def _square(X: np.ndarray, kinds: tuple[int, ...]) -> np.ndarray:
-    """Flattened square images as `[n, C, S, S]`, with the first C of `kinds` that fits."""
+    """Flattened square images as `[n, 1, S, S]`; C is the first of `kinds` that fits."""
     if found := square_of(X.shape[1], kinds):
         channels, side = found
+        if channels > 1:
+            raise UserError(
+                f"whether the {channels} colours of a flattened picture lie side by side or apart "
+                "cannot be told: give pictures as [n, height, width, channels] or [n, channels, "
+                "height, width]"
+            )
         return X.reshape(len(X), channels, side, side)
     raise UserError(
         f"flattened images of {X.shape[1]} numbers are not square: give them as "

@@ -250,6 +250,8 @@ def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Im
 
 def _why_broken(error: Exception, path: Path | str, content: bytes | None) -> str:
     """What to say of a file that Pillow cannot open or decode."""
+    if isinstance(error, Image.DecompressionBombError):
+        return f"has far more pixels than {MAX_PIXELS:,}: scale it down or remove it"
     if not isinstance(error, UnidentifiedImageError):
         return f"cannot be read as a picture ({error}); replace or remove it"
     if content is None:

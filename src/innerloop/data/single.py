@@ -37,10 +37,14 @@ def several(X: Any, channels: int | None, *, flat: bool) -> Any:
     if len(shape) == 2 and not flat:
         channels_of, side = square_of(shape[1], (1, 3)) or (0, 0)
         if side >= _LEAST_SIDE:
+            number = shape[0]
+            grey = f"X.reshape({number}, {side}, {side}), or fit on flattened ones too"
+            colour = (
+                f"X.reshape({number}, {side}, {side}, 3) or X.reshape({number}, 3, {side}, {side})"
+            )
             raise UserError(
-                f"an array of shape {shape} may be one picture or {shape[0]} flattened ones: give "
-                f"X[None] for one; for flattened ones, X.reshape({shape[0]}, {side}, {side}"
-                f"{'' if channels_of == 1 else ', 3'}), or fit on flattened ones too"
+                f"an array of shape {shape} may be one picture or {number} flattened ones: give "
+                f"X[None] for one; for flattened ones, {grey if channels_of == 1 else colour}"
             )
         return X[None]
     if len(shape) == 3 and (shape[2] in CHANNELS or shape[0] == channels == 3):
