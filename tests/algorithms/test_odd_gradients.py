@@ -155,3 +155,37 @@ def test_inputs_in_a_dict_are_one_clear_error():
     maml = MAML(With(torch.tanh).double(), 0.3, 2)
     with pytest.raises(UserError, match="support_x of the episodes must be a tensor, not a dict"):
         maml.meta_gradient(maml.init_params(), Episodes(x, y, x, y))
+
+
+class Aliased(nn.Module):
+    """It computes with the memory of a weight, which no inner step reaches."""
+
+    def __init__(self, alias):
+        super().__init__()
+        self.a, self.o = nn.Linear(12, 8), nn.Linear(8, 3)
+        self.kept = alias(self.a.weight)
+
+    def forward(self, x):
+        return self.o(x.flatten(1) @ self.kept.mT + self.a(x.flatten(1)))
+
+
+@falls_back
+@pytest.mark.parametrize(
+    ("alias", "warned"),
+    [
+        (lambda w: w.data, True),
+        (lambda w: w.detach()[:], True),
+        (lambda w: w.detach().clone(), False),
+    ],
+)
+def test_the_memory_of_a_weight_under_another_name_is_a_warning(alias, warned, caplog):
+    maml = MAML(Aliased(alias).double(), 0.3, 2)
+    if warned:
+        maml.model.kept = alias(maml.model.a.weight)
+    else:
+        maml.model.kept = maml.model.kept.double()
+    maml.meta_gradient(maml.init_params(), EPISODES)
+    said = [r.getMessage() for r in caplog.records if "is the memory of" in r.getMessage()]
+    assert len(said) == warned
+    if warned:
+        assert "kept is the memory of the parameter a.weight under another name" in said[0]

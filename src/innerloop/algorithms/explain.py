@@ -24,11 +24,11 @@ def explain(algorithm: Hooks, progress: float) -> str:
             "shared_body": why_not(algorithm, "shared_body", progress, training=True),
             "stacked": why_not(algorithm, "stacked", progress, training=True)
             or why_slower_stacked(layers),
-            "vmap": why_slower_under_vmap(algorithm, layers)
-            or why_not(algorithm, "vmap", progress, training=True)
-            if way == "loop"
-            else None,
         }
+        if way == "loop":
+            reasons["vmap"] = why_slower_under_vmap(algorithm, layers) or why_not(
+                algorithm, "vmap", progress, training=True
+            )
         if failed:
             reasons[ways[0]] = "it fails for this network or loss"
         lines += [

@@ -145,7 +145,8 @@ class Inspected(Rows):
         for wanted, found in ((first, once), (second, again)):
             scale = max((t.abs().max().item() for t in wanted if t.numel()), default=0.0)
             for a, b in zip(wanted, found.values(), strict=True):
-                if not torch.allclose(a, b, rtol=tolerance, atol=tolerance * max(scale, 1e-30)):
+                least = tolerance * max(scale, 1e-30)
+                if not torch.allclose(a, b, rtol=tolerance, atol=least, equal_nan=True):
                     return "its derivatives under torch.func are not those of autograd"
         return None
 
@@ -175,6 +176,7 @@ class Inspected(Rows):
             modes: whether in training, of each pass.
         """
         trained = {id(p): n for n, p in self._named() if p.requires_grad}
+        self._warn_of_aliases()
         for in_training in modes:
             leaves = {
                 n: p.detach().clone().requires_grad_(p.requires_grad) for n, p in self._named()
@@ -228,6 +230,21 @@ class Inspected(Rows):
         self.mixes_rows = self._mixes_rows(x)
         return True
 
+    def _warn_of_aliases(self) -> None:
+        """Tensors that are the memory of a weight stay as they are while it is adapted."""
+        weights = {_memory(p): n for n, p in self._named() if p.requires_grad and p.numel()}
+        for name, tensor in _state(self.module):
+            place = _memory(tensor)
+            of = weights.get(place) if place is not None and tensor.numel() else None
+            if of is not None and not isinstance(tensor, nn.Parameter):
+                _log.warning(
+                    "%s is the memory of the parameter %s under another name, as .data and "
+                    ".detach() give it: it stays as it is while an inner step changes the "
+                    "parameter. If forward uses it, let it take the parameter itself",
+                    name,
+                    of,
+                )
+
     def _is_entangled(self, leaves: Params, x: Any) -> bool:
         if not isinstance(self.module, HeadedModel):
             return False
@@ -243,6 +260,11 @@ class Inspected(Rows):
         with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
             return _nodes(self._copy(leaves)(tree_map(_with_gradient, x)))
         return set()
+
+
+def _memory(t: Tensor) -> int | None:
+    """Where a tensor lies; None where that is not known."""
+    return t.untyped_storage().data_ptr() if t.layout is torch.strided else None
 
 
 def _learnt(p: Tensor) -> bool:
