@@ -172,11 +172,11 @@ def prepare(way: str, model: torch.nn.Module, episodes: innerloop.Episodes, step
     return with_innerloop(model, episodes, steps, way)
 
 
-def measured(name: str, way: str) -> dict[str, dict[str, Any]]:
-    """One way at all numbers of steps that fit into the machine's memory."""
+def measured(name: str, way: str, most: int = STEPS[-1]) -> dict[str, dict[str, Any]]:
+    """One way at the numbers of steps up to `most` that fit into the machine's memory."""
     found: dict[str, dict[str, Any]] = {}
     before: tuple[int, float] | None = None
-    for steps in STEPS:
+    for steps in (n for n in STEPS if n <= most):
         # Memory grows at most in proportion to the steps.
         needed = before[1] * steps / before[0] if before else 0.0
         if needed > 0.8 * available():
@@ -232,6 +232,9 @@ def main() -> None:
     parser.add_argument(
         "--one", nargs=3, metavar=("NETWORK", "WAY", "STEPS"), help="one measurement, as JSON"
     )
+    parser.add_argument(
+        "--most-steps", type=int, default=STEPS[-1], help="leave out larger numbers of steps"
+    )
     arguments = parser.parse_args()
     if arguments.one:
         name, way, steps = arguments.one
@@ -241,9 +244,11 @@ def main() -> None:
     path = RESULTS / f"{file_name(name)}.json"
     runs = json.loads(path.read_text())["runs"] if arguments.ways and path.exists() else {}
     for way in arguments.ways or WAYS:
-        runs[way] = measured(name, way)
+        runs[way] = measured(name, way, arguments.most_steps)
     runs = {way: runs[way] for way in WAYS if way in runs}
     command = "python -m benchmarks.memory" + (f" --network {name}" if name != "conv4" else "")
+    if arguments.most_steps != STEPS[-1]:
+        command += f" --most-steps {arguments.most_steps}"
     write_report(file_name(name), runs, command)
     draw(name, runs)
 
