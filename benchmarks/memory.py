@@ -203,19 +203,23 @@ def draw(name: str, runs: dict[str, dict[str, dict[str, Any]]]) -> None:
     }
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
+    drawn: dict[int, float] = {}
     for way, points in runs.items():
         label, color, style = labels[way]
         there = {int(steps): r["bytes"] / 2**20 for steps, r in points.items() if "bytes" in r}
+        drawn |= there
         axes.plot(list(there), list(there.values()), style, color=color, label=label)
     axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xticks(STEPS, [str(s) for s in STEPS])
+    if max(drawn.values()) > 10 * min(drawn.values()):
+        axes.set_yscale("log")
+    axes.set_xticks(list(drawn), [str(s) for s in drawn])
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.minorticks_off()
     axes.set_xlabel("inner steps")
     axes.set_ylabel("peak memory of a meta-gradient, MB")
     tasks, title = NETWORKS[name].tasks, NETWORKS[name].title
-    axes.set_title(f"{tasks} tasks, {N_WAY}-way 1-shot, {K_QUERY} queries, {title}, second order")
+    several = f"{tasks} task{'s' if tasks > 1 else ''}"
+    axes.set_title(f"{several}, {N_WAY}-way 1-shot, {K_QUERY} queries, {title}, second order")
     axes.grid(alpha=0.3)
     axes.legend()
     save_both(figure, file_name(name))
