@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import types
 
 import numpy as np
@@ -260,3 +261,18 @@ def test_only_plain_objects_of_the_users_are_copied(value, copied):
     assert all((held is not value) == copied and type(held) is type(value) for held in seen)
     if isinstance(value, Slots):
         assert all(held.full == [1] and not hasattr(held, "empty") for held in seen)
+
+
+def test_a_copy_has_no_examples_of_the_user_and_tries_for_itself():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    maml = MAML(model, 0.1, 2)
+    params = maml.init_params()
+    before = len(pickle.dumps(maml))
+    grads, _ = maml.meta_gradient(params, EPISODES)
+    copied = pickle.loads(pickle.dumps(maml))
+    assert len(pickle.dumps(maml)) < before + 300
+    for way in ("auto", "vmap"):
+        copied.execution = way
+        found, _ = copied.meta_gradient(params, EPISODES)
+        for name, g in grads.items():
+            torch.testing.assert_close(found[name], g)

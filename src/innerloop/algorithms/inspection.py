@@ -28,6 +28,10 @@ from innerloop.references import at_line, is_of_user
 _log = logging.getLogger("innerloop")
 
 
+# In double precision nothing is decided by rounding; not every network can do that.
+_PRECISIONS = ((torch.float64, 1e-6), (None, 2e-2))
+
+
 class Inspected(Rows):
     """A network that is tried; the attributes are those of `Network`."""
 
@@ -51,8 +55,7 @@ class Inspected(Rows):
         if any(self._draws_globally.values()) or self.writes_weights:
             return "its forward pass draws random numbers or writes to weights"
         reason = None
-        # In double precision nothing is decided by rounding; not every network can do that.
-        for dtype, tolerance in ((torch.float64, 1e-6), (None, 2e-2)):
+        for dtype, tolerance in _PRECISIONS:
             try:
                 with torch.inference_mode(False), torch.enable_grad():
                     return self._difference(x, dtype, tolerance)
@@ -63,18 +66,15 @@ class Inspected(Rows):
         return reason
 
     def _difference(self, x: Tensor, dtype: torch.dtype | None, tolerance: float) -> str | None:
-        def cast(t: Tensor) -> Tensor:
-            return t.detach().to(dtype if dtype and t.is_floating_point() else t.dtype)
-
-        x = cast(x)
+        x = _cast(x, dtype)
         inputs = torch.stack([x, *(varied(x) or [x.flip(0)])])
         generator = torch.Generator().manual_seed(0)
 
         def two(p: Tensor) -> Tensor:
-            return cast(moved(p.detach(), generator, 2)).requires_grad_()
+            return _cast(moved(p.detach(), generator, 2), dtype).requires_grad_()
 
         params = {n: two(p) for n, p in self._named() if p.requires_grad}
-        frozen = {n: cast(p) for n, p in self._named() if not p.requires_grad}
+        frozen = {n: _cast(p, dtype) for n, p in self._named() if not p.requires_grad}
 
         def gradients(outputs: list[list[Any]]) -> list[Tensor]:
             """The outputs, and the gradients of a sum of them."""
@@ -97,14 +97,11 @@ class Inspected(Rows):
             found = gradients([[t[i] for t in together] for i in range(2)])
         if [t.shape for t in wanted] != [t.shape for t in found]:
             return "its outputs have another shape for several tasks"
-        scale = max((t.abs().max().item() for t in wanted if t.numel()), default=0.0)
-        for a, b in zip(wanted, found, strict=True):
-            if not torch.allclose(a, b, rtol=tolerance, atol=tolerance * max(scale, 1e-30)):
-                return "its rows or its tasks would not stay apart"
-        return None
+        same = _close(wanted, found, tolerance)
+        return None if same else "its rows or its tasks would not stay apart"
 
     def _differentiated(self, x: Tensor) -> str | None:
-        for dtype, tolerance in ((torch.float64, 1e-6), (None, 2e-2)):
+        for dtype, tolerance in _PRECISIONS:
             # What fails here, or in double precision, fails when it counts, too, or need not.
             with contextlib.suppress(Exception), torch.inference_mode(False), torch.enable_grad():
                 return self._derivatives_differ(x, dtype, tolerance)
@@ -115,13 +112,14 @@ class Inspected(Rows):
     ) -> str | None:
         """Why first and second derivatives are not those of autograd under `torch.func`."""
         generator = torch.Generator().manual_seed(0)
-
-        def cast(t: Tensor) -> Tensor:
-            return t.detach().to(dtype if dtype and t.is_floating_point() else t.dtype)
-
-        x = cast(x)
-        params = {n: cast(moved(p.detach(), generator)) for n, p in self._named() if _learnt(p)}
-        frozen = {n: cast(p) for n, p in self._named() if not _learnt(p)}
+        params: Params = {}
+        frozen: Params = {}
+        x = _cast(x, dtype)
+        for name, p in self._named():
+            if p.requires_grad and p.is_floating_point():
+                params[name] = _cast(moved(p.detach(), generator), dtype)
+            else:
+                frozen[name] = _cast(p, dtype)
         towards = {n: torch.randn(p.shape, generator=generator).to(p) for n, p in params.items()}
 
         def total(params: Params) -> Tensor:
@@ -133,8 +131,8 @@ class Inspected(Rows):
             found = torch.func.grad(total)(params)
             return torch.stack([(found[n] * t).sum() for n, t in towards.items()]).sum(), found
 
-        for p in params.values():
-            p.requires_grad_()
+        for weight in params.values():
+            weight.requires_grad_()
         given = tuple(params.values())
         how: dict[str, Any] = {"allow_unused": True, "materialize_grads": True}
         first = torch.autograd.grad(total(params), given, create_graph=True, **how)
@@ -142,13 +140,11 @@ class Inspected(Rows):
         second = torch.autograd.grad(torch.stack(sums).sum(), given, **how)
         plain = {n: p.detach() for n, p in params.items()}
         again, once = torch.func.grad(along, has_aux=True)(plain)
-        for wanted, found in ((first, once), (second, again)):
-            scale = max((t.abs().max().item() for t in wanted if t.numel()), default=0.0)
-            for a, b in zip(wanted, found.values(), strict=True):
-                least = tolerance * max(scale, 1e-30)
-                if not torch.allclose(a, b, rtol=tolerance, atol=least, equal_nan=True):
-                    return "its derivatives under torch.func are not those of autograd"
-        return None
+        same = all(
+            _close(wanted, list(found.values()), tolerance, equal_nan=True)
+            for wanted, found in ((first, once), (second, again))
+        )
+        return None if same else "its derivatives under torch.func are not those of autograd"
 
     def why_not_taken(self, x: Any) -> str | None:
         """Why the network itself fails on examples `[B, ...]`; None if it does not."""
@@ -267,8 +263,20 @@ def _memory(t: Tensor) -> int | None:
     return t.untyped_storage().data_ptr() if t.layout is torch.strided else None
 
 
-def _learnt(p: Tensor) -> bool:
-    return p.requires_grad and p.is_floating_point()
+def _cast(t: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Real numbers as `dtype`, unless that is None."""
+    return t.detach().to(dtype if dtype and t.is_floating_point() else t.dtype)
+
+
+def _close(
+    wanted: Sequence[Tensor], found: Sequence[Tensor], tolerance: float, *, equal_nan: bool = False
+) -> bool:
+    """True if tensors are equal within a share of their numbers, and of the largest of all."""
+    scale = max((t.abs().max().item() for t in wanted if t.numel()), default=0.0)
+    how: dict[str, Any] = {"rtol": tolerance, "atol": tolerance * max(scale, 1e-30)}
+    return all(
+        torch.allclose(a, b, **how, equal_nan=equal_nan) for a, b in zip(wanted, found, strict=True)
+    )
 
 
 def _with_gradient(value: Any) -> Any:

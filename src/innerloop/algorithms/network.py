@@ -47,6 +47,25 @@ def stacking() -> Iterator[None]:
         _stacking.reset(token)
 
 
+class Trial:
+    """A question about a network, tried on an example that is kept until somebody asks."""
+
+    def __init__(self, reason: str | None) -> None:
+        self.reason = reason  # why not; None if so
+        self.example: Tensor | None = None
+
+    def ask(self, tried: Callable[[Tensor], str | None]) -> str | None:
+        """The reason, by `tried` if it is yet to be found."""
+        x = self.example
+        if x is None:
+            return self.reason
+        # Another thread that asks meanwhile tries it, too: it must not take the answer from before
+        # for the one that counts.
+        self.reason = found = tried(x)
+        self.example = None
+        return found
+
+
 class Network(Inspected):
     """Calls a module with other weights in place of its own.
 
@@ -78,10 +97,6 @@ class Network(Inspected):
         kinds = [type(m) for m in module.modules()]
         convolutions = sum(issubclass(kind, nn.Conv1d | nn.Conv2d) for kind in kinds)
         self._mostly_convolutions = convolutions > sum(issubclass(k, nn.Linear) for k in kinds)
-        # Inputs of one task, kept until it is known whether several can go through together.
-        self._example: Any = None
-        # The same until it is known whether `torch.func` differentiates it rightly.
-        self._differentiable: Any = None
         self._begin(what_is_called(module))
 
     def _begin(self, called: list[Any]) -> None:
@@ -90,8 +105,15 @@ class Network(Inspected):
         self.normalises = has_batch_norm(self.module)
         # Whether queries are known to stay apart where the batch does not give the statistics.
         self._looked = self._stays_apart = self.is_own
-        self._not_together: str | None = _NOT_TRIED
-        self._not_in_transforms: str | None = None
+        # Whether several tasks go through together, and whether `torch.func` differentiates it.
+        self._as_several, self._in_transforms = Trial(_NOT_TRIED), Trial(None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without a user's examples: a copy that has yet to try something looks for itself."""
+        if self._as_several.example is self._in_transforms.example is None:
+            return self.__dict__
+        fresh = {"_as_several": Trial(_NOT_TRIED), "_in_transforms": Trial(None), "_looked": False}
+        return self.__dict__ | fresh
 
     def __call__(
         self, params: Params, x: Any, part: Callable[[Any, Any], Any] | None = None
@@ -114,11 +136,11 @@ class Network(Inspected):
     def each(self, params: Params, x: Any) -> Any:
         """The outputs of T tasks, `[T, ...]`, for `x` `[T, B, ...]` and weights `[T, ...]`."""
         # Tried where it was written for one task; what is left takes an axis of tasks itself.
-        return self._together(params, x) if self._not_together is None else self(params, x)
+        return self._together(params, x) if self._as_several.reason is None else self(params, x)
 
     def takes_one_as_several(self) -> bool:
         """True where one task goes through `each` as several do, as kernels make that faster."""
-        return self._mostly_convolutions and _stacking.get() and self._not_together is None
+        return self._mostly_convolutions and _stacking.get() and self._as_several.reason is None
 
     def _together(self, params: Params, x: Tensor, same: Params | None = None) -> Any:
         """`same`: weights `[...]` that all tasks share."""
@@ -131,27 +153,14 @@ class Network(Inspected):
         It is tried on the first inputs that `look` has seen: outputs and gradients of two tasks,
         together and one by one.
         """
-        x = self._example
-        if x is not None:
-            # Another thread that asks meanwhile tries it, too: it must not take the answer from
-            # before for the one that counts.
-            self._not_together = found = self._tried_together(x)
-            self._example = None
-            return found
-        return self._not_together
+        return self._as_several.ask(self._tried_together)
 
     def why_not_in_transforms(self) -> str | None:
         """Why `torch.func` does not give the network's derivatives; None if it does.
 
-        They are compared with autograd's on the first inputs that `look` has seen, because not all
-        that autograd goes through is known to `torch.func`: TorchScript, hooks on tensors.
+        They are compared with autograd's, which goes through more: TorchScript, hooks on tensors.
         """
-        x = self._differentiable
-        if x is not None:
-            self._not_in_transforms = found = self._differentiated(x)
-            self._differentiable = None
-            return found
-        return self._not_in_transforms
+        return self._in_transforms.ask(self._differentiated)
 
     def look(self, x: Any, *, training: bool = True) -> None:
         """Run a copy of the network to learn what it does beside computing outputs.
@@ -175,16 +184,16 @@ class Network(Inspected):
         check_script(self.module)
         with torch.inference_mode(False), noise.generators_kept():
             if not self._look(copied(x), (False, True) if training else (False,)):
-                self._not_together = self.why_not_taken(x) or _NOT_TRIED
+                self._as_several.reason = self.why_not_taken(x) or _NOT_TRIED
                 return
         layers = Layers(self.module)
-        self._differentiable = x.detach() if isinstance(x, Tensor) else None
+        self._in_transforms.example = x.detach() if isinstance(x, Tensor) else None
         if not isinstance(x, Tensor):
-            self._not_together = "its inputs are not tensors"
+            self._as_several.reason = "its inputs are not tensors"
         elif not layers.untouched:
-            self._not_together = "it has hooks, or a forward of its own, made for one task"
+            self._as_several.reason = "it has hooks, or a forward of its own, made for one task"
         elif not layers.take_tasks:
-            self._example = x.detach()
+            self._as_several.example = x.detach()
         # Last, because other threads read it.
         self._looked = True
 
