@@ -50,7 +50,7 @@ def make(name: str, function: Any, config: TrainConfig, **given: Any) -> Any:
 
 def call_seeded(name: str, function: Any, config: TrainConfig, **arguments: Any) -> Any:
     """`call`; what code of a user's own draws from global generators follows from the seed."""
-    if getattr(function, "__module__", "").startswith("innerloop."):
+    if (getattr(function, "__module__", None) or "").startswith("innerloop."):
         return call(name, function, **arguments)
     with noise.seeded(config.seed, 0):
         return call(name, function, **arguments)

@@ -16,11 +16,12 @@ from innerloop.named import images
 from innerloop.recipes import REGRESSION
 from innerloop.references import is_reference
 from innerloop.registry import ALGORITHMS, DATA, MODELS, taken_by_own
+from innerloop.sizes import SIZES
 from innerloop.tasks.protocol import Tasks
 
 # Settings that have a meaning for classes of examples alone, and those that regression has not.
-SIZES = ("k_shot", "train_k_shot", "k_query", "eval_k_query")
-SAMPLERS_ONLY = (*SIZES, "split", "within_group", "rotate", "rotate_test")
+_COUNTS = tuple(name for name in SIZES if not name.endswith("n_way"))
+SAMPLERS_ONLY = (*_COUNTS, "split", "within_group", "rotate", "rotate_test")
 IMAGES_ONLY = (*SAMPLERS_ONLY, "n_way", "bn")
 
 # Classes of examples, from which tasks are drawn; or the tasks themselves, by part.

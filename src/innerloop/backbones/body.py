@@ -192,7 +192,7 @@ class Backbone:
         for x, name in pictures:
             try:
                 self._forward(x[None])
-            except Exception as alone:
+            except Exception as alone:  # of that code, too
                 error, where = alone, name
                 break
         if isinstance(error, UserError):

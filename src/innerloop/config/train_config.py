@@ -167,8 +167,8 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
     def stem(self) -> str:
         """The beginning of the name of a run folder."""
         data = self.data.rpartition(":")[0] if is_reference(self.data) else self.data
-        algorithm, setting = self.algorithm.rpartition(":")[2], self.setting.replace("-", "")
-        return "-".join(filter(None, (Path(data).stem, algorithm, setting.replace(" ", ""))))
+        parts = Path(data).stem, self.algorithm.rpartition(":")[2], re.sub("[- ]", "", self.setting)
+        return "-".join(filter(None, parts))
 
     @classmethod
     def recipe(

@@ -9,8 +9,7 @@ pen 5 pixels wide on paper of 105 x 105, made smaller with a Lanczos filter.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,17 +63,11 @@ def glyphs(
     _check(classes, per_class, seed, size)
     path = cache_folder() / "glyphs" / _file_name(classes, per_class, seed, size)
     shape = (classes, per_class, 1, size, size)
-    images = _cached(path, shape) if cache else None
-    if images is None:
-        # Of several processes started together one draws, the others wait for it.
-        with one_at_a_time(path.parent / ".lock") if cache else contextlib.nullcontext():
-            images = _cached(path, shape) if cache else None
-            if images is None:
-                images = _draw_all(classes, per_class, seed, size, progress)
-                if cache:
-                    with write_whole(path) as file:
-                        np.save(file, images)
-                    images = load_npy(path)
+
+    def draw() -> np.ndarray:
+        return _draw_all(classes, per_class, seed, size, progress)
+
+    images = _kept(path, shape, draw) if cache else draw()
     numbering = [pair for pair, _ in zip(_numbering(seed), range(classes), strict=False)]
     groups = [f"alphabet{alphabet:03d}" for alphabet, _ in numbering]
     return ImageClasses.from_square(
@@ -155,6 +148,20 @@ def _check(classes: int, per_class: int, seed: int, size: int) -> None:
 
 def _file_name(classes: int, per_class: int, seed: int, size: int) -> str:
     return f"v{GENERATOR_VERSION}-{classes}x{per_class}-size{size}-seed{seed}.npy"
+
+
+def _kept(path: Path, shape: tuple[int, ...], draw: Callable[[], np.ndarray]) -> np.ndarray:
+    """The cached pictures, drawn if need be: by one of several processes, the others wait."""
+    images = _cached(path, shape)
+    if images is None:
+        with one_at_a_time(path.parent / ".lock"):
+            images = _cached(path, shape)
+            if images is None:
+                drawn = draw()
+                with write_whole(path) as file:
+                    np.save(file, drawn)
+                images = load_npy(path)
+    return images
 
 
 def _cached(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
