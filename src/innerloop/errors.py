@@ -168,11 +168,6 @@ def clearer(error: Exception) -> Exception:
     if missing or "differentiate twice" in text or "support double backward" in text:
         return UserError(
             f"an operation of the network or the loss has no second derivative ({text}): use "
-            "another, or first_order=True, which iMAML does not have"
-        )
-    if "forward AD" in text or "forward-mode" in text.lower():
-        return UserError(
-            f"an operation of the network or the loss has no forward derivative ({text}): use "
-            "derivative='reverse', or leave execution at 'auto'"
+            "another, or first_order=True, which all algorithms but iMAML have"
         )
     return error

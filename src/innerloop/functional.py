@@ -109,17 +109,12 @@ def second_derivatives(
 ) -> tuple[Params, Params]:
     """Products of the second derivatives of `loss(params, fast)` with `along`, a tangent of `fast`.
 
+    Reverse over reverse: forward mode does not stop at `torch.no_grad()`, so it would take what a
+    network or a loss computes there for more than a constant.
+
     Returns:
         `∂²L/∂params∂fast · along`, and `∂²L/∂fast² · along`, which is the Hessian-vector product.
     """
-    if in_transform():
-        # Forward over reverse.  The second derivatives are symmetric: what reverse mode would
-        # give is the directional derivative of the whole gradient along `along`.
-        whole = torch.func.grad(lambda p, f: loss(p, f).sum(), argnums=(0, 1))
-        products: tuple[Params, Params] = torch.func.jvp(
-            lambda f: whole(params, f), (fast,), (along,)
-        )[1]
-        return products
 
     def directional(params: Params, fast: Params) -> tuple[Tensor, Params]:
         slope = gradient(lambda f: loss(params, f), fast, create_graph=True)

@@ -222,6 +222,74 @@ def pair_loss(outputs, targets):
     return F.cross_entropy(a, targets) + F.cross_entropy(b, targets)
 
 
+class ConstantStatistics(nn.Module):
+    """Statistics of the batch that are constants, and a gate, each its own way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.out = nn.Linear(12, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        h = self.body(x.flatten(1))
+        with torch.no_grad():
+            mean, deviation = h.mean(0), h.std(0)
+        with torch.set_grad_enabled(False):
+            gate = h.softmax(1)
+        return self.out(((h - mean) / (deviation + 0.1)).tanh() * (1 + gate))
+
+
+class FixedPoint(nn.Module):
+    """A point that is found without derivatives, and one step from there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.step, self.out = nn.Linear(12, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.body(x.flatten(1))
+        z = torch.zeros_like(x)
+        with torch.no_grad():
+            for _ in range(8):
+                z = (0.3 * self.step(z) + x).tanh()
+        return self.out((0.3 * self.step(z) + x).tanh())
+
+
+class Solved(nn.Module):
+    """Linear algebra whose forward derivative PyTorch gets wrong in `vmap`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.out = nn.Linear(12, 8), nn.Linear(8, 3)
+        self.matrix = nn.Parameter(torch.randn(8, 8) * 0.3)
+
+    def forward(self, x):
+        h = self.body(x.flatten(1)).tanh()
+        with torch.no_grad():
+            x.abs()  # So that tasks are not stacked.
+        square = self.matrix @ self.matrix.T + torch.eye(8).to(h)
+        return self.out(h @ torch.cholesky_inverse(torch.linalg.cholesky(square)))
+
+
+class Complex(nn.Module):
+    """A complex weight beside real ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wave = nn.Parameter(torch.randn(12, 8, dtype=torch.complex128) * 0.3)
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.out((x.flatten(1).to(self.wave.dtype) @ self.wave).abs())
+
+
+def constant_weights_loss(outputs, targets):
+    """The examples that are told worst count most."""
+    each = F.cross_entropy(outputs, targets, reduction="none")
+    with torch.no_grad():
+        weights = each.softmax(-1)
+    return (weights * each).sum(-1)
+
+
 def named_loss(outputs, targets):
     return pair_loss((outputs["logits"], outputs["other"]), targets)
 
@@ -270,6 +338,11 @@ USERS: dict[str, User] = {
     "grid_sample": User(Sampled),
     "hooks": User(Hooked),
     "forward on the object": User(OwnForward),
+    "constant statistics": User(ConstantStatistics),
+    "fixed point": User(FixedPoint),
+    "solved": User(Solved),
+    "constant weights": User(lambda: sequential(nn.Linear(12, 3)), constant_weights_loss),
+    "complex": User(Complex),
     "tuple": User(Pair, pair_loss),
     "dict": User(Named, named_loss),
     "attention": User(Attention),

@@ -52,7 +52,7 @@ class Settings(KeywordsChecked, ABC):
         self.model = _plain(model)
         check_registered(self.model)
         check_batch_norm(self.model, own_only=bn == "support", frozen=bn == "frozen")
-        # PyTorch's own fails where it is differentiated forward over reverse.
+        # PyTorch's own spreads shapes that differ over each other.
         mse = isinstance(loss, nn.MSELoss) and loss.reduction == "mean"
         check_function("loss", loss)
         self.loss = mean_squared_error if mse or loss is F.mse_loss else loss
