@@ -11,6 +11,7 @@ from torch import nn
 import innerloop
 from innerloop.ops.stacked import Stacked
 from innerloop.registry import ALGORITHMS
+from tests.helpers import random_episodes, relative_error
 
 # The address of the frozen weight, and its shape, at each call.
 SEEN: list = []
@@ -135,3 +136,15 @@ def test_a_parameter_that_was_frozen_later_is_named(name, head):
     network.get_parameter(first).requires_grad_(False)
     with pytest.raises(innerloop.UserError, match=rf"inner loop changes {first}"):
         algorithm.meta_gradient(algorithm.init_params(), episodes)
+
+
+def test_a_network_of_ours_with_a_frozen_layer_is_stacked_too():
+    model = innerloop.models.Conv4(3, 1, 16, image_size=(14, 14)).double()
+    next(model.parameters()).requires_grad_(False)
+    episodes = random_episodes(shape=(1, 14, 14))
+    found = {}
+    for way in ("auto", "loop"):
+        maml = innerloop.MAML(model, 0.1, 2, execution=way)
+        found[way], _ = maml.meta_gradient(maml.init_params(), episodes)
+        assert maml.explain().startswith("stacked" if way == "auto" else "loop")
+    assert relative_error(found["auto"], found["loop"]) < 1e-10

@@ -337,8 +337,8 @@ class Layers:
 
 
 def is_own(layers: Layers) -> bool:
-    """True if all is of this package, untouched: then a forward pass is a function."""
-    return layers.untouched and all(_package(type(m)) for m in layers.all)
+    """True if all is of this package, untouched and learnt: then nothing has to be tried."""
+    return layers.take_tasks and all(_package(type(m)) for m in layers.all)
 
 
 def _package(kind: type) -> bool:
