@@ -88,8 +88,8 @@ def loop_meta_gradient(
 def relative_error(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
     """Norm of the difference over the norm of `b`, over all entries."""
     assert a.keys() == b.keys()
-    difference = sum((a[n] - b[n]).square().sum() for n in a).sqrt()
-    return (difference / sum(b[n].square().sum() for n in b).sqrt()).item()
+    difference = sum((a[n] - b[n]).abs().square().sum() for n in a).sqrt()
+    return (difference / sum(b[n].abs().square().sum() for n in b).sqrt()).item()
 
 
 def directional_derivative(function, params, direction, epsilon=1e-6) -> float:

@@ -36,7 +36,8 @@ def numbers(*shape, seed=0):
 
 
 def loss(w):
-    return (w["a"] ** 4).sum() + (w["a"].sum() - w["b"]).square().sum()
+    real = (w["a"] ** 4).sum() + (w["a"].sum() - w["b"]).square().sum()
+    return real + (w["c"] ** 3 + w["a"][0]).abs().sum()
 
 
 def descent(optimizer, weights, steps=5, rates=0.05):
@@ -55,7 +56,9 @@ def descent(optimizer, weights, steps=5, rates=0.05):
 
 
 def start():
-    return {"a": numbers(3).requires_grad_(), "b": numbers(2, seed=1).requires_grad_()}
+    weights = {"a": numbers(3), "b": numbers(2, seed=1)}
+    weights["c"] = torch.complex(numbers(4, seed=2), numbers(4, seed=3))
+    return {name: w.requires_grad_() for name, w in weights.items()}
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -64,13 +67,17 @@ def test_the_weights_are_those_of_torch_optim(name):
     assert isinstance(optimizer, InnerOptimizer)
     theirs = {n: p.detach().clone().requires_grad_() for n, p in start().items()}
     steps = kind(
-        [{"params": [theirs["a"]], "lr": 0.05}, {"params": [theirs["b"]], "lr": 0.02}], **options
+        [
+            {"params": [theirs["a"], theirs["c"]], "lr": 0.05},
+            {"params": [theirs["b"]], "lr": 0.02},
+        ],
+        **options,
     )
     for _ in range(5):
         steps.zero_grad()
         loss(theirs).backward()
         steps.step()
-    ours = descent(optimizer, start(), rates={"a": 0.05, "b": 0.02})
+    ours = descent(optimizer, start(), rates={"a": 0.05, "b": 0.02, "c": 0.05})
     for n, p in theirs.items():
         torch.testing.assert_close(ours[n], p, rtol=1e-12, atol=1e-14)
 
@@ -79,8 +86,9 @@ def test_the_weights_are_those_of_torch_optim(name):
 def test_the_derivative_through_the_steps_equals_finite_differences(name):
     optimizer = PAIRS[name][0]
 
-    def end(a, b):
-        return torch.cat([*descent(optimizer, {"a": a, "b": b}, 3).values()])
+    def end(a, b, c):
+        a, b, c = descent(optimizer, {"a": a, "b": b, "c": c}, 3).values()
+        return torch.cat([a, b, c.real, c.imag])
 
     assert torch.autograd.gradcheck(end, tuple(start().values()), atol=1e-6)
 

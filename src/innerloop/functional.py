@@ -234,8 +234,15 @@ def zeros_like(params: Params) -> Params:
 
 
 def dot(a: Params, b: Params) -> Tensor:
-    """The inner product over all entries of all tensors, a scalar."""
-    return torch.stack([(a[name] * b[name]).sum() for name in a]).sum()
+    """The inner product over all entries of all tensors, a scalar.
+
+    Real and imaginary parts of complex entries count as two.
+    """
+    return torch.stack([_products(a[name], b[name]).sum() for name in a]).sum()
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    return (a.conj() * b).real if a.is_complex() else a * b
 
 
 def norm(params: Params) -> Tensor:
@@ -250,7 +257,8 @@ def clip_norm(gradient: Params, max_norm: float) -> Params:
 
 def dot_each(a: Params, b: Params) -> Tensor:
     """The inner product of each task, `[T]`."""
-    return torch.stack([(a[name] * b[name]).reshape(len(a[name]), -1).sum(1) for name in a]).sum(0)
+    each = [_products(a[name], b[name]).reshape(len(a[name]), -1).sum(1) for name in a]
+    return torch.stack(each).sum(0)
 
 
 def scale_each(params: Params, factors: Tensor) -> Params:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from innerloop.errors import UserError, above_zero, not_negative, share_below_one
@@ -158,7 +159,8 @@ class Adam:
 
     def init(self, weights: Params) -> dict[str, Any]:
         """Both moments 0, and no step so far."""
-        return {"steps": 0, "mean": zeros_like(weights), "square": zeros_like(weights)}
+        squares = {name: _in_parts(zeros) for name, zeros in zeros_like(weights).items()}
+        return {"steps": 0, "mean": zeros_like(weights), "square": squares}
 
     def update(
         self, weights: Params, gradient: Params, state: dict[str, Any], rates: Rates
@@ -168,19 +170,31 @@ class Adam:
         coupled = 0.0 if self.decoupled_weight_decay else self.weight_decay
         slope = _with_decay(weights, gradient, coupled)
         mean = {n: (state["mean"][n] * first).add(d, alpha=1 - first) for n, d in slope.items()}
-        square = {
-            n: (state["square"][n] * second).addcmul(d, d, value=1 - second)
-            for n, d in slope.items()
-        }
+        square = {n: _squares(d, state["square"][n], second) for n, d in slope.items()}
         # m̂ / (√v̂ + ε), with one factor in place of two corrections.
         root = (1 - second**steps) ** 0.5
         ahead = {
-            n: m / ((_root(square[n]) / root + self.eps) * (1 - first**steps))
+            n: _over(m, (_root(square[n]) / root + self.eps) * (1 - first**steps))
             for n, m in mean.items()
         }
         if self.decoupled_weight_decay:
             ahead = _with_decay(weights, ahead, self.weight_decay)
         return descend(weights, ahead, rates), {"steps": steps, "mean": mean, "square": square}
+
+
+def _in_parts(x: Tensor) -> Tensor:
+    """Real and imaginary parts, which each have a moment of their own, `[..., 2]`."""
+    return torch.stack([x.real, x.imag], dim=-1) if x.is_complex() else x
+
+
+def _squares(slope: Tensor, square: Tensor, second: float) -> Tensor:
+    parts = _in_parts(slope)
+    return (square * second).addcmul(parts, parts, value=1 - second)
+
+
+def _over(mean: Tensor, root: Tensor) -> Tensor:
+    found = _in_parts(mean) / root
+    return torch.complex(*found.unbind(-1)) if mean.is_complex() else found
 
 
 def _root(square: Tensor) -> Tensor:

@@ -132,6 +132,40 @@ def test_two_processes_learn_what_one_learns(tmp_path):
         torch.testing.assert_close(two.params[name], p)
 
 
+class OddlyNamed(torch.nn.Module):
+    """Parameters with a slash in their names, and one of complex numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.branches = torch.nn.ModuleDict({"3x3/a": torch.nn.Linear(4, 5)})
+        self.wave = torch.nn.Parameter(torch.randn(5, 3, dtype=torch.complex64))
+
+    def forward(self, x):
+        return (self.branches["3x3/a"](x).to(self.wave.dtype) @ self.wave).abs()
+
+
+@pytest.mark.parametrize("algorithm", [innerloop.MAML, innerloop.IMAML, innerloop.MetaSGD])
+def test_names_with_slashes_and_complex_weights_come_back(algorithm, tmp_path):
+    def made():
+        torch.manual_seed(0)
+        return {"algorithm": algorithm(OddlyNamed(), 0.1, 2), "train": own.train(), **SMALL}
+
+    expected = innerloop.fit(**made(), val=own.val(), out=tmp_path / "whole")
+    folder = tmp_path / "run"
+    innerloop.fit(**made(), val=own.val(), out=folder, report=StopAt(6))
+    again = innerloop.fit(**made(), val=own.val(), out=folder, resume=True)
+    assert_same_runs(expected.folder, again.folder)
+    loaded = innerloop.load(folder, algorithm=made()["algorithm"])
+    assert all(torch.equal(p, expected.params[n]) for n, p in loaded.params.items())
+
+
+def test_a_network_without_values_is_refused_with_a_way_out(tmp_path):
+    with torch.device("meta"):
+        network = own.Net()
+    with pytest.raises(UserError, match=r"on the meta device and has no values: .*to_empty"):
+        innerloop.fit(innerloop.MAML(network), own.train(), out=tmp_path / "run", **SMALL)
+
+
 def test_stopped_before_the_first_validation_the_first_weights_are_kept(tmp_path):
     """A network with other initial weights each time: the checkpoint has the first ones."""
     torch.manual_seed(0)

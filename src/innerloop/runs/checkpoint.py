@@ -104,8 +104,11 @@ def fill(template: dict[str, Tensor], tensors: dict[str, Tensor], source: str) -
         odd = sorted(template.keys() ^ tensors.keys())
         raise UserError(f"{source} does not fit the network: {', '.join(odd)}")
     for name, t in template.items():
-        if not tensors[name].is_floating_point():
-            raise UserError(f"{source} does not fit the network: {name} holds no real numbers")
+        for kind, is_it in (("real", Tensor.is_floating_point), ("complex", Tensor.is_complex)):
+            if is_it(t) and not is_it(tensors[name]):
+                raise UserError(
+                    f"{source} does not fit the network: {name} holds no {kind} numbers"
+                )
         if t.shape != tensors[name].shape:
             raise UserError(
                 f"{source} does not fit the network: {name} has shape "

@@ -333,8 +333,9 @@ def restore(state: State, saved: Saved, source: str) -> None:
     tensors, counters = saved
     parts: dict[str, Params] = {}
     for key, tensor in tensors.items():
-        part, _, name = key.rpartition("/")
-        parts.setdefault(part, {})[name] = tensor
+        # What follows is a parameter's name, which may have a "/" itself.
+        *part, name = key.split("/", 2 if key.startswith("optimizer/") else 1)
+        parts.setdefault("/".join(part), {})[name] = tensor
     state.best = fill(state.best, parts.pop("best", {}), source)
     for name, value in fill(state.params, parts.pop("params", {}), source).items():
         state.params[name].copy_(value)

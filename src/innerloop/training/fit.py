@@ -275,6 +275,12 @@ def _inputs(train: Tasks) -> str:
 def _check_place(algorithm: Algorithm, device: str) -> None:
     """Raise a `UserError` where the network is elsewhere than the run is to be computed."""
     for name, p in algorithm.model.named_parameters():
+        if p.is_meta:
+            raise UserError(
+                f"{name} of the network is on the meta device and has no values: make the network "
+                f"on {device}, or give it memory by network.to_empty(device={device!r}) and load "
+                "its weights"
+            )
         if p.device.type != device.partition(":")[0]:
             raise UserError(
                 f"device is {device}, but {name} of the network is on {p.device}: move the network "
