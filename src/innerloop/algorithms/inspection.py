@@ -159,7 +159,8 @@ class Inspected(Rows):
             if isinstance(x, Tensor) and x.is_floating_point() and kind not in (None, x.dtype):
                 return (
                     f"the network has weights of {kind} and cannot take examples of {x.dtype} "
-                    f"({what}): bring both to one type, for instance examples.to({kind})"
+                    f"({what}): bring both to one type, for instance by examples.to({kind}), which "
+                    "forward of the network can do, too"
                 )
             return f"the network cannot take examples of shape {shape}{takes} ({what})"
         return None
