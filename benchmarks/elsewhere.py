@@ -7,7 +7,8 @@ class is by the same hand or font, but in `NO_HANDS`: none of them is in both th
 the queries.  The tasks are the same for all contestants: weights, as `FewShotClassifier` uses them;
 the nearest support picture by its pixels; and by its histograms of gradients (HOG).  Each sees the
 pictures as they are and with their ink found (`prepare`); weights also as `"auto"` decides for each
-task.  Results of the same tasks that are already in the file are kept.
+task, and so in all quarter turns (`views="turns"`).  Results of the same tasks that are already in
+the file are kept.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Task(NamedTuple):
 
 
 Contestant = Callable[[Symbols, Task], dict[str, np.ndarray]]
-"""Answers `[Q]` to the queries of a task, by `prepare`."""
+"""Answers `[Q]` to the queries of a task, by `prepare`; `"turns"`: by `"auto"`, turned."""
 
 
 def read(file: Path) -> Iterator[Symbols]:
@@ -119,20 +120,27 @@ def network(weights: str) -> Contestant:
     """
     loaded = load(weights)
     learn = network_learner(loaded, weights, "support", None)
+    learn_turned = network_learner(loaded, weights, "support", None, "turns")
 
     def answer(symbols: Symbols, task: Task) -> dict[str, np.ndarray]:
         answers = {}
-        for prepare in PREPARED:
+
+        def seen(prepare: str) -> torch.Tensor:
             x = torch.from_numpy(symbols.seen[prepare]).float() / 255
-            x = 1 - x if symbols.dark else x
+            return 1 - x if symbols.dark else x
+
+        for prepare in PREPARED:
+            x = seen(prepare)
             fitted = learn(x[task.support], task.support_y, None)
             assert isinstance(fitted, AdaptedNetwork)
             algorithm, params, fast, support = fitted.parts
             with torch.no_grad():
                 logits = algorithm.predictor(params, support, x[task.query])(fast)
             answers[prepare] = logits.argmax(dim=1).numpy()
-        finds = worth_finding([symbols.inks[i] for i in task.support])
-        return {**answers, "auto": answers["ink" if finds else "none"]}
+        decided = "ink" if worth_finding([symbols.inks[i] for i in task.support]) else "none"
+        x = seen(decided)
+        turned = learn_turned(x[task.support], task.support_y, None).stages(x[task.query])[-1]
+        return {**answers, "auto": answers[decided], "turns": turned.argmax(axis=1)}
 
     return answer
 

@@ -73,6 +73,23 @@ def test_probabilities_of_several_networks_are_averaged(runs):
         lake_challenge([], runs)
 
 
+def test_drawings_are_seen_in_all_turns_if_asked(runs, omniglot_by_default, capsys):
+    loaded = load("glyphs-conv4")
+    result = lake_challenge(loaded, runs, views="turns")
+    assert result["protocol"]["views"] == "turns"
+    assert "in all quarter turns" in format_challenge(result)
+    classifier = FewShotClassifier(loaded, prepare="none", views="turns")
+    for run, error in zip(runs, result["errors"].values(), strict=True):
+        told = classifier.fit(run.support, np.arange(20)).predict(run.query)
+        assert error == pytest.approx((told != run.answers).mean())
+    whole = lake_challenge(loaded, runs)
+    assert whole["protocol"]["views"] == "whole"
+    assert "turns" not in format_challenge(whole)
+    words = ["--lake", "--tasks", "3", "--part", "val", "--views", "turns", "--json"]
+    assert main(["evaluate", "glyphs-conv4", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["protocol"]["views"] == "turns"
+
+
 def test_training_on_evaluation_alphabets_is_said(runs, omniglot_data):
     parts = split_classes(omniglot_data, "lake2015")
     names = {part: [omniglot_data.names[c] for c in parts[part]] for part in parts}

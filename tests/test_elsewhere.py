@@ -60,8 +60,10 @@ def test_weights_answer_as_the_classifier_does(file, sets, name, shots):
     with np.load(file) as held:
         pictures = held[f"{name}_x"]
     answers = elsewhere.network(weights)(symbols, task)
-    for prepare, mine in answers.items():
-        classifier = FewShotClassifier(weights, prepare=prepare)
+    for way, mine in answers.items():
+        turned = way == "turns"
+        settings = {"prepare": "auto", "views": "turns"} if turned else {"prepare": way}
+        classifier = FewShotClassifier(weights, **settings)
         classifier.fit(pictures[task.support], task.support_y)
         assert np.array_equal(classifier.predict(pictures[task.query]), mine)
 
@@ -84,7 +86,7 @@ def test_what_is_measured_adds_to_the_file_and_makes_tables(file, tmp_path, monk
     report = json.loads(out.read_text())
     found = report["sets"]["many"]["5"]
     assert found.keys() == {"omniglot-protonet", "glyphs-conv4", "pixels", "hog"}
-    assert found["glyphs-conv4"].keys() == {"none", "ink", "auto"}
+    assert found["glyphs-conv4"].keys() == {"none", "ink", "auto", "turns"}
     assert found["hog"].keys() == {"none", "ink"}
     assert 0.5 < found["glyphs-conv4"]["auto"]["accuracy"] <= 1
     monkeypatch.setattr(symbol_tables, "read", lambda name: report)
@@ -98,6 +100,13 @@ def test_what_is_measured_adds_to_the_file_and_makes_tables(file, tmp_path, monk
             head, _, first, second, mean, *_ = made[name](None).splitlines()
             assert {row.count("|") for row in (head, first, second, mean)} == {7}
     assert symbol_tables.of_weights("glyphs-conv4").count("\n| many |") == 1
+    # Weights that were measured before there were turns have no such figure.
+    for of in report["sets"].values():
+        for of_shots in of.values():
+            del of_shots["omniglot-protonet"]["turns"]
+    for language in ("en", "zh"):
+        _, _, first, *_ = symbol_tables.tables(language)["elsewhere_1"](None).splitlines()
+        assert [cell.count(" / ") for cell in first.split("|")[5:7]] == [2, 1]
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path):

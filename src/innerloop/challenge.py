@@ -25,6 +25,7 @@ def lake_challenge(
     runs: list[LakeRun],
     *,
     inner_steps: int | None = None,
+    views: str | None = None,
     name: str = OFFICIAL,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
@@ -36,7 +37,8 @@ def lake_challenge(
     Args:
         loaded: the network, see `load`; or several, whose probabilities are averaged.
         runs: see `innerloop.data.lake_runs` and `innerloop.data.draw_lake_runs`.
-        inner_steps: None for as many as each network was tested with.
+        inner_steps: None for those of `FewShotClassifier`.
+        views: what the networks see of each drawing, see `FewShotClassifier`.
         name: what the protocol calls the runs.
         on_progress: called with the number of runs done.
 
@@ -55,7 +57,9 @@ def lake_challenge(
     networks = [loaded] if isinstance(loaded, Loaded) else list(loaded)
     if not networks:
         raise UserError("the challenge needs at least one network")
-    each = [FewShotClassifier(n, inner_steps=inner_steps, prepare="none") for n in networks]
+    each = [
+        FewShotClassifier(n, inner_steps=inner_steps, views=views, prepare="none") for n in networks
+    ]
     named = [(str(number), classifier) for number, classifier in enumerate(each)]
     together = each[0] if len(each) == 1 else VotingClassifier(named, voting="soft")
     errors: dict[str, float] = {}
@@ -84,6 +88,7 @@ def lake_challenge(
             "queries": "each by itself",
             "inner_steps": _steps(together),
             "networks": len(networks),
+            "views": views or "whole",
             "interval": "1.96 standard errors over runs",
         },
     }
@@ -104,11 +109,13 @@ def seen(train_classes: Iterable[str]) -> int:
 def format_challenge(result: dict[str, Any]) -> str:
     """A result for people: the error, its interval, the protocol, one line a run."""
     protocol = result["protocol"]
+    seen_as = {"turns": "seen in all quarter turns, ", "flips": "also mirrored, "}
+    views = seen_as.get(protocol.get("views", ""), "")
     lines = [
         f"error {100 * result['error']:.2f} ± {100 * result['ci95']:.2f} %  "
         f"({protocol['data']}, {protocol['runs']}: {protocol['tasks']} tasks of "
-        f"{protocol['n_way']} characters of one alphabet, one drawing of each to learn from, each "
-        "query by itself, 95% interval over runs)"
+        f"{protocol['n_way']} characters of one alphabet, one drawing of each to learn from, "
+        f"{views}each query by itself, 95% interval over runs)"
     ]
     if result["seen"]:
         lines.append(

@@ -75,9 +75,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             `innerloop.heads.fit_head`.
         views: what a pretrained network sees of each image: `"whole"`; `"middle"`, its middle, too,
             in twice the time; `"crops"` or `"flips"`, see `Backbone.features`. None for `"middle"`.
-            A network that was meta-trained sees images `"whole"`; with `"flips"` it learns their
-            mirror images, too, and the four answers for a query, as it is and mirrored, are
-            averaged, in four times the time.  Not where left and right make a class.
+            A network that was meta-trained sees images `"whole"`; with `"turns"` it learns them
+            in each quarter turn, and what it answers to a query that is turned likewise is
+            averaged, in four times the time; with `"flips"` it learns their mirror images, too,
+            and the four answers for a query, as it is and mirrored, are averaged: not where left
+            and right make a class.
         layers: names of inner layers of a pretrained network, whose maps are features, too, see
             `innerloop.backbones.Backbone`; `()` for none. None for the last one with a map, and for
             a `Backbone` for its own.

@@ -46,8 +46,8 @@ def evaluate_in_use(
         inner_steps: None for those of `FewShotClassifier`.
         bn: where batch norm takes the statistics for queries from.  With `"support"`, no answer
             depends on other queries.
-        views: `"flips"` for what `FewShotClassifier` does with it; None or `"whole"` for pictures
-            as they are.
+        views: `"flips"` or `"turns"` for what `FewShotClassifier` does with them; None or `"whole"`
+            for pictures as they are.
         on_progress: called with the number of tasks done.
 
     Returns:

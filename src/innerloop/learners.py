@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -36,7 +37,7 @@ from innerloop.runs.loading import Loaded
 # Queries predicted at a time, at most: images, and numbers in them.
 BATCH, BATCH_NUMBERS = 256, 2**22
 # What of a picture a meta-trained network sees.
-VIEWS = ("whole", "flips")
+VIEWS = ("whole", "flips", "turns")
 # Nats by which the support loss may rise again without a warning: below that, steps only jitter.
 RISE = 0.2
 # Nats by which it may rise in a step before another way to learn is taken.
@@ -69,6 +70,12 @@ class Fitted(Protocol):
 
 Predictor = Callable[[Params], Tensor]
 """From adapted weights to logits of some images."""
+View = Callable[[Tensor], Tensor]
+"""From pictures `[n, C, H, W]` to what is seen of them."""
+TURNED: tuple[View, ...] = tuple(partial(torch.rot90, k=n, dims=(-2, -1)) for n in range(4))
+"""By quarters of a turn."""
+MIRRORED: tuple[View, ...] = (TURNED[0], partial(torch.flip, dims=(-1,)))
+"""As they are, and mirrored."""
 Learner = Callable[[Tensor, np.ndarray, Tensor | None], Fitted]
 """From inputs `[n, ...]`, labels `[n]` and inputs of none of the classes to what has learnt."""
 
@@ -92,8 +99,8 @@ def network_learner(
         name: how messages call it.
         bn: where batch norm takes the statistics for queries from.
         inner_steps: None for those of `ways_in_use`.
-        views: `"flips"` to learn mirror images, too, see `Mirrored`; None or `"whole"` for pictures
-            as they are.
+        views: `"flips"` to learn mirror images, too, `"turns"` to learn pictures in all quarter
+            turns, see `SeveralViews`; None or `"whole"` for pictures as they are.
 
     Raises:
         UserError: it was trained for regression, or cannot take statistics from there; no such
@@ -133,15 +140,22 @@ def network_learner(
                 return found
         return adapted(last, x, labels)
 
-    def learn_both(x: Tensor, labels: np.ndarray, background: Tensor | None) -> Mirrored:
+    def learn_views(x: Tensor, labels: np.ndarray, background: Tensor | None) -> SeveralViews:
         if x.ndim != 4:
             raise UserError(
-                "views='flips' is for pictures, and these examples have the shape "
+                f"views={views!r} is for pictures, and these examples have the shape "
                 f"{tuple(x.shape[1:])}: leave it out"
             )
-        return Mirrored(*(learn(each, labels, background) for each in (x, x.flip(-1))))
+        if views == "turns" and x.shape[-1] != x.shape[-2]:
+            raise UserError(
+                f"views='turns' is for square pictures, and the network sees {x.shape[-2]} x "
+                f"{x.shape[-1]} pixels: leave it out"
+            )
+        seen = MIRRORED if views == "flips" else TURNED
+        learnt = [learn(view(x), labels, background) for view in seen]
+        return SeveralViews(x, seen, learnt, crossed=views == "flips")
 
-    return learn_both if views == "flips" else learn
+    return learn if views in (None, "whole") else learn_views
 
 
 def support_losses(fitted: Fitted, x: Tensor, labels: np.ndarray) -> list[float]:
@@ -222,7 +236,7 @@ class AdaptedNetwork(_LeavesOut):
     ) -> None:
         self.temperature = temperature
         self._algorithm, self._params, self._steps = algorithm, params, steps
-        self._support_x, self._labels = x, labels
+        self.support_x, self.labels = x, labels
         self._n_way = n_way = n_way or int(labels.max()) + 1
         targets = torch.from_numpy(labels.astype(np.int64))
         counts = np.bincount(labels)
@@ -246,11 +260,11 @@ class AdaptedNetwork(_LeavesOut):
     @property
     def parts(self) -> tuple[Algorithm, Params, Params, Tensor]:
         """The algorithm, its meta-parameters, the adapted weights and the support set."""
-        return self._algorithm, self._params, self._fast[-1], self._support_x
+        return self._algorithm, self._params, self._fast[-1], self.support_x
 
     def stages(self, x: Tensor) -> list[np.ndarray]:
         """Logits `[m, N]` before the first and after each inner step."""
-        if x is self._support_x:
+        if x is self.support_x:
             return self._of_support
         with torch.no_grad():
             # A chunk's images are done with before those of the next.
@@ -262,7 +276,7 @@ class AdaptedNetwork(_LeavesOut):
     def _predictors(self, x: Tensor) -> Iterator[Predictor]:
         """From adapted weights to logits, for some of the images at a time."""
         for chunk in self._chunks(x):
-            yield self._algorithm.predictor(self._params, self._support_x, chunk)
+            yield self._algorithm.predictor(self._params, self.support_x, chunk)
 
     def familiarity(self, x: Tensor) -> np.ndarray:
         """Minus the squared distance to the nearest class mean of adapted features, `[m]`.
@@ -277,10 +291,10 @@ class AdaptedNetwork(_LeavesOut):
         with torch.no_grad():
             for chunk in self._chunks(x):
                 sets = features_of_sets(
-                    self._algorithm, self._fast[-1], self._support_x[None], chunk[None]
+                    self._algorithm, self._fast[-1], self.support_x[None], chunk[None]
                 )
                 support, queries = (features[0].double() for features in sets)
-                centres = prototypes(support, torch.from_numpy(self._labels), self._n_way)
+                centres = prototypes(support, torch.from_numpy(self.labels), self._n_way)
                 found.append(minus_squared_distances(queries, centres).amax(dim=1).numpy())
         return np.concatenate(found)
 
@@ -292,43 +306,44 @@ class AdaptedNetwork(_LeavesOut):
 
     def left_out(self) -> Iterator[tuple[Tensor, AdaptedNetwork]]:
         """See `_LeavesOut`; the network adapts once for each fold."""
-        return self.left_out_by(self.folds())
+        for part in folds(self.support_x, self.labels):
+            yield self.support_x[part], self.without(part)
 
-    def folds(self) -> list[np.ndarray]:
-        """The rows of the support set that are left out together."""
-        return folds(self._support_x, self._labels)
-
-    def left_out_by(self, parts: list[np.ndarray]) -> Iterator[tuple[Tensor, AdaptedNetwork]]:
-        """`left_out` by other folds than its own."""
-        for part in parts:
-            kept = np.setdiff1d(np.arange(len(self._labels)), part)
-            without = AdaptedNetwork(
-                self._algorithm,
-                self._params,
-                self._support_x[kept],
-                self._labels[kept],
-                self._steps,
-                self.temperature,
-                self._n_way,
-            )
-            yield self._support_x[part], without
+    def without(self, part: np.ndarray) -> AdaptedNetwork:
+        """The network that has learnt all of the support set but these rows."""
+        kept = np.setdiff1d(np.arange(len(self.labels)), part)
+        return AdaptedNetwork(
+            self._algorithm,
+            self._params,
+            self.support_x[kept],
+            self.labels[kept],
+            self._steps,
+            self.temperature,
+            self._n_way,
+        )
 
 
-class Mirrored(_LeavesOut):
-    """Two networks that have learnt the same support set, one of them mirrored.
+class SeveralViews(_LeavesOut):
+    """Networks that have learnt one support set, each in a view of its own.
 
-    Both see each picture as it is and mirrored.  The four logits are averaged, and so is the
-    familiarity.  Where the two have learnt in different steps, their temperatures differ, and the
-    logits of the second are scaled to that of the first.
+    Their logits are averaged, and so is the familiarity.  Where they have learnt in different
+    steps, their temperatures differ, and the logits are scaled to that of the first.
 
     Args:
-        plain, mirror: the one that has learnt the pictures, and that of their mirror images.
+        x: the support set, `[n, C, H, W]`.
+        views: from pictures to what is seen of them.
+        networks: what has learnt each view of the support set.
+        crossed: each network tells all views of a query, as a mirror image of a thing is taken for
+            the same thing; else only the view that it has learnt.
     """
 
     name = None
 
-    def __init__(self, plain: AdaptedNetwork, mirror: AdaptedNetwork) -> None:
-        self._both, self.temperature = (plain, mirror), plain.temperature
+    def __init__(
+        self, x: Tensor, views: Sequence[View], networks: Sequence[AdaptedNetwork], crossed: bool
+    ) -> None:
+        self.temperature = networks[0].temperature
+        self._x, self._views, self._networks, self._crossed = x, views, networks, crossed
 
     def stages(self, x: Tensor) -> list[np.ndarray]:
         """See `Fitted`; where one has learnt in fewer stages, its last one stays."""
@@ -345,12 +360,18 @@ class Mirrored(_LeavesOut):
         found: np.ndarray = np.mean(self._of_each(x, lambda of, x: of.familiarity(x)), axis=0)
         return found
 
-    def left_out(self) -> Iterator[tuple[Tensor, Mirrored]]:
+    def left_out(self) -> Iterator[tuple[Tensor, SeveralViews]]:
         """See `_LeavesOut`."""
-        parts = self._both[0].folds()
-        both = (of.left_out_by(parts) for of in self._both)
-        for (pictures, plain), (_, mirror) in zip(*both, strict=True):
-            yield pictures, Mirrored(plain, mirror)
+        for part in folds(self._x, self._networks[0].labels):
+            without = [of.without(part) for of in self._networks]
+            kept = np.setdiff1d(np.arange(len(self._x)), part)
+            left = SeveralViews(self._x[kept], self._views, without, self._crossed)
+            yield self._x[part], left
 
     def _of_each(self, x: Tensor, what: Callable[[AdaptedNetwork, Tensor], Any]) -> list[Any]:
-        return [what(of, seen) for seen in (x, x.flip(-1)) for of in self._both]
+        # What a network has learnt, it has already told.
+        own = x is self._x
+        seen = [of.support_x for of in self._networks] if own else [view(x) for view in self._views]
+        if self._crossed:
+            return [what(of, view) for view in seen for of in self._networks]
+        return [what(of, view) for of, view in zip(self._networks, seen, strict=True)]

@@ -66,10 +66,11 @@ class Arguments:
     head: Literal["auto", "ridge", "cosine", "logistic", "inner_loop"] = "auto"
     """What tells classes apart by the features of a pretrained network; auto compares on pictures
     of the support set that are left out."""
-    views: Literal["whole", "middle", "crops", "flips"] | None = None
-    """What a pretrained network sees of a picture; by default its middle, too, in twice the
-    time. For a network that was meta-trained: `flips`, its mirror image, too, in four times the
-    time; not where left and right make a class."""
+    views: Literal["whole", "middle", "crops", "flips", "turns"] | None = None
+    """What a pretrained network sees of a picture: whole, middle, crops or flips; by default its
+    middle, too, in twice the time. For a network that was meta-trained, in four times the time:
+    `turns`, the picture in all quarter turns, which makes drawn symbols surer; or `flips`, its
+    mirror image, too, not where left and right make a class."""
     layers: tuple[str, ...] | None = None
     """Inner layers of a pretrained network whose maps, which say what lies where, are features,
     too; by default the last one with a map; with nothing after it, none."""

@@ -29,7 +29,7 @@ examples:
   innerloop evaluate runs/first --lake all_runs.zip"""
 
 # What the challenge leaves open; without its archive, also which runs are drawn.
-_LAKE = ("run", "lake", "inner_steps", "trust", "json")
+_LAKE = ("run", "lake", "inner_steps", "views", "trust", "json")
 _DRAWN = (*_LAKE, "part", "tasks", "seed", "omniglot_source")
 
 
@@ -47,9 +47,9 @@ class Arguments:
     in_use: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Learn each task as FewShotClassifier and `innerloop adapt` do, with their inner steps and
     calibrated probabilities, each query by itself; pictures as in training, nothing is cropped."""
-    views: Literal["whole", "flips"] | None = None
-    """With --in-use: `flips` learns the mirror images of pictures, too, and averages the answers;
-    not where left and right make a class."""
+    views: Literal["whole", "flips", "turns"] | None = None
+    """With --in-use or --lake: `turns` learns pictures in all quarter turns and averages the
+    answers; `flips` their mirror images, too, not where left and right make a class."""
     inner_steps: int | None = None
     """Inner steps; by default the run's eval_inner_steps, with --in-use those of use."""
     bn: Literal["transductive", "support", "frozen", "per_step"] | None = None
@@ -99,7 +99,7 @@ def main(argv: list[str]) -> int:
         return _lake(arguments)
     tasks = 600 if arguments.tasks is None else arguments.tasks
     if arguments.views is not None and not arguments.in_use:
-        raise UserError("--views is for --in-use: add that, or leave --views out")
+        raise UserError("--views is for --in-use and --lake: add one, or leave --views out")
     if arguments.per_task and not arguments.json:
         raise UserError("--per-task is for --json: add that, or leave --per-task out")
     several = len(arguments.data) > 1
@@ -187,7 +187,12 @@ def _lake(arguments: Arguments) -> int:
         name = f"runs drawn from the {part} part of lake2015, not the official ones"
     with TerminalReport().testing(len(runs)) as on_progress:
         result = lake_challenge(
-            loaded, runs, inner_steps=arguments.inner_steps, name=name, on_progress=on_progress
+            loaded,
+            runs,
+            inner_steps=arguments.inner_steps,
+            views=arguments.views,
+            name=name,
+            on_progress=on_progress,
         )
     if not places:
         result["protocol"]["seed"] = seed

@@ -21,7 +21,7 @@ from innerloop.files import write_whole
 from innerloop.in_use import algorithm_in_use, ways_in_use, with_classes_alike
 from innerloop.inputs import PixelInputs, check_ink
 from innerloop.keywords import keywords_checked
-from innerloop.learners import AdaptedNetwork, Mirrored
+from innerloop.learners import AdaptedNetwork, SeveralViews
 from innerloop.runs.loading import Loaded, load_shared
 
 FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
@@ -166,9 +166,9 @@ def write_classifier(
     format: str | None,
 ) -> dict[str, str]:
     """See `FewShotClassifier.export`; `fitted` and `inputs` are what it learnt and takes."""
-    if isinstance(fitted, Mirrored):
+    if isinstance(fitted, SeveralViews):
         raise UserError(
-            "an exported network sees a picture once: fit without views='flips', and export that"
+            "an exported network sees a picture once: fit without views=, and export that"
         )
     if not isinstance(fitted, AdaptedNetwork) or not isinstance(inputs, PixelInputs):
         raise UserError(FEATURES)

@@ -186,10 +186,10 @@ def format_result(results: dict[str, Any]) -> str:
     kind = setting_of(p)
     setting = f"{kind}{', ' if kind else ''}{p['tasks']} tasks{of}, 95% interval over tasks"
     if "calibration_error" in results:
-        mirrored = " and mirrored" if p.get("views") == "flips" else ""
+        also = {"flips": " and mirrored", "turns": " and turned"}.get(p.get("views"), "")
         return (
             f"{_accuracy(results, setting)}\n"
-            f"  learnt as FewShotClassifier does, pictures as in training{mirrored}; "
+            f"  learnt as FewShotClassifier does, pictures as in training{also}; "
             f"loss {results['loss']:.3f}, "
             f"calibration error of the probabilities {100 * results['calibration_error']:.1f}%"
         )
