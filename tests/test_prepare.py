@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw, ImageOps
+from scipy import ndimage
 
 import innerloop
 from innerloop import FewShotClassifier, UserError
@@ -73,6 +74,30 @@ def test_drawings_in_frames_are_taken_out_of_them(episode):
     few = [*framed(support[:2]), *support[2:]]
     classifier = FewShotClassifier().fit(few, labels)
     assert classifier.prepared(few[:1])[0, 0, 4:7, 14].min() < 60
+
+
+@pytest.mark.parametrize("seen", ["shadow", "sheet"])
+def test_shadows_and_tables_cost_next_to_nothing(seen, episode):
+    """Pages as people photograph them, no two alike."""
+    support, labels, query, truth = episode
+    plain = FewShotClassifier().fit(support, labels).score(query, truth)
+    rng = np.random.default_rng(0)
+
+    def taken(image):
+        page = Image.fromarray(image).resize((84, 84), Image.Resampling.BICUBIC)
+        if seen == "sheet":
+            angle = float(rng.normal(0, 4))
+            turned = page.rotate(angle, Image.Resampling.BICUBIC, fillcolor=int(rng.integers(90)))
+            return np.asarray(turned)
+        way, place = rng.uniform(0, 2 * np.pi), rng.uniform(-16, 16)
+        y, x = np.indices((84, 84)) - 42
+        light = np.where(np.cos(way) * x + np.sin(way) * y > place, 0.55, 1.0)
+        return (np.asarray(page) * ndimage.gaussian_filter(light, 2)).astype(np.uint8)
+
+    pages, asked = ([taken(image) for image in images] for images in (support, query))
+    classifier = FewShotClassifier().fit(pages, labels)
+    assert classifier.prepare_ == "ink"
+    assert classifier.score(asked, truth) >= plain - 0.06
 
 
 def test_what_runs_round_queries_alone_is_no_part_of_them(episode):
@@ -309,9 +334,9 @@ def test_an_answer_does_not_depend_on_how_many_are_asked_for(algorithm, episode)
 def test_ink_is_looked_for_once_in_each_picture(prepare, episode, monkeypatch):
     looked = []
 
-    def find_ink(picture, dark, frame, any_frame):
+    def find_ink(picture, *how):
         looked.append(picture)
-        return ink.find_ink(picture, dark, frame, any_frame)
+        return ink.find_ink(picture, *how)
 
     monkeypatch.setattr("innerloop.inputs.find_ink", find_ink)
     support, labels, query, _ = episode

@@ -121,6 +121,8 @@ class PixelInputs(Inputs):
         # What is left out round drawings: the frame of most of those learnt; or any, see `fit`.
         self._frame: np.ndarray | None = None
         self._any_frame = False
+        # What lies along the edges of most of those learnt is left out, too.
+        self._edges = False
 
     def checked(self, X: Any, what: str = "X") -> np.ndarray | Pictures:
         """An array, or pictures of any sizes; raises what is wrong with `X`, called `what`."""
@@ -137,9 +139,13 @@ class PixelInputs(Inputs):
         """Pixels of the support set, which tells what `ink_` and `prepare_` are."""
         pictures = self._pictures(X)
         self.ink_ = self._find_ink(pictures.scaled)
-        self._frame, self._any_frame = None, False
+        self._frame, self._any_frame, self._edges = None, False, False
         # Found once: few, as a support set is.
         inks = list(self._inks(pictures)) if self._may_prepare() else []
+        at_edges = [ink.edged for ink in inks if ink is not None and ink.reaches]
+        self._edges = 2 * sum(at_edges) > len(at_edges)
+        if self._edges:
+            inks = list(self._inks(pictures))
         self._frame = shared_frame([ink and ink.frame for ink in inks])
         if self._frame is not None:
             inks = list(self._inks(pictures))
@@ -165,7 +171,7 @@ class PixelInputs(Inputs):
 
     def _inks(self, pictures: Pictures) -> Iterator[Ink | None]:
         dark = self.ink_ == "dark"
-        how = self._frame, self._any_frame
+        how = self._frame, self._any_frame, self._edges
         return (find_ink(picture, dark, *how) for picture in pictures.looked_at)
 
     def _prepared(

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from scipy import ndimage
 
+from innerloop.data.frames import is_all_round
 from innerloop.data.ink import (
     LOOKED_AT,
     Ink,
@@ -64,6 +68,77 @@ def test_the_drawing_is_found_and_lies_on_blank_paper(paper, dark):
     assert page.max() > 200
 
 
+def in_shadow(picture, angle, offset, depth, blur):
+    """The picture with a shadow cast on one side of a line, `angle` in degrees."""
+    y, x = np.mgrid[
+        0.5 - len(picture) / 2 : len(picture) / 2, 0.5 - len(picture) / 2 : len(picture) / 2
+    ]
+    way = np.deg2rad(angle)
+    dark = np.where(np.cos(way) * x + np.sin(way) * y > offset, depth, 1.0)
+    return (picture * ndimage.gaussian_filter(dark, blur)).round().astype(np.uint8)
+
+
+@given(
+    angle=st.floats(0, 360),
+    offset=st.floats(-14, 14),
+    depth=st.floats(0.45, 0.9),
+    blur=st.floats(0, 5),
+    dark=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_edge_of_a_shadow_is_no_ink(angle, offset, depth, blur, dark):
+    strokes = drawn(84, (26, 20, 56, 62), 4)
+    picture = in_shadow(on_paper(strokes, level=240, noise=2), angle, offset, depth, blur)
+    ink = find_ink(picture if dark else 255 - picture, dark)
+    assert ink.side == pytest.approx(42 / 84, abs=0.05)
+    assert ink.strokes.shape == pytest.approx((42, 30), abs=5)
+    assert not ink.edged
+
+
+def on_table(picture, turned, left, bottom, table):
+    """A sheet that is turned a little, with the table on its left and below."""
+    sheet = Image.fromarray(picture).rotate(turned, Image.Resampling.BICUBIC, fillcolor=table)
+    found = np.asarray(sheet).copy()
+    found[:, :left] = found[len(found) - bottom :] = table
+    return found
+
+
+@given(
+    turned=st.floats(-6, 6),
+    left=st.integers(0, 10),
+    bottom=st.integers(0, 10),
+    table=st.integers(0, 150),
+    dark=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_table_beside_a_sheet_can_be_left_out(turned, left, bottom, table, dark):
+    strokes = drawn(84, (26, 20, 56, 62), 4)
+    picture = on_table(on_paper(strokes, level=240, noise=2), turned, left, bottom, table)
+    picture = picture if dark else 255 - picture
+    ink = find_ink(picture, dark)
+    assert ink.edged == ink.reaches or is_all_round(ink.frame)
+    within = find_ink(picture, dark, edges=True)
+    assert within.side == pytest.approx(42 / 84, abs=0.08)
+    assert not within.reaches
+
+
+@pytest.mark.parametrize("letter", "EHLTFDB")
+def test_strokes_along_the_edges_are_no_table(letter):
+    """Prints that are cut out as closely as can be."""
+    page = Image.new("L", (120, 120), 255)
+    ImageDraw.Draw(page).text((20, 10), letter, fill=0, font=ImageFont.load_default(80))
+    picture = np.asarray(page.crop(ImageOps.invert(page).getbbox()))
+    assert not find_ink(picture, True).edged
+
+
+@pytest.mark.parametrize("width", [8, 14, 20])
+def test_thick_strokes_are_no_shadows(width):
+    strokes = drawn(100, (15, 12, 85, 88), width)
+    ink = find_ink(on_paper(strokes), True)
+    assert ink.strokes.shape == pytest.approx((76, 70), abs=3)
+    assert ink.strokes.mean() == pytest.approx(strokes[12:88, 15:85].mean(), abs=0.05)
+
+
 @pytest.mark.parametrize("side", [1, 2])
 def test_a_dot_is_a_drawing(side):
     picture = np.full((28, 28), 255, np.uint8)
@@ -118,7 +193,7 @@ def test_a_large_picture_is_looked_at_in_small():
 
 def test_it_is_left_out_for_few_pixels_that_the_drawing_fills():
     def found(pixels, side):
-        return Ink(np.ones((3, 3)), pixels=pixels, side=side)
+        return Ink(np.ones((3, 3)), pixels, side, np.ones((3, 3), bool))
 
     assert worth_finding([found(28, 0.6)] * 3)
     assert worth_finding([found(56, 1.0)] * 3)

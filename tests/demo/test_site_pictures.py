@@ -78,7 +78,7 @@ class TestInTheBrowser:
             assert np.median(inner) > 240
             assert found[round(0.5 * side), round(0.3 * side)] < 80
 
-    @pytest.mark.parametrize("framed", ["none", "all", "asked"])
+    @pytest.mark.parametrize("framed", ["none", "all", "asked", "table", "shadow"])
     @pytest.mark.parametrize("prepare", ["auto", "ink", "none"])
     def test_the_ink_is_found_as_python_finds_it(self, prepare, framed, page, entries):
         """Of drawings small and large, on grey paper with its noise, and of none."""
@@ -97,6 +97,13 @@ class TestInTheBrowser:
                 pixels[:, :4] = pixels[:, -4:] = 60
             if framed == "all" and number == 1:
                 pixels[:50, 50:54] = 30  # touches it
+            if framed == "table" and number:
+                pixels[:, : 2 * number] = pixels[105 - number :] = 50
+            if framed == "shadow":
+                v, u = np.indices(pixels.shape) - 52.0
+                way = rng.uniform(0, 2 * np.pi)
+                dark = np.cos(way) * u + np.sin(way) * v > rng.uniform(-15, 15)
+                pixels *= 1 - 0.1 * (number + 1) * dark
             drawings.append(pixels.clip(0, 255).astype(np.uint8))
         model = "omniglot-5steps"
         classifier = FewShotClassifier(

@@ -55,6 +55,12 @@ def cells(part: np.ndarray) -> np.ndarray:
     return found
 
 
+def is_all_round(of_cells: np.ndarray) -> bool:
+    """Whether cells lie along most of each of the four edges."""
+    edges = (of_cells[0], of_cells[-1], of_cells[:, 0], of_cells[:, -1])
+    return all(2 * int(edge.sum()) > GRID for edge in edges)
+
+
 def pixels_of(of_cells: np.ndarray, height: int, width: int) -> np.ndarray:
     """The pixels of a picture that lie in cells, booleans `[height, width]`."""
     rows, columns = (np.arange(n) * GRID // n for n in (height, width))

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from innerloop.data.frames import alike, cells, covers, frame_of, is_enclosed, pixels_of
+from innerloop.data.frames import (
+    alike,
+    cells,
+    covers,
+    frame_of,
+    is_all_round,
+    is_enclosed,
+    pixels_of,
+)
 from innerloop.data.polarity import darkness_of_ink
 from innerloop.data.remarks import some
 
@@ -30,12 +38,20 @@ FAINT, NOISE, SPECK = 0.35, 3.0, 0.02
 SHARP, NOISY, LOUD = 0.5, 0.8, 0.14
 # Times that the paper is fitted to what is not ink, and how many deviations belong to it.
 ROUNDS, PAPER = 6, 2.5
+# What is as wide as this share of a picture's longer side both ways is no stroke but a shadow; at
+# the picture's edges so is what reaches inwards at all and along them as far as the second share.
+SHADOW, TABLE = 0.3, 0.12
+# Paper whose pixels deviate so much from a smooth surface may have the edge of a shadow.
+UNEVEN = 0.02
 # Pictures of the other ink are warned of where it is surer than this, see `darkness_of_ink`.
 SURE = 0.3
 # Pictures without ink are blank if their pixels' standard deviation is no more than this.
 BLANK = 16
 # A drawing with so large a share of a picture's side fills it; so few pixels are few.
 FILLED, FEW = 0.85, 16
+
+
+_TOUCHING = np.ones((3, 3), bool)
 
 
 class Ink(NamedTuple):
@@ -45,24 +61,35 @@ class Ink(NamedTuple):
         strokes: `[h, w]`, 1 for full ink and 0 for paper, cropped to the drawing.
         pixels: the picture's longer side.
         side: that of the drawing, as a share of it.
+        mask: `[H, W]`, where in the picture it is.
         frame: the cells of what runs round the drawing near the picture's edges, see
             `innerloop.data.frames`; None where nothing does.
         enclosed: one part runs round the others, perhaps not near the edges.
+        reaches: it reaches an edge of the picture.
+        edged: it does so because of something that lies along the edges, and apart from the rest.
     """
 
     strokes: np.ndarray
     pixels: int
     side: float
+    mask: np.ndarray
     frame: np.ndarray | None = None
     enclosed: bool = False
+    reaches: bool = False
+    edged: bool = False
 
 
 def find_ink(
-    picture: np.ndarray, dark: bool, frame: np.ndarray | None = None, any_frame: bool = False
+    picture: np.ndarray,
+    dark: bool,
+    frame: np.ndarray | None = None,
+    any_frame: bool = False,
+    edges: bool = False,
 ) -> Ink | None:
     """The drawing in a grey picture.
 
-    The paper's brightness is fitted by a surface of second order to the pixels without ink.
+    The paper's brightness is fitted by a surface of second order to the pixels without ink.  What
+    differs from it, is wider than strokes and reaches the picture's edges is a shadow.
 
     Args:
         picture: `uint8` `[H, W]`.
@@ -70,6 +97,7 @@ def find_ink(
         frame: leave out what runs round the rest like this, see `shared_frame`, and strokes along
             it that touch what is inside.
         any_frame: leave out whatever runs round the rest near all four edges of the picture.
+        edges: leave out what lies along an edge of the picture, such as the table beside a sheet.
 
     Returns:
         None where nothing stands out from the paper.
@@ -77,13 +105,88 @@ def find_ink(
     x = looked_at(picture).astype(np.float64) / 255
     x = 1 - x if dark else x
     paper, deviation = _paper(x)
+    if deviation > UNEVEN and _inner(x, float(np.percentile(x, 10))).any():
+        # The edge of a shadow bends the surface; without what is wide it is another one.
+        base = _opened(x, SHADOW, "edge")
+        other, less = _paper(x - base)
+        if 2 * less < deviation:
+            paper, deviation = base + other, less
+    rest = x - paper
+    shadow = _wide(rest, SHADOW, _inner(rest, 0.0))
+    found = _drawing(_less(rest, shadow), deviation, frame, any_frame)
+    if found is None or not found.reaches:
+        return found
+    # What runs all round may be the character, if it does not round most of the drawings.
+    may_be_drawn = found.frame is not None and is_all_round(found.frame)
+    table = _wide(rest, TABLE)
+    within = _drawing(_less(rest, np.maximum(shadow, table)), deviation, frame, any_frame)
+    if within is None:
+        return found
+    left_out = ndimage.binary_dilation(found.mask & ~within.mask, _TOUCHING)
+    apart = not within.reaches and not (left_out & within.mask).any()
+    return (within if edges else found)._replace(edged=apart and not may_be_drawn)
+
+
+def _opened(x: np.ndarray, share: float, goes_on: Literal["edge", "constant"]) -> np.ndarray:
+    """What is left of a picture without all that is narrow and lighter than its surroundings.
+
+    Args:
+        x: `[H, W]`.
+        share: a square of so much of the picture's longer side fits into what is left.
+        goes_on: how the picture does beyond its edges, see `numpy.pad`.
+    """
+    size = max(3, round(share * max(x.shape))) | 1
+    padded = np.pad(ndimage.gaussian_filter(x, 1.0), size, goes_on)
+    found: np.ndarray = ndimage.grey_opening(padded, size=size)[size:-size, size:-size]
+    return found
+
+
+def _inner(x: np.ndarray, paper: float) -> np.ndarray:
+    """Where a square as wide as shadows, all of it in the picture, stands out; `[H, W]`."""
+    strength = float(np.percentile(x, 99.5)) - paper
+    return _opened(x - paper, SHADOW, "constant") > FAINT / 2 * strength
+
+
+def _wide(rest: np.ndarray, share: float, holding: np.ndarray | None = None) -> np.ndarray:
+    """How far what is wide, and reaches the picture's edges, stands out from the paper, `[H, W]`.
+
+    As if the picture went on beyond its edges, so that what lies along these is wide, and nothing
+    is missing where a shadow leaves the picture askew.
+
+    Args:
+        rest: how far every pixel stands out.
+        share: a square of so much of the picture's longer side fits into what is wide.
+        holding: parts count that hold some of this, booleans `[H, W]`; None for all.
+    """
+    if holding is not None and not holding.any():
+        return np.zeros_like(rest)
+    level = _opened(rest, share, "edge")
+    labels, count = ndimage.label(level > FAINT / 2 * float(np.percentile(rest, 99.5)), _TOUCHING)
+    edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    kept = np.isin(np.arange(count + 1), edges)
+    kept[0] = False
+    if holding is not None:
+        kept &= np.isin(np.arange(count + 1), labels[holding])
+    reach = max(1, round(share * max(rest.shape)) // 2)
+    near = ndimage.binary_dilation(kept[labels], iterations=reach)
+    return np.where(near, level.clip(min=0), 0)
+
+
+def _less(rest: np.ndarray, wide: np.ndarray) -> np.ndarray:
+    return np.where(wide > 0, (rest - wide).clip(min=0), rest)
+
+
+def _drawing(
+    rest: np.ndarray, deviation: float, frame: np.ndarray | None, any_frame: bool
+) -> Ink | None:
+    """The drawing in what stands out from the paper; see `find_ink`."""
     # Ink lies on one side of the paper alone, so the other side tells what noise is left.
-    above = ndimage.gaussian_filter(x - paper, SHARP)
+    above = ndimage.gaussian_filter(rest, SHARP)
     if deviation > LOUD * float(np.percentile(above, 99)):
-        above = ndimage.gaussian_filter(x - paper, NOISY)
+        above = ndimage.gaussian_filter(rest, NOISY)
     below = above[above < 0]
     deviation = float(np.sqrt(np.mean(below**2))) if len(below) else 0.0
-    strength = float(np.percentile(above, 99.5 if x.size > 600 else 98))
+    strength = float(np.percentile(above, 99.5 if rest.size > 600 else 98))
     limit = max(FAINT * strength, NOISE * deviation)
     if strength < max(0.06, limit):
         return None
@@ -100,14 +203,22 @@ def find_ink(
         return None
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     # The soft edges of strokes belong to them.
-    near = ndimage.binary_dilation(mask, iterations=1 + max(x.shape) // 56)
-    inked = (x - paper)[mask]
+    near = ndimage.binary_dilation(mask, iterations=1 + max(rest.shape) // 56)
+    inked = rest[mask]
     # Of a dot less than a third of the mask is ink, the rest what blurring made of it.
     full = max(float(np.percentile(inked, 70)), FAINT * float(inked.max()))
-    strokes = np.where(near, np.clip((x - paper) / full, 0, 1), 0)[top:bottom, left:right]
-    longest = max(x.shape)
-    side = max(bottom - top, right - left) / longest
-    return Ink(strokes, pixels=longest, side=side, frame=own_cells, enclosed=enclosed)
+    strokes = np.where(near, np.clip(rest / full, 0, 1), 0)[top:bottom, left:right]
+    height, width = rest.shape
+    longest = max(height, width)
+    return Ink(
+        strokes,
+        pixels=longest,
+        side=max(bottom - top, right - left) / longest,
+        mask=mask,
+        frame=own_cells,
+        enclosed=enclosed,
+        reaches=bool(min(top, left) == 0 or bottom == height or right == width),
+    )
 
 
 def on_blank_paper(ink: Ink, dark: bool, size: tuple[int, int]) -> np.ndarray:
@@ -243,7 +354,7 @@ def _of_all(chosen: np.ndarray, names: Sequence[str]) -> str:
 
 def _without_specks(mask: np.ndarray, above: np.ndarray) -> np.ndarray:
     """The parts of the mask that are no specks."""
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    labels, count = ndimage.label(mask, _TOUCHING)
     if count < 2:
         return mask
     amounts = ndimage.sum_labels(np.where(mask, above, 0), labels, np.arange(1, count + 1))

@@ -152,9 +152,9 @@
       const { pixels, side } = await toGrey(drawing);
       const inks = new Map(); // by what is left out round it
       if (looks.size >= MOST_LOOKS) looks.clear();
-      const ink = (frame = null, any = false) => {
-        const how = `${any} ${frame ? [...frame].sort() : ""}`;
-        if (!inks.has(how)) inks.set(how, findInk(pixels, side, frame, any));
+      const ink = (edges = false, frame = null, any = false) => {
+        const how = `${edges} ${any} ${frame ? [...frame].sort() : ""}`;
+        if (!inks.has(how)) inks.set(how, findInk(pixels, side, frame, any, edges));
         return inks.get(how);
       };
       looks.set(key, { pixels, side, ink });
@@ -240,13 +240,16 @@
       const all = (drawings) => Promise.all(drawings.map(look));
       const [given, asked] = [await Promise.all(support.map(all)), await all(queries)];
       const mayPrepare = prepare === "ink" || (prepare === "auto" && centred);
-      const found = mayPrepare ? given.flat().map((each) => each.ink()) : [];
-      const frame = sharedFrame(found.map((ink) => ink?.frame));
+      // As PixelInputs.fit of Python.
+      const inks = (...how) => (mayPrepare ? given.flat().map((each) => each.ink(...how)) : []);
+      const atEdges = inks().filter((ink) => ink?.reaches);
+      const edges = 2 * atEdges.filter((ink) => ink.edged).length > atEdges.length;
+      const frame = sharedFrame(inks(edges).map((ink) => ink?.frame));
+      const found = inks(edges, frame);
       const any = !found.some((ink) => ink?.enclosed || ink?.frame);
-      const prepared = prepare === "ink"
-        || (mayPrepare && worthFinding(given.flat().map((each) => each.ink(frame))));
+      const prepared = prepare === "ink" || (mayPrepare && worthFinding(found));
       const seen = (each) => {
-        const ink = prepared ? each.ink(frame, any) : null;
+        const ink = prepared ? each.ink(edges, frame, any) : null;
         return ink ? onBlankPaper(ink, side) : resize(each.pixels, each.side, side);
       };
       return { support: given.map((own) => own.map(seen)), queries: asked.map(seen), side, prepared };

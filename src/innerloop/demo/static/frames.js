@@ -96,5 +96,18 @@
     return 2 * most > frames.length ? found[numbers.indexOf(most)] : null;
   }
 
-  Object.assign(innerloop, { alike, cellOf, cells, covers, framesOf, isEnclosed, partsOf, sharedFrame });
+  // Whether cells lie along most of each of the four edges.
+  function isAllRound(own) {
+    const along = (at) => {
+      let count = 0;
+      for (let i = 0; i < GRID; i++) count += own.has(at(i));
+      return 2 * count > GRID;
+    };
+    const last = GRID * (GRID - 1);
+    return along((i) => i) && along((i) => last + i) && along((i) => i * GRID) && along((i) => i * GRID + GRID - 1);
+  }
+
+  Object.assign(innerloop, {
+    alike, cellOf, cells, covers, framesOf, isAllRound, isEnclosed, partsOf, sharedFrame,
+  });
 })();

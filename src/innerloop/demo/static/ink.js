@@ -4,7 +4,7 @@
 
 (() => {
   const {
-    alike, cellOf, cells, covers, framesOf, inOrder, isEnclosed, partsOf, percentile, resizeNumbers, round,
+    alike, cellOf, cells, covers, framesOf, inOrder, isAllRound, isEnclosed, partsOf, percentile, resizeNumbers, round,
   } = innerloop;
 
   const LONGER_SIDE = 18 / 28;
@@ -12,6 +12,7 @@
   const [SHARP, NOISY, LOUD] = [0.5, 0.8, 0.14];
   const [ROUNDS, PAPER] = [6, 2.5];
   const [FILLED, FEW] = [0.85, 16];
+  const [SHADOW, TABLE, UNEVEN] = [0.3, 0.12, 0.02];
 
   // The root of the mean square of some of the numbers.
   function spread(values, counts) {
@@ -118,6 +119,59 @@
     return along(along(x, side), 1);
   }
 
+  // The least, or the most, of each place and so many to both sides, along rows and columns.
+  function extreme(x, side, by, which) {
+    const along = (from, step) => from.map((_, i) => {
+      const at = Math.floor(i / step) % side;
+      const [first, last] = [Math.max(0, at - by), Math.min(side - 1, at + by)];
+      let found = from[i];
+      for (let k = first; k <= last; k++) found = which(found, from[i + (k - at) * step]);
+      return found;
+    });
+    return along(along(x, side), 1);
+  }
+
+  // What is left without all that is narrow and lighter than its surroundings; beyond its edges the
+  // picture goes on as it is there, or as paper.
+  function opened(x, side, share, paper = false) {
+    const size = Math.max(3, round(share * side)) | 1;
+    const whole = side + 2 * size;
+    const smoothed = smooth(x, side, 1);
+    const within = (i) => Math.min(side - 1, Math.max(0, i));
+    const padded = Float64Array.from({ length: whole * whole }, (_, i) => {
+      const [v, u] = [Math.floor(i / whole) - size, (i % whole) - size];
+      const outside = v !== within(v) || u !== within(u);
+      return paper && outside ? 0 : smoothed[within(v) * side + within(u)];
+    });
+    const by = (size - 1) / 2;
+    const found = extreme(extreme(padded, whole, by, Math.min), whole, by, Math.max);
+    return x.map((_, i) => found[(Math.floor(i / side) + size) * whole + (i % side) + size]);
+  }
+
+  // Where a square as wide as shadows, all of it in the picture, stands out.
+  function inner(x, side, paper) {
+    const limit = (FAINT / 2) * (percentile(inOrder(x), 99.5) - paper);
+    return opened(x.map((v) => v - paper), side, SHADOW, true).map((v) => (v > limit ? 1 : 0));
+  }
+
+  // How far what is wide, and reaches the picture's edges, stands out; see _wide of Python.
+  function wide(rest, side, share, holding = null) {
+    const level = opened(rest, side, share);
+    const limit = (FAINT / 2) * percentile(inOrder(rest), 99.5);
+    const parts = partsOf(Uint8Array.from(level, (v) => (v > limit ? 1 : 0)), side)
+      .filter((part) => part.some((i) => atEdge(i, side)) && (!holding || part.some((i) => holding[i])));
+    let near = new Uint8Array(rest.length);
+    for (const i of parts.flat()) near[i] = 1;
+    const reach = Math.max(1, Math.floor(round(share * side) / 2));
+    for (let i = 0; i < reach; i++) near = grown(near, side);
+    return level.map((v, i) => (near[i] ? Math.max(0, v) : 0));
+  }
+
+  const atEdge = (i, side) =>
+    i < side || i >= side * (side - 1) || i % side === 0 || i % side === side - 1;
+
+  const less = (rest, out) => rest.map((v, i) => (out[i] > 0 ? Math.max(0, v - out[i]) : v));
+
   // Of the parts of a mask, those that are no specks.
   function withoutSpecks(parts, above) {
     const amounts = parts.map((part) => part.reduce((sum, i) => sum + above[i], 0));
@@ -134,10 +188,34 @@
   }
 
   // The drawing in grey bytes of `side` x `side`: { strokes, height, width } from 0 to 1, the
-  // `pixels` of the picture's side, the drawing's longer `share` of it, the cells of its `frame` and
-  // whether it is `enclosed`; null where there is none.
-  function findInk(bytes, side, frame = null, anyFrame = false) {
-    const { rest: ink, deviation: noise } = withoutPaper(Float64Array.from(bytes, (v) => 1 - v / 255), side);
+  // `pixels` of the picture's side, the drawing's longer `share` of it, its `places`, the cells of
+  // its `frame`, whether it is `enclosed`, `reaches` an edge of the picture and is `edged`; null
+  // where there is none.
+  function findInk(bytes, side, frame = null, anyFrame = false, edges = false) {
+    const x = Float64Array.from(bytes, (v) => 1 - v / 255);
+    let { rest, deviation } = withoutPaper(x, side);
+    if (deviation > UNEVEN && inner(x, side, percentile(inOrder(x), 10)).some(Boolean)) {
+      const base = opened(x, side, SHADOW);
+      const other = withoutPaper(x.map((v, i) => v - base[i]), side);
+      if (2 * other.deviation < deviation) ({ rest, deviation } = other);
+    }
+    const shadow = wide(rest, side, SHADOW, inner(rest, side, 0));
+    const found = drawingIn(less(rest, shadow), side, deviation, frame, anyFrame);
+    if (!found?.reaches) return found;
+    const table = wide(rest, side, TABLE);
+    const out = shadow.map((v, i) => Math.max(v, table[i]));
+    const within = drawingIn(less(rest, out), side, deviation, frame, anyFrame);
+    if (!within) return found;
+    const kept = new Set(within.places);
+    const beside = (i) => [-1, 0, 1].some((v) => [-1, 0, 1].some((u) =>
+      kept.has(i + v * side + u) && Math.abs((i % side) - ((i + v * side + u + side) % side)) <= 1));
+    const mayBeDrawn = found.frame !== null && isAllRound(found.frame);
+    const edged = !mayBeDrawn && !within.reaches && !found.places.some((i) => !kept.has(i) && beside(i));
+    return { ...(edges ? within : found), edged };
+  }
+
+  // The drawing in what stands out from the paper; see `findInk`.
+  function drawingIn(ink, side, noise, frame, anyFrame) {
     let above = smooth(ink, side, SHARP);
     let sorted = inOrder(above);
     if (noise > LOUD * percentile(sorted, 99)) {
@@ -159,7 +237,7 @@
     const drawn = all.filter((i) => !out.has(i));
     const places = (drawn.length ? drawn : all).sort((a, b) => a - b);
     if (!places.length) return null;
-    const mask = new Uint8Array(bytes.length);
+    const mask = new Uint8Array(ink.length);
     for (const i of places) mask[i] = 1;
     const columns = places.map((i) => i % side);
     const [left, right] = [Math.min(...columns), Math.max(...columns) + 1];
@@ -175,7 +253,8 @@
       return near[at] ? Math.min(1, Math.max(0, ink[at] / full)) : 0;
     });
     const share = Math.max(height, width) / side;
-    return { strokes, height, width, pixels: side, share, frame: ownCells, enclosed: isEnclosed(parts, side) };
+    const [enclosed, reaches] = [isEnclosed(parts, side), places.some((i) => atEdge(i, side))];
+    return { strokes, height, width, pixels: side, share, places, frame: ownCells, enclosed, reaches, edged: false };
   }
 
   // What was found on blank paper of `size` x `size`, in the middle, its longer side 18 of 28.
