@@ -217,7 +217,14 @@ def test_pictures_without_ink_are_warned_of(episode, tmp_path):
     with pytest.warns(UserWarning, match=said) as told:
         FewShotClassifier().fit(pages, labels)
     assert told[0].filename == __file__
-    FewShotClassifier(prepare="none").fit(pages, labels).predict(blank)
+    # Where pictures stay as they are, those of one brightness.
+    with pytest.warns(UserWarning, match=said):
+        as_they_are = FewShotClassifier(prepare="none").fit(pages, labels)
+    with pytest.warns(UserWarning, match=r"2 of the 2 pictures \(X.0., X.1.\) look blank"):
+        as_they_are.predict(blank)
+    small = support.reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4)).astype(np.uint8)
+    with pytest.warns(UserWarning, match=r"2 of the 2 pictures \(X.0., X.1.\) look blank"):
+        FewShotClassifier().fit(small, labels).predict(blank[:, :7, :7])
     files = [tmp_path / f"{name}.png" for name in "abc"]
     for file, picture in zip(files, (query[0], blank[0], blank[1]), strict=True):
         Image.fromarray(picture.squeeze()).save(file)
@@ -226,6 +233,29 @@ def test_pictures_without_ink_are_warned_of(episode, tmp_path):
     many = np.repeat(blank, 4, axis=0)
     with pytest.warns(UserWarning, match=r"8 of the 8 pictures \(X.0., X.1., X.2. and 5 more\)"):
         classifier.predict(many)
+
+
+@pytest.mark.parametrize("dark", [True, False], ids=["dark", "light"])
+def test_black_borders_of_scans_do_not_look_like_other_ink(dark, episode):
+    """Warnings are errors in tests."""
+    support, labels, query, _ = episode
+    rng = np.random.default_rng(0)
+
+    def scanned(images):
+        pages = []
+        for image in images:
+            page = np.asarray(Image.fromarray(image).resize((84, 84), Image.Resampling.BICUBIC))
+            left, top, right, bottom = rng.integers(1, 8, 4)
+            page = np.pad(page[top:-bottom, left:-right], ((top, bottom), (left, right)))
+            pages.append(page if dark else 255 - page)
+        return pages
+
+    classifier = FewShotClassifier().fit(scanned(support), labels)
+    assert classifier.ink_ == ("dark" if dark else "light")
+    classifier.predict(scanned(query))
+    inverted = [255 - page for page in scanned(query[:2])]
+    with pytest.warns(UserWarning, match="2 of the 2 pictures .* look like"):
+        classifier.predict(inverted)
 
 
 def test_pages_by_evening_light_are_read_as_by_day(episode):

@@ -30,6 +30,7 @@ from innerloop.data.given import (
 )
 from innerloop.data.ink import (
     BLANK,
+    EMPTY,
     Ink,
     find_ink,
     on_blank_paper,
@@ -177,8 +178,8 @@ class PixelInputs(Inputs):
     def _prepared(
         self, pictures: Pictures, inks: Iterable[Ink | None]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What the network sees; and for each whether it is not blank, where ink was looked for."""
-        found = np.ones(len(pictures), bool)
+        """What the network sees; and for each whether it is not blank."""
+        found = np.array([picture.std() > EMPTY for picture in pictures.looked_at], bool)
         if self.prepare_ == "none":
             return pictures.scaled, found
         seen = pictures.scaled.copy()

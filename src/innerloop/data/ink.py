@@ -45,8 +45,9 @@ SHADOW, TABLE = 0.3, 0.12
 UNEVEN = 0.02
 # Pictures of the other ink are warned of where it is surer than this, see `darkness_of_ink`.
 SURE = 0.3
-# Pictures without ink are blank if their pixels' standard deviation is no more than this.
-BLANK = 16
+# Pictures without ink are blank if their pixels' standard deviation is no more than this; and any
+# picture is, if it is no more than the second.
+BLANK, EMPTY = 16, 1.5
 # A drawing with so large a share of a picture's side fills it; so few pixels are few.
 FILLED, FEW = 0.85, 16
 
@@ -314,6 +315,11 @@ def warn_of_other_ink(
         Which ones, booleans `[n]`.
     """
     darkness = darkness_of_ink(images)
+    # Nor is what lies along the edges, such as the black border of a scan: the middle says so, too.
+    down, right = (n // 6 for n in images.shape[2:])
+    middle = images[:, :, down : images.shape[2] - down, right : images.shape[3] - right]
+    within = darkness_of_ink(middle)
+    darkness = np.where(darkness * within > 0, darkness, 0)
     # Three standard deviations of the skewness of noise: a handful of pixels is no drawing.
     by_chance = 3 * np.sqrt(6 / np.minimum(pixels, images[0].size))
     other = (darkness if ink == "light" else -darkness) > by_chance.clip(min=SURE)
@@ -324,7 +330,7 @@ def warn_of_other_ink(
         warnings.warn(
             f"{_of_all(other, names)} look like {found}, where those learnt "
             f"are {learnt}: answers for them mean little; invert them (bytes: 255 - X, numbers up "
-            "to 1: 1 - X, files: PIL.ImageOps.invert)",
+            "to 1: 1 - X, files: PIL.ImageOps.invert of picture.convert('L'))",
             stacklevel=stacklevel + 1,
         )
     return np.asarray(other)
