@@ -162,6 +162,7 @@ def test_whatever_is_a_label_gets_taken_or_one_line(y):
         ([0.0, math.nan], "1 of the 2 labels are missing"),
         (np.array([0.0, math.nan]), "1 of the 2 labels are missing"),
         (["a", 1], "several types"),
+        ([True, 2], "several types"),
         ([0.5, 1.0], r"Unknown label type: y\[0\] is 0.5"),
         ([0, 1, 2], "X has 2 pictures, but y 3 labels"),
         (None, "one label for each picture, not None"),

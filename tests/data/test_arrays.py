@@ -144,6 +144,7 @@ X, Y = series()
         (X, Y + 0.5, "labels must name classes"),
         (X, [None, *Y[1:].tolist()], "1 of the 48 labels are missing"),
         (X, ["a", *Y[1:].tolist()], "several types"),
+        (X, [True, *Y[1:].tolist()], "several types"),
         ([np.zeros(3), np.zeros(4)], [0, 1], r"X\[1\] has shape \(4,\), but X\[0\] \(3,\)"),
         (["a text", "another"], [0, 1], "token ids"),
         (np.zeros(4), [0, 0, 1, 1], "X\\[:, None\\]"),

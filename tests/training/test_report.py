@@ -9,7 +9,7 @@ import pytest
 
 import innerloop
 from innerloop.data.base import ImageClasses
-from innerloop.training.report import TerminalReport, format_result
+from innerloop.training.report import TerminalReport, format_result, format_table
 from tests.small_runs import SMALL
 
 
@@ -59,3 +59,7 @@ def test_result_for_people():
     assert "97.31 ± 0.28 %" in text
     assert "600 tasks of 423 test classes of omniglot" in text
     assert text.splitlines()[-1].split() == ["1", "97.31%", "0.100"]
+    # Of few classes there can be tasks of many ways.
+    turned = result | {"protocol": result["protocol"] | {"rotated_classes": True}}
+    assert "423 test classes of omniglot in all four turns, 95%" in format_result(turned)
+    assert "423 (test, in four turns)" in format_table([turned, result])

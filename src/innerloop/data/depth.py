@@ -212,7 +212,9 @@ def _way(low: float, high: float) -> str:
     if not np.isfinite([low, high]).all():
         return "fill those that are not finite, numpy.nan_to_num(X)"
     if low < 0:
-        return "give them before they are normalised, or (X - X.min()) / (X.max() - X.min())"
+        return (
+            "give them before they are normalised, or numpy.interp(X, (X.min(), X.max()), (0, 1))"
+        )
     if high <= WHITES[0] / 2:
         return f"say the value of white: white={high:g} if the brightest of them is white"
     white = next((white for white in WHITES if high <= white), None)

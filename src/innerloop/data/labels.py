@@ -69,7 +69,7 @@ def label_array(labels: Any) -> np.ndarray:
     if labels.dtype.kind == "O":
         require_labels(labels)
         kinds = {_kind(label) for label in labels}
-        if len(kinds) > 1 or kinds - {"string", "number"}:
+        if len(kinds) > 1 or kinds - {"string", "number", "bool"}:
             raise UserError("labels must all be integers, or all be strings")
         labels = np.array(labels.tolist())
     if labels.dtype.kind == "f":
@@ -107,7 +107,10 @@ def require_labels(labels: Sequence[Any] | np.ndarray) -> None:
 def _kind(label: Any) -> str:
     if isinstance(label, (str, bytes)):
         return "string"
-    return "number" if isinstance(label, (bool, int, float, np.number, np.bool_)) else str(label)
+    # True among numbers is 1, another class's label perhaps.
+    if isinstance(label, (bool, np.bool_)):
+        return "bool"
+    return "number" if isinstance(label, (int, float, np.number)) else str(label)
 
 
 def group(labels: np.ndarray, number: int) -> Grouping:

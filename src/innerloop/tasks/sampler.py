@@ -343,8 +343,8 @@ class EpisodeSampler:
         if available < self.n_way:
             raise UserError(
                 f"{self.n_way}-way tasks need {self.n_way} classes, but the {self.split} part of "
-                f"{self.data.name} has {available}: {_fewer_ways(available)}use another split, or "
-                "add classes"
+                f"{self.data.name} has {available}{', counting four turns' * self.rotate}: "
+                f"{_fewer_ways(available)}use another split, or add classes"
             )
         counts = self.data.counts[self.classes]
         # Where shots vary by class, a small class gives as many as it has.
@@ -352,11 +352,13 @@ class EpisodeSampler:
         need = most + self.k_query
         if counts.min() < need:
             worst = int(self.classes[int(counts.argmin())])
+            lower = "lower k_shot or k_query (of a run's validation and test: eval_k_query), "
             things = "images" if self.data.pixels else "examples"
             raise UserError(
-                f"{most}-shot tasks with {self.k_query} queries need {need} {things} a class, "
+                f"tasks of k_shot {most} and k_query {self.k_query} need {need} {things} a class, "
                 f"but class {self.data.names[worst]!r} of {self.data.name} has {counts.min()}: "
-                "lower k_shot or k_query (of a run's validation and test: eval_k_query)"
+                + (lower if need > 2 else "")
+                + f"add {things}, or leave the class out"
             )
 
     def _most_shots(self) -> int:

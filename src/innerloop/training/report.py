@@ -181,8 +181,9 @@ def format_result(results: dict[str, Any]) -> str:
     Or one of `evaluate_in_use`, with what its probabilities are worth.
     """
     p, metric = results["protocol"], results["metric"]
+    turned = " in all four turns" if p.get("rotated_classes") else ""
     classes = f" of {p['classes']} {p['part']} classes" if "classes" in p else ""
-    of = f"{classes} of {p['data']}" if "data" in p else ""
+    of = f"{classes} of {p['data']}{turned}" if "data" in p else ""
     kind = setting_of(p)
     setting = f"{kind}{', ' if kind else ''}{p['tasks']} tasks{of}, 95% interval over tasks"
     if "calibration_error" in results:
@@ -225,12 +226,15 @@ def format_table(results: list[dict[str, Any]]) -> str:
         scale, unit, digits = (100, " %", 2) if metric == "accuracy" else (1, "", 4)
         value, half = scale * result[metric], scale * result["ci95"]
         off = result.get("calibration_error")
+        turned = ", in four turns" if protocol.get("rotated_classes") else ""
         calibrated = "" if off is None else f", calibration error {100 * off:.1f}%"
         rows.append(
             (
                 str(protocol.get("data", "")),
                 setting_of(protocol),
-                f"{protocol['classes']} ({protocol['part']})" if "classes" in protocol else "",
+                f"{protocol['classes']} ({protocol['part']}{turned})"
+                if "classes" in protocol
+                else "",
                 f"{metric} {value:.{digits}f} ± {half:.{digits}f}{unit}{calibrated}",
             )
         )
