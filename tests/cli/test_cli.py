@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from innerloop.cli import COMMANDS, main
 
@@ -142,6 +143,26 @@ def test_testing_on_training_classes_is_refused(run, noise, capsys, monkeypatch)
     )
     assert main(["evaluate", str(run), "--tasks", "4"]) == 2
     assert "test classes of split random were trained on" in capsys.readouterr().err
+
+
+def test_all_classes_of_other_data_can_be_told(run, tmp_path, capsys):
+    rng = np.random.default_rng(1)
+    for number in range(4):
+        folder = tmp_path / "own" / f"thing {number}"
+        folder.mkdir(parents=True)
+        for i in range(6):
+            Image.fromarray(rng.integers(0, 256, (20, 20), np.uint8)).save(folder / f"{i}.png")
+    words = ["evaluate", "omniglot-conv4", "--data", str(tmp_path / "own"), "--tasks", "3"]
+    words += ["--n-way", "4", "--rotate-test", "False", "--k-query", "2"]
+    assert main([*words, "--part", "all", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["protocol"]["classes"] == 4
+    assert result["protocol"]["part"] == "all"
+    # Of one's own data nothing that was trained on.
+    assert main(["evaluate", str(run), "--part", "all", "--tasks", "3"]) == 2
+    assert "classes were trained on" in capsys.readouterr().err
+    assert main(["evaluate", "omniglot-conv4", "--lake", "--part", "all"]) == 2
+    assert "--part all is not for --lake" in capsys.readouterr().err
 
 
 def test_config_file_and_single_options(run, tmp_path, capsys):

@@ -55,8 +55,8 @@ class Arguments:
     bn: Literal["transductive", "support", "frozen", "per_step"] | None = None
     """Batch statistics for queries: of the query set, of the support set alone, `frozen` ones of a
     pretrained network, or for maml++ the running ones of each inner step."""
-    part: Literal["test", "val", "train"] = "test"
-    """Which part of the split."""
+    part: Literal["test", "val", "train", "all"] = "test"
+    """Which part of the split; all for every class of other data."""
     data: tuple[str, ...] = ()
     """Other data: glyphs, omniglot, random or a PATH; several make a table."""
     omniglot_source: str | None = None
@@ -89,6 +89,7 @@ def main(argv: list[str]) -> int:
     """Parse `argv`, evaluate, print; returns the exit status."""
     arguments = tyro.cli(Arguments, args=argv, prog="innerloop evaluate", description=DESCRIPTION)
 
+    from innerloop.learners import network_learner
     from innerloop.ops.allocator import keep_memory
     from innerloop.runs.loading import load_for
     from innerloop.training.report import TerminalReport, format_result, format_table
@@ -110,6 +111,9 @@ def main(argv: list[str]) -> int:
             loaded, sampler = load_for(
                 arguments.run, part=arguments.part, trust=arguments.trust, **changes
             )
+            if arguments.views is not None:
+                # Before it says that it is testing.
+                network_learner(loaded, str(arguments.run), "support", None, arguments.views)
             with TerminalReport().testing(tasks) as on_progress:
                 result = _result(arguments, loaded, sampler, tasks, on_progress)
             if not arguments.per_task:
@@ -181,6 +185,8 @@ def _lake(arguments: Arguments) -> int:
     else:
         data = omniglot(arguments.omniglot_source, progress=not arguments.json)
         part, seed = arguments.part, arguments.seed or 0
+        if part == "all":
+            raise UserError("--part all is not for --lake: choose test, val or train")
         drawn = RUNS if arguments.tasks is None else arguments.tasks
         classes = None if part == "test" else split_classes(data, "lake2015")[part]
         runs = draw_lake_runs(data, classes, runs=drawn, seed=seed)

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -263,7 +264,7 @@ def load_for(
 
     Args:
         path: as for `load`, as is `trust`.
-        part: `"test"`, `"val"` or `"train"`.
+        part: `"test"`, `"val"` or `"train"`; or `"all"`, every class of other data.
         episode_seed: draw other tasks, from the same split; None for those of the run.
         progress: show the progress of preparing data.
         changes: settings that replace those of the run, for instance `data`, `bn`, `n_way`.
@@ -313,12 +314,14 @@ def load_for(
         # As in training, whatever the other pictures look like.
         source = with_dark_ink(source, loaded.inverted)
     config = resolve(config, source)
-    classes = split_classes(source, config.split)[part]
+    every = np.arange(source.num_classes)
+    classes = every if part == "all" else split_classes(source, config.split)[part]
     if len(classes) == 0:
         raise UserError(f"split {config.split} has no {part} part")
     seen = {source.names[int(c)] for c in classes} & set(loaded.train_classes)
     if part != "train" and seen:
-        count = f"{len(seen)} of the {len(classes)} {part} classes of split {config.split}"
+        where = "classes" if part == "all" else f"{part} classes of split {config.split}"
+        count = f"{len(seen)} of the {len(classes)} {where}"
         if source.name == loaded.data_name:
             raise UserError(f"{count} were trained on: the run's own split is {own.split}")
         # Pictures of the same things may be others; a copy of the folder has the very same.
