@@ -23,6 +23,14 @@ WORDS: dict[str, dict[str, Any]] = {
             ),
             "background-long": ("our recipe, 30,000 steps", "25 background alphabets, glyphs"),
             "background-wide": ("our recipe, 96 filters", "25 background alphabets, glyphs"),
+            "background-conv4": (
+                "`background-conv4`: our recipe, 20,000 steps",
+                "25 background alphabets, glyphs",
+            ),
+            "background-conv4-turns": (
+                "`background-conv4` with `--views turns`",
+                "25 background alphabets, glyphs",
+            ),
             "background-small1": (
                 "our recipe, 2,500 steps",
                 '"minimal" set 1 (4 alphabets), glyphs',
@@ -56,6 +64,14 @@ WORDS: dict[str, dict[str, Any]] = {
             "background": ("MAML，我们的配方加 `warp`，种子 0", "25 个背景字母表和 glyphs"),
             "background-1": ("我们的配方，种子 1", "25 个背景字母表和 glyphs"),
             "background-wide": ("我们的配方，96 个滤波器", "25 个背景字母表和 glyphs"),
+            "background-conv4": (
+                "`background-conv4`：我们的配方，20,000 步",
+                "25 个背景字母表和 glyphs",
+            ),
+            "background-conv4-turns": (
+                "`background-conv4`，加 `--views turns`",
+                "25 个背景字母表和 glyphs",
+            ),
             "background-2": ("我们的配方，种子 2", "25 个背景字母表和 glyphs"),
             "together": ("种子 1 和 2 一起，概率取平均", "25 个背景字母表和 glyphs"),
             "background-long": ("我们的配方，30,000 步", "25 个背景字母表和 glyphs"),
@@ -103,6 +119,19 @@ def lake(words: dict[str, Any]) -> str:
     return table(words["head"], rows, note(words["note"], report))
 
 
+def of_weights(_: Any) -> str:
+    """The lines on the card of the weights for the challenge."""
+    weights = read("lake")["weights"]
+    rows = [
+        f"| {title} | {shown(weights[name]['official'])} | {shown(weights[name]['drawn'])} |"
+        for title, name in (
+            ("as they are", "background-conv4"),
+            ("`--views turns`", "background-conv4-turns"),
+        )
+    ]
+    return table("| drawings | official runs | 100 drawn runs |", rows)
+
+
 def tables(language: str) -> dict[str, Callable[[Any], str]]:
     """By the names that the pages use."""
-    return named(WORDS[language], lake)
+    return {**named(WORDS[language], lake), "lake_of_background_conv4": of_weights}
