@@ -119,16 +119,25 @@
     return along(along(x, side), 1);
   }
 
-  // The least, or the most, of each place and so many to both sides, along rows and columns.
-  function extreme(x, side, by, which) {
-    const along = (from, step) => from.map((_, i) => {
-      const at = Math.floor(i / step) % side;
-      const [first, last] = [Math.max(0, at - by), Math.min(side - 1, at + by)];
-      let found = from[i];
-      for (let k = first; k <= last; k++) found = which(found, from[i + (k - at) * step]);
-      return found;
-    });
-    return along(along(x, side), 1);
+  // The least (sign -1: the most) of each place and `by` more to both sides, along rows and columns;
+  // in blocks of a window's length, whose beginnings and ends make up any window (van Herk 1992).
+  function least(x, side, by, sign = 1) {
+    const size = 2 * by + 1;
+    const length = size * Math.ceil((side + 2 * by) / size);
+    const [line, first, last] = [0, 0, 0].map(() => new Float64Array(length));
+    const found = Float64Array.from(x, (v) => sign * v);
+    for (const [step, next] of [[1, side], [side, 1]]) {
+      for (let start = 0, at = 0; at < side; at++, start += next) {
+        line.fill(Infinity);
+        for (let i = 0; i < side; i++) line[by + i] = found[start + i * step];
+        for (let i = 0; i < length; i++) first[i] = i % size ? Math.min(first[i - 1], line[i]) : line[i];
+        for (let i = length - 1; i >= 0; i--) {
+          last[i] = (i + 1) % size ? Math.min(last[i + 1], line[i]) : line[i];
+        }
+        for (let i = 0; i < side; i++) found[start + i * step] = Math.min(last[i], first[i + size - 1]);
+      }
+    }
+    return found.map((v) => sign * v);
   }
 
   // What is left without all that is narrow and lighter than its surroundings; beyond its edges the
@@ -144,7 +153,7 @@
       return paper && outside ? 0 : smoothed[within(v) * side + within(u)];
     });
     const by = (size - 1) / 2;
-    const found = extreme(extreme(padded, whole, by, Math.min), whole, by, Math.max);
+    const found = least(least(padded, whole, by), whole, by, -1);
     return x.map((_, i) => found[(Math.floor(i / side) + size) * whole + (i % side) + size]);
   }
 
