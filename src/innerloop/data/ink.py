@@ -41,6 +41,8 @@ ROUNDS, PAPER = 6, 2.5
 # What is as wide as this share of a picture's longer side both ways is no stroke but a shadow; at
 # the picture's edges so is what reaches inwards at all and along them as far as the second share.
 SHADOW, TABLE = 0.3, 0.12
+# A shadow is lighter than this share of the darkest ink; wide ink is not.
+DIM = 0.75
 # Paper whose pixels deviate so much from a smooth surface may have the edge of a shadow.
 UNEVEN = 0.02
 # Pictures of the other ink are warned of where it is surer than this, see `darkness_of_ink`.
@@ -106,7 +108,9 @@ def find_ink(
     x = looked_at(picture).astype(np.float64) / 255
     x = 1 - x if dark else x
     paper, deviation = _paper(x)
-    if deviation > UNEVEN and _inner(x, float(np.percentile(x, 10))).any():
+    if max(x.shape) <= FEW:
+        return _drawing(x - paper, deviation, frame, any_frame)
+    if deviation > UNEVEN and _inner(x, float(np.percentile(x, 30))).any():
         # The edge of a shadow bends the surface; without what is wide it is another one.
         base = _opened(x, SHADOW, "edge")
         other, less = _paper(x - base)
@@ -143,9 +147,10 @@ def _opened(x: np.ndarray, share: float, goes_on: Literal["edge", "constant"]) -
 
 
 def _inner(x: np.ndarray, paper: float) -> np.ndarray:
-    """Where a square as wide as shadows, all of it in the picture, stands out; `[H, W]`."""
+    """Where a square as wide as shadows, all of it in the picture, is as dark as these; `[H, W]`."""
     strength = float(np.percentile(x, 99.5)) - paper
-    return _opened(x - paper, SHADOW, "constant") > FAINT / 2 * strength
+    level = _opened(x - paper, SHADOW, "constant")
+    return (level > FAINT / 2 * strength) & (level < DIM * strength)
 
 
 def _wide(rest: np.ndarray, share: float, holding: np.ndarray | None = None) -> np.ndarray:
@@ -249,15 +254,18 @@ def on_blank_paper(ink: Ink, dark: bool, size: tuple[int, int]) -> np.ndarray:
 def worth_finding(inks: Sequence[Ink | None]) -> bool:
     """Whether finding the ink helps a network that learnt from drawings, by the support set alone.
 
-    It does on all kinds of drawings that it was measured on, but for pictures of few pixels that
-    the drawing fills, such as digits of 8 x 8: there is nothing to find, and they lose what they
-    have where their strokes are cut out.  Nor is it done where most pictures show no ink.
+    It does on all kinds of drawings that it was measured on, but for two.  Pictures of few pixels
+    that the drawing fills, such as digits of 8 x 8, lose what they have where their strokes are cut
+    out.  And where what was found reaches the edges of most pictures, it is a drawing that fills
+    them, or strokes and shadows together.  Nor is it done where most pictures show no ink.
 
     Args:
         inks: what was found in each picture of the support set.
     """
     found = [ink for ink in inks if ink is not None]
     if 2 * len(found) <= len(inks):
+        return False
+    if 2 * sum(ink.reaches for ink in found) > len(found):
         return False
     side, pixels = (
         float(np.median(x)) for x in ([i.side for i in found], [i.pixels for i in found])

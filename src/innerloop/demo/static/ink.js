@@ -12,7 +12,7 @@
   const [SHARP, NOISY, LOUD] = [0.5, 0.8, 0.14];
   const [ROUNDS, PAPER] = [6, 2.5];
   const [FILLED, FEW] = [0.85, 16];
-  const [SHADOW, TABLE, UNEVEN] = [0.3, 0.12, 0.02];
+  const [SHADOW, TABLE, DIM, UNEVEN] = [0.3, 0.12, 0.75, 0.02];
 
   // The root of the mean square of some of the numbers.
   function spread(values, counts) {
@@ -157,10 +157,11 @@
     return x.map((_, i) => found[(Math.floor(i / side) + size) * whole + (i % side) + size]);
   }
 
-  // Where a square as wide as shadows, all of it in the picture, stands out.
+  // Where a square as wide as shadows, all of it in the picture, is as dark as these.
   function inner(x, side, paper) {
-    const limit = (FAINT / 2) * (percentile(inOrder(x), 99.5) - paper);
-    return opened(x.map((v) => v - paper), side, SHADOW, true).map((v) => (v > limit ? 1 : 0));
+    const strength = percentile(inOrder(x), 99.5) - paper;
+    return opened(x.map((v) => v - paper), side, SHADOW, true)
+      .map((v) => (v > (FAINT / 2) * strength && v < DIM * strength ? 1 : 0));
   }
 
   // How far what is wide, and reaches the picture's edges, stands out; see _wide of Python.
@@ -203,7 +204,8 @@
   function findInk(bytes, side, frame = null, anyFrame = false, edges = false) {
     const x = Float64Array.from(bytes, (v) => 1 - v / 255);
     let { rest, deviation } = withoutPaper(x, side);
-    if (deviation > UNEVEN && inner(x, side, percentile(inOrder(x), 10)).some(Boolean)) {
+    if (side <= FEW) return drawingIn(rest, side, deviation, frame, anyFrame);
+    if (deviation > UNEVEN && inner(x, side, percentile(inOrder(x), 30)).some(Boolean)) {
       const base = opened(x, side, SHADOW);
       const other = withoutPaper(x.map((v, i) => v - base[i]), side);
       if (2 * other.deviation < deviation) ({ rest, deviation } = other);
@@ -286,6 +288,7 @@
   function worthFinding(inks) {
     const found = inks.filter((ink) => ink !== null);
     if (2 * found.length <= inks.length) return false;
+    if (2 * found.filter((ink) => ink.reaches).length > found.length) return false;
     const [share, pixels] = ["share", "pixels"].map((name) =>
       percentile(inOrder(found.map((ink) => ink[name])), 50));
     return share < FILLED || pixels > FEW;
