@@ -191,9 +191,9 @@ def test_a_large_picture_is_looked_at_in_small():
     assert np.abs(a - b).mean() < 12
 
 
-def test_it_is_left_out_for_few_pixels_that_the_drawing_fills():
-    def found(pixels, side):
-        return Ink(np.ones((3, 3)), pixels, side, np.ones((3, 3), bool))
+def test_it_is_left_out_for_drawings_that_fill_their_pictures():
+    def found(pixels, side, reaches=False):
+        return Ink(np.ones((3, 3)), pixels, side, np.ones((3, 3), bool), reaches=reaches)
 
     assert worth_finding([found(28, 0.6)] * 3)
     assert worth_finding([found(56, 1.0)] * 3)
@@ -202,6 +202,9 @@ def test_it_is_left_out_for_few_pixels_that_the_drawing_fills():
     assert worth_finding([found(28, 0.6), found(28, 0.6), None])
     assert not worth_finding([found(28, 0.6), None])
     assert not worth_finding([])
+    # Nor for drawings that are cut out closely, or run into shadows.
+    assert worth_finding([found(56, 1.0, True)] + [found(56, 0.9)] * 2)
+    assert not worth_finding([found(56, 1.0, True)] * 2 + [found(56, 0.9)])
 
 
 FRAMES = {"table": (0, 5), "box": (4, 2), "line": (0, 1)}

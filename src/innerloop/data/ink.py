@@ -147,7 +147,7 @@ def _opened(x: np.ndarray, share: float, goes_on: Literal["edge", "constant"]) -
 
 
 def _inner(x: np.ndarray, paper: float) -> np.ndarray:
-    """Where a square as wide as shadows, all of it in the picture, is as dark as these; `[H, W]`."""
+    """Where a square as wide as shadows, all in the picture, is as dark as these; `[H, W]`."""
     strength = float(np.percentile(x, 99.5)) - paper
     level = _opened(x - paper, SHADOW, "constant")
     return (level > FAINT / 2 * strength) & (level < DIM * strength)
