@@ -41,6 +41,9 @@ ROUNDS, PAPER = 6, 2.5
 # What is as wide as this share of a picture's longer side both ways is no stroke but a shadow; at
 # the picture's edges so is what reaches inwards at all and along them as far as the second share.
 SHADOW, TABLE = 0.3, 0.12
+# From so many pixels on, one is the standard deviation of the filter before these are looked for;
+# in pictures of fewer than the second, strokes are as wide as these.
+SMOOTHED, SMALL = 84, 32
 # A shadow is lighter than this share of the darkest ink; wide ink is not.
 DIM = 0.75
 # Paper whose pixels deviate so much from a smooth surface may have the edge of a shadow.
@@ -108,7 +111,7 @@ def find_ink(
     x = looked_at(picture).astype(np.float64) / 255
     x = 1 - x if dark else x
     paper, deviation = _paper(x)
-    if max(x.shape) <= FEW:
+    if max(x.shape) < SMALL:
         return _drawing(x - paper, deviation, frame, any_frame)
     if deviation > UNEVEN and _inner(x, float(np.percentile(x, 30))).any():
         # The edge of a shadow bends the surface; without what is wide it is another one.
@@ -141,7 +144,8 @@ def _opened(x: np.ndarray, share: float, goes_on: Literal["edge", "constant"]) -
         goes_on: how the picture does beyond its edges, see `numpy.pad`.
     """
     size = max(3, round(share * max(x.shape))) | 1
-    padded = np.pad(ndimage.gaussian_filter(x, 1.0), size, goes_on)
+    smoothed = ndimage.gaussian_filter(x, min(1.0, max(x.shape) / SMOOTHED))
+    padded = np.pad(smoothed, size, goes_on)
     found: np.ndarray = ndimage.grey_opening(padded, size=size)[size:-size, size:-size]
     return found
 

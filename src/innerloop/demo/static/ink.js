@@ -13,6 +13,7 @@
   const [ROUNDS, PAPER] = [6, 2.5];
   const [FILLED, FEW] = [0.85, 16];
   const [SHADOW, TABLE, DIM, UNEVEN] = [0.3, 0.12, 0.75, 0.02];
+  const [SMOOTHED, SMALL] = [84, 32];
 
   // The root of the mean square of some of the numbers.
   function spread(values, counts) {
@@ -145,7 +146,7 @@
   function opened(x, side, share, paper = false) {
     const size = Math.max(3, round(share * side)) | 1;
     const whole = side + 2 * size;
-    const smoothed = smooth(x, side, 1);
+    const smoothed = smooth(x, side, Math.min(1, side / SMOOTHED));
     const within = (i) => Math.min(side - 1, Math.max(0, i));
     const padded = Float64Array.from({ length: whole * whole }, (_, i) => {
       const [v, u] = [Math.floor(i / whole) - size, (i % whole) - size];
@@ -204,7 +205,7 @@
   function findInk(bytes, side, frame = null, anyFrame = false, edges = false) {
     const x = Float64Array.from(bytes, (v) => 1 - v / 255);
     let { rest, deviation } = withoutPaper(x, side);
-    if (side <= FEW) return drawingIn(rest, side, deviation, frame, anyFrame);
+    if (side < SMALL) return drawingIn(rest, side, deviation, frame, anyFrame);
     if (deviation > UNEVEN && inner(x, side, percentile(inOrder(x), 30)).some(Boolean)) {
       const base = opened(x, side, SHADOW);
       const other = withoutPaper(x.map((v, i) => v - base[i]), side);
