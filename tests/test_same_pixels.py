@@ -122,7 +122,7 @@ def test_only_pictures_on_paper_have_ink(trained):
     assert (loaded.on_paper, loaded.knows_ink) == (on_paper, on_paper)
     assert loaded.inverted == (inputs == "ink" and kind in ("grey on white", "grey photos"))
     images = np.full((2, *loaded.input_shape), 255, np.uint8)
-    images[1, :, 5:9, 5:9] = 90
+    images[0, :, 2:6, 9:12] = images[1, :, 5:9, 5:9] = 90
     for given, ink in ((images, "dark"), (255 - images, "light")):
         assert FewShotClassifier(run).fit(given, [0, 1]).ink_ == (ink if on_paper else None)
     if inputs != "ink" or kind.startswith("colour"):

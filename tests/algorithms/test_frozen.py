@@ -139,9 +139,9 @@ def test_a_parameter_that_was_frozen_later_is_named(name, head):
 
 
 def test_a_network_of_ours_with_a_frozen_layer_is_stacked_too():
-    model = innerloop.models.Conv4(3, 1, 16, image_size=(14, 14)).double()
+    model = innerloop.models.Conv4(3, width=16, image_size=16).double()
     next(model.parameters()).requires_grad_(False)
-    episodes = random_episodes(shape=(1, 14, 14))
+    episodes = random_episodes()
     found = {}
     for way in ("auto", "loop"):
         maml = innerloop.MAML(model, 0.1, 2, execution=way)
