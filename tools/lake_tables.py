@@ -27,6 +27,14 @@ WORDS: dict[str, dict[str, Any]] = {
                 "`background-conv4`: our recipe, 20,000 steps",
                 "25 background alphabets, glyphs",
             ),
+            "background-more-1-turns": (
+                "our recipe, 20,000 steps, seed 1, with `--views turns`",
+                "25 background alphabets, glyphs",
+            ),
+            "background-two-turns": (
+                "both together, with `--views turns`",
+                "25 background alphabets, glyphs",
+            ),
             "background-conv4-turns": (
                 "`background-conv4` with `--views turns`",
                 "25 background alphabets, glyphs",
@@ -66,6 +74,14 @@ WORDS: dict[str, dict[str, Any]] = {
             "background-wide": ("我们的配方，96 个滤波器", "25 个背景字母表和 glyphs"),
             "background-conv4": (
                 "`background-conv4`：我们的配方，20,000 步",
+                "25 个背景字母表和 glyphs",
+            ),
+            "background-more-1-turns": (
+                "我们的配方，20,000 步，种子 1，加 `--views turns`",
+                "25 个背景字母表和 glyphs",
+            ),
+            "background-two-turns": (
+                "两个网络一起，加 `--views turns`",
                 "25 个背景字母表和 glyphs",
             ),
             "background-conv4-turns": (
