@@ -10,7 +10,6 @@ import torch
 
 import innerloop
 from innerloop import EpisodeSampler, FewShotClassifier, UserError
-from innerloop.heads.left_out import folds
 from innerloop.training.report import format_result
 from tests.test_evaluation_in_use import TASKS, by_the_classifier
 
@@ -18,13 +17,17 @@ DATA = innerloop.data.glyphs(40)
 SETTINGS = {"prepare": "none", "ink": "dark"}
 
 
+def of_shots(episode, k_shot):
+    """The support set with so many pictures a class, its labels, and the queries."""
+    support, labels, query, _ = map(np.asarray, episode)
+    kept = np.concatenate([np.flatnonzero(labels == c)[:k_shot] for c in "abcde"])
+    return support[kept], labels[kept], query
+
+
 @pytest.mark.parametrize("name", ["omniglot-conv4", "omniglot-5steps", "omniglot-protonet"])
 @pytest.mark.parametrize("k_shot", [1, 2])
 def test_four_answers_are_averaged(name, k_shot, episode):
-    support, labels, query, _ = episode
-    kept = np.concatenate([np.flatnonzero(np.array(labels) == c)[:k_shot] for c in "abcde"])
-    support, labels = np.asarray(support)[kept], np.array(labels)[kept]
-    query = np.asarray(query)
+    support, labels, query = of_shots(episode, k_shot)
     logs = []
     for images in (support, support[..., ::-1]):
         alone = FewShotClassifier(name, **SETTINGS).fit(images, labels)
@@ -57,7 +60,7 @@ def test_what_is_refused_is_compared_with_the_same_average(episode):
     assert [f is None for f in found] == (both.familiarity(query) < limit).tolist()
     fitted = both._fitted
     # Of two pictures a class, the first fold leaves out one.
-    first = folds(fitted._x, fitted._networks[0].labels)[0]
+    first = fitted._networks[0].folds()[0]
     pictures = both._inputs(support[first])
     plain, mirror = (of.without(first) for of in fitted._networks)
     by_hand = [
@@ -72,10 +75,7 @@ def test_what_is_refused_is_compared_with_the_same_average(episode):
 @pytest.mark.parametrize("k_shot", [1, 2])
 def test_each_turn_is_told_by_what_has_learnt_it(name, k_shot, episode):
     """Nothing is taken for the same when it is turned: a quarter turn can be another character."""
-    support, labels, query, _ = episode
-    kept = np.concatenate([np.flatnonzero(np.array(labels) == c)[:k_shot] for c in "abcde"])
-    support, labels = np.asarray(support)[kept], np.array(labels)[kept]
-    query = np.asarray(query)
+    support, labels, query = of_shots(episode, k_shot)
     logs, familiarities = [], []
     for turns in range(4):
         alone = FewShotClassifier(name, **SETTINGS)
@@ -102,8 +102,8 @@ def test_refusal_by_turns_leaves_pictures_out_in_every_turn(episode):
     support, labels = np.asarray(support), np.array(labels)
     together = FewShotClassifier(views="turns", **SETTINGS).fit(support, labels)
     fitted = together._fitted
-    first = folds(fitted._x, fitted._networks[0].labels)[0]
-    pictures = fitted._x[first]
+    first = fitted._networks[0].folds()[0]
+    pictures = together._inputs(support[first])
     by_hand = [
         of.without(first).familiarity(torch.rot90(pictures, turns, (-2, -1)))
         for turns, of in enumerate(fitted._networks)

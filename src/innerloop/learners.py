@@ -72,10 +72,9 @@ Predictor = Callable[[Params], Tensor]
 """From adapted weights to logits of some images."""
 View = Callable[[Tensor], Tensor]
 """From pictures `[n, C, H, W]` to what is seen of them."""
-TURNED: tuple[View, ...] = tuple(partial(torch.rot90, k=n, dims=(-2, -1)) for n in range(4))
-"""By quarters of a turn."""
-MIRRORED: tuple[View, ...] = (TURNED[0], partial(torch.flip, dims=(-1,)))
-"""As they are, and mirrored."""
+# Beside the pictures themselves.
+TURNED: tuple[View, ...] = tuple(partial(torch.rot90, k=n, dims=(-2, -1)) for n in (1, 2, 3))
+MIRRORED: tuple[View, ...] = (partial(torch.flip, dims=(-1,)),)
 Learner = Callable[[Tensor, np.ndarray, Tensor | None], Fitted]
 """From inputs `[n, ...]`, labels `[n]` and inputs of none of the classes to what has learnt."""
 
@@ -151,9 +150,9 @@ def network_learner(
                 f"views='turns' is for square pictures, and the network sees {x.shape[-2]} x "
                 f"{x.shape[-1]} pixels: leave it out"
             )
-        seen = MIRRORED if views == "flips" else TURNED
-        learnt = [learn(view(x), labels, background) for view in seen]
-        return SeveralViews(x, seen, learnt, crossed=views == "flips")
+        others = MIRRORED if views == "flips" else TURNED
+        learnt = [learn(seen, labels, background) for seen in (x, *(view(x) for view in others))]
+        return SeveralViews(others, learnt, crossed=views == "flips")
 
     return learn if views in (None, "whole") else learn_views
 
@@ -236,7 +235,7 @@ class AdaptedNetwork(_LeavesOut):
     ) -> None:
         self.temperature = temperature
         self._algorithm, self._params, self._steps = algorithm, params, steps
-        self.support_x, self.labels = x, labels
+        self.support_x, self._labels = x, labels
         self._n_way = n_way = n_way or int(labels.max()) + 1
         targets = torch.from_numpy(labels.astype(np.int64))
         counts = np.bincount(labels)
@@ -294,7 +293,7 @@ class AdaptedNetwork(_LeavesOut):
                     self._algorithm, self._fast[-1], self.support_x[None], chunk[None]
                 )
                 support, queries = (features[0].double() for features in sets)
-                centres = prototypes(support, torch.from_numpy(self.labels), self._n_way)
+                centres = prototypes(support, torch.from_numpy(self._labels), self._n_way)
                 found.append(minus_squared_distances(queries, centres).amax(dim=1).numpy())
         return np.concatenate(found)
 
@@ -306,17 +305,21 @@ class AdaptedNetwork(_LeavesOut):
 
     def left_out(self) -> Iterator[tuple[Tensor, AdaptedNetwork]]:
         """See `_LeavesOut`; the network adapts once for each fold."""
-        for part in folds(self.support_x, self.labels):
+        for part in self.folds():
             yield self.support_x[part], self.without(part)
+
+    def folds(self) -> list[np.ndarray]:
+        """The rows of the support set that are left out together."""
+        return folds(self.support_x, self._labels)
 
     def without(self, part: np.ndarray) -> AdaptedNetwork:
         """The network that has learnt all of the support set but these rows."""
-        kept = np.setdiff1d(np.arange(len(self.labels)), part)
+        kept = np.setdiff1d(np.arange(len(self._labels)), part)
         return AdaptedNetwork(
             self._algorithm,
             self._params,
             self.support_x[kept],
-            self.labels[kept],
+            self._labels[kept],
             self._steps,
             self.temperature,
             self._n_way,
@@ -324,15 +327,14 @@ class AdaptedNetwork(_LeavesOut):
 
 
 class SeveralViews(_LeavesOut):
-    """Networks that have learnt one support set, each in a view of its own.
+    """Networks that have learnt one support set, the first as it is, each other in another view.
 
     Their logits are averaged, and so is the familiarity.  Where they have learnt in different
     steps, their temperatures differ, and the logits are scaled to that of the first.
 
     Args:
-        x: the support set, `[n, C, H, W]`.
-        views: from pictures to what is seen of them.
-        networks: what has learnt each view of the support set.
+        views: from pictures `[n, C, H, W]` to what is seen of them by all networks but the first.
+        networks: what has learnt the support set, and each view of it.
         crossed: each network tells all views of a query, as a mirror image of a thing is taken for
             the same thing; else only the view that it has learnt.
     """
@@ -340,10 +342,10 @@ class SeveralViews(_LeavesOut):
     name = None
 
     def __init__(
-        self, x: Tensor, views: Sequence[View], networks: Sequence[AdaptedNetwork], crossed: bool
+        self, views: Sequence[View], networks: Sequence[AdaptedNetwork], crossed: bool
     ) -> None:
         self.temperature = networks[0].temperature
-        self._x, self._views, self._networks, self._crossed = x, views, networks, crossed
+        self._views, self._networks, self._crossed = views, networks, crossed
 
     def stages(self, x: Tensor) -> list[np.ndarray]:
         """See `Fitted`; where one has learnt in fewer stages, its last one stays."""
@@ -362,16 +364,15 @@ class SeveralViews(_LeavesOut):
 
     def left_out(self) -> Iterator[tuple[Tensor, SeveralViews]]:
         """See `_LeavesOut`."""
-        for part in folds(self._x, self._networks[0].labels):
+        first = self._networks[0]
+        for part in first.folds():
             without = [of.without(part) for of in self._networks]
-            kept = np.setdiff1d(np.arange(len(self._x)), part)
-            left = SeveralViews(self._x[kept], self._views, without, self._crossed)
-            yield self._x[part], left
+            yield first.support_x[part], SeveralViews(self._views, without, self._crossed)
 
     def _of_each(self, x: Tensor, what: Callable[[AdaptedNetwork, Tensor], Any]) -> list[Any]:
         # What a network has learnt, it has already told.
-        own = x is self._x
-        seen = [of.support_x for of in self._networks] if own else [view(x) for view in self._views]
+        own = x is self._networks[0].support_x
+        seen = [of.support_x for of in self._networks] if own else [x, *(v(x) for v in self._views)]
         if self._crossed:
             return [what(of, view) for view in seen for of in self._networks]
         return [what(of, view) for of, view in zip(self._networks, seen, strict=True)]
