@@ -122,8 +122,8 @@ class PixelInputs(Inputs):
         # What is left out round drawings: the frame of most of those learnt; or any, see `fit`.
         self._frame: np.ndarray | None = None
         self._any_frame = False
-        # What lies along the edges of most of those learnt is left out, too.
-        self._edges = False
+        # Whether what lies along the edges is left out; None until it is known.
+        self._edges: bool | None = None
 
     def checked(self, X: Any, what: str = "X") -> np.ndarray | Pictures:
         """An array, or pictures of any sizes; raises what is wrong with `X`, called `what`."""
@@ -140,7 +140,7 @@ class PixelInputs(Inputs):
         """Pixels of the support set, which tells what `ink_` and `prepare_` are."""
         pictures = self._pictures(X)
         self.ink_ = self._find_ink(pictures.scaled)
-        self._frame, self._any_frame, self._edges = None, False, False
+        self._frame, self._any_frame, self._edges = None, False, None
         # Found once: few, as a support set is.
         inks = list(self._inks(pictures)) if self._may_prepare() else []
         at_edges = [ink.edged for ink in inks if ink is not None and ink.reaches]
@@ -179,10 +179,10 @@ class PixelInputs(Inputs):
         self, pictures: Pictures, inks: Iterable[Ink | None]
     ) -> tuple[np.ndarray, np.ndarray]:
         """What the network sees; and for each whether it is not blank."""
-        found = np.array([picture.std() > EMPTY for picture in pictures.looked_at], bool)
         if self.prepare_ == "none":
-            return pictures.scaled, found
-        seen = pictures.scaled.copy()
+            seen = pictures.scaled
+            return seen, np.array([picture.std() > EMPTY for picture in pictures.looked_at], bool)
+        seen, found = pictures.scaled.copy(), np.ones(len(pictures), bool)
         for number, (into, ink) in enumerate(zip(seen, inks, strict=True)):
             found[number] = ink is not None or pictures.looked_at[number].std() > BLANK
             if ink is not None:

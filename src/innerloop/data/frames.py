@@ -12,7 +12,7 @@ ROUND = 0.8
 # Frames are compared by the cells of a grid that they have; alike are two of which each has this
 # share of its cells in those of the other or next to them.
 GRID, ALIKE = 14, 0.9
-_TOUCHING = np.ones((3, 3), bool)
+TOUCHING = np.ones((3, 3), bool)
 
 
 def frame_of(ink: np.ndarray) -> np.ndarray:
@@ -70,7 +70,7 @@ def pixels_of(of_cells: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def covers(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether cells `a` or those next to them have nearly all of `b`."""
-    near = ndimage.binary_dilation(a, _TOUCHING)
+    near = ndimage.binary_dilation(a, TOUCHING)
     return bool((near & b).sum() >= ALIKE * b.sum())
 
 
@@ -96,7 +96,7 @@ def shared_frame(frames: Sequence[np.ndarray | None]) -> np.ndarray | None:
 
 def _parts(ink: np.ndarray) -> list[tuple[np.ndarray, tuple[slice, ...]]]:
     """Each part that hangs together, booleans `[H, W]`, with its box."""
-    labels, _ = ndimage.label(ink, structure=_TOUCHING)
+    labels, _ = ndimage.label(ink, structure=TOUCHING)
     return [(labels == n, box) for n, box in enumerate(ndimage.find_objects(labels), 1)]
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from scipy import ndimage
 
 from innerloop.data.frames import (
+    TOUCHING,
     alike,
     cells,
     covers,
@@ -23,7 +24,7 @@ from innerloop.data.frames import (
     is_enclosed,
     pixels_of,
 )
-from innerloop.data.polarity import darkness_of_ink
+from innerloop.data.polarity import darkness_of_ink, outermost
 from innerloop.data.remarks import some
 
 # The longer side of a drawing, as a share of the picture's: Omniglot's mean.
@@ -57,9 +58,6 @@ BLANK, EMPTY = 16, 1.5
 FILLED, FEW = 0.85, 16
 
 
-_TOUCHING = np.ones((3, 3), bool)
-
-
 class Ink(NamedTuple):
     """What was found in one picture.
 
@@ -90,7 +88,7 @@ def find_ink(
     dark: bool,
     frame: np.ndarray | None = None,
     any_frame: bool = False,
-    edges: bool = False,
+    edges: bool | None = None,
 ) -> Ink | None:
     """The drawing in a grey picture.
 
@@ -104,6 +102,7 @@ def find_ink(
             it that touch what is inside.
         any_frame: leave out whatever runs round the rest near all four edges of the picture.
         edges: leave out what lies along an edge of the picture, such as the table beside a sheet.
+            None does not, and finds out whether it would help: `edged`.
 
     Returns:
         None where nothing stands out from the paper.
@@ -122,7 +121,7 @@ def find_ink(
     rest = x - paper
     shadow = _wide(rest, SHADOW, _inner(rest, 0.0))
     found = _drawing(_less(rest, shadow), deviation, frame, any_frame)
-    if found is None or not found.reaches:
+    if found is None or not found.reaches or edges is False:
         return found
     # What runs all round may be the character, if it does not round most of the drawings.
     may_be_drawn = found.frame is not None and is_all_round(found.frame)
@@ -130,7 +129,7 @@ def find_ink(
     within = _drawing(_less(rest, np.maximum(shadow, table)), deviation, frame, any_frame)
     if within is None:
         return found
-    left_out = ndimage.binary_dilation(found.mask & ~within.mask, _TOUCHING)
+    left_out = ndimage.binary_dilation(found.mask & ~within.mask, TOUCHING)
     apart = not within.reaches and not (left_out & within.mask).any()
     return (within if edges else found)._replace(edged=apart and not may_be_drawn)
 
@@ -171,9 +170,8 @@ def _wide(rest: np.ndarray, share: float, holding: np.ndarray | None = None) -> 
     if holding is not None and not holding.any():
         return np.zeros_like(rest)
     level = _opened(rest, share, "edge")
-    labels, count = ndimage.label(level > FAINT / 2 * float(np.percentile(rest, 99.5)), _TOUCHING)
-    edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    kept = np.isin(np.arange(count + 1), edges)
+    labels, count = ndimage.label(level > FAINT / 2 * float(np.percentile(rest, 99.5)), TOUCHING)
+    kept = np.isin(np.arange(count + 1), outermost(labels[None]))
     kept[0] = False
     if holding is not None:
         kept &= np.isin(np.arange(count + 1), labels[holding])
@@ -327,14 +325,14 @@ def warn_of_other_ink(
         Which ones, booleans `[n]`.
     """
     darkness = darkness_of_ink(images)
-    # Nor is what lies along the edges, such as the black border of a scan: the middle says so, too.
-    down, right = (n // 6 for n in images.shape[2:])
-    middle = images[:, :, down : images.shape[2] - down, right : images.shape[3] - right]
-    within = darkness_of_ink(middle)
-    darkness = np.where(darkness * within > 0, darkness, 0)
     # Three standard deviations of the skewness of noise: a handful of pixels is no drawing.
     by_chance = 3 * np.sqrt(6 / np.minimum(pixels, images[0].size))
     other = (darkness if ink == "light" else -darkness) > by_chance.clip(min=SURE)
+    if other.any():
+        # What lies along the edges is not enough, such as the black border of a scan.
+        down, right = (n // 6 for n in images.shape[2:])
+        middle = images[other, :, down : images.shape[2] - down, right : images.shape[3] - right]
+        other[other] = darkness_of_ink(middle) * darkness[other] > 0
     if other.any():
         learnt, found = ("dark strokes on light paper", "light strokes on dark")
         if ink == "light":
@@ -372,7 +370,7 @@ def _of_all(chosen: np.ndarray, names: Sequence[str]) -> str:
 
 def _without_specks(mask: np.ndarray, above: np.ndarray) -> np.ndarray:
     """The parts of the mask that are no specks."""
-    labels, count = ndimage.label(mask, _TOUCHING)
+    labels, count = ndimage.label(mask, TOUCHING)
     if count < 2:
         return mask
     amounts = ndimage.sum_labels(np.where(mask, above, 0), labels, np.arange(1, count + 1))

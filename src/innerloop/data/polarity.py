@@ -52,7 +52,7 @@ def _darkness(images: np.ndarray) -> np.ndarray:
     if not deep:
         return darkness
     inside = x[:, deep:-deep, deep:-deep]
-    outer, inner = np.sort(_edges(x), axis=1), np.median(_edges(inside), axis=1)
+    outer, inner = np.sort(outermost(x), axis=1), np.median(outermost(inside), axis=1)
     few, many = (outer[:, round(share * (outer.shape[1] - 1))] for share in (1 - MOST, MOST))
     far = APART * (most - least)
     framed = ((most - many > far) & (inner - least > far)) | (
@@ -67,7 +67,7 @@ def _darkness(images: np.ndarray) -> np.ndarray:
 def _by_edges_and_skewness(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As `darkness_of_ink`, of `[n, H, W]` without a frame; and the ends of each range."""
     n, height, width = x.shape
-    paper = np.median(_edges(x), axis=1)
+    paper = np.median(outermost(x), axis=1)
     pixels = x.reshape(n, height * width)
     outer = int(OUTER * height * width)
     ordered = np.partition(pixels, (outer, height * width - 1 - outer), axis=1)
@@ -86,7 +86,7 @@ def _by_edges_and_skewness(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     return darkness, least, most
 
 
-def _edges(x: np.ndarray) -> np.ndarray:
+def outermost(x: np.ndarray) -> np.ndarray:
     """The outermost pixels of pictures `[n, H, W]`, in no order."""
     return np.concatenate([x[:, 0], x[:, -1], x[:, :, 0], x[:, :, -1]], axis=1)
 
