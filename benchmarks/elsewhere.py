@@ -123,14 +123,10 @@ def network(weights: str) -> Contestant:
     learn_turned = network_learner(loaded, weights, "support", None, "turns")
 
     def answer(symbols: Symbols, task: Task) -> dict[str, np.ndarray]:
-        answers = {}
-
-        def seen(prepare: str) -> torch.Tensor:
-            x = torch.from_numpy(symbols.seen[prepare]).float() / 255
-            return 1 - x if symbols.dark else x
-
+        answers, given = {}, {}
         for prepare in PREPARED:
-            x = seen(prepare)
+            x = torch.from_numpy(symbols.seen[prepare]).float() / 255
+            given[prepare] = x = 1 - x if symbols.dark else x
             fitted = learn(x[task.support], task.support_y, None)
             assert isinstance(fitted, AdaptedNetwork)
             algorithm, params, fast, support = fitted.parts
@@ -138,7 +134,7 @@ def network(weights: str) -> Contestant:
                 logits = algorithm.predictor(params, support, x[task.query])(fast)
             answers[prepare] = logits.argmax(dim=1).numpy()
         decided = "ink" if worth_finding([symbols.inks[i] for i in task.support]) else "none"
-        x = seen(decided)
+        x = given[decided]
         turned = learn_turned(x[task.support], task.support_y, None).stages(x[task.query])[-1]
         return {**answers, "auto": answers[decided], "turns": turned.argmax(axis=1)}
 

@@ -89,7 +89,6 @@ def main(argv: list[str]) -> int:
     """Parse `argv`, evaluate, print; returns the exit status."""
     arguments = tyro.cli(Arguments, args=argv, prog="innerloop evaluate", description=DESCRIPTION)
 
-    from innerloop.learners import network_learner
     from innerloop.ops.allocator import keep_memory
     from innerloop.runs.loading import load_for
     from innerloop.training.report import TerminalReport, format_result, format_table
@@ -112,6 +111,8 @@ def main(argv: list[str]) -> int:
                 arguments.run, part=arguments.part, trust=arguments.trust, **changes
             )
             if arguments.views is not None:
+                from innerloop.learners import network_learner
+
                 # Before it says that it is testing.
                 network_learner(loaded, str(arguments.run), "support", None, arguments.views)
             with TerminalReport().testing(tasks) as on_progress:
