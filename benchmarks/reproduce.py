@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import innerloop
 from benchmarks.reports import graphics, machine, no_traceback, shorten, trained_in, was_stopped
 from innerloop.config import TrainConfig
+from innerloop.evaluation_in_use import evaluate_in_use
 from innerloop.in_use import PARTS
 from innerloop.ops.allocator import keep_memory
 from innerloop.ops.precision import PRECISIONS
@@ -34,6 +35,9 @@ CONFIGS = ROOT / "configs"
 FOUND = ROOT / "benchmarks" / "results" / "reproduce"
 
 Changes = dict[str, Any]
+STATISTICS = ("transductive", "support")
+# What is told in all quarter turns, by where batch norm takes its statistics from.
+TURNED = {bn: f"turned, {bn}" for bn in STATISTICS}
 ON_CPU = {"device": "cpu", "precision": "float32"}
 
 
@@ -65,11 +69,13 @@ class Row(NamedTuple):
         tests: by name of the setting, what is different from the config.
         tasks: number of test tasks.
         papers: figures in percent, by paper and setting.
+        turned: also tested as `FewShotClassifier(views="turns")` applies it.
     """
 
     tests: dict[str, Changes]
     tasks: int
     papers: dict[str, dict[str, str]]
+    turned: bool = False
 
 
 def figures(*values: str) -> dict[str, str]:
@@ -81,6 +87,7 @@ MAML = figures("98.7 ± 0.4", "99.9 ± 0.1", "95.8 ± 0.3", "98.9 ± 0.2")
 FIRST_ORDER = figures("98.3 ± 0.5", "99.2 ± 0.2", "89.4 ± 0.5", "97.9 ± 0.1")
 NICHOL = "first-order MAML (Nichol et al. 2018)"
 MAML_PP = figures("99.47", "99.93", "97.65 ± 0.05", "99.33 ± 0.03")
+MC = figures("99.97", "99.89", "99.12", "99.65")
 
 
 def papers_own(paper: str, said: dict[str, str], name: str) -> dict[str, Row]:
@@ -98,7 +105,8 @@ ROWS: dict[str, Row] = {
     "ours": Row(
         omniglot_settings(five_shots=SMALL_STEPS),
         1000,
-        {"MAML (Finn et al. 2017)": MAML, "MAML++ (2019)": MAML_PP},
+        {"MAML (Finn et al. 2017)": MAML, "MAML++ (2019)": MAML_PP, "Meta-Curvature (2019)": MC},
+        turned=True,
     ),
     "glyphs": Row(
         {
@@ -242,11 +250,14 @@ def course(lines: list[dict[str, Any]]) -> dict[str, list[float]]:
 
 
 def tested(row: Row, folder: Path, source: str | None, device: str) -> dict[str, Any]:
-    """Every setting, with batch statistics of all queries together and of the support set alone."""
+    """Every setting, with batch statistics of all queries together and of the support set alone.
+
+    Where the row says so, each of them again in all quarter turns, by `TURNED` of its name.
+    """
     found: dict[str, Any] = {}
     for setting, changes in row.tests.items():
         found[setting] = {}
-        for bn in ("transductive", "support"):
+        for bn in STATISTICS:
             run, sampler = load_for(folder, bn=bn, omniglot_source=source, device=device, **changes)
             found[setting][bn] = innerloop.evaluate(
                 run.algorithm,
@@ -256,8 +267,15 @@ def tested(row: Row, folder: Path, source: str | None, device: str) -> dict[str,
                 inner_steps=run.config.eval_inner_steps,
                 every_step=False,
             )
-            share = found[setting][bn]
-            print(f"{setting}, {bn}: {100 * share['accuracy']:.2f} ± {100 * share['ci95']:.2f}")
+            if row.turned:
+                # It chooses rate and steps by the number of shots itself.
+                own = {name: value for name, value in changes.items() if name not in SMALL_STEPS}
+                run, sampler = load_for(folder, omniglot_source=source, device=device, **own)
+                found[setting][TURNED[bn]] = evaluate_in_use(
+                    run, sampler, tasks=row.tasks, bn=bn, views="turns"
+                )
+        for way, share in found[setting].items():
+            print(f"{setting}, {way}: {100 * share['accuracy']:.2f} ± {100 * share['ci95']:.2f}")
     shorten(found)
     return found
 

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks.reproduce import CONFIGS, FOUND, PRESETS, ROWS, config_of, main, so_far
+from benchmarks import reproduce
+from benchmarks.reproduce import CONFIGS, FOUND, PRESETS, ROWS, TURNED, config_of, main, so_far
 from tools import reproduction_tables
 
+import innerloop
 from innerloop.config import TrainConfig
 
 FILES = sorted(CONFIGS.glob("*.yaml"))
@@ -112,6 +114,25 @@ def test_the_table_says_how_far_each_training_came(language, tmp_path, monkeypat
     assert "†" not in short[2].split("60.00 ± ")[1]
 
 
+def test_a_row_in_all_quarter_turns_names_its_seeds_unless_it_has_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduction_tables, "FOUND", tmp_path)
+    words, way = reproduction_tables.WORDS["en"], TURNED["support"]
+    for seed in range(2):
+        report = json.loads(_report(60_000, [0.5, 0.7], "5-way 1-shot", False))
+        tests = report["tests"]["5-way 1-shot"]
+        tests[way] = {"accuracy": 0.9, "accuracies": [0.8, 1.0]}
+        report["tests"] = dict.fromkeys(ROWS["ours"].tests, tests)
+        (tmp_path / f"ours-{seed}.json").write_text(json.dumps({**report, "seed": seed}), "utf-8")
+    lines = reproduction_tables.reproduce(words).splitlines()
+    assert lines[4].startswith(f"| {words[way]} | 90.00 ± ")
+    assert "(90.00–90.00)" in lines[4]
+    del tests[way]
+    (tmp_path / "ours-1.json").write_text(json.dumps({**report, "seed": 1}), "utf-8")
+    lines = reproduction_tables.reproduce(words).splitlines()
+    assert lines[4].startswith(f"| {words[way]} (of seed 0) | 90.00 ± ")
+    assert "(90.00" not in lines[4]
+
+
 def test_a_device_that_is_not_there_is_named_without_a_traceback(tmp_path, monkeypatch, capsys):
     words = ["reproduce", "ours", "--device", "abacus", "--runs", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", words)
@@ -132,6 +153,29 @@ def test_a_run_that_was_stopped_says_how_far_it_came(tmp_path):
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     assert so_far(metrics) == {"iterations": 40, "best_iteration": 30, "seconds": 4.0}
+
+
+def test_in_turns_the_steps_are_chosen_as_in_use(omniglot_source, monkeypatch):
+    """And not once more of the small steps that the test of five shots takes."""
+    rates = []
+    report = {"accuracy": 1.0, "ci95": 0.0, "accuracies": []}
+    monkeypatch.setattr(
+        innerloop,
+        "evaluate",
+        lambda algorithm, *_, **settings: rates.append(algorithm.inner_lr) or dict(report),
+    )
+    monkeypatch.setattr(
+        reproduce,
+        "evaluate_in_use",
+        lambda run, sampler, **settings: rates.append(run.algorithm.inner_lr) or dict(report),
+    )
+    row = ROWS["ours"]._replace(tests={"5-way 5-shot": ROWS["ours"].tests["5-way 5-shot"]})
+    tests = reproduce.tested(row, "omniglot-conv4", str(omniglot_source), "cpu")
+    assert set(tests["5-way 5-shot"]) == {*TURNED, *TURNED.values()}
+    own = innerloop.load("omniglot-conv4").algorithm.inner_lr
+    small = reproduce.SMALL_STEPS["inner_lr"]
+    assert rates == [small, own, small, own]
+    assert small < own
 
 
 def test_stopped_after_some_minutes_a_row_is_tested_all_the_same(tmp_path):
@@ -162,4 +206,5 @@ reproduce.reproduce("ours", 0, Path(sys.argv[1]), None, minutes=0.0)
     assert report["best_iteration"] == report["iterations"] == 5 < report["planned_iterations"]
     assert report["validation"]["iteration"] == [5]
     assert 0 <= report["validation"]["accuracy"][0] <= 1
-    assert len(report["tests"]["5-way 1-shot"]["support"]["accuracies"]) == 4
+    for way in ("support", *TURNED.values()):
+        assert len(report["tests"]["5-way 1-shot"][way]["accuracies"]) == 4

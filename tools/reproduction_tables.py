@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from benchmarks.reproduce import FOUND, ROWS, omniglot_settings
+from benchmarks.reproduce import FOUND, ROWS, STATISTICS, TURNED, omniglot_settings
 
 from tools.table_parts import named, note, table
 
@@ -37,7 +37,10 @@ WORDS: dict[str, dict[str, Any]] = {
         },
         "transductive": "{}, transductive",
         "support": "{}, support statistics",
+        "turned, transductive": "the same, told in all quarter turns, transductive",
+        "turned, support": "the same, told in all quarter turns, support statistics",
         "seeds": "{} seeds",
+        "some": " (of seed {})",
         "of": "{} of {:,}",
         "of_each": "outer steps",
         "hours_of_each": "hours",
@@ -79,7 +82,10 @@ WORDS: dict[str, dict[str, Any]] = {
         },
         "transductive": "{}，直推式",
         "support": "{}，仅支持集统计量",
+        "turned, transductive": "同上，四个方向各判断一次，直推式",
+        "turned, support": "同上，四个方向各判断一次，仅支持集统计量",
         "seeds": "{} 个种子",
+        "some": "（种子 {}）",
         "of": "{} / {:,}",
         "of_each": "外循环步数",
         "hours_of_each": "小时",
@@ -108,9 +114,10 @@ def _seeds(row: str) -> list[dict[str, Any]]:
     ]
 
 
-def _pooled(reports: list[dict[str, Any]], setting: str, bn: str) -> str:
+def _pooled(reports: list[dict[str, Any]], setting: str, way: str) -> str:
     """Mean over the tasks of all seeds with its interval, and the range over seeds."""
-    tests = [report["tests"][setting][bn] for report in reports]
+    every_test = [report["tests"][setting] for report in reports]
+    tests = [test[way] for test in every_test if way in test]
     every = [a for test in tests for a in test["accuracies"]]
     half = 1.96 * statistics.stdev(every) / math.sqrt(len(every))
     cell = f"{100 * statistics.fmean(every):.2f} ± {100 * half:.2f}"
@@ -208,10 +215,15 @@ def reproduce(words: dict[str, Any]) -> str:
     for group in groups:
         reports = next(iter(group.reports.values()))
         end = f" {_steps(words, reports)} | {_hours(reports)} |" if group.alone else "  |  |"
-        for bn in ("transductive", "support"):
-            pooled = functools.partial(_pooled, bn=bn)
-            rows.append(group.line(words[bn].format(group.label), pooled, end))
-            end = "  |  |"
+        for way in (*STATISTICS, *TURNED.values()):
+            # Most rows were tested as they are alone, and of some not every seed was turned.
+            tested = [r for r in reports if way in next(iter(r["tests"].values()))]
+            if tested:
+                label = words[way].format(group.label)
+                if len(tested) < len(reports):
+                    label += words["some"].format(", ".join(str(r["seed"]) for r in tested))
+                rows.append(group.line(label, functools.partial(_pooled, way=way), end))
+                end = "  |  |"
         if not group.alone:
             rows.append(group.line(words["of_each"], lambda r, _: _steps_and_seeds(words, r), end))
             rows.append(group.line(words["hours_of_each"], lambda r, _: _hours(r), end))
