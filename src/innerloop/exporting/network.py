@@ -143,7 +143,8 @@ def adapted(learnt: Learnt) -> ExportedProgram:
     shape = learnt.support_x.shape
     example = torch.zeros(next(sizes_unlike(*shape)), *shape[1:], dtype=torch.uint8)
     module = _Adapted(record(classify, example))
-    return exported(module, (example,), {"images": {0: Dim("images", min=1)}})
+    axes = {"images": {0: Dim("images", min=1)}}
+    return exported(module, (example,), axes, lambda x: {"probabilities": classify(x)})
 
 
 def _outputs(learnt: Learnt) -> Callable[[Tensor], Tensor]:
@@ -234,5 +235,8 @@ def learner(
         "queries": {0: Dim("queries", min=1)},
     }
     return exported(
-        _Learner(recorded, temperature, n_way is None), (support, labels, queries), axes
+        _Learner(recorded, temperature, n_way is None),
+        (support, labels, queries),
+        axes,
+        lambda x, y, q: {"logits": learn(x, y, q, torch.arange(int(y.max()) + 1))},
     )
