@@ -157,6 +157,38 @@ def test_a_network_of_ones_own_has_the_same_gradients_and_statistics_in_every_wa
         assert relative_error(gradient, found["loop"]) < 1e-9
 
 
+@pytest.mark.parametrize("execution", ["auto", "loop"])
+def test_pytorchs_batch_norms_have_a_scale_and_shift_for_each_step_too(execution):
+    def network(norm):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3)
+        ).double()
+
+    ours, theirs = (
+        MAMLPlusPlus(network(norm), 0.05, 3, execution=execution)
+        for norm in (BatchNorm(4), nn.BatchNorm2d(4, track_running_stats=False))
+    )
+    params, generator = ours.init_params(), torch.Generator().manual_seed(1)
+    params = {
+        name: p
+        if name in ours.moving_averages
+        else p + 0.1 * torch.randn(p.shape, generator=generator)
+        for name, p in params.items()
+    }
+    own = {name: p for name, p in params.items() if name not in ours.moving_averages}
+    assert theirs.init_params().keys() == own.keys() > {"step@1.weight", "step@1.bias"}
+    assert theirs.adapted_names == ours.adapted_names
+    x = torch.randn(2, 6, 1, 8, 8, generator=generator, dtype=torch.float64)
+    y = torch.tensor([0, 1, 2] * 2).expand(2, -1)
+    episodes = Episodes(x, y, x.flip(1), y.flip(1))
+    expected = ours.meta_gradient(params, episodes)[0]
+    found = theirs.meta_gradient(own, episodes)[0]
+    assert relative_error(found, {name: expected[name] for name in own}) < 1e-10
+    with pytest.raises(UserError, match="replace_batch_norm"):
+        MAMLPlusPlus(theirs.model, 0.05, 3, bn="per_step")
+
+
 def test_more_steps_in_use_than_in_training():
     """Extra steps use the last rate, the last norms and the last statistics."""
     algorithm = make(bn="per_step")

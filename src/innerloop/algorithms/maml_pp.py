@@ -14,6 +14,7 @@ from innerloop.algorithms.options import MAMLOptions
 from innerloop.errors import UserError, share_of_training
 from innerloop.functional import Params, Rates, detach
 from innerloop.models.layers import BatchNorm, Statistics, seen_statistics
+from innerloop.models.norms import batch_norms
 from innerloop.rates import InnerRates
 from innerloop.tasks.episodes import Episodes
 
@@ -32,18 +33,18 @@ class MAMLPlusPlus(MAML):
         multi_step_loss_until: for this first share of training, 0..1, the query loss after
             every inner step counts (MSL, Eq. 4), all alike at first and more and
             more the last.
-        per_step_norm: learn scale and shift of each batch norm for each step (BNWB), as
-            meta-parameters `step@NAME` `[inner_steps + 1, C]`; the inner loop leaves
-            them alone.
-        per_step_statistics: keep running statistics for each step (BNRS), as
-            `mean@NORM` and `variance@NORM` `[inner_steps + 1, C]`.  In training the batch's
-            own normalise, as in any batch norm; with `bn="per_step"` the running ones do
+        per_step_norm: learn scale and shift of each batch norm, PyTorch's or
+            `innerloop.models.BatchNorm`, for each step (BNWB), as meta-parameters `step@NAME`
+            `[inner_steps + 1, C]`; the inner loop leaves them alone.
+        per_step_statistics: keep running statistics of each `innerloop.models.BatchNorm` for each
+            step (BNRS), as `mean@NORM` and `variance@NORM` `[inner_steps + 1, C]`.  In training the
+            batch's own normalise, as in any batch norm; with `bn="per_step"` the running ones do
             at test time, and so no prediction depends on the other queries.
         options: see `MAML`.  `second_order_from` is half of training in the paper.
 
     Raises:
-        UserError: a value out of range; per-step statistics asked of a network
-            without `innerloop.models.BatchNorm`.
+        UserError: a value out of range; `bn="per_step"` for a network without
+            `innerloop.models.BatchNorm`.
     """
 
     bn_modes = (*MAML.bn_modes, "per_step")
@@ -67,12 +68,13 @@ class MAMLPlusPlus(MAML):
         self._norms = {n: m for n, m in model.named_modules() if isinstance(m, BatchNorm)}
         if self.bn == "per_step" and not (self._norms and per_step_statistics):
             raise UserError(
-                'bn="per_step" needs a network with innerloop.models.BatchNorm '
-                "and per_step_statistics"
+                'bn="per_step" needs per_step_statistics and a network with '
+                "innerloop.models.BatchNorm, which innerloop.models.replace_batch_norm(model) puts "
+                "in the place of PyTorch's"
             )
         self._per_step: list[str] = []
         if per_step_norm:
-            owned = {f"{n}.{part}" for n in self._norms for part in ("weight", "bias")}
+            owned = {f"{n}.{part}" for n in batch_norms(model) for part in ("weight", "bias")}
             self._per_step = [name for name in super().init_params() if name in owned]
             self.adapted_names = [n for n in self.adapted_names if n not in self._per_step]
             if not self.adapted_names:

@@ -81,10 +81,15 @@ def has_running_statistics(model: nn.Module) -> bool:
     return any(getattr(m, "running_mean", None) is not None for m in model.modules())
 
 
+def batch_norms(model: nn.Module) -> dict[str, nn.Module]:
+    """The batch norms of `model` by name, PyTorch's and ours."""
+    kinds = BatchNorm | nn.modules.batchnorm._BatchNorm
+    return {name: m for name, m in model.named_modules() if isinstance(m, kinds)}
+
+
 def has_batch_norm(model: nn.Module) -> bool:
     """True if outputs of `model` for an example can depend on the rest of the batch."""
-    kinds = BatchNorm | nn.modules.batchnorm._BatchNorm
-    return any(isinstance(m, kinds) for m in model.modules())
+    return bool(batch_norms(model))
 
 
 def check_batch_norm(model: nn.Module, *, own_only: bool, frozen: bool = False) -> None:
