@@ -155,10 +155,13 @@ def test_numbers_of_numpy_and_devices_are_settings(tmp_path):
     assert run.results["iterations"] == 2
 
 
-def test_a_loss_without_a_gradient_is_a_warning(tmp_path):
+def test_a_loss_without_a_gradient_is_refused_and_one_of_zeros_a_warning(tmp_path):
     maml = MAML(network(), 0.1, loss=lambda o, t: F.cross_entropy(o, t).detach())
+    with pytest.raises(UserError, match="does not depend on the weights"):
+        fit(tmp_path / "none", algorithm=maml)
+    maml = MAML(network(), 0.1, loss=lambda o, t: 0 * F.cross_entropy(o, t))
     with pytest.warns(UserWarning, match="0 in every entry"):
-        fit(tmp_path, algorithm=maml)
+        fit(tmp_path / "zero", algorithm=maml)
 
 
 class Slots(nn.Module):

@@ -29,6 +29,7 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.apart import T, one_by_one
 from innerloop.algorithms.hooks import Hooks, overrides
 from innerloop.algorithms.network import Layers, stacking
+from innerloop.algorithms.reached import check_reached
 from innerloop.errors import UserError, clearer, first_line
 from innerloop.functional import Params, detach
 from innerloop.ops import kernels
@@ -86,7 +87,9 @@ def _meta_gradient(
     algorithm.look(episodes.support_x[0])
     tasks = len(episodes.support_x)
     with algorithm.network.unchanged(), task_keys(algorithm, tasks, keys) as keys:
-        return _in_chunks(algorithm, params, episodes, progress, keys)
+        grads, metrics = _in_chunks(algorithm, params, episodes, progress, keys)
+        check_reached(algorithm, params, episodes, progress, keys, grads)
+    return grads, metrics
 
 
 def _in_chunks(

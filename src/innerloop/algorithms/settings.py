@@ -67,6 +67,8 @@ class Settings(KeywordsChecked, ABC):
                 )
         # What was found out about ways that fail, by kind of computation.
         self._failed: dict[str, str] = {}
+        # A gradient was not zero, so that the loss does depend on the weights.
+        self._reached = False
         # The weights that kernels take, and whether a layer of ours has them.
         self._convolutions = {
             f"{name}.weight".lstrip("."): type(module) is Conv2d
