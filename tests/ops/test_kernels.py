@@ -219,3 +219,16 @@ def test_a_block_is_its_parts(pool, shared, channels, size, stride, padding, slo
         close(result[1], to_w)
         close(result[2], to_gamma)
         close(result[3], to_dy)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "by_kernels"), [((64, 64), True), ((64, 60), False), ((512, 512), False)]
+)
+def test_kernels_multiply_what_they_are_faster_at(sizes, by_kernels, compiled, monkeypatch):
+    x, w = torch.zeros(2, 3, sizes[1]), torch.zeros(2, *sizes)
+    monkeypatch.setattr(kernels, "_has_mkl", lambda: False)
+    assert kernels.multiply(x, w) == by_kernels
+    with kernels.without():
+        assert not kernels.multiply(x, w)
+    monkeypatch.setattr(kernels, "_has_mkl", lambda: True)
+    assert not kernels.multiply(x, w)

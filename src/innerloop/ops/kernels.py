@@ -45,6 +45,7 @@ __all__ = [
     "halves",
     "images",
     "images_back",
+    "multiply",
     "norm_backward",
     "norm_forward",
     "norm_second",
@@ -70,6 +71,28 @@ def serve(x: Tensor, *channels: int) -> bool:
     if x.dtype not in TYPES or any(c % LANES or not c for c in channels) or not x.numel():
         return False
     return _use.get() if _on_gpu(x) else x.is_cpu and ready()
+
+
+# Weights of a task beyond which PyTorch's products are the faster ones on any processor.
+_LARGE = 2**17
+
+
+def multiply(x: Tensor, weight: Tensor) -> bool:
+    """True if the kernels multiply `[T, B, in]` by `[T, out, in]` faster than PyTorch does.
+
+    On a processor of Intel the library that PyTorch brings, which is Intel's, is the faster one.
+    """
+    rows, columns = weight.shape[-2:]
+    if not serve(x, rows, columns):
+        return False
+    return _on_gpu(x) or not (rows * columns > _LARGE or _has_mkl())
+
+
+@functools.cache
+def _has_mkl() -> bool:
+    found = library.load()
+    intel = found is not None and bool(found.made_by_intel())
+    return intel and torch.backends.mkl.is_available()
 
 
 def _on_gpu(x: Tensor) -> bool:

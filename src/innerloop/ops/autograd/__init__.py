@@ -9,7 +9,8 @@ brings weights into that order).
 """
 
 from innerloop.ops.autograd.attention import attention, unbind
-from innerloop.ops.autograd.convolution import conv2d, linear
+from innerloop.ops.autograd.convolution import conv2d
+from innerloop.ops.autograd.linear import linear
 from innerloop.ops.autograd.norm import batch_norm
 from innerloop.ops.kernels import arranged
 

@@ -23,17 +23,6 @@ def conv2d(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     return y
 
 
-def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """`[T, B, in]` times `[T, out, in]`, to `[T, B, out]`; in and out are multiples of 16.
-
-    To the kernels it is the way back through a convolution of one pixel: so that weights and their
-    derivatives lie in memory as PyTorch has them.
-    """
-    pixels, w = x[..., None, None], weight.mT[..., None, None]
-    y: Tensor = _ConvInputs.apply(pixels, w, (1, 1), 1, 0)
-    return y.squeeze((-2, -1))
-
-
 class _WithWeights(Operation):
     """Where tasks share weights, the rule for vmap makes one long batch of them."""
 
@@ -67,7 +56,7 @@ class _Conv(_WithWeights):
         how = ctx.stride, ctx.padding
         dx = dw = None
         if ctx.needs_input_grad[0]:
-            dx = _ConvInputs.apply(dy, w, tuple(x.shape[-2:]), *how)
+            dx = ConvInputs.apply(dy, w, tuple(x.shape[-2:]), *how)
         if ctx.needs_input_grad[1]:
             dw = _ConvWeights.apply(x, dy, tuple(w.shape[-2:]), *how)
         return dx, dw, None, None
@@ -82,7 +71,7 @@ class _Conv(_WithWeights):
         )
 
 
-class _ConvInputs(_WithWeights):
+class ConvInputs(_WithWeights):
     """The derivative with respect to the inputs, from that of the outputs and the weights."""
 
     @staticmethod
@@ -119,8 +108,8 @@ class _ConvInputs(_WithWeights):
         dy, w = ctx.saved_tensors
         how = ctx.size, ctx.stride, ctx.padding
         return _sum(
-            None if dy_tangent is None else _ConvInputs.apply(dy_tangent, w, *how),
-            None if w_tangent is None else _ConvInputs.apply(dy, w_tangent, *how),
+            None if dy_tangent is None else ConvInputs.apply(dy_tangent, w, *how),
+            None if w_tangent is None else ConvInputs.apply(dy, w_tangent, *how),
         )
 
 
@@ -148,7 +137,7 @@ class _ConvWeights(Operation):
         how = ctx.stride, ctx.padding
         to_x = to_dy = None
         if ctx.needs_input_grad[0]:
-            to_x = _ConvInputs.apply(dy, dw, tuple(x.shape[-2:]), *how)
+            to_x = ConvInputs.apply(dy, dw, tuple(x.shape[-2:]), *how)
         if ctx.needs_input_grad[1]:
             to_dy = _Conv.apply(x, dw, *how)
         return to_x, to_dy, None, None, None

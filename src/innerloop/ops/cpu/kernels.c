@@ -35,7 +35,7 @@ enum { BLOCK = 64 }; /* pixels whose channels stay in the nearest cache */
 enum { FEW = 12 };   /* rows for which to transpose the weights would take longer */
 
 /* Of the exported functions and structures: to be raised with library.py's when one changes. */
-enum { VERSION = 6 };
+enum { VERSION = 7 };
 
 /* Version, and sizes of the structures: what a caller must agree on. */
 void describe_kernels(int *version_and_sizes)
@@ -50,6 +50,16 @@ int have_threads(void)
 {
 #ifdef _OPENMP
     return 1;
+#else
+    return 0;
+#endif
+}
+
+/* Whether Intel made this processor, on which PyTorch multiplies matrices at its full rate. */
+int made_by_intel(void)
+{
+#if defined(__x86_64__) && defined(__GNUC__)
+    return __builtin_cpu_is("intel") != 0;
 #else
     return 0;
 #endif
