@@ -239,7 +239,10 @@ class Slots:
         (Slots(), True),
         (Deep(), False),
         (torch.distributions.Normal(0.0, 1.0), False),
-        (np.random.RandomState(0), False),
+        (np.random.RandomState(0), True),
+        (torch.Generator(), True),
+        (np.zeros(2), True),
+        (bytearray(2), True),
     ],
     ids=lambda value: type(value).__name__,
 )

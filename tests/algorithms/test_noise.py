@@ -306,3 +306,62 @@ def test_random_numbers_of_python_and_numpy_follow_from_the_keys(draw):
     for other in found[1:]:
         for name, g in found[0].items():
             torch.testing.assert_close(other[name], g)
+
+
+HELD = {
+    "torch": (lambda: torch.Generator().manual_seed(3), lambda g: torch.rand(1, generator=g)),
+    "NumPy": (lambda: np.random.default_rng(3), lambda g: g.random()),
+    "NumPy, legacy": (lambda: np.random.RandomState(3), lambda g: g.rand()),
+    "Python": (lambda: random.Random(3), lambda g: g.random()),
+}
+
+
+class Holds(nn.Module):
+    """Noise from two generators of its own, which nobody else may draw from."""
+
+    def __init__(self, kind):
+        super().__init__()
+        make_one, self.draw = HELD[kind]
+        self.first, self.others, self.out = make_one(), {"second": make_one()}, nn.Linear(12, 3)
+
+    def forward(self, x):
+        drawn = self.draw(self.first), self.draw(self.others["second"])
+        assert drawn[0] != drawn[1]
+        return self.out(x.flatten(1)).tanh() * (0.5 + drawn[0])
+
+
+@falls_back
+@pytest.mark.parametrize("kind", HELD)
+def test_generators_that_a_network_holds_are_copied_and_follow_from_the_keys(kind):
+    torch.manual_seed(0)
+    model = Holds(kind).double()
+    found = {}
+    for derivative in ("reverse", "mixed"):
+        maml = MAML(model, 0.1, 3, derivative=derivative)
+        for keys in ((4, 5, 6), (4, 5, 6), (5, 4, 6)):
+            grads, _ = maml.meta_gradient(maml.init_params(), EPISODES, keys=keys)
+            known = found.setdefault(keys, grads)
+            assert relative_error(grads, known) < 1e-10
+    assert relative_error(found[4, 5, 6], found[5, 4, 6]) > 1e-4
+    fresh = HELD[kind][0]()
+    assert model.draw(model.first) == model.draw(fresh)
+    maml = MAML(model, 0.1, 3, execution="stacked")
+    with pytest.raises(UserError, match="draws random numbers"):
+        maml.meta_gradient(maml.init_params(), EPISODES)
+
+
+def test_what_a_network_counts_in_an_array_is_dropped_after_each_call():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls, self.out = np.zeros(1), nn.Linear(12, 3)
+
+        def forward(self, x):
+            self.calls += 1
+            return self.out(x.flatten(1)) * float(self.calls[0])
+
+    model = Counts().double()
+    maml = MAML(model, 0.1, 2)
+    once, again = (maml.meta_gradient(maml.init_params(), EPISODES)[0] for _ in range(2))
+    assert relative_error(once, again) == 0
+    assert not model.calls.any()

@@ -16,9 +16,11 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from innerloop.algorithms import noise
 from innerloop.models.unregistered import OF_EVERY_MODULE, SEARCHED
 
 # Attributes of these types hold neither modules nor tensors.
@@ -67,6 +69,8 @@ class Attributes(ABC):
             return self.of(value, name and f"{name}.")
         if isinstance(value, dict | list | deque | set):
             return self._container(value)
+        if isinstance(value, np.ndarray | bytearray | noise.OwnGenerator):
+            return self._state_of_its_own(value)
         if isinstance(value, tuple):
             items = [self._value(v) for v in value]
             return kind._make(items) if hasattr(kind, "_make") else kind(items)
@@ -76,6 +80,17 @@ class Attributes(ABC):
         if _is_plain_object(value):
             return self._object(value)
         return self._shared(value)
+
+    def _state_of_its_own(self, value: Any) -> Any:
+        """The copy of an array, or of a generator of random numbers."""
+        if isinstance(value, noise.OwnGenerator):
+            number = sum(isinstance(kept, noise.OwnGenerator) for kept in self._kept)
+            new = noise.of_its_own(value, number)
+        else:
+            new = copy.copy(value)
+        self._memo[id(value)] = new
+        self._kept.append(value)
+        return new
 
     def _container(self, value: Any) -> Any:
         new = copy.copy(value)
@@ -122,6 +137,8 @@ class Attributes(ABC):
             return self._given.get(id(value), value)
         if isinstance(value, nn.Module):
             return self.of(value, "")
+        if isinstance(value, noise.OwnGenerator):
+            return self._state_of_its_own(value)
         if kind is types.MethodType:
             owner = self._shared(value.__self__)
             if owner is value.__self__ and _is_plain_object(owner):

@@ -181,11 +181,12 @@ class Inspected(Rows):
             try:
                 with torch.enable_grad(), noise.calls(training=in_training):
                     self.entangled = self._is_entangled(leaves, x)
-                    module = self._copy(leaves, every_buffer=True)
+                    with noise.copies_watched() as copies:
+                        module = self._copy(leaves, every_buffer=True)
                     versions = {n: (b, b._version) for n, b in _state(module)}
                     before = {} if in_training else _values(module)
                     given = copied(x)
-                    with noise.watching() as seen:
+                    with noise.watching(copies) as seen:
                         out = module(given)
                     self._writes_inputs |= any(t._version for t in tensors_in(given))
             except Exception:

@@ -3,7 +3,7 @@
 `torch.func.functional_call` puts the weights into the module and takes them out again: two threads
 get each other's, and a sub-module that is reachable by two names is left with the wrong ones.  Here
 every call works on a copy of the module's skeleton: new module objects that hold the given weights
-and share everything else.  What a forward pass writes (buffers, attributes, lists) stays in the
+and share everything else.  What a forward pass writes (buffers, attributes, arrays) stays in the
 copy, so each call starts from the module as the user left it.
 """
 

@@ -6,13 +6,15 @@ same every time.  So dropout draws from a counter-based generator: its numbers f
 of the task, the place in the inner loop, and how many masks the forward pass has drawn before.
 No global random state is involved.
 
-Other random operations draw from global generators.  In a loop over tasks these are seeded in the
-same way around each forward pass, and put back afterwards; under `vmap` it is refused.
+Other random operations draw from global generators, or from one that the network holds.  In a loop
+over tasks the global ones are seeded in the same way around each forward pass, and put back
+afterwards, and the network has a copy of its own so seeded; under `vmap` it is refused.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import random
 import threading
 from collections.abc import Iterator, Sequence
@@ -55,6 +57,9 @@ _used: ContextVar[list[bool] | None] = ContextVar("used", default=None)
 # The hooks for saved tensors that are active, if any.
 _saving_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: None)
 _DEVICE = Tensor.device.__get__
+_copies: ContextVar[list[tuple[Any, Any]] | None] = ContextVar("copies", default=None)
+# What a network may hold to draw random numbers from.
+OwnGenerator = torch.Generator | random.Random | np.random.Generator | np.random.RandomState
 # Only one thread at a time may draw from the global generators, seed or watch them.
 _generators = threading.RLock()
 
@@ -191,6 +196,52 @@ def keys_drawn(tasks: int) -> Iterator[tuple[int, ...]]:
             torch.set_rng_state(before)
 
 
+def of_its_own(generator: Any, number: int) -> Any:
+    """The copy of a generator that a network holds, for the next forward pass.
+
+    Args:
+        generator: an `OwnGenerator`.
+        number: how many others of the network were copied before it.
+    """
+    key, step, drawn = _noise.get().keys[0], _noise.get().step, _noise.get().drawn
+    seed = _seed(_seed(key, step, drawn[0] if drawn else 0), number, 0)
+    if isinstance(generator, torch.Generator):
+        new: Any = torch.Generator(generator.device).manual_seed(seed)
+    elif isinstance(generator, np.random.Generator):
+        new = np.random.Generator(type(generator.bit_generator)(seed))
+    elif isinstance(generator, np.random.RandomState):
+        new = np.random.RandomState(seed % 2**32)
+    else:
+        new = copy.copy(generator)
+        new.seed(seed)
+    made = _copies.get()
+    if made is not None:
+        made.append((new, _state_of(new)))
+    return new
+
+
+@contextlib.contextmanager
+def copies_watched() -> Iterator[list[tuple[Any, Any]]]:
+    """Within this context a list has each generator that is copied, and its state."""
+    made: list[tuple[Any, Any]] = []
+    token = _copies.set(made)
+    try:
+        yield made
+    finally:
+        _copies.reset(token)
+
+
+def _state_of(generator: Any) -> Any:
+    if isinstance(generator, torch.Generator):
+        return generator.get_state().tolist()
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, np.random.Generator):
+        return repr(generator.bit_generator.state)
+    kind, numbers, *rest = generator.get_state()
+    return kind, bytes(numbers), *rest
+
+
 def _states() -> tuple[Any, ...]:
     """Of the global generators on a CPU."""
     kind, numbers, *rest = np.random.get_state()  # noqa: NPY002
@@ -211,12 +262,17 @@ class Seen:
 
 
 @contextlib.contextmanager
-def watching() -> Iterator[Seen]:
-    """Wrap a forward pass, and report what was drawn from."""
+def watching(copies: Sequence[tuple[Any, Any]] = ()) -> Iterator[Seen]:
+    """Wrap a forward pass, and report what was drawn from.
+
+    Args:
+        copies: of the generators that the network holds, with their states before.
+    """
     mode, before = _Draws(Noise()), _states()
     with mode:
         yield mode.seen
-    mode.seen.globally = _states() != before
+    drawn = any(_state_of(new) != state for new, state in copies)
+    mode.seen.globally = drawn or _states() != before
 
 
 def _seed(key: int, step: int, count: int) -> int:

@@ -33,6 +33,7 @@ from innerloop.ops.gpu import operators as gpu
 
 __all__ = [
     "LANES",
+    "TYPES",
     "EpisodeSource",
     "Operation",
     "arranged",
