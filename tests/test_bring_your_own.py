@@ -66,12 +66,43 @@ def test_labels_of_any_integer_type_are_labels(dtype):
         (Episodes(*(t.numpy() for t in episodes())), "support_x .* must be a tensor, not a nd"),
         (episodes(y=Y[..., None]), r"cross_entropy, cannot take .* targets int64 \[6, 1\]"),
         (episodes(y=Y[:, :5]), r"support_x has 6 examples a task and support_y has shape \(2, 5"),
-        (episodes(dtype=torch.float64), r"weights of torch.float32 and cannot .* torch.float64"),
     ],
 )
 def test_episodes_that_cannot_be_taken_are_named(given, message):
     with pytest.raises(UserError, match=message):
         meta_gradient(given)
+
+
+REAL = [torch.float16, torch.float32, torch.float64]
+WHOLE = [torch.uint8, torch.int16, torch.int64, torch.bool]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, *WHOLE])
+def test_examples_of_another_type_than_the_weights_are_named(dtype):
+    message = f"weights of torch.float32 and cannot take examples of {dtype} .* by examples.to"
+    with pytest.raises(UserError, match=rf"{message}\(torch.float32\), which forward"):
+        meta_gradient(episodes(dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [*REAL, *WHOLE])
+def test_what_an_embedding_cannot_look_up_is_named(dtype):
+    model = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(20, 3))
+    maml, tokens = MAML(model, 0.1), episodes().support_x.abs().floor()
+    given = Episodes(tokens.to(dtype), Y, tokens.to(dtype), Y)
+    if dtype is torch.int64:
+        given = Episodes(tokens.long() + 9, Y, tokens.long(), Y)
+        message = r"cannot take examples of shape \(5,\) \(index out of range"
+    else:
+        message = f"cannot take examples of {dtype} .* by examples.to\\(torch.int64\\)"
+    with pytest.raises(UserError, match=message):
+        maml.meta_gradient(maml.init_params(), given)
+
+
+def test_examples_of_another_type_and_another_shape_are_named_by_their_shape():
+    given = episodes(dtype=torch.int64)
+    narrow = Episodes(given.support_x[..., :4], Y, given.query_x[..., :4], Y)
+    with pytest.raises(UserError, match=r"cannot take examples of shape \(4,\)"):
+        meta_gradient(narrow)
 
 
 @pytest.mark.parametrize(

@@ -149,21 +149,42 @@ class Inspected(Rows):
     def why_not_taken(self, x: Any) -> str | None:
         """Why the network itself fails on examples `[B, ...]`; None if it does not."""
         try:
-            with torch.no_grad(), noise.generators_kept(), noise.calls(training=False, keys=(0,)):
-                self({}, copied(x))
+            self._call_once(x)
         except Exception as error:
             what = at_line(error) if is_of_user(error) else first_line(error)
             shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else type(x).__name__
             takes = "" if self.takes is None else f"; it was trained on {self.takes}"
-            kind = next((p.dtype for _, p in self._named() if p.is_floating_point()), None)
-            if isinstance(x, Tensor) and x.is_floating_point() and kind not in (None, x.dtype):
-                return (
-                    f"the network has weights of {kind} and cannot take examples of {x.dtype} "
-                    f"({what}): bring both to one type, for instance by examples.to({kind}), which "
-                    "forward of the network can do, too"
-                )
-            return f"the network cannot take examples of shape {shape}{takes} ({what})"
+            return self._why_of_another_type(x, what) or (
+                f"the network cannot take examples of shape {shape}{takes} ({what})"
+            )
         return None
+
+    def _why_of_another_type(self, x: Any, what: str) -> str | None:
+        """That the type of `x` is at fault, if the network takes the same values as another."""
+        if not isinstance(x, Tensor):
+            return None
+        kind = next((p.dtype for _, p in self._named() if p.is_floating_point()), None)
+        # Real numbers, or what an embedding looks up.
+        for dtype in (kind, torch.int64):
+            if dtype not in (None, x.dtype) and self._takes(x.to(dtype)):
+                of = f"has weights of {kind} and " if dtype is kind else ""
+                return (
+                    f"the network {of}cannot take examples of {x.dtype} ({what}): bring both to "
+                    f"one type, for instance by examples.to({dtype}), which forward of the network "
+                    "can do, too"
+                )
+        return None
+
+    def _takes(self, x: Any) -> bool:
+        try:
+            self._call_once(x)
+        except Exception:
+            return False
+        return True
+
+    def _call_once(self, x: Any) -> None:
+        with torch.no_grad(), noise.generators_kept(), noise.calls(training=False, keys=(0,)):
+            self({}, copied(x))
 
     def _look(self, x: Any, modes: Sequence[bool]) -> bool:
         """Sets what the attributes say, if the forward pass works; see `Network.look`.
