@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from innerloop.algorithms.execution import checked_episodes, naming_examples
+from innerloop.algorithms.arguments import checked_episodes, naming_examples
 from innerloop.calibration import expected_calibration_error
 from innerloop.errors import UserError, at_least, one_of
 from innerloop.evaluation import Diverged

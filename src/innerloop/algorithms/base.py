@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from innerloop.algorithms import in_use
-from innerloop.algorithms.execution import MetaGradient, first_task, naming_examples
+from innerloop.algorithms.arguments import first_task, naming_examples
+from innerloop.algorithms.execution import MetaGradient
 from innerloop.algorithms.explain import explain
 from innerloop.functional import Params
 from innerloop.tasks.episodes import Episodes

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.apart import first, one_by_one
-from innerloop.algorithms.execution import candidates, checked_episodes, first_that_works
+from innerloop.algorithms.arguments import checked_episodes
+from innerloop.algorithms.execution import candidates, first_that_works
 from innerloop.algorithms.hooks import Hooks
 from innerloop.algorithms.shared_body import features_in_place
 from innerloop.functional import Params
