@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.apart import stack
+from innerloop.algorithms.arguments import check_params
 from innerloop.algorithms.base import Algorithm
 from innerloop.errors import UserError
 from innerloop.functional import Params
@@ -67,11 +68,7 @@ def evaluate(
         raise UserError(f"an interval needs at least 2 tasks, not {tasks}")
 
     check_tasks(sampler=sampler)
-    if not isinstance(params, Mapping) or not params:
-        raise UserError(
-            "params must be weights, a dict of tensors such as algorithm.init_params() or "
-            f"run.params, not {'an empty dict' if params == {} else type(params).__name__}"
-        )
+    check_params(algorithm, params)
     chunk_size = chunk_size or algorithm.chunk_size or _tasks_at_a_time(params, sampler)
     device = next(iter(params.values())).device
     chunks = []

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from innerloop.algorithms.arguments import checked_episodes, naming_examples
+from innerloop.algorithms.arguments import checked_episodes, checking
 from innerloop.calibration import expected_calibration_error
 from innerloop.errors import UserError, at_least, one_of
 from innerloop.evaluation import Diverged
@@ -77,7 +77,7 @@ def evaluate_in_use(
         task = checked_episodes(loaded.algorithm, draw(sampler, number, 1), training=False)
         x, y, query_x, query_y = (part[0] for part in task)
         labels = _classes(y, query_y, number)
-        with naming_examples(loaded.algorithm, x, query_x):
+        with checking(loaded.algorithm, loaded.params, x, query_x):
             fitted = learn(x, labels, None)
             stages = fitted.stages(query_x)
         taken = max(taken, len(stages) - 1)

@@ -127,15 +127,11 @@ def test_a_parameter_that_was_frozen_later_is_named(name, head):
     first = algorithm.adapted_names[0]
     x, y = torch.randn(2, 6, 4), torch.arange(3).repeat(2, 2)
     episodes = innerloop.Episodes(x, y, x, y)
-    whole = algorithm.init_params()
-    without = {key: p for key, p in whole.items() if key != first}
-    with pytest.raises(innerloop.UserError, match=rf"inner loop changes {first}, .* make it anew"):
-        algorithm.meta_gradient(without, episodes)
-    with pytest.raises(innerloop.UserError, match=rf"inner loop changes {first}"):
-        algorithm.adapt(without, x[0], y[0])
     network.get_parameter(first).requires_grad_(False)
-    with pytest.raises(innerloop.UserError, match=rf"inner loop changes {first}"):
+    with pytest.raises(innerloop.UserError, match=rf"inner loop changes {first}, .* make it anew"):
         algorithm.meta_gradient(algorithm.init_params(), episodes)
+    with pytest.raises(innerloop.UserError, match=rf"inner loop changes {first}"):
+        algorithm.adapt(algorithm.init_params(), x[0], y[0])
 
 
 def test_a_network_of_ours_with_a_frozen_layer_is_stacked_too():

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from innerloop.algorithms.hooks import Hooks
+from innerloop.algorithms import noise
+from innerloop.algorithms.hooks import Hooks, of_network, overrides
+from innerloop.algorithms.modules import needs_more
 from innerloop.errors import UserError
+from innerloop.functional import Params, in_transform
 from innerloop.tasks.episodes import Episodes
 
 
@@ -71,23 +75,91 @@ def _long(y: torch.Tensor) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def naming_examples(algorithm: Hooks, *sets: Any) -> Iterator[None]:
-    """One clear error for examples of a shape that the network cannot take.
+def checking(algorithm: Hooks, params: Params, *sets: Any) -> Iterator[None]:
+    """One clear error for meta-parameters and examples that the network cannot take.
 
-    PyTorch's own is about some layer.  Whether it is about the examples is found out by giving
-    them to the network by itself.
+    PyTorch's own is about some layer.  Whether it is about their types and shapes is found out by
+    calling the network by itself.
 
     Args:
         algorithm: has the network.
+        params: the meta-parameters.
         sets: the examples of one task, `[B, ...]`, as many tensors as differ.
     """
+    check_params(algorithm, params)
     try:
         yield
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
     except (RuntimeError, ValueError, IndexError) as error:
         for x in sets:
-            reason = algorithm.network.why_not_taken(x)
-            if reason is not None:
-                raise UserError(reason) from error
+            if not algorithm.network.takes_as_given(of_network(params), x):
+                reason = algorithm.network.why_not_taken(x) or _another_type(algorithm, params)
+                if reason is not None:
+                    raise UserError(reason) from error
         raise
+    except TypeError as error:
+        reason = None if overrides(algorithm, "forward") else needs_more(algorithm.model)
+        if reason is None:
+            raise
+        raise UserError(reason) from error
+
+
+def check_params(algorithm: Hooks, params: Any) -> None:
+    """See that these are the meta-parameters of the algorithm, by their names and shapes.
+
+    Their type may be another, if that of the examples is as well.  Frozen parameters may be among
+    them: those of the network may be frozen at any time.
+
+    Raises:
+        UserError: names the first that is wrong, and what it should be.
+    """
+    if not isinstance(params, Mapping) or not params:
+        raise UserError(
+            "params must be weights, a dict of tensors such as algorithm.init_params() or "
+            f"run.params, not {'an empty dict' if params == {} else type(params).__name__}"
+        )
+    shapes = {name: p.shape if isinstance(p, Tensor) else None for name, p in params.items()}
+    # At every call but the first, all that is done; a network of others changes little.
+    if shapes == algorithm._shapes:
+        return
+    for name, shape in shapes.items():
+        if shape is None:
+            kind = type(params[name]).__name__
+            raise UserError(f"params[{name!r}] must be a tensor, not a {kind}: use torch.as_tensor")
+    if in_transform():
+        return
+    with noise.generators_kept():
+        expected = {name: p.shape for name, p in algorithm.init_params().items()}
+    of_algorithm = "algorithm.init_params()"
+    network = {name: p.shape for name, p in algorithm.model.named_parameters()}
+    for name in shapes:
+        if name not in expected and name not in network:
+            near = difflib.get_close_matches(name, expected.keys() - shapes.keys(), n=1)
+            raise UserError(
+                f"params has {name!r}, which is no meta-parameter of the algorithm: "
+                + (f"did you mean {near[0]!r}" if near else f"give those of {of_algorithm} alone")
+            )
+    missing = [name for name in expected if name not in shapes]
+    if missing:
+        raise UserError(f"params has no {', '.join(missing)}: give all that {of_algorithm} has")
+    for name, shape in shapes.items():
+        wanted = expected.get(name, network.get(name))
+        if shape != wanted:
+            raise UserError(
+                f"params[{name!r}] has shape {tuple(shape)} and must have {tuple(wanted)}, as in "
+                f"{of_algorithm}"
+            )
+    algorithm._shapes = shapes
+
+
+def _another_type(algorithm: Hooks, params: Params) -> str | None:
+    """That meta-parameters are of another type than those of the network, if they are."""
+    for name, p in algorithm.model.named_parameters():
+        if name in params and params[name].dtype != p.dtype:
+            return (
+                f"params[{name!r}] is of type {params[name].dtype}, and in the network it is "
+                f"{p.dtype}: give all params and the examples one type, for instance by "
+                f".to({p.dtype})"
+            )
+    return None

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from innerloop.algorithms import in_use
-from innerloop.algorithms.arguments import first_task, naming_examples
+from innerloop.algorithms.arguments import checking, first_task
 from innerloop.algorithms.execution import MetaGradient
 from innerloop.algorithms.explain import explain
 from innerloop.functional import Params
@@ -60,7 +60,7 @@ class Algorithm(MetaGradient):
         n_way: int | None = None,
     ) -> Params:
         """The fast weights of one task after the last inner step; arguments of `inner_loop`."""
-        with naming_examples(self, support_x):
+        with checking(self, params, support_x):
             self.look(support_x)
             *_, adapted = self.inner_loop(
                 params, support_x, support_y, inner_steps=inner_steps, n_way=n_way
@@ -86,7 +86,7 @@ class Algorithm(MetaGradient):
             The metrics by name, `[T, steps + 1]`: before the first and after each inner step; or
             without `every_step` `[T, 1]`.
         """
-        with naming_examples(self, *first_task(episodes)):
+        with checking(self, params, *first_task(episodes)):
             return in_use.score_steps(self, params, episodes, inner_steps, every_step)
 
     def inner_loop_each(
@@ -109,7 +109,7 @@ class Algorithm(MetaGradient):
             The fast weights of all tasks, each with an axis `[T, ...]`, before the first and after
             each inner step.
         """
-        with naming_examples(self, *support_x[:1]):
+        with checking(self, params, *support_x[:1]):
             return in_use.adapt_all(self, params, support_x, support_y, inner_steps, n_way)
 
     def explain(self, progress: float = 1.0) -> str:

@@ -25,7 +25,7 @@ from torch import nn
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.apart import T, one_by_one
-from innerloop.algorithms.arguments import checked_episodes, first_task, naming_examples
+from innerloop.algorithms.arguments import checked_episodes, checking, first_task
 from innerloop.algorithms.hooks import Hooks, overrides
 from innerloop.algorithms.network import Layers, stacking
 from innerloop.algorithms.reached import check_reached
@@ -66,7 +66,7 @@ class MetaGradient(Hooks):
             each metric, scalars: `loss` (query loss), for class labels `accuracy`
             (query accuracy, 0..1).
         """
-        with naming_examples(self, *first_task(episodes)):
+        with checking(self, params, *first_task(episodes)):
             return _meta_gradient(self, detach(params), episodes, progress, keys)
 
 

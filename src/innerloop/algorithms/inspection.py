@@ -149,7 +149,7 @@ class Inspected(Rows):
     def why_not_taken(self, x: Any) -> str | None:
         """Why the network itself fails on examples `[B, ...]`; None if it does not."""
         try:
-            self._call_once(x)
+            self._call_once({}, x)
         except Exception as error:
             what = at_line(error) if is_of_user(error) else first_line(error)
             shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else type(x).__name__
@@ -166,7 +166,7 @@ class Inspected(Rows):
         kind = next((p.dtype for _, p in self._named() if p.is_floating_point()), None)
         # Real numbers, or what an embedding looks up.
         for dtype in (kind, torch.int64):
-            if dtype not in (None, x.dtype) and self._takes(x.to(dtype)):
+            if dtype not in (None, x.dtype) and self.takes_as_given({}, x.to(dtype)):
                 of = f"has weights of {kind} and " if dtype is kind else ""
                 return (
                     f"the network {of}cannot take examples of {x.dtype} ({what}): bring both to "
@@ -175,16 +175,17 @@ class Inspected(Rows):
                 )
         return None
 
-    def _takes(self, x: Any) -> bool:
+    def takes_as_given(self, params: Params, x: Any) -> bool:
+        """True if the network does not fail on examples `[B, ...]` with these weights."""
         try:
-            self._call_once(x)
+            self._call_once(params, x)
         except Exception:
             return False
         return True
 
-    def _call_once(self, x: Any) -> None:
+    def _call_once(self, params: Params, x: Any) -> None:
         with torch.no_grad(), noise.generators_kept(), noise.calls(training=False, keys=(0,)):
-            self({}, copied(x))
+            self(params, copied(x))
 
     def _look(self, x: Any, modes: Sequence[bool]) -> bool:
         """Sets what the attributes say, if the forward pass works; see `Network.look`.

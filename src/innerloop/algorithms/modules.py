@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any
 
@@ -52,6 +53,23 @@ def check_script(model: nn.Module) -> None:
                 "the network is TorchScript in training mode, which writes to its buffers: call "
                 "eval() on it first"
             )
+
+
+def needs_more(model: nn.Module) -> str | None:
+    """That `forward` cannot be called with the examples alone; None if it can."""
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):  # it is not Python's
+        return None
+    try:
+        signature.bind(None)
+    except TypeError:
+        return (
+            f"forward of {type(model).__name__} takes {signature}, and a network is called with "
+            "the examples alone: give the other arguments defaults, or wrap the network in a "
+            "module whose forward takes the examples and makes the rest of them"
+        )
+    return None
 
 
 def _layer(module: nn.Module) -> str:

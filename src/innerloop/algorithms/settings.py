@@ -69,6 +69,8 @@ class Settings(KeywordsChecked, ABC):
         self._failed: dict[str, str] = {}
         # A gradient was not zero, so that the loss does depend on the weights.
         self._reached = False
+        # The shapes of the meta-parameters that were last found to be right, see arguments.py.
+        self._shapes: dict[str, torch.Size | None] = {}
         # The weights that kernels take, and whether a layer of ours has them.
         self._convolutions = {
             f"{name}.weight".lstrip("."): type(module) is Conv2d
