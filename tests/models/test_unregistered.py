@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import deque
 from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from innerloop import MAML, UserError
@@ -73,3 +75,61 @@ def test_weights_that_would_never_change_are_said(caplog):
     (record,) = caplog.records
     assert "its 25 weights are neither adapted nor trained" in record.getMessage()
     caplog.clear()
+
+
+class Tempered(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.log_t = nn.Parameter(torch.zeros(()))
+
+    def forward(self, outputs, targets, factor=1.0):
+        return factor * F.cross_entropy(outputs * self.log_t.exp(), targets)
+
+
+class Plain:
+    def __init__(self):
+        self.parts = {"t": Tempered()}
+
+    def __call__(self, outputs, targets):
+        return self.parts["t"](outputs, targets)
+
+    def method(self, outputs, targets):
+        return self(outputs, targets)
+
+
+def closed_over(part):
+    def loss(outputs, targets):
+        return F.cross_entropy(outputs, targets) + 0 * (part or later).sum()
+
+    return loss
+    later = None  # a cell that is never filled
+
+
+LOSSES = {
+    "module": Tempered,
+    "partial": lambda: functools.partial(Tempered(), factor=2.0),
+    "method": lambda: Tempered().forward,
+    "object": Plain,
+    "closure": lambda: (lambda t: lambda outputs, targets: t(outputs, targets))(Tempered()),
+}
+
+
+@pytest.mark.parametrize("made", LOSSES.values(), ids=LOSSES)
+def test_weights_of_a_loss_that_would_never_change_are_said(made, caplog):
+    with caplog.at_level(logging.WARNING, "innerloop"):
+        MAML(nn.Linear(4, 3), 0.1, loss=made())
+    (record,) = caplog.records
+    assert r"has weights of its own (" in record.getMessage()
+    assert "log_t), which are neither adapted nor trained: make" in record.getMessage()
+
+
+def test_weights_of_a_loss_that_are_constant_or_those_of_the_network_are_right(caplog):
+    model = nn.Linear(4, 3)
+    with caplog.at_level(logging.WARNING, "innerloop"):
+        for part in (torch.ones(2), model.weight, nn.Parameter(torch.ones(2), requires_grad=False)):
+            MAML(model, 0.1, loss=closed_over(part))
+        MAML(model, 0.1, loss=Tempered().requires_grad_(False))
+        MAML(model, 0.1, loss=nn.CrossEntropyLoss(weight=torch.ones(3)))
+        assert not caplog.records
+        MAML(model, 0.1, loss=closed_over(nn.Parameter(torch.ones(2))))
+    assert len(caplog.records) == 1

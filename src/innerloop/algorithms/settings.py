@@ -17,7 +17,7 @@ from innerloop.functional import Params, mean_squared_error
 from innerloop.keywords import KeywordsChecked
 from innerloop.models.layers import Conv2d, SharedHead
 from innerloop.models.norms import check_batch_norm
-from innerloop.models.unregistered import check_registered
+from innerloop.models.unregistered import check_loss_weights, check_registered
 from innerloop.ops import kernels
 
 # How tasks can be computed, see execution.py.
@@ -55,6 +55,7 @@ class Settings(KeywordsChecked, ABC):
         # PyTorch's own spreads shapes that differ over each other.
         mse = isinstance(loss, nn.MSELoss) and loss.reduction == "mean"
         check_function("loss", loss)
+        check_loss_weights(loss, self.model)
         self.loss = mean_squared_error if mse or loss is F.mse_loss else loss
         self.metric, self.bn, self.chunk_size = metric, bn, chunk_size
         self.execution = execution

@@ -1,11 +1,16 @@
-"""Modules in plain lists and dicts of a network, which PyTorch does not count among its parts."""
+"""Modules in plain lists and dicts of a network, which PyTorch does not count among its parts.
+
+And the weights of a loss, which nobody counts among those of the network.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 from collections import deque
 from collections.abc import Iterator
-from types import SimpleNamespace
+from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 from torch import nn
@@ -17,6 +22,8 @@ OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 """The attributes that every module has."""
 # Longer containers are not searched for modules: they hold data.
 SEARCHED = 1000
+_NEVER = "neither adapted nor trained"
+_MEANT = ", or, if that is meant, call requires_grad_(False)"
 
 
 def check_registered(model: nn.Module) -> None:
@@ -37,8 +44,50 @@ def check_registered(model: nn.Module) -> None:
         weights = [p for p in module.parameters() if p.requires_grad and id(p) not in own]
         if weights:
             number = sum(p.numel() for p in weights)
-            what = f"its {number:,} weights are neither adapted nor trained"
-            _log.warning(why.format(what) + ", or, if that is meant, call requires_grad_(False)")
+            what = f"its {number:,} weights are {_NEVER}"
+            _log.warning(why.format(what) + _MEANT)
+
+
+def check_loss_weights(loss: Any, model: nn.Module) -> None:
+    """Log trainable weights that a loss has for itself: they would never change."""
+    own = {id(p) for p in model.parameters()}
+    weights: dict[int, tuple[str, nn.Parameter]] = {}
+    for part in _parts(loss):
+        named = part.named_parameters() if isinstance(part, nn.Module) else [("a tensor", part)]
+        weights |= {id(p): (name, p) for name, p in named if p.requires_grad and id(p) not in own}
+    if weights:
+        _log.warning(
+            "the loss (%s) has weights of its own (%s), which are %s: make them parameters of the "
+            "network, which then returns what is computed with them" + _MEANT,
+            getattr(loss, "__name__", type(loss).__name__),
+            ", ".join(name for name, _ in weights.values()),
+            _NEVER,
+        )
+
+
+def _parts(loss: Any) -> Iterator[nn.Module | nn.Parameter]:
+    """The modules and parameters that a function or an object holds."""
+    waiting, seen = [loss], set[int]()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, nn.Module | nn.Parameter):
+            yield value
+        elif isinstance(value, functools.partial):
+            waiting += [value.func, *value.args, *value.keywords.values()]
+        elif isinstance(value, MethodType):
+            waiting.append(value.__self__)
+        elif isinstance(value, FunctionType):
+            for cell in value.__closure__ or ():
+                with contextlib.suppress(ValueError):  # not yet filled
+                    waiting.append(cell.cell_contents)
+            waiting += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        elif isinstance(value, list | tuple | deque | dict) and len(value) <= SEARCHED:
+            waiting += value.values() if isinstance(value, dict) else value
+        elif value is loss:
+            waiting += getattr(value, "__dict__", {}).values()
 
 
 def unregistered(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
