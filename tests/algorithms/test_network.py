@@ -119,6 +119,73 @@ def test_a_call_of_the_users_own_is_called():
     assert torch.equal(algorithm.forward(algorithm.init_params(), x), model(x))
 
 
+def traced(graph, inputs):
+    raise AssertionError("it is compiled")
+
+
+def compiled(whole):
+    return torch.compile(whole, backend=traced)
+
+
+def compiled_in_place(whole):
+    whole.compile(backend=traced)
+    return whole
+
+
+def compiled_in_part(whole):
+    whole[0] = torch.compile(whole[0], backend=traced)
+    return whole
+
+
+def compiled_in_place_in_part(whole):
+    whole[1].compile(backend=traced)
+    return whole
+
+
+def compiled_forward(whole):
+    whole.forward = torch.compile(whole.forward, backend=traced)
+    return whole
+
+
+def compiled_in_a_list(whole):
+    whole.held = [compiled(whole[0])]
+    return whole
+
+
+class Held(nn.Sequential):
+    """Calls the first layer by an attribute, if there is one."""
+
+    def forward(self, x):
+        first, *others = self.held if hasattr(self, "held") else self
+        return self[2](self[1](first(x))) if not others else super().forward(x)
+
+
+COMPILED = [
+    *(compiled, compiled_in_place, compiled_in_part, compiled_in_place_in_part),
+    *(compiled_forward, compiled_in_a_list),
+]
+
+
+@falls_back
+@pytest.mark.parametrize("change", COMPILED)
+def test_what_was_compiled_is_called_as_it_was_before(change):
+    def made():
+        torch.manual_seed(0)
+        return Held(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+
+    episodes = random_episodes(shape=(4,))
+    expected, _ = (plain := MAML(made(), 0.1, 2)).meta_gradient(plain.init_params(), episodes)
+    model = change(made())
+    before = [dict(vars(module)) for module in model.modules()]
+    maml = MAML(model, 0.1, 2)
+    found, _ = maml.meta_gradient(maml.init_params(), episodes)
+    found = {name.replace("_orig_mod.", ""): g for name, g in found.items()}
+    assert relative_error(found, expected) < 1e-12
+    after = [dict(vars(module)) for module in model.modules()]
+    assert [list(v) for v in before] == [list(v) for v in after]
+    assert all(a[n] is b[n] for a, b in zip(after, before, strict=True) for n in b)
+
+
 def test_inference_mode_around_use_changes_nothing():
     algorithm = MAML(make("LSTM"), 0.1, 2)
     params = algorithm.init_params()

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.modules import uncompiled
 from innerloop.models.unregistered import OF_EVERY_MODULE, SEARCHED
 
 # Attributes of these types hold neither modules nor tensors.
@@ -47,6 +48,11 @@ class Attributes(ABC):
     def _tensor(self, value: Any, name: str = "") -> Any:
         """The copy of a tensor; anything else as it is."""
 
+    def part(self, module: nn.Module, prefix: str) -> nn.Module:
+        """The copy of a part; where it went through `torch.compile`, of what that was given."""
+        plain = uncompiled(module)
+        return self.of(plain, prefix if plain is module else f"{prefix}_orig_mod.")
+
     def copied_into(self, state: dict[str, Any], module: nn.Module, prefix: str) -> None:
         """Put copies of the attributes of `module` into the state of its own copy."""
         state["_non_persistent_buffers_set"] = set(module._non_persistent_buffers_set)
@@ -66,7 +72,7 @@ class Attributes(ABC):
         if id(value) in self._memo:
             return self._memo[id(value)]
         if isinstance(value, nn.Module):
-            return self.of(value, name and f"{name}.")
+            return self.part(value, name and f"{name}.")
         if isinstance(value, dict | list | deque | set):
             return self._container(value)
         if isinstance(value, np.ndarray | bytearray | noise.OwnGenerator):
@@ -136,7 +142,7 @@ class Attributes(ABC):
         if isinstance(value, Tensor):
             return self._given.get(id(value), value)
         if isinstance(value, nn.Module):
-            return self.of(value, "")
+            return self.part(value, "")
         if isinstance(value, noise.OwnGenerator):
             return self._state_of_its_own(value)
         if kind is types.MethodType:
@@ -159,7 +165,10 @@ class Attributes(ABC):
             return value if all(held[k] is v for k, v in value.items()) else kind(held)
         return value
 
-    def _function(self, function: types.FunctionType) -> types.FunctionType:
+    def _function(self, function: types.FunctionType) -> Any:
+        before_compile = getattr(function, "_torchdynamo_orig_callable", None)
+        if before_compile is not None:
+            return self._shared(before_compile)
         cells, defaults = function.__closure__ or (), function.__defaults__ or ()
         if not cells and not defaults:
             return function

@@ -284,7 +284,7 @@ class Skeleton(Attributes):
             for n, b in module._buffers.items()
         }
         state["_modules"] = {
-            n: None if m is None else self.of(m, f"{prefix}{n}.")
+            n: None if m is None else self.part(m, f"{prefix}{n}.")
             for n, m in module._modules.items()
         }
         if not self._training or (constant and self._frozen):

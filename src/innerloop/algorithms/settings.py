@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from innerloop.algorithms.modules import uncompiled
 from innerloop.algorithms.network import Network
 from innerloop.algorithms.scores import Metric, check_function, check_metric
 from innerloop.errors import UserError, at_least, one_of
@@ -106,12 +107,10 @@ class Settings(KeywordsChecked, ABC):
 
 
 def _plain(model: nn.Module) -> nn.Module:
-    """The network before `torch.compile`, which supports only one set of weights."""
+    """The network before `torch.compile`."""
     if not isinstance(model, nn.Module):
         raise UserError(f"a network must be a torch.nn.Module, not {type(model).__name__}")
-    kind = type(model)
-    if kind.__name__ == "OptimizedModule" and kind.__module__.startswith("torch._dynamo"):
-        model = model._orig_mod  # type: ignore[assignment]
+    model = uncompiled(model)
     if isinstance(model, torch.jit.ScriptModule):
         raise UserError(
             "a network compiled by torch.jit cannot be called with other weights: give the "

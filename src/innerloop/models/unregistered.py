@@ -18,8 +18,8 @@ from torch import nn
 from innerloop.errors import UserError
 
 _log = logging.getLogger("innerloop")
-OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-"""The attributes that every module has."""
+OF_EVERY_MODULE = frozenset(vars(nn.Module())) | {"_compiled_call_impl"}
+"""The attributes that every module has, and what `compile()` leaves in one."""
 # Longer containers are not searched for modules: they hold data.
 SEARCHED = 1000
 _NEVER = "neither adapted nor trained"
