@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
+import PIL.Image
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
+import innerloop
 from innerloop import UserError
-from innerloop.data.given import are_pictures, each_as_bytes, each_picture, white_in
+from innerloop.data.given import are_pictures, each_as_bytes, each_picture, image_bytes, white_in
+from innerloop.data.ink import warn_of_other_ink
 
 H, W = 10, 14
 
@@ -130,3 +135,82 @@ def test_pictures_that_were_closed_are_named(read, pixels, tmp_path):
         for picture in (left, closed, lost, cut):
             with pytest.raises(UserError, match=r"picture 0 cannot be read .*: give its path, or"):
                 read([picture])
+
+
+def drawing(mode):
+    """A red square on a white ground, or a transparent one of the same colour."""
+    picture = Image.new(mode, (W, H), "white" if mode == "RGB" else (255, 0, 0, 0))
+    picture.paste("red", (3, 3, 7, 7))
+    return picture
+
+
+def palette():
+    picture = drawing("RGBA").quantize(4)
+    assert picture.mode == "P"
+    assert picture.has_transparency_data
+    return picture
+
+
+@pytest.mark.parametrize("form", ["PIL", "path", "list of arrays", "channels first"])
+@pytest.mark.parametrize(
+    "made",
+    [lambda: drawing("RGB"), lambda: drawing("RGBA"), palette],
+    ids=["opaque", "clear", "palette"],
+)
+def test_the_way_out_of_colour_keeps_a_drawing(made, form, tmp_path):
+    picture = made()
+    if form.endswith(("arrays", "first")):
+        x = np.asarray(picture if picture.mode != "P" else picture.convert("RGBA"))
+        x = x.transpose(2, 0, 1) if form == "channels first" else x
+    else:
+        x = picture if form == "PIL" else tmp_path / "a.png"
+        picture.save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"has colour, .* make it grey, ") as error:
+        list(each_as_bytes([x], 1))
+    (way,) = re.findall("make it grey, (.*), or train on colour", str(error.value))
+    grey = eval(way, {"PIL": PIL, "picture": x, "path": x, "x": x})
+    (found,) = each_as_bytes([grey], 1)
+    # Something darker on lighter paper, where it was.
+    assert found[0, 4, 4] < found[0, 0, 0] - 100
+    assert (found[0] < found[0, 0, 0]).sum() == 16
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["channels last", "channels first"])
+@pytest.mark.parametrize(("mode", "channels"), [("LA", 1), ("RGBA", 1), ("RGBA", 3)])
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_way_out_of_arrays_with_opacity_keeps_drawings(mode, channels, count, first):
+    X = np.stack([np.asarray(drawing("RGBA").convert(mode))] * count)
+    X = X.transpose(0, 3, 1, 2) if first else X
+    with pytest.raises(UserError, match=r": give a list of pictures, \[") as error:
+        image_bytes(X, (channels, H, W))
+    (way,) = re.findall(r"pictures, (\[.*\])", str(error.value))
+    found = list(each_as_bytes(eval(way, {"PIL": PIL, "X": X}), channels))
+    assert len(found) == count
+    assert found[0].shape == (channels, H, W)
+    assert (found[0] < 255).any(axis=0).sum() == 16
+    with pytest.raises(UserError, match=r"where X is bytes"):
+        image_bytes(X / 255, (channels, H, W))
+
+
+@pytest.mark.parametrize("form", ["PIL", "path"])
+@pytest.mark.parametrize("ink", ["black", "white"])
+def test_the_way_to_invert_keeps_a_drawing_on_transparent_ground(ink, form, tmp_path):
+    picture = Image.new("RGBA", (W, H), (0, 0, 0, 0))
+    picture.paste(ink, (3, 3, 7, 7))
+    picture.save(tmp_path / "a.png")
+    x = picture if form == "PIL" else tmp_path / "a.png"
+    (before,) = each_as_bytes([x], 1)
+    name = "X[0]" if form == "PIL" else str(x)
+    other = "light" if ink == "black" else "dark"
+    with pytest.warns(UserWarning, match="invert them") as said:
+        warn_of_other_ink(before[None], [H * W], other, [name])
+    text = str(said[0].message)
+    if form == "path":
+        (way,) = re.findall(r"files: (.*)\)$", text)
+        after = eval(way, {"innerloop": innerloop, "path": x})
+    else:
+        assert "bytes: 255 - X, numbers up to 1: 1 - X, " in text
+        after = ImageOps.invert(innerloop.data.pictures.rgb_picture(x, "x"))
+        assert "PIL.ImageOps.invert of innerloop.data.pictures.rgb_picture(x, 'x'))" in text
+    (found,) = each_as_bytes([after], 1)
+    assert (found == 255 - before).all()

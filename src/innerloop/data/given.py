@@ -19,6 +19,7 @@ from innerloop.data.pictures import (
     decoding,
     deep_range,
     file_status,
+    is_transparent,
     picture_pixels,
     range_of,
     read_picture,
@@ -122,11 +123,34 @@ def each_as_bytes(
         if channels == 1:
             if (pixels != pixels[:1]).any():
                 raise UserError(
-                    f"{what} has colour, and the network takes grey pictures: convert it with PIL, "
-                    "picture.convert('L'), or train on colour"
+                    f"{what} has colour, and the network takes grey pictures: make it grey, "
+                    f"{_in_grey(x)}, or train on colour"
                 )
             pixels = pixels[:1]
         yield pixels if len(pixels) == channels else pixels.repeat(channels, axis=0)
+
+
+def _in_grey(x: Any) -> str:
+    """What makes a picture grey and leaves its transparent parts transparent, in words."""
+    if isinstance(x, str | Path):
+        return f"PIL.Image.open(path).convert({_grey_mode(is_transparent(at_home(x)))!r})"
+    if isinstance(x, Image.Image):
+        return f"picture.convert({_grey_mode(x.has_transparency_data)!r})"
+    return _array_in_grey("x", x.shape, x.dtype == np.uint8)
+
+
+def _grey_mode(transparent: bool) -> str:
+    return "LA" if transparent else "L"
+
+
+def _array_in_grey(x: str, shape: tuple[int, ...], are_bytes: bool) -> str:
+    """The same of an array `x` `[H, W, C]` or `[C, H, W]`."""
+    last = shape[0] not in (3, 4) or shape[-1] == 3
+    moved = x if last else f"{x}.transpose(1, 2, 0)"
+    if shape[-1 if last else 0] == 3:
+        return f"{x}.mean(axis={-1 if last else -3}).astype({x}.dtype)"
+    of = "" if are_bytes else f", where {x} is bytes"
+    return f"PIL.Image.fromarray({moved}).convert('LA'){of}"
 
 
 def scaled_image(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
@@ -149,6 +173,7 @@ def image_bytes(X: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         UserError: it is not an array of such images.
     """
     channels, height, width = shape
+    are_bytes = X.dtype == np.uint8
     X = as_bytes(X)
     if X.ndim == 2 and X.shape[1] == channels * height * width:
         X = X.reshape(len(X), *shape)
@@ -162,17 +187,28 @@ def image_bytes(X: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         kinds = {1: "grey images [n, height, width]", 3: "colour images [n, 3, height, width]"}
         raise UserError(
             f"this network takes {kinds[channels]}, not an array of shape {X.shape}"
-            + _other_channels(X.shape, channels)
+            + _other_channels(X.shape, channels, are_bytes)
         )
     return X
 
 
-def _other_channels(shape: tuple[int, ...], channels: int) -> str:
+def _other_channels(shape: tuple[int, ...], channels: int, are_bytes: bool) -> str:
     """How images of this shape get so many channels, in words; empty where nobody can say."""
-    if channels == 1 and len(shape) == 4 and 3 in (shape[1], shape[3]):
-        return f": make them grey, X.mean(axis={-1 if shape[3] == 3 else -3}).astype(X.dtype)"
-    if channels == 3 and len(shape) == 4 and shape[1] == 1:
+    if len(shape) != 4:
+        return ""
+    if channels == 1 and 3 in (shape[1], shape[3]):
+        return f": make them grey, {_array_in_grey('X', shape[1:], are_bytes)}"
+    if channels == 3 and shape[1] == 1:
         return ": give each its grey three times, X.reshape(n, 1, height, width).repeat(3, axis=1)"
+    # With opacity, which pictures have and arrays of pixels do not.
+    opacity = {1: (2, 4), 3: (4,)}[channels]
+    if shape[3] in opacity or shape[1] in opacity:
+        x = "x" if shape[3] in opacity else "x.transpose(1, 2, 0)"
+        grey = ".convert('LA')" if channels == 1 else ""
+        each = f"for x in X.reshape{(-1, *shape[1:])}]" + (
+            "" if are_bytes else ", where X is bytes"
+        )
+        return f": give a list of pictures, [PIL.Image.fromarray({x}){grey} {each}"
     return ""
 
 

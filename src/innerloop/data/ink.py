@@ -339,11 +339,20 @@ def warn_of_other_ink(
             learnt, found = ("light strokes on dark paper", "dark strokes on light")
         warnings.warn(
             f"{_of_all(other, names)} look like {found}, where those learnt "
-            f"are {learnt}: answers for them mean little; invert them (bytes: 255 - X, numbers up "
-            "to 1: 1 - X, files: PIL.ImageOps.invert of picture.convert('L'))",
+            f"are {learnt}: answers for them mean little; invert them ({_inverting(names)})",
             stacklevel=stacklevel + 1,
         )
     return np.asarray(other)
+
+
+def _inverting(names: Sequence[str]) -> str:
+    """How to invert what has these names, in words; with paper where a picture is transparent."""
+    if not all(name.startswith("X[") for name in names):
+        return "files: 255 - innerloop.data.pictures.read_picture(path, 1, None)[0]"
+    return (
+        "bytes: 255 - X, numbers up to 1: 1 - X, PIL pictures: PIL.ImageOps.invert of "
+        "innerloop.data.pictures.rgb_picture(x, 'x')"
+    )
 
 
 def warn_of_blank(found: np.ndarray, done: str, names: Sequence[str], stacklevel: int = 1) -> None:

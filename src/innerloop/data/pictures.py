@@ -99,6 +99,16 @@ def is_grey(path: Path) -> bool:
     return bool((pixels == red).all())
 
 
+def is_transparent(path: Path) -> bool:
+    """True if a picture may have transparent parts, as the file's header says.
+
+    Raises:
+        UserError: the file cannot be read as a picture.
+    """
+    with _opened(path) as picture:
+        return picture.has_transparency_data
+
+
 def deep_range(path: Path) -> tuple[float, float, bool] | None:
     """The smallest and the largest value, and whether they are integers, of a deep picture.
 
