@@ -31,7 +31,7 @@ def put(tmp_path, monkeypatch):
     ("option", "way"), [("--query", "give these folders, too"), ("--background", "into qd itself")]
 )
 def test_pictures_in_folders_inside_are_said(option, way, put):
-    put("qd/1.png", "qd/deeper/x.png", "qd/deeper/yet/y.png", "qd/.hidden/z.png")
+    put("qd/1.png", "qd/deeper/x.png", "qd/deeper/yet/y.png")
     Path("qd/deeper/yet/2.HEIC").write_bytes(b"")
     with pytest.warns(UserWarning, match=way) as said:
         assert query_files([Path("qd")], option) == [Path("qd/1.png")]
@@ -41,6 +41,17 @@ def test_pictures_in_folders_inside_are_said(option, way, put):
     # No warning of those that are given themselves.
     Path("qd/deeper/yet/2.HEIC").unlink()
     query_files([Path("qd"), Path("qd/deeper"), Path("qd/deeper/yet")], option)
+
+
+def test_hidden_folders_with_pictures_are_said(put):
+    put("s/a/1.png", "s/b/1.png", "s/.hidden/1.png", "s/b/.old/deep/1.png")
+    Path("s/.git").mkdir()
+    with pytest.warns(UserWarning, match="left out") as said:
+        assert list(support_files(Path("s"))) == ["a", "b"]
+    (warning,) = said
+    assert "s: 2 hidden folders with pictures, left out: .hidden, b/.old" in str(warning.message)
+    with pytest.warns(UserWarning, match="1 hidden folder with pictures, left out: .old"):
+        query_files([Path("s/b")])
 
 
 def test_pictures_in_folders_inside_a_class_are_said(put):

@@ -147,7 +147,7 @@ def test_nested_alphabets_become_groups(tmp_path):
 
 def test_hidden_and_other_files_are_ignored(tmp_path):
     paint(tmp_path / "a" / "1.png")
-    for name in ("a/._1.png", "a/.hidden.png", "a/notes.txt", ".git/x.png", "b/Thumbs.db"):
+    for name in ("a/._1.png", "a/.hidden.png", "a/notes.txt", ".git/x", "b/Thumbs.db"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"not a picture")
     with pytest.warns(UserWarning, match="1 folder without pictures.*: b"):

@@ -60,6 +60,22 @@ def test_files_that_are_not_read_and_folders_without_pictures(tmp_path):
     assert said(root)["empty folders"].count == 4
 
 
+def test_hidden_folders_are_said_if_they_hold_pictures(tmp_path):
+    root = pictures(tmp_path / "pets", "abc")
+    for name in (".git/objects/x", ".ipynb_checkpoints/n.ipynb", "__MACOSX/a/._1.png", ".DS_Store"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+    assert said(root) == {}
+    pictures(root, (".hidden", "a/.thumbnails/small"))
+    for _ in range(2):  # the second time from what was prepared
+        (remark,) = said(root).values()
+        assert (remark.kind, remark.count) == ("hidden folders", 2)
+        assert "2 hidden folders with pictures, left out: .hidden, a/.thumbnails" in remark.text
+    root = pictures(tmp_path / "lost", (".a", ".b"))
+    with pytest.raises(UserError, match=r"holds no pictures .* 2 hidden folders .* \.a, \.b"):
+        folder(root)
+
+
 @pytest.mark.filterwarnings("always")
 def test_the_command_shows_the_counts(tmp_path, capsys):
     root = pictures(tmp_path / "pets", "abc")

@@ -43,11 +43,13 @@ def warn_of_left_out(
         way: what to do with pictures in folders inside these.
         given: folders whose pictures are taken anyway.
     """
+    from innerloop.data.hidden import hidden_with_pictures, remarks_of_hidden
     from innerloop.data.layouts import remark_of_unread
     from innerloop.data.remarks import warn
 
     each = dict.fromkeys((folder, *looked_at))
-    remarks = []
+    hidden = [p for inner in each for p in hidden_with_pictures(inner, os.listdir(inner))]
+    remarks = remarks_of_hidden(hidden, folder)
     if unread := _unread(list(each)):
         remarks.append(remark_of_unread(unread, folder))
     drawn = [file for inner in each for file in _pictures(inner) if _is_drawn(file)]
@@ -129,7 +131,7 @@ def _of_drawn(names: list[str]) -> Remark:
 
 def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     """Each visible folder from `folder` down, by name, with the names of its files."""
-    from innerloop.data.layouts import is_hidden
+    from innerloop.data.hidden import is_hidden
 
     seen: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):

@@ -23,7 +23,7 @@ def support_files(folder: Path) -> dict[str, list[Path]]:
     Warns:
         UserWarning: files are left out.
     """
-    from innerloop.data.layouts import is_hidden
+    from innerloop.data.hidden import is_hidden
 
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: it should hold one folder of pictures a class")

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from innerloop.data.hidden import hidden_with_pictures, is_hidden, remarks_of_hidden
 from innerloop.data.kinds import UNREAD
 from innerloop.data.other_forms import refuse_other_forms
 from innerloop.data.pictures import EXTENSIONS, is_picture
@@ -22,6 +23,8 @@ _HINT = (
     "put the pictures of each class into a folder of its own (PATH/cat/1.jpg, PATH/dog/1.jpg), "
     "or use mini-ImageNet's layout (PATH/images, train.csv, val.csv, test.csv)"
 )
+
+_WITH_PICTURES = ("not read", "hidden folders")  # remarks of pictures that are not taken
 
 # What people call the parts of a split, without capitals, dashes, underscores and spaces.
 _PART_OF = re.compile(
@@ -75,7 +78,7 @@ def _from_folders(path: Path) -> Layout:
         refuse_other_forms(path)
         raise UserError(
             f"{path} holds no pictures ({', '.join(ending[1:] for ending in EXTENSIONS)})"
-            + "".join(f"; {remark.text}" for remark in remarks if remark.kind == "not read")
+            + "".join(f"; {remark.text}" for remark in remarks if remark.kind in _WITH_PICTURES)
             + f"; {_HINT}"
         )
     _check_depth(path, found)
@@ -94,6 +97,7 @@ class _LeftOut:
 
     files: list[Path] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
+    hidden: list[Path] = field(default_factory=list)
 
     def remarks(self, path: Path, found: Iterable[str]) -> tuple[Remark, ...]:
         """A remark for each kind."""
@@ -107,7 +111,7 @@ class _LeftOut:
         ]
         unread = unread_of(self.files)
         others = sorted(set(self.files) - set(unread))
-        remarks = []
+        remarks = remarks_of_hidden(self.hidden, path)
         if unread:
             remarks.append(remark_of_unread(unread, path))
         if empty:
@@ -132,12 +136,13 @@ def _walk(path: Path) -> tuple[dict[str, list[Path]], _LeftOut]:
     seen: set[str] = set()
     for place, folders, files in os.walk(path, followlinks=True, onerror=_raise):
         real = os.path.realpath(place)
-        # A link to a folder above it would be walked for ever.
-        visible = sorted(name for name in folders if not is_hidden(name))
-        folders[:] = [] if real in seen else visible
         if real in seen:
+            # A link to a folder above it would be walked for ever.
+            folders.clear()
             continue
         seen.add(real)
+        left_out.hidden += hidden_with_pictures(place, folders)
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         name = _normal(Path(place).relative_to(path).as_posix())
         pictures = [Path(place, file) for file in sorted(files) if is_picture(file)]
         left_out.files += [
@@ -367,10 +372,6 @@ def _rows(table: Path) -> list[tuple[int, tuple[str, str]]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{table} cannot be read as a csv file in UTF-8 ({error})") from error
     return rows
-
-
-def is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
 
 
 def _normal(name: str) -> str:
