@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from innerloop.cli import COMMANDS, main
+from innerloop.runs.loading import pretrained_names
 
 SMALL = """
 --split random --n-way 3 --train-n-way 4 --k-query 2 --eval-k-query 3 --width 4
@@ -261,6 +262,11 @@ def test_help_teaches_by_examples_without_loading_pytorch(command):
     assert result.returncode == 0, result.stderr
     assert "examples:" in result.stdout
     assert "innerloop " + (command or "train") in result.stdout
+    said = " ".join(result.stdout.replace("│", " ").split())
+    listed = "weights that come with the package: " in said
+    assert listed == (command in ("adapt", "export"))
+    if listed:
+        assert [name for name in pretrained_names() if name not in said] == []
 
 
 def test_module_and_version():

@@ -50,8 +50,8 @@ class Arguments:
 
     model: tyro.conf.Positional[str]
     """A run folder, a weights file, or weights that come with the package: omniglot-conv4,
-    omniglot-5steps, omniglot-protonet, glyphs-conv4; or a pretrained network of others: timm:NAME,
-    torchvision:NAME, transformers:NAME, FILE.py:NAME or MODULE:NAME."""
+    omniglot-5steps, omniglot-protonet, background-conv4, glyphs-conv4; or a pretrained network of
+    others: timm:NAME, torchvision:NAME, transformers:NAME, FILE.py:NAME or MODULE:NAME."""
     support: Path
     """Folder with one folder of pictures for each class."""
     query: tuple[Path, ...]

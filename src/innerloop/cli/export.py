@@ -38,7 +38,7 @@ class Arguments:
 
     model: tyro.conf.Positional[str]
     """A run folder, a weights file, or weights that come with the package: omniglot-conv4,
-    omniglot-5steps, omniglot-protonet, glyphs-conv4."""
+    omniglot-5steps, omniglot-protonet, background-conv4, glyphs-conv4."""
     out: Path
     """The file to write, whose ending says the format: .onnx, or .pt2 of torch.export."""
     support: Path | None = None
