@@ -56,6 +56,8 @@ CHINESE = {
     "support set": "支持集",
     "queries": "查询图片",
     "queries (the first {shown} of {all})": "查询图片（共 {all} 张，显示前 {shown} 张）",
+    ", with the {bars} most probable of {all} classes": "，{all} 个类别中最可能的 {bars} 个",
+    "the first {shown} of {all}": "共 {all} 张，显示前 {shown} 张",
     "{file}: none of these": "{file}：都不是",
 }
 
