@@ -144,10 +144,11 @@ def check_params(algorithm: Hooks, params: Any) -> None:
     if missing:
         raise UserError(f"params has no {', '.join(missing)}: give all that {of_algorithm} has")
     for name, shape in shapes.items():
-        wanted = expected.get(name, network.get(name))
+        wanted = expected[name] if name in expected else network[name]
         if shape != wanted:
+            found = tuple(params[name].shape)
             raise UserError(
-                f"params[{name!r}] has shape {tuple(shape)} and must have {tuple(wanted)}, as in "
+                f"params[{name!r}] has shape {found} and must have {tuple(wanted)}, as in "
                 f"{of_algorithm}"
             )
     algorithm._shapes = shapes

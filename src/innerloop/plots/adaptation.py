@@ -89,13 +89,13 @@ def plot_adaptation(
     for axes in grid[shown:].flat:
         axes.axis("off")
     nones = [False] * len(query_x) if refused is None else refused
-    for pair, image, row, title, none in zip(
+    for (picture, axes), image, row, title, none in zip(
         grid[:shown], query_x, probabilities, titles, nones, strict=False
     ):
         text = readable(title)[-70 // side_by_side :]
         if none:
             text = say("{file}: none of these", file=text)
-        _answer(*pair, image, classes, row, bars, text.replace("$", r"\$"), none)
+        _answer(picture, axes, image, classes, row, bars, text.replace("$", r"\$"), none)
     return save(figure, path, language)
 
 
