@@ -34,10 +34,9 @@ from innerloop.data.ink import (
     Ink,
     find_ink,
     on_blank_paper,
-    warn_of_blank,
-    warn_of_other_ink,
     worth_finding,
 )
+from innerloop.data.ink_warnings import warn_of_blank, warn_of_other_ink
 from innerloop.data.polarity import ink_is_dark
 from innerloop.data.scaled import Pictures
 from innerloop.errors import UserError, finite_above_zero, one_of

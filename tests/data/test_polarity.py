@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from innerloop.data import from_arrays, glyphs, polarity
-from innerloop.data.ink import SURE
+from innerloop.data.ink_warnings import SURE
 from innerloop.data.paper import is_on_paper
 from innerloop.data.polarity import darkness_of_ink, ink_is_dark
 
