@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.reports import RESULTS, machine
 from innerloop.data.ink import Ink, find_ink, on_blank_paper, worth_finding
+from innerloop.data.likeness import likeness, most_are_alike
 from innerloop.data.polarity import ink_is_dark
 from innerloop.errors import UserError
 from innerloop.files import write_whole
@@ -133,7 +134,10 @@ def network(weights: str) -> Contestant:
             with torch.no_grad():
                 logits = algorithm.predictor(params, support, x[task.query])(fast)
             answers[prepare] = logits.argmax(dim=1).numpy()
-        decided = "ink" if worth_finding([symbols.inks[i] for i in task.support]) else "none"
+        helps = worth_finding([symbols.inks[i] for i in task.support])
+        as_it_is, found = (symbols.seen[prepare][task.support] for prepare in PREPARED)
+        alike = most_are_alike(likeness(as_it_is, found, task.support_y))
+        decided = "ink" if helps and not alike else "none"
         x = given[decided]
         turned = learn_turned(x[task.support], task.support_y, None).stages(x[task.query])[-1]
         return {**answers, "auto": answers[decided], "turns": turned.argmax(axis=1)}

@@ -148,6 +148,35 @@ def test_few_pixels_that_the_drawing_fills_stay_as_they_are(episode):
     np.testing.assert_array_equal(classifier.prepared(tiny)[0, 0], scaled)
 
 
+def bar(top: float) -> Image.Image:
+    page = Image.new("L", (120, 120), 255)
+    ImageDraw.Draw(page).line((25, top - 2, 95, top + 2), fill=0, width=5)
+    return page
+
+
+def test_classes_that_differ_in_place_alone_keep_it():
+    heights = {"low": 100, "middle": 60, "high": 20}
+    classifier = FewShotClassifier().fit([bar(top) for top in heights.values()], list(heights))
+    assert classifier.prepare_ == "none"
+    asked = [bar(top + 3) for top in heights.values()]
+    assert classifier.predict(asked).tolist() == list(heights)
+    assert FewShotClassifier(prepare="ink").fit(asked, list(heights)).prepare_ == "ink"
+
+
+def test_a_few_classes_that_cropping_makes_the_same_are_named(episode):
+    """Warnings are errors in tests, so there is none of the drawings alone."""
+    support, labels, _, _ = episode
+    pages = [Image.fromarray(x) for x in support]
+    given, names = [*pages, bar(20), bar(100)], [*map(str, labels), "high", "low"]
+    said = r"2 of the 7 classes \(high, low\) look like one another"
+    with pytest.warns(UserWarning, match=said) as warned:
+        classifier = FewShotClassifier().fit(given, names)
+    assert warned[0].filename == __file__
+    assert classifier.prepare_ == "ink"
+    for prepare in ("ink", "none"):
+        FewShotClassifier(prepare=prepare).fit(given, names)
+
+
 def test_a_network_of_other_drawings_takes_them_where_they_are(episode):
     support, labels, _, _ = episode
     loaded = innerloop.load("omniglot-protonet")._replace(data_name="runes")

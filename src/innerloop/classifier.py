@@ -229,7 +229,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             inputs, learn, self.fine_tuned_ = fine_tuned(
                 inputs, X, labels, others, self.head, self.inner_steps
             )
-        support = inputs.fit(X)
+        support = inputs.fit(X, labels, self.classes_.tolist())
         warn_of_shared(X, support.numpy(), labels, self.classes_, stacklevel=2)
         self._fitted = learn(support, labels, None if others is None else inputs(others))
         self._inputs, self.ink_, self.white_ = inputs, inputs.ink_, inputs.white_

@@ -37,6 +37,7 @@ from innerloop.data.ink import (
     worth_finding,
 )
 from innerloop.data.ink_warnings import warn_of_blank, warn_of_other_ink
+from innerloop.data.likeness import likeness, most_are_alike, warn_of_same_drawings
 from innerloop.data.polarity import ink_is_dark
 from innerloop.data.scaled import Pictures
 from innerloop.errors import UserError, finite_above_zero, one_of
@@ -135,8 +136,16 @@ class PixelInputs(Inputs):
         X = _array(X, what)
         return X if white is None else as_bytes(X, white=white)
 
-    def fit(self, X: np.ndarray | Pictures) -> Tensor:
-        """Pixels of the support set, which tells what `ink_` and `prepare_` are."""
+    def fit(
+        self, X: np.ndarray | Pictures, labels: np.ndarray, classes: Sequence[object]
+    ) -> Tensor:
+        """Pixels of the support set, which tells what `ink_` and `prepare_` are.
+
+        Args:
+            X: what `checked` gave.
+            labels: `[n]`, from 0.
+            classes: how messages call each.
+        """
         pictures = self._pictures(X)
         self.ink_ = self._find_ink(pictures.scaled)
         self._frame, self._any_frame, self._edges = None, False, None
@@ -152,12 +161,23 @@ class PixelInputs(Inputs):
         # Where nothing runs round the drawings learnt, it is no part of others either.
         self._any_frame = not any(ink and (ink.enclosed or ink.frame is not None) for ink in inks)
         self.prepare_ = "ink" if inks and self._helps(inks) else "none"
-        return self._pixels(self._seen(pictures, inks, "learnt", stacklevel=3))
+        seen, found = self._prepared(pictures, inks)
+        if self.prepare_ == "ink" and self._prepare == "auto":
+            alike = likeness(pictures.scaled, seen, labels)
+            if most_are_alike(alike):
+                self.prepare_ = "none"
+                seen, found = self._prepared(pictures, inks)
+            else:
+                warn_of_same_drawings(alike, classes, stacklevel=3)
+        self._warn(pictures, found, "learnt", stacklevel=3)
+        return self._pixels(seen)
 
     def __call__(self, X: np.ndarray | Pictures) -> Tensor:
         pictures = self._pictures(X)
+        seen, found = self._prepared(pictures, self._inks(pictures))
         # The caller of predict, which asks _told, which asks _queries.
-        return self._pixels(self._seen(pictures, self._inks(pictures), "told", stacklevel=5))
+        self._warn(pictures, found, "told", stacklevel=5)
+        return self._pixels(seen)
 
     def prepared(self, X: np.ndarray | Pictures) -> np.ndarray:
         """Bytes `[n, C, H, W]` of what the network sees, before ink becomes 1."""
@@ -188,21 +208,18 @@ class PixelInputs(Inputs):
                 into[0] = on_blank_paper(ink, self.ink_ == "dark", into.shape[1:])
         return seen, found
 
-    def _seen(
-        self, pictures: Pictures, inks: Iterable[Ink | None], done: str, stacklevel: int
-    ) -> np.ndarray:
-        """What the network sees; with warnings, unless ink was given, of what is no such drawing.
+    def _warn(self, pictures: Pictures, found: np.ndarray, done: str, stacklevel: int) -> None:
+        """Warn, unless ink was given, of what is no such drawing.
 
         Args:
+            found: for each picture whether it is not blank.
             done: what is done with the pictures: `"learnt"` or `"told"`.
         """
-        seen, found = self._prepared(pictures, inks)
         if self._ink == "auto" and self.ink_ is not None:
             pixels = [picture.size for picture in pictures.looked_at]
             names = pictures.names
             other = warn_of_other_ink(pictures.scaled, pixels, self.ink_, names, stacklevel + 1)
             warn_of_blank(found | other, done, names, stacklevel + 1)
-        return seen
 
     def _find_ink(self, images: np.ndarray) -> str | None:
         check_ink(self.loaded, self._ink)
@@ -271,8 +288,8 @@ class FeatureInputs(Inputs):
         """An array, or pictures as they are; raises what is wrong with `X`, called `what`."""
         return X if are_pictures(X) else _array(X, what)
 
-    def fit(self, X: Any) -> Tensor:
-        """Features of the support set."""
+    def fit(self, X: Any, labels: np.ndarray, classes: Sequence[object]) -> Tensor:
+        """Features of the support set; labels tell nothing about them."""
         self._weights = self.backbone.weights_digest
         found = self(X)
         warn_of_sameness(found, self.backbone.name)

@@ -78,6 +78,26 @@ class TestInTheBrowser:
             assert np.median(inner) > 240
             assert found[round(0.5 * side), round(0.3 * side)] < 80
 
+    @pytest.mark.parametrize("apart", [18, 35])
+    def test_classes_that_differ_in_place_alone_keep_it(self, apart, page, entries):
+        drawings = []
+        tops = [52 - apart, 52, 52 + apart]
+        lines = [[(20, top + 3), (85, top)] for top in tops]
+        for line in (*lines, [(50, 20), (50, 85)], [(20, 20), (85, 85)]):
+            paper = Image.new("L", (105, 105), 255)
+            ImageDraw.Draw(paper).line(line, fill=0, width=5)
+            drawings.append(np.asarray(paper))
+        model, labels = "omniglot-5steps", list("abc")
+        texts = [as_png(drawing) for drawing in drawings]
+        decided = []
+        for support in ([0, 1, 2], [0, 3, 4]):
+            classifier = FewShotClassifier(entries[model].loaded, inner_steps=5, ink="dark")
+            classifier.fit([drawings[i] for i in support], labels)
+            seen = ask(page, model, [[texts[i]] for i in support], texts[1], "auto")
+            assert seen["prepared"] == (classifier.prepare_ == "ink")
+            decided.append(seen["prepared"])
+        assert decided == [False, True]
+
     @pytest.mark.parametrize("framed", ["none", "all", "asked", "table", "shadow"])
     @pytest.mark.parametrize("prepare", ["auto", "ink", "none"])
     def test_the_ink_is_found_as_python_finds_it(self, prepare, framed, page, entries):

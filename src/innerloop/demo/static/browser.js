@@ -3,7 +3,7 @@
 
 (() => {
   const {
-    LABELS, findInk, greyPng, onBlankPaper, resize, say, sharedFrame, toGrey, workerText, worthFinding,
+    LABELS, findInk, greyPng, mostAreAlike, onBlankPaper, resize, say, sharedFrame, toGrey, workerText, worthFinding,
   } = innerloop;
 
   // ---- files, which are scripts: from file:// nothing else can be read ----
@@ -247,12 +247,16 @@
       const frame = sharedFrame(inks(edges).map((ink) => ink?.frame));
       const found = inks(edges, frame);
       const any = !found.some((ink) => ink?.enclosed || ink?.frame);
-      const prepared = prepare === "ink" || (mayPrepare && worthFinding(found));
-      const seen = (each) => {
-        const ink = prepared ? each.ink(edges, frame, any) : null;
-        return ink ? onBlankPaper(ink, side) : resize(each.pixels, each.side, side);
+      const asGiven = (each) => resize(each.pixels, each.side, side);
+      const inInk = (each) => {
+        const ink = each.ink(edges, frame, any);
+        return ink ? onBlankPaper(ink, side) : asGiven(each);
       };
-      return { support: given.map((own) => own.map(seen)), queries: asked.map(seen), side, prepared };
+      const seenBy = (how) => given.map((own) => own.map(how));
+      const helps = () => worthFinding(found) && !mostAreAlike(seenBy(asGiven), seenBy(inInk), side);
+      const prepared = prepare === "ink" || (mayPrepare && helps());
+      const seen = prepared ? inInk : asGiven;
+      return { support: seenBy(seen), queries: asked.map(seen), side, prepared };
     }
   }
 

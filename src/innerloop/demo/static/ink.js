@@ -14,6 +14,8 @@
   const [FILLED, FEW] = [0.85, 16];
   const [SHADOW, TABLE, DIM, UNEVEN] = [0.3, 0.12, 0.75, 0.02];
   const [SMOOTHED, SMALL] = [84, 32];
+  // Of innerloop.data.likeness.
+  const [BLUR, DIFFERENT, ALIKE] = [1.5 / 28, 0, 0.9];
 
   // The root of the mean square of some of the numbers.
   function spread(values, counts) {
@@ -295,5 +297,26 @@
     return share < FILLED || pixels > FEW;
   }
 
-  Object.assign(innerloop, { findInk, onBlankPaper, worthFinding });
+  // The blurred mean of some pictures, less its own mean, of length 1; of one brightness, 0.
+  function meanOf(pictures, side) {
+    const sum = Float64Array.from({ length: side * side }, (_, i) =>
+      pictures.reduce((all, pixels) => all + pixels[i], 0) / pictures.length);
+    const blurred = smooth(sum, side, BLUR * side);
+    const middle = blurred.reduce((a, b) => a + b) / blurred.length;
+    const rest = blurred.map((v) => v - middle);
+    const length = Math.max(1, Math.hypot(...rest));
+    return rest.map((v) => v / length);
+  }
+
+  // Whether preparation makes most classes alike that differ as they are; see
+  // innerloop.data.likeness of Python.  Both are lists of pictures by class.
+  function mostAreAlike(given, prepared, side) {
+    const [before, after] = [given, prepared].map((classes) => classes.map((own) => meanOf(own, side)));
+    const along = (a, b) => a.reduce((sum, v, i) => sum + v * b[i], 0);
+    const alike = given.filter((_, i) => given.some((_own, j) =>
+      i !== j && along(before[i], before[j]) < DIFFERENT && along(after[i], after[j]) > ALIKE));
+    return 2 * alike.length > given.length;
+  }
+
+  Object.assign(innerloop, { findInk, mostAreAlike, onBlankPaper, worthFinding });
 })();
