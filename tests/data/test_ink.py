@@ -158,6 +158,28 @@ def test_specks_are_dropped_and_dots_are_not():
     assert find_ink(on_paper(strokes), dark=True).side < 0.5
 
 
+@pytest.mark.parametrize("width", [3, 5, 8])
+@pytest.mark.parametrize("dark", [True, False], ids=["dark", "light"])
+def test_a_few_dots_of_the_pen_are_no_specks(width, dark):
+    """However little of the ink they are."""
+
+    def side(dots, of):
+        page = Image.new("L", (112, 112))
+        draw = ImageDraw.Draw(page)
+        for line in ((10, 10, 80, 80), (10, 80, 80, 10), (10, 10, 10, 80), (10, 80, 80, 80)):
+            draw.line(line, fill=1, width=width)
+        for x in dots:
+            draw.ellipse((x - of / 2, 100 - of / 2, x + of / 2, 100 + of / 2), fill=1)
+        picture = on_paper(np.asarray(page).astype(float))
+        return find_ink(picture if dark else 255 - picture, dark).side
+
+    without = side([], width)
+    assert side([30], width) > without + 0.15
+    assert side([30, 50, 70], width) > without + 0.15
+    assert side([30], width / 3) == without
+    assert side([20, 40, 60, 80], width) == without or width > 5
+
+
 @pytest.mark.parametrize(
     "picture",
     [

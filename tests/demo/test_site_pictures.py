@@ -110,6 +110,9 @@ class TestInTheBrowser:
             line = [tuple(point) for point in stroke]
             if number < 5:
                 ImageDraw.Draw(paper).line(line, fill=30, width=5 + 3 * number)
+            if number == 4:  # dots of the pen, and one that is smaller
+                for x, size in ((20, 17), (60, 17), (400, 6)):
+                    ImageDraw.Draw(paper).ellipse((x, 400, x + size, 400 + size), fill=30)
             pixels = np.asarray(paper.resize((105, 105), Image.Resampling.LANCZOS), np.float64)
             pixels = pixels + number % 2 * rng.normal(0, 4, pixels.shape)
             if framed == "all" or (framed == "asked" and number == 5):

@@ -32,6 +32,9 @@ LOOKED_AT = 112
 # Ink is what is darker than the paper by this share of the darkest ink, and by so many standard
 # deviations of the paper; a part is a speck if it has less of this share of the ink.
 FAINT, NOISE, SPECK = 0.35, 3.0, 0.02
+# But no more than so many parts are dots, if each has as much ink as this share of a square as wide
+# as the pen; a round dot has pi / 4.
+DOT, DOTS = 0.5, 3
 # Standard deviations, in pixels, of the filters against noise; the second where the paper's noise
 # has this share of the ink.
 SHARP, NOISY, LOUD = 0.5, 0.8, 0.14
@@ -313,5 +316,13 @@ def _without_specks(mask: np.ndarray, above: np.ndarray) -> np.ndarray:
         return mask
     amounts = ndimage.sum_labels(np.where(mask, above, 0), labels, np.arange(1, count + 1))
     kept = amounts >= SPECK * amounts.sum()
+    strokes = np.concatenate([[False], kept])[labels]
+    if strokes.any() and not kept.all():
+        # Strokes have two sides.
+        outline = strokes & ~ndimage.binary_erosion(strokes)
+        width = 2 * int(strokes.sum()) / int(outline.sum())
+        dots = ~kept & (amounts >= DOT * width**2 * above[strokes].mean())
+        if dots.sum() <= DOTS:
+            kept |= dots
     found: np.ndarray = np.concatenate([[False], kept])[labels]
     return found

@@ -51,7 +51,7 @@ def warn_of_same_drawings(
         likeness: `[N, N]`, see there.
         classes: the name of each.
     """
-    same = (likeness > SAME).any(axis=1)
+    same: np.ndarray = (likeness > SAME).any(axis=1)
     if same.any():
         names = some([str(name) for name, is_one in zip(classes, same, strict=True) if is_one])
         warnings.warn(
@@ -71,4 +71,5 @@ def _correlation(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     x = ndimage.gaussian_filter(means, (0, sigma, sigma)).reshape(len(means), -1)
     x -= x.mean(axis=1, keepdims=True)
     x /= np.linalg.norm(x, axis=1, keepdims=True).clip(min=1)
-    return x @ x.T
+    found: np.ndarray = x @ x.T
+    return found

@@ -9,6 +9,7 @@
 
   const LONGER_SIDE = 18 / 28;
   const [FAINT, NOISE, SPECK] = [0.35, 3, 0.02];
+  const [DOT, DOTS] = [0.5, 3];
   const [SHARP, NOISY, LOUD] = [0.5, 0.8, 0.14];
   const [ROUNDS, PAPER] = [6, 2.5];
   const [FILLED, FEW] = [0.85, 16];
@@ -186,10 +187,19 @@
   const less = (rest, out) => rest.map((v, i) => (out[i] > 0 ? Math.max(0, v - out[i]) : v));
 
   // Of the parts of a mask, those that are no specks.
-  function withoutSpecks(parts, above) {
+  function withoutSpecks(parts, above, side) {
+    if (parts.length < 2) return parts;
     const amounts = parts.map((part) => part.reduce((sum, i) => sum + above[i], 0));
-    const least = parts.length > 1 ? SPECK * amounts.reduce((a, b) => a + b) : -Infinity;
-    return parts.filter((_, number) => amounts[number] >= least);
+    const least = SPECK * amounts.reduce((a, b) => a + b);
+    const strokes = parts.filter((_, number) => amounts[number] >= least).flat();
+    if (!strokes.length) return [];
+    const inside = new Set(strokes);
+    const outline = strokes.filter((i) =>
+      atEdge(i, side) || ![i - 1, i + 1, i - side, i + side].every((j) => inside.has(j)));
+    const width = (2 * strokes.length) / outline.length;
+    const dot = DOT * width ** 2 * (strokes.reduce((sum, i) => sum + above[i], 0) / strokes.length);
+    const few = amounts.filter((amount) => amount < least && amount >= dot).length <= DOTS;
+    return parts.filter((_, number) => amounts[number] >= least || (few && amounts[number] >= dot));
   }
 
   // `mask` and what is next to it.
@@ -239,7 +249,7 @@
     const strength = percentile(sorted, ink.length > 600 ? 99.5 : 98);
     const limit = Math.max(FAINT * strength, NOISE * spread(above, (v) => v < 0));
     if (strength < Math.max(0.06, limit)) return null;
-    const parts = withoutSpecks(partsOf(Uint8Array.from(above, (v) => (v > limit ? 1 : 0)), side), above);
+    const parts = withoutSpecks(partsOf(Uint8Array.from(above, (v) => (v > limit ? 1 : 0)), side), above, side);
     const all = parts.flat();
     let own = framesOf(parts, side).flat();
     const ownCells = own.length ? cells(own, side) : null;
