@@ -149,6 +149,17 @@ def test_a_dot_is_a_drawing(side):
     assert ink.strokes.max() == 1
 
 
+@pytest.mark.parametrize(("size", "width"), [(200, 2), (300, 6), (1000, 6)])
+@pytest.mark.parametrize("noise", [0, 3])
+def test_little_ink_on_clean_paper_is_found(size, width, noise):
+    """A line of less than 0.2% of the page."""
+    strokes = np.zeros((size, size))
+    strokes[size // 3 : size // 3 + width, size // 3 : size // 3 + size // 10] = 1
+    ink = find_ink(on_paper(strokes, noise=noise), dark=True)
+    assert ink.side == pytest.approx(0.1, abs=0.03)
+    assert find_ink(on_paper(0 * strokes, noise=noise), dark=True) is None
+
+
 def test_specks_are_dropped_and_dots_are_not():
     strokes = drawn()
     strokes[50:52, 2:4] = 1  # a dot, as of an i

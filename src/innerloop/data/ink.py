@@ -35,6 +35,9 @@ FAINT, NOISE, SPECK = 0.35, 3.0, 0.02
 # But no more than so many parts are dots, if each has as much ink as this share of a square as wide
 # as the pen; a round dot has pi / 4.
 DOT, DOTS = 0.5, 3
+# Ink so little that its percentile shows none has a pixel darker than paper by more than this, and
+# by so many of its standard deviations.
+CLEAR, CLEAN = 0.1, 10
 # Standard deviations, in pixels, of the filters against noise; the second where the paper's noise
 # has this share of the ink.
 SHARP, NOISY, LOUD = 0.5, 0.8, 0.14
@@ -194,6 +197,9 @@ def _drawing(
     below = above[above < 0]
     deviation = float(np.sqrt(np.mean(below**2))) if len(below) else 0.0
     strength = float(np.percentile(above, 99.5 if rest.size > 600 else 98))
+    darkest = float(above.max())
+    if strength < CLEAR and darkest > max(CLEAR, CLEAN * deviation):
+        strength = darkest
     limit = max(FAINT * strength, NOISE * deviation)
     if strength < max(0.06, limit):
         return None

@@ -10,6 +10,7 @@
   const LONGER_SIDE = 18 / 28;
   const [FAINT, NOISE, SPECK] = [0.35, 3, 0.02];
   const [DOT, DOTS] = [0.5, 3];
+  const [CLEAR, CLEAN] = [0.1, 10];
   const [SHARP, NOISY, LOUD] = [0.5, 0.8, 0.14];
   const [ROUNDS, PAPER] = [6, 2.5];
   const [FILLED, FEW] = [0.85, 16];
@@ -246,8 +247,11 @@
       above = smooth(ink, side, NOISY);
       sorted = inOrder(above);
     }
-    const strength = percentile(sorted, ink.length > 600 ? 99.5 : 98);
-    const limit = Math.max(FAINT * strength, NOISE * spread(above, (v) => v < 0));
+    let strength = percentile(sorted, ink.length > 600 ? 99.5 : 98);
+    const deviation = spread(above, (v) => v < 0);
+    const darkest = sorted.at(-1);
+    if (strength < CLEAR && darkest > Math.max(CLEAR, CLEAN * deviation)) strength = darkest;
+    const limit = Math.max(FAINT * strength, NOISE * deviation);
     if (strength < Math.max(0.06, limit)) return null;
     const parts = withoutSpecks(partsOf(Uint8Array.from(above, (v) => (v > limit ? 1 : 0)), side), above, side);
     const all = parts.flat();
