@@ -51,7 +51,7 @@ def warn_of_same_drawings(
         likeness: `[N, N]`, see there.
         classes: the name of each.
     """
-    same: np.ndarray = (likeness > SAME).any(axis=1)
+    same = np.asarray((likeness > SAME).any(axis=1))
     if same.any():
         names = some([str(name) for name, is_one in zip(classes, same, strict=True) if is_one])
         warnings.warn(
