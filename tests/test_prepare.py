@@ -119,6 +119,33 @@ def test_what_runs_round_queries_alone_is_no_part_of_them(episode):
     assert (seen[0, 0, 5:8] < 128).any(axis=0).sum() > 12
 
 
+@pytest.mark.parametrize("ringed", [False, True])
+@pytest.mark.parametrize("sides", ["left", "left right"])
+def test_what_lies_along_the_edges_of_queries_alone_is_no_part_of_them(sides, ringed, episode):
+    """Such as the black edge of a scanner, also where a drawing that was learnt has a ring."""
+    support, labels, query, truth = episode
+    pages, asked = (
+        [np.pad(x.repeat(3, axis=0).repeat(3, axis=1), 8, constant_values=255) for x in images]
+        for images in (support, query)
+    )
+    if ringed:
+        ring = Image.fromarray(pages[0])
+        ImageDraw.Draw(ring).ellipse((8, 8, 91, 91), outline=0, width=3)
+        pages[0] = np.asarray(ring)
+    classifier = FewShotClassifier().fit(pages, labels)
+    plain = classifier.score(asked, truth)
+    scans = np.stack(asked)
+    scans[:, :, :3] = 0
+    if "right" in sides:
+        scans[:, :, -4:] = 20
+    assert classifier.score(list(scans), truth) >= plain - 0.04
+    # Strokes that reach the edge stay.
+    crossed = np.array(asked[0])
+    crossed[48:52, :52] = 0
+    seen = classifier.prepared([crossed])[0, 0]
+    assert (seen[:, 5:10].min(axis=0) < 160).all()
+
+
 def test_outlines_that_differ_are_parts_of_the_characters():
     def sign(outline, inner):
         image = Image.new("L", (84, 84), 255)

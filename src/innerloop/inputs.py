@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -122,8 +122,8 @@ class PixelInputs(Inputs):
         # What is left out round drawings: the frame of most of those learnt; or any, see `fit`.
         self._frame: np.ndarray | None = None
         self._any_frame = False
-        # Whether what lies along the edges is left out; None until it is known.
-        self._edges: bool | None = None
+        # Whether what lies along the edges is left out, see `find_ink`; None until it is known.
+        self._edges: bool | Literal["apart"] | None = None
 
     def checked(self, X: Any, what: str = "X") -> np.ndarray | Pictures:
         """An array, or pictures of any sizes; raises what is wrong with `X`, called `what`."""
@@ -151,9 +151,12 @@ class PixelInputs(Inputs):
         self._frame, self._any_frame, self._edges = None, False, None
         # Found once: few, as a support set is.
         inks = list(self._inks(pictures)) if self._may_prepare() else []
-        at_edges = [ink.edged for ink in inks if ink is not None and ink.reaches]
-        self._edges = 2 * sum(at_edges) > len(at_edges)
-        if self._edges:
+        at_edges = [ink for ink in inks if ink is not None and ink.reaches]
+        self._edges = 2 * sum(ink.edged for ink in at_edges) > len(at_edges)
+        # Where nothing lies along the edges of those learnt, it is no part of others either.
+        if not any(ink.edged or ink.frame is not None for ink in at_edges):
+            self._edges = "apart"
+        if self._edges is True:
             inks = list(self._inks(pictures))
         self._frame = shared_frame([ink and ink.frame for ink in inks])
         if self._frame is not None:

@@ -98,7 +98,7 @@ class TestInTheBrowser:
             decided.append(seen["prepared"])
         assert decided == [False, True]
 
-    @pytest.mark.parametrize("framed", ["none", "all", "asked", "table", "shadow"])
+    @pytest.mark.parametrize("framed", ["none", "all", "asked", "beside", "table", "shadow"])
     @pytest.mark.parametrize("prepare", ["auto", "ink", "none"])
     def test_the_ink_is_found_as_python_finds_it(self, prepare, framed, page, entries):
         """Of drawings small and large, on grey paper with its noise, and of none."""
@@ -110,7 +110,7 @@ class TestInTheBrowser:
             line = [tuple(point) for point in stroke]
             if framed == "none" and number == 2:
                 line = [(100, 100), (100, 118)]  # next to no ink
-            if number < 5:
+            if number < 5 or framed == "beside":
                 ImageDraw.Draw(paper).line(line, fill=30, width=5 + 3 * number)
             if number == 4:  # dots of the pen, and one that is smaller
                 for x, size in ((20, 17), (60, 17), (400, 6)):
@@ -122,6 +122,8 @@ class TestInTheBrowser:
                 pixels[:, :4] = pixels[:, -4:] = 60
             if framed == "all" and number == 1:
                 pixels[:50, 50:54] = 30  # touches it
+            if framed == "beside" and number == 5:
+                pixels[:, :4] = 20
             if framed == "table" and number:
                 pixels[:, : 2 * number] = pixels[105 - number :] = 50
             if framed == "shadow":

@@ -90,7 +90,7 @@ def find_ink(
     dark: bool,
     frame: np.ndarray | None = None,
     any_frame: bool = False,
-    edges: bool | None = None,
+    edges: bool | Literal["apart"] | None = None,
 ) -> Ink | None:
     """The drawing in a grey picture.
 
@@ -104,7 +104,8 @@ def find_ink(
             it that touch what is inside.
         any_frame: leave out whatever runs round the rest near all four edges of the picture.
         edges: leave out what lies along an edge of the picture, such as the table beside a sheet.
-            None does not, and finds out whether it would help: `edged`.
+            `"apart"` does where that is apart from the rest: `edged`; None does not, and finds out
+            whether it is.
 
     Returns:
         None where nothing stands out from the paper.
@@ -132,8 +133,9 @@ def find_ink(
     if within is None:
         return found
     left_out = ndimage.binary_dilation(found.mask & ~within.mask, TOUCHING)
-    apart = not within.reaches and not (left_out & within.mask).any()
-    return (within if edges else found)._replace(edged=apart and not may_be_drawn)
+    apart = not within.reaches and not (left_out & within.mask).any() and not may_be_drawn
+    chosen = within if (apart if edges == "apart" else edges) else found
+    return chosen._replace(edged=apart)
 
 
 def _opened(x: np.ndarray, share: float, goes_on: Literal["edge", "constant"]) -> np.ndarray:

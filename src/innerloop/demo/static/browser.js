@@ -243,7 +243,8 @@
       // As PixelInputs.fit of Python.
       const inks = (...how) => (mayPrepare ? given.flat().map((each) => each.ink(...how)) : []);
       const atEdges = inks().filter((ink) => ink?.reaches);
-      const edges = 2 * atEdges.filter((ink) => ink.edged).length > atEdges.length;
+      const most = 2 * atEdges.filter((ink) => ink.edged).length > atEdges.length;
+      const edges = atEdges.some((ink) => ink.edged || ink.frame) ? most : "apart";
       const frame = sharedFrame(inks(edges).map((ink) => ink?.frame));
       const found = inks(edges, frame);
       const any = !found.some((ink) => ink?.enclosed || ink?.frame);

@@ -236,7 +236,7 @@
       kept.has(i + v * side + u) && Math.abs((i % side) - ((i + v * side + u + side) % side)) <= 1));
     const mayBeDrawn = found.frame !== null && isAllRound(found.frame);
     const edged = !mayBeDrawn && !within.reaches && !found.places.some((i) => !kept.has(i) && beside(i));
-    return { ...(edges ? within : found), edged };
+    return { ...((edges === "apart" ? edged : edges) ? within : found), edged };
   }
 
   // The drawing in what stands out from the paper; see `findInk`.
