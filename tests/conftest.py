@@ -17,15 +17,13 @@ import pytest
 from benchmarks.chromium import chromium as chromium_browser
 from benchmarks.chromium import is_there
 from selenium import webdriver
-from trials.small import blobs
+from trials.small import blobs, not_drawn
 
 import innerloop
 from innerloop.data import ImageClasses
 from innerloop.data.omniglot import omniglot
-from innerloop.files import write_whole
 from innerloop.ops import kernels
 from innerloop.plots import figures
-from innerloop.runs.folder import PICTURE
 from tests.small_runs import SMALL
 
 # The same examples every time, however slow the machine is.
@@ -63,17 +61,8 @@ def _plot_run() -> Iterator[Callable[..., Path]]:
     Gives the function that draws.  Processes that are started do, too.
     """
     whole = figures.plot_run
-
-    def without_drawing(
-        folder: Path, *given: object, out: Path | None = None, **named: object
-    ) -> Path:
-        out = out or folder / PICTURE
-        with write_whole(out) as file:
-            file.write(b"not drawn")
-        return out
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "plot_run", without_drawing)
+        patch.setattr(figures, "plot_run", not_drawn)
         yield whole
 
 

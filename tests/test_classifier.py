@@ -15,7 +15,6 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from trials.kills import Trial
 
 import innerloop
 from innerloop import FewShotClassifier, UserError
@@ -27,6 +26,7 @@ from innerloop.runs.checkpoint import read_tensors, write_tensors
 from innerloop.runs.loading import PRETRAINED
 from innerloop.tasks.sampler import EpisodeSampler
 from tests.helpers import in_threads
+from tests.small_runs import settings
 
 NAMES = innerloop.pretrained_names()
 
@@ -218,14 +218,15 @@ def test_predict_before_fit():
         FewShotClassifier().predict(np.zeros((1, 28, 28)))
 
 
-def test_a_run_of_ones_own_and_its_limits(tmp_path):
+def test_a_run_of_ones_own_and_its_limits(tmp_path, array):
     """Its classes are counted where the head has a row for each; waves have none."""
-    trial = Trial(tmp_path / "boil", "boil")
-    images = np.load(trial.folder / "blobs.npy")[:4, 0, 0]
-    classifier = FewShotClassifier(trial.whole).fit(images[:3], list("abc"))
+    small = settings(array, algorithm="boil", head="random", iterations=4)
+    run = innerloop.train(out=tmp_path / "boil", **small).folder
+    images = np.load(array)[:4, 0, 0]
+    classifier = FewShotClassifier(run).fit(images[:3], list("abc"))
     assert classifier.predict_proba(images).shape == (4, 3)
     with pytest.raises(UserError, match="has a head with 3 rows and cannot tell 4 classes apart"):
-        FewShotClassifier(trial.whole).fit(images, list("abcd"))
+        FewShotClassifier(run).fit(images, list("abcd"))
     waves = innerloop.train(
         data="sinusoid", out=tmp_path / "w", iterations=1, val_every=1, val_tasks=2, test_tasks=2
     )

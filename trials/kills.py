@@ -29,9 +29,10 @@ from typing import Any
 from benchmarks.reports import write_report
 
 from innerloop.config import TrainConfig
+from innerloop.plots import figures
 from innerloop.registry import OURS
 from innerloop.runs.checkpoint import read_tensors
-from trials.small import SETTINGS, blobs
+from trials.small import SETTINGS, blobs, not_drawn
 
 # What a process server imports once for all processes.
 PRELOADED = [
@@ -39,6 +40,7 @@ PRELOADED = [
     "innerloop.training.run",
     "innerloop.plots.figures",
     "torch._dynamo",  # which PyTorch's optimisers import when first made
+    "typeguard",  # which tyro imports when it first reads a command line
 ]
 TIMES = ("seconds", "step_seconds", "cpu_seconds", "ms_per_iteration")
 
@@ -64,10 +66,11 @@ class Trial:
     Args:
         folder: an empty folder to work in.
         algorithm: its name.
+        drawn: runs end with their picture; otherwise with a file in its place.
     """
 
-    def __init__(self, folder: Path, algorithm: str) -> None:
-        self.folder, self.algorithm = folder, algorithm
+    def __init__(self, folder: Path, algorithm: str, *, drawn: bool = True) -> None:
+        self.folder, self.algorithm, self.drawn = folder, algorithm, drawn
         folder.mkdir(parents=True)
         self.config = folder / "small.yaml"
         self.config.write_text(TrainConfig.from_dict(_small(folder, algorithm)).to_yaml())
@@ -136,19 +139,21 @@ class Trial:
         resumed = (run / "config.yaml").exists()
         arguments = ["--resume", run] if resumed else ["--config", self.config, "--out", run]
         process = self.processes.Process(
-            target=_train, args=([str(a) for a in arguments], run, last_write)
+            target=_train, args=([str(a) for a in arguments], run, last_write, self.drawn)
         )
         process.start()
         return process
 
 
-def _train(arguments: list[str], run: Path, last_write: int) -> None:
+def _train(arguments: list[str], run: Path, last_write: int, drawn: bool) -> None:
     """In the process: run the command line, and be killed before a file operation."""
     from innerloop.cli import main
 
     log = os.open(run.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    if not drawn:
+        figures.plot_run = not_drawn
     if last_write:
         left = last_write
 
