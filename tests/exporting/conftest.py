@@ -5,9 +5,12 @@ import logging
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from innerloop.build import build_algorithm, build_model
 from innerloop.config import TrainConfig
+from innerloop.models.conv4 import initialise
+from innerloop.models.layers import Conv2d
 from innerloop.runs.loading import Loaded
 
 SHAPE = (1, 16, 16)
@@ -15,9 +18,12 @@ SHAPE = (1, 16, 16)
 
 @pytest.fixture(scope="session")
 def network():
-    """Makes what `load` would return for a run with these settings."""
+    """Makes what `load` would return for a run with these settings.
 
-    def make(**settings):
+    PyTorch takes seconds to write down a block with its derivatives: unless `whole`, there are two.
+    """
+
+    def make(whole=False, **settings):
         settings = {
             "width": 16,
             "image_size": 16,
@@ -28,7 +34,13 @@ def network():
             **settings,
         }
         config = TrainConfig(**settings)
-        algorithm = build_algorithm(config, build_model(config, SHAPE), 20)
+        model = build_model(config, SHAPE)
+        if not whole:
+            first = Conv2d(1, config.width, stride=2)
+            model.convs = nn.ModuleList([first, model.convs[3]])
+            model.norms = model.norms[:2]
+            initialise(model, 0)
+        algorithm = build_algorithm(config, model, 20)
         generator = torch.Generator().manual_seed(1)
         params = {
             name: p + 0.05 * torch.randn(p.shape, generator=generator)
