@@ -111,7 +111,8 @@ def test_tasks_may_differ_in_the_number_of_classes():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("in use") / "run"
-    innerloop.train(data="glyphs", width=16, iterations=2, val_tasks=2, test_tasks=2, out=folder)
+    small = {"glyph_classes": 300, "width": 16, "iterations": 2, "val_tasks": 2, "test_tasks": 2}
+    innerloop.train(data="glyphs", **small, out=folder)
     return folder
 
 
