@@ -66,11 +66,11 @@ def test_its_meta_gradient_is_that_of_the_library(scratch, second_order):
 
 def test_it_learns(scratch, capsys):
     """Accuracy on symbols that it has never seen, from one drawing of each."""
-    scratch["main"](iterations=50)
+    scratch["main"](iterations=20)
     last = capsys.readouterr().out.splitlines()[-1]
     untrained, trained = map(float, re.findall(r"0\.\d+", last))
     assert untrained < 0.85
-    assert trained > 0.93
+    assert trained > 0.9
 
 
 def test_it_needs_torch_alone():

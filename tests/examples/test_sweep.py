@@ -23,9 +23,8 @@ def _quiet():
 
 @pytest.fixture
 def config(array):
-    return innerloop.TrainConfig.from_dict(
-        {**SETTINGS, "data": str(array), "val_every": 4, "val_tasks": 8, "test_tasks": 8}
-    )
+    few = {"iterations": 6, "val_every": 2, "val_tasks": 8, "test_tasks": 8}
+    return innerloop.TrainConfig.from_dict({**SETTINGS, **few, "data": str(array)})
 
 
 def outcome(study):
@@ -62,7 +61,7 @@ def test_what_learns_worse_is_stopped(config, tmp_path, monkeypatch):
         return {"meta_lr": 0.01 if trial.number < 5 else 1e-9, "inner_lr": 0.4, "seed": 1}
 
     monkeypatch.setattr(sweep, "suggest", suggest)
-    longer = innerloop.TrainConfig.from_dict({**config.to_dict(), "iterations": 40})
+    longer = innerloop.TrainConfig.from_dict({**config.to_dict(), "iterations": 16, "val_every": 4})
     study = sweep.sweep(tmp_path, longer, 7)
     assert [t.state.name for t in study.trials] == ["COMPLETE"] * 5 + ["PRUNED"] * 2
     assert not (tmp_path / "trial-6/results.json").exists()
