@@ -1,6 +1,7 @@
 """The kernels give the numbers of the plain path, for every algorithm."""
 
 import contextlib
+import functools
 
 import pytest
 import torch
@@ -103,13 +104,19 @@ def assert_same(ours, plain):
         torch.testing.assert_close(ours[name] / size, g / size, rtol=1e-8, atol=1e-11, msg=name)
 
 
+@functools.cache
+def plain_gradient(name, network):
+    """Without kernels: the same on each device, and the slower part."""
+    with kernels.without():
+        return gradients(name, network)[1]()
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_equal_to_the_plain_path(name, network):
     _, meta_gradient, *_ = gradients(name, network)
     ours, metrics = meta_gradient()
-    with kernels.without():
-        plain, expected = meta_gradient()
+    plain, expected = plain_gradient(name, network)
     assert_same(ours, plain)
     assert metrics.keys() == expected.keys()
     for key, value in expected.items():
@@ -187,19 +194,23 @@ def test_parameters_keep_their_memory_layout_outside():
     assert all(torch.equal(params[name], values[name]) for name in params)
 
 
+@torch.no_grad()
+def scores(name, network, every_step):
+    algorithm, _, params, episodes = gradients(name, network)
+    return algorithm.score_steps(params, episodes, inner_steps=4, every_step=every_step)
+
+
+@functools.cache
+def plain_scores(name, network, every_step):
+    with kernels.without():
+        return scores(name, network, every_step)
+
+
 @pytest.mark.parametrize("every_step", [False, True])
 @pytest.mark.parametrize("network", ["strided", "pooled", "shared head", "tutorial"])
 @pytest.mark.parametrize("name", ["MAML", "MAML++", "Meta-SGD", "Reptile", "iMAML", "ANIL"])
 def test_judged_as_in_the_plain_path(name, network, every_step):
-    algorithm, _, params, episodes = gradients(name, network)
-
-    def judged():
-        return algorithm.score_steps(params, episodes, inner_steps=4, every_step=every_step)
-
-    with torch.no_grad():
-        ours = judged()
-        with kernels.without():
-            plain = judged()
+    ours, plain = scores(name, network, every_step), plain_scores(name, network, every_step)
     assert ours.keys() == plain.keys() == {"loss", "accuracy"}
     assert ours["loss"].shape == (3, 5 if every_step else 1)
     for key, value in plain.items():
