@@ -21,13 +21,21 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.modules import uncompiled
 from innerloop.models.unregistered import OF_EVERY_MODULE, SEARCHED
 
 # Attributes of these types hold neither modules nor tensors.
 _ATOMS = {bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device}
 _ATOMS |= {torch.Size, types.BuiltinFunctionType, torch.memory_format}
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The network before `torch.compile`, which supports only one set of weights."""
+    kind = type(model)
+    if kind.__name__ == "OptimizedModule" and kind.__module__.startswith("torch._dynamo"):
+        plain: nn.Module = model._orig_mod  # type: ignore[assignment]
+        return plain
+    return model
 
 
 class Attributes(ABC):

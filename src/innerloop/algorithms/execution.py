@@ -82,7 +82,8 @@ def _meta_gradient(
     tasks = len(episodes.support_x)
     with algorithm.network.unchanged(), task_keys(algorithm, tasks, keys) as keys:
         grads, metrics = _in_chunks(algorithm, params, episodes, progress, keys)
-        check_reached(algorithm, params, episodes, progress, keys, grads)
+        if not algorithm._reached:
+            check_reached(algorithm, params, episodes, progress, keys, grads)
     return grads, metrics
 
 

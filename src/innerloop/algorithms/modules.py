@@ -35,15 +35,6 @@ def name_in_code(value: Any) -> str:
     )
 
 
-def uncompiled(model: nn.Module) -> nn.Module:
-    """The network before `torch.compile`, which supports only one set of weights."""
-    kind = type(model)
-    if kind.__name__ == "OptimizedModule" and kind.__module__.startswith("torch._dynamo"):
-        plain: nn.Module = model._orig_mod  # type: ignore[assignment]
-        return plain
-    return model
-
-
 def check_script(model: nn.Module) -> None:
     """Raise a `UserError` for TorchScript whose weights or buffers a copy cannot replace.
 

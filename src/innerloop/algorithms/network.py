@@ -283,8 +283,9 @@ class Skeleton(Attributes):
             n: b if constant and not self._writes(prefix + n) else self._tensor(b, prefix + n)
             for n, b in module._buffers.items()
         }
+        copy_of = self.part if self._searched else self.of
         state["_modules"] = {
-            n: None if m is None else self.part(m, f"{prefix}{n}.")
+            n: None if m is None else copy_of(m, f"{prefix}{n}.")
             for n, m in module._modules.items()
         }
         if not self._training or (constant and self._frozen):

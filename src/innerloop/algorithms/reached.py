@@ -32,7 +32,7 @@ def check_reached(
     Raises:
         UserError: nothing leads there.
     """
-    if algorithm._reached or not grads:
+    if not grads:
         return
     learnt = (g for name, g in grads.items() if name not in algorithm.moving_averages)
     if any(bool(g.count_nonzero()) for g in learnt):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.algorithms.modules import uncompiled
+from innerloop.algorithms.attributes import uncompiled
 from innerloop.algorithms.network import Network
 from innerloop.algorithms.scores import Metric, check_function, check_metric
 from innerloop.errors import UserError, at_least, one_of

@@ -50,7 +50,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return handle_torch_function(linear, (x, weight), x, weight, bias)
     if weight.ndim == 2:
         return F.linear(x, weight, bias)
-    if x.ndim == 3 and x.dtype == weight.dtype and x.dtype in kernels.TYPES:
+    if x.ndim == 3 and x.dtype == weight.dtype and kernels.many(weight):
         y = autograd.linear(x, weight)
         return y if bias is None else y + bias[:, None]
     return x @ weight.mT if bias is None else torch.baddbmm(bias[:, None], x, weight.mT)

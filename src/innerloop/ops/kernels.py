@@ -33,7 +33,6 @@ from innerloop.ops.gpu import operators as gpu
 
 __all__ = [
     "LANES",
-    "TYPES",
     "EpisodeSource",
     "Operation",
     "arranged",
@@ -46,6 +45,7 @@ __all__ = [
     "halves",
     "images",
     "images_back",
+    "many",
     "multiply",
     "norm_backward",
     "norm_forward",
@@ -74,8 +74,15 @@ def serve(x: Tensor, *channels: int) -> bool:
     return _use.get() if _on_gpu(x) else x.is_cpu and ready()
 
 
+# Weights of a task from which on it matters how their derivatives lie in memory.
+_MANY = 2**12
 # Weights of a task beyond which PyTorch's products are the faster ones on any processor.
 _LARGE = 2**17
+
+
+def many(weight: Tensor) -> bool:
+    """True if weights `[T, out, in]` are so many that one call of PyTorch is not the fastest."""
+    return weight.dtype in TYPES and weight.shape[-2] * weight.shape[-1] >= _MANY
 
 
 def multiply(x: Tensor, weight: Tensor) -> bool:

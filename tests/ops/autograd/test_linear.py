@@ -14,6 +14,8 @@ from innerloop.ops import kernels
 def products(request, monkeypatch):
     by_kernels = request.param == "kernels"
     monkeypatch.setattr(kernels, "_has_mkl", lambda: not by_kernels)
+    # What pays for large layers is tested on small ones.
+    monkeypatch.setattr(kernels, "_MANY", 1)
     if by_kernels and not kernels.ready():
         pytest.skip("there are no compiled kernels")
     return by_kernels
