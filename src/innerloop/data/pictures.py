@@ -6,10 +6,8 @@ import contextlib
 import io
 import os
 import stat
-import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -243,10 +241,7 @@ def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Im
     try:
         if content is None:
             _check_kind(Path(path), os.stat(path).st_mode)
-        with (
-            open(path, "rb") if content is None else io.BytesIO(content) as file,
-            _identified(file, os.fspath(path) if content is None else "") as picture,
-        ):
+        with Image.open(path if content is None else io.BytesIO(content)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise BrokenPicture(
                     f"{shown} claims {picture.width} x {picture.height} pixels, more than "
@@ -263,35 +258,9 @@ def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Im
         raise BrokenPicture(f"{shown} {_why_broken(error, path, content)}") from error
 
 
-def _identified(file: IO[bytes], name: str) -> Image.Image:
-    """`Image.open` without its look at the size.
-
-    That warns of large pictures, beside our error, and a warning cannot be kept from one thread
-    alone.
-
-    Args:
-        file: of a picture.
-        name: of the file, if it has one.
-    """
-    start, tried = file.read(16), set[str]()
-    for load_formats in (Image.preinit, Image.init):  # the few common ones, then all
-        load_formats()
-        for kind in [kind for kind in Image.ID if kind not in tried]:
-            tried.add(kind)
-            make, accepts = Image.OPEN[kind]
-            with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
-                answer = accepts is None or accepts(start)
-                # Text says why such files are not read.
-                if answer and not isinstance(answer, str):
-                    file.seek(0)
-                    return make(file, name)
-    file.seek(0)
-    return Image.open(file)  # raises what Pillow has to say
-
-
 def _why_broken(error: Exception, path: Path | str, content: bytes | None) -> str:
     """What to say of a file that Pillow cannot open or decode."""
-    if isinstance(error, Image.DecompressionBombError):  # of a decoder that looks for itself
+    if isinstance(error, Image.DecompressionBombError):
         return f"has far more pixels than {MAX_PIXELS:,}: scale it down or remove it"
     if not isinstance(error, UnidentifiedImageError):
         return f"cannot be read as a picture ({error}); replace or remove it"
