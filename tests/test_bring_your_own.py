@@ -308,7 +308,8 @@ def test_another_network_than_was_trained_is_refused_in_use(tmp_path, monkeypatc
     assert main([*command.split(), *sizes.split()]) == 0
     assert main(["evaluate", "run", "--tasks", "4"]) == 0
     # The code after a change, in a process that has not loaded it.
-    (tmp_path / "before.py").write_text(MINE.replace("nn.Tanh()", "nn.ReLU()"))
+    # Of another length: else Python takes the compiled file for that of the same second.
+    (tmp_path / "before.py").write_text(MINE.replace("nn.Tanh()", "nn.ReLU()") + "\n")
     for name in [name for name in sys.modules if name.startswith("innerloop_file_before")]:
         del sys.modules[name]
     capsys.readouterr()

@@ -76,7 +76,7 @@ def serve(x: Tensor, *channels: int) -> bool:
 
 # Weights of a task from which on it matters how their derivatives lie in memory.
 _MANY = 2**12
-# Weights of a task beyond which PyTorch's products are the faster ones on any processor.
+# Weights of a task beyond which they leave the cache, for which the kernels are not made.
 _LARGE = 2**17
 
 
