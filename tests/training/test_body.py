@@ -133,7 +133,7 @@ def replace_body():
     """Other weights in the same file."""
     del sys.modules[module().__name__]
     sources._named.cache_clear()
-    Path("nets.py").write_text(NETS.replace("{gain}", "2.0"))
+    Path("nets.py").write_text(NETS.replace("{gain}", "2.00"))
 
 
 def run(*words):

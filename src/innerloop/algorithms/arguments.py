@@ -109,7 +109,8 @@ def check_params(algorithm: Hooks, params: Any) -> None:
     """See that these are the meta-parameters of the algorithm, by their names and shapes.
 
     Their type may be another, if that of the examples is as well.  Frozen parameters may be among
-    them: those of the network may be frozen at any time.
+    them: those of the network may be frozen at any time.  So may what belongs to parameters that
+    this algorithm does not adapt, such as learnt rates of the body where the head alone moves.
 
     Raises:
         UserError: names the first that is wrong, and what it should be.
@@ -134,7 +135,7 @@ def check_params(algorithm: Hooks, params: Any) -> None:
     of_algorithm = "algorithm.init_params()"
     network = {name: p.shape for name, p in algorithm.model.named_parameters()}
     for name in shapes:
-        if name not in expected and name not in network:
+        if name not in expected and name.rpartition("@")[2] not in network:
             near = difflib.get_close_matches(name, expected.keys() - shapes.keys(), n=1)
             raise UserError(
                 f"params has {name!r}, which is no meta-parameter of the algorithm: "
@@ -143,9 +144,10 @@ def check_params(algorithm: Hooks, params: Any) -> None:
     missing = [name for name in expected if name not in shapes]
     if missing:
         raise UserError(f"params has no {', '.join(missing)}: give all that {of_algorithm} has")
+    known = network | expected
     for name, shape in shapes.items():
-        wanted = expected[name] if name in expected else network[name]
-        if shape != wanted:
+        wanted = known.get(name)
+        if wanted is not None and shape != wanted:
             found = tuple(params[name].shape)
             raise UserError(
                 f"params[{name!r}] has shape {found} and must have {tuple(wanted)}, as in "
