@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 import innerloop
 from innerloop import UserError
 from innerloop.data.given import are_pictures, each_as_bytes, each_picture, image_bytes, white_in
-from innerloop.data.ink import warn_of_other_ink
+from innerloop.data.ink_warnings import warn_of_other_ink
 
 H, W = 10, 14
 
