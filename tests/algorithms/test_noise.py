@@ -350,6 +350,25 @@ def test_generators_that_a_network_holds_are_copied_and_follow_from_the_keys(kin
         maml.meta_gradient(maml.init_params(), EPISODES)
 
 
+@falls_back
+def test_numbers_of_the_system_follow_from_the_keys_too():
+    """Python's `SystemRandom` has no state that could be seen or set."""
+
+    class Drawn(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.draw, self.out = random.SystemRandom(), nn.Linear(12, 3)
+
+        def forward(self, x):
+            return self.out(x.flatten(1)) * (0.5 + self.draw.random())
+
+    maml = MAML(Drawn().double(), 0.1, 2)
+    once, again = (
+        maml.meta_gradient(maml.init_params(), EPISODES, keys=(4, 5, 6))[0] for _ in range(2)
+    )
+    assert relative_error(once, again) == 0
+
+
 def test_what_a_network_counts_in_an_array_is_dropped_after_each_call():
     class Counts(nn.Module):
         def __init__(self):

@@ -203,14 +203,17 @@ def of_its_own(generator: Any, number: int) -> Any:
         generator: an `OwnGenerator`.
         number: how many others of the network were copied before it.
     """
-    key, step, drawn = _noise.get().keys[0], _noise.get().step, _noise.get().drawn
-    seed = _seed(_seed(key, step, drawn[0] if drawn else 0), number, 0)
+    keys, _, step, drawn = _noise.get()
+    seed = _seed(_seed(keys[0], step, drawn[0] if drawn else 0), number, 0)
     if isinstance(generator, torch.Generator):
         new: Any = torch.Generator(generator.device).manual_seed(seed)
     elif isinstance(generator, np.random.Generator):
         new = np.random.Generator(type(generator.bit_generator)(seed))
     elif isinstance(generator, np.random.RandomState):
         new = np.random.RandomState(seed % 2**32)
+    elif isinstance(generator, random.SystemRandom):
+        # The system's numbers cannot be drawn again.
+        new = random.Random(seed)
     else:
         new = copy.copy(generator)
         new.seed(seed)
@@ -232,20 +235,20 @@ def copies_watched() -> Iterator[list[tuple[Any, Any]]]:
 
 
 def _state_of(generator: Any) -> Any:
+    """What can be compared, of an `OwnGenerator`, or of the module `random` or `numpy.random`."""
     if isinstance(generator, torch.Generator):
-        return generator.get_state().tolist()
-    if isinstance(generator, random.Random):
-        return generator.getstate()
+        return bytes(generator.get_state().numpy())
     if isinstance(generator, np.random.Generator):
         return repr(generator.bit_generator.state)
+    if hasattr(generator, "getstate"):
+        return generator.getstate()
     kind, numbers, *rest = generator.get_state()
     return kind, bytes(numbers), *rest
 
 
-def _states() -> tuple[Any, ...]:
+def _states() -> list[Any]:
     """Of the global generators on a CPU."""
-    kind, numbers, *rest = np.random.get_state()  # noqa: NPY002
-    return random.getstate(), kind, bytes(numbers), *rest, bytes(torch.get_rng_state().numpy())  # type: ignore[arg-type]
+    return [_state_of(each) for each in (random, np.random, torch.default_generator)]
 
 
 @dataclass
