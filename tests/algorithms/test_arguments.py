@@ -131,6 +131,8 @@ def test_an_error_that_is_not_about_their_type_stays_what_it_is():
 
 
 def test_init_params_is_asked_once_and_draws_in_vain():
+    """From PyTorch's and NumPy's global generators, the older one of NumPy's."""
+
     class Random(MAML):
         asked = 0
 

@@ -14,7 +14,7 @@ import types
 import weakref
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from innerloop.models.unregistered import OF_EVERY_MODULE, SEARCHED
 # Attributes of these types hold neither modules nor tensors.
 _ATOMS = {bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device}
 _ATOMS |= {torch.Size, types.BuiltinFunctionType, torch.memory_format}
+# What a forward pass may write to in place; made once, for every attribute is compared with it.
+_STATEFUL = (np.ndarray, bytearray, *get_args(noise.OwnGenerator))
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -83,7 +85,7 @@ class Attributes(ABC):
             return self.part(value, name and f"{name}.")
         if isinstance(value, dict | list | deque | set):
             return self._container(value)
-        if isinstance(value, np.ndarray | bytearray | noise.OwnGenerator):
+        if isinstance(value, _STATEFUL):
             return self._state_of_its_own(value)
         if isinstance(value, tuple):
             items = [self._value(v) for v in value]

@@ -179,7 +179,7 @@ class Inspected(Rows):
         """True if the network does not fail on examples `[B, ...]` with these weights."""
         try:
             self._call_once(params, x)
-        except Exception:
+        except Exception:  # a network may raise anything
             return False
         return True
 

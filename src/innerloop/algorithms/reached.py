@@ -45,10 +45,9 @@ def check_reached(
         for name, p in params.items()
         if name not in algorithm.moving_averages
     }
-    task = next(episodes.chunks(1))
-    alone = Episodes(*(part[0] for part in task))
+    task = Episodes(*(part[0] for part in episodes))
     with torch.enable_grad(), noise.calls(training=True, keys=keys[:1]), noise.task(0):
-        loss, _ = algorithm.loss_after_adaptation(leaves, alone, episodes.n_way, progress)
+        loss, _ = algorithm.loss_after_adaptation(leaves, task, episodes.n_way, progress)
     if not loss.requires_grad:
         raise UserError(
             "the loss does not depend on the weights, so nothing can be learnt: look for "

@@ -65,6 +65,7 @@ def _recorded(function: Callable[..., Any], examples: tuple[Tensor, ...]) -> fx.
     except UserError:
         raise
     except Exception as error:
+        # Tracing raises whatever an operation makes of sizes that are symbols.
         raise _refused(error) from error
 
 

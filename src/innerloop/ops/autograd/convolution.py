@@ -65,7 +65,7 @@ class _Conv(_WithWeights):
     def jvp(ctx: Any, x_tangent: Tensor | None, w_tangent: Tensor | None, *_: None) -> Tensor:
         x, w = ctx.saved_tensors
         how = ctx.stride, ctx.padding
-        return _sum(
+        return added(
             None if x_tangent is None else _Conv.apply(x_tangent, w, *how),
             None if w_tangent is None else _Conv.apply(x, w_tangent, *how),
         )
@@ -107,7 +107,7 @@ class ConvInputs(_WithWeights):
     def jvp(ctx: Any, dy_tangent: Tensor | None, w_tangent: Tensor | None, *_: None) -> Tensor:
         dy, w = ctx.saved_tensors
         how = ctx.size, ctx.stride, ctx.padding
-        return _sum(
+        return added(
             None if dy_tangent is None else ConvInputs.apply(dy_tangent, w, *how),
             None if w_tangent is None else ConvInputs.apply(dy, w_tangent, *how),
         )
@@ -146,12 +146,12 @@ class _ConvWeights(Operation):
     def jvp(ctx: Any, x_tangent: Tensor | None, dy_tangent: Tensor | None, *_: None) -> Tensor:
         x, dy = ctx.saved_tensors
         how = ctx.kernel, ctx.stride, ctx.padding
-        return _sum(
+        return added(
             None if x_tangent is None else _ConvWeights.apply(x_tangent, dy, *how),
             None if dy_tangent is None else _ConvWeights.apply(x, dy_tangent, *how),
         )
 
 
-def _sum(a: Tensor | None, b: Tensor | None) -> Tensor:
+def added(a: Tensor | None, b: Tensor | None) -> Tensor:
     parts = [t for t in (a, b) if t is not None]
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from innerloop.ops import kernels
-from innerloop.ops.autograd.convolution import ConvInputs
+from innerloop.ops.autograd.convolution import ConvInputs, added
 from innerloop.ops.kernels import Operation
 
 
@@ -47,11 +47,9 @@ class _Products(Operation):
         return dx, dy.mT @ x if ctx.needs_input_grad[1] else None
 
     @staticmethod
-    def jvp(ctx: Any, x_tangent: Tensor | None, w_tangent: Tensor | None) -> Tensor | None:
+    def jvp(ctx: Any, x_tangent: Tensor | None, w_tangent: Tensor | None) -> Tensor:
         x, w = ctx.saved_tensors
-        parts = [
+        return added(
             None if x_tangent is None else x_tangent @ w.mT,
             None if w_tangent is None else x @ w_tangent.mT,
-        ]
-        given = [part for part in parts if part is not None]
-        return sum(given[1:], given[0]) if given else None
+        )
