@@ -1,4 +1,4 @@
-"""How pictures are prepared for a network, and how many inner steps it then takes."""
+"""How pictures are prepared for a network."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageDraw, ImageOps
 from scipy import ndimage
 
 import innerloop
 from innerloop import FewShotClassifier, UserError
 from innerloop.data import ink
-from innerloop.in_use import PARTS, SHARPER, ways_in_use
 
 
 def photographed(images: np.ndarray) -> np.ndarray:
@@ -219,18 +217,6 @@ def test_what_cannot_be_prepared_is_said(episode, tmp_path):
         FewShotClassifier(prepare="ink").fit(support, labels).export(tmp_path / "c.onnx")
 
 
-def test_the_one_step_of_training_is_taken_in_smaller_ones(episode):
-    support, labels, _, _ = episode
-    assert len(FewShotClassifier().fit(support, labels).support_loss_) == 1 + PARTS
-    assert len(FewShotClassifier().fit(support[::2], labels[::2]).support_loss_) == 2
-    assert len(FewShotClassifier(inner_steps=3).fit(support, labels).support_loss_) == 4
-    # Four quarters of a step begin as the whole one does, and end about as far.
-    whole = FewShotClassifier(inner_steps=1).fit(support, labels).support_loss_
-    parts = FewShotClassifier().fit(support, labels).support_loss_
-    assert parts[0] == pytest.approx(whole[0], rel=1e-5)
-    assert whole[1] < parts[1] < parts[0]
-
-
 @pytest.mark.parametrize("ink", ["dark", "light"])
 def test_drawings_the_other_way_round_are_warned_of(ink, episode):
     support, labels, query, _ = episode
@@ -322,81 +308,6 @@ def test_pages_by_evening_light_are_read_as_by_day(episode):
     by_evening = FewShotClassifier().fit(dim[0], labels)
     assert (by_day.ink_, by_evening.ink_) == ("dark", "dark")
     assert by_evening.score(dim[1], targets) > by_day.score(query, targets) - 0.05
-
-
-def conv(head="shared", unit=True):
-    return innerloop.models.Conv4(width=8, head=head, unit_features=unit)
-
-
-def test_steps_that_have_more_to_them_than_a_rate_stay_whole():
-    class Own(innerloop.MAML):
-        def rates(self, params, step):
-            return 0.4
-
-    set_on_it = innerloop.MAML(conv())
-    set_on_it.rates = lambda params, step: 0.4
-    for algorithm in (
-        Own(conv()),
-        set_on_it,
-        innerloop.ANIL(conv("linear")),
-        innerloop.ANIL(conv(), inner_steps=2),
-        innerloop.MAMLPlusPlus(conv(), inner_steps=3),
-        # All weights move, in these from the second step on.
-        innerloop.MAML(conv("linear")),
-        innerloop.MAML(conv(), inner_steps=3),
-    ):
-        trained = algorithm.inner_steps
-        for several in (False, True):
-            most = trained if several else 5
-            assert ways_in_use(algorithm, 5, several=several) == [(algorithm, most, 1)]
-            assert ways_in_use(algorithm, 1, several=several) == [(algorithm, 1, 1)]
-            assert ways_in_use(algorithm, None, several=several) == [(algorithm, None, 1)]
-
-
-@pytest.mark.parametrize("kind", [innerloop.MAML, innerloop.MetaSGD, innerloop.ANIL])
-@pytest.mark.parametrize("rates", [0.4, {"head.*": 0.2, "*": 0.4}])
-def test_small_steps_have_shares_of_every_rate_and_move_the_head_alone(kind, rates):
-    algorithm = kind(conv(), rates, inner_steps=1)
-    before = {name: algorithm.inner_lr_of(name) for name in algorithm.adapted_names}
-    [(small, steps, sharper), whole] = ways_in_use(algorithm, 3, several=True)
-    assert (steps, sharper) == (PARTS, SHARPER)
-    assert whole[1:] == (1, 1)
-    (alone,) = ways_in_use(algorithm, 3, several=False)
-    assert alone[1:] == (1, 1)
-    assert alone.algorithm._rates == whole.algorithm._rates
-    # Other features may be so long that no share of a step is safe.
-    other = kind(conv(unit=False), rates, inner_steps=1)
-    assert [way[1:] for way in ways_in_use(other, 3, several=True)] == [(1, 1)]
-    assert type(small) is kind
-    for name, rate in before.items():
-        assert algorithm.inner_lr_of(name) == rate
-        if name.startswith("head."):
-            assert small.inner_lr_of(name) == pytest.approx(rate / PARTS)
-    params = algorithm.init_params()
-    x, y = torch.randn(10, 1, 28, 28), torch.arange(5).repeat(2)
-    fast = small.adapt(params, x, y, inner_steps=steps, n_way=5)
-    moved = {
-        name for name in fast if not torch.equal(fast[name], params[name].expand_as(fast[name]))
-    }
-    assert moved == {name for name in before if name.startswith("head.")}
-
-
-@pytest.mark.parametrize(("rate", "steps"), [(0.02, PARTS), (1.0, 1)])
-def test_small_steps_that_overshoot_give_way_to_the_step_of_training(rate, steps):
-    """At a high rate even quarters of a step are too long where pictures look alike."""
-    torch.manual_seed(0)
-    model = conv()
-    loaded = innerloop.load("omniglot-conv4")
-    own = loaded._replace(
-        model=model,
-        params=innerloop.MAML(model, rate, inner_steps=1).init_params(),
-        config=dataclasses.replace(loaded.config, inner_lr=rate),
-    )
-    images = np.random.default_rng(0).integers(0, 256, (10, 28, 28), dtype=np.uint8)
-    images[:, :24] = images[0, :24]
-    classifier = FewShotClassifier(own, prepare="none").fit(images, [0, 1, 2, 3, 4] * 2)
-    assert len(classifier.support_loss_) == 1 + steps
-    assert np.all(np.diff(classifier.support_loss_) < 0)
 
 
 @pytest.mark.parametrize("algorithm", ["maml", "anil", "meta-sgd"])
