@@ -31,10 +31,9 @@ coverage: setup
 	  --cov-report=json:build/coverage.json
 	$(BIN)/python -m tools.covered build/coverage.json
 
-# Kills, pages, a browser, other compilers; then what needs the machine for itself.
+# Kills, pages, a browser, other compilers.
 test-long: setup
-	$(PYTEST) $(SIDE_BY_SIDE) -m "long and not alone"
-	$(PYTEST) -m alone
+	$(PYTEST) $(SIDE_BY_SIDE) -m long
 
 test-all: test test-long
 

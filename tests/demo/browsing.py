@@ -12,8 +12,6 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-in_a_browser = [pytest.mark.long, pytest.mark.alone]
-
 
 class Page:
     """What a person does and sees on the page."""
@@ -34,7 +32,8 @@ class Page:
         return self.find(selector).text
 
     def wait(self, condition) -> None:
-        WebDriverWait(self.driver, 20, 0.05).until(lambda _: condition())
+        # Long enough for a machine that does much else.
+        WebDriverWait(self.driver, 120, 0.05).until(lambda _: condition())
 
     def draw(self, canvas: WebElement, *points: tuple[float, float]) -> None:
         """One stroke with the mouse, in shares of the canvas."""

@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.demo.browsing import Page, opened
 
-pytestmark = [pytest.mark.long, pytest.mark.alone]
+pytestmark = pytest.mark.long
 
 
 def seen(page: Page) -> str:

@@ -20,7 +20,7 @@ from innerloop.demo import server
 from innerloop.demo.answers import episode_source, offered
 from tests.demo.browsing import Page, opened
 
-pytestmark = [pytest.mark.long, pytest.mark.alone]
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

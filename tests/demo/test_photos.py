@@ -248,7 +248,6 @@ def test_a_network_for_drawings_stays_with_drawings(monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.alone
 def test_in_a_browser(chromium, make):
     """Three things with names and photos, a photo of one, and one of none of these."""
     listener = command._listen("127.0.0.1", 0)

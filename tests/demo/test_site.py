@@ -15,7 +15,7 @@ import innerloop
 from innerloop import FewShotClassifier, UserError
 from innerloop.demo.answers import Entry
 from innerloop.demo.site import write_site
-from tests.demo.browsing import Page, ask, in_a_browser, opened
+from tests.demo.browsing import Page, ask, opened
 
 
 def facts(folder: Path) -> dict:
@@ -105,7 +105,7 @@ def compare(page: Page, entry: Entry, model: str, support: list[list[str]], quer
 
 
 class TestIsPython:
-    pytestmark = in_a_browser
+    pytestmark = pytest.mark.long
 
     @pytest.mark.parametrize("model", [*innerloop.pretrained_names(), "untrained"])
     @pytest.mark.parametrize("ways", [2, 10])
@@ -148,7 +148,7 @@ class TestIsPython:
 
 
 class TestInTheBrowser:
-    pytestmark = in_a_browser
+    pytestmark = pytest.mark.long
 
     def test_statistics_of_the_queries_are_those_of_python(self, page, entries):
         """One at a time, two at a time, and all together."""

@@ -10,11 +10,11 @@ from innerloop import FewShotClassifier
 from innerloop.data import glyphs
 from innerloop.data.polarity import darkness_of_ink
 from innerloop.demo.answers import as_png
-from tests.demo.browsing import ask, in_a_browser
+from tests.demo.browsing import ask
 
 
 class TestInTheBrowser:
-    pytestmark = in_a_browser
+    pytestmark = pytest.mark.long
 
     def test_pictures_are_made_smaller_as_pillow_does(self, page):
         pixels = np.random.default_rng(0).integers(0, 256, (105, 105), np.uint8)
