@@ -24,6 +24,7 @@ from innerloop.data import ImageClasses
 from innerloop.data.omniglot import omniglot
 from innerloop.ops import kernels
 from innerloop.plots import figures
+from tests.once import shared_base
 from tests.small_runs import SMALL
 
 # The same examples every time, however slow the machine is.
@@ -45,9 +46,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     The processes of one session share what is prepared, and several sessions where the environment
     names a folder for it.
     """
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
+    base = shared_base(tmp_path_factory)
     home = Path(os.environ.get("INNERLOOP_TEST_HOME") or base / "innerloop-home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INNERLOOP_HOME", str(home))

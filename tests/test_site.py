@@ -22,6 +22,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from torch.func import functional_call
 
 import innerloop
+from tests.once import made_once
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.long
@@ -30,15 +31,17 @@ pytestmark = pytest.mark.long
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, web_host: Callable[[Path], str]) -> str:
     """The address of the site."""
-    folder = tmp_path_factory.mktemp("site")
-    subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
-        cwd=ROOT,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
-        check=True,
-        capture_output=True,
-    )
-    return web_host(folder)
+
+    def build(folder: Path) -> None:
+        subprocess.run(
+            [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
+            cwd=ROOT,
+            env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+            check=True,
+            capture_output=True,
+        )
+
+    return web_host(made_once(tmp_path_factory, "site", build))
 
 
 @pytest.mark.parametrize(

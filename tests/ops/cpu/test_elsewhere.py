@@ -12,12 +12,14 @@ import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 
 from innerloop.ops.cpu import binding, library
 from innerloop.ops.cpu.episodes import EpisodeSource
+from tests.once import made_once
 from tests.ops.cpu.remote import KERNELS, SOURCE, Remote
 
 # Collected here, too, where `compiled` and `build` are others.
@@ -45,6 +47,19 @@ class Build:
     emulator: tuple[str, ...] = ()
     threads: bool = True
 
+    def compile(self, folder: Path) -> None:
+        """Make the program `kernels` in a folder."""
+        options = ["-O3", "-ffp-contract=fast", "-Wall", "-Wextra", "-Wvla", "-Walloca", "-Werror"]
+        objects = []
+        for source, more in ((KERNELS, options), (SOURCE, ["-w"])):
+            objects.append(folder / f"{source.stem}.o")
+            command = [*self.compiler, *more, "-c", source, "-o", objects[-1]]
+            subprocess.run(command, check=True)
+        # With the emulator nothing of that system has to be installed but what the compiler brings.
+        static = ["-static"] if self.emulator else []
+        command = [*self.compiler, *static, *objects, "-lpthread", "-lm"]
+        subprocess.run([*command, "-o", folder / "kernels"], check=True)
+
 
 # Clang 14 crashes over AVX-512.
 CLANG = "clang-19" if shutil.which("clang-19") else "clang"
@@ -57,10 +72,10 @@ BUILDS = {
 }
 
 
-@pytest.fixture(scope="module", params=BUILDS.values(), ids=BUILDS)
+@pytest.fixture(scope="module", params=BUILDS)
 def remote(request, tmp_path_factory):
     """The kernels in a process of that build."""
-    build = request.param
+    build = BUILDS[request.param]
     for tool in (build.compiler[0], *build.emulator):
         if shutil.which(tool) is None:
             if os.environ.get("INNERLOOP_COMPILERS") == "required":
@@ -72,20 +87,8 @@ def remote(request, tmp_path_factory):
         capability = torch.backends.cpu.get_cpu_capability()
         if capability == "DEFAULT" or ("-mavx512f" in build.compiler and capability != "AVX512"):
             pytest.skip(f"this processor has only {capability}")
-    program = tmp_path_factory.mktemp("elsewhere") / "kernels"
-    options = ["-O3", "-ffp-contract=fast", "-Wall", "-Wextra", "-Wvla", "-Walloca", "-Werror"]
-    folder = tmp_path_factory.mktemp("objects")
-    for source, more in ((KERNELS, options), (SOURCE, ["-w"])):
-        object_file = folder / f"{source.stem}.o"
-        command = [*build.compiler, *more, "-c", str(source), "-o", str(object_file)]
-        subprocess.run(command, check=True)
-    objects = map(str, folder.glob("*.o"))
-    # With the emulator nothing of that system has to be installed but what the compiler brings.
-    static = ["-static"] if build.emulator else []
-    subprocess.run(
-        [*build.compiler, *static, *objects, "-lpthread", "-lm", "-o", str(program)], check=True
-    )
-    running = Remote([*build.emulator, str(program)])
+    folder = made_once(tmp_path_factory, request.param, build.compile)
+    running = Remote([*build.emulator, str(folder / "kernels")])
     running.threads = build.threads
     yield running
     running.close()
