@@ -59,6 +59,18 @@ def test_a_frame_is_no_paper(deep, level, light, drawings):
     np.testing.assert_allclose(darkness_of_ink(255 - framed), -darkness, atol=1e-9)
 
 
+@pytest.mark.parametrize("sides", ["left", "left top", "left right", "left top right"])
+@pytest.mark.parametrize("deep", [2, 4])
+def test_black_edges_on_some_sides_are_no_paper(sides, deep, drawings):
+    """As scanners leave, perhaps along half of a picture's edges."""
+    wide = [deep * (side in sides) for side in ("top", "bottom", "left", "right")]
+    page = np.pad(drawings, ((0, 0), (0, 0), (4, 4), (4, 4)), constant_values=255)
+    edged = np.pad(page, ((0, 0), (0, 0), wide[:2], wide[2:]), constant_values=10).astype(np.uint8)
+    darkness = darkness_of_ink(edged)
+    assert (darkness > SURE).all()
+    np.testing.assert_allclose(darkness_of_ink(255 - edged), -darkness, atol=1e-9)
+
+
 def test_a_frame_round_nothing_is_a_drawing():
     page = np.full((1, 1, SIDE, SIDE), 255, np.uint8)
     page[0, 0, 2:-2, 2:-2] = 0

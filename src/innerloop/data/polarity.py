@@ -16,9 +16,10 @@ END, OUTER = 7 / 8, 0.01
 EVEN = 0.01
 # Pictures of so many pixels a side show how light falls off from the middle.
 BENT = 16
-# A frame is no wider than this share of a picture, and three quarters of the edges are one.  It has
-# this share of the range between it and what it runs round, whose own range is half at the least.
-DEEP, MOST, APART, HALF = 1 / 8, 3 / 4, 3 / 4, 1 / 2
+# A frame is no wider than this share of a picture, and half of the edges are one, as where it runs
+# along two sides.  It has this share of the range between it and what it runs round, whose own
+# range is half at the least.
+DEEP, APART, HALF = 1 / 8, 3 / 4, 1 / 2
 # Of larger pictures every second pixel, or third and so on, is looked at; so many at a time.
 LARGE, AT_ONCE = 112, 256
 
@@ -52,11 +53,10 @@ def _darkness(images: np.ndarray) -> np.ndarray:
     if not deep:
         return darkness
     inside = x[:, deep:-deep, deep:-deep]
-    outer, inner = np.sort(outermost(x), axis=1), np.median(outermost(inside), axis=1)
-    few, many = (outer[:, round(share * (outer.shape[1] - 1))] for share in (1 - MOST, MOST))
+    outer, inner = (np.median(outermost(each), axis=1) for each in (x, inside))
     far = APART * (most - least)
-    framed = ((most - many > far) & (inner - least > far)) | (
-        (few - least > far) & (most - inner > far)
+    framed = ((most - outer > far) & (inner - least > far)) | (
+        (outer - least > far) & (most - inner > far)
     )
     within, low, high = _by_edges_and_skewness(inside[framed])
     drawn = high - low > HALF * (most - least)[framed]

@@ -17,7 +17,6 @@ from innerloop.data.polarity import (
     EVEN,
     HALF,
     MIDDLE,
-    MOST,
     OUTER,
     apart,
     frame,
@@ -64,10 +63,9 @@ def ink_is_dark(images: Tensor) -> Tensor:
     darkness, least, most = _by_edges_and_skewness(x)
     if deep := frame(*map(int, x.shape[1:])):
         inside = x[:, deep:-deep, deep:-deep]
-        outer, inner = _edges(x), _median(_edges(inside))
-        few, many = (outer[:, round(share * (outer.shape[1] - 1))] for share in (1 - MOST, MOST))
+        outer, inner = _median(_edges(x)), _median(_edges(inside))
         far = APART * (most - least)
-        below, above = (most - many > far) & (inner - least > far), few - least > far
+        below, above = (most - outer > far) & (inner - least > far), outer - least > far
         framed = below | (above & (most - inner > far))
         within, low, high = _by_edges_and_skewness(inside)
         drawn = high - low > HALF * (most - least)

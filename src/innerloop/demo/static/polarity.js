@@ -6,7 +6,7 @@
   const { inOrder, percentile, round } = innerloop;
 
   const [END, OUTER, EVEN, BENT] = [7 / 8, 0.01, 0.01, 16];
-  const [DEEP, MOST, APART, HALF] = [1 / 8, 3 / 4, 3 / 4, 1 / 2];
+  const [DEEP, APART, HALF] = [1 / 8, 3 / 4, 1 / 2];
 
   // The outermost pixels, in order.
   function edges(x, width, height) {
@@ -70,11 +70,9 @@
     if (!deep || Math.min(w, h) < 1) return darkness;
     const inside = Float64Array.from({ length: w * h }, (_, i) =>
       x[(deep + Math.floor(i / w)) * width + deep + (i % w)]);
-    const outer = edges(x, width, height);
-    const inner = percentile(edges(inside, w, h), 50);
-    const [few, many] = [1 - MOST, MOST].map((share) => outer[round(share * (outer.length - 1))]);
+    const [outer, inner] = [edges(x, width, height), edges(inside, w, h)].map((each) => percentile(each, 50));
     const far = APART * (most - least);
-    const framed = (most - many > far && inner - least > far) || (few - least > far && most - inner > far);
+    const framed = (most - outer > far && inner - least > far) || (outer - least > far && most - inner > far);
     if (!framed) return darkness;
     const within = byEdgesAndSkewness(inside, w, h);
     return within.most - within.least > HALF * (most - least) ? within.darkness : darkness;
