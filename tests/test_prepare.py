@@ -117,6 +117,59 @@ def test_what_runs_round_queries_alone_is_no_part_of_them(episode):
     assert (seen[0, 0, 5:8] < 128).any(axis=0).sum() > 12
 
 
+@pytest.mark.parametrize("kind", ["ring", "square"])
+def test_a_class_with_something_round_it_leaves_printed_boxes_known(kind, episode):
+    """Boxes round queries go although one of the characters learnt has a ring or a box."""
+    support, labels, query, truth = episode
+
+    def page(drawing, box=False):
+        paper = Image.new("L", (84, 84), 255)
+        paper.paste(Image.fromarray(drawing).resize((56, 56), Image.Resampling.BICUBIC), (14, 14))
+        if box:
+            ImageDraw.Draw(paper).rectangle((2, 2, 81, 81), outline=0)
+        return np.asarray(paper)
+
+    sign = Image.new("L", (84, 84), 255)
+    draw = ImageDraw.Draw(sign)
+    shape = draw.ellipse if kind == "ring" else draw.rectangle
+    shape((16, 16, 67, 67), outline=0, width=4)
+    draw.rectangle((32, 32, 51, 51), outline=0, width=4)
+    pages, names = [np.asarray(sign), *map(page, support)], ["sign", *labels]
+    classifier = FewShotClassifier().fit(pages, names)
+    plain = classifier.score([page(x) for x in query], truth)
+    assert classifier.score([page(x, box=True) for x in query], truth) >= plain - 0.02
+    # The sign stays whole, also where it is cut out closely.
+    close = sign.crop((14, 14, 70, 70))
+    assert classifier.predict([np.asarray(close)]).tolist() == ["sign"]
+
+
+def clock(hand: float, rng: np.random.Generator, kind: str, size: int) -> np.ndarray:
+    """A circle or a square drawn by hand, and in it a stroke from the middle."""
+    image = Image.new("L", (336, 336), 255)
+    draw = ImageDraw.Draw(image)
+    middle, radius = rng.normal(168, 5, 2), rng.normal(size, 4, 2)
+    shape = draw.ellipse if kind == "circle" else draw.rectangle
+    shape((*(middle - radius), *(middle + radius)), outline=0, width=16)
+    hand += rng.normal(0, 0.1)
+    tip = middle + 0.65 * size * np.array([np.cos(hand), np.sin(hand)])
+    draw.line((*middle, *tip), fill=0, width=16)
+    return np.asarray(image.resize((84, 84), Image.Resampling.BOX))
+
+
+@pytest.mark.parametrize("size", [138, 150])
+@pytest.mark.parametrize("kind", ["circle", "square"])
+def test_what_all_classes_share_stays_if_place_in_it_tells_them(kind, size):
+    """Such as the faces of clocks, whose hands are the same once they are cropped."""
+    rng = np.random.default_rng(0)
+    hands = np.pi / 2 * np.arange(4)
+    faces = [clock(hand, rng, kind, size) for hand in hands]
+    asked = [clock(hand, rng, kind, size) for hand in hands.repeat(5)]
+    classifier = FewShotClassifier().fit(faces, list("abcd"))
+    assert classifier.score(asked, list("aaaaabbbbbcccccddddd")) >= 0.9
+    # All of what runs round them, in each picture.
+    assert ((classifier.prepared([*faces, *asked])[:, 0] < 128).any(axis=1).sum(axis=1) > 12).all()
+
+
 @pytest.mark.parametrize("ringed", [False, True])
 @pytest.mark.parametrize("sides", ["left", "left right"])
 def test_what_lies_along_the_edges_of_queries_alone_is_no_part_of_them(sides, ringed, episode):
@@ -335,7 +388,8 @@ def test_ink_is_looked_for_once_in_each_picture(prepare, episode, monkeypatch):
         looked.append(picture)
         return ink.find_ink(picture, *how)
 
-    monkeypatch.setattr("innerloop.inputs.find_ink", find_ink)
+    for module in ("innerloop.inputs", "innerloop.data.surroundings"):
+        monkeypatch.setattr(f"{module}.find_ink", find_ink)
     support, labels, query, _ = episode
     classifier = FewShotClassifier(prepare=prepare).fit(support, labels)
     assert len(looked) == len(support)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from innerloop.backbones.outputs import warn_of_sameness
 from innerloop.config import TrainConfig
 from innerloop.data.depth import as_bytes
 from innerloop.data.examples import as_array, require_finite
-from innerloop.data.frames import shared_frame
 from innerloop.data.given import (
     are_files,
     are_pictures,
@@ -40,6 +39,7 @@ from innerloop.data.ink_warnings import warn_of_blank, warn_of_other_ink
 from innerloop.data.likeness import likeness, most_are_alike, warn_of_same_drawings
 from innerloop.data.polarity import ink_is_dark
 from innerloop.data.scaled import Pictures
+from innerloop.data.surroundings import Surroundings, surroundings
 from innerloop.errors import UserError, finite_above_zero, one_of
 from innerloop.runs.loading import Loaded
 
@@ -119,11 +119,8 @@ class PixelInputs(Inputs):
         self.channels = loaded.input_shape[0]
         self.ink_: str | None = None
         self.prepare_ = "none"
-        # What is left out round drawings: the frame of most of those learnt; or any, see `fit`.
-        self._frame: np.ndarray | None = None
-        self._any_frame = False
-        # Whether what lies along the edges is left out, see `find_ink`; None until it is known.
-        self._edges: bool | Literal["apart"] | None = None
+        # What is left out round drawings, once `fit` has run.
+        self._surroundings = Surroundings()
 
     def checked(self, X: Any, what: str = "X") -> np.ndarray | Pictures:
         """An array, or pictures of any sizes; raises what is wrong with `X`, called `what`."""
@@ -148,21 +145,12 @@ class PixelInputs(Inputs):
         """
         pictures = self._pictures(X)
         self.ink_ = self._find_ink(pictures.scaled)
-        self._frame, self._any_frame, self._edges = None, False, None
-        # Found once: few, as a support set is.
-        inks = list(self._inks(pictures)) if self._may_prepare() else []
-        at_edges = [ink for ink in inks if ink is not None and ink.reaches]
-        self._edges = 2 * sum(ink.edged for ink in at_edges) > len(at_edges)
-        # Where nothing lies along the edges of those learnt, it is no part of others either.
-        if not any(ink.edged or ink.frame is not None for ink in at_edges):
-            self._edges = "apart"
-        if self._edges is True:
-            inks = list(self._inks(pictures))
-        self._frame = shared_frame([ink and ink.frame for ink in inks])
-        if self._frame is not None:
-            inks = list(self._inks(pictures))
-        # Where nothing runs round the drawings learnt, it is no part of others either.
-        self._any_frame = not any(ink and (ink.enclosed or ink.frame is not None) for ink in inks)
+        inks: list[Ink | None] = []
+        if self._may_prepare():
+            # Found once: few, as a support set is.
+            self._surroundings, inks = surroundings(
+                pictures.looked_at, self.ink_ == "dark", labels, pictures.scaled.shape[2:]
+            )
         self.prepare_ = "ink" if inks and self._helps(inks) else "none"
         seen, found = self._prepared(pictures, inks)
         if self.prepare_ == "ink" and self._prepare == "auto":
@@ -194,8 +182,7 @@ class PixelInputs(Inputs):
 
     def _inks(self, pictures: Pictures) -> Iterator[Ink | None]:
         dark = self.ink_ == "dark"
-        how = self._frame, self._any_frame, self._edges
-        return (find_ink(picture, dark, *how) for picture in pictures.looked_at)
+        return (find_ink(picture, dark, *self._surroundings) for picture in pictures.looked_at)
 
     def _prepared(
         self, pictures: Pictures, inks: Iterable[Ink | None]

@@ -257,7 +257,7 @@ def test_what_runs_round_a_drawing_can_be_left_out(paper, margin, width, dark):
     ink = find_ink(given, dark)
     assert ink.frame is not None
     assert ink.side > 0.8
-    found = find_ink(given, dark, any_frame=True)
+    found = find_ink(given, dark, but=[])
     assert found.side == pytest.approx(find_ink(plain, True).side, abs=0.04)
     page, alone = (
         on_blank_paper(each, True, (28, 28)).astype(float)
@@ -272,7 +272,7 @@ def test_a_box_that_is_the_character_stays():
     strokes[5:51, 5:51] = 0
     ink = find_ink(on_paper(strokes), True)
     assert ink.frame is None
-    assert find_ink(on_paper(strokes), True, any_frame=True).side > 0.9
+    assert find_ink(on_paper(strokes), True, but=[]).side > 0.9
     # So do strokes that touch what runs round them, and what is small.
     strokes[28:31] = 1
     assert find_ink(on_paper(strokes), True).frame is None

@@ -12,6 +12,8 @@ from innerloop.data.polarity import darkness_of_ink
 from innerloop.demo.answers import as_png
 from tests.demo.browsing import ask
 
+FRAMED = ["none", "all", "asked", "enclosed", "rings", "hands", "beside", "table", "shadow"]
+
 
 class TestInTheBrowser:
     pytestmark = pytest.mark.long
@@ -98,7 +100,7 @@ class TestInTheBrowser:
             decided.append(seen["prepared"])
         assert decided == [False, True]
 
-    @pytest.mark.parametrize("framed", ["none", "all", "asked", "beside", "table", "shadow"])
+    @pytest.mark.parametrize("framed", FRAMED)
     @pytest.mark.parametrize("prepare", ["auto", "ink", "none"])
     def test_the_ink_is_found_as_python_finds_it(self, prepare, framed, page, entries):
         """Of drawings small and large, on grey paper with its noise, and of none."""
@@ -115,9 +117,17 @@ class TestInTheBrowser:
             if number == 4:  # dots of the pen, and one that is smaller
                 for x, size in ((20, 17), (60, 17), (400, 6)):
                     ImageDraw.Draw(paper).ellipse((x, 400, x + size, 400 + size), fill=30)
+            if framed in ("hands", "rings") or (framed == "enclosed" and number == 1):
+                draw = ImageDraw.Draw(paper)
+                low, high = (90, 330) if framed == "enclosed" else (24, 396)
+                shape = draw.ellipse if framed == "rings" else draw.rectangle
+                shape((low, low, high, high), fill="white", outline=30, width=14)
+                way = number % 4 * np.pi / 2
+                tip = (210 + 90 * np.cos(way), 210 + 90 * np.sin(way))
+                draw.line([(210, 210), tip], fill=30, width=14)
             pixels = np.asarray(paper.resize((105, 105), Image.Resampling.LANCZOS), np.float64)
             pixels = pixels + number % 2 * rng.normal(0, 4, pixels.shape)
-            if framed == "all" or (framed == "asked" and number == 5):
+            if framed == "all" or (framed in ("asked", "enclosed") and number == 5):
                 pixels[:5] = pixels[-5:] = 20
                 pixels[:, :4] = pixels[:, -4:] = 60
             if framed == "all" and number == 1:

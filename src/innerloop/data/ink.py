@@ -15,13 +15,15 @@ from scipy import ndimage
 
 from innerloop.data.frames import (
     TOUCHING,
+    Enclosure,
     alike,
-    cells,
-    covers,
+    cells_of_box,
+    enclosure,
+    enclosure_of,
     frame_of,
+    frame_touched,
     is_all_round,
-    is_enclosed,
-    pixels_of,
+    may_be_drawn,
 )
 from innerloop.data.polarity import outermost
 
@@ -68,9 +70,9 @@ class Ink(NamedTuple):
         pixels: the picture's longer side.
         side: that of the drawing, as a share of it.
         mask: `[H, W]`, where in the picture it is.
-        frame: the cells of what runs round the drawing near the picture's edges, see
-            `innerloop.data.frames`; None where nothing does.
-        enclosed: one part runs round the others, perhaps not near the edges.
+        frame: the cells of the box that runs round the drawing near the picture's edges, see
+            `innerloop.data.frames`; None where none does.
+        enclosure: the part that runs round the others, perhaps not near the edges; None without.
         reaches: it reaches an edge of the picture.
         edged: it does so because of something that lies along the edges, and apart from the rest.
     """
@@ -80,7 +82,7 @@ class Ink(NamedTuple):
     side: float
     mask: np.ndarray
     frame: np.ndarray | None = None
-    enclosed: bool = False
+    enclosure: Enclosure | None = None
     reaches: bool = False
     edged: bool = False
 
@@ -89,7 +91,7 @@ def find_ink(
     picture: np.ndarray,
     dark: bool,
     frame: np.ndarray | None = None,
-    any_frame: bool = False,
+    but: Sequence[Enclosure] | None = None,
     edges: bool | Literal["apart"] | None = None,
 ) -> Ink | None:
     """The drawing in a grey picture.
@@ -100,9 +102,10 @@ def find_ink(
     Args:
         picture: `uint8` `[H, W]`.
         dark: strokes are darker than the paper.
-        frame: leave out what runs round the rest like this, see `shared_frame`, and strokes along
-            it that touch what is inside.
-        any_frame: leave out whatever runs round the rest near all four edges of the picture.
+        frame: leave out what runs round the rest like this, see `shared_frame`, also where it
+            touches what is inside.
+        but: leave out whatever runs round the rest near all four edges of the picture, unless it
+            is like one of these; None leaves out nothing of that kind.
         edges: leave out what lies along an edge of the picture, such as the table beside a sheet.
             `"apart"` does where that is apart from the rest: `edged`; None does not, and finds out
             whether it is.
@@ -114,7 +117,7 @@ def find_ink(
     x = 1 - x if dark else x
     paper, deviation = _paper(x)
     if max(x.shape) < SMALL:
-        return _drawing(x - paper, deviation, frame, any_frame)
+        return _drawing(x - paper, deviation, frame, but)
     if deviation > UNEVEN and _inner(x, float(np.percentile(x, 30))).any():
         # The edge of a shadow bends the surface; without what is wide it is another one.
         base = _opened(x, SHADOW, "edge")
@@ -123,17 +126,17 @@ def find_ink(
             paper, deviation = base + other, less
     rest = x - paper
     shadow = _wide(rest, SHADOW, _inner(rest, 0.0))
-    found = _drawing(_less(rest, shadow), deviation, frame, any_frame)
+    found = _drawing(_less(rest, shadow), deviation, frame, but)
     if found is None or not found.reaches or edges is False:
         return found
     # What runs all round may be the character, if it does not round most of the drawings.
-    may_be_drawn = found.frame is not None and is_all_round(found.frame)
+    all_round = found.frame is not None and is_all_round(found.frame)
     table = _wide(rest, TABLE)
-    within = _drawing(_less(rest, np.maximum(shadow, table)), deviation, frame, any_frame)
+    within = _drawing(_less(rest, np.maximum(shadow, table)), deviation, frame, but)
     if within is None:
         return found
     left_out = ndimage.binary_dilation(found.mask & ~within.mask, TOUCHING)
-    apart = not within.reaches and not (left_out & within.mask).any() and not may_be_drawn
+    apart = not within.reaches and not (left_out & within.mask).any() and not all_round
     chosen = within if (apart if edges == "apart" else edges) else found
     return chosen._replace(edged=apart)
 
@@ -189,7 +192,10 @@ def _less(rest: np.ndarray, wide: np.ndarray) -> np.ndarray:
 
 
 def _drawing(
-    rest: np.ndarray, deviation: float, frame: np.ndarray | None, any_frame: bool
+    rest: np.ndarray,
+    deviation: float,
+    frame: np.ndarray | None,
+    but: Sequence[Enclosure] | None,
 ) -> Ink | None:
     """The drawing in what stands out from the paper; see `find_ink`."""
     # Ink lies on one side of the paper alone, so the other side tells what noise is left.
@@ -207,11 +213,14 @@ def _drawing(
         return None
     mask = _without_specks(above > limit, above)
     own = frame_of(mask)
-    own_cells, enclosed = cells(own) if own.any() else None, is_enclosed(mask)
+    own_cells = cells_of_box(own)
+    round_rest = enclosure(own, mask & ~own) if own.any() else enclosure_of(mask)
     if frame is not None and not (own_cells is not None and alike(own_cells, frame)):
-        along = pixels_of(frame, *mask.shape)
-        own = mask & along if covers(cells(mask), frame) else np.zeros_like(mask)
-    if (any_frame or frame is not None) and (mask & ~own).any():
+        own = frame_touched(mask, frame)
+    stays = but is None or any(
+        round_rest is not None and may_be_drawn(round_rest, learnt) for learnt in but
+    )
+    if (frame is not None or not stays) and (mask & ~own).any():
         mask &= ~own
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
@@ -231,7 +240,7 @@ def _drawing(
         side=max(bottom - top, right - left) / longest,
         mask=mask,
         frame=own_cells,
-        enclosed=enclosed,
+        enclosure=round_rest,
         reaches=bool(min(top, left) == 0 or bottom == height or right == width),
     )
 

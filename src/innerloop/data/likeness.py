@@ -18,7 +18,9 @@ BLUR = 1.5 / 28
 DIFFERENT, ALIKE, SAME = 0.0, 0.9, 0.95
 
 
-def likeness(given: np.ndarray, prepared: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def likeness(
+    given: np.ndarray, prepared: np.ndarray, labels: np.ndarray, different: float = DIFFERENT
+) -> np.ndarray:
     """How alike preparation makes classes that differ as they are.
 
     Classes are compared by the mean of their pictures, blurred.
@@ -27,19 +29,20 @@ def likeness(given: np.ndarray, prepared: np.ndarray, labels: np.ndarray) -> np.
         given: the support set as it is, bytes `[n, 1, H, W]`.
         prepared: the same, prepared.
         labels: `[n]`, from 0 to N - 1.
+        different: correlation up to which two classes differ as they are.
 
     Returns:
         `[N, N]`, the correlation of each two classes once prepared; -1 for those that are alike
         as they are.
     """
     before, after = (_correlation(images, labels) for images in (given, prepared))
-    found: np.ndarray = np.where(before < DIFFERENT, after, -1)
+    found: np.ndarray = np.where(before < different, after, -1)
     return found
 
 
-def most_are_alike(likeness: np.ndarray) -> bool:
-    """Whether preparation makes most classes like others, by `likeness`."""
-    return 2 * int((likeness > ALIKE).any(axis=1).sum()) > len(likeness)
+def most_are_alike(likeness: np.ndarray, alike: float = ALIKE) -> bool:
+    """Whether preparation makes most classes like others: `likeness` is above `alike`."""
+    return 2 * int((likeness > alike).any(axis=1).sum()) > len(likeness)
 
 
 def warn_of_same_drawings(

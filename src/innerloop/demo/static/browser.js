@@ -3,7 +3,8 @@
 
 (() => {
   const {
-    LABELS, findInk, greyPng, mostAreAlike, onBlankPaper, resize, say, sharedFrame, toGrey, workerText, worthFinding,
+    LABELS, alsoWithin, findInk, greyPng, mostAreAlike, onBlankPaper, placeTells, resize, say, sharedFrame, toGrey,
+    workerText, worthFinding,
   } = innerloop;
 
   // ---- files, which are scripts: from file:// nothing else can be read ----
@@ -152,9 +153,10 @@
       const { pixels, side } = await toGrey(drawing);
       const inks = new Map(); // by what is left out round it
       if (looks.size >= MOST_LOOKS) looks.clear();
-      const ink = (edges = false, frame = null, any = false) => {
-        const how = `${edges} ${any} ${frame ? [...frame].sort() : ""}`;
-        if (!inks.has(how)) inks.set(how, findInk(pixels, side, frame, any, edges));
+      const ink = (edges = false, frame = null, but = null) => {
+        const kept = but?.map((each) => [...each.cells, each.span, each.aspect, each.pen].join());
+        const how = [edges, kept?.join(" ") ?? null, frame ? [...frame].sort() : ""].join("; ");
+        if (!inks.has(how)) inks.set(how, findInk(pixels, side, frame, but, edges));
         return inks.get(how);
       };
       looks.set(key, { pixels, side, ink });
@@ -240,17 +242,20 @@
       const all = (drawings) => Promise.all(drawings.map(look));
       const [given, asked] = [await Promise.all(support.map(all)), await all(queries)];
       const mayPrepare = prepare === "ink" || (prepare === "auto" && centred);
-      // As PixelInputs.fit of Python.
+      // As innerloop.data.surroundings of Python.
       const inks = (...how) => (mayPrepare ? given.flat().map((each) => each.ink(...how)) : []);
       const atEdges = inks().filter((ink) => ink?.reaches);
       const most = 2 * atEdges.filter((ink) => ink.edged).length > atEdges.length;
       const edges = atEdges.some((ink) => ink.edged || ink.frame) ? most : "apart";
-      const frame = sharedFrame(inks(edges).map((ink) => ink?.frame));
+      let frame = sharedFrame(inks(edges).map((ink) => ink?.frame));
+      const without = () => given.map((own) => own.map((each) => each.ink(edges, frame)));
+      const stays = frame && (alsoWithin(inks(edges)) || placeTells(without(), side));
+      if (stays) frame = null;
       const found = inks(edges, frame);
-      const any = !found.some((ink) => ink?.enclosed || ink?.frame);
+      const but = stays ? null : found.flatMap((ink) => ink?.enclosure ?? []);
       const asGiven = (each) => resize(each.pixels, each.side, side);
       const inInk = (each) => {
-        const ink = each.ink(edges, frame, any);
+        const ink = each.ink(edges, frame, but);
         return ink ? onBlankPaper(ink, side) : asGiven(each);
       };
       const seenBy = (how) => given.map((own) => own.map(how));

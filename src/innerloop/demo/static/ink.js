@@ -4,7 +4,8 @@
 
 (() => {
   const {
-    alike, cellOf, cells, covers, framesOf, inOrder, isAllRound, isEnclosed, partsOf, percentile, resizeNumbers, round,
+    alike, cellsOfBox, enclosure, enclosureOf, frameTouched, framesOf, inOrder, isAllRound, mayBeDrawn, partsOf,
+    percentile, resize, resizeNumbers, round,
   } = innerloop;
 
   const LONGER_SIDE = 18 / 28;
@@ -18,6 +19,8 @@
   const [SMOOTHED, SMALL] = [84, 32];
   // Of innerloop.data.likeness.
   const [BLUR, DIFFERENT, ALIKE] = [1.5 / 28, 0, 0.9];
+  // DIFFERENT and ALIKE of innerloop.data.surroundings.
+  const IN_A_FRAME = [0.5, 0.85];
 
   // The root of the mean square of some of the numbers.
   function spread(values, counts) {
@@ -213,34 +216,34 @@
 
   // The drawing in grey bytes of `side` x `side`: { strokes, height, width } from 0 to 1, the
   // `pixels` of the picture's side, the drawing's longer `share` of it, its `places`, the cells of
-  // its `frame`, whether it is `enclosed`, `reaches` an edge of the picture and is `edged`; null
+  // its `frame`, its `enclosure`, whether it `reaches` an edge of the picture and is `edged`; null
   // where there is none.
-  function findInk(bytes, side, frame = null, anyFrame = false, edges = false) {
+  function findInk(bytes, side, frame = null, but = null, edges = false) {
     const x = Float64Array.from(bytes, (v) => 1 - v / 255);
     let { rest, deviation } = withoutPaper(x, side);
-    if (side < SMALL) return drawingIn(rest, side, deviation, frame, anyFrame);
+    if (side < SMALL) return drawingIn(rest, side, deviation, frame, but);
     if (deviation > UNEVEN && inner(x, side, percentile(inOrder(x), 30)).some(Boolean)) {
       const base = opened(x, side, SHADOW);
       const other = withoutPaper(x.map((v, i) => v - base[i]), side);
       if (2 * other.deviation < deviation) ({ rest, deviation } = other);
     }
     const shadow = wide(rest, side, SHADOW, inner(rest, side, 0));
-    const found = drawingIn(less(rest, shadow), side, deviation, frame, anyFrame);
+    const found = drawingIn(less(rest, shadow), side, deviation, frame, but);
     if (!found?.reaches) return found;
     const table = wide(rest, side, TABLE);
     const out = shadow.map((v, i) => Math.max(v, table[i]));
-    const within = drawingIn(less(rest, out), side, deviation, frame, anyFrame);
+    const within = drawingIn(less(rest, out), side, deviation, frame, but);
     if (!within) return found;
     const kept = new Set(within.places);
     const beside = (i) => [-1, 0, 1].some((v) => [-1, 0, 1].some((u) =>
       kept.has(i + v * side + u) && Math.abs((i % side) - ((i + v * side + u + side) % side)) <= 1));
-    const mayBeDrawn = found.frame !== null && isAllRound(found.frame);
-    const edged = !mayBeDrawn && !within.reaches && !found.places.some((i) => !kept.has(i) && beside(i));
+    const allRound = found.frame !== null && isAllRound(found.frame);
+    const edged = !allRound && !within.reaches && !found.places.some((i) => !kept.has(i) && beside(i));
     return { ...((edges === "apart" ? edged : edges) ? within : found), edged };
   }
 
   // The drawing in what stands out from the paper; see `findInk`.
-  function drawingIn(ink, side, noise, frame, anyFrame) {
+  function drawingIn(ink, side, noise, frame, but) {
     let above = smooth(ink, side, SHARP);
     let sorted = inOrder(above);
     if (noise > LOUD * percentile(sorted, 99)) {
@@ -255,13 +258,14 @@
     if (strength < Math.max(0.06, limit)) return null;
     const parts = withoutSpecks(partsOf(Uint8Array.from(above, (v) => (v > limit ? 1 : 0)), side), above, side);
     const all = parts.flat();
-    let own = framesOf(parts, side).flat();
-    const ownCells = own.length ? cells(own, side) : null;
-    if (frame && !(ownCells && alike(ownCells, frame))) {
-      const along = covers(cells(all, side), frame);
-      own = along ? all.filter((i) => frame.has(cellOf(i, side))) : [];
-    }
-    const out = new Set(anyFrame || frame ? own : []);
+    const frames = framesOf(parts, side);
+    let own = frames.flat();
+    const ownCells = cellsOfBox(own, side);
+    const others = () => parts.filter((part) => !frames.includes(part)).flat();
+    const roundRest = own.length ? enclosure(own, others(), side) : enclosureOf(parts, side);
+    if (frame && !(ownCells && alike(ownCells, frame))) own = frameTouched(parts, side, frame);
+    const stays = !but || but.some((learnt) => roundRest && mayBeDrawn(roundRest, learnt));
+    const out = new Set(frame || !stays ? own : []);
     const drawn = all.filter((i) => !out.has(i));
     const places = (drawn.length ? drawn : all).sort((a, b) => a - b);
     if (!places.length) return null;
@@ -281,8 +285,10 @@
       return near[at] ? Math.min(1, Math.max(0, ink[at] / full)) : 0;
     });
     const share = Math.max(height, width) / side;
-    const [enclosed, reaches] = [isEnclosed(parts, side), places.some((i) => atEdge(i, side))];
-    return { strokes, height, width, pixels: side, share, places, frame: ownCells, enclosed, reaches, edged: false };
+    const reaches = places.some((i) => atEdge(i, side));
+    return {
+      strokes, height, width, pixels: side, share, places, frame: ownCells, enclosure: roundRest, reaches, edged: false,
+    };
   }
 
   // What was found on blank paper of `size` x `size`, in the middle, its longer side 18 of 28.
@@ -324,13 +330,26 @@
 
   // Whether preparation makes most classes alike that differ as they are; see
   // innerloop.data.likeness of Python.  Both are lists of pictures by class.
-  function mostAreAlike(given, prepared, side) {
+  function mostAreAlike(given, prepared, side, different = DIFFERENT, alike = ALIKE) {
     const [before, after] = [given, prepared].map((classes) => classes.map((own) => meanOf(own, side)));
     const along = (a, b) => a.reduce((sum, v, i) => sum + v * b[i], 0);
-    const alike = given.filter((_, i) => given.some((_own, j) =>
-      i !== j && along(before[i], before[j]) < DIFFERENT && along(after[i], after[j]) > ALIKE));
-    return 2 * alike.length > given.length;
+    const found = given.filter((_, i) => given.some((_own, j) =>
+      i !== j && along(before[i], before[j]) < different && along(after[i], after[j]) > alike));
+    return 2 * found.length > given.length;
   }
 
-  Object.assign(innerloop, { findInk, mostAreAlike, onBlankPaper, worthFinding });
+  // Whether most classes differ in the place of what is inside a frame; see
+  // innerloop.data.surroundings of Python.  `inks` by class.
+  function placeTells(inks, side) {
+    if (inks.flat().includes(null)) return false;
+    const placed = inks.map((own) => own.map(({ places, pixels }) => {
+      const mask = new Uint8Array(pixels * pixels);
+      for (const i of places) mask[i] = 255;
+      return resize(mask, pixels, side);
+    }));
+    const prepared = inks.map((own) => own.map((ink) => onBlankPaper(ink, side)));
+    return mostAreAlike(placed, prepared, side, ...IN_A_FRAME);
+  }
+
+  Object.assign(innerloop, { findInk, mostAreAlike, onBlankPaper, placeTells, worthFinding });
 })();
