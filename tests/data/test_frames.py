@@ -101,6 +101,10 @@ def test_lines_of_a_frame_are_told_from_strokes_that_touch_them():
     ink[:28, 28] |= np.arange(28) >= 3
     assert not frame_of(ink).any()
     np.testing.assert_array_equal(frame_touched(ink, of_box), frame)
+    # Also in pieces, as where a sheet covers part of the table.
+    pieces = picture("square")
+    pieces[:, 14:17] &= picture("none")[:, 14:17]
+    np.testing.assert_array_equal(frame_touched(pieces, of_box), pieces & frame)
     # Only of a frame in that place, and whole.
     assert not frame_touched(ink, cells(frame_of(picture("ring")))).any()
     assert not frame_touched(picture("ring"), of_box).any()

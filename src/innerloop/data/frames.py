@@ -68,7 +68,7 @@ def cells_of_box(frame: np.ndarray) -> np.ndarray | None:
 
 
 def frame_touched(ink: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """The lines of a box that hangs together with what is inside it; none where there is none.
+    """The lines of a box that hangs together with what is inside it, or is in pieces; else none.
 
     Args:
         ink: booleans `[H, W]`.
@@ -79,6 +79,8 @@ def frame_touched(ink: np.ndarray, frame: np.ndarray) -> np.ndarray:
         found = lines_of(own[box]) if _spans(box, ink) else None
         if found is not None:
             lines[box] |= found
+        elif covers(frame, cells(own)):
+            lines |= own
     return lines if alike(cells(lines), frame) else np.zeros_like(ink)
 
 

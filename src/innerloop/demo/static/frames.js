@@ -117,10 +117,12 @@
   // The cells of a frame; null where there is none, or it is no box.
   const cellsOfBox = (frame, side) => (frame.length && linesOf(frame, side) ? cells(frame, side) : null);
 
-  // The lines of a box like `frame` that hangs together with what is inside it.
+  // The lines of a box like `frame` that hangs together with what is inside it, or is in pieces.
   function frameTouched(parts, side, frame) {
-    const boxes = parts.filter((part) => spans(boxOf(part, side), side));
-    const lines = boxes.flatMap((part) => linesOf(part, side) ?? []);
+    const lines = parts.flatMap((part) => {
+      const found = spans(boxOf(part, side), side) ? linesOf(part, side) : null;
+      return found ?? (covers(frame, cells(part, side)) ? part : []);
+    });
     return alike(cells(lines, side), frame) ? lines : [];
   }
 
