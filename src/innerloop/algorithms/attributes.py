@@ -25,9 +25,13 @@ from innerloop.models.unregistered import OF_EVERY_MODULE, SEARCHED
 
 # Attributes of these types hold neither modules nor tensors.
 _ATOMS = {bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device}
-_ATOMS |= {torch.Size, types.BuiltinFunctionType, torch.memory_format}
+_ATOMS |= {torch.Size, torch.memory_format}
 # What a forward pass may write to in place; made once, for every attribute is compared with it.
 _STATEFUL = (np.ndarray, bytearray, *get_args(noise.OwnGenerator))
+_CONTAINERS = (dict, list, deque, set)
+_WRITABLE = (Tensor, *_CONTAINERS, *_STATEFUL)
+# Packages whose classes and objects are none of the user's.
+_OTHERS = {"torch", "numpy", "innerloop", *sys.stdlib_module_names}
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -71,6 +75,9 @@ class Attributes(ABC):
                 state[name] = type(value)((k, self._shared(v)) for k, v in value.items())
             elif name not in OF_EVERY_MODULE and type(value) not in _ATOMS:
                 state[name] = self._value(value, prefix + name)
+        for name, value in _of_class(type(module)).items():
+            if name not in state and (new := self._value(value, prefix + name)) is not value:
+                state[name] = new
 
     def _value(self, value: Any, name: str = "") -> Any:
         """What an attribute holds, copied where the copy may write to it."""
@@ -83,7 +90,7 @@ class Attributes(ABC):
             return self._memo[id(value)]
         if isinstance(value, nn.Module):
             return self.part(value, name and f"{name}.")
-        if isinstance(value, dict | list | deque | set):
+        if isinstance(value, _CONTAINERS):
             return self._container(value)
         if isinstance(value, _STATEFUL):
             return self._state_of_its_own(value)
@@ -132,8 +139,12 @@ class Attributes(ABC):
             return value
         self._memo[id(value)] = new
         self._kept.append(value)
-        for name in getattr(value, "__dict__", ()):
+        own = getattr(value, "__dict__", None)
+        for name in own or ():
             object.__setattr__(new, name, self._value(getattr(value, name)))
+        for name, held in _of_class(type(value)).items() if own is not None else ():
+            if name not in own and (copied := self._value(held)) is not held:
+                object.__setattr__(new, name, copied)
         self.fill_slots(value, new)
         return new
 
@@ -160,6 +171,8 @@ class Attributes(ABC):
             if owner is value.__self__ and _is_plain_object(owner):
                 owner = self._value(owner)
             return value if owner is value.__self__ else types.MethodType(value.__func__, owner)
+        if kind is types.BuiltinMethodType:
+            return self._builtin(value)
         if kind is types.FunctionType:
             return self._function(value)
         if kind is functools.partial:
@@ -174,6 +187,14 @@ class Attributes(ABC):
             held = {k: self._shared(v) for k, v in value.items()}
             return value if all(held[k] is v for k, v in value.items()) else kind(held)
         return value
+
+    def _builtin(self, method: types.BuiltinMethodType) -> Any:
+        """A method of a generator, a container or a tensor; a function has a module or a class."""
+        owner = method.__self__
+        if owner is None or isinstance(owner, type | types.ModuleType):
+            return method
+        new = self._value(owner)
+        return method if new is owner else getattr(new, method.__name__)
 
     def _function(self, function: types.FunctionType) -> Any:
         before_compile = getattr(function, "_torchdynamo_orig_callable", None)
@@ -205,6 +226,19 @@ class Attributes(ABC):
         return new
 
 
+def _of_class(kind: type) -> dict[str, Any]:
+    """What the objects of a user's class share and a forward pass may write to, by name."""
+    found: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        if base.__module__.partition(".")[0] not in _OTHERS:
+            found.update(vars(base))
+    return {
+        name: value
+        for name, value in found.items()
+        if not (name.startswith("__") and name.endswith("__")) and isinstance(value, _WRITABLE)
+    }
+
+
 @functools.cache
 def slots_of(kind: type) -> tuple[str, ...]:
     """The names in the `__slots__` of a class and its bases, as attributes have them."""
@@ -220,9 +254,8 @@ def slots_of(kind: type) -> tuple[str, ...]:
 def _is_plain_object(value: Any) -> bool:
     """True if the class of `value` is a user's plain container."""
     kind = type(value)
-    root = kind.__module__.partition(".")[0]
     held = hasattr(value, "__dict__") or hasattr(kind, "__slots__")
-    foreign = root not in sys.stdlib_module_names and root not in ("torch", "numpy", "innerloop")
+    foreign = kind.__module__.partition(".")[0] not in _OTHERS
     return (
         held
         and (foreign or kind is types.SimpleNamespace)

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.modules import changing
 from innerloop.algorithms.recomputed import REENTRANT
-from innerloop.algorithms.rows import Rows, copied, moved, tensors_in, varied
+from innerloop.algorithms.rows import Rows, copied, differ, moved, tensors_in, varied
 from innerloop.errors import UserError, first_line
 from innerloop.functional import Params
 from innerloop.models.layers import HeadedModel
@@ -28,6 +29,13 @@ from innerloop.references import at_line, is_of_user
 _log = logging.getLogger("innerloop")
 
 
+_NOT_REPEATED = (
+    "the network gives other outputs when it is called again with the same weights, examples and "
+    "seeds, so that its numbers would depend on how often and in which order it is called: it "
+    "draws from a generator, or counts, where its copies cannot have their own{}. Hold the "
+    "generator or the number as an attribute of the module (self.generator, self.calls) and use "
+    "it by self in forward"
+)
 # In double precision nothing is decided by rounding; not every network can do that.
 _PRECISIONS = ((torch.float64, 1e-6), (None, 2e-2))
 
@@ -208,13 +216,20 @@ class Inspected(Rows):
                     versions = {n: (b, b._version) for n, b in _state(module)}
                     before = {} if in_training else _values(module)
                     given = copied(x)
-                    with noise.watching(copies) as seen:
+                    with noise.watching(copies, given) as seen:
                         out = module(given)
                     self._writes_inputs |= any(t._version for t in tensors_in(given))
+                    self.writes_weights |= any(_changed(leaves[n], p) for n, p in self._named())
+                    again = self._copy({}, every_buffer=True)
+                    with torch.no_grad(), noise.watching(x=given):
+                        repeated = again(copied(x))
             except Exception:
                 # The call that counts says what is wrong; there may be more to a forward pass.
                 self.draws = True
                 return False
+            if differ([tensors_in(out), tensors_in(repeated)]):
+                places = ", ".join(changing(self.module))
+                raise UserError(_NOT_REPEATED.format(places and f" (look at {places})"))
             self._draws_globally[in_training] = seen.globally
             after = dict(_state(module))
             written = {n for n, (b, v) in versions.items() if after.get(n) is b and b._version != v}
@@ -230,7 +245,6 @@ class Inspected(Rows):
                     ", ".join(sorted(only)),
                 )
             self._written |= written
-            self.writes_weights |= any(_changed(leaves[n], p) for n, p in self._named())
             nodes = _nodes(out)
             reached = _leaves(nodes)
             if not {id(p) for p in leaves.values() if p.requires_grad} <= reached:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
+from innerloop.algorithms import noise
 from innerloop.errors import UserError
 
 # What differs between processes: where an object lies in memory, and what a module of a file is
@@ -53,6 +55,21 @@ def check_script(model: nn.Module) -> None:
                 "the network is TorchScript in training mode, which writes to its buffers: call "
                 "eval() on it first"
             )
+
+
+def changing(model: nn.Module) -> list[str]:
+    """Where a forward pass may find iterators, which cannot be copied, and global generators."""
+    found = []
+    for prefix, module in model.named_modules():
+        start = f"{prefix}." if prefix else ""
+        held = {**vars(type(module)), **vars(module)}
+        found += [start + name for name, value in held.items() if isinstance(value, Iterator)]
+        code = getattr(type(module).forward, "__code__", None)
+        for name in code.co_names if code else ():
+            value = type(module).forward.__globals__.get(name)
+            if isinstance(value, Iterator | noise.OwnGenerator):
+                found.append(f"the global variable {name}")
+    return list(dict.fromkeys(found))
 
 
 def needs_more(model: nn.Module) -> str | None:

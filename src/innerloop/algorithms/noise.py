@@ -145,9 +145,8 @@ def drawing(globally: bool, x: Any) -> Iterator[None]:
             if in_transform():
                 raise RuntimeError("random numbers of global generators cannot be drawn under vmap")
             _notice()
-            devices = [x.device] if isinstance(x, Tensor) and x.is_cuda else []
             count = noise.drawn[0] if noise.drawn else 0
-            stack.enter_context(seeded(noise.keys[0], noise.step, count, devices))
+            stack.enter_context(seeded(noise.keys[0], noise.step, count, _devices(x)))
             if noise.drawn:
                 noise.drawn[0] += 1
         stack.enter_context(_Draws(noise, globally))
@@ -246,9 +245,15 @@ def _state_of(generator: Any) -> Any:
     return kind, bytes(numbers), *rest
 
 
-def _states() -> list[Any]:
-    """Of the global generators on a CPU."""
-    return [_state_of(each) for each in (random, np.random, torch.default_generator)]
+def _states(devices: Sequence[torch.device]) -> list[Any]:
+    """Of the global generators on a CPU, and of those on the `devices`."""
+    states = [_state_of(each) for each in (random, np.random, torch.default_generator)]
+    return states + [bytes(torch.cuda.get_rng_state(device).numpy()) for device in devices]
+
+
+def _devices(x: Any) -> list[torch.device]:
+    """Where `x` is, if generators of a GPU may be drawn from there."""
+    return [x.device] if isinstance(x, Tensor) and x.is_cuda else []
 
 
 @dataclass
@@ -265,17 +270,20 @@ class Seen:
 
 
 @contextlib.contextmanager
-def watching(copies: Sequence[tuple[Any, Any]] = ()) -> Iterator[Seen]:
-    """Wrap a forward pass, and report what was drawn from.
+def watching(copies: Sequence[tuple[Any, Any]] = (), x: Any = None) -> Iterator[Seen]:
+    """Wrap a forward pass, and report what was drawn from; it is given the same numbers each time.
 
     Args:
         copies: of the generators that the network holds, with their states before.
+        x: its inputs.
     """
-    mode, before = _Draws(Noise()), _states()
-    with mode:
-        yield mode.seen
-    drawn = any(_state_of(new) != state for new, state in copies)
-    mode.seen.globally = drawn or _states() != before
+    devices = _devices(x)
+    with seeded(0, 0, devices=devices):
+        mode, before = _Draws(Noise()), _states(devices)
+        with mode:
+            yield mode.seen
+        drawn = any(_state_of(new) != state for new, state in copies)
+        mode.seen.globally = drawn or _states(devices) != before
 
 
 def _seed(key: int, step: int, count: int) -> int:

@@ -98,7 +98,7 @@ class Rows(ABC):
                     alone = torch.cat([support, query])
                     kept = [*range(first + 1), first]
                     found.append(self._of_rows(alone, kept, len(alone), first, training))
-                if _differ(found):
+                if differ(found):
                     raise UserError(_QUERIES_MEET.format(bn) + _MENDS[bn])
             if together and shapes and (shape := _without_rows(found)):
                 raise UserError(
@@ -156,17 +156,19 @@ class Rows(ABC):
         others = (2 * x.flip(0) + 1, *varied(x))
         found = [features(x), *(features(torch.cat([x, other, x])) for other in others)]
         # What fails in one batch cannot be computed there either.
-        return any(f is None for f in found) or _differ(found, atol=1e-5)
+        return any(f is None for f in found) or differ(found, atol=1e-5)
 
 
 # Rows of the outputs, or of an output without rows the number of rows and its shape.
 _Rows = list[Tensor | tuple[int, ...]] | None
 
 
-def _differ(found: Sequence[_Rows], atol: float | None = None) -> bool:
+def differ(found: Sequence[_Rows], atol: float | None = None) -> bool:
     """True if outputs differ that should be the same; by default beyond a share of the largest."""
     of_all = [outputs for outputs in found if outputs is not None]
     for outputs in of_all[1:]:
+        if len(outputs) != len(of_all[0]):
+            return True
         for a, b in zip(of_all[0], outputs, strict=True):
             if isinstance(a, Tensor) and isinstance(b, Tensor):
                 # Half precision rounds by how many rows there are.

@@ -1,0 +1,64 @@
+"""What is found out about a network by calling copies of it."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from torch import nn
+
+from innerloop import MAML, UserError
+from tests.algorithms.users import EPISODES
+
+GENERATOR = np.random.default_rng(3)
+
+
+class Repeated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.out(x.flatten(1)) * (1 + self.number())
+
+
+class Iterates(Repeated):
+    def __init__(self):
+        super().__init__()
+        self.count = itertools.count()
+
+    def number(self):
+        return next(self.count)
+
+
+class Yields(Iterates):
+    def __init__(self):
+        super().__init__()
+        self.count = (i / 10 for i in range(100))
+
+
+class Draws(Repeated):
+    def forward(self, x):
+        return self.out(x.flatten(1)) * GENERATOR.random()
+
+
+class OfClass(Repeated):
+    generator = np.random.default_rng(3)
+
+    def number(self):
+        return type(self).generator.random() if self.training else 0
+
+
+PLACES = {Iterates: "look at 0.count", Yields: "look at 0.count", Draws: "variable GENERATOR"}
+
+
+@pytest.mark.parametrize("kind", [Iterates, Yields, Draws, OfClass])
+def test_outputs_that_change_from_call_to_call_are_refused(kind):
+    maml = MAML(nn.Sequential(kind()).double(), 0.1, 2)
+    with pytest.raises(UserError, match=PLACES.get(kind, "called again with the same weights")):
+        maml.meta_gradient(maml.init_params(), EPISODES)
+    if kind is OfClass:
+        maml.model.eval()
+        maml = MAML(maml.model, 0.1, 2)
+        maml.meta_gradient(maml.init_params(), EPISODES)
