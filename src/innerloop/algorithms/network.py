@@ -22,6 +22,7 @@ from innerloop.algorithms.attributes import HOOKS, Attributes
 from innerloop.algorithms.inspection import Inspected
 from innerloop.algorithms.modules import check_script
 from innerloop.algorithms.rows import copied
+from innerloop.algorithms.uncompiled import as_written
 from innerloop.functional import Params, in_transform
 from innerloop.models.layers import BatchNorm, HeadedModel, Linear, SharedHead
 from innerloop.models.norms import has_batch_norm
@@ -125,13 +126,14 @@ class Network(Inspected):
             x: `[B, ...]`, or whatever the module takes.
             part: called with the copy and `x` in place of the copy itself.
         """
-        module = self._copy(params)
         if self.is_own:
+            module = self._copy(params)
             return module(x) if part is None else part(module, x)
-        if self._writes_inputs:
-            x = copied(x)
-        with noise.drawing(self._draws_globally[noise.training()], x):
-            return module(x) if part is None else part(module, x)
+        with as_written():
+            module = self._copy(params)
+            x = copied(x) if self._writes_inputs else x
+            with noise.drawing(self._draws_globally[noise.training()], x):
+                return module(x) if part is None else part(module, x)
 
     def each(self, params: Params, x: Any) -> Any:
         """The outputs of T tasks, `[T, ...]`, for `x` `[T, B, ...]` and weights `[T, ...]`."""

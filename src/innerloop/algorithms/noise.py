@@ -29,6 +29,7 @@ from torch.overrides import TorchFunctionMode
 
 from innerloop.algorithms.recomputed import Again, repeat_within
 from innerloop.algorithms.repeatable import OPENED, RULES
+from innerloop.algorithms.uncompiled import as_written
 from innerloop.functional import in_transform
 from innerloop.ops.stacked import Stacked
 
@@ -74,7 +75,8 @@ def calls(*, training: bool, keys: Sequence[int] = (0,)) -> Iterator[None]:
     """Within this context networks are called in training, or not, for tasks with these keys."""
     tokens = _training.set(training), _noise.set(Noise(tuple(keys)))
     try:
-        yield
+        with as_written():
+            yield
     finally:
         _training.reset(tokens[0])
         _noise.reset(tokens[1])
