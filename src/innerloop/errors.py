@@ -166,8 +166,13 @@ def clearer(error: Exception) -> Exception:
         )
     missing = "derivative for" in text and "is not implemented" in text
     if missing or "differentiate twice" in text or "support double backward" in text:
-        return UserError(
-            f"an operation of the network or the loss has no second derivative ({text}): use "
-            "another, or first_order=True, which all algorithms but iMAML have"
-        )
+        return no_second_derivative(text)
     return error
+
+
+def no_second_derivative(what: str) -> UserError:
+    """The error for an operation that can be differentiated once."""
+    return UserError(
+        f"an operation of the network or the loss has no second derivative ({what}): use "
+        "another, or first_order=True, which all algorithms but iMAML have"
+    )

@@ -7,8 +7,10 @@ takes the derivatives: it carries whatever PyTorch can differentiate.  Functions
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -45,6 +47,7 @@ Loss = Callable[[Params], Tensor]
 Rates = float | Mapping[str, Tensor | float]
 """Inner learning rates: a number; or one entry a parameter name, each a number or a tensor that
 broadcasts against the parameter."""
+_twice: ContextVar[list[bool] | None] = ContextVar("twice", default=None)
 # The label that PyTorch's losses ignore.
 NO_LABEL = -100
 
@@ -80,6 +83,8 @@ def gradients(
             "adaptation takes gradients, which torch.inference_mode() does not allow: use "
             "torch.no_grad() in its place"
         )
+    if create_graph and (twice := _twice.get()) is not None:
+        twice[0] = True
     if in_transform():
         places = tuple(range(len(trees)))
         given = trees if create_graph else tuple(detach(tree) for tree in trees)
@@ -98,6 +103,17 @@ def gradients(
     flat = flat if recorded else tuple(g.detach() for g in flat)
     each = iter(flat)
     return tuple({name: next(each) for name in tree} for tree in trees), beside
+
+
+@contextlib.contextmanager
+def noticing_second() -> Iterator[list[bool]]:
+    """Within this context a list says whether a gradient was taken that can be differentiated."""
+    twice = [False]
+    token = _twice.set(twice)
+    try:
+        yield twice
+    finally:
+        _twice.reset(token)
 
 
 def _leaf(p: Tensor, recorded: bool) -> Tensor:

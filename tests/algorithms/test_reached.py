@@ -1,4 +1,4 @@
-"""A loss that does not depend on the weights is refused, and no other."""
+"""A loss that does not depend on the weights is refused, or not twice, and no other."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 import innerloop
-from innerloop import Episodes, UserError
+from innerloop import IMAML, MAML, Episodes, UserError
+from tests.helpers import relative_error
 
 X = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
 Y = (torch.arange(6) % 3).expand(2, 6)
@@ -92,3 +94,54 @@ def test_gradients_may_be_zero_by_right(make):
         algorithm = make(network, loss=loss)
         grads, _ = algorithm.meta_gradient(algorithm.init_params(), EPISODES)
         assert not grads["a.weight"].any()
+
+
+class Once(torch.autograd.Function):
+    """The square, with a derivative that cannot be differentiated."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x**2
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        return 2 * ctx.saved_tensors[0] * grad
+
+
+class Squared(nn.Linear):
+    def forward(self, x):
+        return super().forward(Once.apply(super().forward(x)))
+
+
+@pytest.mark.falls_back
+@pytest.mark.parametrize("cls", [MAML, IMAML])
+@pytest.mark.parametrize("place", ["network", "loss"])
+def test_functions_that_are_once_differentiable_are_refused_for_second_derivatives(cls, place):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, dtype=torch.float64)
+    episodes = Episodes(x, x.flip(1), x.flip(0), x.tanh())
+    kind, mean = (Squared, F.mse_loss) if place == "network" else (nn.Linear, once_squared)
+    model = kind(4, 4).double()
+    for execution in ("auto", "vmap", "loop"):
+        maml = cls(model, 0.1, 2, loss=mean, execution=execution)
+        with pytest.raises(UserError, match="Once is marked @once_differentiable"):
+            maml.meta_gradient(maml.init_params(), episodes)
+    first, *others = (
+        MAML(model, 0.1, 2, loss=mean, first_order=True, execution=execution)
+        for execution in ("vmap", "loop")
+    )
+    expected, _ = first.meta_gradient(first.init_params(), episodes)
+    for maml in others:
+        found, _ = maml.meta_gradient(maml.init_params(), episodes)
+        assert relative_error(found, expected) < 1e-10
+
+
+def once_squared(outputs, targets):
+    return Once.apply(outputs - targets).mean()

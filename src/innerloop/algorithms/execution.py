@@ -28,9 +28,9 @@ from innerloop.algorithms.apart import T, one_by_one
 from innerloop.algorithms.arguments import checked_episodes, checking, first_task
 from innerloop.algorithms.hooks import Hooks, overrides
 from innerloop.algorithms.network import Layers, stacking
-from innerloop.algorithms.reached import check_reached
+from innerloop.algorithms.reached import check_reached, check_twice
 from innerloop.errors import UserError, clearer, first_line
-from innerloop.functional import Params, detach
+from innerloop.functional import Params, detach, noticing_second
 from innerloop.ops import kernels
 from innerloop.ops.stacked import NotStackableError
 from innerloop.tasks.episodes import Episodes
@@ -81,7 +81,10 @@ def _meta_gradient(
     algorithm.look(episodes.support_x[0])
     tasks = len(episodes.support_x)
     with algorithm.network.unchanged(), task_keys(algorithm, tasks, keys) as keys:
-        grads, metrics = _in_chunks(algorithm, params, episodes, progress, keys)
+        with noticing_second() as twice:
+            grads, metrics = _in_chunks(algorithm, params, episodes, progress, keys)
+        if twice[0] and not algorithm._twice:
+            check_twice(algorithm, params, episodes, keys)
         if not algorithm._reached:
             check_reached(algorithm, params, episodes, progress, keys, grads)
     return grads, metrics

@@ -245,7 +245,7 @@ class Inspected(Rows):
                     ", ".join(sorted(only)),
                 )
             self._written |= written
-            nodes = _nodes(out)
+            nodes = nodes_of(out)
             reached = _leaves(nodes)
             if not {id(p) for p in leaves.values() if p.requires_grad} <= reached:
                 nodes |= self._nodes_from_inputs(leaves, x)
@@ -284,7 +284,7 @@ class Inspected(Rows):
             return False
         features = self(leaves, x, lambda module, x: module.features(x))
         head = {id(p) for n, p in leaves.items() if n.startswith("head.")}
-        return bool(_leaves(_nodes(features)) & head)
+        return bool(_leaves(nodes_of(features)) & head)
 
     def _nodes_from_inputs(self, leaves: Params, x: Any) -> set[Any]:
         """The nodes of the graph from inputs with a gradient; none if the network fails on them.
@@ -292,7 +292,7 @@ class Inspected(Rows):
         A part that only `backward` can follow leaves not even a node where its inputs have none.
         """
         with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
-            return _nodes(self._copy(leaves)(tree_map(_with_gradient, x)))
+            return nodes_of(self._copy(leaves)(tree_map(_with_gradient, x)))
         return set()
 
 
@@ -346,7 +346,7 @@ def _leaves(nodes: Iterable[Any]) -> set[int]:
     return {id(v) for v in variables if v is not None}
 
 
-def _nodes(outputs: Any) -> set[Any]:
+def nodes_of(outputs: Any) -> set[Any]:
     """The nodes of the graph that `outputs` were computed by."""
     waiting = [t.grad_fn for t in tensors_in(outputs) if t.grad_fn is not None]
     seen = set(waiting)

@@ -1,14 +1,16 @@
-"""Whether a loss depends on the weights at all, as far as autograd can see."""
+"""Whether a loss depends on the weights, and can be differentiated twice, as autograd sees it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.hooks import Hooks
-from innerloop.errors import UserError
+from innerloop.algorithms.inspection import nodes_of
+from innerloop.errors import UserError, no_second_derivative
 from innerloop.functional import Params
 from innerloop.tasks.episodes import Episodes
 
@@ -40,12 +42,7 @@ def check_reached(
         return
     if not any(p.requires_grad for p in algorithm.model.parameters()):
         return
-    leaves = {
-        name: p.detach().requires_grad_(p.is_floating_point() or p.is_complex())
-        for name, p in params.items()
-        if name not in algorithm.moving_averages
-    }
-    task = Episodes(*(part[0] for part in episodes))
+    leaves, task = _leaves(algorithm, params), Episodes(*(part[0] for part in episodes))
     with torch.enable_grad(), noise.calls(training=True, keys=keys[:1]), noise.task(0):
         loss, _ = algorithm.loss_after_adaptation(leaves, task, episodes.n_way, progress)
     if not loss.requires_grad:
@@ -54,3 +51,36 @@ def check_reached(
             "torch.no_grad(), detach() or item() on the way from the weights to the loss, and for "
             "a loss that only counts, such as a share of errors"
         )
+
+
+def check_twice(algorithm: Hooks, params: Params, episodes: Episodes, keys: Sequence[int]) -> None:
+    """Refuse functions that are marked as once differentiable, after a second derivative.
+
+    PyTorch's error for these is raised by `backward()` alone: `torch.autograd.grad` does not come
+    to it, and takes what leads through them for zero.
+
+    Raises:
+        UserError: the network or the loss has one.
+    """
+    leaves, task = _leaves(algorithm, params), Episodes(*(part[0] for part in episodes))
+    n_way = algorithm.ways(task.support_y, episodes.n_way)
+    with torch.enable_grad(), noise.calls(training=True, keys=keys[:1]), noise.task(0):
+        steps = algorithm.inner_loop(leaves, task.support_x, task.support_y, n_way=n_way)
+        loss, _ = algorithm.query_loss(next(iter(steps)), task)
+    for node in nodes_of(loss):
+        function = getattr(node, "_forward_cls", None)
+        if function and getattr(function.backward, "__code__", None) is _ONCE:
+            raise no_second_derivative(f"{function.__name__} is marked @once_differentiable")
+    algorithm._twice = True
+
+
+_ONCE = once_differentiable(lambda ctx: None).__code__  # type: ignore[attr-defined]
+
+
+def _leaves(algorithm: Hooks, params: Params) -> Params:
+    """The meta-parameters, to be differentiated."""
+    return {
+        name: p.detach().requires_grad_(p.is_floating_point() or p.is_complex())
+        for name, p in params.items()
+        if name not in algorithm.moving_averages
+    }

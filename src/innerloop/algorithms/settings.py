@@ -71,6 +71,8 @@ class Settings(KeywordsChecked, ABC):
         self._failed: dict[str, str] = {}
         # A gradient was not zero, so that the loss does depend on the weights.
         self._reached = False
+        # A second derivative was taken, and nothing refuses to be differentiated twice.
+        self._twice = False
         # The shapes of the meta-parameters that were last found to be right, see arguments.py.
         self._shapes: dict[str, torch.Size | None] = {}
         # The weights that kernels take, and whether a layer of ours has them.
