@@ -31,6 +31,14 @@ PAIRS = {
 }
 
 
+def test_a_small_number_that_is_zero_in_the_precision_of_a_weight_is_refused():
+    weights = {"a": torch.ones(2, dtype=torch.float16)}
+    with pytest.raises(UserError, match=r"1e-08 of the optimiser is 0 in torch\.float16"):
+        Adam().init(weights)
+    Adam(eps=1e-4).init(weights)
+    Adam().init({"a": torch.ones(2, dtype=torch.bfloat16)})
+
+
 def numbers(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 

@@ -11,6 +11,7 @@ gradients alone.  What depends on the weights themselves, such as weight decay, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -158,7 +159,12 @@ class Adam:
         return f"Adam({self.betas}, {self.eps}, {decay})"
 
     def init(self, weights: Params) -> dict[str, Any]:
-        """Both moments 0, and no step so far."""
+        """Both moments 0, and no step so far.
+
+        Raises:
+            UserError: ε is 0 in the precision of a weight.
+        """
+        check_eps(self.eps, weights.values())
         squares = {name: _in_parts(zeros) for name, zeros in zeros_like(weights).items()}
         return {"steps": 0, "mean": zeros_like(weights), "square": squares}
 
@@ -180,6 +186,17 @@ class Adam:
         if self.decoupled_weight_decay:
             ahead = _with_decay(weights, ahead, self.weight_decay)
         return descend(weights, ahead, rates), {"steps": steps, "mean": mean, "square": square}
+
+
+def check_eps(eps: object, weights: Iterable[Tensor]) -> None:
+    """Raise a `UserError` where a small number that is divided by is 0 in a weight's precision."""
+    for p in weights:
+        if isinstance(eps, float) and eps > 0 and not torch.tensor(eps, dtype=p.dtype):
+            raise UserError(
+                f"eps={eps} of the optimiser is 0 in {p.dtype}, so that its steps would divide by "
+                "zero: bring the network and the examples to float32 or bfloat16 "
+                "(network.float()), or take plain gradient descent (sgd)"
+            )
 
 
 def _in_parts(x: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import itertools
 import json
@@ -28,6 +27,7 @@ from innerloop.keywords import check_takes
 from innerloop.outer_loop import OuterLoop
 from innerloop.runs.checkpoint import fill, read_tensors, write_tensors
 from innerloop.runs.fit_config import FitConfig
+from innerloop.runs.optimizer import OptimizerFactory, make_optimizer
 from innerloop.runs.optimizer_state import OURS, OWN, Packed, fill_ours, tensors_of, unpack
 from innerloop.tasks.protocol import (
     Tasks,
@@ -133,10 +133,6 @@ def _making(folder: Path) -> Iterator[None]:
         raise UserError(f"cannot make the run folder {folder}: {error.strerror}") from error
 
 
-# Of the parameters and `lr=`.
-OptimizerFactory = Callable[..., torch.optim.Optimizer]
-
-
 def new_state(
     config: OuterLoop,
     algorithm: Algorithm,
@@ -170,40 +166,6 @@ def new_state(
         schedule=schedule,
         fingerprint=fingerprint,
     )
-
-
-def make_optimizer(
-    config: OuterLoop,
-    params: list[Tensor],
-    factory: OptimizerFactory | None = None,
-    *,
-    meta_lr: float | None = None,
-) -> torch.optim.Optimizer:
-    """Adam with the defaults of its paper, plain gradient descent, or one of the user's own.
-
-    Raises:
-        UserError: the user's own has a rate already, or gave no optimiser of all `params`.
-    """
-    meta_lr = config.meta_lr if meta_lr is None else meta_lr
-    if factory is None:
-        kind = torch.optim.SGD if config.meta_optimizer == "sgd" else torch.optim.Adam
-        # One launch for all parameters.
-        return kind(params, lr=meta_lr, fused=True if params[0].is_cuda else None)
-    if isinstance(factory, functools.partial) and "lr" in factory.keywords:
-        raise UserError(
-            f"meta_optimizer has a rate of its own, lr={factory.keywords['lr']}, which "
-            f"meta_lr={meta_lr} would replace: leave out lr there and give that rate as meta_lr"
-        )
-    check_takes("meta_optimizer", factory, "the parameters and lr=", params, lr=meta_lr)
-    made = factory(params, lr=meta_lr)
-    if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):
-        raise UserError(
-            f"meta_optimizer gave {type(made).__name__}: it must give a torch.optim.Optimizer "
-            "whose step needs no closure"
-        )
-    if {id(p) for group in made.param_groups for p in group["params"]} != set(map(id, params)):
-        raise UserError("meta_optimizer must give an optimiser of all the parameters it was given")
-    return made
 
 
 def read_config(folder: Path) -> TrainConfig | FitConfig:

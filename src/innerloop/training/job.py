@@ -13,12 +13,12 @@ from innerloop.runs.fit_config import FitConfig
 from innerloop.runs.folder import (
     COUNTERS,
     LATER,
-    OptimizerFactory,
     Saved,
     State,
     new_state,
     restore,
 )
+from innerloop.runs.optimizer import OptimizerFactory
 from innerloop.tasks.protocol import Tasks
 from innerloop.training.fingerprint import check_same, fingerprint
 from innerloop.training.phases import Phase, taken_over
