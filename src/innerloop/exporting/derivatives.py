@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from innerloop.errors import UserError
 
@@ -80,3 +82,42 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     table[aten.convolution_backward.default] = _convolution_backward
     table[aten.max_pool2d_with_indices_backward.default] = _max_pool_backward
     return table
+
+
+class WrittenOut(TorchFunctionMode):
+    """Where derivatives are taken, replaces operations for which no runtime has one.
+
+    PyTorch's own decompositions come too late for that: after the derivative was taken.
+    """
+
+    def __torch_function__(self, func: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
+        plain = _PLAIN.get(func)
+        if plain is not None and torch.is_grad_enabled():
+            return plain(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
+    from torch._decomp.decompositions import affine_grid_generator
+
+    return affine_grid_generator(theta, list(size), bool(align_corners))
+
+
+def _grid_sample(
+    x: Tensor,
+    grid: Tensor,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> Tensor:
+    from torch._decomp.decompositions import _grid_sampler_2d
+
+    if x.ndim != 4:
+        raise UserError("the derivative of grid_sample is exported for images alone, [B, C, H, W]")
+    interpolation = ("bilinear", "nearest", "bicubic").index(mode)
+    padding = ("zeros", "border", "reflection").index(padding_mode)
+    found: Tensor = _grid_sampler_2d(x, grid, interpolation, padding, bool(align_corners))
+    return found
+
+
+_PLAIN = {F.affine_grid: _affine_grid, F.grid_sample: _grid_sample}

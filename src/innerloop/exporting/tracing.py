@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from innerloop.errors import UserError, first_line
-from innerloop.exporting.derivatives import decompositions
+from innerloop.exporting.derivatives import WrittenOut, decompositions
 from innerloop.ops import kernels
 
 aten = torch.ops.aten
@@ -55,7 +55,7 @@ def _recorded(function: Callable[..., Any], examples: tuple[Tensor, ...]) -> fx.
 
     try:
         # Our compiled operators mean nothing to other runtimes.
-        with kernels.without(), torch.no_grad():
+        with kernels.without(), WrittenOut(), torch.no_grad():
             return make_fx(
                 function,
                 decomposition_table=decompositions(),
