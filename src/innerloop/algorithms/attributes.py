@@ -139,12 +139,13 @@ class Attributes(ABC):
             return value
         self._memo[id(value)] = new
         self._kept.append(value)
-        own = getattr(value, "__dict__", None)
-        for name in own or ():
-            object.__setattr__(new, name, self._value(getattr(value, name)))
-        for name, held in _of_class(type(value)).items() if own is not None else ():
-            if name not in own and (copied := self._value(held)) is not held:
-                object.__setattr__(new, name, copied)
+        if hasattr(value, "__dict__"):
+            own = vars(value)
+            for name in own:
+                object.__setattr__(new, name, self._value(getattr(value, name)))
+            for name, held in _of_class(type(value)).items():
+                if name not in own and (copied := self._value(held)) is not held:
+                    object.__setattr__(new, name, copied)
         self.fill_slots(value, new)
         return new
 

@@ -160,7 +160,7 @@ class Rows(ABC):
 
 
 # Rows of the outputs, or of an output without rows the number of rows and its shape.
-_Rows = list[Tensor | tuple[int, ...]] | None
+_Rows = Sequence[Tensor | tuple[int, ...]] | None
 
 
 def differ(found: Sequence[_Rows], atol: float | None = None) -> bool:

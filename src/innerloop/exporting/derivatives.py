@@ -100,7 +100,8 @@ class WrittenOut(TorchFunctionMode):
 def _affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
     from torch._decomp.decompositions import affine_grid_generator
 
-    return affine_grid_generator(theta, list(size), bool(align_corners))
+    found: Tensor = affine_grid_generator(theta, list(size), bool(align_corners))
+    return found
 
 
 def _grid_sample(
@@ -120,4 +121,7 @@ def _grid_sample(
     return found
 
 
-_PLAIN = {F.affine_grid: _affine_grid, F.grid_sample: _grid_sample}
+_PLAIN: dict[Any, Callable[..., Tensor]] = {
+    F.affine_grid: _affine_grid,
+    F.grid_sample: _grid_sample,
+}
