@@ -28,7 +28,7 @@ from innerloop.algorithms.apart import T, one_by_one
 from innerloop.algorithms.arguments import checked_episodes, checking, first_task
 from innerloop.algorithms.hooks import Hooks, overrides
 from innerloop.algorithms.network import Layers, stacking
-from innerloop.algorithms.reached import check_reached, check_twice
+from innerloop.algorithms.reached import check_reached, check_twice, try_loss
 from innerloop.errors import UserError, clearer, first_line
 from innerloop.functional import Params, detach, noticing_second
 from innerloop.ops import kernels
@@ -79,6 +79,8 @@ def _meta_gradient(
 ) -> tuple[Params, Params]:
     episodes = checked_episodes(algorithm, episodes, training=True)
     algorithm.look(episodes.support_x[0])
+    if not algorithm._loss_tried:
+        try_loss(algorithm, params, episodes, training=True)
     tasks = len(episodes.support_x)
     with algorithm.network.unchanged(), task_keys(algorithm, tasks, keys) as keys:
         with noticing_second() as twice:
@@ -196,7 +198,7 @@ def task_keys(algorithm: Hooks, tasks: int, keys: Sequence[int] | None) -> Itera
         if len(keys) != tasks:
             raise UserError(f"keys are {len(keys)} for {tasks} tasks: give one integer a task")
         yield keys
-    elif algorithm.network.is_own:
+    elif algorithm.network.is_own and algorithm._loss_draws is None:
         yield (0,)
     else:
         with noise.keys_drawn(tasks) as keys:

@@ -174,7 +174,7 @@ class GradientBased(Algorithm):
 
     def support_loss(self, outputs: Any, targets: Any) -> Tensor:
         """The support loss that the inner loop minimises, a scalar."""
-        loss = check_loss(loss_of(self.loss, outputs, targets))
+        loss = check_loss(loss_of(self.loss, outputs, targets, self._loss_draws))
         if self.inner_reduction == "mean" or not are_labels(outputs, targets):
             return loss
         return check_loss(loss * outputs.shape[-1])

@@ -153,7 +153,7 @@ class Hooks(Settings):
 
     def score(self, outputs: Any, targets: Any) -> tuple[Tensor, Params]:
         """The loss of `outputs`, and the metrics: `loss`, and what `metric` says."""
-        return score(self.loss, self.metric, outputs, targets)
+        return score(self.loss, self.metric, outputs, targets, self._loss_draws)
 
     def query_loss(self, params: Params, task: Episodes) -> tuple[Tensor, Params]:
         """Loss of the fast weights `params` on a task's queries, a scalar, and metrics."""
@@ -230,9 +230,8 @@ class Hooks(Settings):
         """`score` of T tasks: losses `[T]`, and metrics of `[T]` each."""
         simple = self.loss is F.cross_entropy and self.metric in ("auto", "accuracy")
         if not (simple and are_labels(outputs, targets, tasks=True)):
-            return task_by_task(
-                functools.partial(score, self.loss, self.metric), (0, 0), (outputs, targets)
-            )
+            scored = functools.partial(score, self.loss, self.metric, draws=self._loss_draws)
+            return task_by_task(scored, (0, 0), (outputs, targets))
         losses = cross_entropy_each(outputs, targets)
         return losses, {"loss": losses.detach(), "accuracy": accuracy(outputs.detach(), targets)}
 

@@ -10,6 +10,7 @@ from innerloop.algorithms.apart import first, one_by_one
 from innerloop.algorithms.arguments import checked_episodes
 from innerloop.algorithms.execution import candidates, first_that_works
 from innerloop.algorithms.hooks import Hooks
+from innerloop.algorithms.reached import try_loss
 from innerloop.algorithms.shared_body import features_in_place
 from innerloop.functional import Params
 from innerloop.tasks.episodes import Episodes
@@ -25,6 +26,8 @@ def score_steps(
     """See `Algorithm.score_steps`."""
     episodes = checked_episodes(algorithm, episodes, training=False)
     algorithm.look(episodes.support_x[0])
+    if not algorithm._loss_tried:
+        try_loss(algorithm, params, episodes, training=False)
 
     def scored(tasks: Episodes, of_features: bool = False) -> Params:
         scores = algorithm.scores_each(

@@ -156,6 +156,18 @@ def drawing(globally: bool, x: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def drawing_in_loss(globally: bool, x: Any) -> Iterator[None]:
+    """As `drawing`, around a loss: other numbers than those of the network at this place."""
+    noise = _noise.get()
+    token = _noise.set(noise._replace(step=-1 - noise.step, drawn=[0]))
+    try:
+        with drawing(globally, x):
+            yield
+    finally:
+        _noise.reset(token)
+
+
+@contextlib.contextmanager
 def seeded(
     key: int, step: int, count: int = 0, devices: Sequence[torch.device] = ()
 ) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Whether a loss depends on the weights, and can be differentiated twice, as autograd sees it."""
+"""What is tried of a loss: does it depend on the weights, twice, and does it draw numbers?"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from innerloop.algorithms import noise
 from innerloop.algorithms.hooks import Hooks
 from innerloop.algorithms.inspection import nodes_of
+from innerloop.algorithms.rows import copied, differ
 from innerloop.errors import UserError, no_second_derivative
 from innerloop.functional import Params
 from innerloop.tasks.episodes import Episodes
@@ -74,7 +75,39 @@ def check_twice(algorithm: Hooks, params: Params, episodes: Episodes, keys: Sequ
     algorithm._twice = True
 
 
-_ONCE = once_differentiable(lambda ctx: None).__code__  # type: ignore[attr-defined]
+def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: bool) -> None:
+    """Find out whether a loss of the user's own draws random numbers, before it is first used.
+
+    Raises:
+        UserError: it gives other values for the same outputs, targets and seeds.
+    """
+    task = Episodes(*(part[0] for part in episodes))
+    n_way = algorithm.ways(task.support_y, episodes.n_way)
+    found: list[list[torch.Tensor]] = []
+    with torch.enable_grad(), noise.calls(training=training), noise.task(0):
+        try:
+            given = _leaves(algorithm, params), task.support_x, task.support_y
+            fast = next(iter(algorithm.inner_loop(*given, n_way=n_way)))
+            outputs = algorithm.query_outputs(fast, task.support_x, task.query_x)
+            for _ in range(2):
+                with noise.watching(x=task.query_x) as seen:
+                    found.append([algorithm.loss(copied(outputs), copied(task.query_y)).detach()])
+        except Exception:
+            # The call that counts says what is wrong.
+            return
+    if differ(found):
+        raise UserError(
+            "the loss gives another value when it is called again with the same outputs, targets "
+            "and seeds: it draws from a generator of its own, or counts, so that a resumed run "
+            "would be another one. Let it draw from the global generators, which are seeded for "
+            "each task, or let the network return what it needs"
+        )
+    if seen.globally or seen.dropout:
+        algorithm._loss_draws = seen.globally
+    algorithm._loss_tried = True
+
+
+_ONCE = once_differentiable(lambda ctx: None).__code__
 
 
 def _leaves(algorithm: Hooks, params: Params) -> Params:

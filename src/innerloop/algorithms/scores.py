@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from innerloop.algorithms import noise
 from innerloop.errors import UserError, first_line
 from innerloop.functional import Params, accuracy, are_labels, in_transform
 from innerloop.keywords import check_takes
@@ -61,13 +62,21 @@ def check_loss(value: Any) -> Tensor:
     return value
 
 
-def loss_of(loss: Callable[[Any, Any], Tensor], outputs: Any, targets: Any) -> Tensor:
+def loss_of(
+    loss: Callable[[Any, Any], Tensor], outputs: Any, targets: Any, draws: bool | None = None
+) -> Tensor:
     """`loss(outputs, targets)`.
+
+    Args:
+        loss: the function.
+        outputs: of the network.
+        targets: what they should be.
+        draws: whether it draws random numbers from global generators; None if none at all.
 
     Raises:
         UserError: outputs or targets that a loss of PyTorch's cannot take.
     """
-    if not isinstance(outputs, Tensor) and _of_torch(loss):
+    if not isinstance(outputs, Tensor) and of_torch(loss):
         name, kind = metric_name(loss), type(outputs).__name__
         entry = repr(next(iter(outputs), "logits")) if isinstance(outputs, dict) else "0"
         raise UserError(
@@ -79,16 +88,18 @@ def loss_of(loss: Callable[[Any, Any], Tensor], outputs: Any, targets: Any) -> T
     if loss is F.cross_entropy and shares and not in_transform():
         _check_shares(targets)
     try:
-        value = loss(outputs, targets)
+        if draws is None:
+            return loss(outputs, targets)
+        with noise.drawing_in_loss(draws, outputs):
+            return loss(outputs, targets)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         # PyTorch's names neither the loss nor what it was given.
-        if not _of_torch(loss) or not isinstance(targets, Tensor):
+        if not of_torch(loss) or not isinstance(targets, Tensor):
             raise
         raise UserError(
             f"the loss, {metric_name(loss)}, cannot take outputs {_kind(outputs)} with targets "
             f"{_kind(targets)} ({first_line(error)}): change the targets, or give loss="
         ) from error
-    return value
 
 
 def _check_shares(targets: Tensor) -> None:
@@ -106,7 +117,7 @@ def _check_shares(targets: Tensor) -> None:
         )
 
 
-def _of_torch(loss: Callable[..., Any]) -> bool:
+def of_torch(loss: Callable[..., Any]) -> bool:
     named = loss if hasattr(loss, "__module__") and hasattr(loss, "__name__") else type(loss)
     # None for a function that `exec` made.
     return str(named.__module__).startswith(("torch.nn", "torch._C._nn", "innerloop.functional"))
@@ -117,10 +128,14 @@ def _kind(t: Tensor) -> str:
 
 
 def score(
-    loss: Callable[[Any, Any], Tensor], metric: Metric, outputs: Any, targets: Any
+    loss: Callable[[Any, Any], Tensor],
+    metric: Metric,
+    outputs: Any,
+    targets: Any,
+    draws: bool | None = None,
 ) -> tuple[Tensor, Params]:
     """The loss of one task, a scalar, and its metrics: `loss`, and what `metric` says."""
-    value = check_loss(loss_of(loss, outputs, targets))
+    value = check_loss(loss_of(loss, outputs, targets, draws))
     metrics = {"loss": value.detach()}
     if callable(metric):
         with torch.no_grad():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from innerloop.algorithms.attributes import uncompiled
 from innerloop.algorithms.network import Network
-from innerloop.algorithms.scores import Metric, check_function, check_metric
+from innerloop.algorithms.scores import Metric, check_function, check_metric, of_torch
 from innerloop.errors import UserError, at_least, one_of
 from innerloop.functional import Params, mean_squared_error
 from innerloop.keywords import KeywordsChecked
@@ -71,6 +71,9 @@ class Settings(KeywordsChecked, ABC):
         self._failed: dict[str, str] = {}
         # A gradient was not zero, so that the loss does depend on the weights.
         self._reached = False
+        # Whether the loss draws from global generators, None if it draws nothing; once tried.
+        self._loss_draws: bool | None = None
+        self._loss_tried = of_torch(loss)
         # A second derivative was taken, and nothing refuses to be differentiated twice.
         self._twice = False
         # The shapes of the meta-parameters that were last found to be right, see arguments.py.

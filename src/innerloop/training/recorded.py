@@ -41,7 +41,7 @@ class RecordedMetaGradient:
         """As `Algorithm.meta_gradient`; the results are overwritten by the next call."""
         algorithm = self._algorithm
         algorithm.look(episodes.support_x[0])
-        if algorithm.network.draws:
+        if algorithm.network.draws or algorithm._loss_draws is not None:
             # The masks of a recording would be the same ever after.
             return algorithm.meta_gradient(params, episodes, progress, keys=keys)
         if not (self._able and episodes.support_x.is_cuda):
