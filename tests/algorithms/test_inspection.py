@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from innerloop import MAML, UserError
@@ -62,3 +63,24 @@ def test_outputs_that_change_from_call_to_call_are_refused(kind):
         maml.model.eval()
         maml = MAML(maml.model, 0.1, 2)
         maml.meta_gradient(maml.init_params(), EPISODES)
+
+
+class Strange(nn.Module):
+    """Returns complex numbers and nothing at all beside what counts."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(12, 3)
+
+    def forward(self, x):
+        outputs = self.out(x.flatten(1))
+        return outputs, torch.fft.fft(outputs).conj(), None
+
+
+def test_outputs_of_every_kind_are_compared():
+    def loss(outputs, targets):
+        return nn.functional.cross_entropy(outputs[0], targets) + outputs[1].abs().mean()
+
+    maml = MAML(Strange().double(), 0.1, 2, loss=loss, execution="loop")
+    grads, _ = maml.meta_gradient(maml.init_params(), EPISODES)
+    assert all(g.isfinite().all() for g in grads.values())
