@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
+from innerloop.data.examples import array_of_tensor
 from innerloop.data.labels import require_labels, require_one_kind
 from innerloop.data.remarks import counted
 from innerloop.errors import UserError
@@ -30,7 +31,7 @@ def class_labels(y: Any, pictures: int) -> np.ndarray:
             f"{'None' if y is None else type(y).__name__}"
         )
     if hasattr(y, "detach"):
-        y = y.detach().cpu().numpy()
+        y = array_of_tensor(y, "labels")
     listed = isinstance(y, list | tuple) or (isinstance(y, np.ndarray) and y.dtype.kind == "O")
     if listed and all(np.ndim(label) == 0 for label in y):
         require_one_kind(list(y))

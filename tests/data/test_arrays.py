@@ -156,6 +156,13 @@ X, Y = series()
         (X, np.ma.masked_array(Y, Y == 0), "labels has masked values"),
         (np.where(X == 5, 2**63 + 5, 1).astype(np.uint64), Y, r"example \d+ holds a number above"),
         (torch.eye(48).to_sparse(), Y, r"sparse tensor: give X.to_dense\(\)"),
+        (
+            torch.nested.nested_tensor([torch.ones(3)] * 48, layout=torch.jagged),
+            Y,
+            "nested tensor.*cut or pad",
+        ),
+        (torch.ones(48, 3, device="meta"), Y, "on the device meta"),
+        (torch.ones(48, 3), torch.ones(48, device="meta"), "labels is a tensor on the device meta"),
         (X.astype(object), Y, "not numbers"),
         (np.zeros((48, 7, 9, 11), np.uint8), Y, "images=True"),
         (np.zeros((48, 3, 9, 3), np.uint8), Y, "could be"),
@@ -168,6 +175,24 @@ X, Y = series()
 def test_what_cannot_be_used_is_refused_with_the_reason(x, y, message):
     with pytest.raises(UserError, match=message):
         from_arrays(x, y)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.bfloat16(),
+        lambda x: x.to(torch.float8_e4m3fn),
+        lambda x: torch.complex(x, -x).conj().imag,
+    ],
+    ids=["bfloat16", "float8", "negative bit"],
+)
+def test_tensors_of_types_that_numpy_lacks_hold_the_same_numbers(change):
+    x, y = torch.arange(48.0)[:, None] // 8, torch.arange(48) // 8
+    found, plain = (from_arrays(*pair) for pair in ((change(x), change(y.float())), (x, y)))
+    for a, b in zip(
+        *(EpisodeSampler(d, k_query=2).batch(0, 2) for d in (found, plain)), strict=True
+    ):
+        assert torch.equal(a, b)
 
 
 def test_masked_arrays_without_masked_values_are_as_others():

@@ -200,11 +200,7 @@ def as_array(value: Any, what: str) -> np.ndarray:
         UserError: it cannot be one; the message names `what`.
     """
     if hasattr(value, "detach"):  # a tensor
-        value = value.detach().cpu()
-        if str(value.layout) != "torch.strided":
-            raise UserError(f"{what} is a sparse tensor: give {what}.to_dense()")
-        # NumPy has no bfloat16.
-        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+        value = array_of_tensor(value, what)
     elif hasattr(value, "toarray"):
         raise UserError(f"{what} is a sparse matrix: give {what}.toarray()")
     elif hasattr(value, "to_numpy"):
@@ -222,6 +218,33 @@ def as_array(value: Any, what: str) -> np.ndarray:
         raise UserError(f"{what} cannot become an array of numbers ({error})") from error
     require_numbers(array.dtype, what)
     return array
+
+
+def array_of_tensor(value: Any, what: str) -> np.ndarray:
+    """A tensor as an array; what NumPy has no type for, such as bfloat16, as float32.
+
+    Raises:
+        UserError: it cannot be one; the message names `what`.
+    """
+    if value.is_nested:
+        raise UserError(
+            f"{what} is a nested tensor, of examples of different shapes: cut or pad all to one"
+        )
+    if str(value.layout) != "torch.strided":
+        raise UserError(f"{what} is a sparse tensor: give {what}.to_dense()")
+    if value.is_meta:
+        raise UserError(f"{what} is a tensor on the device meta, which holds no values: fill it")
+    value = value.dequantize() if value.is_quantized else value.detach()
+    foreign = str(value.dtype) == "torch.bfloat16" or "float8" in str(value.dtype)
+    value = (value.float() if foreign else value).cpu()
+    try:
+        found: np.ndarray = value.numpy(force=True)
+    except (TypeError, RuntimeError) as error:
+        raise UserError(
+            f"{what} is a tensor of {value.dtype}, which NumPy cannot hold: give numbers of "
+            "another type, such as torch.float32"
+        ) from error
+    return found
 
 
 def _stacked(values: list[Any], what: str) -> np.ndarray:

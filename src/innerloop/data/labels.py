@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from innerloop.data.examples import without_mask
+from innerloop.data.examples import array_of_tensor, without_mask
 from innerloop.data.splits import PARTS
 from innerloop.errors import UserError
 
@@ -47,7 +47,7 @@ def label_array(labels: Any) -> np.ndarray:
     """
     labels = without_mask(labels, "labels")
     if hasattr(labels, "detach"):
-        labels = labels.detach().cpu().numpy()
+        labels = array_of_tensor(labels, "labels")
     elif hasattr(labels, "to_numpy"):
         labels = labels.to_numpy()
     if isinstance(labels, str | bytes) or not hasattr(labels, "__iter__"):
