@@ -9,6 +9,7 @@ import pytest
 
 from innerloop.cli import main
 from innerloop.files import held
+from innerloop.runs.folder import checkpoints
 from innerloop.runs.listing import find_runs, summary
 
 
@@ -44,6 +45,15 @@ def test_a_run_at_work_is_running(runs):
     with (runs / "stopped/metrics.jsonl").open("a") as file:
         file.write('{"iteration": 99')  # not written to its end yet
     assert summary(runs / "stopped")["iterations"] == 4
+
+
+def test_a_run_that_stopped_between_validations_is_as_far_as_its_checkpoint(runs, tmp_path):
+    folder = shutil.copytree(runs / "stopped", tmp_path / "later")
+    newest = checkpoints(folder)[0]
+    newest.rename(newest.with_name("iteration-000007.safetensors"))
+    assert summary(folder)["iterations"] == 7
+    (folder / "metrics.jsonl").unlink()
+    assert summary(folder)["iterations"] == 7
 
 
 def test_no_runs_and_no_folder(tmp_path, capsys, monkeypatch):

@@ -186,12 +186,18 @@ def read_config(folder: Path) -> TrainConfig | FitConfig:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints of a run, the newest first."""
-    found = {}
-    for path in (folder / CHECKPOINTS).glob("*.safetensors"):
-        if match := re.fullmatch(r"iteration-(\d{1,18})\.safetensors", path.name):
-            found[int(match[1])] = path
+    found = [
+        path
+        for path in (folder / CHECKPOINTS).glob("*.safetensors")
+        if re.fullmatch(r"iteration-\d{1,18}", path.stem)
+    ]
     # By their iterations: the clock of a machine can be wrong.
-    return [found[iteration] for iteration in sorted(found, reverse=True)]
+    return sorted(found, key=iteration_of, reverse=True)
+
+
+def iteration_of(checkpoint: Path) -> int:
+    """The outer step after which a checkpoint was written, by its name."""
+    return int(checkpoint.stem.removeprefix("iteration-"))
 
 
 def save_state(folder: Path, train: Tasks, state: State) -> None:

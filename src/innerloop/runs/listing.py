@@ -11,7 +11,7 @@ from typing import Any
 from innerloop.config import TrainConfig
 from innerloop.errors import UserError
 from innerloop.files import held
-from innerloop.runs.folder import CONFIG, METRICS, RESULTS, read_config
+from innerloop.runs.folder import CONFIG, METRICS, RESULTS, checkpoints, iteration_of, read_config
 
 # Folders deeper than this below the one that is asked for are not looked into.
 DEPTH = 4
@@ -79,6 +79,8 @@ def summary(folder: Path) -> dict[str, Any]:
     """
     config, results, lines = read_config(folder), read_results(folder), read_metrics(folder)
     last = lines[-1] if lines else {}
+    # A run that is stopped between two validations goes on from a later checkpoint.
+    reached = map(iteration_of, checkpoints(folder)[:1])
     validated = [k for k in last if k.startswith("val_") and k != "val_ci95"]
     metric = "loss" if config.regression else "accuracy"
     if results is not None and "metric" in results:
@@ -96,7 +98,7 @@ def summary(folder: Path) -> dict[str, Any]:
         "data": config.data,
         "setting": config.setting if isinstance(config, TrainConfig) else "",
         "state": "finished" if results else "running" if _at_work(folder) else "stopped",
-        "iterations": last.get("iteration", 0),
+        "iterations": max(last.get("iteration", 0), *reached, 0),
         "seconds": last.get("seconds"),
         "metric": metric,
         "value": best.get(f"val_{metric}"),
