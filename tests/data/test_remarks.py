@@ -114,6 +114,22 @@ def test_pictures_that_became_blank_or_dark(tmp_path):
 
 
 @pytest.mark.filterwarnings("always")
+@pytest.mark.parametrize("name", ["moving.gif", "moving.png", "moving.webp", "pages.tif"])
+def test_files_of_several_frames_are_said_to_give_the_first(tmp_path, capsys, name):
+    root = pictures(tmp_path / "support", "abc")
+    red, blue = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    red.save(root / "b" / name, save_all=True, append_images=[blue])
+    red.save(root / "b" / "one.gif")
+    assert said(root)["frames"].text.startswith("of 1 file with several frames or pages the first")
+    assert said(root)["frames"].count == 1
+    asked = ["adapt", "glyphs-conv4", "--grey", "--support", str(root), "--query"]
+    picture = ["--picture", str(tmp_path / "out.png")]
+    assert cli.main([*asked, str(root / "a"), str(root / "b" / name), *picture]) == 0
+    err = capsys.readouterr().err
+    assert all(f"{option}: of 1 file" in err for option in ("--support", "--query"))
+
+
+@pytest.mark.filterwarnings("always")
 def test_broken_pictures_are_refused_or_left_out(tmp_path, capsys):
     root = pictures(tmp_path / "my pets", "abc")
     (root / "b" / "broken.jpg").write_bytes(b"no picture")

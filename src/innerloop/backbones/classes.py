@@ -15,7 +15,7 @@ from innerloop.data.examples import ArrayExamples
 from innerloop.data.layouts import find_layout
 from innerloop.data.progress import progress_bar
 from innerloop.data.remarks import warn
-from innerloop.data.survey import common_white
+from innerloop.data.survey import common_white, remarks_of_frames
 from innerloop.errors import UserError
 from innerloop.files import at_home
 
@@ -86,7 +86,7 @@ def _of_folder(
     name = path.resolve().name or "images"
     files = [file for members in layout.classes.values() for file in members]
     found, remarks = common_white(files, white, "white= of innerloop.backbones.feature_classes")
-    warn([*layout.remarks, *remarks], name)
+    warn([*layout.remarks, *remarks, *remarks_of_frames(files)], name)
     features = _in_parts(lambda part: files[part], len(files), body, views, progress, found)
     number = {name: i for i, name in enumerate(layout.classes)}
     split = {p: np.array([number[n] for n in names]) for p, names in layout.split.items()}

@@ -43,6 +43,7 @@ def support_files(folder: Path) -> dict[str, list[Path]]:
             f"{folder} needs a folder of pictures for each class, two or more; it has {len(found)}"
         )
     warn_of_left_out(folder, inner, "put them into the folder of their class itself")
+    _warn_of_frames([file for files in found.values() for file in files], "--support")
     return found
 
 
@@ -75,7 +76,15 @@ def query_files(places: Sequence[Path], option: str = "--query") -> list[Path]:
     found = without_drawn(files, option)
     if not found:
         raise UserError(f"{option} names no pictures: give pictures, or folders of pictures")
+    _warn_of_frames(found, option)
     return found
+
+
+def _warn_of_frames(files: list[Path], option: str) -> None:
+    from innerloop.data.remarks import warn
+    from innerloop.data.survey import remarks_of_frames
+
+    warn(remarks_of_frames(files), option)
 
 
 def labelled(support: dict[str, list[Path]]) -> tuple[list[Path], list[str]]:

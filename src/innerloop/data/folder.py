@@ -32,7 +32,7 @@ from innerloop.files import at_home, cache_folder, one_at_a_time, quoted, write_
 from innerloop.keywords import keywords_checked
 
 # Raised when prepared arrays change, so that older ones are no longer used.
-_FORMAT = 5
+_FORMAT = 6
 _BATCH = 256
 
 

@@ -109,6 +109,17 @@ def is_transparent(path: Path) -> bool:
         return picture.has_transparency_data
 
 
+def has_more_frames(path: Path) -> bool:
+    """True for an animation and a file of several pages, of which `read_picture` takes the first.
+
+    Not for a JPEG file of a camera, which may have a preview behind its picture.  False for what
+    cannot be read: an error when it is.
+    """
+    with contextlib.suppress(UserError), _opened(path) as picture:
+        return picture.format != "MPO" and getattr(picture, "is_animated", False)
+    return False
+
+
 def deep_range(path: Path) -> tuple[float, float, bool] | None:
     """The smallest and the largest value, and whether they are integers, of a deep picture.
 

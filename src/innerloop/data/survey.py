@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from innerloop.data.depth import DARK, shared_white
-from innerloop.data.pictures import BrokenPicture, check_picture, deep_range, is_grey, picture_size
+from innerloop.data.pictures import (
+    BrokenPicture,
+    check_picture,
+    deep_range,
+    has_more_frames,
+    is_grey,
+    picture_size,
+)
 from innerloop.data.remarks import Remark, counted, some
 
 # Pictures up to this size are kept as they are, if all have the same.
@@ -50,7 +57,7 @@ def survey(
         channels = 1 if all(map(is_grey, files)) else 3
     size = (image_size, image_size) if image_size else _common_size(files, channels)
     found, remarks = common_white(files, white)
-    return Survey(channels, size, found, remarks)
+    return Survey(channels, size, found, (*remarks, *remarks_of_frames(files)))
 
 
 def common_white(
@@ -77,6 +84,18 @@ def common_white(
         return found, ()
     text = f"{said}; {option} says otherwise"
     return found, (Remark("white", len(deep), text),)
+
+
+def remarks_of_frames(files: Sequence[Path]) -> tuple[Remark, ...]:
+    """What to say of files with several frames or pages, if there are any."""
+    several = [file for file in files if has_more_frames(file)]
+    if not several:
+        return ()
+    text = (
+        f"of {counted(len(several), 'file')} with several frames or pages the first alone is "
+        f"taken: {some(several)}; to use the others, save each as a picture of its own"
+    )
+    return (Remark("frames", len(several), text),)
 
 
 def sound_ones(
