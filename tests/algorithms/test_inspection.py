@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from innerloop import MAML, UserError
@@ -51,6 +52,14 @@ class OfClass(Repeated):
         return type(self).generator.random() if self.training else 0
 
 
+class Imaginary(Iterates):
+    """The real part repeats, the imaginary one does not."""
+
+    def forward(self, x):
+        y = self.out(x.flatten(1))
+        return torch.complex(y, y * self.number())
+
+
 PLACES = {Iterates: "look at 0.count", Yields: "look at 0.count", Draws: "variable GENERATOR"}
 
 
@@ -79,8 +88,14 @@ class Strange(nn.Module):
 
 def test_outputs_of_every_kind_are_compared():
     def loss(outputs, targets):
-        return nn.functional.cross_entropy(outputs[0], targets) + outputs[1].abs().mean()
+        return F.cross_entropy(outputs[0], targets) + outputs[1].abs().mean()
 
     maml = MAML(Strange().double(), 0.1, 2, loss=loss, execution="loop")
     grads, _ = maml.meta_gradient(maml.init_params(), EPISODES)
     assert all(g.isfinite().all() for g in grads.values())
+
+
+def test_imaginary_parts_that_change_from_call_to_call_are_refused():
+    maml = MAML(Imaginary().double(), 0.1, 2, loss=lambda out, y: F.cross_entropy(out.abs(), y))
+    with pytest.raises(UserError, match="look at count"):
+        maml.meta_gradient(maml.init_params(), EPISODES)

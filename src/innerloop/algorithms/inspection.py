@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map
 from innerloop.algorithms import noise
 from innerloop.algorithms.modules import changing
 from innerloop.algorithms.recomputed import REENTRANT
-from innerloop.algorithms.rows import Rows, copied, differ, moved, tensors_in, varied
+from innerloop.algorithms.rows import Rows, copied, differ, moved, reals, tensors_in, varied
 from innerloop.errors import UserError, first_line
 from innerloop.functional import Params
 from innerloop.models.layers import HeadedModel
@@ -86,7 +86,7 @@ class Inspected(Rows):
 
         def gradients(outputs: list[list[Any]]) -> list[Tensor]:
             """The outputs, and the gradients of a sum of them."""
-            flat = [torch.stack([o[i] for o in outputs]) for i in range(len(outputs[0]))]
+            flat = [reals(torch.stack([o[i] for o in outputs])) for i in range(len(outputs[0]))]
             flat = [t if t.is_floating_point() else t.double() for t in flat]
             total = sum((t * t.detach().cos()).sum() for t in flat)
             given = list(params.values())

@@ -175,7 +175,7 @@ def differ(found: Sequence[_Rows], atol: float | None = None) -> bool:
                     return True
                 # Half precision rounds by how many rows there are.
                 coarse = a.dtype in (torch.float16, torch.bfloat16)
-                a, b = _real(a).double(), _real(b).double()
+                a, b = reals(a).double(), reals(b).double()
                 scale = a.nan_to_num(0, 0, 0).abs().max().item() if a.numel() else 0.0
                 least = (3e-2 if coarse else 1e-4) * scale if atol is None else atol
                 if not torch.allclose(a, b, rtol=1e-3, atol=least, equal_nan=True):
@@ -183,9 +183,9 @@ def differ(found: Sequence[_Rows], atol: float | None = None) -> bool:
     return False
 
 
-def _real(t: Tensor) -> Tensor:
-    """Real and imaginary parts beside each other."""
-    return torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
+def reals(x: Tensor) -> Tensor:
+    """Real and imaginary parts of complex numbers, `[..., 2]`; others as they are."""
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
 
 
 def _without_rows(found: Sequence[_Rows]) -> tuple[int, ...] | None:
