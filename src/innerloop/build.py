@@ -44,7 +44,14 @@ def check_device(device: str) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device!r} cannot be used here: {first_line(error)}") from error
+        found = (
+            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        )
+        there = ["cpu", *([] if found is None else [found.type])]
+        raise UserError(
+            f"device {device!r} cannot be used here: {first_line(error)}; this machine has "
+            f"{' and '.join(there)}"
+        ) from error
 
 
 def build_samplers(

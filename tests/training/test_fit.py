@@ -166,6 +166,13 @@ def test_a_network_without_values_is_refused_with_a_way_out(tmp_path):
         innerloop.fit(innerloop.MAML(network), own.train(), out=tmp_path / "run", **SMALL)
 
 
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(tmp_path):
+    network = innerloop.MAML(own.Net())
+    with pytest.raises(UserError, match=r"'gpu:0' cannot be used here.*; this machine has cpu"):
+        innerloop.fit(network, own.train(), out=tmp_path / "run", **SMALL | {"device": "gpu:0"})
+    assert not (tmp_path / "run").exists()
+
+
 def test_stopped_before_the_first_validation_the_first_weights_are_kept(tmp_path):
     """A network with other initial weights each time: the checkpoint has the first ones."""
     torch.manual_seed(0)

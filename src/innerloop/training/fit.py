@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from innerloop.algorithms.base import Algorithm
+from innerloop.build import check_device
 from innerloop.config import TrainConfig
 from innerloop.errors import UserError
 from innerloop.files import at_home
@@ -274,6 +275,7 @@ def _inputs(train: Tasks) -> str:
 
 def _check_place(algorithm: Algorithm, device: str) -> None:
     """Raise a `UserError` where the network is elsewhere than the run is to be computed."""
+    check_device(device)
     for name, p in algorithm.model.named_parameters():
         if p.is_meta:
             raise UserError(
