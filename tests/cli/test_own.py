@@ -239,6 +239,10 @@ def make():
 
 def of_ways(n_way):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, n_way))
+
+
+def shares(n_way):
+    return nn.Sequential(of_ways(n_way), nn.Softmax(dim=1))
 """
 
 
@@ -258,3 +262,14 @@ def test_features_in_place_of_outputs_are_a_warning(words, warned, tmp_path, mon
     assert main(["train", *words, *rest, "--out", "run"]) == 0
     said = capsys.readouterr().err
     assert ("the network gives 8 outputs, and tasks have 2 classes" in said) == warned
+
+
+@pytest.mark.parametrize("name", ["of_ways", "shares"])
+def test_probabilities_in_place_of_logits_are_a_warning(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("pictures.py").write_text(PICTURES)
+    Path("features.py").write_text(FEATURES)
+    words = ["train", "--model", f"features.py:{name}", "--data", "pictures.py:tasks"]
+    assert main([*words, "--iterations", "1", "--threads", "1", "--out", "run"]) == 0
+    said = "probabilities, and the loss, cross_entropy, takes logits"
+    assert (said in capsys.readouterr().err) == (name == "shares")

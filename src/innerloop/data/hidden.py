@@ -31,7 +31,7 @@ def remarks_of_hidden(hidden: Sequence[Path], path: Path) -> list[Remark]:
     names = some([place.relative_to(path) for place in hidden])
     text = (
         f"{counted(len(hidden), 'hidden folder')} with pictures, left out: {names}; to take them, "
-        "give them names without a dot at the beginning"
+        "give them names that do not begin with a dot, and are not __MACOSX"
     )
     return [Remark("hidden folders", len(hidden), text)]
 

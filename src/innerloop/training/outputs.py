@@ -1,4 +1,4 @@
-"""Whether a network of a user's own gives as many outputs as its tasks have classes."""
+"""Whether a network of a user's own gives a logit for each class of its tasks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from innerloop.tasks.protocol import Tasks, draw
 def warn_of_outputs(
     algorithm: Algorithm, tasks: Mapping[str, Tasks], say: Callable[[str], None]
 ) -> None:
-    """Say so where there are more outputs than classes, as where a network gives features.
+    """Say so where there are more outputs than classes, or probabilities in place of logits.
 
-    Training goes on with them, and at its end no classifier takes the run.
+    Training goes on with them.  At its end no classifier takes a run with more outputs, as of
+    features; and a softmax before that of the loss leaves little of the gradient.
 
     Args:
         algorithm: has the network.
@@ -44,3 +45,16 @@ def warn_of_outputs(
                 "function with an argument n_way is told; if these are features, name the network "
                 "by body (--body) in place of model, or train by protonet"
             )
+        if isinstance(found, Tensor) and _are_probabilities(found):
+            say(
+                "the network gives probabilities, and the loss, cross_entropy, takes logits, of "
+                "which it computes a softmax itself: leave out that of the network, or give a loss "
+                "of your own"
+            )
+
+
+def _are_probabilities(outputs: Tensor) -> bool:
+    if outputs.ndim != 2 or outputs.shape[1] < 2 or bool((outputs < 0).any()):
+        return False
+    sums = outputs.sum(dim=1)
+    return torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
