@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,12 @@ def test_what_was_drawn_before_is_no_photo(put):
     # A photo of the user's own of that name is one.
     put("new/adapt.png")
     assert query_files([Path("new")]) == [Path("new/1.png"), Path("new/adapt.png")]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_named_pipe_is_refused_and_not_waited_for(put, tmp_path, capsys):
+    put("s/a/1.png", "s/b/1.png")
+    os.mkfifo("pipe.png")
+    asked = ["adapt", "glyphs-conv4", "--grey", "--support", "s", "--query", "pipe.png"]
+    assert main([*asked, "--picture", str(tmp_path / "out.png")]) == 2
+    assert "pipe.png is a pipe or a device, not a file" in capsys.readouterr().err

@@ -11,7 +11,8 @@ _MARK, _WITHIN = b"tEXtSoftware\0" + SOFTWARE.encode(), 512
 
 def is_drawn(file: Path) -> bool:
     """Whether a file is a PNG picture that this package drew, and no picture of its user's."""
-    if file.suffix.lower() != ".png":
+    # To open a pipe may wait for ever.
+    if file.suffix.lower() != ".png" or not file.is_file():
         return False
     try:
         with open(file, "rb") as opened:
