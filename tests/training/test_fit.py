@@ -249,6 +249,27 @@ def test_a_source_that_does_not_count_from_start_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_labels_from_one_are_refused(tmp_path):
+    class FromOne(own.Series):
+        def batch(self, start, count):
+            x, y, query_x, query_y = super().batch(start, count)
+            return innerloop.Episodes(x, y + 1, query_x, query_y + 1)
+
+    # A network with a fourth output takes them without an error.
+    algorithm = innerloop.MAML(own.Net(4), 0.2, 2)
+    with pytest.raises(UserError, match=r"n_way=3 and the label 3: .* 0 to 2"):
+        innerloop.fit(algorithm, FromOne(), out=tmp_path / "run", **SMALL)
+
+
+def test_probabilities_in_place_of_logits_are_a_warning(tmp_path):
+    network = torch.nn.Sequential(own.Net(), torch.nn.Softmax(dim=1))
+    with pytest.warns(UserWarning, match="the network gives probabilities"):
+        innerloop.fit(innerloop.MAML(network, 0.2, 2), own.train(), out=tmp_path / "a", **SMALL)
+    # A loss of one's own takes what it takes.
+    maml = innerloop.MAML(network, 0.2, 2, loss=torch.nn.NLLLoss())
+    innerloop.fit(maml, own.train(), out=tmp_path / "b", **SMALL)
+
+
 @pytest.mark.parametrize(
     ("algorithm", "train", "message"),
     [

@@ -63,10 +63,26 @@ def checked_episodes(algorithm: Hooks, episodes: Any, *, training: bool) -> Epis
                 f"{tuple(y.shape)}: give a target for each example, {tuple(x.shape[:2])}"
             )
     if not (training and algorithm.labels == "class"):
+        _check_labels(checked)
         counted = algorithm.ways(checked.support_y, n_way)
         # The user's own episodes stay as they are.
         checked = checked if counted == n_way else checked._replace(n_way=counted)
     return checked
+
+
+def _check_labels(episodes: Episodes) -> None:
+    """Raise a `UserError` for a label that none of N classes has, as where they count from 1."""
+    n_way = episodes.n_way
+    for y in (episodes.support_y, episodes.query_y):
+        # From a GPU they would have to be fetched at every step.
+        numbers = y.ndim == 2 and y.device.type == "cpu" and not y.is_floating_point()
+        if isinstance(n_way, int) and numbers and not y.is_complex() and y.numel():
+            most = int(y.max())
+            if most >= n_way:
+                raise UserError(
+                    f"tasks have n_way={n_way} and the label {most}: labels of {n_way} classes are "
+                    f"0 to {n_way - 1}. Count from 0, or let n_way be the number of classes"
+                )
 
 
 def _long(y: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,7 @@ from innerloop.runs.folder import CONFIG, read_config
 from innerloop.tasks.protocol import Tasks, check_tasks, is_maker, name_of
 from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.training.job import Job
+from innerloop.training.outputs import warn_of_probabilities
 from innerloop.training.report import Report
 from innerloop.training.run import Run, build_job, go_on, start
 
@@ -97,7 +99,8 @@ def fit(
             otherwise, a diverging loss.
 
     Warns:
-        UserWarning: `val` or `test` are training tasks, or have classes in common with them.
+        UserWarning: `val` or `test` are training tasks, or have classes in common with them; or
+            the network ends in a softmax, before that of cross_entropy.
 
     Example:
         >>> import innerloop, tempfile, torch
@@ -137,7 +140,9 @@ def fit(
     trust(text for text in map(_reference, given.values()) if text is not None)
 
     def make(report: Report) -> Job:
-        return _job(outer.to_dict(), given)
+        job = _job(outer.to_dict(), given)
+        warn_of_probabilities(job.algorithm, job.tasks, warnings.warn)
+        return job
 
     if resume and out is None:
         raise UserError("resume=True needs out, the folder of the run")

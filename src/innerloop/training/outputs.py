@@ -16,45 +16,60 @@ from innerloop.tasks.protocol import Tasks, draw
 def warn_of_outputs(
     algorithm: Algorithm, tasks: Mapping[str, Tasks], say: Callable[[str], None]
 ) -> None:
-    """Say so where there are more outputs than classes, or probabilities in place of logits.
+    """Say so where there are more outputs than classes, as where a network gives features.
 
-    Training goes on with them.  At its end no classifier takes a run with more outputs, as of
-    features; and a softmax before that of the loss leaves little of the gradient.
+    Training goes on with them, and at its end no classifier takes the run.
 
     Args:
         algorithm: has the network.
         tasks: by part.
         say: told what is wrong.
     """
-    if isinstance(algorithm, ProtoNet) or algorithm.loss is not F.cross_entropy:
-        return
-    found: Tensor | None = None
+    found = _outputs(algorithm, tasks)
     most = 0
     # What fails here says so when it counts.
-    with contextlib.suppress(Exception), torch.no_grad(), noise.generators_kept():
+    with contextlib.suppress(Exception):
         for part in tasks.values():
-            x, y, *_ = (t[0] for t in draw(part, 0, 1))
-            ways = getattr(part, "n_way", None) or int(y.max()) + 1
+            ways = getattr(part, "n_way", None) or int(draw(part, 0, 1).support_y.max()) + 1
             most = max(most, *ways) if isinstance(ways, tuple | list) else max(most, ways)
-            if found is None and not y.is_floating_point():
-                found = algorithm.network(algorithm.init_params(), x)
-        if isinstance(found, Tensor) and found.ndim == 2 and found.shape[1] > most:
+        if found is not None and found.shape[1] > most:
             say(
                 f"the network gives {found.shape[1]} outputs, and tasks have {most} classes: no "
                 "classifier will take this run. Let the last layer have n_way outputs, which a "
                 "function with an argument n_way is told; if these are features, name the network "
                 "by body (--body) in place of model, or train by protonet"
             )
-        if isinstance(found, Tensor) and _are_probabilities(found):
-            say(
-                "the network gives probabilities, and the loss, cross_entropy, takes logits, of "
-                "which it computes a softmax itself: leave out that of the network, or give a loss "
-                "of your own"
-            )
 
 
-def _are_probabilities(outputs: Tensor) -> bool:
-    if outputs.ndim != 2 or outputs.shape[1] < 2 or bool((outputs < 0).any()):
-        return False
-    sums = outputs.sum(dim=1)
-    return torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+def warn_of_probabilities(
+    algorithm: Algorithm, tasks: Mapping[str, Tasks], say: Callable[[str], None]
+) -> None:
+    """Say so where the network ends in a softmax: with that of the loss little gradient is left.
+
+    Args:
+        algorithm: has the network.
+        tasks: by part.
+        say: told what is wrong.
+    """
+    found = _outputs(algorithm, tasks)
+    if found is None or found.shape[1] < 2 or bool((found < 0).any()):
+        return
+    sums = found.sum(dim=1)
+    if torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
+        say(
+            "the network gives probabilities, and the loss, cross_entropy, takes logits, of "
+            "which it computes a softmax itself: leave out that of the network, or give a loss "
+            "of your own"
+        )
+
+
+def _outputs(algorithm: Algorithm, tasks: Mapping[str, Tasks]) -> Tensor | None:
+    """Of the first task's support set, `[B, N]`; None where the loss takes no logits of classes."""
+    if isinstance(algorithm, ProtoNet) or algorithm.loss is not F.cross_entropy:
+        return None
+    with contextlib.suppress(Exception), torch.no_grad(), noise.generators_kept():
+        x, y, *_ = (t[0] for t in draw(next(iter(tasks.values())), 0, 1))
+        if not y.is_floating_point():
+            found = algorithm.network(algorithm.init_params(), x)
+            return found if isinstance(found, Tensor) and found.ndim == 2 else None
+    return None
