@@ -20,12 +20,17 @@ def seen(page: Page) -> str:
     return page.find("#seen").get_attribute("src")
 
 
-def strokes(page: Page) -> list[list[float]]:
-    """Those of the query, as the link has them."""
-    return page.driver.execute_async_script(
-        "const done = arguments[0]; setTimeout(() => innerloop.unpack(location.hash.slice(1))"
-        ".then((state) => done(state.query.strokes)), 400)"
-    )
+def only_stroke(page: Page) -> list[float]:
+    """That of the query, once the link has it, which follows a drawing after a while."""
+
+    def linked() -> list[list[float]]:
+        return page.driver.execute_async_script(
+            "const done = arguments[0]; innerloop.unpack(location.hash.slice(1))"
+            ".then((state) => done(state.query.strokes))"
+        )
+
+    page.wait(lambda: len(linked()) == 1)
+    return linked()[0]
 
 
 def test_a_drawing_that_was_cleared_comes_back(page):
@@ -158,8 +163,7 @@ def test_a_line_that_leaves_the_paper_stays_on_it(page):
     page.click("#clear")
     actions = ActionChains(page.driver, duration=20).move_to_element(page.pad).click_and_hold()
     actions.move_by_offset(0, -250).release().perform()
-    (only,) = strokes(page)
-    assert min(only) == 0
+    assert min(only_stroke(page)) == 0
 
 
 def test_a_second_finger_draws_nothing(page):
@@ -174,7 +178,7 @@ def test_a_second_finger_draws_nothing(page):
         source.create_pointer_move(duration=20, x=x, y=40, origin=pad)
         source.create_pointer_up(button=0)
     builder.perform()
-    assert len(strokes(page)) == 1
+    assert only_stroke(page)
 
 
 def test_a_drawing_with_too_many_points_says_so(page):
