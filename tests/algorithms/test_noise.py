@@ -207,6 +207,11 @@ def test_what_another_thread_draws_meanwhile_is_not_taken_for_the_networks_own()
 
     other = MAML(nn.Sequential(nn.Linear(4, 3)), loss=loss)
     arguments = other.init_params(), episodes
+    # While a loss is tried, before its first use, other threads draw nothing.
+    ended.set()
+    other.meta_gradient(*arguments)
+    ended.clear()
+    drawn.clear()
     beside = threading.Thread(target=other.meta_gradient, args=arguments)
 
     class Watched(nn.Linear):
