@@ -151,6 +151,19 @@ def test_init_params_is_asked_once_and_draws_in_vain():
     assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
 
 
+def test_tasks_with_n_way_are_scored_under_vmap():
+    maml, (x, y, query_x, query_y) = MAML(network(), 0.1, 1), episodes()
+    params = maml.init_params()
+
+    def losses(*task):
+        one = Episodes(*(part[None] for part in task), n_way=3)
+        return maml.score_steps(params, one)["loss"][0]
+
+    expected = maml.score_steps(params, episodes())["loss"]
+    found = torch.func.vmap(losses, randomness="different")(x, y.clone(), query_x, query_y.clone())
+    torch.testing.assert_close(found, expected)
+
+
 def test_under_torch_func_meta_parameters_are_taken_as_they_are():
     maml = MAML(network(), 0.1)
     params, (x, y) = maml.init_params(), (t[0] for t in episodes()[:2])

@@ -73,16 +73,20 @@ def checked_episodes(algorithm: Hooks, episodes: Any, *, training: bool) -> Epis
 def _check_labels(episodes: Episodes) -> None:
     """Raise a `UserError` for a label that none of N classes has, as where they count from 1."""
     n_way = episodes.n_way
+    # A source of tasks may say a range, and under vmap labels cannot be looked at.
+    if not isinstance(n_way, int) or in_transform():
+        return
     for y in (episodes.support_y, episodes.query_y):
+        numbers = y.ndim == 2 and not (y.is_floating_point() or y.is_complex())
         # From a GPU they would have to be fetched at every step.
-        numbers = y.ndim == 2 and y.device.type == "cpu" and not y.is_floating_point()
-        if isinstance(n_way, int) and numbers and not y.is_complex() and y.numel():
-            most = int(y.max())
-            if most >= n_way:
-                raise UserError(
-                    f"tasks have n_way={n_way} and the label {most}: labels of {n_way} classes are "
-                    f"0 to {n_way - 1}. Count from 0, or let n_way be the number of classes"
-                )
+        if not numbers or y.device.type != "cpu" or not y.numel():
+            continue
+        most = int(y.max())
+        if most >= n_way:
+            raise UserError(
+                f"tasks have n_way={n_way} and the label {most}: labels of {n_way} classes are 0 "
+                f"to {n_way - 1}. Count from 0, or let n_way be the number of classes"
+            )
 
 
 def _long(y: torch.Tensor) -> torch.Tensor:
