@@ -43,9 +43,9 @@ def check_reached(
         return
     if not any(p.requires_grad for p in algorithm.model.parameters()):
         return
-    leaves, task = _leaves(algorithm, params), Episodes(*(part[0] for part in episodes))
+    given = _leaves(algorithm, params), episodes.task(0), episodes.n_way, progress
     with torch.enable_grad(), noise.calls(training=True, keys=keys[:1]), noise.task(0):
-        loss, _ = algorithm.loss_after_adaptation(leaves, task, episodes.n_way, progress)
+        loss, _ = algorithm.loss_after_adaptation(*given)
     if not loss.requires_grad:
         raise UserError(
             "the loss does not depend on the weights, so nothing can be learnt: look for "
@@ -63,11 +63,9 @@ def check_twice(algorithm: Hooks, params: Params, episodes: Episodes, keys: Sequ
     Raises:
         UserError: the network or the loss has one.
     """
-    leaves, task = _leaves(algorithm, params), Episodes(*(part[0] for part in episodes))
-    n_way = algorithm.ways(task.support_y, episodes.n_way)
+    task = episodes.task(0)
     with torch.enable_grad(), noise.calls(training=True, keys=keys[:1]), noise.task(0):
-        steps = algorithm.inner_loop(leaves, task.support_x, task.support_y, n_way=n_way)
-        loss, _ = algorithm.query_loss(next(iter(steps)), task)
+        loss, _ = algorithm.query_loss(_first_weights(algorithm, params, task), task)
     for node in nodes_of(loss):
         function = getattr(node, "_forward_cls", None)
         if function and getattr(function.backward, "__code__", None) is _ONCE:
@@ -81,13 +79,11 @@ def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: 
     Raises:
         UserError: it gives other values for the same outputs, targets and seeds.
     """
-    task = Episodes(*(part[0] for part in episodes))
-    n_way = algorithm.ways(task.support_y, episodes.n_way)
+    task = episodes.task(0)
     found: list[list[torch.Tensor]] = []
     with torch.enable_grad(), noise.calls(training=training), noise.task(0):
         try:
-            given = _leaves(algorithm, params), task.support_x, task.support_y
-            fast = next(iter(algorithm.inner_loop(*given, n_way=n_way)))
+            fast = _first_weights(algorithm, params, task)
             outputs = algorithm.query_outputs(fast, task.support_x, task.query_x)
             for _ in range(2):
                 with noise.watching(x=task.query_x) as seen:
@@ -108,6 +104,13 @@ def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: 
 
 
 _ONCE = once_differentiable(lambda ctx: None).__code__
+
+
+def _first_weights(algorithm: Hooks, params: Params, task: Episodes) -> Params:
+    """The first weights that the inner loop gives for a task."""
+    n_way = algorithm.ways(task.support_y, task.n_way)
+    given = _leaves(algorithm, params), task.support_x, task.support_y
+    return next(iter(algorithm.inner_loop(*given, n_way=n_way)))
 
 
 def _leaves(algorithm: Hooks, params: Params) -> Params:
