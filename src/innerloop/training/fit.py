@@ -33,7 +33,7 @@ from innerloop.runs.folder import CONFIG, read_config
 from innerloop.tasks.protocol import Tasks, check_tasks, is_maker, name_of
 from innerloop.tasks.sampler import EpisodeSampler
 from innerloop.training.job import Job
-from innerloop.training.outputs import warn_of_probabilities
+from innerloop.training.outputs import warn_of_outputs
 from innerloop.training.report import Report
 from innerloop.training.run import Run, build_job, go_on, start
 
@@ -141,7 +141,7 @@ def fit(
 
     def make(report: Report) -> Job:
         job = _job(outer.to_dict(), given)
-        warn_of_probabilities(job.algorithm, job.tasks, warnings.warn)
+        warn_of_outputs(job.algorithm, job.tasks, warnings.warn, for_classifier=False)
         return job
 
     if resume and out is None:

@@ -57,7 +57,7 @@ from innerloop.training.job import Job
 from innerloop.training.leaks import warn_of_leaks
 from innerloop.training.length import check_length
 from innerloop.training.loop import meta_train, progress
-from innerloop.training.outputs import warn_of_outputs, warn_of_probabilities
+from innerloop.training.outputs import warn_of_outputs
 from innerloop.training.phases import phases
 from innerloop.training.report import Report, SilentReport
 from innerloop.training.signals import stop_requests
@@ -279,8 +279,7 @@ def build_job(
     model = build_model(config, input_shape_of(train), normalization_of(config, train))
     algorithm = build_algorithm(config, model, num_classes(train))
     if is_reference(config.model):
-        warn_of_outputs(algorithm, samplers, say)
-        warn_of_probabilities(algorithm, samplers, say)
+        warn_of_outputs(algorithm, samplers, say, for_classifier=True)
     own = {
         name: find(value) if is_reference(value) else None
         for name, value in (("o", config.meta_optimizer), ("s", config.schedule))
