@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_generators_are_copied_wherever_a_network_holds_them(kind):
 class Counts(nn.Module):
     """Writes to what its class shares, also by a bound method of a list."""
 
-    calls: list[int] = []  # noqa: RUF012
+    calls: ClassVar[list[int]] = []
     seen = np.zeros(1)
     scale = torch.ones((), dtype=torch.float64)
 

@@ -341,11 +341,8 @@ class Layers:
 
 def is_own(layers: Layers) -> bool:
     """True if all is of this package, untouched and learnt: then nothing has to be tried."""
-    return layers.take_tasks and all(_package(type(m)) for m in layers.all)
-
-
-def _package(kind: type) -> bool:
-    return kind is nn.ModuleList or kind.__module__.startswith("innerloop.models.")
+    kinds = set(map(type, layers.all)) - {nn.ModuleList}
+    return layers.take_tasks and all(k.__module__.startswith("innerloop.models.") for k in kinds)
 
 
 def what_is_called(network: nn.Module) -> list[Any]:
