@@ -146,12 +146,12 @@ def test_a_run_that_ends_early_can_be_resumed(noise, tmp_path, end):
     assert process.returncode != 0
     _, iteration = params_of(folder)
     if end.startswith("rank"):
-        assert errors.count("error: another process of this run has ended") == 1
+        assert errors.count("error: another process of this run has ended") == 1, errors
         assert "innerloop resume" in errors
         assert iteration % 20 == 0
     else:
         # Saved where it was stopped, not at the last validation, and said once.
-        assert errors.count("stopped after iteration") == 1
+        assert errors.count("stopped after iteration") == 1, errors
         assert f"stopped after iteration {iteration};" in errors
     assert not (folder / "results.json").exists()
     resume_until(folder, iteration + 2)
