@@ -28,7 +28,7 @@ from innerloop.errors import UserError
 from innerloop.ops import autograd, kernels
 from innerloop.ops.autograd.max_pool import max_pool_2x2
 from innerloop.ops.cpu import attention as kernel_of_attention
-from innerloop.ops.cpu.binding import How, Seen
+from innerloop.ops.cpu.shapes import How, Seen
 from innerloop.ops.kernels import (
     Operation,
     images,

@@ -10,7 +10,7 @@ import torch
 
 from innerloop.errors import UserError, one_of
 from innerloop.ops import kernels
-from innerloop.ops.cpu import binding
+from innerloop.ops.cpu import shapes
 from innerloop.ops.gpu import operators
 
 PRECISIONS = ("float32", "tf32", "bf16")
@@ -39,7 +39,7 @@ def products(precision: str, device: str | torch.device) -> Iterator[None]:
                 "precision bf16 needs device cuda, or on a CPU the compiled kernels and a "
                 "processor with AVX512-BF16, which are not here: use float32"
             )
-        with binding.half_products() if precision == "bf16" else contextlib.nullcontext():
+        with shapes.half_products() if precision == "bf16" else contextlib.nullcontext():
             yield
         return
     before = _tf32()

@@ -10,7 +10,7 @@ import torch
 
 from innerloop import EpisodeSampler
 from innerloop.data.base import ImageClasses
-from innerloop.ops.cpu import attention, binding, library
+from innerloop.ops.cpu import attention, binding, library, shapes
 from tests.ops.arrays import packed
 
 
@@ -44,7 +44,7 @@ def parts():
 
 def halves():
     """Where there are none, the same as without them."""
-    with binding.half_products():
+    with shapes.half_products():
         return [t for size, stride in ((30, 1), (7, 2)) for t in block(16, size, stride, stride)]
 
 

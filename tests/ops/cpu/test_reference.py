@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from innerloop.ops.cpu import binding, library
+from innerloop.ops.cpu import binding, library, shapes
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +79,11 @@ class Case:
         )
 
     def conv(self, x, w):
-        return binding._conv(x.shape, self.outputs, self.kernel, self.stride, self.padding, len(w))[
-            0
-        ]
+        return shapes.conv(x.shape, self.outputs, self.kernel, self.stride, self.padding, len(w))[0]
 
     def norm(self, x, first=None):
         how = {"pool": self.pool, "slope": self.slope, "eps": 1e-3}
-        return binding._norm(x.shape, first=first, **how)[0]
+        return shapes.norm(x.shape, first=first, **how)[0]
 
     def close(self, ours, theirs):
         """Up to rounding of the largest number."""
@@ -136,7 +134,7 @@ def test_rows_of_linear_layers(compiled, reference, dtype, rows, shared, threads
         dx = binding.conv_inputs(dy, w, (1, 1), 1, 0)
     finally:
         torch.set_num_threads(before)
-    shape = binding._conv(dx.shape, 48, (1, 1), 1, 0, len(w))[0]
+    shape = shapes.conv(dx.shape, 48, (1, 1), 1, 0, len(w))[0]
     case.close([dx], reference("conv_inputs", [shape], [dy, w], [dx]))
 
 
@@ -149,7 +147,7 @@ def test_convolution_of_rounded_factors(halves, reference, case):
 
     x, w = case.x(), case.w()
     shape, size = case.conv(x, w), (case.kernel, case.stride, case.padding)
-    with binding.half_products():
+    with shapes.half_products():
         y = binding.conv_forward(x, w, *size[1:])
         dy = case.normal(*y.shape)
         dw = binding.conv_weights(x, dy, *size)
