@@ -82,7 +82,8 @@ class Settings(KeywordsChecked, ABC):
         self._convolutions = {
             f"{name}.weight".lstrip("."): type(module) is Conv2d
             for name, module in self.model.named_modules()
-            if isinstance(module, nn.Conv1d | nn.Conv2d) and module.groups == 1
+            if isinstance(module, nn.Conv1d | nn.Conv2d)
+            and (module.groups == 1 or module.groups == module.in_channels == module.out_channels)
             if module.out_channels % kernels.LANES == 0
         }
         # Parameters that hold one row for every class.

@@ -65,21 +65,24 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return (q * scale @ k.mT).softmax(-1) @ v
 
 
-def conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
-    """The convolution of `[B, in, H, W]` with `[out, in, KH, KW]`, without a bias.
+def conv2d(
+    x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, depthwise: bool = False
+) -> Tensor:
+    """The convolution of `[B, in, H, W]` with `[out, in, KH, KW]`, without a bias; or of T of each.
 
-    Also of `[T, B, in, H, W]` with `[T, out, in, KH, KW]`.
+    If `depthwise`, of every channel by itself, with weights `[C, 1, KH, KW]`.
     """
     if has_torch_function((x, weight)):
-        of = x, weight
-        return handle_torch_function(conv2d, of, *of, stride=stride, padding=padding)
-    if kernels.serve(x, weight.shape[-4]):
-        return autograd.conv2d(x, weight, stride, padding)
-    if weight.ndim == 5:
-        # The tasks side by side, as groups of channels.
-        tasks, kernel = len(weight), weight.flatten(0, 1)
-        return _apart(F.conv2d(_abreast(x), kernel, None, stride, padding, 1, tasks), tasks)
-    return F.conv2d(x, weight, None, stride, padding)
+        named = {"stride": stride, "padding": padding, "depthwise": depthwise}
+        return handle_torch_function(conv2d, (x, weight), x, weight, **named)
+    if kernels.serve(x, weight.shape[-4]) and not (depthwise and x.is_cuda):
+        return autograd.conv2d(x, weight, stride, padding, depthwise)
+    groups = weight.shape[-4] if depthwise else 1
+    if weight.ndim == 4:
+        return F.conv2d(x, weight, None, stride, padding, 1, groups)
+    # The tasks side by side, as groups of channels.
+    how = None, stride, padding, 1, groups * len(weight)
+    return _apart(F.conv2d(_abreast(x), weight.flatten(0, 1), *how), len(weight))
 
 
 def batch_norm(

@@ -42,6 +42,9 @@ __all__ = [
     "conv_forward",
     "conv_inputs",
     "conv_weights",
+    "depthwise_forward",
+    "depthwise_inputs",
+    "depthwise_weights",
     "halves",
     "images",
     "images_back",
@@ -146,6 +149,10 @@ def _by_device(function: Callable[..., Any]) -> Callable[..., Any]:
 conv_forward = _by_device(binding.conv_forward)
 conv_inputs = _by_device(binding.conv_inputs)
 conv_weights = _by_device(binding.conv_weights)
+# On a GPU PyTorch's are fast.
+depthwise_forward = binding.depthwise_forward
+depthwise_inputs = binding.depthwise_inputs
+depthwise_weights = binding.depthwise_weights
 norm_forward = _by_device(binding.norm_forward)
 norm_backward = _by_device(binding.norm_backward)
 norm_second = _by_device(binding.norm_second)

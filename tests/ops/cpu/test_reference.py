@@ -122,6 +122,21 @@ def test_convolution(compiled, reference, case):
         case.close([dx], reference("conv_inputs", [shape], [dy, w], [dx]))
 
 
+def test_depthwise_convolution(compiled, reference, case):
+    channels = case.outputs
+    x = case.normal(case.tasks, case.images, *case.size, channels)
+    w = case.normal(1 if case.shared else case.tasks, *case.kernel, 1, channels)
+    how = case.stride, case.padding
+    shape = shapes.depthwise(x.shape, w.shape, *how)[0]
+    y = binding.depthwise_forward(x, w, *how)
+    case.close([y], reference("depthwise_forward", [shape], [x, w], [y]))
+    dy = case.normal(*y.shape)
+    dw = binding.depthwise_weights(x, dy, case.kernel, *how)
+    case.close([dw], reference("depthwise_weights", [shape], [x, dy], [dw]))
+    dx = binding.depthwise_inputs(dy, w, case.size, *how)
+    case.close([dx], reference("depthwise_inputs", [shape], [dy, w], [dx]))
+
+
 @pytest.mark.parametrize("rows", range(1, 15))
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("threads", [1, 3])

@@ -13,6 +13,8 @@ from innerloop.ops.stacked import NotStackableError, Stacked, apart, calls
 
 TASKS = 3
 IMAGES = (4, 16, 6, 6)
+# Weights and biases of a convolution of each channel by itself.
+DEPTHWISE = (16, 1, 3, 3), (16,)
 
 
 def _gates(number, inputs, size, directions=1):
@@ -42,8 +44,37 @@ OPERATIONS = {
     "conv2d": (lambda x, w, b: F.conv2d(x, w, b, 1, 1), IMAGES, (32, 16, 3, 3), (32,)),
     "conv2d, odd width": (lambda x, w: F.conv2d(x, w, None, 2, 2), IMAGES, (7, 16, 5, 5)),
     "conv2d, groups": (lambda x, w: F.conv2d(x, w, groups=4), IMAGES, (8, 4, 3, 3)),
+    "conv2d, depthwise": (lambda x, w, b: F.conv2d(x, w, b, 1, 1, 1, 16), IMAGES, *DEPTHWISE),
+    "conv2d, depthwise in steps": (
+        lambda x, w, g: F.relu(
+            F.batch_norm(F.conv2d(x, w, None, 2, 1, 1, 16), None, None, g, g, True)
+        ),
+        IMAGES,
+        *DEPTHWISE,
+    ),
+    "conv2d, two of each channel": (
+        lambda x, w: F.conv2d(x, w, padding=1, groups=16),
+        IMAGES,
+        (32, 1, 3, 3),
+    ),
+    "conv1d, depthwise": (
+        lambda x, w: F.conv1d(x, w, padding=2, groups=16),
+        (4, 16, 9),
+        (16, 1, 5),
+    ),
     "conv2d, dilated": (lambda x, w: F.conv2d(x, w, dilation=2), IMAGES, (16, 16, 3, 3)),
     "conv2d, same": (lambda x, w: F.conv2d(x, w, padding="same"), IMAGES, (16, 16, 3, 3)),
+    "conv2d, same for an even side": (
+        lambda x, w: F.conv2d(x, w, padding="same"),
+        IMAGES,
+        (16, 16, 2, 3),
+    ),
+    "conv2d, same for each channel": (
+        lambda x, w: F.conv2d(x, w, padding="same", groups=16),
+        IMAGES,
+        (16, 1, 5, 3),
+    ),
+    "conv2d, valid": (lambda x, w: F.conv2d(x, w, padding="valid"), IMAGES, (16, 16, 3, 3)),
     "conv2d, other padding along": (
         lambda x, w: F.conv2d(x, w, padding=(0, 2)),
         IMAGES,
@@ -222,6 +253,7 @@ def together(function, given):
         return apart(function(*(Stacked(t) for t in given)), TASKS)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_of_all_tasks_is_that_of_each(name):
     function, *shapes = OPERATIONS[name]
@@ -319,3 +351,19 @@ def test_a_block_is_computed_in_one_go(monkeypatch):
         given = {n: Stacked(p) for n, p in weights.items()}
         torch.func.functional_call(net, given, (Stacked(torch.randn(TASKS, 4, 1, 8, 8)),))
     assert seen == [("conv_block", True, 0.0), ("conv_block", False, 0.1)]
+
+
+@pytest.mark.parametrize("padding", [1, "same"])
+def test_kernels_take_depthwise_convolutions(monkeypatch, padding):
+    if not kernels.ready():
+        pytest.skip("no compiled kernels here")
+    seen = []
+    forward = kernels.depthwise_forward
+    monkeypatch.setattr(kernels, "depthwise_forward", lambda *a: seen.append(1) or forward(*a))
+    net = nn.Conv2d(16, 16, 3, padding=padding, groups=16)
+    weights = {n: Stacked(p.detach().expand(TASKS, *p.shape)) for n, p in net.named_parameters()}
+    with calls():
+        y = torch.func.functional_call(net, weights, (Stacked(torch.randn(TASKS, *IMAGES)),))
+    assert y.shape == IMAGES
+    assert torch.isfinite(y.tasks).all()
+    assert seen == [1]

@@ -16,10 +16,16 @@ from innerloop.ops.kernels import (
     wide_weights,
 )
 
+# Stride and padding; and whether every channel is convolved by itself.
+Way = tuple[int, int, bool]
 
-def conv2d(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """The convolution of `[B, in, H, W]` with `[out, in, KH, KW]`, out a multiple of 16."""
-    y: Tensor = _Conv.apply(x, weight, stride, padding)
+
+def conv2d(x: Tensor, weight: Tensor, stride: int, padding: int, depthwise: bool = False) -> Tensor:
+    """The convolution of `[B, in, H, W]` with `[out, in, KH, KW]`, out a multiple of 16.
+
+    If `depthwise`, of each of `[B, C, H, W]` channels with its own of `[C, 1, KH, KW]`.
+    """
+    y: Tensor = _Conv.apply(x, weight, (stride, padding, depthwise))
     return y
 
 
@@ -41,33 +47,33 @@ class _Conv(_WithWeights):
     """Inputs and weights to outputs."""
 
     @staticmethod
-    def forward(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
-        return images_back(kernels.conv_forward(images(x), weights(w), stride, padding), x)
+    def forward(x: Tensor, w: Tensor, way: Way) -> Tensor:
+        *how, depthwise = way
+        kernel = kernels.depthwise_forward if depthwise else kernels.conv_forward
+        return images_back(kernel(images(x), weights(w), *how), x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, w, ctx.stride, ctx.padding = inputs
+        x, w, ctx.way = inputs
         ctx.save_for_backward(x, w)
         ctx.save_for_forward(x, w)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, w = ctx.saved_tensors
-        how = ctx.stride, ctx.padding
         dx = dw = None
         if ctx.needs_input_grad[0]:
-            dx = ConvInputs.apply(dy, w, tuple(x.shape[-2:]), *how)
+            dx = ConvInputs.apply(dy, w, tuple(x.shape[-2:]), ctx.way)
         if ctx.needs_input_grad[1]:
-            dw = _ConvWeights.apply(x, dy, tuple(w.shape[-2:]), *how)
-        return dx, dw, None, None
+            dw = _ConvWeights.apply(x, dy, tuple(w.shape[-2:]), ctx.way)
+        return dx, dw, None
 
     @staticmethod
     def jvp(ctx: Any, x_tangent: Tensor | None, w_tangent: Tensor | None, *_: None) -> Tensor:
         x, w = ctx.saved_tensors
-        how = ctx.stride, ctx.padding
         return added(
-            None if x_tangent is None else _Conv.apply(x_tangent, w, *how),
-            None if w_tangent is None else _Conv.apply(x, w_tangent, *how),
+            None if x_tangent is None else _Conv.apply(x_tangent, w, ctx.way),
+            None if w_tangent is None else _Conv.apply(x, w_tangent, ctx.way),
         )
 
 
@@ -75,41 +81,41 @@ class ConvInputs(_WithWeights):
     """The derivative with respect to the inputs, from that of the outputs and the weights."""
 
     @staticmethod
-    def forward(dy: Tensor, w: Tensor, size: tuple[int, int], stride: int, padding: int) -> Tensor:
-        inputs = w.shape[-3]
-        packed_w = weights(w)
-        if inputs % kernels.LANES:
+    def forward(dy: Tensor, w: Tensor, size: tuple[int, int], way: Way) -> Tensor:
+        *how, depthwise = way
+        packed_w, inputs = weights(w), w.shape[-3]
+        if depthwise:
+            dx = kernels.depthwise_inputs(images(dy), packed_w, size, *how)
+        elif inputs % kernels.LANES:
             # Rarely needed: images are not learnt.
-            dx = kernels.conv_inputs(images(dy), wide_weights(packed_w), size, stride, padding)
+            dx = kernels.conv_inputs(images(dy), wide_weights(packed_w), size, *how)
             dx = dx[..., :inputs].contiguous()
         else:
-            dx = kernels.conv_inputs(images(dy), packed_w, size, stride, padding)
+            dx = kernels.conv_inputs(images(dy), packed_w, size, *how)
         return images_back(dx, dy)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        dy, w, ctx.size, ctx.stride, ctx.padding = inputs
+        dy, w, ctx.size, ctx.way = inputs
         ctx.save_for_backward(dy, w)
         ctx.save_for_forward(dy, w)
 
     @staticmethod
     def backward(ctx: Any, dx: Tensor) -> tuple[Tensor | None, ...]:
         dy, w = ctx.saved_tensors
-        how = ctx.stride, ctx.padding
         to_dy = to_w = None
         if ctx.needs_input_grad[0]:
-            to_dy = _Conv.apply(dx, w, *how)
+            to_dy = _Conv.apply(dx, w, ctx.way)
         if ctx.needs_input_grad[1]:
-            to_w = _ConvWeights.apply(dx, dy, tuple(w.shape[-2:]), *how)
-        return to_dy, to_w, None, None, None
+            to_w = _ConvWeights.apply(dx, dy, tuple(w.shape[-2:]), ctx.way)
+        return to_dy, to_w, None, None
 
     @staticmethod
     def jvp(ctx: Any, dy_tangent: Tensor | None, w_tangent: Tensor | None, *_: None) -> Tensor:
         dy, w = ctx.saved_tensors
-        how = ctx.size, ctx.stride, ctx.padding
         return added(
-            None if dy_tangent is None else ConvInputs.apply(dy_tangent, w, *how),
-            None if w_tangent is None else ConvInputs.apply(dy, w_tangent, *how),
+            None if dy_tangent is None else ConvInputs.apply(dy_tangent, w, ctx.size, ctx.way),
+            None if w_tangent is None else ConvInputs.apply(dy, w_tangent, ctx.size, ctx.way),
         )
 
 
@@ -119,36 +125,33 @@ class _ConvWeights(Operation):
     axes = 4, 4
 
     @staticmethod
-    def forward(
-        x: Tensor, dy: Tensor, kernel: tuple[int, int], stride: int, padding: int
-    ) -> Tensor:
-        dw = kernels.conv_weights(images(x), images(dy), kernel, stride, padding)
-        return weights_back(dw, x.ndim == 5)
+    def forward(x: Tensor, dy: Tensor, size: tuple[int, int], way: Way) -> Tensor:
+        *how, depthwise = way
+        kernel = kernels.depthwise_weights if depthwise else kernels.conv_weights
+        return weights_back(kernel(images(x), images(dy), size, *how), x.ndim == 5)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, dy, ctx.kernel, ctx.stride, ctx.padding = inputs
+        x, dy, ctx.size, ctx.way = inputs
         ctx.save_for_backward(x, dy)
         ctx.save_for_forward(x, dy)
 
     @staticmethod
     def backward(ctx: Any, dw: Tensor) -> tuple[Tensor | None, ...]:
         x, dy = ctx.saved_tensors
-        how = ctx.stride, ctx.padding
         to_x = to_dy = None
         if ctx.needs_input_grad[0]:
-            to_x = ConvInputs.apply(dy, dw, tuple(x.shape[-2:]), *how)
+            to_x = ConvInputs.apply(dy, dw, tuple(x.shape[-2:]), ctx.way)
         if ctx.needs_input_grad[1]:
-            to_dy = _Conv.apply(x, dw, *how)
-        return to_x, to_dy, None, None, None
+            to_dy = _Conv.apply(x, dw, ctx.way)
+        return to_x, to_dy, None, None
 
     @staticmethod
     def jvp(ctx: Any, x_tangent: Tensor | None, dy_tangent: Tensor | None, *_: None) -> Tensor:
         x, dy = ctx.saved_tensors
-        how = ctx.kernel, ctx.stride, ctx.padding
         return added(
-            None if x_tangent is None else _ConvWeights.apply(x_tangent, dy, *how),
-            None if dy_tangent is None else _ConvWeights.apply(x, dy_tangent, *how),
+            None if x_tangent is None else _ConvWeights.apply(x_tangent, dy, ctx.size, ctx.way),
+            None if dy_tangent is None else _ConvWeights.apply(x, dy_tangent, ctx.size, ctx.way),
         )
 
 

@@ -22,7 +22,7 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
         return y
     # The way back through a convolution of one pixel, whose weights lie as those of a layer.
     pixels, w = x[..., None, None], weight.mT[..., None, None]
-    y = ConvInputs.apply(pixels, w, (1, 1), 1, 0)
+    y = ConvInputs.apply(pixels, w, (1, 1), (1, 0, False))
     return y.squeeze((-2, -1))
 
 

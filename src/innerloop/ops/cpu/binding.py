@@ -99,6 +99,38 @@ def conv_weights(
     return dw
 
 
+def depthwise_forward(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
+    """The convolution of each channel by itself, with `w` `[T, KH, KW, 1, C]` or `[1, ...]`."""
+    shape, of_y = shapes.depthwise(x.shape, w.shape, stride, padding)
+    y = x.new_empty(of_y)
+    _call("depthwise_forward", shape, x, w, y)
+    return y
+
+
+def depthwise_inputs(
+    dy: Tensor, w: Tensor, size: tuple[int, int], stride: int, padding: int
+) -> Tensor:
+    """The gradient with respect to inputs of height and width `size` from that of the outputs."""
+    of_x = *dy.shape[:2], *size, dy.shape[-1]
+    shape, of_y = shapes.depthwise(of_x, w.shape, stride, padding)
+    shapes.fits(of_y, gradient=dy)
+    dx = dy.new_empty(of_x)
+    _call("depthwise_inputs", shape, dy, w, dx)
+    return dx
+
+
+def depthwise_weights(
+    x: Tensor, dy: Tensor, kernel: tuple[int, int], stride: int, padding: int
+) -> Tensor:
+    """The gradient with respect to the weights from that of the outputs."""
+    of_w = x.shape[0], *kernel, 1, x.shape[-1]
+    shape, of_y = shapes.depthwise(x.shape, of_w, stride, padding)
+    shapes.fits(of_y, gradient=dy)
+    dw = x.new_empty(of_w)
+    _call("depthwise_weights", shape, x, dy, dw)
+    return dw
+
+
 def norm_forward(
     x: Tensor,
     gamma: Tensor,

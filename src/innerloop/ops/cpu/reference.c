@@ -93,6 +93,64 @@ int conv_weights(const Conv *c, const double *x, const double *dy, double *dw)
     return 0;
 }
 
+/* ---- convolution of every channel by itself ------------------------------------------ */
+
+/* That of one channel, of images and weights [T, ...] which have others besides. */
+static void channel_of(const double *from, long pixels, int channels, int i, double *to)
+{
+    for (long p = 0; p < pixels; p++)
+        to[p] = from[p * channels + i];
+}
+
+/* Calls `of_one` for each channel of the two arrays given, and writes its result; w is
+ * [T, KH, KW, C]. */
+static int by_channel(const Conv *c, int (*of_one)(const Conv *, const double *, const double *,
+                                                   double *),
+                      const double *a, long of_a, const double *b, long of_b, double *out,
+                      long of_out)
+{
+    const int channels = c->in;
+    Conv one = *c;
+    one.in = one.out = 1;
+    double *parts = malloc((of_a + of_b + of_out) * sizeof(double));
+    if (!parts)
+        return 1;
+    for (int i = 0; i < channels; i++) {
+        channel_of(a, of_a, channels, i, parts);
+        channel_of(b, of_b, channels, i, parts + of_a);
+        of_one(&one, parts, parts + of_a, parts + of_a + of_b);
+        for (long p = 0; p < of_out; p++)
+            out[p * channels + i] = parts[of_a + of_b + p];
+    }
+    free(parts);
+    return 0;
+}
+
+static long pixels_in(const Conv *c) { return numbers_of_inputs(c) / c->in; }
+static long pixels_out(const Conv *c) { return numbers_of_outputs(c) / c->out; }
+static long entries(const Conv *c, int tasks)
+{
+    return (long)tasks * c->kernel_height * c->kernel_width;
+}
+
+int depthwise_forward(const Conv *c, const double *x, const double *w, double *y)
+{
+    return by_channel(c, conv_forward, x, pixels_in(c), w, entries(c, c->shared ? 1 : c->tasks), y,
+                      pixels_out(c));
+}
+
+int depthwise_inputs(const Conv *c, const double *dy, const double *w, double *dx)
+{
+    return by_channel(c, conv_inputs, dy, pixels_out(c), w, entries(c, c->shared ? 1 : c->tasks),
+                      dx, pixels_in(c));
+}
+
+int depthwise_weights(const Conv *c, const double *x, const double *dy, double *dw)
+{
+    return by_channel(c, conv_weights, x, pixels_in(c), dy, pixels_out(c), dw,
+                      entries(c, c->tasks));
+}
+
 /* ---- batch norm, 2 x 2 max-pooling, ReLU -------------------------------------------- */
 
 static long pixels_of(const Norm *n) { return (long)n->images * n->height * n->width; }

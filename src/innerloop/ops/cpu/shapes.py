@@ -101,6 +101,17 @@ def weights_fit(w: Sequence[int], x: Sequence[int]) -> None:
         raise RuntimeError(f"weights of shape {tuple(w)} are not for images of shape {tuple(x)}")
 
 
+def depthwise(
+    x: Sequence[int], w: Sequence[int], stride: int, padding: int
+) -> tuple[Conv, tuple[int, ...]]:
+    """As `conv`, of each channel by itself with weights of shape `w`, `[T, KH, KW, 1, C]`."""
+    if len(w) != 5 or w[0] not in (1, x[0]) or tuple(w[3:]) != (1, x[-1]):
+        raise RuntimeError(
+            f"weights of shape {tuple(w)} are not for the channels of images of shape {tuple(x)}"
+        )
+    return conv(x, x[-1], (w[1], w[2]), stride, padding, w[0])
+
+
 def norm(
     x: Sequence[int], *, first: int | None, pool: bool, slope: float, eps: float = 0.0
 ) -> tuple[Norm, tuple[int, ...]]:

@@ -26,6 +26,7 @@ class Conv(NamedTuple):
         weight: `[T, out, C, KH, KW]`.
         bias: `[T, out]`, or None.
         line: whether the result is `[T, B, out, W']`.
+        depthwise: whether every channel is convolved by itself, with `[T, C, 1, KH, KW]`.
     """
 
     x: Tensor
@@ -34,9 +35,16 @@ class Conv(NamedTuple):
     stride: int
     padding: int
     line: bool
+    depthwise: bool
 
     def __call__(self) -> Tensor:
-        y = ops.conv2d(self.x, self.weight, stride=self.stride, padding=self.padding)
+        y = ops.conv2d(
+            self.x,
+            self.weight,
+            stride=self.stride,
+            padding=self.padding,
+            depthwise=self.depthwise,
+        )
         y = y if self.bias is None else y + self.bias[:, None, :, None, None]
         return y.squeeze(-2) if self.line else y
 
@@ -94,11 +102,18 @@ class Activation(NamedTuple):
 
 
 def convolution(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    padding: tuple[int, int],
+    depthwise: bool,
 ) -> Stacked | None:
     """The convolution of `[T, B, C, H, W]`, or of `[T, B, C, W]`; None where no kernel serves."""
     line = x.ndim == 4
     if not kernels.serve(x, weight.shape[1]) or weight.dtype != x.dtype:
+        return None
+    if depthwise and x.is_cuda:
         return None
     if line:
         x, weight = x.unsqueeze(-2), weight.unsqueeze(-2)
@@ -111,13 +126,14 @@ def convolution(
     if min(sides) < 1:
         return None
     shape = x.shape[1], weight.shape[1], *(sides[1:] if line else sides)
-    return of_shape(shape, x, later=Conv(x, weight, bias, stride, padding[0], line))
+    return of_shape(shape, x, later=Conv(x, weight, bias, stride, padding[0], line, depthwise))
 
 
 def norm(x: Stacked, gamma: Tensor, beta: Tensor, eps: float, first: int | None = None) -> Stacked:
     """The batch norm of `[B, C, ...]` with `gamma` and `beta` `[T, C]`, by the `first` rows."""
-    # A block as a whole has the statistics of all rows.
-    of = x.later if isinstance(x.later, Conv) and first is None else x.tasks
+    # A block as a whole has the statistics of all rows, and channels that are mixed.
+    whole = isinstance(x.later, Conv) and first is None and not x.later.depthwise
+    of = x.later if whole else x.tasks
     later = Norm(of, gamma, beta, eps, first)
     if isinstance(of, Tensor) and not (of.ndim == 5 and kernels.serve(of, of.shape[2])):
         return Stacked(later())

@@ -68,6 +68,13 @@ def _pair(value: Any) -> tuple[Any, Any]:
     return (value[0], value[-1]) if isinstance(value, Sequence) else (value, value)
 
 
+def _in_pixels(padding: Any, kernel: Sequence[int]) -> Any:
+    """Padding that is a word, in pixels; None where it is not the same on both sides."""
+    if padding == "same":
+        return None if any(k % 2 == 0 for k in kernel) else tuple(k // 2 for k in kernel)
+    return 0 if padding == "valid" else padding
+
+
 def _convolution(function: Any, axes: int) -> Callable[..., Any]:
     def of_tasks(
         input: Any,
@@ -83,10 +90,13 @@ def _convolution(function: Any, axes: int) -> Callable[..., Any]:
             return by_vmap(function, (input, weight, bias, *how), {})
         tasks = count_of(input, weight, bias)
         x, w, b = (all_of(t, tasks) for t in (input, weight, bias))
-        plain = groups == 1 and set(_pair(dilation)) == {1} and not isinstance(padding, str)
-        if plain and axes <= 2 and len(set(_pair(stride))) == 1:
-            sides = (0, _pair(padding)[0]) if axes == 1 else _pair(padding)
-            found = blocks.convolution(x, w, b, _pair(stride)[0], sides)
+        # Those of a depthwise convolution are as many as there are channels, before and after.
+        depthwise = groups > 1 and x.shape[2] == w.shape[1] == groups
+        margin = _in_pixels(padding, weight.shape[2:])
+        plain = set(_pair(dilation)) == {1} and margin is not None
+        if plain and (groups == 1 or depthwise) and axes <= 2 and len(set(_pair(stride))) == 1:
+            sides = (0, _pair(margin)[0]) if axes == 1 else _pair(margin)
+            found = blocks.convolution(x, w, b, _pair(stride)[0], sides, depthwise)
             if found is not None:
                 return found
         if not isinstance(weight, Stacked) and not isinstance(bias, Stacked):
@@ -105,8 +115,11 @@ for _f, _axes in ((F.conv1d, 1), (F.conv2d, 2), (F.conv3d, 3)):
 
 
 @rule(ops.conv2d)
-def own_conv2d(x: Any, weight: Any, *, stride: int = 1, padding: int = 0) -> Any:
-    return RULES[F.conv2d](x, weight, None, stride, padding)
+def own_conv2d(
+    x: Any, weight: Any, *, stride: int = 1, padding: int = 0, depthwise: bool = False
+) -> Any:
+    groups = weight.shape[-4] if depthwise else 1
+    return RULES[F.conv2d](x, weight, None, stride, padding, 1, groups)
 
 
 # ---- Norms
