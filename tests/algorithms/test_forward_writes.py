@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from innerloop import MAML
+from innerloop import MAML, UserError
 from tests.algorithms.users import EPISODES
 from tests.helpers import random_episodes, relative_error
 
@@ -173,6 +173,28 @@ def test_modules_inside_of_functions_are_not_written_to():
     for norm in model.norms:
         assert norm().num_batches_tracked == 0
         assert not norm().running_mean.any()
+
+
+class Thaws(Base):
+    """Calls `train()`, where it is in training, on a norm that was to be frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(12)
+
+    def forward(self, x):
+        self.norm.train(self.training)
+        return self.a(self.norm(x.flatten(1)))
+
+
+@falls_back
+def test_statistics_that_only_training_writes_to_are_left_alone():
+    model = Thaws().double()
+    before = state_of(model)
+    algorithm = MAML(model, 0.1, 2, bn="frozen")
+    with pytest.raises(UserError, match="mixes the rows"):
+        algorithm.meta_gradient(algorithm.init_params(), EPISODES)
+    assert state_of(model) == before
 
 
 class Skips(nn.Module):

@@ -214,7 +214,7 @@ class Inspected(Rows):
                     with noise.copies_watched() as copies:
                         module = self._copy(leaves, every_buffer=True)
                     versions = {n: (b, b._version) for n, b in _state(module)}
-                    before = {} if in_training else _values(module)
+                    before = _values(module)
                     given = copied(x)
                     with noise.watching(copies, given) as seen:
                         out = module(given)
@@ -233,7 +233,7 @@ class Inspected(Rows):
             self._draws_globally[in_training] = seen.globally
             after = dict(_state(module))
             written = {n for n, (b, v) in versions.items() if after.get(n) is b and b._version != v}
-            # Running statistics change without a new version, here if it calls train() itself.
+            # Running statistics change without a new version, where it calls train() itself.
             written |= {n for n, b in before.items() if _changed(versions[n][0], b)}
             only = [n for n in written - self._written if versions[n][0].is_floating_point()]
             if in_training and only:
