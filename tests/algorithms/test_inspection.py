@@ -99,3 +99,76 @@ def test_imaginary_parts_that_change_from_call_to_call_are_refused():
     maml = MAML(Imaginary().double(), 0.1, 2, loss=lambda out, y: F.cross_entropy(out.abs(), y))
     with pytest.raises(UserError, match="look at count"):
         maml.meta_gradient(maml.init_params(), EPISODES)
+
+
+class AsksForGradients(Repeated):
+    """Computes in another way where no gradients are recorded."""
+
+    def number(self):
+        return 1 if torch.is_grad_enabled() else 2
+
+
+class AsksForItsOwn(Repeated):
+    """Computes in another way while its weights are frozen."""
+
+    def number(self):
+        return 1 if self.out.weight.requires_grad else 2
+
+
+class AsksForParameters(Repeated):
+    """Looks for its weights among its attributes."""
+
+    def number(self):
+        held = self.out._parameters.values()
+        return sum(p.mean() for p in held if isinstance(p, nn.Parameter))
+
+
+class GetsParameters(Repeated):
+    def number(self):
+        return self.get_parameter("out.weight").mean()
+
+
+class Descends(Repeated):
+    """Takes a step of its own on its weights, as layers that train in use do."""
+
+    def forward(self, x):
+        x, weight = x.flatten(1), self.out.weight
+        with torch.enable_grad():
+            wrong = self.out(x).square().mean()
+            (slope,) = torch.autograd.grad(wrong, weight, create_graph=True)
+        return F.linear(x, weight - slope)
+
+
+class Alternates(Repeated):
+    def number(self):
+        return next(ALTERNATE)
+
+
+ALTERNATE = itertools.cycle((0.0, 1.0))
+
+
+ASKING = [AsksForGradients, AsksForItsOwn, AsksForParameters, GetsParameters, Descends]
+
+
+@pytest.mark.parametrize("kind", ASKING)
+@pytest.mark.parametrize("adapted", ["*", "*bias"])
+@pytest.mark.falls_back
+def test_weights_are_parameters_where_a_network_asks_for_them(kind, adapted):
+    model = kind().double()
+    algorithm = MAML(model, 0.1, 2, adapted=adapted)
+    params = algorithm.init_params()
+    grads, _ = algorithm.meta_gradient(params, EPISODES)
+    assert grads["out.weight"].count_nonzero()
+    task = EPISODES.task(0)
+    with torch.no_grad():
+        expected = F.cross_entropy(model(task.query_x), task.query_y)
+    assert not any(isinstance(p, nn.Parameter) for p in params.values())
+    # Before the first inner step the losses are those of the network itself.
+    scores = algorithm.score_steps(params, EPISODES)
+    assert scores["loss"][0, 0].item() == pytest.approx(expected.item())
+
+
+def test_what_changes_to_and_fro_is_refused():
+    algorithm = MAML(Alternates().double(), 0.1, 2)
+    with pytest.raises(UserError, match="other outputs"):
+        algorithm.meta_gradient(algorithm.init_params(), EPISODES)

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +40,25 @@ _NOT_REPEATED = (
 _PRECISIONS = ((torch.float64, 1e-6), (None, 2e-2))
 
 
+class Trial:
+    """A question about a network, tried on an example that is kept until somebody asks."""
+
+    def __init__(self, reason: str | None) -> None:
+        self.reason = reason  # why not; None if so
+        self.example: Tensor | None = None
+
+    def ask(self, tried: Callable[[Tensor], str | None]) -> str | None:
+        """The reason, by `tried` if it is yet to be found."""
+        x = self.example
+        if x is None:
+            return self.reason
+        # Another thread that asks meanwhile tries it, too: it must not take the answer from before
+        # for the one that counts.
+        self.reason = found = tried(x)
+        self.example = None
+        return found
+
+
 class Inspected(Rows):
     """A network that is tried; the attributes are those of `Network`."""
 
@@ -50,6 +69,7 @@ class Inspected(Rows):
     takes: tuple[int, ...] | None
     _written: set[str]
     _writes_inputs: bool
+    _takes_parameters: bool
 
     @abstractmethod
     def _together(self, params: Params, x: Tensor, same: Params | None = None) -> Any:
@@ -205,8 +225,8 @@ class Inspected(Rows):
         trained = {id(p): n for n, p in self._named() if p.requires_grad}
         self._warn_of_aliases()
         for in_training in modes:
-            leaves = {
-                n: p.detach().clone().requires_grad_(p.requires_grad) for n, p in self._named()
+            leaves: Params = {
+                n: nn.Parameter(p.detach().clone(), p.requires_grad) for n, p in self._named()
             }
             try:
                 with torch.enable_grad(), noise.calls(training=in_training):
@@ -220,14 +240,12 @@ class Inspected(Rows):
                         out = module(given)
                     self._writes_inputs |= any(t._version for t in tensors_in(given))
                     self.writes_weights |= any(_changed(leaves[n], p) for n, p in self._named())
-                    again = self._copy({}, every_buffer=True)
-                    with torch.no_grad(), noise.watching(x=given):
-                        repeated = again(copied(x))
+                    repeats = self._repeats(out, x)
             except Exception:
                 # The call that counts says what is wrong; there may be more to a forward pass.
                 self.draws = True
                 return False
-            if differ([tensors_in(out), tensors_in(repeated)]):
+            if not repeats:
                 places = ", ".join(changing(self.module))
                 raise UserError(_NOT_REPEATED.format(places and f" (look at {places})"))
             self._draws_globally[in_training] = seen.globally
@@ -263,6 +281,24 @@ class Inspected(Rows):
         self.draws = seen.dropout or seen.globally
         self.mixes_rows = self._mixes_rows(x)
         return True
+
+    def _repeats(self, outputs: Any, x: Any) -> bool:
+        """True if the outputs come again; notes if they do only where weights are parameters."""
+        wanted = tensors_in(outputs)
+        if not self._takes_parameters:
+            plain = {n: p.detach() for n, p in self._named()}
+            with contextlib.suppress(Exception):
+                if not differ([wanted, self._again(plain, x)]):
+                    return True
+        # Twice, lest what changes to and fro seem to follow from the weights.
+        found = not any(differ([wanted, self._again({}, x)]) for _ in range(2))
+        self._takes_parameters |= found
+        return found
+
+    def _again(self, weights: Params, x: Any) -> list[Tensor]:
+        # Gradients are recorded as before, for a network may ask whether they are.
+        with noise.watching(x=x):
+            return tensors_in(self._copy(weights, every_buffer=True)(copied(x)))
 
     def _warn_of_aliases(self) -> None:
         """Tensors that are the memory of a weight stay as they are while it is adapted."""

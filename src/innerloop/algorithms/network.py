@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.attributes import HOOKS, Attributes
-from innerloop.algorithms.inspection import Inspected
+from innerloop.algorithms.inspection import Inspected, Trial
 from innerloop.algorithms.modules import check_script
 from innerloop.algorithms.rows import copied
 from innerloop.algorithms.uncompiled import as_written
@@ -46,25 +46,6 @@ def stacking() -> Iterator[None]:
         yield
     finally:
         _stacking.reset(token)
-
-
-class Trial:
-    """A question about a network, tried on an example that is kept until somebody asks."""
-
-    def __init__(self, reason: str | None) -> None:
-        self.reason = reason  # why not; None if so
-        self.example: Tensor | None = None
-
-    def ask(self, tried: Callable[[Tensor], str | None]) -> str | None:
-        """The reason, by `tried` if it is yet to be found."""
-        x = self.example
-        if x is None:
-            return self.reason
-        # Another thread that asks meanwhile tries it, too: it must not take the answer from before
-        # for the one that counts.
-        self.reason = found = tried(x)
-        self.example = None
-        return found
 
 
 class Network(Inspected):
@@ -94,6 +75,8 @@ class Network(Inspected):
         self._written: set[str] = set()
         # A forward pass writes to its inputs, so that it is given copies of them.
         self._writes_inputs = False
+        # A forward pass is another one where its weights are not parameters with gradients.
+        self._takes_parameters = False
         self.takes: tuple[int, ...] | None = None
         kinds = [type(m) for m in module.modules()]
         convolutions = sum(issubclass(kind, nn.Conv1d | nn.Conv2d) for kind in kinds)
@@ -232,6 +215,9 @@ class Network(Inspected):
         given = {id(p): params[name] for name, p in self._named() if name in params}
         if self.writes_weights:
             given = {id(p): given.get(id(p), p.detach()).clone() for _, p in self._named()}
+        if self._takes_parameters:
+            trained = {id(p) for _, p in self._named() if p.requires_grad}
+            given = {i: _as_parameter(t, i in trained) for i, t in given.items()}
         return Skeleton(
             given,
             training=noise.training(),
@@ -240,6 +226,13 @@ class Network(Inspected):
             # Before anything is known, as if it wrote to all.
             written=self._written if self._looked and not every_buffer else None,
         ).of(self.module, "")
+
+
+def _as_parameter(t: Tensor, trained: bool) -> Tensor:
+    """The same tensor for a network that asks whether it is a parameter, with gradients."""
+    t = t.view_as(t) if t.requires_grad or not trained else t.detach().requires_grad_()
+    t._is_param = True  # type: ignore[attr-defined]  # what `isinstance` goes by
+    return t
 
 
 class Skeleton(Attributes):
