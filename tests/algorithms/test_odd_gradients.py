@@ -67,12 +67,16 @@ def hooked(x):
 
 
 class With(nn.Module):
-    def __init__(self, activation):
+    """An activation, in training alone if so said."""
+
+    def __init__(self, activation, always=True):
         super().__init__()
         self.a, self.o, self.activation = nn.Linear(12, 8), nn.Linear(8, 3), activation
+        self.always = always
 
     def forward(self, x):
-        return self.o(self.activation(self.a(x.flatten(1))))
+        x = self.a(x.flatten(1))
+        return self.o(self.activation(x) if self.always or self.training else x)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -86,8 +90,10 @@ class With(nn.Module):
         (hooked, {"first_order": True}),
     ],
 )
-def test_what_torch_func_differentiates_wrongly_is_left_to_autograd(activation, how):
-    model = With(activation).double()
+@pytest.mark.parametrize("always", [True, False])
+@falls_back
+def test_what_torch_func_differentiates_wrongly_is_left_to_autograd(activation, how, always):
+    model = With(activation, always).double()
     maml, alone = MAML(model, 0.3, 2, **how), MAML(model, 0.3, 2, execution="loop", **how)
     grads = maml.meta_gradient(maml.init_params(), EPISODES)[0]
     for name, g in alone.meta_gradient(alone.init_params(), EPISODES)[0].items():

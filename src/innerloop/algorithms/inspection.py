@@ -151,7 +151,7 @@ class Inspected(Rows):
         towards = {n: torch.randn(p.shape, generator=generator).to(p) for n, p in params.items()}
 
         def total(params: Params) -> Tensor:
-            with noise.calls(training=self.draws, keys=(1,)), noise.at(0):
+            with noise.calls(training=True, keys=(1,)), noise.at(0):
                 outputs = tensors_in(self(params | frozen, x))
             return torch.stack([t.sin().sum() for t in outputs if t.is_floating_point()]).sum()
 
