@@ -144,6 +144,18 @@ OPERATIONS = {
         lambda x: (lambda y: y[0] * 1 + y.mul_(2)[0])(x * 1),
         (4, 5),
     ),
+    "a view that is all there is, in place": (
+        lambda x: (x * 1).view(20).relu_() + F.elu((x * 1).flatten(), 0.5, True),
+        (4, 5),
+    ),
+    "a copy in place": (
+        lambda x: (lambda y: (y.clone().mul_(2) + (y + 1).zero_() + y, F.relu(y))[0])(x * 1),
+        (4, 5),
+    ),
+    "in place after activation": (
+        lambda x: (lambda y: (F.relu(y), y.detach().mean(), y.fill_(1))[0] + y)(x * 1),
+        (4, 5),
+    ),
     "rows before and after leaky_relu in place": (
         lambda x: (lambda y: y[0] * 1 + F.leaky_relu(y, 0.1, inplace=True)[0])(x * 1),
         (4, 5),
@@ -282,7 +294,52 @@ def test_an_operation_of_all_tasks_is_that_of_each(name):
         torch.set_default_dtype(before)
 
 
+def _in_place_on(take, change=lambda v: v.mul_(2)):
+    """Change a view of a tensor, and go on with the tensor; and the other way round."""
+
+    def of_view(x):
+        y = x * 1
+        change(take(y))
+        view = take(y)
+        return y + view.sum()
+
+    def of_tensor(x):
+        y = x * 1
+        view = take(y)
+        change(y)
+        return y + view.sum()
+
+    return {"view": of_view, "tensor": of_tensor}
+
+
+VIEWS = {
+    "view": lambda y: y.view(-1),
+    "flatten": lambda y: y.flatten(),
+    "transpose": lambda y: y.transpose(0, 1),
+    "turned": lambda y: y.T,
+    "a row": lambda y: y[1],
+    "rows": lambda y: y[:2],
+    "parts": lambda y: y.chunk(2)[0],
+    "parts of parts": lambda y: y.unsqueeze(0).unbind(0)[0].permute(1, 0),
+    "narrow": lambda y: y.narrow(0, 0, 2),
+    "contiguous": lambda y: y.contiguous(),
+    "the same type": lambda y: y.to(y.dtype),
+    "expanded": lambda y: y.expand_as(y),
+    "without gradients": lambda y: y.detach(),
+}
+
+
+@pytest.mark.parametrize("of", ["view", "tensor"])
+@pytest.mark.parametrize("name", VIEWS)
+def test_in_place_with_views_there_is_refused(name, of):
+    x = torch.randn(TASKS, 4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    for change in (lambda v: v.mul_(2), lambda v: F.hardtanh(v, 0, 1, True), lambda v: v.zero_()):
+        with pytest.raises(NotStackableError):
+            together(_in_place_on(VIEWS[name], change)[of], [x])
+
+
 REFUSED = {
+    "another shape in place": lambda x: (x * 1).t_(),
     "a look at a value": lambda x: x if x.sum() > 0 else -x,
     "a number": lambda x: x * float(x.sum()),
     "an array": lambda x: x + torch.from_numpy(x.detach().numpy()),

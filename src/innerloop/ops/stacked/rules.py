@@ -15,7 +15,7 @@ from torch import Tensor
 
 from innerloop.ops import autograd
 from innerloop.ops.stacked import blocks
-from innerloop.ops.stacked.tensor import RULES, NotStackableError, Stacked, by_vmap
+from innerloop.ops.stacked.tensor import RULES, NotStackableError, Stacked, by_vmap, replaced, view
 
 How = TypeVar("How", bound=Callable[..., Any])
 
@@ -69,21 +69,12 @@ def pointwise(function: Any) -> Any:
             raise NotStackableError("out= has no rule")
         values = (*args, *kwargs.values())
         axes = max(v.ndim for v in values if isinstance(v, Tensor))
-        in_place = kwargs.pop("inplace", False)
         out = function(
             *(_aligned(a, axes) for a in args), **{k: _aligned(v, axes) for k, v in kwargs.items()}
         )
-        return replaced(args[0], out) if in_place else Stacked(out)
+        return Stacked(out)
 
     return of_tasks
-
-
-def replaced(x: Any, new: Tensor) -> Any:
-    """`x` with `new` in place of its numbers, as after an operation in place."""
-    if not isinstance(x, Stacked) or new.shape[1:] != x.shape or new.dtype != x.dtype:
-        raise NotStackableError("an operation in place changes the shape or the type")
-    x.become(new)
-    return x
 
 
 def _in_place(function: Any) -> Any:
@@ -93,6 +84,19 @@ def _in_place(function: Any) -> Any:
         return replaced(x, of_tasks(x, *args, **kwargs).tasks)
 
     return of_tasks_
+
+
+def _activation(function: Any) -> Any:
+    """An activation that is asked by its last argument, `inplace`, whether it overwrites `x`."""
+    of_tasks = pointwise(function)
+
+    def activation(x: Any, *args: Any, inplace: bool = False, **kwargs: Any) -> Any:
+        if args and isinstance(args[-1], bool):
+            *args, inplace = args
+        out = of_tasks(x, *args, **kwargs)
+        return replaced(x, out.tasks) if inplace else out
+
+    return activation
 
 
 _UNARY = (
@@ -123,7 +127,7 @@ for _name in (
     *("hardtanh", "hardswish", "hardsigmoid", "logsigmoid", "softsign", "tanhshrink"),
 ):
     for _f in by_name(_name):
-        RULES[_f] = pointwise(_f)
+        RULES[_f] = _activation(_f)
 
 
 @rule(*by_name("leaky_relu"))
@@ -152,6 +156,7 @@ def relu_(input: Stacked) -> Stacked:
 
 
 @rule(*by_name("flatten"))
+@view
 def flatten(input: Stacked, start_dim: int = 0, end_dim: int = -1) -> Any:
     if not isinstance(start_dim, int) or input.ndim == 0:
         return by_vmap(torch.flatten, (input, start_dim, end_dim), {})
@@ -159,6 +164,7 @@ def flatten(input: Stacked, start_dim: int = 0, end_dim: int = -1) -> Any:
 
 
 @rule(Tensor.view, Tensor.reshape, torch.reshape)
+@view
 def reshape(input: Stacked, *shape: Any, **kwargs: Any) -> Any:
     if kwargs or (shape and isinstance(shape[0], torch.dtype)):
         return by_vmap(Tensor.reshape, (input, *shape), kwargs)
@@ -168,6 +174,7 @@ def reshape(input: Stacked, *shape: Any, **kwargs: Any) -> Any:
 
 
 @rule(Tensor.permute, torch.permute)
+@view
 def permute(input: Stacked, *dims: Any, **kwargs: Any) -> Any:
     if kwargs:
         return by_vmap(Tensor.permute, (input, *dims), kwargs)
@@ -176,18 +183,26 @@ def permute(input: Stacked, *dims: Any, **kwargs: Any) -> Any:
 
 
 @rule(*by_name("transpose", "swapaxes", "swapdims"))
+@view
 def transpose(input: Stacked, dim0: int, dim1: int) -> Stacked:
     return Stacked(input.tasks.transpose(_shift(dim0), _shift(dim1)))
 
 
 @rule(*by_name("unsqueeze"))
+@view
 def unsqueeze(input: Stacked, dim: int) -> Stacked:
     return Stacked(input.tasks.unsqueeze(_shift(dim)))
 
 
-@rule(Tensor.contiguous, Tensor.clone, torch.clone)
-def as_it_is(input: Stacked, *_: Any, **__: Any) -> Stacked:
-    # A copy all the same: an operation in place may follow.
+@rule(Tensor.clone, torch.clone)
+def clone(input: Stacked, *_: Any, **__: Any) -> Stacked:
+    return Stacked(input.tasks.clone())
+
+
+@rule(Tensor.contiguous)
+@view
+def contiguous(input: Stacked, *_: Any, **__: Any) -> Stacked:
+    # Also where it is not: the memory of T tasks is in another order than that of one.
     return Stacked(input.tasks.clone())
 
 
@@ -250,10 +265,11 @@ def _parts(function: Any) -> Callable[..., Any]:
 
 
 for _f in by_name("chunk", "split"):
-    RULES[_f] = _parts(_f)
+    RULES[_f] = view(_parts(_f))
 
 
 @rule(torch.unbind, Tensor.unbind)
+@view
 def unbind(input: Stacked, dim: int = 0) -> Any:
     return tuple(Stacked(t) for t in autograd.unbind(input.tasks, _shift(dim)))
 
@@ -264,6 +280,7 @@ _FEW = 8
 
 
 @rule(Tensor.__getitem__)
+@view
 def item(input: Any, index: Any) -> Any:
     places = index if isinstance(index, tuple) else (index,)
     plain = all(p is None or p is ... or type(p) in (int, slice) for p in places)

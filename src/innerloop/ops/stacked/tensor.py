@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 Rule = Callable[..., Any]
+View = TypeVar("View", bound=Callable[..., Any])
 # What is done with the axis of tasks, by function of PyTorch; see rules.py.
 RULES: dict[Any, Rule] = {}
 # Whether gradients were recorded when the network was called; None outside of such a call.
@@ -47,6 +50,8 @@ class Stacked(Tensor):
     later: Callable[[], Tensor] | None
     # One after the other along the first axis, once that was asked for.
     rows: tuple[Stacked, ...] | None
+    # Those that have their memory in common where there is one task; None for itself alone.
+    family: list[weakref.ref[Stacked]] | None = None
 
     def __new__(cls, tasks: Tensor) -> Stacked:
         return of_shape(tasks.shape[1:], tasks, tasks)
@@ -59,8 +64,15 @@ class Stacked(Tensor):
         return self._tasks
 
     def become(self, tasks: Tensor | None, later: Callable[[], Tensor] | None = None) -> None:
-        """Hold other numbers of the same shape, as after an operation in place."""
-        self._tasks, self.later, self.rows = tasks, later, None
+        """Hold other numbers of the same shape, as after an operation in place.
+
+        Raises:
+            NotStackableError: others would have to change as well.
+        """
+        self.rows = None  # which nobody else may have
+        if any(there() is not None and there() is not self for there in self.family or ()):
+            raise NotStackableError("an operation in place changes a tensor with several views")
+        self._tasks, self.later = tasks, later
 
     @classmethod
     def __torch_function__(
@@ -121,6 +133,39 @@ def of_tasks(t: Tensor) -> Tensor:
     return t.tasks if isinstance(t, Stacked) else t
 
 
+def replaced(x: Any, new: Tensor) -> Any:
+    """`x` with `new` in place of its numbers, as after an operation in place."""
+    if not isinstance(x, Stacked) or new.shape[1:] != x.shape or new.dtype != x.dtype:
+        raise NotStackableError("an operation in place changes the shape or the type")
+    x.become(new)
+    return x
+
+
+def view(how: View) -> View:
+    """A rule whose results are views of its first argument, or may be, where there is one task."""
+
+    @functools.wraps(how)
+    def related(input: Any, *args: Any, **kwargs: Any) -> Any:
+        out = how(input, *args, **kwargs)
+        _relate(input, out)
+        return out
+
+    return related  # type: ignore[return-value]
+
+
+def _relate(input: Any, out: Any) -> None:
+    if not isinstance(input, Stacked):
+        return
+    for part in tree_leaves(out):
+        if isinstance(part, Stacked) and part is not input and part.family is None:
+            input.family = part.family = input.family or [weakref.ref(input)]
+            input.family.append(weakref.ref(part))
+
+
+def _memory(t: Tensor) -> int | None:
+    return t.untyped_storage().data_ptr() if t.layout is torch.strided else None
+
+
 _LOOKS = {"__bool__", "__float__", "__int__", "__index__", "item", "tolist", "numpy", "__array__"}
 
 
@@ -135,6 +180,9 @@ def by_vmap(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     writes = name.endswith("_") and not name.endswith("__")
     if writes and not (args and isinstance(args[0], Stacked)):
         raise NotStackableError(f"{name} writes what belongs to one task into a tensor of all")
+    if writes:
+        # What is still to be computed from these numbers has them as they are.
+        tensors[0] = tensors[0].clone()
     if not places or name in ("__set__", "__setitem__", "__iter__"):
         raise NotStackableError(f"{name} has no rule")
 
@@ -151,7 +199,15 @@ def by_vmap(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         raise
     except Exception as error:
         raise NotStackableError(f"{name} has no rule") from error
-    return args[0] if writes else stacked(out)
+    if writes:
+        return replaced(args[0], out)
+    found = stacked(out)
+    for i, tensor in zip(places, tensors, strict=True):
+        memory = _memory(tensor)
+        for part in tree_leaves(found):
+            if isinstance(part, Stacked) and memory and _memory(part.tasks) == memory:
+                _relate(leaves[i], part)
+    return found
 
 
 def _name(func: Any) -> str:
