@@ -148,6 +148,28 @@ def test_nothing_that_a_forward_pass_writes_reaches_the_user(kind):
     assert len(set(losses)) == 1
 
 
+class Doubles(Base):
+    """Writes to its inputs."""
+
+    def forward(self, x):
+        return self.a(x.mul_(2).flatten(1))
+
+
+@pytest.mark.parametrize("kind", [Clamps, Doubles, Centre])
+def test_nothing_is_written_where_a_network_is_called_before_it_is_known(kind):
+    torch.manual_seed(0)
+    model = kind().double()
+    algorithm, task = MAML(model, 0.1, 2), EPISODES.task(0)
+    params, x = algorithm.init_params(), task.support_x.clone()
+    kept = {n: p.clone() for n, p in params.items()}, state_of(model)
+    first = [algorithm.forward(params, x) for _ in range(2)]
+    assert torch.equal(*first)
+    list(MAML(model, 0.1, 2).inner_loop(params, x, task.support_y))
+    assert torch.equal(x, task.support_x)
+    assert all(torch.equal(params[n], p) for n, p in kept[0].items())
+    assert state_of(model) == kept[1]
+
+
 class InFunctions(Base):
     """Norms that PyTorch does not count among its parts, in a closure and a partial."""
 

@@ -43,6 +43,31 @@ def test_meta_gradient_equals_a_loop_over_tasks(norm, steps, first_order):
     assert metrics["loss"].item() == pytest.approx(loss.item(), rel=1e-12)
 
 
+class Copied(MAML):
+    """Goes through the inner loop of one task."""
+
+    def inner_loop(self, params, support_x, support_y, **options):
+        yield from super().inner_loop(params, support_x, support_y, **options)
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_an_inner_loop_that_is_differentiated_by_hand_has_the_same_order(first_order):
+    model, episodes = NormNet("layer").double(), random_episodes()
+    maml = MAML(model, 0.3, 2, first_order)
+    params = {n: p.requires_grad_() for n, p in maml.init_params().items()}
+    loss = 0
+    for i in range(episodes.num_tasks):
+        task = episodes.task(i)
+        *_, fast = maml.inner_loop(params, task.support_x, task.support_y)
+        outputs = maml.forward(fast, task.query_x)
+        loss = loss + nn.functional.cross_entropy(outputs, task.query_y) / episodes.num_tasks
+    found = dict(zip(params, torch.autograd.grad(loss, list(params.values())), strict=True))
+    wanted = maml.meta_gradient(params, episodes)[0]
+    assert relative_error(found, wanted) < 1e-12
+    overridden = Copied(model, 0.3, 2, first_order).meta_gradient(params, episodes)[0]
+    assert relative_error(overridden, wanted) < 1e-12
+
+
 @pytest.mark.parametrize("norm", ["batch", "layer", "group", "instance", "none"])
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_second_order_equals_finite_differences_and_first_order_does_not(norm, steps):

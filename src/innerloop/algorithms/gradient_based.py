@@ -106,6 +106,7 @@ class GradientBased(Algorithm):
     """
 
     adapts = "all"
+    first_order = False  # see `MAML`
 
     def __init__(
         self,
@@ -313,7 +314,8 @@ class GradientBased(Algorithm):
         if self.keeps_body:
             features = self.features(params, support_x).unsqueeze(0)
             support = support._replace(x=features, of_features=True)
-        for weights in self.descent(params, support, inner_steps=inner_steps):
+        how: dict[str, Any] = {"inner_steps": inner_steps, "first_order": self.first_order}
+        for weights in self.descent(params, support, **how):
             yield {name: p.squeeze(0) for name, p in weights.items()}
 
     def loops(

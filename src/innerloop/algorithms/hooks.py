@@ -290,6 +290,8 @@ class Hooks(Settings):
         self, params: Params, x: Tensor, network: Callable[[Params, Any], Any] | None = None
     ) -> Any:
         """The network itself on weights `[...]`; or another `network`, as one for T tasks."""
+        if network is None:
+            self.network.look_once(x)
         network, statistics = network or self.network, self.statistics_in(params)
         if not statistics:
             return network(of_network(params), x)

@@ -21,7 +21,7 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.attributes import HOOKS, Attributes
 from innerloop.algorithms.inspection import Inspected, Trial
 from innerloop.algorithms.modules import check_script
-from innerloop.algorithms.rows import copied
+from innerloop.algorithms.rows import as_parameter, copied
 from innerloop.algorithms.uncompiled import as_written
 from innerloop.functional import Params, in_transform
 from innerloop.models.layers import BatchNorm, HeadedModel, Linear, SharedHead
@@ -89,6 +89,7 @@ class Network(Inspected):
         self.normalises = has_batch_norm(self.module)
         # Whether queries are known to stay apart where the batch does not give the statistics.
         self._looked = self._stays_apart = self.is_own
+        self._look_tried = False
         # Whether several tasks go through together, and whether `torch.func` differentiates it.
         self._as_several, self._in_transforms = Trial(_NOT_TRIED), Trial(None)
 
@@ -96,8 +97,8 @@ class Network(Inspected):
         """Without a user's examples: a copy that has yet to try something looks for itself."""
         if self._as_several.example is self._in_transforms.example is None:
             return self.__dict__
-        fresh = {"_as_several": Trial(_NOT_TRIED), "_in_transforms": Trial(None), "_looked": False}
-        return self.__dict__ | fresh
+        fresh = {"_as_several": Trial(_NOT_TRIED), "_in_transforms": Trial(None)}
+        return self.__dict__ | fresh | {"_looked": False, "_look_tried": False}
 
     def __call__(
         self, params: Params, x: Any, part: Callable[[Any, Any], Any] | None = None
@@ -112,9 +113,12 @@ class Network(Inspected):
         if self.is_own:
             module = self._copy(params)
             return module(x) if part is None else part(module, x)
+        if not self._looked:
+            # Before anything is known, as if it wrote to all.
+            params = {n: params.get(n, p).clone() for n, p in self._named()}
         with as_written():
             module = self._copy(params)
-            x = copied(x) if self._writes_inputs else x
+            x = copied(x) if self._writes_inputs or not self._looked else x
             with noise.drawing(self._draws_globally[noise.training()], x):
                 return module(x) if part is None else part(module, x)
 
@@ -182,6 +186,12 @@ class Network(Inspected):
         # Last, because other threads read it.
         self._looked = True
 
+    def look_once(self, x: Any) -> None:
+        """`look` before a forward pass that a user asks for, unless that was tried."""
+        if not (self._looked or self._look_tried or in_transform()):
+            self._look_tried = True
+            self.look(x)
+
     def is_head_on_features(self) -> bool:
         """True if the model is a body plus a linear head with no shared parameters."""
         model = self.module
@@ -217,22 +227,14 @@ class Network(Inspected):
             given = {id(p): given.get(id(p), p.detach()).clone() for _, p in self._named()}
         if self._takes_parameters:
             trained = {id(p) for _, p in self._named() if p.requires_grad}
-            given = {i: _as_parameter(t, i in trained) for i, t in given.items()}
+            given = {i: as_parameter(t, i in trained) for i, t in given.items()}
         return Skeleton(
             given,
             training=noise.training(),
             frozen=self.frozen,
             searched=not self.is_own,
-            # Before anything is known, as if it wrote to all.
             written=self._written if self._looked and not every_buffer else None,
         ).of(self.module, "")
-
-
-def _as_parameter(t: Tensor, trained: bool) -> Tensor:
-    """The same tensor for a network that asks whether it is a parameter, with gradients."""
-    t = t.view_as(t) if t.requires_grad or not trained else t.detach().requires_grad_()
-    t._is_param = True  # type: ignore[attr-defined]  # what `isinstance` goes by
-    return t
 
 
 class Skeleton(Attributes):

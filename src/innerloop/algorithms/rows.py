@@ -217,6 +217,13 @@ def moved(p: Tensor, generator: torch.Generator, *more: int) -> Tensor:
     return p + drawn * (0.02 + 0.1 * p.abs())
 
 
+def as_parameter(t: Tensor, trained: bool) -> Tensor:
+    """The same tensor for a network that asks whether it is a parameter, with gradients."""
+    t = t.view_as(t) if t.requires_grad or not trained else t.detach().requires_grad_()
+    t._is_param = True  # type: ignore[attr-defined]  # what `isinstance` goes by
+    return t
+
+
 def varied(x: Tensor) -> list[Tensor]:
     """Other examples near `x`, where there are any between whole numbers."""
     return [0.9 * x.flip(0) + 0.05] if x.is_floating_point() else []
