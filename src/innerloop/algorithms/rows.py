@@ -220,7 +220,7 @@ def moved(p: Tensor, generator: torch.Generator, *more: int) -> Tensor:
 def as_parameter(t: Tensor, trained: bool) -> Tensor:
     """The same tensor for a network that asks whether it is a parameter, with gradients."""
     t = t.view_as(t) if t.requires_grad or not trained else t.detach().requires_grad_()
-    t._is_param = True  # type: ignore[attr-defined]  # what `isinstance` goes by
+    t._is_param = True  # what `isinstance` goes by
     return t
 
 

@@ -92,7 +92,7 @@ def _activation(function: Any) -> Any:
 
     def activation(x: Any, *args: Any, inplace: bool = False, **kwargs: Any) -> Any:
         if args and isinstance(args[-1], bool):
-            *args, inplace = args
+            args, inplace = args[:-1], args[-1]
         out = of_tasks(x, *args, **kwargs)
         return replaced(x, out.tasks) if inplace else out
 
