@@ -64,14 +64,12 @@ class Stacked(Tensor):
         return self._tasks
 
     def become(self, tasks: Tensor | None, later: Callable[[], Tensor] | None = None) -> None:
-        """Hold other numbers of the same shape, as after an operation in place.
-
-        Raises:
-            NotStackableError: others would have to change as well.
-        """
-        self.rows = None  # which nobody else may have
-        if any(there() is not None and there() is not self for there in self.family or ()):
-            raise NotStackableError("an operation in place changes a tensor with several views")
+        """Hold other numbers of the same shape, as after an operation in place."""
+        for there in self.family or ():
+            view = there()
+            if view is not None and view is not self:
+                view._tasks, view.later, view.rows = None, _overwritten, None
+        self.rows = None
         self._tasks, self.later = tasks, later
 
     @classmethod
@@ -131,6 +129,10 @@ def apart(tree: Any, tasks: int) -> Any:
 def of_tasks(t: Tensor) -> Tensor:
     """Those of T tasks, `[T, ...]`, if `t` holds them; else `t` itself."""
     return t.tasks if isinstance(t, Stacked) else t
+
+
+def _overwritten() -> Tensor:
+    raise NotStackableError("a tensor is used after a view of it was written in place")
 
 
 def replaced(x: Any, new: Tensor) -> Any:
