@@ -1,4 +1,4 @@
-"""Attention by operations that can be differentiated twice: the numbers are PyTorch's own."""
+"""Operations in a form that can be differentiated twice: the numbers are PyTorch's own."""
 
 import pytest
 import torch
@@ -47,6 +47,19 @@ def test_attention_of_several_heads(case, other):
     assert len(ours) == len(theirs)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_the_hard_sigmoid_has_a_second_derivative(inplace):
+    x = torch.linspace(-5, 5, 12, dtype=torch.float64, requires_grad=True)
+    wanted = torch.nn.functional.hardsigmoid(x)
+    with noise.drawing(False, x):
+        y = nn.Hardsigmoid(inplace)(x * 1)
+    torch.testing.assert_close(y, wanted)
+    slope = torch.autograd.grad(y.square().sum(), x, create_graph=True)[0]
+    torch.testing.assert_close(slope, torch.autograd.grad(wanted.square().sum(), x)[0])
+    inside = (x.detach().abs() < 3).double()
+    torch.testing.assert_close(torch.autograd.grad(slope.sum(), x)[0], inside / 18)
 
 
 def test_a_hint_that_attention_is_causal_is_not_lost():

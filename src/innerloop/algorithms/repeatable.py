@@ -42,7 +42,8 @@ def _dropout(mode: Masks, input: Tensor, p: float, train: bool) -> Tensor:
 
 def _in_place(rule: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def in_place(mode: Masks, input: Tensor, p: float, train: bool) -> Tensor:
-        return input.copy_(rule(mode, input, p, train))
+        found = rule(mode, input, p, train)
+        return input if found is input else input.copy_(found)
 
     return in_place
 
@@ -125,6 +126,12 @@ def _weight_norm(_: Masks, v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     over = [i for i in range(v.ndim) if i != dim] if dim != -1 else None
     norm: Tensor = torch.linalg.vector_norm(v, dim=over, keepdim=over is not None)
     return v * (g / norm)
+
+
+def _hard_sigmoid(_: Masks, input: Tensor, inplace: bool = False) -> Tensor:
+    """PyTorch's own, which MobileNetV3 has, cannot be differentiated twice; this one can."""
+    y = F.relu6(input + 3) / 6
+    return input.copy_(y) if inplace else y
 
 
 def _data(_: Masks, input: Tensor, *__: Any) -> Tensor:
@@ -220,6 +227,7 @@ RULES: dict[Any, Callable[..., Any]] = {
     # What PyTorch does in a way that cannot be differentiated twice or batched, drawn or not.
     F.scaled_dot_product_attention: _attention,
     torch._weight_norm: _weight_norm,
+    F.hardsigmoid: _hard_sigmoid,
     Tensor.data.__get__: _data,  # type: ignore[attr-defined]
     **{f: _dense(f) for f in (F.embedding, F.embedding_bag)},
     **{f: _without_cudnn(f) for f in (torch.gru, torch.lstm, torch.rnn_tanh, torch.rnn_relu)},
