@@ -29,6 +29,7 @@ def test_random_images_out_of_range(wrong):
         random_images(**wrong)
 
 
+@pytest.mark.filterwarnings("ignore:no font on this machine")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_sheet_shows_the_images(tmp_path, channels):
     array = np.random.default_rng(0).integers(0, 256, (3, 4, channels, 28, 28), np.uint8)
@@ -42,6 +43,42 @@ def test_a_sheet_shows_the_images(tmp_path, channels):
     np.testing.assert_array_equal(pixels[86 : 86 + 56, 250 : 250 + 56], enlarged)
     again = contact_sheet(data, tmp_path / "again.png", per_class=2)
     assert path.read_bytes() == again.read_bytes()
+
+
+def _label(path, name):
+    """The pixels of the label beside the only class."""
+    data = ImageClasses.from_square(np.zeros((1, 1, 1, 28, 28), np.uint8), names=[name])
+    with Image.open(contact_sheet(data, path)) as picture:
+        return np.asarray(picture)[86 : 86 + 60, :250]
+
+
+def test_a_sheet_draws_the_letters_of_other_alphabets(tmp_path):
+    """These are in fonts that come with Matplotlib; a missing one would be a warning."""
+    names = ["caf?", "caf\u00e9", "\u0440\u0443?", "\u0440\u0443\u0441", "\u2316 nut", "$x$"]
+    labels = [_label(tmp_path / "sheet.png", name) for name in names]
+    assert len({label.tobytes() for label in labels}) == len(names)
+
+
+def test_a_sheet_says_which_names_no_font_has(tmp_path):
+    names = ["plain", "\U0010fffd/a", "b\nc", *("\U0010fffc" * n for n in range(1, 4))]
+    array = np.zeros((6, 1, 1, 28, 28), np.uint8)
+    with pytest.warns(UserWarning, match="no font on this machine has") as said:
+        contact_sheet(ImageClasses.from_square(array, names=names), tmp_path / "sheet.png")
+    (message,) = (str(each.message) for each in said)
+    assert r"#1 is '\U0010fffd/a', #2 is 'b\nc'" in message
+    assert "#0" not in message
+    assert "and 2 more" in message
+    assert said[0].filename == __file__
+
+
+def test_a_long_name_keeps_its_number(tmp_path):
+    """Names that differ where they are cut differ in the picture by their numbers."""
+    names = [f"group/{'long' * 20}{i}" for i in range(2)]
+    data = ImageClasses.from_square(np.zeros((2, 1, 1, 28, 28), np.uint8), names=names)
+    with Image.open(contact_sheet(data, tmp_path / "sheet.png")) as picture:
+        first, second = np.asarray(picture)[86 : 86 + 120, :250].reshape(2, 60, 250, 3)
+    assert (first[:, :200] == second[:, :200]).all()
+    assert (first != second).any()
 
 
 def test_ragged_classes_and_large_images(tmp_path):

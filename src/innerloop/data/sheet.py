@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
+import string
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from innerloop.data.base import ImageClasses
 from innerloop.errors import UserError
-from innerloop.files import write_whole
+from innerloop.files import readable, write_whole
 from innerloop.keywords import keywords_checked
 
 _TILE = 56  # small images are enlarged to about this many pixels
@@ -19,6 +23,9 @@ _GAP = 4
 _MARGIN = 20
 _LABEL_WIDTH = 230
 _HEADER_HEIGHT = 66
+_BOX = "\N{WHITE SQUARE}"  # in place of a character that no font has
+_CUT = "\N{HORIZONTAL ELLIPSIS}"
+_NAMED = 3  # a warning names so many classes
 _PAPER, _INK, _QUIET = (250, 250, 248), (25, 25, 30), (110, 110, 118)
 
 
@@ -40,6 +47,9 @@ def contact_sheet(
 
     Raises:
         UserError: a number is too small, or the file cannot be written.
+
+    Warns:
+        UserWarning: no font of this machine has characters of names, which are boxes then.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
@@ -62,11 +72,11 @@ def contact_sheet(
         ),
         _PAPER,
     )
-    draw = ImageDraw.Draw(sheet)
-    _draw_header(draw, data, count)
+    pen = _Pen(ImageDraw.Draw(sheet), [data.name, *(data.names[index] for index in chosen)])
+    _draw_header(pen, data, count, sheet.width)
     for row, index in enumerate(chosen):
         top = _MARGIN + _HEADER_HEIGHT + row * cell_height
-        _draw_label(draw, data, index, top + cell_height // 2)
+        _draw_label(pen, data, index, top + cell_height // 2)
         for column, image in enumerate(data.class_images(index)[:columns]):
             left = _MARGIN + _LABEL_WIDTH + column * cell_width
             sheet.paste(_tile(image, (tile_width, tile_height)), (left, top))
@@ -74,41 +84,97 @@ def contact_sheet(
     sheet.save(encoded, format="PNG", optimize=True)
     with write_whole(path) as file:
         file.write(encoded.getvalue())
+    _warn_of_boxes(path, data, chosen, pen)
     return path
 
 
-def _draw_header(draw: ImageDraw.ImageDraw, data: ImageClasses, shown: int) -> None:
-    channels, height, width = data.image_shape
+class _Pen:
+    """Writes text in those fonts of this machine that have its characters."""
+
+    def __init__(self, draw: ImageDraw.ImageDraw, texts: Iterable[str]) -> None:
+        # Matplotlib, which knows the fonts, takes a while to import.
+        from innerloop.plots.fonts import file_for_each
+
+        self._draw = draw
+        self._files = file_for_each({_BOX, _CUT, *string.printable, *"".join(map(readable, texts))})
+        self._fonts: dict[tuple[str, int], ImageFont.FreeTypeFont] = {}
+
+    def lacks(self, text: str) -> list[str]:
+        """The characters of a text that no font has."""
+        return [each for each in readable(text) if each not in self._files]
+
+    def length(self, text: str, size: int) -> float:
+        """Width in pixels."""
+        return sum(font.getlength(part) for font, part in self._parts(text, size))
+
+    def cut(self, text: str, size: int, width: float) -> str:
+        """The text, or its beginning where it is wider."""
+        if self.length(text, size) <= width:
+            return text
+        while text and self.length(text + _CUT, size) > width:
+            text = text[:-1]
+        return text + _CUT
+
+    def write(
+        self, left: float, baseline: float, text: str, size: int, colour: tuple[int, ...]
+    ) -> None:
+        """Write a line, with its baseline at this height."""
+        for font, part in self._parts(text, size):
+            self._draw.text((left, baseline), part, colour, font, anchor="ls")
+            left += font.getlength(part)
+
+    def _parts(self, text: str, size: int) -> list[tuple[ImageFont.FreeTypeFont, str]]:
+        """A text in parts, each with the font that has it."""
+        shown = "".join(each if each in self._files else _BOX for each in readable(text))
+        return [
+            (self._font(file, size), "".join(part))
+            for file, part in itertools.groupby(shown, self._files.__getitem__)
+        ]
+
+    def _font(self, file: str, size: int) -> ImageFont.FreeTypeFont:
+        if (file, size) not in self._fonts:
+            self._fonts[file, size] = ImageFont.truetype(file, size)
+        return self._fonts[file, size]
+
+
+def _warn_of_boxes(path: Path, data: ImageClasses, chosen: list[int], pen: _Pen) -> None:
+    """Say which names have characters that no font has."""
+    boxed = {f"#{index}": data.names[index] for index in chosen if pen.lacks(data.names[index])}
+    if pen.lacks(data.name):
+        boxed = {"the data set": data.name, **boxed}
+    if not boxed:
+        return
+    missing = sorted({each for name in boxed.values() for each in pen.lacks(name)})
+    named = [f"{place} is {readable(name)!r}" for place, name in boxed.items()]
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    warnings.warn(
+        f"no font on this machine has {''.join(missing[:20])!r}, so there are boxes in {path}: "
+        f"{', '.join(named[:_NAMED])}{more}. Install one, such as Noto Sans CJK SC for Chinese",
+        stacklevel=4,  # past `contact_sheet` and its check of keywords
+    )
+
+
+def _draw_header(pen: _Pen, data: ImageClasses, shown: int, width: int) -> None:
+    channels, rows, columns = data.image_shape
     fewest, most = int(data.counts.min()), int(data.counts.max())
     each = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     colour = "grey" if channels == 1 else "colour"
-    draw.text((_MARGIN, _MARGIN - 4), _ascii(data.name), _INK, ImageFont.load_default(24))
-    draw.text(
-        (_MARGIN, _MARGIN + 28),
+    pen.write(_MARGIN, _MARGIN + 18, pen.cut(data.name, 24, width - 2 * _MARGIN), 24, _INK)
+    facts = (
         f"{data.num_classes:,} classes, {int(data.counts.sum()):,} images ({each} a class), "
-        f"{height} x {width} {colour}; {shown} classes shown",
-        _QUIET,
-        ImageFont.load_default(14),
+        f"{rows} x {columns} {colour}; {shown} classes shown"
     )
+    pen.write(_MARGIN, _MARGIN + 42, facts, 14, _QUIET)
 
 
-def _draw_label(draw: ImageDraw.ImageDraw, data: ImageClasses, index: int, middle: int) -> None:
-    name = data.names[index]
-    font = ImageFont.load_default(13)
-    group, _, rest = name.rpartition("/")
-    right = _MARGIN + _LABEL_WIDTH - 12
-    lines = (
-        [f"#{index}", _ascii(rest)] if not group else [_ascii(group), f"{_ascii(rest)}  #{index}"]
-    )
-    for line, offset, colour in zip(lines, (-8, 8), (_QUIET, _INK), strict=True):
-        while line and draw.textlength(line, font=font) > _LABEL_WIDTH - 12:
-            line = line[:-2].rstrip(".") + "." if len(line) > 2 else ""
-        draw.text((right, middle + offset), line, colour, font, anchor="rm")
-
-
-def _ascii(text: str) -> str:
-    """Pillow's own font has no other letters; a class keeps its number beside the name."""
-    return "".join(letter if letter.isascii() else "?" for letter in text)
+def _draw_label(pen: _Pen, data: ImageClasses, index: int, middle: int) -> None:
+    group, _, rest = data.names[index].rpartition("/")
+    right, room = _MARGIN + _LABEL_WIDTH - 12, _LABEL_WIDTH - 12
+    number = f"  #{index}" if group else ""
+    above = pen.cut(group, 13, room) if group else f"#{index}"
+    below = pen.cut(rest, 13, room - pen.length(number, 13)) + number
+    for line, offset, colour in ((above, -4, _QUIET), (below, 12, _INK)):
+        pen.write(right - pen.length(line, 13), middle + offset, line, 13, colour)
 
 
 def _tile_size(height: int, width: int) -> tuple[int, int]:

@@ -57,6 +57,29 @@ def having(characters: Iterable[str]) -> list[str]:
     return found
 
 
+def file_for_each(characters: Iterable[str]) -> dict[str, str]:
+    """The file of a font of this machine for each character; without those that no font has."""
+    found: dict[str, str] = {}
+    left = set(characters)
+
+    def take(fonts: Iterable[str]) -> None:
+        for font in fonts:
+            with contextlib.suppress(OSError, RuntimeError, ValueError):  # a damaged font
+                file = font_manager.findfont(font, fallback_to_default=False)
+                face = font_manager.get_font(file)
+                has = {each for each in left if ord(each) in face.get_charmap()}
+                if face.scalable:  # else of one size, as pictures of emoji are
+                    found.update(dict.fromkeys(has, file))
+                    left.difference_update(has)
+
+    take([LATIN_FONT])
+    if left:
+        take(on_this_machine())
+    if left:
+        take(having(left))
+    return found
+
+
 @contextlib.contextmanager
 def lacking() -> Iterator[set[str]]:
     """Gives a set to which the characters are added, at the end, that Matplotlib had no font for.
