@@ -165,7 +165,10 @@ def _own_names() -> set[str]:
 def _from_file(path: Path) -> ModuleType:
     path = at_home(path).resolve()
     if not path.is_file():
-        raise UserError(f"there is no file {path}")
+        raise UserError(
+            f"there is no file {path}: check the path, or put it back; for a run that has moved, "
+            f"put {path.name} into its folder"
+        )
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
         if file and file.endswith(path.name) and Path(file).resolve() == path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -78,6 +81,37 @@ def test_weights_trained_in_another_precision_can_be_trained_on(array, tmp_path)
     write_tensors(run.folder / "model.safetensors", tensors, metadata)
     config = innerloop.load(run.folder).config
     assert (config.device, config.precision) == ("cpu", "float32")
+
+
+def test_a_run_whose_data_is_gone_says_so_with_a_way_out(array, tmp_path):
+    array = shutil.copy(array, tmp_path / "data.npy")
+    run = innerloop.train(out=tmp_path / "a run", **settings(array, schedule="constant"))
+    moved = array.rename(tmp_path / "moved.npy")
+    with pytest.raises(UserError, match=rf"{array} as its data.*evaluate '.*a run' --data PATH"):
+        load_for(run.folder)
+    load_for(run.folder, data=str(moved))
+    with pytest.raises(UserError, match=rf"{array} as its data.* data into .*config\.yaml"):
+        innerloop.resume(run.folder, iterations=13)
+    file = run.folder / "config.yaml"
+    file.write_text(file.read_text("utf-8").replace(str(array), str(moved)), "utf-8")
+    innerloop.resume(run.folder, iterations=13)
+    load_for(run.folder)
+
+
+def test_the_folder_of_omniglot_s_archives_may_be_gone_too(tmp_path):
+    config = innerloop.TrainConfig(data="omniglot", omniglot_source=str(tmp_path / "archives"))
+    with pytest.raises(UserError, match=r"archives as its omniglot_source.*: --omniglot_source"):
+        config.check_data("runs/first", lambda name: f"so: --{name}")
+    config.check_data("runs/first", str, {"omniglot_source"})
+
+
+def test_a_data_set_made_in_python_is_not_said_to_be_gone(array, tmp_path):
+    data = innerloop.data.folder(array)
+    data = dataclasses.replace(data, name="mine")
+    run = innerloop.train(out=tmp_path / "run", **settings(array) | {"data": data})
+    for use in (load_for, innerloop.resume):
+        with pytest.raises(UserError, match=r"'mine', a data set that was made in Python"):
+            use(run.folder)
 
 
 def test_training_classes_under_another_name_are_a_warning(array, tmp_path):

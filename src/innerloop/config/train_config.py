@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -133,6 +133,30 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
             if not at_home(place).exists() and there:
                 changes[name] = f"{there[0].resolve()}{rest}"
         return dataclasses.replace(self, **changes)
+
+    def check_data(
+        self, run: Path | str, way_out: Callable[[str], str], given: Collection[str] = ()
+    ) -> None:
+        """Raise a `UserError` where the data is gone that a run names.
+
+        Args:
+            run: its folder or weights.
+            way_out: from the name of a setting to how it is given anew.
+            given: settings that are given anew.
+        """
+        path = None if is_reference(self.data) or self.data in DATA else self.data
+        source = self.omniglot_source if self.data == "omniglot" else None
+        for name, place in (("data", path), ("omniglot_source", source)):
+            if not place or name in given or at_home(place).exists():
+                continue
+            if at_home(place).is_absolute():
+                lost = f"names {place} as its {name}, and nothing is there: put it back"
+            else:
+                lost = (
+                    f"was trained on {place!r}, a data set that was made in Python: write it to a "
+                    "folder or a .npy file"
+                )
+            raise UserError(f"the run in {run} {lost}, or {way_out(name)}")
 
     def check_body(self) -> None:
         """Raise a `UserError` where a file is gone that makes the body."""

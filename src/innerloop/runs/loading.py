@@ -271,13 +271,14 @@ def load_for(
             Other data comes with its usual split unless `split` is given.
 
     Raises:
-        UserError: as `load`; the network cannot do what is asked; or classes to test on
-            were trained on.
+        UserError: as `load`; the run's data is gone; the network cannot do what is asked; or
+            classes to test on were trained on.
     """
     loaded = load(path, trust=trust)
     if isinstance(loaded.config, FitConfig):
         return _load_made(loaded, loaded.config, path, part, trust, episode_seed, changes)
     own = loaded.config
+    own.check_data(path, lambda name: _command(path, name), changes)
     if changes.get("data", own.data) != own.data:
         changes.setdefault("split", "auto")
         shape = loaded.input_shape
@@ -332,6 +333,12 @@ def load_for(
         )
     sampler = build_sampler(config, source, part, classes, episode_seed=episode_seed)
     return _fitted(loaded, config), sampler
+
+
+def _command(path: str | Path, name: str) -> str:
+    """How to test a run on data in another place."""
+    option = f"--{name.replace('_', '-')}"
+    return f"name another place: innerloop evaluate {quoted(path)} {option} PATH"
 
 
 def _fitted(loaded: Loaded, config: TrainConfig) -> Loaded:

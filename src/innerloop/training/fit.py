@@ -187,8 +187,8 @@ def resume(
 
     Raises:
         UserError: `folder` is not a run folder, all its checkpoints are damaged, another process is
-            working in it, an object is missing, or one differs from what the run began
-            with (the message says how), or the run cannot have that length.
+            working in it, its data is gone, an object is missing, or one differs from what the run
+            began with (the message says how), or the run cannot have that length.
     """
     folder = at_home(folder)
     config = read_config(folder)
@@ -202,6 +202,9 @@ def resume(
         if given:
             raise UserError(f"{folder} names all that it needs: leave out {', '.join(given)}")
         config = config.found_in(folder)
+        config.check_data(
+            folder, lambda name: f"write its new place as {name} into {folder / CONFIG}"
+        )
         check_trust(config.references, folder, trust)
         return go_on(folder, config, lambda report: build_job(config, None, report), report=report)
     needed = {name: text for name, text in config.made_by.items() if name not in given}
