@@ -93,7 +93,7 @@ def test_mistakes_are_user_errors(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"is damaged or cut short \(.*\): fetch it again") as said:
         main(["prepare", "cub", "--source", "no.tar.gz", "--out", "cub"])
     assert "\n" not in str(said.value)
-    with pytest.raises(UserError, match="is not a folder"):
+    with pytest.raises(UserError, match="does not exist"):
         main(["prepare", "omniglot", "--source", str(tmp_path / "nowhere")])
 
 

@@ -137,7 +137,7 @@ def test_the_environment_goes_before_what_was_prepared_last(tiny, tmp_path, monk
     monkeypatch.setenv("INNERLOOP_OMNIGLOT", str(tmp_path / "one"))
     np.testing.assert_array_equal(omniglot(download=False).images, first.images)
     monkeypatch.setenv("INNERLOOP_OMNIGLOT", str(tmp_path / "three"))
-    with pytest.raises(UserError, match="three is not a folder"):
+    with pytest.raises(UserError, match="three does not exist"):
         omniglot(download=False)
 
 

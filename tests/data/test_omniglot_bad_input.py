@@ -55,6 +55,15 @@ def test_more_than_omniglot(tiny, tmp_path):
     )
 
 
+@pytest.mark.parametrize("name", ["pictures.zip", "images_background (1).zip", "a.tar.gz"])
+def test_another_archive_is_named_itself(name, tiny, tmp_path):
+    """Whatever lies beside it, Omniglot itself as well."""
+    write_zips(tmp_path, tiny)
+    (tmp_path / name).write_bytes(b"PK\x05\x06" + bytes(18))
+    message = refused(tmp_path / name, "is not one of Omniglot's two archives", "images_evaluation")
+    assert message.startswith(str(tmp_path / name))
+
+
 def test_the_halves_swapped(tiny, tmp_path):
     swapped = {"background": tiny["evaluation"], "evaluation": tiny["background"]}
     refused(write_zips(tmp_path / "s", swapped), "none of the background alphabets is there")
@@ -71,7 +80,7 @@ def test_a_zip_of_something_else(tiny, tmp_path):
 def test_one_archive_missing(tiny, tmp_path):
     write_zips(tmp_path / "s", {"background": tiny["background"]})
     refused(tmp_path / "s", "neither images_evaluation.zip", "https://")
-    refused(tmp_path / "nowhere", "is not a folder")
+    refused(tmp_path / "nowhere", "does not exist")
 
 
 @pytest.mark.parametrize("kept", [0, 10, 0.5, 0.99])

@@ -148,10 +148,18 @@ def _archives(home: Path, download: bool, progress: bool) -> Path:
 
 def _halves(source: Path) -> dict[str, Path]:
     """Half to its zip file or folder."""
-    if source.suffix == ".zip":
-        source = source.parent
+    archives = [f"images_{half}.zip" for half in HALVES]
+    if not source.exists():
+        raise UserError(
+            f"Omniglot's source {source} does not exist: give the folder of its archives"
+        )
     if not source.is_dir():
-        raise UserError(f"Omniglot's source {source} is not a folder")
+        if source.name not in archives:
+            raise UserError(
+                f"{source} is not one of Omniglot's two archives, {' and '.join(archives)}, which "
+                f"are at {OFFICIAL}: give the folder that holds both"
+            )
+        source = source.parent
     halves = {}
     for half in HALVES:
         name = f"images_{half}"
