@@ -115,3 +115,22 @@ def test_a_named_pipe_is_refused_and_not_waited_for(put, tmp_path, capsys):
     asked = ["adapt", "glyphs-conv4", "--grey", "--support", "s", "--query", "pipe.png"]
     assert main([*asked, "--picture", str(tmp_path / "out.png")]) == 2
     assert "pipe.png is a pipe or a device, not a file" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (os.mkfifo, "is a pipe or a device, not a file: remove it"),
+        (lambda path: os.symlink("nowhere", path), r"cannot be read \(.*\); replace or remove it"),
+        (lambda path: os.symlink("x.png", path), r"cannot be read \(.*\); replace or remove it"),
+    ],
+)
+def test_what_has_the_name_of_a_picture_and_is_none_is_not_left_out_in_silence(make, message, put):
+    put("s/a/1.png", "s/b/1.png")
+    make("s/a/x.png")
+    os.mkdir("s/a/folder.png")  # but a folder is one
+    with pytest.raises(UserError, match=f"s/a/x.png {message}"):
+        support_files(Path("s"))
+    with pytest.raises(UserError, match=f"s/a/x.png {message}"):
+        query_files([Path("s/a")])

@@ -18,7 +18,11 @@ MOST = 1000
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The visible pictures in a folder, by name, without those that this package drew."""
+    """The visible pictures in a folder, by name, without those that this package drew.
+
+    Raises:
+        UserError: a file with a picture's name is a pipe, or a link that leads nowhere.
+    """
     return [file for file in _pictures(folder) if not _is_drawn(file)]
 
 
@@ -144,9 +148,12 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    from innerloop.data.pictures import is_picture
+    from innerloop.data.pictures import file_status, is_picture
 
-    return sorted(file for file in folder.iterdir() if file.is_file() and is_picture(file.name))
+    files = sorted(f for f in folder.iterdir() if is_picture(f.name) and not f.is_dir())
+    for file in files:
+        file_status(file)
+    return files
 
 
 def _unread(folders: Sequence[Path]) -> list[Path]:
