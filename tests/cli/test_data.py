@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from innerloop.cli import main as command_line
 from innerloop.cli.data import main
 from innerloop.errors import UserError
 
@@ -130,3 +131,12 @@ def test_a_sheet_overwrites_no_picture(pictures, capsys):
     with pytest.raises(UserError, match="one of the pictures that are read"):
         main(["sheet", str(pictures), "--out", str(file)])
     assert file.read_bytes() == before
+
+
+def test_a_picture_of_too_many_pixels_is_one_line(pictures, monkeypatch, capsys):
+    """Pillow warns of it, too, without its name."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    monkeypatch.setattr("innerloop.data.pictures.MAX_PIXELS", 50)
+    assert command_line(["data", "info", str(pictures), "--json"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "0.png claims 8 x 8 pixels, more than 50: scale it down" in line

@@ -67,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_streams()
     with warnings.catch_warnings():
         warnings.showwarning = _show
+        # Of Pillow's, for pictures that are refused with their names.
+        warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")
         return _main(arguments)
 
 
