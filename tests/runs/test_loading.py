@@ -13,6 +13,7 @@ import innerloop
 from innerloop import UserError
 from innerloop.algorithms import ALGORITHMS
 from innerloop.runs.checkpoint import read_tensors, write_tensors
+from innerloop.runs.loading import _check_shape as check_shape
 from innerloop.runs.loading import load_for
 from tests.small_runs import settings
 
@@ -103,6 +104,22 @@ def test_the_folder_of_omniglot_s_archives_may_be_gone_too(tmp_path):
     with pytest.raises(UserError, match=r"archives as its omniglot_source.*: --omniglot_source"):
         config.check_data("runs/first", lambda name: f"so: --{name}")
     config.check_data("runs/first", str, {"omniglot_source"})
+
+
+@pytest.mark.parametrize(
+    ("trained", "found", "way"),
+    [
+        ((1, 28, 28), (3, 28, 28), "mine is of coloured pictures, so train .*, or turn these grey"),
+        ((3, 84, 84), (1, 28, 28), "mine is of grey pictures, so train .* on such pictures$"),
+        ((3, 84, 84), (4, 84, 84), "mine has other channels"),
+        ((3, 84, 84), (3, 28, 28), "scale the pictures to 84 x 84"),
+        ((7,), (8,), "train a network on such examples"),
+    ],
+)
+def test_data_of_another_shape_is_refused_with_a_way_out(trained, found, way):
+    with pytest.raises(UserError, match=way) as caught:
+        check_shape(trained, found, "mine")
+    assert f"{trained}, but those of mine have {found}" in str(caught.value)
 
 
 def test_a_data_set_made_in_python_is_not_said_to_be_gone(array, tmp_path):

@@ -306,11 +306,7 @@ def load_for(
         return _fitted(loaded, config), source[part]
     if getattr(source, "computed_by", "") != loaded.computed_by:
         loaded.body()  # says what is another
-    if source.example_shape != loaded.input_shape:
-        raise UserError(
-            f"the network was trained on images of shape {loaded.input_shape} (channels, height, "
-            f"width), but those of {config.data} have {source.example_shape}"
-        )
+    _check_shape(loaded.input_shape, source.example_shape, config.data)
     if loaded.inverted is not None and not loaded.knows_ink:
         # As in training, whatever the other pictures look like.
         source = with_dark_ink(source, loaded.inverted)
@@ -333,6 +329,26 @@ def load_for(
         )
     sampler = build_sampler(config, source, part, classes, episode_seed=episode_seed)
     return _fitted(loaded, config), sampler
+
+
+def _check_shape(trained: tuple[int, ...], found: tuple[int, ...], data: str) -> None:
+    """Raise a `UserError` for examples of another shape than the network was trained on."""
+    if trained == found:
+        return
+    says = (
+        f"the network was trained on examples of shape {trained}, but those of {data} have {found}"
+    )
+    if not len(trained) == len(found) == 3:
+        raise UserError(f"{says}: train a network on such examples")
+    has = {1: "is of grey pictures", 3: "is of coloured pictures"}.get(
+        found[0], "has other channels"
+    )
+    way = f"{data} {has}, so train a network on such pictures"
+    if trained[0] == found[0]:
+        way = "scale the pictures to {} x {}".format(*trained[1:])
+    elif trained[0] == 1 and found[0] == 3:
+        way += ", or turn these grey first"
+    raise UserError(f"{says} (channels, height, width): {way}")
 
 
 def _command(path: str | Path, name: str) -> str:
