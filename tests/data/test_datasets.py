@@ -69,6 +69,18 @@ def same(one, other) -> bool:
     return all(torch.equal(a, b) for a, b in zip(*batches, strict=True))
 
 
+def test_pictures_whose_classes_a_table_names(tmp_path):
+    """The way out of the error for a folder of pictures beside a table."""
+    files = [str(tmp_path / f"{i}.png") for i in range(12)]
+    for i, file in enumerate(files):
+        Image.fromarray(PICTURES[i]).resize((9 + i, 9)).save(file)
+    labels = ["cat", "dog", "owl"] * 4
+    data = from_dataset(tuple(files), labels, transform=Image.open, image_size=9)
+    assert isinstance(data, ImageClasses)
+    assert data.names == ["cat", "dog", "owl"]
+    np.testing.assert_array_equal(data.class_images(0)[0], PICTURES[0].transpose(2, 0, 1))
+
+
 def test_labels_in_arrays_of_one_number():
     """As MedMNIST has them."""
     columns = [Y[:, None], np.asarray(Y)[:, None]]

@@ -272,7 +272,7 @@ def test_empty_and_loose_folders_get_a_hint(tmp_path):
     with pytest.raises(UserError, match=r"holds no pictures.*folder of its own"):
         folder(tmp_path)
     loose = paint(tmp_path / "1.png")
-    with pytest.raises(UserError, match=r"not in folders.*folder of its own"):
+    with pytest.raises(UserError, match=r"not in folders.*folder of its own.*from_dataset\(files"):
         folder(tmp_path)
     paint(tmp_path / "a" / "1.png")
     with pytest.raises(UserError, match=r"holds pictures .* and a folder of pictures .*unclear"):

@@ -73,6 +73,7 @@ def test_cub_is_read_as_a_folder_and_its_split_named(tmp_path):
         ("x.rar", r"is an archive.*unpack"),
         ("x.pkl", r"pickles could run code.*from_arrays"),
         ("x.h5", r"from_arrays"),
+        ("labels.csv", r"is a table.*from_arrays.*from_dataset\(files, labels.*FILE\.py:FUNCTION"),
         ("cat.png", r"is one picture, not a folder"),
         ("notes.txt", r"not a folder of pictures and not a \.npy file"),
     ],

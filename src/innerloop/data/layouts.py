@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from innerloop.data.hidden import hidden_with_pictures, is_hidden, remarks_of_hidden
 from innerloop.data.kinds import UNREAD
-from innerloop.data.other_forms import refuse_other_forms
+from innerloop.data.other_forms import OF_TABLE, refuse_other_forms
 from innerloop.data.pictures import EXTENSIONS, is_picture
 from innerloop.data.remarks import Remark, counted, some
 from innerloop.data.splits import PARTS
@@ -21,7 +21,7 @@ from innerloop.errors import UserError
 
 _HINT = (
     "put the pictures of each class into a folder of its own (PATH/cat/1.jpg, PATH/dog/1.jpg), "
-    "or use mini-ImageNet's layout (PATH/images, train.csv, val.csv, test.csv)"
+    f"or use mini-ImageNet's layout (PATH/images, train.csv, val.csv, test.csv). {OF_TABLE}"
 )
 
 _WITH_PICTURES = ("not read", "hidden folders")  # remarks of pictures that are not taken

@@ -104,6 +104,12 @@ FORMS = (
 
 _ARCHIVES = (*PACKED, ".tar.bz2", ".tar.xz", ".7z", ".rar")
 _PICKLES = (*DIVIDED, ".pt", ".pth", ".mat", ".h5", ".hdf5", ".lmdb", ".parquet")
+_TABLES = (".csv", ".tsv", ".xls", ".xlsx", ".json", ".jsonl")
+_BY_FUNCTION = "innerloop train --data FILE.py:FUNCTION takes what such a function of yours gives"
+OF_TABLE = (
+    "Where a table names the classes, read it in Python: innerloop.data.from_dataset(files, "
+    "labels, transform=PIL.Image.open, image_size=84)"
+)
 
 
 def find_form(path: Path) -> tuple[Form, Path] | None:
@@ -150,7 +156,12 @@ def refuse_other_forms(path: Path) -> None:
         raise UserError(
             f"{path} is not a folder, and {path.suffix} files are not read (pickles could run "
             "code): load it in Python and give its arrays to innerloop.data.from_arrays(X, y); "
-            "innerloop train --data FILE.py:FUNCTION takes what such a function of yours gives"
+            + _BY_FUNCTION
+        )
+    if name.endswith(_TABLES):
+        raise UserError(
+            f"{path} is a table, which is not read: give its numbers to innerloop.data.from_arrays"
+            f"(X, y). {OF_TABLE}; {_BY_FUNCTION}"
         )
     raise UserError(
         f"{path} is not a folder of pictures and not a .npy file: give the folder that holds the "
