@@ -28,6 +28,20 @@ def test_all_runs_are_listed_with_their_result(inside, capsys):
     assert "10-shot" in rows["wave"]
 
 
+@pytest.mark.parametrize("columns", [60, 300])
+def test_no_name_is_cut_on_a_terminal_of_any_width(columns, inside, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # to Rich a terminal
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["runs", "."]) == 0
+    out = capsys.readouterr().out
+    assert "…" not in out
+    for row in (summary(inside / name) for name in ("one [a]", "stopped", "deep/two", "wave")):
+        for name in ("data", "setting", "state"):
+            assert row[name] in out
+        assert f"{row['iterations']:,}" in out
+    assert {"one [a]", "deep/two"} <= {*out.splitlines()} or columns == 300
+
+
 def test_as_json_with_the_protocol(inside, capsys):
     assert main(["runs", ".", "--json", "--sort", "value"]) == 0
     rows = json.loads(capsys.readouterr().out)

@@ -61,29 +61,43 @@ def _badness(row: dict[str, Any]) -> tuple[bool, float]:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    """A table: as wide as it needs to be in a file, cut to the terminal's width on one."""
+    """A table; on a terminal that is too narrow for it, each run below its name."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    names = ("run", "algorithm", "data", "setting", "state")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("run", "algorithm", "data", "setting", "state"):
-        table.add_column(name, overflow="fold" if name == "run" else "ellipsis")
+    for name in names:
+        table.add_column(name, no_wrap=True)
     for name in ("iterations", "minutes", "result", "of"):
         table.add_column(name, justify="left" if name == "of" else "right", no_wrap=True)
     for row in rows:
-        scale, unit = (100, " %") if row["metric"] == "accuracy" else (1, "")
-        value = "" if row["value"] is None else f"{scale * row['value']:.2f}"
-        if value and row["ci95"] is not None:
-            value += f" ± {scale * row['ci95']:.2f}"
-        minutes = "" if row["seconds"] is None else f"{row['seconds'] / 60:.1f}"
-        names = ("run", "algorithm", "data", "setting", "state")
         # Paths may hold brackets, which would be markup.
-        cells = [Text(str(row[name])) for name in names]
-        of = row["of"] if value else ""
-        table.add_row(*cells, f"{row['iterations']:,}", minutes, value + unit * bool(value), of)
+        table.add_row(*(Text(str(row[name])) for name in names), *_numbers(row))
     console = Console(highlight=False)
+    needed = console.measure(table, options=console.options.update(max_width=10_000)).maximum
     if not console.is_terminal:
-        console = Console(highlight=False, width=200)
-    console.print(table)
+        Console(highlight=False, width=needed).print(table)
+    elif needed <= console.width:
+        console.print(table)
+    else:
+        for row in rows:
+            iterations, minutes, result, of = _numbers(row)
+            setting = row["setting"] and f", {row['setting']}"
+            took = minutes and f" in {minutes} minutes"
+            show(row["run"])
+            show(f"  {row['algorithm']} on {row['data']}{setting}")
+            show(f"  {row['state']}, {iterations} iterations{took}{result and f', {of} {result}'}")
+
+
+def _numbers(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Iterations, minutes, the result and what it is of; empty where they are not known."""
+    scale, unit = (100, " %") if row["metric"] == "accuracy" else (1, "")
+    value = "" if row["value"] is None else f"{scale * row['value']:.2f}"
+    if value and row["ci95"] is not None:
+        value += f" ± {scale * row['ci95']:.2f}"
+    minutes = "" if row["seconds"] is None else f"{row['seconds'] / 60:.1f}"
+    of = row["of"] if value else ""
+    return f"{row['iterations']:,}", minutes, value + unit * bool(value), of
