@@ -54,6 +54,20 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, broken):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    ("place", "way_out"),
+    [
+        ("home/folders/x.npy", "set INNERLOOP_HOME to another folder"),
+        ("x", "choose another folder"),
+    ],
+)
+def test_a_full_disk_has_a_way_out_that_suits_the_place(place, way_out, tmp_path, monkeypatch):
+    monkeypatch.setenv("INNERLOOP_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=way_out), write_whole(tmp_path / place):
+        pass
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_write_that_fails_is_reported(tmp_path):
     path = tmp_path / "file.bin"

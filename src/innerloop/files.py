@@ -77,12 +77,19 @@ def write_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}. "
-            "Free some space or choose another folder; what was there before is untouched."
+            f"Free some space or {_elsewhere(path)}; what was there before is untouched."
         ) from error
     finally:
         # After a success the name is gone already.
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def _elsewhere(path: Path) -> str:
+    """How to have a file written in another place."""
+    if path.absolute().is_relative_to(cache_folder().absolute()):
+        return "set INNERLOOP_HOME to another folder"
+    return "choose another folder"
 
 
 def append_line(path: str | os.PathLike[str], line: str) -> None:
