@@ -133,6 +133,12 @@ def test_a_sheet_overwrites_no_picture(pictures, capsys):
     assert file.read_bytes() == before
 
 
+def test_a_sheet_stays_out_of_the_data(pictures, capsys):
+    with pytest.raises(UserError, match="choose a place outside"):
+        main(["sheet", str(pictures), "--out", str(pictures / "a" / "sheet.png")])
+    assert not list(pictures.rglob("sheet.png"))
+
+
 def test_a_picture_of_too_many_pixels_is_one_line(pictures, monkeypatch, capsys):
     """Pillow warns of it, too, without its name."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)

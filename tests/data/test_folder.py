@@ -339,3 +339,17 @@ def test_every_ending_of_jpeg_is_read(tmp_path):
         noise = np.random.default_rng(number).integers(0, 256, (9, 9, 3), dtype=np.uint8)
         Image.fromarray(noise).save(tmp_path / "a" / f"{number}.{ending}", format="JPEG")
     assert folder(tmp_path).counts.tolist() == [3]
+
+
+def test_a_run_among_the_pictures_is_no_class(tmp_path):
+    """As by `innerloop train --data .`, whose charts are pictures."""
+    for name in "ab":
+        paint(tmp_path / name / "1.png")
+    run = tmp_path / "runs" / "first"
+    paint(run / "run.png")
+    for name in ("config.yaml", "metrics.jsonl"):
+        (run / name).write_text("")
+    with pytest.warns(UserWarning, match="became no class: runs"):
+        data = folder(tmp_path)
+    assert data.names == ["a", "b"]
+    assert any("runs/first" in remark.text for remark in data.remarks)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import innerloop
 from innerloop import TrainConfig, UserError
@@ -223,3 +224,12 @@ def test_the_fastest_way_is_measured_once_and_kept(tmp_path, monkeypatch):
     again = innerloop.resume(run.folder)
     assert measured == [2]
     assert again.algorithm.execution == "loop"
+
+
+@pytest.mark.parametrize("out", [".", "a"])
+def test_a_run_has_no_folder_among_the_pictures(out, tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "a" / "1.png")
+    with pytest.raises(UserError, match="choose a new folder for the run"):
+        innerloop.train(data=str(tmp_path), out=tmp_path / out)
+    assert len(list(tmp_path.rglob("*"))) == 2

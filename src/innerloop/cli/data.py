@@ -194,6 +194,10 @@ class Sheet:
         folder = at_home(self.what)
         if folder.is_dir() and self.out.resolve().is_relative_to(folder.resolve()):
             refuse_to_overwrite(self.out, "--out", [self.out])
+            raise UserError(
+                f"--out {self.out} lies in {self.what}, which would take it for a picture of its "
+                "own: choose a place outside"
+            )
         data = load(self.what, omniglot_source=self.source, progress=True)
         show(
             contact_sheet(

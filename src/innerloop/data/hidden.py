@@ -1,4 +1,4 @@
-"""Hidden folders, which are left out: those whose names begin with a dot, and what macOS adds."""
+"""Folders that are left out: hidden ones, what macOS adds, and runs of this package."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ MOST = 1000
 def is_hidden(name: str) -> bool:
     """True if a file or folder of this name is left out."""
     return name.startswith(".") or name == "__MACOSX"
+
+
+def is_run(folder: Path) -> bool:
+    """True for the folder of a run: its charts are pictures, too, but no class."""
+    written = ("metrics.jsonl", "checkpoints")
+    return (folder / "config.yaml").is_file() and any((folder / n).exists() for n in written)
 
 
 def hidden_with_pictures(place: str | Path, names: Iterable[str]) -> list[Path]:

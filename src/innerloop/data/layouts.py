@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from innerloop.data.hidden import hidden_with_pictures, is_hidden, remarks_of_hidden
+from innerloop.data.hidden import hidden_with_pictures, is_hidden, is_run, remarks_of_hidden
 from innerloop.data.kinds import UNREAD
 from innerloop.data.other_forms import OF_TABLE, refuse_other_forms
 from innerloop.data.pictures import EXTENSIONS, is_picture
@@ -82,8 +82,7 @@ def _from_folders(path: Path) -> Layout:
             + f"; {_HINT}"
         )
     _check_depth(path, found)
-    parts = _parts(found)
-    if parts:
+    if parts := _parts(found):
         layout = _from_parts(path, found, parts)
         return replace(layout, remarks=(*layout.remarks, *remarks))
     names = sorted(found)
@@ -142,12 +141,13 @@ def _walk(path: Path) -> tuple[dict[str, list[Path]], _LeftOut]:
             continue
         seen.add(real)
         left_out.hidden += hidden_with_pictures(place, folders)
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        runs = [name for name in folders if is_run(Path(place, name))]
+        left_out.files += [Path(place, name) for name in runs]
+        folders[:] = sorted(n for n in folders if not is_hidden(n) and n not in runs)
         name = _normal(Path(place).relative_to(path).as_posix())
         pictures = [Path(place, file) for file in sorted(files) if is_picture(file)]
-        left_out.files += [
-            Path(place, file) for file in files if not is_picture(file) and not is_hidden(file)
-        ]
+        others = (name for name in files if not is_picture(name) and not is_hidden(name))
+        left_out.files += [Path(place, name) for name in others]
         if not pictures:
             left_out.folders.append(name)
             continue

@@ -123,7 +123,17 @@ def train(
         return build_job(asked, given, to, sizes, say)
 
     trust(asked.references)
+    _check_apart(out, asked.data)
     return start(asked, make, out=out, report=report)
+
+
+def _check_apart(out: str | Path | None, data: str) -> None:
+    """Raise a `UserError` for a run in a folder of pictures, whose charts would be among them."""
+    folder, pictures = at_home(out or data), at_home(data)
+    if out and pictures.is_dir() and not (folder / CONFIG).exists():
+        below = folder.resolve().is_relative_to(pictures.resolve())
+        if below and folder.is_dir() and any(folder.iterdir()):
+            raise UserError(f"{out} is a folder of {data}: choose a new folder for the run")
 
 
 def start(
