@@ -73,7 +73,7 @@ def conv2d(
     If `depthwise`, of every channel by itself, with weights `[C, 1, KH, KW]`.
     """
     if has_torch_function((x, weight)):
-        named = {"stride": stride, "padding": padding, "depthwise": depthwise}
+        named: Any = {"stride": stride, "padding": padding, "depthwise": depthwise}
         return handle_torch_function(conv2d, (x, weight), x, weight, **named)
     if kernels.serve(x, weight.shape[-4]) and not (depthwise and x.is_cuda):
         return autograd.conv2d(x, weight, stride, padding, depthwise)

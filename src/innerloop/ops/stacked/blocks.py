@@ -132,8 +132,11 @@ def convolution(
 def norm(x: Stacked, gamma: Tensor, beta: Tensor, eps: float, first: int | None = None) -> Stacked:
     """The batch norm of `[B, C, ...]` with `gamma` and `beta` `[T, C]`, by the `first` rows."""
     # A block as a whole has the statistics of all rows, and channels that are mixed.
-    whole = isinstance(x.later, Conv) and first is None and not x.later.depthwise
-    of = x.later if whole else x.tasks
+    of: Conv | Tensor
+    if isinstance(x.later, Conv) and first is None and not x.later.depthwise:
+        of = x.later
+    else:
+        of = x.tasks
     later = Norm(of, gamma, beta, eps, first)
     if isinstance(of, Tensor) and not (of.ndim == 5 and kernels.serve(of, of.shape[2])):
         return Stacked(later())
