@@ -1,4 +1,4 @@
-"""Networks as users write them, of `torch.nn` alone, and the workloads E to N made of them.
+"""Networks as users write them, of `torch.nn` alone, and the workloads E to O made of them.
 
 `python -m benchmarks.speed own` measures them.  Batch norm keeps no running statistics, which would
 mix tasks; apart from that nothing here knows of meta-learning.
@@ -206,6 +206,18 @@ class UNet(nn.Module):
         return self.head(x)
 
 
+def mobilenet(channels: int = 1, width: int = 32, n_way: int = 5) -> nn.Module:
+    """Depthwise and 1 x 1 convolutions in turn, as in MobileNet: `[B, channels, H, W]`."""
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)]
+    layers += [norm2d(width), nn.ReLU()]
+    for outputs, stride in ((2 * width, 1), (2 * width, 2), (4 * width, 1), (4 * width, 1)):
+        layers += [nn.Conv2d(width, width, 3, stride, padding=1, groups=width, bias=False)]
+        layers += [norm2d(width), nn.ReLU()]
+        layers += [nn.Conv2d(width, outputs, 1, bias=False), norm2d(outputs), nn.ReLU()]
+        width = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, n_way))
+
+
 @dataclass(frozen=True)
 class OwnWorkload(Workload):
     """A workload on a network as users write them.
@@ -244,4 +256,5 @@ OWN = {
     "L": OwnWorkload(conv1d, 8, 5, 1, 15, 5, 0.01, (3, 128)),
     "M": OwnWorkload(densenet, 4, 5, 1, 15, 3, 0.01, GREY),
     "N": OwnWorkload(UNet, 4, 5, 1, 3, 3, 0.01, (1, 32, 32), pixels=True),
+    "O": OwnWorkload(mobilenet, 8, 5, 1, 15, 3, 0.01, GREY),
 }
