@@ -129,11 +129,12 @@ def train(
 
 def _check_apart(out: str | Path | None, data: str) -> None:
     """Raise a `UserError` for a run in a folder of pictures, whose charts would be among them."""
-    folder, pictures = at_home(out or data), at_home(data)
-    if out and pictures.is_dir() and not (folder / CONFIG).exists():
-        below = folder.resolve().is_relative_to(pictures.resolve())
-        if below and folder.is_dir() and any(folder.iterdir()):
-            raise UserError(f"{out} is a folder of {data}: choose a new folder for the run")
+    if out is None or not at_home(data).is_dir():
+        return
+    folder = at_home(out)
+    taken = folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).exists()
+    if taken and folder.resolve().is_relative_to(at_home(data).resolve()):
+        raise UserError(f"{out} is a folder of {data}: choose a new folder for the run")
 
 
 def start(
