@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 import innerloop
 from innerloop import UserError
@@ -69,7 +71,14 @@ class InPlace(nn.Module):
 
 
 class Whim(InPlace):
-    """Computes otherwise from one call to the next."""
+    """Computes otherwise where it is recorded."""
+
+    def forward(self, x):
+        return super().forward(x) * (2 if isinstance(x, FakeTensor) else 1)
+
+
+class Drawing(InPlace):
+    """Multiplies by a number of Python's generator, which follows from our keys."""
 
     def forward(self, x):
         return super().forward(x) * random.random()
@@ -116,6 +125,17 @@ def test_a_learner_takes_the_step_that_autograd_takes(make, network, task, tmp_p
     torch.testing.assert_close(
         last, algorithm.query_outputs(fast, x, query_x), atol=1e-5, rtol=1e-4
     )
+
+
+def test_numbers_of_another_generator_are_those_of_use(network, task, tmp_path):
+    loaded = loaded_of(network, Drawing())
+    innerloop.export(loaded, tmp_path / "learner.pt2", learner=True)
+    support, labels, queries = task(3, 5)
+    classifier = innerloop.FewShotClassifier(loaded, inner_steps=1, prepare="none")
+    expected = list(classifier.fit(support, labels).staged_predict_proba(queries))
+    program = torch.export.load(tmp_path / "learner.pt2").module()
+    found = program(*map(torch.as_tensor, (support, labels, queries)))["probabilities"]
+    torch.testing.assert_close(found, torch.as_tensor(np.stack(expected)), check_dtype=False)
 
 
 def test_a_record_that_is_not_the_network_is_not_written(network, tmp_path):
