@@ -31,12 +31,16 @@ def parts():
     """What a block is made of, by itself."""
     x, w = packed(2, 3, 9, 9, 16, dtype=torch.float64), packed(2, 3, 3, 16, 32, dtype=torch.float64)
     one = torch.ones(2, 32, dtype=torch.float64)
+    each = w[..., :1, :16].contiguous()
     z = binding.conv_forward(x, w, 1, 1)
     y, *seen = binding.norm_forward(z, one, one, 1e-5, True, 0.0)
     return [
         *(z, y, *seen),
         binding.conv_inputs(z, w, (9, 9), 1, 1),
         binding.conv_weights(x, z, (3, 3), 1, 1),
+        binding.depthwise_forward(x, each, 1, 1),
+        binding.depthwise_inputs(x, each, (9, 9), 1, 1),
+        binding.depthwise_weights(x, x, (3, 3), 1, 1),
         *binding.norm_backward(z, one, *seen, y, True, 0.0),
         *binding.norm_second(z, one, *seen, y, (z, one, one), True, 0.0),
     ]
@@ -174,12 +178,19 @@ def test_parts_that_do_not_fit_are_refused(compiled):
     x, w, one = torch.ones(2, 3, 6, 6, 16), torch.ones(2, 3, 3, 16, 32), torch.ones(2, 16)
     y, *seen = binding.norm_forward(x, one, one, 1e-5, True, 0.0)
     tangent = x, one, one
+    each = w[..., :1, :16].contiguous()
     for call in (
         lambda: binding.conv_forward(x, torch.ones(2, 3, 3, 32, 32), 1, 1),
         lambda: binding.conv_forward(x, w.double(), 1, 1),
         lambda: binding.conv_inputs(x, w, (6, 6), 1, 1),
         lambda: binding.conv_inputs(torch.ones(2, 3, 6, 6, 32), w[..., :3, :], (6, 6), 1, 1),
         lambda: binding.conv_weights(x, torch.ones(2, 3, 5, 6, 32), (3, 3), 1, 1),
+        lambda: binding.depthwise_forward(x, w, 1, 1),
+        lambda: binding.depthwise_forward(x, torch.ones(2, 3, 3, 1, 32), 1, 1),
+        lambda: binding.depthwise_forward(x, torch.ones(3, 3, 3, 1, 16), 1, 1),
+        lambda: binding.depthwise_forward(x[..., :8].contiguous(), each[..., :8], 1, 1),
+        lambda: binding.depthwise_inputs(x, each, (7, 6), 1, 1),
+        lambda: binding.depthwise_weights(x, x[:, :, 1:].contiguous(), (3, 3), 1, 1),
         lambda: binding.norm_forward(x, one[:1], one, 1e-5, True, 0.0),
         lambda: binding.norm_forward(x[:, :, :1].contiguous(), one, one, 1e-5, True, 0.0),
         lambda: binding.norm_backward(x, one, *seen, x, True, 0.0),

@@ -33,6 +33,7 @@ from tests.ops.cpu.test_reference import (  # noqa: F401
     reference,
     test_block,
     test_convolution,
+    test_depthwise_convolution,
     test_norm,
 )
 
