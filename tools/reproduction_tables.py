@@ -47,8 +47,9 @@ WORDS: dict[str, dict[str, Any]] = {
         "or": " or an ",
         "note": (
             "Accuracy in %, {tasks:,} test tasks for each seed, 95% interval over tasks; in "
-            "brackets the lowest and the highest mean of a seed. Hours of one seed, where no GPU "
-            "is named on one thread of an {processor} that did other work too; PyTorch {torch}. "
+            "brackets the lowest and the highest mean of a seed. Hours of the quickest seed, where "
+            "no GPU is named on one thread of an {processor} that did other work too; "
+            "PyTorch {torch}. "
             "In italics the papers' figures. The network of our recipe is not the paper's: it has "
             "a shared head and features of unit length, and one inner step from a shared head "
             "moves the head alone, as ANIL does."
@@ -93,7 +94,8 @@ WORDS: dict[str, dict[str, Any]] = {
         "note": (
             "准确率（%），每个种子 {tasks:,} 个测试任务，95% 置信区间按任务计算；"
             "括号内是不同种子的均值中最低与最高者。"
-            "小时数为一个种子所用；未注明 GPU 的，在 {processor} 的单线程上，机器同时还做别的事；"
+            "小时数为用时最短的种子所用；未注明 GPU 的，在 {processor} 的单线程上，"
+            "机器同时还做别的事；"
             "PyTorch {torch}。斜体为论文所报告的数字。我们的配方所用的网络与论文不同："
             "分类头是共享的，特征长度归一；从共享分类头出发的一个内循环步只改变分类头，"
             "效果等同于 ANIL。"
@@ -136,13 +138,16 @@ def _steps(words: dict[str, Any], reports: list[dict[str, Any]]) -> str:
 
 
 def _hours(reports: list[dict[str, Any]]) -> str:
-    """Hours of one seed, for each kind of machine that the seeds were trained on."""
+    """Hours of the quickest seed, for each kind of machine that the seeds were trained on.
+
+    Other work, beside which the others may have been trained, only adds to them.
+    """
     by_machine: dict[str, list[float]] = {}
     for r in reports:
         gpu = r["machine"].get("gpu")
         place = f" ({gpu}, {r['settings']['precision']})" if gpu else ""
         by_machine.setdefault(place, []).append(r["seconds"] / 3600)
-    hours = {place: statistics.fmean(each) for place, each in by_machine.items()}
+    hours = {place: min(each) for place, each in by_machine.items()}
     return ", ".join((f"{n:.1f}" if n >= 0.1 else f"{n:.2f}") + place for place, n in hours.items())
 
 
