@@ -23,6 +23,15 @@ def test_sizes_of_nothing_are_left_to_pytorch_or_refused(build):
         ops.conv_block(torch.zeros(2, 16, 1, 1), w, one, one, 1e-5, **how)
 
 
+@pytest.mark.parametrize("channels", [16, 3])
+def test_depthwise_is_what_pytorch_makes_of_it(build, channels):
+    x = packed(2, 3, channels, 7, 6, dtype=torch.float64)
+    w = packed(2, channels, 1, 3, 3, dtype=torch.float64)
+    each = [F.conv2d(*one, None, 2, 1, 1, channels) for one in zip(x, w, strict=True)]
+    close(ops.conv2d(x, w, stride=2, padding=1, depthwise=True), torch.stack(each))
+    close(ops.conv2d(x[0], w[0], stride=2, padding=1, depthwise=True), each[0])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("channels", [16, 3])
 @pytest.mark.parametrize("pool", [False, True])

@@ -75,7 +75,7 @@ def conv2d(
     if has_torch_function((x, weight)):
         named: Any = {"stride": stride, "padding": padding, "depthwise": depthwise}
         return handle_torch_function(conv2d, (x, weight), x, weight, **named)
-    if kernels.serve(x, weight.shape[-4]) and not (depthwise and x.is_cuda):
+    if kernels.serve(x, weight.shape[-4], depthwise=depthwise):
         return autograd.conv2d(x, weight, stride, padding, depthwise)
     groups = weight.shape[-4] if depthwise else 1
     if weight.ndim == 4:

@@ -70,11 +70,16 @@ __all__ = [
 _use: ContextVar[bool] = ContextVar("use", default=os.environ.get("INNERLOOP_KERNELS") != "0")
 
 
-def serve(x: Tensor, *channels: int) -> bool:
-    """True if a kernel supports the dtype, device and channel counts of `x`."""
+def serve(x: Tensor, *channels: int, depthwise: bool = False) -> bool:
+    """True if a kernel supports the dtype, device and channel counts of `x`.
+
+    On a GPU PyTorch's own operators are fast for a convolution that is `depthwise`.
+    """
     if x.dtype not in TYPES or any(c % LANES or not c for c in channels) or not x.numel():
         return False
-    return _use.get() if _on_gpu(x) else x.is_cpu and ready()
+    if _on_gpu(x):
+        return _use.get() and not depthwise
+    return x.is_cpu and ready()
 
 
 # Weights of a task from which on it matters how their derivatives lie in memory.
@@ -149,7 +154,7 @@ def _by_device(function: Callable[..., Any]) -> Callable[..., Any]:
 conv_forward = _by_device(binding.conv_forward)
 conv_inputs = _by_device(binding.conv_inputs)
 conv_weights = _by_device(binding.conv_weights)
-# On a GPU PyTorch's are fast.
+# For a CPU alone, see `serve`.
 depthwise_forward = binding.depthwise_forward
 depthwise_inputs = binding.depthwise_inputs
 depthwise_weights = binding.depthwise_weights

@@ -111,9 +111,7 @@ def convolution(
 ) -> Stacked | None:
     """The convolution of `[T, B, C, H, W]`, or of `[T, B, C, W]`; None where no kernel serves."""
     line = x.ndim == 4
-    if not kernels.serve(x, weight.shape[1]) or weight.dtype != x.dtype:
-        return None
-    if depthwise and x.is_cuda:
+    if not kernels.serve(x, weight.shape[1], depthwise=depthwise) or weight.dtype != x.dtype:
         return None
     if line:
         x, weight = x.unsqueeze(-2), weight.unsqueeze(-2)
