@@ -7,14 +7,13 @@ import functools
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 Rule = Callable[..., Any]
-View = TypeVar("View", bound=Callable[..., Any])
 # What is done with the axis of tasks, by function of PyTorch; see rules.py.
 RULES: dict[Any, Rule] = {}
 # Whether gradients were recorded when the network was called; None outside of such a call.
@@ -143,7 +142,7 @@ def replaced(x: Any, new: Tensor) -> Any:
     return x
 
 
-def view(how: View) -> View:
+def view(how: Rule) -> Rule:
     """A rule whose results are views of its first argument, or may be, where there is one task."""
 
     @functools.wraps(how)
@@ -152,7 +151,7 @@ def view(how: View) -> View:
         _relate(input, out)
         return out
 
-    return related  # type: ignore[return-value]
+    return related
 
 
 def _relate(input: Any, out: Any) -> None:
