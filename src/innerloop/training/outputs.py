@@ -35,16 +35,14 @@ def warn_of_outputs(
     found = _outputs(algorithm, tasks)
     if found is None:
         return
-    # What fails here says so when it counts.
-    with contextlib.suppress(Exception):
-        most = _most_ways(tasks) if for_classifier else found.shape[1]
-        if found.shape[1] > most:
-            say(
-                f"the network gives {found.shape[1]} outputs, and tasks have {most} classes: no "
-                "classifier will take this run. Let the last layer have n_way outputs, which a "
-                "function with an argument n_way is told; if these are features, name the network "
-                "by body (--body) in place of model, or train by protonet"
-            )
+    most = _most_ways(tasks) if for_classifier else None
+    if most is not None and found.shape[1] > most:
+        say(
+            f"the network gives {found.shape[1]} outputs, and tasks have {most} classes: no "
+            "classifier will take this run. Let the last layer have n_way outputs, which a "
+            "function with an argument n_way is told; if these are features, name the network "
+            "by body (--body) in place of model, or train by protonet"
+        )
     if _are_probabilities(found):
         say(
             "the network gives probabilities, and the loss, cross_entropy, takes logits, of "
@@ -53,13 +51,16 @@ def warn_of_outputs(
         )
 
 
-def _most_ways(tasks: Mapping[str, Tasks]) -> int:
-    """The most classes that a task has."""
+def _most_ways(tasks: Mapping[str, Tasks]) -> int | None:
+    """The most classes that a task has; None where they cannot be told."""
     most = 0
-    for part in tasks.values():
-        ways = getattr(part, "n_way", None) or int(draw(part, 0, 1).support_y.max()) + 1
-        most = max(most, *ways) if isinstance(ways, tuple | list) else max(most, ways)
-    return most
+    # What fails here says so when it counts.
+    with contextlib.suppress(Exception):
+        for part in tasks.values():
+            ways = getattr(part, "n_way", None) or int(draw(part, 0, 1).support_y.max()) + 1
+            most = max(most, *ways) if isinstance(ways, tuple | list) else max(most, ways)
+        return most
+    return None
 
 
 def _are_probabilities(outputs: Tensor) -> bool:
