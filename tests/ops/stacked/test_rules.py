@@ -136,6 +136,10 @@ def test_what_cannot_be_done_for_all_tasks_is_refused(name):
         together(REFUSED[name], [x])
 
 
+needs_kernels = pytest.mark.skipif(not kernels.ready(), reason="no compiled kernels here")
+
+
+@needs_kernels
 def test_a_block_is_computed_in_one_go(monkeypatch):
     seen = []
     for name in ("conv_block", "conv2d", "batch_norm"):
@@ -156,8 +160,6 @@ def test_a_block_is_computed_in_one_go(monkeypatch):
         nn.LeakyReLU(0.1),
         nn.Flatten(),
     )
-    if not kernels.ready():
-        pytest.skip("no compiled kernels here")
     weights = {n: p.detach().expand(TASKS, *p.shape) for n, p in net.named_parameters()}
     with calls():
         given = {n: Stacked(p) for n, p in weights.items()}
@@ -165,10 +167,9 @@ def test_a_block_is_computed_in_one_go(monkeypatch):
     assert seen == [("conv_block", True, 0.0), ("conv_block", False, 0.1)]
 
 
+@needs_kernels
 @pytest.mark.parametrize("padding", [1, "same"])
 def test_kernels_take_depthwise_convolutions(monkeypatch, padding):
-    if not kernels.ready():
-        pytest.skip("no compiled kernels here")
     seen = []
     forward = kernels.depthwise_forward
     monkeypatch.setattr(kernels, "depthwise_forward", lambda *a: seen.append(1) or forward(*a))
