@@ -146,7 +146,7 @@ def test_testing_on_training_classes_is_refused(run, noise, capsys, monkeypatch)
     assert "test classes of split random were trained on" in capsys.readouterr().err
 
 
-def test_all_classes_of_other_data_can_be_told(run, tmp_path, capsys):
+def test_all_classes_of_other_data_can_be_told(run, tmp_path, capsys, monkeypatch):
     rng = np.random.default_rng(1)
     for number in range(4):
         folder = tmp_path / "own" / f"thing {number}"
@@ -162,6 +162,8 @@ def test_all_classes_of_other_data_can_be_told(run, tmp_path, capsys):
     # Of one's own data nothing that was trained on.
     assert main(["evaluate", str(run), "--part", "all", "--tasks", "3"]) == 2
     assert "classes were trained on" in capsys.readouterr().err
+    # Said before data is asked for.
+    monkeypatch.setattr("innerloop.data.omniglot", None)
     assert main(["evaluate", "omniglot-conv4", "--lake", "--part", "all"]) == 2
     assert "--part all is not for --lake" in capsys.readouterr().err
 

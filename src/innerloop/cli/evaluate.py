@@ -180,14 +180,15 @@ def _lake(arguments: Arguments) -> int:
                 f"{option} is not for --lake, whose protocol is fixed: leave {option} out"
                 + (f", or leave out {places[0]}" if field.name in _DRAWN else "")
             )
+    # Before data is prepared, or downloaded.
+    if arguments.part == "all":
+        raise UserError("--part all is not for --lake: choose test, val or train")
     loaded = load(arguments.run, trust=arguments.trust)
     if places:
         runs, name = lake_runs(places[0]), OFFICIAL
     else:
         data = omniglot(arguments.omniglot_source, progress=not arguments.json)
         part, seed = arguments.part, arguments.seed or 0
-        if part == "all":
-            raise UserError("--part all is not for --lake: choose test, val or train")
         drawn = RUNS if arguments.tasks is None else arguments.tasks
         classes = None if part == "test" else split_classes(data, "lake2015")[part]
         runs = draw_lake_runs(data, classes, runs=drawn, seed=seed)
