@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from innerloop.ops import kernels
+
+needs_kernels = pytest.mark.skipif(not kernels.ready(), reason="no compiled kernels here")
 IMAGES = (4, 16, 6, 6)
 # Weights and biases of a convolution of each channel by itself.
 DEPTHWISE = (16, 1, 3, 3), (16,)

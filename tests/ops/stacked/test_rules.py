@@ -10,7 +10,7 @@ from torch import nn
 from innerloop import ops
 from innerloop.ops import kernels
 from innerloop.ops.stacked import NotStackableError, Stacked, apart, calls
-from tests.ops.stacked.operations import IMAGES, OPERATIONS
+from tests.ops.stacked.operations import IMAGES, OPERATIONS, needs_kernels
 
 TASKS = 3
 
@@ -134,9 +134,6 @@ def test_what_cannot_be_done_for_all_tasks_is_refused(name):
     x = torch.randn(TASKS, 4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
     with pytest.raises(NotStackableError):
         together(REFUSED[name], [x])
-
-
-needs_kernels = pytest.mark.skipif(not kernels.ready(), reason="no compiled kernels here")
 
 
 @needs_kernels

@@ -9,9 +9,9 @@ brings weights into that order).
 """
 
 from innerloop.ops.autograd.attention import attention, unbind
-from innerloop.ops.autograd.convolution import conv2d
+from innerloop.ops.autograd.convolution import conv2d, conv_transpose2d
 from innerloop.ops.autograd.linear import linear
 from innerloop.ops.autograd.norm import batch_norm
 from innerloop.ops.kernels import arranged
 
-__all__ = ["arranged", "attention", "batch_norm", "conv2d", "linear", "unbind"]
+__all__ = ["arranged", "attention", "batch_norm", "conv2d", "conv_transpose2d", "linear", "unbind"]

@@ -29,6 +29,18 @@ def conv2d(x: Tensor, weight: Tensor, stride: int, padding: int, depthwise: bool
     return y
 
 
+def conv_transpose2d(
+    x: Tensor, weight: Tensor, size: tuple[int, int], stride: int, padding: int
+) -> Tensor:
+    """Images of `size` whose convolution `[in, out, KH, KW]` would have the shape of `x`.
+
+    `x` is `[B, in, H, W]`, in a multiple of 16; the result is the derivative of that convolution
+    with respect to its inputs, which is what a transposed convolution is.
+    """
+    y: Tensor = ConvInputs.apply(x, weight, size, (stride, padding, False))
+    return y
+
+
 class _WithWeights(Operation):
     """Where tasks share weights, the rule for vmap makes one long batch of them."""
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop import ops
-from innerloop.ops import kernels
+from innerloop.ops import autograd, kernels
 from innerloop.ops.stacked.tensor import Stacked, of_shape
 
 
@@ -125,6 +125,29 @@ def convolution(
         return None
     shape = x.shape[1], weight.shape[1], *(sides[1:] if line else sides)
     return of_shape(shape, x, later=Conv(x, weight, bias, stride, padding[0], line, depthwise))
+
+
+def transposed(
+    x: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], beyond: tuple[int, int]
+) -> Tensor | None:
+    """The transposed convolution of `[T, B, C, H, W]` with `[T, C, out, KH, KW]`, computed at once.
+
+    `beyond` are rows and columns more at the end.  None where no kernel serves, or there is none.
+    """
+    sides = [
+        (n - 1) * stride + k + more
+        for n, k, more in zip(x.shape[-2:], weight.shape[-2:], beyond, strict=True)
+    ]
+    fits = min(beyond) >= 0 and max(beyond) < stride and min(padding) >= 0
+    left = min(n - 2 * p for n, p in zip(sides, padding, strict=True))
+    served = kernels.serve(x, x.shape[2]) and weight.dtype == x.dtype
+    if not (fits and left > 0 and served and x.shape[2] == weight.shape[1]):
+        return None
+    if padding[0] == padding[1]:
+        size = sides[0] - 2 * padding[0], sides[1] - 2 * padding[0]
+        return autograd.conv_transpose2d(x, weight, size, stride, padding[0])
+    y = autograd.conv_transpose2d(x, weight, (sides[0], sides[1]), stride, 0)
+    return F.pad(y, (-padding[1], -padding[1], -padding[0], -padding[0]))
 
 
 def norm(x: Stacked, gamma: Tensor, beta: Tensor, eps: float, first: int | None = None) -> Stacked:

@@ -114,6 +114,40 @@ for _f, _axes in ((F.conv1d, 1), (F.conv2d, 2), (F.conv3d, 3)):
     RULES[_f] = _convolution(_f, _axes)
 
 
+def _transposed(function: Any, axes: int) -> Callable[..., Any]:
+    def of_tasks(
+        input: Any,
+        weight: Any,
+        bias: Any = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+    ) -> Any:
+        how = (stride, padding, output_padding, groups, dilation)
+        tasks, strides = count_of(input, weight, bias), _pair(stride)
+        x, w, b = (all_of(t, tasks) for t in (input, weight, bias))
+        plain = input.ndim == axes + 2 and groups == 1 and set(_pair(dilation)) == {1}
+        if not plain or strides[0] != strides[1]:
+            return by_vmap(function, (input, weight, bias, *how), {})
+        margin, beyond = _pair(padding), _pair(output_padding)
+        if axes == 1:
+            # Series are images of one row.
+            x, w, margin, beyond = x[..., None, :], w[..., None, :], (0, margin[0]), (0, beyond[0])
+        y = blocks.transposed(x, w, strides[0], margin, beyond)
+        if y is None:
+            return by_vmap(function, (input, weight, bias, *how), {})
+        y = y if b is None else y + b[:, None, :, None, None]
+        return Stacked(y.squeeze(-2) if axes == 1 else y)
+
+    return of_tasks
+
+
+RULES[F.conv_transpose1d] = _transposed(F.conv_transpose1d, 1)
+RULES[F.conv_transpose2d] = _transposed(F.conv_transpose2d, 2)
+
+
 @rule(ops.conv2d)
 def own_conv2d(
     x: Any, weight: Any, *, stride: int = 1, padding: int = 0, depthwise: bool = False
