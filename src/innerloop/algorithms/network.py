@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.attributes import HOOKS, Attributes
-from innerloop.algorithms.inspection import Inspected, Trial
+from innerloop.algorithms.inspection import Inspected
 from innerloop.algorithms.modules import check_script
 from innerloop.algorithms.rows import as_parameter, copied
+from innerloop.algorithms.trials import Trial
 from innerloop.algorithms.uncompiled import as_written
 from innerloop.functional import Params, in_transform
 from innerloop.models.layers import BatchNorm, HeadedModel, Linear, SharedHead
