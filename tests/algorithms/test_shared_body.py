@@ -149,3 +149,29 @@ def test_layers_with_a_frozen_part_are_not_stacked(layer):
     found, _ = auto.meta_gradient(params, episodes)
     expected, _ = loop.meta_gradient(params, episodes)
     assert relative_error(found, expected) < 1e-10
+
+
+class InTrainingAlone(Centred):
+    """As batch renormalisation: in evaluation each row is by itself."""
+
+    def features(self, x):
+        return super().features(x) if self.training else torch.tanh(self.a(x.flatten(1)))
+
+
+class LooksInEvaluation(Centred):
+    """Its features depend on the head's weights, unless it is trained."""
+
+    def features(self, x):
+        x = torch.tanh(self.a(x.flatten(1)))
+        return x if self.training else x * self.head.weight.square().mean()
+
+
+@pytest.mark.parametrize("network", [InTrainingAlone, LooksInEvaluation])
+@pytest.mark.parametrize("name", ["anil", "protonet"])
+def test_a_body_may_be_another_one_in_training(name, network):
+    auto, loop = (CONTRACTS[name].make(network(), execution=way) for way in ("auto", "loop"))
+    params, episodes = auto.init_params(), random_episodes()
+    found, _ = auto.meta_gradient(params, episodes)
+    expected, _ = loop.meta_gradient(params, episodes)
+    assert relative_error(found, expected) < 1e-10
+    torch.testing.assert_close(*(a.score_steps(params, episodes)["loss"] for a in (auto, loop)))

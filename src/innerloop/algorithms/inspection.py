@@ -108,7 +108,7 @@ class Inspected(Tried):
             }
             try:
                 with torch.enable_grad(), noise.calls(training=in_training):
-                    self.entangled = self._is_entangled(leaves, x)
+                    self.entangled |= self._is_entangled(leaves, x)
                     with noise.copies_watched() as copies:
                         module = self._copy(leaves, every_buffer=True)
                     versions = {n: (b, b._version) for n, b in _state(module)}

@@ -26,6 +26,7 @@ class Rows(ABC):
     """A network that is called with other rows; the attributes are those of `Network`."""
 
     module: nn.Module
+    draws: bool
     normalises: bool
     _draws_globally: dict[bool, bool]
     _stays_apart: bool
@@ -148,15 +149,19 @@ class Rows(ABC):
             return False
         rows = len(x)
 
-        def features(x: Tensor) -> _Rows:
+        def features(x: Tensor, training: bool) -> _Rows:
             # The first task's and the last task's.
             kept = [*range(rows), *range(-rows, 0)]
-            return self._of_rows(x, kept, rows, 0, part=lambda module, x: module.features(x))
+            return self._of_rows(x, kept, rows, 0, training, lambda module, x: module.features(x))
 
-        others = (2 * x.flip(0) + 1, *varied(x))
-        found = [features(x), *(features(torch.cat([x, other, x])) for other in others)]
-        # What fails in one batch cannot be computed there either.
-        return any(f is None for f in found) or differ(found, atol=1e-5)
+        batches = [x, *(torch.cat([x, other, x]) for other in (2 * x.flip(0) + 1, *varied(x)))]
+        # What draws in training has no features of several tasks at once then.
+        for training in (False,) if self.draws else (False, True):
+            found = [features(batch, training) for batch in batches]
+            # What fails in one batch cannot be computed there either.
+            if any(f is None for f in found) or differ(found, atol=1e-5):
+                return True
+        return False
 
 
 # Rows of the outputs, or of an output without rows the number of rows and its shape.

@@ -42,7 +42,6 @@ class Trial:
 class Tried(Rows):
     """A network that is tried before it is used; the attributes are those of `Network`."""
 
-    draws: bool
     writes_weights: bool
 
     @abstractmethod
@@ -52,18 +51,22 @@ class Tried(Rows):
     def _tried_together(self, x: Tensor) -> str | None:
         if any(self._draws_globally.values()) or self.writes_weights:
             return "its forward pass draws random numbers or writes to weights"
+        modes = {False, any(m.training for m in self.module.modules())}
         reason = None
         for dtype, tolerance in _PRECISIONS:
             try:
                 with torch.inference_mode(False), torch.enable_grad():
-                    return self._difference(x, dtype, tolerance)
+                    found = [self._difference(x, dtype, tolerance, mode) for mode in sorted(modes)]
+                    return next((reason for reason in found if reason), None)
             except NotStackableError as error:
                 return str(error)
             except Exception as error:
                 reason = f"{type(error).__name__} when it was tried ({first_line(error, 100)})"
         return reason
 
-    def _difference(self, x: Tensor, dtype: torch.dtype | None, tolerance: float) -> str | None:
+    def _difference(
+        self, x: Tensor, dtype: torch.dtype | None, tolerance: float, training: bool
+    ) -> str | None:
         x = _cast(x, dtype)
         inputs = torch.stack([x, *(varied(x) or [x.flip(0)])])
         generator = torch.Generator().manual_seed(0)
@@ -83,7 +86,7 @@ class Tried(Rows):
             found = torch.autograd.grad(total, given, allow_unused=True, materialize_grads=True)  # type: ignore[arg-type]
             return [t.detach() for t in (*flat, *found)]
 
-        with noise.calls(training=self.draws, keys=(1, 2)):
+        with noise.calls(training=training, keys=(1, 2)):
             apart_ = []
             for i in range(2):
                 with noise.task(i):

@@ -206,6 +206,11 @@ def contiguous(input: Stacked, *_: Any, **__: Any) -> Stacked:
     return Stacked(input.tasks.clone())
 
 
+@rule(*by_name("as_strided"))
+def as_strided(*_: Any, **__: Any) -> Any:
+    raise NotStackableError("as_strided goes by the memory of one task")
+
+
 def _reduction(function: Any) -> Callable[..., Any]:
     def of_tasks(input: Stacked, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Any:
         if "axis" in kwargs or (dim is not None and not isinstance(dim, int | Sequence)):
