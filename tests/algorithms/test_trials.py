@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from innerloop import MAML
+from innerloop import ANIL, MAML
+from innerloop.models.layers import HeadedModel
 from innerloop.ops.stacked.rules import by_name
 from innerloop.ops.stacked.tensor import RULES
 from tests.helpers import random_episodes, relative_error
@@ -47,3 +48,76 @@ def test_strides_are_those_of_one_task():
     maml = MAML(model, 0.1, 2)
     maml.meta_gradient(maml.init_params(), episodes)
     assert "as_strided goes by the memory of one task" in maml.explain()
+
+
+class Switched(HeadedModel):
+    """Does more once it is told so."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.drop, self.head = nn.Linear(4, 6), nn.Dropout(0.0), nn.Linear(6, 3)
+        self.noisy, self.centred, self.mode = False, 0, "plain"
+
+    def features(self, x):
+        x = self.drop(self.a(x).tanh())
+        if self.centred:
+            x = x - self.centred * x.mean(0)
+        if self.mode == "head":
+            x = x * self.head.weight.square().mean()
+        return x + torch.randn_like(x) if self.training and self.noisy else x
+
+
+def in_evaluation(model):
+    model.eval()
+    model.noisy = True
+
+
+SWITCHES = {
+    "noise": (None, lambda model: setattr(model, "noisy", True)),
+    "centred": (None, lambda model: setattr(model, "centred", 1)),
+    "mode": (None, lambda model: setattr(model, "mode", "head")),
+    "dropout": (None, lambda model: setattr(model.drop, "p", 0.5)),
+    "training": (in_evaluation, lambda model: model.train()),
+}
+
+
+@pytest.mark.falls_back
+@pytest.mark.parametrize("make", [MAML, ANIL])
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_what_is_switched_on_between_two_steps_is_tried(switch, make):
+    torch.manual_seed(0)
+    before, after = SWITCHES[switch]
+    model, episodes = Switched().double(), random_episodes(shape=(4,))
+    if before:
+        before(model)
+    algorithm, params = make(model, 0.1, 2), make(model, 0.1, 2).init_params()
+    algorithm.meta_gradient(params, episodes, keys=(1, 2, 3))
+    after(model)
+    loop = make(model, 0.1, 2, execution="loop")
+    found, expected = (
+        a.meta_gradient(params, episodes, keys=(1, 2, 3))[0] for a in (algorithm, loop)
+    )
+    assert relative_error(found, expected) < 1e-10
+
+
+def test_numbers_that_change_at_every_step_are_tried_once(monkeypatch):
+    model, episodes = Switched().double(), random_episodes(shape=(4,))
+    model.centred = 1.0
+    maml, looks = MAML(model, 0.1, 1), []
+    monkeypatch.setattr(type(maml.network), "_look", counted(type(maml.network)._look, looks))
+    for _ in range(3):
+        maml.meta_gradient(maml.init_params(), episodes)
+        model.centred /= 2
+        maml.score_steps(maml.init_params(), episodes)
+        model.eval()
+        maml.score_steps(maml.init_params(), episodes)
+        model.train()
+    assert len(looks) == 1
+
+
+def counted(method, calls):
+    def call(*args, **kwargs):
+        calls.append(args)
+        return method(*args, **kwargs)
+
+    return call

@@ -1,10 +1,10 @@
 """A user's network as a function of its weights; the module is never written to.
 
 `torch.func.functional_call` puts the weights into the module and takes them out again: two threads
-get each other's, and a sub-module that is reachable by two names is left with the wrong ones.  Here
-every call works on a copy of the module's skeleton: new module objects that hold the given weights
-and share everything else.  What a forward pass writes (buffers, attributes, arrays) stays in the
-copy, so each call starts from the module as the user left it.
+get each other's, and a sub-module with two names is left with the wrong ones.  Here every call
+works on a copy of the module's skeleton: new module objects that hold the given weights and share
+everything else.  What a forward pass writes (buffers, attributes, arrays) stays in the copy, so
+each call starts from the module as the user left it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from innerloop.algorithms.uncompiled import as_written
 from innerloop.functional import Params, in_transform
 from innerloop.models.layers import BatchNorm, HeadedModel, Linear, SharedHead
 from innerloop.models.norms import has_batch_norm
+from innerloop.models.unregistered import OF_EVERY_MODULE
 from innerloop.ops.stacked import Stacked, apart, calls, stacked
 
 _NORMS = (nn.modules.batchnorm._NormBase,)
@@ -82,11 +83,11 @@ class Network(Inspected):
         kinds = [type(m) for m in module.modules()]
         convolutions = sum(issubclass(kind, nn.Conv1d | nn.Conv2d) for kind in kinds)
         self._mostly_convolutions = convolutions > sum(issubclass(k, nn.Linear) for k in kinds)
-        self._begin(what_is_called(module))
+        self._begin(*what_is_called(module))
 
-    def _begin(self, called: list[Any]) -> None:
+    def _begin(self, called: list[Any], trained: int) -> None:
         """Nothing has been tried of a network that goes through `called`."""
-        self._called, self.is_own = called, is_own(Layers(self.module))
+        self._called, self._trained, self.is_own = called, trained, is_own(Layers(self.module))
         self.normalises = has_batch_norm(self.module)
         # Whether queries are known to stay apart where the batch does not give the statistics.
         self._looked = self._stays_apart = self.is_own
@@ -137,21 +138,6 @@ class Network(Inspected):
         with calls():
             return apart(self(stacked(params) | (same or {}), Stacked(x)), len(x))
 
-    def why_not_each(self) -> str | None:
-        """Why a module that was written for one task cannot take several; None if it can.
-
-        It is tried on the first inputs that `look` has seen: outputs and gradients of two tasks,
-        together and one by one.
-        """
-        return self._as_several.ask(self._tried_together)
-
-    def why_not_in_transforms(self) -> str | None:
-        """Why `torch.func` does not give the network's derivatives; None if it does.
-
-        They are compared with autograd's, which goes through more: TorchScript, hooks on tensors.
-        """
-        return self._in_transforms.ask(self._differentiated)
-
     def look(self, x: Any, *, training: bool = True) -> None:
         """Run a copy of the network to learn what it does beside computing outputs.
 
@@ -165,10 +151,10 @@ class Network(Inspected):
         """
         if in_transform():
             return
-        called = what_is_called(self.module)
-        if called != self._called:
-            # Layers or hooks have come, gone or been replaced since the last call.
-            self._begin(called)
+        called, trained = what_is_called(self.module)
+        if called != self._called or trained > self._trained:
+            # It may do something else since the last call; evaluation is tried beside training.
+            self._begin(called, trained)
         if self._looked:
             return
         check_script(self.module)
@@ -341,21 +327,29 @@ def is_own(layers: Layers) -> bool:
     return layers.take_tasks and all(k.__module__.startswith("innerloop.models.") for k in kinds)
 
 
-def what_is_called(network: nn.Module) -> list[Any]:
-    """What a call of `network` goes through: equal lists, the same classes and hooks."""
+def what_is_called(network: nn.Module) -> tuple[list[Any], int]:
+    """What a call of `network` goes through, and how many modules are in training.
+
+    Lists are equal where classes, hooks and switches are the same.
+    """
     found: list[Any] = []
-    for module in network.modules():
+    modules = list(network.modules())
+    for module in modules:
         state = vars(module)
         found.append(type(module))
         for name in HOOKS:
             # By the numbers that PyTorch gives them, each once.
             found += state[name]
         found += [state[name] for name in _REPLACED if name in state]
-    return found
+        # A number that is not 0 may change in every step, as that of an annealing does.
+        plain = ((n, v) for n, v in state.items() if type(v) in _PLAIN and n not in OF_EVERY_MODULE)
+        found += [(n, v if isinstance(v, str) else bool(v)) for n, v in plain]
+    return found, sum(module.training for module in modules)
 
 
 # Methods that an object may have in place of those of its class.
 _REPLACED = ("forward", "features")
+_PLAIN = (bool, int, float, str, type(None))
 # PyTorch's hooks for all modules, and what has them.
 _EVERYWHERE = tuple(f"_global{name}" for name in HOOKS)
 _TORCH = vars(nn.modules.module)

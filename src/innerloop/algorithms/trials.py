@@ -43,10 +43,27 @@ class Tried(Rows):
     """A network that is tried before it is used; the attributes are those of `Network`."""
 
     writes_weights: bool
+    _as_several: Trial
+    _in_transforms: Trial
 
     @abstractmethod
     def _together(self, params: Params, x: Tensor, same: Params | None = None) -> Any:
         """Those of T tasks."""
+
+    def why_not_each(self) -> str | None:
+        """Why a module that was written for one task cannot take several; None if it can.
+
+        It is tried on the first inputs that `look` has seen: outputs and gradients of two tasks,
+        together and one by one.
+        """
+        return self._as_several.ask(self._tried_together)
+
+    def why_not_in_transforms(self) -> str | None:
+        """Why `torch.func` does not give the network's derivatives; None if it does.
+
+        They are compared with autograd's, which goes through more: TorchScript, hooks on tensors.
+        """
+        return self._in_transforms.ask(self._differentiated)
 
     def _tried_together(self, x: Tensor) -> str | None:
         if any(self._draws_globally.values()) or self.writes_weights:
