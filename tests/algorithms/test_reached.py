@@ -145,3 +145,108 @@ def test_functions_that_are_once_differentiable_are_refused_for_second_derivativ
 
 def once_squared(outputs, targets):
     return Once.apply(outputs - targets).mean()
+
+
+class Cubed(torch.autograd.Function):
+    """The cube, by a derivative that second ones can pass through."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 3 * grad * ctx.saved_tensors[0] ** 2
+
+
+class ByData(Cubed):
+    @staticmethod
+    def backward(ctx, grad):
+        return 3 * grad * ctx.saved_tensors[0].data ** 2
+
+
+class ByNumpy(Cubed):
+    @staticmethod
+    def backward(ctx, grad):
+        x = ctx.saved_tensors[0].detach().numpy()
+        return torch.from_numpy(3 * grad.detach().numpy() * x**2)
+
+
+class Between(Cubed):
+    """What forward computed on its way is a constant in backward."""
+
+    @staticmethod
+    def forward(ctx, x):
+        square = x**2
+        ctx.save_for_backward(x, square)
+        return x * square
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, square = ctx.saved_tensors
+        return grad * (square + 2 * x**2)
+
+
+class StraightThrough(Cubed):
+    """No derivative of what it computes, by intent."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.round(decimals=1)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+class Through(Plain):
+    def __init__(self, functions):
+        super().__init__()
+        self.functions = functions
+
+    def forward(self, x):
+        x = self.a(x).relu()
+        for function in self.functions:
+            x = function.apply(x)
+        return self.b(x)
+
+
+@pytest.mark.falls_back
+@pytest.mark.parametrize("place", ["network", "loss"])
+@pytest.mark.parametrize("derivative", ["reverse", "mixed"])
+@pytest.mark.parametrize(
+    ("functions", "loses"),
+    [
+        ([Cubed], False),
+        ([ByData], True),
+        ([ByNumpy], True),
+        ([Between], True),
+        ([StraightThrough], False),
+        ([StraightThrough, Cubed], False),
+    ],
+)
+def test_second_derivatives_that_get_lost_in_a_function_are_said(
+    functions, loses, derivative, place, caplog
+):
+    def loss(outputs, targets):
+        for function in functions:
+            outputs = function.apply(outputs)
+        return F.cross_entropy(outputs, targets)
+
+    torch.manual_seed(0)
+    how = {"derivative": derivative} | ({"loss": loss} if place == "loss" else {})
+    model = Through(functions if place == "network" else [])
+    maml = MAML(model, 0.1, 2, **how)
+    for _ in range(2):
+        maml.meta_gradient(maml.init_params(), EPISODES)
+    said = [r.getMessage() for r in caplog.records if "not those of its first" in r.getMessage()]
+    assert len(said) == loses
+    assert all(functions[0].__name__ in text for text in said)
+
+
+@pytest.mark.falls_back
+def test_first_derivatives_alone_lose_nothing(caplog):
+    maml = MAML(Through([ByNumpy]), 0.1, 2, first_order=True)
+    maml.meta_gradient(maml.init_params(), EPISODES)
+    assert "not those of its first" not in caplog.text

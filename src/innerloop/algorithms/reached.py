@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.hooks import Hooks
 from innerloop.algorithms.inspection import nodes_of
-from innerloop.algorithms.rows import copied, differ
+from innerloop.algorithms.rows import copied, differ, moved
+from innerloop.algorithms.trials import close
 from innerloop.errors import UserError, no_second_derivative
-from innerloop.functional import Params
+from innerloop.functional import Params, dot, zeros_like
 from innerloop.tasks.episodes import Episodes
+
+_log = logging.getLogger("innerloop")
 
 
 def check_reached(
@@ -58,19 +65,78 @@ def check_twice(algorithm: Hooks, params: Params, episodes: Episodes, keys: Sequ
     """Refuse functions that are marked as once differentiable, after a second derivative.
 
     PyTorch's error for these is raised by `backward()` alone: `torch.autograd.grad` does not come
-    to it, and takes what leads through them for zero.
+    to it, and takes what leads through them for zero.  Of other functions of the user's own it is
+    tried whether second derivatives are those of the first ones.
 
     Raises:
         UserError: the network or the loss has one.
     """
     task = episodes.task(0)
     with torch.enable_grad(), noise.calls(training=True, keys=keys[:1]), noise.task(0):
-        loss, _ = algorithm.query_loss(_first_weights(algorithm, params, task), task)
+        loss, _ = algorithm.query_loss(
+            _first_weights(algorithm, _leaves(algorithm, params), task), task
+        )
+    own = set()
     for node in nodes_of(loss):
         function = getattr(node, "_forward_cls", None)
         if function and getattr(function.backward, "__code__", None) is _ONCE:
             raise no_second_derivative(f"{function.__name__} is marked @once_differentiable")
+        if function and not function.__module__.startswith(_KNOWN):
+            own.add(function.__name__)
+    if own and _loses_second(algorithm, params, task, keys[0]):
+        _log.warning(
+            "second derivatives of the network or the loss are not those of its first derivatives: "
+            "%s has a backward through whose results autograd does not come back to the inputs "
+            "(.data, detach(), NumPy, a tensor that forward computed and kept), so that terms of "
+            "the meta-gradient are missing. Compute backward from inputs and outputs that "
+            "ctx.save_for_backward holds, by operations on tensors, or take first_order=True",
+            ", ".join(sorted(own)),
+        )
     algorithm._twice = True
+
+
+def _loses_second(algorithm: Hooks, params: Params, task: Episodes, key: int) -> bool:
+    """True if second derivatives are not the differences of first ones, which are those of losses.
+
+    Where first derivatives are not those of the loss (a straight-through estimator, `detach()`)
+    there is nothing that second ones would have to be.
+    """
+    doubles = {n: p.double() if p.is_floating_point() else p for n, p in params.items()}
+    sets = (t.double() if t.is_floating_point() else t for t in task)
+    task, generator = Episodes(*sets, n_way=task.n_way), torch.Generator().manual_seed(0)
+
+    def slope(weights: Params) -> tuple[Tensor, Params, Params]:
+        """The loss, the leaves that it is of, and its gradient."""
+        leaves = _leaves(algorithm, weights)
+        with torch.enable_grad(), noise.calls(training=True, keys=[key]), noise.task(0):
+            loss, _ = algorithm.query_loss(_first_weights(algorithm, leaves, task), task)
+            return loss, leaves, _gradients(loss, leaves)
+
+    # Twice, for a kink may lie between two places.
+    for _ in range(2):
+        at = {n: moved(p, generator) for n, p in doubles.items()}
+        along = {n: torch.randn(p.shape, generator=generator).to(p) for n, p in at.items()}
+        # Not every network can be called in double precision.
+        with contextlib.suppress(Exception):
+            _, leaves, first = slope(at)
+            onward = dot(first, {n: along[n] for n in first})
+            second = _gradients(onward, leaves)
+            (more, _, up), (less, _, down) = (
+                slope({n: p + sign * _STEP * along[n] for n, p in at.items()}) for sign in (1, -1)
+            )
+            honest = close([(more - less).detach() / (2 * _STEP)], [onward.detach()], 1e-4)
+            changes = [(up[n] - down[n]).detach() / (2 * _STEP) for n in second]
+            if honest and not close(changes, list(second.values()), 1e-3):
+                continue
+        return False
+    return True
+
+
+def _gradients(value: Tensor, leaves: Params) -> Params:
+    if not value.requires_grad:
+        return zeros_like(leaves)
+    how: dict[str, Any] = {"create_graph": True, "allow_unused": True, "materialize_grads": True}
+    return dict(zip(leaves, torch.autograd.grad(value, list(leaves.values()), **how), strict=True))
 
 
 def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: bool) -> None:
@@ -80,10 +146,10 @@ def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: 
         UserError: it gives other values for the same outputs, targets and seeds.
     """
     task = episodes.task(0)
-    found: list[list[torch.Tensor]] = []
+    found: list[list[Tensor]] = []
     with torch.enable_grad(), noise.calls(training=training), noise.task(0):
         try:
-            fast = _first_weights(algorithm, params, task)
+            fast = _first_weights(algorithm, _leaves(algorithm, params), task)
             outputs = algorithm.query_outputs(fast, task.support_x, task.query_x)
             for _ in range(2):
                 with noise.watching(x=task.query_x) as seen:
@@ -104,13 +170,15 @@ def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: 
 
 
 _ONCE = once_differentiable(lambda ctx: None).__code__
+# Packages whose functions are known; what PyTorch makes of a user's operators is not.
+_KNOWN = ("torch.autograd.", "torch.nn.", "torch.utils.", "innerloop.")
+_STEP = 1e-7
 
 
 def _first_weights(algorithm: Hooks, params: Params, task: Episodes) -> Params:
-    """The first weights that the inner loop gives for a task."""
+    """The weights that the inner loop begins with in a task."""
     n_way = algorithm.ways(task.support_y, task.n_way)
-    given = _leaves(algorithm, params), task.support_x, task.support_y
-    return next(iter(algorithm.inner_loop(*given, n_way=n_way)))
+    return next(iter(algorithm.inner_loop(params, task.support_x, task.support_y, n_way=n_way)))
 
 
 def _leaves(algorithm: Hooks, params: Params) -> Params:

@@ -115,7 +115,7 @@ class Tried(Rows):
             found = gradients([[t[i] for t in together] for i in range(2)])
         if [t.shape for t in wanted] != [t.shape for t in found]:
             return "its outputs have another shape for several tasks"
-        same = _close(wanted, found, tolerance)
+        same = close(wanted, found, tolerance)
         return None if same else "its rows or its tasks would not stay apart"
 
     def _differentiated(self, x: Tensor) -> str | None:
@@ -159,7 +159,7 @@ class Tried(Rows):
         plain = {n: p.detach() for n, p in params.items()}
         again, once = torch.func.grad(along, has_aux=True)(plain)
         same = all(
-            _close(wanted, list(found.values()), tolerance, equal_nan=True)
+            close(wanted, list(found.values()), tolerance, equal_nan=True)
             for wanted, found in ((first, once), (second, again))
         )
         return None if same else "its derivatives under torch.func are not those of autograd"
@@ -170,7 +170,7 @@ def _cast(t: Tensor, dtype: torch.dtype | None) -> Tensor:
     return t.detach().to(dtype if dtype and t.is_floating_point() else t.dtype)
 
 
-def _close(
+def close(
     wanted: Sequence[Tensor], found: Sequence[Tensor], tolerance: float, *, equal_nan: bool = False
 ) -> bool:
     """True if tensors are equal within a share of their numbers, and of the largest of all."""
