@@ -172,3 +172,63 @@ def test_what_changes_to_and_fro_is_refused():
     algorithm = MAML(Alternates().double(), 0.1, 2)
     with pytest.raises(UserError, match="other outputs"):
         algorithm.meta_gradient(algorithm.init_params(), EPISODES)
+
+
+class Cut(Repeated):
+    """A weight reaches the outputs by its values alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.unused = nn.Linear(12, 3), nn.Linear(2, 2)
+
+    def number(self):
+        with torch.no_grad():
+            return self.scale.weight.abs().mean()
+
+
+class CutInTraining(Cut):
+    def number(self):
+        return super().number() if self.training else self.scale.weight.abs().mean()
+
+
+class CutByKeeping(Cut):
+    kept = None
+
+    def number(self):
+        if self.kept is None:
+            self.kept = self.scale.weight.detach().abs().mean()
+        return self.kept
+
+
+@pytest.mark.falls_back
+@pytest.mark.parametrize("kind", [Cut, CutInTraining, CutByKeeping])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_weights_that_are_cut_off_are_said(kind, frozen, caplog):
+    model = kind().double()
+    model.scale.requires_grad_(not frozen)
+    maml = MAML(model, 0.1, 2)
+    for _ in range(2):
+        maml.meta_gradient(maml.init_params(), EPISODES)
+    said = [r.getMessage() for r in caplog.records if "no gradient leads there" in r.getMessage()]
+    assert len(said) == (not frozen)
+    assert all("change with scale.weight, but" in text for text in said)
+    assert ("scale.weight" in maml.explain()) == (not frozen)
+    assert "unused.weight, unused.bias" in maml.explain()
+
+
+KEPT: dict[str, torch.Tensor] = {}
+
+
+class KeepsGlobally(Cut):
+    def number(self):
+        if "scale" not in KEPT:
+            KEPT["scale"] = self.scale.weight.abs().mean()
+        return KEPT["scale"]
+
+
+def test_what_is_kept_from_one_call_to_the_next_is_refused():
+    KEPT.clear()
+    maml = MAML(KeepsGlobally().double(), 0.1, 2)
+    with pytest.raises(UserError, match=r"keeps what .* parameter scale\.weight in one call"):
+        maml.meta_gradient(maml.init_params(), EPISODES)
+    KEPT.clear()

@@ -77,12 +77,14 @@ def test_a_loss_that_does_not_depend_on_the_weights_is_refused(make, execution, 
         algorithm.meta_gradient(algorithm.init_params(), EPISODES)
 
 
+@pytest.mark.falls_back
 def test_of_prototypes_too():
     algorithm = innerloop.ProtoNet(WithoutGradients())
     with pytest.raises(UserError, match="does not depend on the weights"):
         algorithm.meta_gradient(algorithm.init_params(), EPISODES)
 
 
+@pytest.mark.falls_back
 @pytest.mark.parametrize("make", ALGORITHMS.values(), ids=ALGORITHMS)
 def test_gradients_may_be_zero_by_right(make):
     """Where the loss has none left, where a part is cut off, and where nothing is trained."""

@@ -8,6 +8,7 @@ from torch import nn
 
 from innerloop import ANIL, MAML
 from innerloop.models.layers import HeadedModel
+from innerloop.ops import kernels
 from innerloop.ops.stacked.rules import by_name
 from innerloop.ops.stacked.tensor import RULES
 from tests.helpers import random_episodes, relative_error
@@ -121,3 +122,33 @@ def counted(method, calls):
         return method(*args, **kwargs)
 
     return call
+
+
+class Layers(nn.Module):
+    """Operations that have a rule for several tasks, and others."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 16, 3, padding=1), nn.Conv2d(16, 16, 3)
+        self.c, self.d = nn.Conv2d(16, 32, 3, groups=16), nn.Conv3d(1, 2, (4, 3, 3))
+        self.head, self.unused = nn.Linear(2, 3), nn.Linear(2, 3)
+
+    def forward(self, x):
+        x = self.d(self.c(self.b(self.a(x))).unsqueeze(1))
+        return self.head(torch.logcumsumexp(x.flatten(2), -1).mean(-1))
+
+
+def test_what_goes_task_by_task_in_a_stacked_network_can_be_asked():
+    model, episodes = Layers().double(), random_episodes(shape=(1, 8, 8))
+    if not kernels.ready():
+        pytest.skip("without kernels it goes another way")
+    maml = MAML(model, 0.1, 1)
+    maml.meta_gradient(maml.init_params(), episodes)
+    lines = maml.explain().splitlines()
+    assert lines[0].startswith("stacked")
+    apart = [line for line in lines if line.startswith("in it by vmap")]
+    assert apart == [
+        "in it by vmap, or one task after the other: conv2d with weights (32, 1, 3, 3), "
+        "conv3d with weights (2, 1, 4, 3, 3), logcumsumexp"
+    ]
+    assert lines[-1] == "without gradients, unused or cut off: unused.weight, unused.bias"

@@ -34,6 +34,11 @@ def explain(algorithm: Hooks, progress: float) -> str:
         lines += [
             f"not {other}: {reason}" for other, reason in reasons.items() if reason and other != way
         ]
+    network = algorithm.network
+    if way == "stacked" and network.apart:
+        lines.append(f"in it by vmap, or one task after the other: {', '.join(network.apart)}")
+    if network.without:
+        lines.append(f"without gradients, unused or cut off: {', '.join(network.without)}")
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map
 from innerloop.algorithms import noise
 from innerloop.algorithms.modules import changing
 from innerloop.algorithms.recomputed import REENTRANT
-from innerloop.algorithms.rows import copied, differ, tensors_in
+from innerloop.algorithms.rows import copied, differ, moved, tensors_in
 from innerloop.algorithms.trials import Tried
 from innerloop.errors import UserError, first_line
 from innerloop.functional import Params
@@ -44,6 +44,7 @@ class Inspected(Tried):
     mixes_rows: bool
     entangled: bool
     takes: tuple[int, ...] | None
+    without: Collection[str]
     _written: set[str]
     _writes_inputs: bool
     _takes_parameters: bool
@@ -101,6 +102,8 @@ class Inspected(Tried):
             modes: whether in training, of each pass.
         """
         trained = {id(p): n for n, p in self._named() if p.requires_grad}
+        hidden: set[str] = set()
+        before_this: dict[int, tuple[str, Tensor]] = {}
         self._warn_of_aliases()
         for in_training in modes:
             leaves: Params = {
@@ -119,6 +122,8 @@ class Inspected(Tried):
                     self._writes_inputs |= any(t._version for t in tensors_in(given))
                     self.writes_weights |= any(_changed(leaves[n], p) for n, p in self._named())
                     repeats = self._repeats(out, x)
+                    self.without = self._unreached(leaves, out)
+                    hidden |= self._hidden(leaves, out, x)
             except Exception:
                 # The call that counts says what is wrong; there may be more to a forward pass.
                 self.draws = True
@@ -150,15 +155,48 @@ class Inspected(Tried):
                     "the network calls torch.utils.checkpoint with use_reentrant=True, through "
                     "which an inner step gets no gradients: give it use_reentrant=False"
                 )
+            for name in sorted(before_this[i][0] for i in reached & before_this.keys()):
+                raise UserError(
+                    f"the network keeps what it computed from its parameter {name} in one call for "
+                    "the next one, for instance in a global variable, so adapted weights would "
+                    "have no effect: compute it in each call, or keep it as an attribute of the "
+                    "module (self)"
+                )
+            before_this |= {id(p): (n, p) for n, p in leaves.items()}
             for name in sorted(trained[i] for i in reached & trained.keys()):
                 raise UserError(
                     f"the network uses its parameter {name} without going through the module, for "
                     "instance by a global variable, so adapted weights would have no effect: use "
                     "the module's own attributes (self) in forward"
                 )
+        if hidden:
+            _log.warning(
+                "the outputs of the network change with %s, but no gradient leads there: "
+                "torch.no_grad(), detach(), .data or something that is kept cuts it off, so that "
+                "it is neither adapted nor trained. If that is meant, call requires_grad_(False)",
+                ", ".join(sorted(hidden)),
+            )
         self.draws = seen.dropout or seen.globally
         self.mixes_rows = self._mixes_rows(x)
         return True
+
+    def _unreached(self, leaves: Params, outputs: Any) -> list[str]:
+        reached = _leaves(nodes_of(outputs))
+        return [n for n, p in leaves.items() if p.requires_grad and id(p) not in reached]
+
+    def _hidden(self, leaves: Params, outputs: Any, x: Any) -> set[str]:
+        """Trained weights that the outputs change with, though no gradient leads to them."""
+        wanted = tensors_in(outputs)
+
+        def matter(names: Iterable[str]) -> bool:
+            generator = torch.Generator().manual_seed(0)
+            others = {n: moved(leaves[n].detach(), generator) for n in names}
+            return differ([wanted, self._again(others, x)])
+
+        with contextlib.suppress(Exception):
+            if self.without and matter(self.without):
+                return {name for name in self.without if matter([name])}
+        return set()
 
     def _repeats(self, outputs: Any, x: Any) -> bool:
         """True if the outputs come again; notes if they do only where weights are parameters."""

@@ -10,7 +10,7 @@ each call starts from the module as the user left it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -66,6 +66,8 @@ class Network(Inspected):
         normalises: whether there is a batch norm.
         takes: the shape of the examples that it was trained on, for errors; None where that is
             not known.
+        without: trainable weights to which no gradient leads from the outputs, by name.
+        apart: operations that do not take several tasks at once, in words, where the rest does.
     """
 
     def __init__(self, module: nn.Module, *, frozen: bool = False) -> None:
@@ -80,6 +82,8 @@ class Network(Inspected):
         # A forward pass is another one where its weights are not parameters with gradients.
         self._takes_parameters = False
         self.takes: tuple[int, ...] | None = None
+        self.without: Collection[str] = ()
+        self.apart: Collection[str] = ()
         kinds = [type(m) for m in module.modules()]
         convolutions = sum(issubclass(kind, nn.Conv1d | nn.Conv2d) for kind in kinds)
         self._mostly_convolutions = convolutions > sum(issubclass(k, nn.Linear) for k in kinds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.rows import Rows, moved, reals, tensors_in, varied
 from innerloop.errors import first_line
 from innerloop.functional import Params
-from innerloop.ops.stacked import NotStackableError
+from innerloop.ops.stacked import NotStackableError, noticing_apart
 
 # In double precision nothing is decided by rounding; not every network can do that.
 _PRECISIONS = ((torch.float64, 1e-6), (None, 2e-2))
@@ -43,6 +43,7 @@ class Tried(Rows):
     """A network that is tried before it is used; the attributes are those of `Network`."""
 
     writes_weights: bool
+    apart: Collection[str]
     _as_several: Trial
     _in_transforms: Trial
 
@@ -72,7 +73,11 @@ class Tried(Rows):
         reason = None
         for dtype, tolerance in _PRECISIONS:
             try:
-                with torch.inference_mode(False), torch.enable_grad():
+                with (
+                    torch.inference_mode(False),
+                    torch.enable_grad(),
+                    noticing_apart() as self.apart,
+                ):
                     found = [self._difference(x, dtype, tolerance, mode) for mode in sorted(modes)]
                     return next((reason for reason in found if reason), None)
             except NotStackableError as error:

@@ -10,8 +10,24 @@ at a time.
 
 from innerloop.ops.stacked import layers as _layers
 from innerloop.ops.stacked import recurrent as _recurrent
-from innerloop.ops.stacked.tensor import NotStackableError, Stacked, apart, calls, of_tasks, stacked
+from innerloop.ops.stacked.tensor import (
+    NotStackableError,
+    Stacked,
+    apart,
+    calls,
+    noticing_apart,
+    of_tasks,
+    stacked,
+)
 
-__all__ = ["NotStackableError", "Stacked", "apart", "calls", "of_tasks", "stacked"]
+__all__ = [
+    "NotStackableError",
+    "Stacked",
+    "apart",
+    "calls",
+    "noticing_apart",
+    "of_tasks",
+    "stacked",
+]
 
 del _layers, _recurrent

@@ -12,7 +12,7 @@ from torch import Tensor
 from innerloop import ops
 from innerloop.ops.stacked import blocks
 from innerloop.ops.stacked.rules import all_of, by_name, count_of, rule
-from innerloop.ops.stacked.tensor import RULES, NotStackableError, Stacked, by_vmap
+from innerloop.ops.stacked.tensor import RULES, NotStackableError, Stacked, by_vmap, goes_apart
 
 # ---- Layers with weights
 
@@ -103,6 +103,7 @@ def _convolution(function: Any, axes: int) -> Callable[..., Any]:
             return Stacked(function(x.flatten(0, 1), weight, bias, *how).unflatten(0, x.shape[:2]))
         if x.is_cuda:
             return by_vmap(function, (input, weight, bias, *how), {})
+        goes_apart(f"{function.__name__} with weights {tuple(weight.shape)}")
         biases = [None] * tasks if b is None else b.unbind(0)
         each = zip(x.unbind(0), w.unbind(0), biases, strict=True)
         return Stacked(torch.stack([function(*of_one, *how) for of_one in each]))

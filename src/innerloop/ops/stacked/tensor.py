@@ -18,6 +18,8 @@ Rule = Callable[..., Any]
 RULES: dict[Any, Rule] = {}
 # Whether gradients were recorded when the network was called; None outside of such a call.
 _recording: ContextVar[bool | None] = ContextVar("recording", default=None)
+# What had no rule for all tasks at once, in words, while somebody asks.
+_apart: ContextVar[dict[str, None] | None] = ContextVar("apart", default=None)
 
 
 class NotStackableError(RuntimeError):
@@ -32,6 +34,24 @@ def calls() -> Iterator[None]:
         yield
     finally:
         _recording.reset(token)
+
+
+@contextlib.contextmanager
+def noticing_apart() -> Iterator[dict[str, None]]:
+    """Within this context a dict has as keys the operations that go by `vmap` or task by task."""
+    found: dict[str, None] = {}
+    token = _apart.set(found)
+    try:
+        yield found
+    finally:
+        _apart.reset(token)
+
+
+def goes_apart(what: str) -> None:
+    """Say that an operation is not done for all tasks at once."""
+    found = _apart.get()
+    if found is not None:
+        found[what] = None
 
 
 class Stacked(Tensor):
@@ -201,13 +221,17 @@ def by_vmap(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     except Exception as error:
         raise NotStackableError(f"{name} has no rule") from error
     if writes:
+        goes_apart(name)
         return replaced(args[0], out)
-    found = stacked(out)
+    found, is_view = stacked(out), False
     for i, tensor in zip(places, tensors, strict=True):
         memory = _memory(tensor)
         for part in tree_leaves(found):
             if isinstance(part, Stacked) and memory and _memory(part.tasks) == memory:
                 _relate(leaves[i], part)
+                is_view = True
+    if not is_view:
+        goes_apart("indexing" if name == "__getitem__" else name)
     return found
 
 
