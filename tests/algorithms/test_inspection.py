@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import numpy as np
@@ -232,3 +233,61 @@ def test_what_is_kept_from_one_call_to_the_next_is_refused():
     with pytest.raises(UserError, match=r"keeps what .* parameter scale\.weight in one call"):
         maml.meta_gradient(maml.init_params(), EPISODES)
     KEPT.clear()
+
+
+class CachedMethod(Cut):
+    @functools.lru_cache(maxsize=8)  # noqa: B019
+    def number(self):
+        return self.scale.weight.abs().mean()
+
+
+class CachedOnTheObject(Cut):
+    def __init__(self):
+        super().__init__()
+        self.number = functools.cache(self.compute)
+
+    def compute(self):
+        return self.scale.weight.abs().mean()
+
+
+class CachedInAPart(Cut):
+    def __init__(self):
+        super().__init__()
+        self.part = Doubled(self.scale)
+
+    def number(self):
+        return self.part.number()
+
+
+class Doubled:
+    def __init__(self, scale):
+        self.scale = scale
+
+    @functools.cache  # noqa: B019
+    def number(self):
+        return self.scale.weight.abs().mean()
+
+
+class NotCached(Cut):
+    def number(self):
+        return self.scale.weight.abs().mean()
+
+
+@pytest.mark.parametrize("kind", [CachedMethod, CachedOnTheObject, CachedInAPart])
+@pytest.mark.parametrize("filled", [False, True])
+def test_each_call_has_a_cache_of_its_own(kind, filled):
+    grads = []
+    for cls in (NotCached, kind):
+        torch.manual_seed(0)
+        model = cls().double()
+        if filled:
+            model(EPISODES.support_x[0])
+        maml = MAML(model, 0.1, 2)
+        grads.append(maml.meta_gradient(maml.init_params(), EPISODES)[0])
+        if cls is kind:
+            cache = {CachedMethod: kind, CachedInAPart: Doubled}.get(kind, model).number
+            assert cache.cache_info().currsize == filled
+            cache.cache_clear()
+    for name, g in grads[0].items():
+        torch.testing.assert_close(grads[1][name], g)
+        assert g.any() or name.startswith("unused") or name == "scale.bias"

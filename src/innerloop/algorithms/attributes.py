@@ -29,7 +29,8 @@ _ATOMS |= {torch.Size, torch.memory_format}
 # What a forward pass may write to in place; made once, for every attribute is compared with it.
 _STATEFUL = (np.ndarray, bytearray, *get_args(noise.OwnGenerator))
 _CONTAINERS = (dict, list, deque, set)
-_WRITABLE = (Tensor, *_CONTAINERS, *_STATEFUL)
+_CACHE = functools._lru_cache_wrapper
+_WRITABLE = (Tensor, *_CONTAINERS, *_STATEFUL, _CACHE)
 # Packages whose classes and objects are none of the user's.
 _OTHERS = {"torch", "numpy", "innerloop", *sys.stdlib_module_names}
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -75,9 +76,17 @@ class Attributes(ABC):
                 state[name] = type(value)((k, self._shared(v)) for k, v in value.items())
             elif name not in OF_EVERY_MODULE and type(value) not in _ATOMS:
                 state[name] = self._value(value, prefix + name)
+        new = self._memo[id(module)]
         for name, value in _of_class(type(module)).items():
-            if name not in state and (new := self._value(value, prefix + name)) is not value:
-                state[name] = new
+            if name not in state and (own := self._of_its_own(value, new, name)) is not value:
+                state[name] = own
+
+    def _of_its_own(self, value: Any, new: Any, name: str = "") -> Any:
+        """What a copy has in place of an attribute of its class."""
+        if isinstance(value, _CACHE):
+            # One for all copies would keep each of them, with what it computed.
+            return types.MethodType(_emptied(value, value.__wrapped__), new)
+        return self._value(value, name)
 
     def _value(self, value: Any, name: str = "") -> Any:
         """What an attribute holds, copied where the copy may write to it."""
@@ -144,7 +153,7 @@ class Attributes(ABC):
             for name in own:
                 object.__setattr__(new, name, self._value(getattr(value, name)))
             for name, held in _of_class(type(value)).items():
-                if name not in own and (copied := self._value(held)) is not held:
+                if name not in own and (copied := self._of_its_own(held, new)) is not held:
                     object.__setattr__(new, name, copied)
         self.fill_slots(value, new)
         return new
@@ -176,6 +185,9 @@ class Attributes(ABC):
             return self._builtin(value)
         if kind is types.FunctionType:
             return self._function(value)
+        if kind is _CACHE:
+            wrapped = self._shared(value.__wrapped__)
+            return value if wrapped is value.__wrapped__ else _emptied(value, wrapped)
         if kind is functools.partial:
             arguments = [self._shared(v) for v in value.args]
             named = {n: self._shared(v) for n, v in value.keywords.items()}
@@ -225,6 +237,11 @@ class Attributes(ABC):
         self._memo[id(function)] = new
         self._kept.append(function)
         return new
+
+
+def _emptied(cache: Any, function: Any) -> Any:
+    """A cache such as this one, of what `function` returns."""
+    return functools.lru_cache(**cache.cache_parameters())(function)
 
 
 def _of_class(kind: type) -> dict[str, Any]:
