@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map
 from innerloop.algorithms import noise
 from innerloop.algorithms.modules import changing
 from innerloop.algorithms.recomputed import REENTRANT
-from innerloop.algorithms.rows import copied, differ, moved, tensors_in
+from innerloop.algorithms.rows import TRAINED, copied, differ, moved, tensors_in
 from innerloop.algorithms.trials import Tried
 from innerloop.errors import UserError, first_line
 from innerloop.functional import Params
@@ -47,7 +47,7 @@ class Inspected(Tried):
     without: Collection[str]
     _written: set[str]
     _writes_inputs: bool
-    _takes_parameters: bool
+    _weights_as: int
 
     @abstractmethod
     def _copy(self, params: Params, *, every_buffer: bool = False) -> nn.Module:
@@ -190,7 +190,8 @@ class Inspected(Tried):
 
         def matter(names: Iterable[str]) -> bool:
             generator = torch.Generator().manual_seed(0)
-            others = {n: moved(leaves[n].detach(), generator) for n in names}
+            # Far away, for a mean over many may change little.
+            others = {n: moved(2 * leaves[n].detach(), generator) for n in names}
             return differ([wanted, self._again(others, x)])
 
         with contextlib.suppress(Exception):
@@ -199,17 +200,17 @@ class Inspected(Tried):
         return set()
 
     def _repeats(self, outputs: Any, x: Any) -> bool:
-        """True if the outputs come again; notes if they do only where weights are parameters."""
+        """True if the outputs come again; notes what weights have to be for that."""
         wanted = tensors_in(outputs)
-        if not self._takes_parameters:
-            plain = {n: p.detach() for n, p in self._named()}
-            with contextlib.suppress(Exception):
-                if not differ([wanted, self._again(plain, x)]):
-                    return True
+        plain = {n: p.detach() for n, p in self._named()}
         # Twice, lest what changes to and fro seem to follow from the weights.
-        found = not any(differ([wanted, self._again({}, x)]) for _ in range(2))
-        self._takes_parameters |= found
-        return found
+        while self._weights_as < TRAINED:
+            with contextlib.suppress(Exception):
+                times = 2 if self._weights_as else 1
+                if not any(differ([wanted, self._again(plain, x)]) for _ in range(times)):
+                    return True
+            self._weights_as += 1
+        return not any(differ([wanted, self._again({}, x)]) for _ in range(2))
 
     def _again(self, weights: Params, x: Any) -> list[Tensor]:
         # Gradients are recorded as before, for a network may ask whether they are.

@@ -21,7 +21,7 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.attributes import HOOKS, Attributes
 from innerloop.algorithms.inspection import Inspected
 from innerloop.algorithms.modules import check_script
-from innerloop.algorithms.rows import as_parameter, copied
+from innerloop.algorithms.rows import TENSORS, TRAINED, as_parameter, copied
 from innerloop.algorithms.trials import Trial
 from innerloop.algorithms.uncompiled import as_written
 from innerloop.functional import Params, in_transform
@@ -79,8 +79,8 @@ class Network(Inspected):
         self._written: set[str] = set()
         # A forward pass writes to its inputs, so that it is given copies of them.
         self._writes_inputs = False
-        # A forward pass is another one where its weights are not parameters with gradients.
-        self._takes_parameters = False
+        # A forward pass is another one where its weights are less than this.
+        self._weights_as = TENSORS
         self.takes: tuple[int, ...] | None = None
         self.without: Collection[str] = ()
         self.apart: Collection[str] = ()
@@ -216,14 +216,16 @@ class Network(Inspected):
         given = {id(p): params[name] for name, p in self._named() if name in params}
         if self.writes_weights:
             given = {id(p): given.get(id(p), p.detach()).clone() for _, p in self._named()}
-        if self._takes_parameters:
-            trained = {id(p) for _, p in self._named() if p.requires_grad}
+        if self._weights_as:
+            asked = self._weights_as == TRAINED
+            trained = {id(p) for _, p in self._named() if asked and p.requires_grad}
             given = {i: as_parameter(t, i in trained) for i, t in given.items()}
         return Skeleton(
             given,
             training=noise.training(),
             frozen=self.frozen,
             searched=not self.is_own,
+            assigned=self._weights_as != TENSORS,
             written=self._written if self._looked and not every_buffer else None,
         ).of(self.module, "")
 
@@ -239,6 +241,7 @@ class Skeleton(Attributes):
         frozen: batch norm uses its running statistics, as constants.
         searched: look at attributes beside parameters, buffers and modules; not needed for
             networks of this package.
+        assigned: a forward pass may assign one weight to another, as to tie them.
         written: names of large buffers that a forward pass writes to, or None for all.
     """
 
@@ -249,11 +252,12 @@ class Skeleton(Attributes):
         training: bool,
         frozen: bool,
         searched: bool,
+        assigned: bool,
         written: set[str] | None,
     ) -> None:
         self._given, self._training, self._frozen = given, training, frozen
         self._memo, self._kept = {}, []
-        self._searched, self._written = searched, written
+        self._searched, self._assigned, self._written = searched, assigned, written
 
     def of(self, module: nn.Module, prefix: str) -> nn.Module:
         found: nn.Module | None = self._memo.get(id(module))
@@ -279,6 +283,9 @@ class Skeleton(Attributes):
         if not self._training or (constant and self._frozen):
             state["training"] = False
         state["_compiled_call_impl"] = None
+        if self._assigned:
+            # PyTorch's own refuses tensors with a history, such as weights after an inner step.
+            state["register_parameter"] = state["_parameters"].__setitem__
         if self._searched:
             self.copied_into(state, module, prefix)
         object.__setattr__(new, "__dict__", state)

@@ -222,6 +222,10 @@ def moved(p: Tensor, generator: torch.Generator, *more: int) -> Tensor:
     return p + drawn * (0.02 + 0.1 * p.abs())
 
 
+# What a network may want its weights to be: tensors, parameters, or parameters with gradients.
+TENSORS, _PARAMETERS, TRAINED = range(3)
+
+
 def as_parameter(t: Tensor, trained: bool) -> Tensor:
     """The same tensor for a network that asks whether it is a parameter, with gradients."""
     t = t.view_as(t) if t.requires_grad or not trained else t.detach().requires_grad_()
