@@ -251,6 +251,19 @@ def test_the_fastest_way_is_one_that_works():
     assert fastest(algorithm, algorithm.init_params(), EPISODES) == "loop"
 
 
+def test_all_possible_ways_are_measured(monkeypatch):
+    measured, meta_gradient = [], MAML.meta_gradient
+
+    def measuring(self, *args, **kwargs):
+        measured.append(self.execution)
+        return meta_gradient(self, *args, **kwargs)
+
+    monkeypatch.setattr(MAML, "meta_gradient", measuring)
+    algorithm = MAML(make("attention"), 0.1, 2)
+    fastest(algorithm, algorithm.init_params(), EPISODES)
+    assert measured == ["stacked", "stacked", "vmap", "vmap", "loop", "loop"]
+
+
 class Plain(nn.Module):
     """A convolutional network as users write it: a residual branch, and other norms."""
 

@@ -156,6 +156,35 @@ def test_a_forced_way_that_fails_in_training_alone_is_one_clear_error():
         maml.meta_gradient(maml.init_params(), EPISODES)
 
 
+@pytest.mark.parametrize("method", ["meta_gradient", "score_steps", "inner_loop_each"])
+def test_a_forced_vmap_that_fails_is_one_clear_error(method):
+    maml = MAML(Branches().double(), 0.3, 2, execution="vmap")
+    sets = EPISODES if method != "inner_loop_each" else EPISODES[:2]
+    given = sets if method == "inner_loop_each" else [sets]
+    with pytest.raises(UserError, match=r"execution='vmap' is not possible here: .*control flow"):
+        getattr(maml, method)(maml.init_params(), *given)
+
+
+class Branches(nn.Linear):
+    def __init__(self):
+        super().__init__(12, 3)
+
+    def forward(self, x):
+        return super().forward(x.flatten(1) if x.sum() > 0 else -x.flatten(1))
+
+
+def test_where_a_loop_fails_too_the_error_is_the_networks_own():
+    class Fails(nn.Linear):
+        def forward(self, x):
+            if self.training:
+                raise ZeroDivisionError("of its own")
+            return super().forward(x.flatten(1))
+
+    maml = MAML(Fails(12, 3).double(), 0.3, 2, execution="vmap")
+    with pytest.raises(ZeroDivisionError, match="of its own"):
+        maml.meta_gradient(maml.init_params(), EPISODES)
+
+
 def test_inputs_in_a_dict_are_one_clear_error():
     x, y = {"x": EPISODES.support_x}, EPISODES.support_y
     maml = MAML(With(torch.tanh).double(), 0.3, 2)

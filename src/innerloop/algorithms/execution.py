@@ -146,6 +146,10 @@ def _chunk_gradient(
     return first_that_works(algorithm, kind, candidates(algorithm, progress, training=True), by)
 
 
+class NotThisWayError(UserError):
+    """Raised where a way that was asked for fails, and another does not."""
+
+
 # Errors that no other way would change.
 NOT_ABOUT_THE_WAY = (UserError, KeyboardInterrupt, MemoryError, torch.OutOfMemoryError)
 
@@ -162,7 +166,8 @@ def first_that_works(algorithm: Hooks, kind: str, ways: Sequence[str], by: Calla
         raise
     except Exception as error:
         if way == ways[-1]:
-            raise _reworded(error, way) from error
+            asked = algorithm.execution == way != "loop"
+            raise (_of_the_way(error, way, by) if asked else clearer(error)) from error
         failure = error
     try:
         found = by(ways[-1])
@@ -181,10 +186,19 @@ def first_that_works(algorithm: Hooks, kind: str, ways: Sequence[str], by: Calla
     return found
 
 
-def _reworded(error: Exception, way: str) -> Exception:
-    if isinstance(error, NotStackableError):
-        return UserError(f"execution={way!r} is not possible here: {error}")
-    return clearer(error)
+def _of_the_way(error: Exception, way: str, by: Callable[[str], T]) -> Exception:
+    """The error for a way that was asked for; that of the network itself, if a loop fails, too."""
+    try:
+        by("loop")
+    except NOT_ABOUT_THE_WAY:
+        raise
+    except Exception as own:
+        return clearer(own)
+    reason = str(error) if isinstance(error, NotStackableError) else first_line(error)
+    return NotThisWayError(
+        f"execution={way!r} is not possible here: {reason}. execution='auto' goes task by task "
+        "where it has to"
+    )
 
 
 @contextlib.contextmanager
