@@ -77,3 +77,32 @@ def test_a_loss_that_does_not_repeat_itself_is_refused(kind):
     maml = MAML(nn.Linear(4, 3).double(), 0.1, 1, loss=kind())
     with pytest.raises(UserError, match="another value when it is called again"):
         maml.meta_gradient(maml.init_params(), EPISODES)
+
+
+class Warm(MAML):
+    """The way out that the error for losses that count names."""
+
+    def loss_after_adaptation(self, params, task, n_way, progress):
+        loss, metrics = super().loss_after_adaptation(params, task, n_way, progress)
+        return progress * loss, metrics
+
+
+def test_a_warm_up_by_progress():
+    class Counts:
+        calls = 0
+
+        def __call__(self, outputs, targets):
+            self.calls += 1
+            return self.calls * F.cross_entropy(outputs, targets)
+
+    torch.manual_seed(0)
+    model, episodes = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), random_episodes(shape=(4,))
+    model = model.double()
+    refused = MAML(model, 0.1, 1, loss=Counts())
+    with pytest.raises(UserError, match="For a warm-up take progress, which loss_after_adaptation"):
+        refused.meta_gradient(refused.init_params(), episodes)
+    warm, whole = Warm(model, 0.1, 1), MAML(model, 0.1, 1)
+    found, _ = warm.meta_gradient(warm.init_params(), episodes, 0.25)
+    expected, _ = whole.meta_gradient(whole.init_params(), episodes)
+    for name, g in expected.items():
+        torch.testing.assert_close(found[name], g / 4)

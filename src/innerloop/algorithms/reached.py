@@ -162,7 +162,9 @@ def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: 
             "the loss gives another value when it is called again with the same outputs, targets "
             "and seeds: it draws from a generator of its own, or counts, so that a resumed run "
             "would be another one. Let it draw from the global generators, which are seeded for "
-            "each task, or let the network return what it needs"
+            "each task, or let the network return what it needs. For a warm-up take progress, "
+            "which loss_after_adaptation and mean_gradient of an algorithm are given, or set an "
+            "attribute of the loss between two meta-gradients"
         )
     if seen.globally or seen.dropout:
         algorithm._loss_draws = seen.globally
