@@ -219,3 +219,35 @@ def test_what_fits_is_not_looked_at_again(monkeypatch):
     arguments.check_params(maml, params)
     monkeypatch.setattr(arguments.noise, "generators_kept", None)
     arguments.check_params(maml, {n: p + 1 for n, p in params.items()})
+
+
+UNUSUAL = {
+    "nested": lambda x: torch.nested.nested_tensor(list(x)),
+    "jagged": lambda x: torch.nested.nested_tensor(list(x), layout=torch.jagged),
+    "sparse": lambda x: x.to_sparse(),
+    "compressed": lambda x: x.flatten(0, -2).to_sparse_csr(),
+    "quantized": lambda x: torch.quantize_per_tensor(x.float(), 0.1, 0, torch.qint8),
+}
+WAYS_OUT = {
+    "nested": r"pad them, by torch\.nested\.to_padded_tensor",
+    "jagged": r"pad them, by torch\.nested\.to_padded_tensor",
+    "sparse": r"support_x\.to_dense\(\)",
+    "compressed": r"support_x\.to_dense\(\)",
+    "quantized": r"support_x\.dequantize\(\)",
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's, of what it calls a prototype
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_tensors_that_are_not_dense_are_one_clear_error(kind):
+    maml, dense = MAML(network(), 0.1, 1), episodes()
+    params, other = maml.init_params(), dense._replace(support_x=UNUSUAL[kind](dense.support_x))
+    one = UNUSUAL[kind](dense.support_x[0])
+    for call in (
+        lambda: maml.meta_gradient(params, other),
+        lambda: maml.score_steps(params, other),
+        lambda: maml.inner_loop_each(params, other.support_x, other.support_y),
+        lambda: maml.adapt(params, one, dense.support_y[0]),
+    ):
+        with pytest.raises(UserError, match=WAYS_OUT[kind]):
+            call()

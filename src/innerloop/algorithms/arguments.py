@@ -20,8 +20,29 @@ from innerloop.tasks.episodes import Episodes
 
 
 def first_task(episodes: Episodes) -> list[Tensor]:
-    """The examples of the first task: of the support set, and of the query set."""
+    """The examples of the first task: of the support set, and of the query set.
+
+    Raises:
+        UserError: a tensor that is nested, sparse or quantized.
+    """
+    for name, t in zip(Episodes._fields, episodes, strict=False):
+        check_dense(name, t)
     return [x[0] for x in (episodes[0], episodes[2]) if isinstance(x, Tensor) and len(x)]
+
+
+def check_dense(name: str, t: Any) -> None:
+    """Raise a `UserError` for a tensor that cannot be cut into tasks and examples."""
+    if not isinstance(t, Tensor) or in_transform():
+        return
+    if t.is_nested:
+        raise UserError(
+            f"{name} is a nested tensor, and examples of a task have one shape: pad them, by "
+            "torch.nested.to_padded_tensor(x, 0.0), and let the network leave out what is padding"
+        )
+    if t.layout is not torch.strided:
+        raise UserError(f"{name} is a sparse tensor ({t.layout}): give it as {name}.to_dense()")
+    if t.is_quantized:
+        raise UserError(f"{name} is quantized ({t.dtype}): give it as {name}.dequantize()")
 
 
 def checked_episodes(algorithm: Hooks, episodes: Any, *, training: bool) -> Episodes:
@@ -107,6 +128,8 @@ def checking(algorithm: Hooks, params: Params, *sets: Any) -> Iterator[None]:
         sets: the examples of one task, `[B, ...]`, as many tensors as differ.
     """
     check_params(algorithm, params)
+    for x in sets:
+        check_dense("support_x", x)
     try:
         yield
     except (UserError, MemoryError, torch.OutOfMemoryError):

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from innerloop.algorithms import in_use
-from innerloop.algorithms.arguments import checking, first_task
+from innerloop.algorithms.arguments import check_dense, checking, first_task
 from innerloop.algorithms.execution import MetaGradient
 from innerloop.algorithms.explain import explain
 from innerloop.functional import Params
@@ -109,6 +109,7 @@ class Algorithm(MetaGradient):
             The fast weights of all tasks, each with an axis `[T, ...]`, before the first and after
             each inner step.
         """
+        check_dense("support_x", support_x)
         with checking(self, params, *support_x[:1]):
             return in_use.adapt_all(self, params, support_x, support_y, inner_steps, n_way)
 
