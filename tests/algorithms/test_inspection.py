@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 
@@ -292,3 +293,26 @@ def test_each_call_has_a_cache_of_its_own(kind, filled):
     for name, g in grads[0].items():
         torch.testing.assert_close(grads[1][name], g)
         assert g.any() or name.startswith("unused") or name == "scale.bias"
+
+
+@dataclasses.dataclass
+class Outputs:
+    logits: torch.Tensor
+
+
+class InADataclass(Repeated):
+    def number(self):
+        return 0
+
+    def forward(self, x):
+        return Outputs(super().forward(x))
+
+
+def test_outputs_where_nobody_looks_are_not_said_to_lack_gradients():
+    def loss(outputs, targets):
+        return F.cross_entropy(outputs.logits, targets)
+
+    maml = MAML(InADataclass().double(), 0.1, 2, loss=loss)
+    grads, _ = maml.meta_gradient(maml.init_params(), EPISODES)
+    assert all(g.any() for g in grads.values())
+    assert "without gradients" not in maml.explain()

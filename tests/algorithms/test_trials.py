@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import pytest
 import torch
 from torch import nn
@@ -58,6 +60,7 @@ class Switched(HeadedModel):
         super().__init__()
         self.a, self.drop, self.head = nn.Linear(4, 6), nn.Dropout(0.0), nn.Linear(6, 3)
         self.noisy, self.centred, self.mode = False, 0, "plain"
+        self.config = types.SimpleNamespace(noisy=False)
 
     def features(self, x):
         x = self.drop(self.a(x).tanh())
@@ -65,7 +68,7 @@ class Switched(HeadedModel):
             x = x - self.centred * x.mean(0)
         if self.mode == "head":
             x = x * self.head.weight.square().mean()
-        return x + torch.randn_like(x) if self.training and self.noisy else x
+        return x + torch.randn_like(x) if self.training and (self.noisy or self.config.noisy) else x
 
 
 def in_evaluation(model):
@@ -75,6 +78,7 @@ def in_evaluation(model):
 
 SWITCHES = {
     "noise": (None, lambda model: setattr(model, "noisy", True)),
+    "config": (None, lambda model: setattr(model.config, "noisy", True)),
     "centred": (None, lambda model: setattr(model, "centred", 1)),
     "mode": (None, lambda model: setattr(model, "mode", "head")),
     "dropout": (None, lambda model: setattr(model.drop, "p", 0.5)),

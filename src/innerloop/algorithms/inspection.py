@@ -181,6 +181,8 @@ class Inspected(Tried):
         return True
 
     def _unreached(self, leaves: Params, outputs: Any) -> list[str]:
+        if not tensors_in(outputs):  # they are where nobody looks, as in a dataclass
+            return []
         reached = _leaves(nodes_of(outputs))
         return [n for n, p in leaves.items() if p.requires_grad and id(p) not in reached]
 

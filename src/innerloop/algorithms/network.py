@@ -1,10 +1,9 @@
 """A user's network as a function of its weights; the module is never written to.
 
 `torch.func.functional_call` puts the weights into the module and takes them out again: two threads
-get each other's, and a sub-module with two names is left with the wrong ones.  Here every call
-works on a copy of the module's skeleton: new module objects that hold the given weights and share
-everything else.  What a forward pass writes (buffers, attributes, arrays) stays in the copy, so
-each call starts from the module as the user left it.
+get each other's, and a sub-module with two names is left with wrong ones.  Here every call works on
+a copy of the skeleton: new module objects that hold the given weights and share everything else.
+What a forward pass writes stays in the copy, so each call starts from what the user left.
 """
 
 from __future__ import annotations
@@ -339,10 +338,7 @@ def is_own(layers: Layers) -> bool:
 
 
 def what_is_called(network: nn.Module) -> tuple[list[Any], int]:
-    """What a call of `network` goes through, and how many modules are in training.
-
-    Lists are equal where classes, hooks and switches are the same.
-    """
+    """The classes, hooks and switches that a call goes by, and how many modules are in training."""
     found: list[Any] = []
     modules = list(network.modules())
     for module in modules:
@@ -355,6 +351,8 @@ def what_is_called(network: nn.Module) -> tuple[list[Any], int]:
         # A number that is not 0 may change in every step, as that of an annealing does.
         plain = ((n, v) for n, v in state.items() if type(v) in _PLAIN and n not in OF_EVERY_MODULE)
         found += [(n, v if isinstance(v, str) else bool(v)) for n, v in plain]
+        held = (vars(v) for v in state.values() if isinstance(getattr(v, "__dict__", None), dict))
+        found += [(n, v) for names in held for n, v in names.items() if type(v) is bool]
     return found, sum(module.training for module in modules)
 
 
