@@ -13,8 +13,8 @@ import innerloop
 from innerloop import UserError
 from innerloop.algorithms import ALGORITHMS
 from innerloop.runs.checkpoint import read_tensors, write_tensors
-from innerloop.runs.loading import _check_shape as check_shape
 from innerloop.runs.loading import load_for
+from innerloop.runs.tested import check_shape
 from tests.small_runs import settings
 
 

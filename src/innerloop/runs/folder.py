@@ -29,6 +29,7 @@ from innerloop.runs.checkpoint import fill, read_tensors, write_tensors
 from innerloop.runs.fit_config import FitConfig
 from innerloop.runs.optimizer import OptimizerFactory, make_optimizer
 from innerloop.runs.optimizer_state import OURS, OWN, Packed, fill_ours, tensors_of, unpack
+from innerloop.tasks.marks import are_other, marks_of
 from innerloop.tasks.protocol import (
     Tasks,
     class_names_of,
@@ -209,6 +210,7 @@ def save_state(folder: Path, train: Tasks, state: State) -> None:
     tensors |= {f"best/{name}": p for name, p in state.best.items()}
     metadata = {name: getattr(state, name) for name in COUNTERS | LATER}
     metadata |= {"version": __version__, "train_classes": _digest(train)}
+    metadata["train_marks"] = marks_of(train)
     if state.fingerprint is not None:
         metadata["fingerprint"] = state.fingerprint
     if state.own_optimizer:
@@ -272,6 +274,13 @@ def read_state(folder: Path, train: Tasks, warn: Callable[[str], None]) -> Saved
                 f"{name_of(train)} no longer has the training classes that the run in {folder} "
                 "began with, or a body computes other features of them: bring data and body back "
                 "as they were, or start a new run"
+            )
+        if are_other(metadata.get("train_marks"), marks_of(train)):
+            raise UserError(
+                f"{name_of(train)} has other examples of the training classes than the run in "
+                f"{folder} began with: bring them back as they were. If the run was given a data "
+                f"set that was made in Python, write that to a folder or a .npy file, and its "
+                f"place as data into {folder / CONFIG}"
             )
         return tensors, metadata
     if paths:
@@ -358,6 +367,7 @@ def save_model(
         "pixels": pixels_of(train),
         "data": name_of(train),
         "train_classes": class_names_of(train),
+        "train_marks": marks_of(train),
         "version": __version__,
         **origin_of(train),
     }

@@ -35,6 +35,7 @@ from innerloop.runs.checkpoint import fill, read_tensors
 from innerloop.runs.described import check_layers, description, normalization, pixels, white
 from innerloop.runs.fit_config import FitConfig
 from innerloop.runs.folder import CONFIG, MODEL
+from innerloop.runs.tested import check_same, check_shape
 from innerloop.sources import body_of, build_source
 from innerloop.tasks.normalization import Normalization
 from innerloop.tasks.protocol import Tasks, is_maker
@@ -64,6 +65,8 @@ class Loaded(NamedTuple):
         computed_by: the `identity` of the pretrained body whose features it takes; empty for none.
         white: the value of white in the pictures of more than 8 bits that it was trained on; None
             where there were none.
+        train_marks: marks of the training examples, see `innerloop.tasks.marks`; none in files of
+            older versions.
     """
 
     model: nn.Module
@@ -79,6 +82,7 @@ class Loaded(NamedTuple):
     normalization: Normalization | None = None
     computed_by: str = ""
     white: float | None = None
+    train_marks: Any = ()
 
     def body(self) -> Backbone | None:
         """The pretrained network whose features this network takes; None where it takes pictures.
@@ -214,6 +218,7 @@ def load(path: str | Path, *, algorithm: Algorithm | None = None, trust: bool = 
         norm,
         str(metadata.get("computed_by", "")),
         white(file, metadata),
+        metadata.get("train_marks"),
     )
 
 
@@ -306,7 +311,7 @@ def load_for(
         return _fitted(loaded, config), source[part]
     if getattr(source, "computed_by", "") != loaded.computed_by:
         loaded.body()  # says what is another
-    _check_shape(loaded.input_shape, source.example_shape, config.data)
+    check_shape(loaded.input_shape, source.example_shape, config.data)
     if loaded.inverted is not None and not loaded.knows_ink:
         # As in training, whatever the other pictures look like.
         source = with_dark_ink(source, loaded.inverted)
@@ -327,28 +332,10 @@ def load_for(
             f"{min(seen)}: if they are the same, the result is too good",
             stacklevel=2,
         )
+    if "data" not in changes and episode_seed is None:
+        check_same(path, loaded.train_classes, loaded.train_marks, source)
     sampler = build_sampler(config, source, part, classes, episode_seed=episode_seed)
     return _fitted(loaded, config), sampler
-
-
-def _check_shape(trained: tuple[int, ...], found: tuple[int, ...], data: str) -> None:
-    """Raise a `UserError` for examples of another shape than the network was trained on."""
-    if trained == found:
-        return
-    says = (
-        f"the network was trained on examples of shape {trained}, but those of {data} have {found}"
-    )
-    if not len(trained) == len(found) == 3:
-        raise UserError(f"{says}: train a network on such examples")
-    has = {1: "is of grey pictures", 3: "is of coloured pictures"}.get(
-        found[0], "has other channels"
-    )
-    way = f"{data} {has}, so train a network on such pictures"
-    if trained[0] == found[0]:
-        way = "scale the pictures to {} x {}".format(*trained[1:])
-    elif trained[0] == 1 and found[0] == 3:
-        way += ", or turn these grey first"
-    raise UserError(f"{says} (channels, height, width): {way}")
 
 
 def _command(path: str | Path, name: str) -> str:
