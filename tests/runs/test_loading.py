@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -144,3 +145,26 @@ def test_training_classes_under_another_name_are_a_warning(array, tmp_path):
         load_for(run.folder, data=str(copy))
     with pytest.raises(UserError, match=r"1 of the .* were trained on"):
         load_for(run.folder)
+
+
+@pytest.mark.parametrize("in_use", [False, True])
+def test_a_network_of_colour_sees_grey_pictures_as_equal_channels(tmp_path, in_use):
+    """As it does in `adapt`, and as if the file had been saved in colour."""
+    grey = np.random.default_rng(0).integers(0, 255, (30, 8, 1, 16, 16), dtype=np.uint8)
+    np.save(tmp_path / "grey.npy", grey)
+    np.save(tmp_path / "colour.npy", grey.repeat(3, axis=2))
+    data = tmp_path / "colour.npy"
+    run = innerloop.train(out=tmp_path / "run", **settings(data, iterations=2, test_tasks=2))
+    found = []
+    for name in ("grey", "colour"):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".* have names of classes that were trained on")
+            loaded, sampler = load_for(run.folder, data=str(tmp_path / f"{name}.npy"))
+        if in_use:
+            result = innerloop.evaluate_in_use(loaded, sampler, tasks=2)
+        else:
+            result = innerloop.evaluate(loaded.algorithm, loaded.params, sampler, tasks=2)
+        result["protocol"].pop("data")
+        result.pop("data", None)
+        found.append(result)
+    assert found[0] == found[1]

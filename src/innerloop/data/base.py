@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from innerloop.data.examples import ArrayExamples, Examples
+from innerloop.data.examples import ArrayExamples, Examples, InColour
 from innerloop.data.remarks import Remark
 from innerloop.errors import UserError
 
@@ -296,6 +296,13 @@ def with_dark_ink(data: ClassIndexed, dark_ink: bool) -> ClassIndexed:
     if data.dark_ink == dark_ink or not isinstance(data, ImageClasses | ExampleClasses):
         return data
     return replace(data, dark_ink=dark_ink)
+
+
+def in_colour(data: ClassIndexed) -> ClassIndexed:
+    """Grey images for a network that takes colour: their channel three times."""
+    same = ("starts", "counts", "names", "groups", "name", "dark_ink", "splits", "remarks", "white")
+    own = {name: getattr(data, name) for name in same}
+    return ExampleClasses(InColour(data.examples), pixels=True, **own)
 
 
 def load_npy(path: str | Path) -> np.ndarray:

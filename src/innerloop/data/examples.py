@@ -65,6 +65,29 @@ class ArrayExamples:
         return values
 
 
+class InColour:
+    """Grey images `[M, 1, H, W]` with their channel three times, as colour pictures hold grey.
+
+    Args:
+        grey: the images.
+    """
+
+    def __init__(self, grey: Examples) -> None:
+        self._grey = grey
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        number, _, *size = self._grey.shape
+        return (number, 3, *size)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._grey.dtype
+
+    def read(self, index: np.ndarray) -> np.ndarray:
+        return self._grey.read(index).repeat(3, axis=1)
+
+
 class RowExamples:
     """Examples that a function returns one by one, each time they are needed.
 

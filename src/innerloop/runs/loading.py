@@ -22,7 +22,7 @@ from innerloop.build import (
     resolve,
 )
 from innerloop.config import TrainConfig
-from innerloop.data.base import ClassIndexed, with_dark_ink
+from innerloop.data.base import ClassIndexed, in_colour, with_dark_ink
 from innerloop.data.splits import split_classes
 from innerloop.errors import UserError
 from innerloop.files import at_home, quoted
@@ -311,6 +311,8 @@ def load_for(
         return _fitted(loaded, config), source[part]
     if getattr(source, "computed_by", "") != loaded.computed_by:
         loaded.body()  # says what is another
+    if source.pixels and (loaded.input_shape[0], source.example_shape[0]) == (3, 1):
+        source = in_colour(source)
     check_shape(loaded.input_shape, source.example_shape, config.data)
     if loaded.inverted is not None and not loaded.knows_ink:
         # As in training, whatever the other pictures look like.
