@@ -146,3 +146,51 @@ def test_a_picture_of_too_many_pixels_is_one_line(pictures, monkeypatch, capsys)
     assert command_line(["data", "info", str(pictures), "--json"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "0.png claims 8 x 8 pixels, more than 50: scale it down" in line
+
+
+OWN = """
+import numpy as np
+from innerloop import SinusoidSampler
+from innerloop.data import from_arrays
+
+y = np.arange(40) // 4
+
+
+def numbers():
+    return from_arrays(np.linspace(0, 3, 40 * 7).reshape(40, 7), y)
+
+
+def pictures():
+    return from_arrays(np.arange(40 * 36, dtype=np.uint8).reshape(40, 6, 6), y)
+
+
+def waves():
+    return SinusoidSampler()
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    return str(tmp_path / "own.py")
+
+
+def test_info_of_data_by_reference(own, capsys):
+    """As `train --data` takes it."""
+    main(["info", f"{own}:numbers", "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["classes"], facts["examples"], facts["shape"]) == (10, 40, [10, 4, 7])
+    assert (facts["bytes"], facts["mean"]) == (40 * 7 * 8, 1.5)
+    main(["info", f"{own}:pictures"])
+    assert "(10, 4, 1, 6, 6)" in capsys.readouterr().out
+    with pytest.raises(UserError, match="gives its tasks itself"):
+        main(["info", f"{own}:waves"])
+    with pytest.raises(UserError, match="--source is for omniglot"):
+        main(["info", f"{own}:numbers", "--source", "x"])
+
+
+def test_sheet_of_data_by_reference(own, tmp_path):
+    main(["sheet", f"{own}:pictures", "--out", str(tmp_path / "sheet.png")])
+    assert Image.open(tmp_path / "sheet.png").height > 10 * 50
+    with pytest.raises(UserError, match=r"no pictures to draw, but float64 of shape \[7\]"):
+        main(["sheet", f"{own}:numbers", "--out", str(tmp_path / "none.png")])

@@ -14,6 +14,7 @@ import tyro
 from innerloop.cli.output import show
 from innerloop.cli.pictures import refuse_to_overwrite
 from innerloop.data import (
+    ClassIndexed,
     ImageClasses,
     available_splits,
     contact_sheet,
@@ -28,6 +29,8 @@ from innerloop.data.splits import automatic_split
 from innerloop.errors import UserError
 from innerloop.files import at_home, quoted, write_whole
 from innerloop.recipes import REGRESSION
+from innerloop.references import is_reference
+from innerloop.registry import DATA
 
 DESCRIPTION = """Prepare, invent, describe and draw data sets.
 
@@ -40,6 +43,7 @@ examples:
   innerloop data prepare lake --source all_runs.zip --out lake
   innerloop data random --out noise.npy        24 MB of noise in Omniglot's shape
   innerloop data info my_pictures --json
+  innerloop data info my_data.py:load          what a function of yours returns
   innerloop data sheet omniglot --out omniglot.png"""
 
 
@@ -155,14 +159,15 @@ class Info:
     """Describe a data set: classes, images, brightness, and the splits that fit it."""
 
     what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """omniglot, glyphs, random, or the path of a folder or a .npy file."""
+    """omniglot, glyphs, random, the path of a folder or a .npy file, or what makes a data set:
+    MODULE:NAME or FILE.py:NAME."""
     source: Path | None = None
     """For omniglot: where its archives are."""
     json: bool = False
     """Print JSON."""
 
     def run(self) -> None:
-        data = load(self.what, omniglot_source=self.source, progress=not self.json)
+        data = _named(self.what, self.source, progress=not self.json)
         facts = {**_facts(data), **_brightness(data)}
         facts["automatic split"] = automatic_split(data)
         facts["splits"] = {
@@ -178,7 +183,8 @@ class Sheet:
     """Draw some classes of a data set into one picture."""
 
     what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """omniglot, glyphs, random, or the path of a folder or a .npy file."""
+    """omniglot, glyphs, random, the path of a folder or a .npy file, or what makes a data set:
+    MODULE:NAME or FILE.py:NAME."""
     out: Path
     """The PNG file to write."""
     source: Path | None = None
@@ -198,7 +204,7 @@ class Sheet:
                 f"--out {self.out} lies in {self.what}, which would take it for a picture of its "
                 "own: choose a place outside"
             )
-        data = load(self.what, omniglot_source=self.source, progress=True)
+        data = _named(self.what, self.source, progress=True)
         show(
             contact_sheet(
                 data, self.out, classes=self.classes, per_class=self.per_class, seed=self.seed
@@ -238,11 +244,28 @@ def main(argv: list[str]) -> None:
     command.run()
 
 
-def _facts(data: ImageClasses) -> dict[str, Any]:
+def _named(what: str, source: Path | None, *, progress: bool) -> ClassIndexed:
+    """What `--data` of the other commands names."""
+    if not is_reference(what) and (DATA.is_ours(what) or what not in DATA):
+        return load(what, omniglot_source=source, progress=progress)
+    if source is not None:
+        raise UserError(f"--source is for omniglot, not for {what}: leave it out")
+    # PyTorch takes seconds to import, for which the other data sets do not wait.
+    from innerloop.config import TrainConfig
+    from innerloop.sources import build_source
+
+    found = build_source(TrainConfig.recipe(data=what), progress=progress)
+    if not isinstance(found, ClassIndexed):
+        raise UserError(f"{what} gives its tasks itself, and has no classes to describe or draw")
+    return found
+
+
+def _facts(data: ClassIndexed) -> dict[str, Any]:
     images = int(data.counts.sum())
     fewest, most = int(data.counts.min()), int(data.counts.max())
     # numpy.save writes the square shape where there is one, so that is what is shown.
     square = [data.num_classes, fewest] if fewest == most else [images]
+    things = "images" if data.pixels else "examples"
     facts: dict[str, Any] = {"name": data.name}
     if data.name == "omniglot":
         alphabets = len(set(data.groups))
@@ -252,21 +275,24 @@ def _facts(data: ImageClasses) -> dict[str, Any]:
         facts["characters"] = data.num_classes
     else:
         facts["classes"] = data.num_classes
-        facts["images"] = images
+        facts[things] = images
         groups = len(set(data.groups) - {""})
         if groups:
             facts["groups"] = groups
-    facts["images a class"] = [fewest, most]
-    facts["shape"] = [*square, *data.image_shape]
-    facts["dtype"] = str(data.images.dtype)
-    facts["bytes"] = images * int(np.prod(data.image_shape))
+    facts[f"{things} a class"] = [fewest, most]
+    facts["shape"] = [*square, *data.example_shape]
+    facts["dtype"] = str(data.examples.dtype)
+    facts["bytes"] = images * int(np.prod(data.example_shape)) * data.examples.dtype.itemsize
     return facts
 
 
-def _brightness(data: ImageClasses) -> dict[str, Any]:
-    """Mean and deviation of at most 2,000 images, evenly spread over the data set."""
-    every = max(1, len(data.images) // 2000)
-    some = np.asarray(data.images[::every], dtype=np.float32) / 255
+def _brightness(data: ClassIndexed) -> dict[str, Any]:
+    """Mean and deviation of at most 2,000 examples, evenly spread over the data set."""
+    number = data.examples.shape[0]
+    some = data.examples.read(np.arange(0, number, max(1, number // 2000)))
+    if not data.pixels:
+        return {"mean": _four_digits(some.mean()), "standard deviation": _four_digits(some.std())}
+    some = some.astype(np.float32) / 255
     facts: dict[str, Any] = {
         "mean brightness": round(float(some.mean()), 4),
         "standard deviation": round(float(some.std()), 4),
@@ -275,6 +301,10 @@ def _brightness(data: ImageClasses) -> dict[str, Any]:
     if data.dark_ink:
         facts["ink coverage"] = round(float(1 - some.mean()), 4)
     return facts
+
+
+def _four_digits(value: Any) -> float:
+    return float(f"{float(value):.4g}")
 
 
 def _write_array(data: ImageClasses, path: Path) -> None:
@@ -314,6 +344,6 @@ def _words(key: str, value: Any) -> str:
         return f"{value:,} ({value / 2**20:.2f} MB)"
     if key == "shape":
         return f"({', '.join(map(str, value))})"
-    if key == "images a class":
+    if key in ("images a class", "examples a class"):
         return f"{value[0]:,}" if value[0] == value[1] else f"{value[0]:,} to {value[1]:,}"
     return f"{value:,}" if isinstance(value, int) else str(value)

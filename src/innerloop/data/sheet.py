@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from innerloop.data.base import ImageClasses
+from innerloop.data.base import ClassIndexed
 from innerloop.errors import UserError
 from innerloop.files import readable, write_whole
 from innerloop.keywords import keywords_checked
@@ -31,7 +31,7 @@ _PAPER, _INK, _QUIET = (250, 250, 248), (25, 25, 30), (110, 110, 118)
 
 @keywords_checked
 def contact_sheet(
-    data: ImageClasses, path: str | Path, *, classes: int = 20, per_class: int = 10, seed: int = 0
+    data: ClassIndexed, path: str | Path, *, classes: int = 20, per_class: int = 10, seed: int = 0
 ) -> Path:
     """Draw some classes of a data set as a PNG picture, one row a class.
 
@@ -46,7 +46,8 @@ def contact_sheet(
         `path`.
 
     Raises:
-        UserError: a number is too small, or the file cannot be written.
+        UserError: a number is too small, the data set has no pictures, or the file cannot be
+            written.
 
     Warns:
         UserWarning: no font of this machine has characters of names, which are boxes then.
@@ -56,12 +57,17 @@ def contact_sheet(
         raise UserError(f"the picture is a PNG file, so {path} must end in .png")
     if not 1 <= classes <= 500 or not 1 <= per_class <= 100:
         raise UserError("a sheet has 1 to 500 classes and 1 to 100 images of each")
+    if not data.pixels:
+        raise UserError(
+            f"{data.name} has no pictures to draw, but {data.examples.dtype} of shape "
+            f"{list(data.example_shape)}"
+        )
     generator = np.random.default_rng(seed)
     count = min(classes, data.num_classes)
     chosen = sorted(generator.choice(data.num_classes, size=count, replace=False).tolist())
     columns = min(per_class, int(data.counts[chosen].max()))
 
-    _, height, width = data.image_shape
+    _, height, width = data.example_shape
     tile_height, tile_width = _tile_size(height, width)
     cell_height, cell_width = tile_height + _GAP, tile_width + _GAP
     sheet = Image.new(
@@ -77,7 +83,7 @@ def contact_sheet(
     for row, index in enumerate(chosen):
         top = _MARGIN + _HEADER_HEIGHT + row * cell_height
         _draw_label(pen, data, index, top + cell_height // 2)
-        for column, image in enumerate(data.class_images(index)[:columns]):
+        for column, image in enumerate(data.class_examples(index)[:columns]):
             left = _MARGIN + _LABEL_WIDTH + column * cell_width
             sheet.paste(_tile(image, (tile_width, tile_height)), (left, top))
     encoded = io.BytesIO()
@@ -137,7 +143,7 @@ class _Pen:
         return self._fonts[file, size]
 
 
-def _warn_of_boxes(path: Path, data: ImageClasses, chosen: list[int], pen: _Pen) -> None:
+def _warn_of_boxes(path: Path, data: ClassIndexed, chosen: list[int], pen: _Pen) -> None:
     """Say which names have characters that no font has."""
     boxed = {f"#{index}": data.names[index] for index in chosen if pen.lacks(data.names[index])}
     if pen.lacks(data.name):
@@ -154,8 +160,8 @@ def _warn_of_boxes(path: Path, data: ImageClasses, chosen: list[int], pen: _Pen)
     )
 
 
-def _draw_header(pen: _Pen, data: ImageClasses, shown: int, width: int) -> None:
-    channels, rows, columns = data.image_shape
+def _draw_header(pen: _Pen, data: ClassIndexed, shown: int, width: int) -> None:
+    channels, rows, columns = data.example_shape
     fewest, most = int(data.counts.min()), int(data.counts.max())
     each = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     colour = "grey" if channels == 1 else "colour"
@@ -167,7 +173,7 @@ def _draw_header(pen: _Pen, data: ImageClasses, shown: int, width: int) -> None:
     pen.write(_MARGIN, _MARGIN + 42, facts, 14, _QUIET)
 
 
-def _draw_label(pen: _Pen, data: ImageClasses, index: int, middle: int) -> None:
+def _draw_label(pen: _Pen, data: ClassIndexed, index: int, middle: int) -> None:
     group, _, rest = data.names[index].rpartition("/")
     right, room = _MARGIN + _LABEL_WIDTH - 12, _LABEL_WIDTH - 12
     number = f"  #{index}" if group else ""
