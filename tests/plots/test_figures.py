@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 import innerloop
 from innerloop.data import from_arrays
 from innerloop.plots.comparison import plot_runs
+from innerloop.plots.figures import _learning_curve
+from innerloop.plots.words import ENGLISH
 from innerloop.tasks.protocol import setting_of
 from innerloop.training.report import format_result
 
@@ -97,3 +100,14 @@ def test_ways_and_shots_as_people_write_them():
     assert setting_of({"n_way": [2, 5], "k_shot": [1, 3]}) == "2-5-way 1-3-shot"
     assert setting_of({"n_way": None, "k_shot": 10}) == "10-shot"
     assert setting_of({}) == ""
+
+
+def test_iterations_are_whole_numbers_on_the_axis():
+    """With one validation the span is a unit or so, which Matplotlib cuts into quarters."""
+    axes = Figure().subplots()
+    line = {"iteration": 20, "loss": 1.0, "val_accuracy": 0.5, "val_ci95": 0.1}
+    _learning_curve(axes, [line], ENGLISH)
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert 20 in ticks
+    assert all(tick == round(tick) for tick in ticks)

@@ -124,6 +124,7 @@ def _learning(axes: Any, lines: list[list[dict[str, Any]]], metric: str, say: Sa
     )
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(say("outer iteration"))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     for run, colour, mark in zip(lines, COLOURS, MARKS, strict=False):
         run = [line for line in run if f"val_{metric}" in line]
         x = [line["iteration"] for line in run]

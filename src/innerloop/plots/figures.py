@@ -190,6 +190,7 @@ def _learning_curve(axes: Any, lines: list[dict[str, Any]], say: Say) -> None:
     iterations = [line["iteration"] for line in lines]
     axes.set_title(say("Learning"))
     axes.set_xlabel(say("outer iteration"))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel(say("training query loss"), color=BLUE)
     loss = [line["loss"] for line in lines]
     axes.plot(iterations, loss, color=BLUE, marker="o", ms=3, label=say("training"))
