@@ -191,6 +191,7 @@ def test_info_of_data_by_reference(own, capsys):
 
 def test_sheet_of_data_by_reference(own, tmp_path):
     main(["sheet", f"{own}:pictures", "--out", str(tmp_path / "sheet.png")])
-    assert Image.open(tmp_path / "sheet.png").height > 10 * 50
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.height > 10 * 50
     with pytest.raises(UserError, match=r"no pictures to draw, but float64 of shape \[7\]"):
         main(["sheet", f"{own}:numbers", "--out", str(tmp_path / "none.png")])
