@@ -175,3 +175,52 @@ class Broken(Rows):
 def test_what_cannot_be_used_is_refused_with_the_reason(dataset, settings, message):
     with pytest.raises(UserError, match=message):
         from_dataset(dataset, **settings)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("grey", [True, False])
+def test_bytes_are_pictures_in_any_layout_as_in_arrays(grey, in_memory):
+    """OpenCV and others give [H, W, 3], and MNIST's tensors are [H, W]."""
+    bytes_ = PICTURES[..., 0] if grey else PICTURES
+    data = from_dataset(list(zip(bytes_, Y, strict=True)), in_memory=in_memory)
+    expected = from_arrays(bytes_, Y)
+    assert data.pixels
+    assert data.example_shape == expected.example_shape
+    for c in range(data.num_classes):
+        np.testing.assert_array_equal(data.class_examples(c), expected.class_examples(c))
+
+
+def test_bytes_that_could_have_their_channels_first_or_last_are_refused():
+    items = [(x[:3], y) for x, y in zip(PICTURES, Y, strict=True)]
+    with pytest.raises(UserError, match=r"shape \[3, 9, 3\], .* transform=PIL.Image.fromarray"):
+        from_dataset(items)
+    data = from_dataset(items, transform=Image.fromarray)
+    assert data.example_shape == (3, 3, 9)
+
+
+def test_labels_of_single_items_count_where_all_are_read():
+    """Eight items are compared with `targets`; noise in a few labels lies between them."""
+
+    class Noisy(Folder):
+        def __getitem__(self, i):
+            x, y = super().__getitem__(i)
+            return x, (y + 1) % 6 if i == 5 else y
+
+    data = from_dataset(Noisy())
+    expected = np.where(np.arange(60) == 5, (Y.numpy() + 1) % 6, Y.numpy())
+    assert data.counts.tolist() == np.bincount(expected).tolist()
+
+
+@pytest.mark.parametrize("kind", [dict, set])
+def test_labels_groups_and_names_without_an_order_are_refused(kind):
+    given = dict.fromkeys(range(60), "a") if kind is dict else set(range(60))
+    x = np.zeros((60, 3))
+    for call in (
+        lambda: from_arrays(x, given),
+        lambda: from_arrays(x, Y, groups=given),
+        lambda: from_dataset(list(x), given),
+    ):
+        with pytest.raises(UserError, match=rf"not {kind.__name__}: give a list"):
+            call()
+    with pytest.raises(UserError, match="names is a set"):
+        from_arrays(x, Y, names=set("abcdef"))

@@ -53,7 +53,7 @@ def from_dataset(
     folders, and Hugging Face's.  An item is a pair of input and label (further entries are left
     out), a dict (see `inputs`), or, where `labels` are given, the input alone.  Inputs are
     arrays, tensors, numbers or PIL pictures, all of one shape; pictures become `uint8`
-    `[C, H, W]`, all else is as for `from_arrays`.
+    `[C, H, W]`, as bytes `[H, W]` and `[H, W, C]` do, all else is as for `from_arrays`.
 
     Args:
         dataset: the data set; item i must be the same each time, so leave random transforms
@@ -105,18 +105,16 @@ def from_dataset(
                 item = items.item(i)
                 if array is not None:
                     array[i] = items.checked(item, i, first)
-                if given is None:
+                if given is None or (labels is None and items.is_pair(item)):
                     found.append(items.label(item, i))
                 advance(1)
-        given = label_array(found) if given is None else given
+        # The items say what counts, where all are read; see `_labels`.
+        given = label_array(found) if len(found) == number else given
     assert given is not None
     grouping = group(given, number)
     names = _names(dataset, items.label_key, given) if names is None else names
     details = Details(names, groups, split, dark_ink, name or type(dataset).__name__)
-    pixels = items.gives_pictures
-    if not pixels and first.dtype == np.uint8 and first.ndim == 3 and first.shape[0] in (1, 3):
-        channels_first(first[None], "an item")  # refuses what could be either
-        pixels = True
+    pixels = items.gives_pictures or items.bytes_are_pictures
     if array is not None:
         return from_one_array(array, grouping, details, pixels=pixels)
     if not pixels:
@@ -138,7 +136,7 @@ class _Items:
     ) -> None:
         self._dataset, self._transform, self._image_size = dataset, transform, image_size
         self.label_key, self._key = label_key, inputs
-        self.gives_pictures = False
+        self.gives_pictures = self.bytes_are_pictures = False
         item = self.item(0)
         self._is_dict = isinstance(item, Mapping)
         if self._is_dict and inputs is None:
@@ -152,7 +150,8 @@ class _Items:
         if inputs is not None and (not self._is_dict or inputs not in item):
             keys = f"the keys {', '.join(map(repr, item))}" if self._is_dict else "no keys"
             raise UserError(f"inputs is {inputs!r}, but items have {keys}")
-        self.gives_pictures = self._read(item, 0)[1]
+        first, self.gives_pictures = self._read(item, 0)
+        self.bytes_are_pictures = not self.gives_pictures and _are_pictures(first)
 
     def item(self, i: int) -> Any:
         """`dataset[i]`; any error of it is a `UserError` that names i."""
@@ -161,6 +160,11 @@ class _Items:
         except Exception as error:
             # It is other people's code, which raises whatever it likes.
             raise UserError(f"dataset[{i}] fails: {type(error).__name__}: {error}") from error
+
+    @staticmethod
+    def is_pair(item: Any) -> bool:
+        """True for an input with its label."""
+        return isinstance(item, (tuple, list)) and len(item) > 1
 
     def __call__(self, i: int) -> np.ndarray:
         return self._read(self.item(i), i)[0]
@@ -178,7 +182,7 @@ class _Items:
                     "the label"
                 )
             label = item[self.label_key]
-        elif isinstance(item, (tuple, list)) and len(item) > 1:
+        elif self.is_pair(item):
             label = item[1]
         else:
             raise UserError(f"dataset[{i}] has no label beside its input: give labels=")
@@ -212,7 +216,25 @@ class _Items:
             return picture_pixels(x, what, size), True
         if self._image_size is not None:
             raise UserError(f"image_size is for PIL pictures, but {what} is {type(x).__name__}")
-        return np.atleast_1d(as_array(x, f"the input of {what}")), False
+        found = np.atleast_1d(as_array(x, f"the input of {what}"))
+        # What is no such picture is refused as another shape.
+        if self.bytes_are_pictures and found.ndim in (2, 3):
+            found = channels_first(found[None], "an item")[0]
+        return found, False
+
+
+def _are_pictures(x: np.ndarray) -> bool:
+    """True for bytes `[H, W]`, `[C, H, W]` or `[H, W, C]`, which `from_arrays` takes for images."""
+    if x.dtype != np.uint8 or x.ndim not in (2, 3):
+        return False
+    first, last = (x.ndim == 3 and x.shape[axis] in (1, 3) for axis in (0, 2))
+    if first and last:
+        raise UserError(
+            f"items are bytes of shape {list(x.shape)}, of which the first or the last axis could "
+            "be the channels: give transform=PIL.Image.fromarray for [H, W, C], or a transform "
+            "that scales them to floats"
+        )
+    return x.ndim == 2 or first or last
 
 
 def _described(item: Any) -> str:
@@ -285,8 +307,7 @@ def _labels(dataset: Any, items: _Items, labels: Any, number: int) -> np.ndarray
     # A short cut, as long as it says what the items say: with target_transform it does not.
     for i in evenly_spread(number, _CHECKED).tolist():
         item = items.item(i)
-        pair = isinstance(item, (tuple, list)) and len(item) > 1
-        if pair and items.label(item, i) != found[i].item():
+        if items.is_pair(item) and items.label(item, i) != found[i].item():
             return None
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,8 +50,13 @@ def label_array(labels: Any) -> np.ndarray:
         labels = array_of_tensor(labels, "labels")
     elif hasattr(labels, "to_numpy"):
         labels = labels.to_numpy()
-    if isinstance(labels, str | bytes) or not hasattr(labels, "__iter__"):
-        raise UserError(f"labels must be one for each example, [M], not {type(labels).__name__}")
+    # What a dict or a set gives one by one are its keys, in an order of its own.
+    unordered = isinstance(labels, str | bytes | Mapping | Set)
+    if unordered or not hasattr(labels, "__iter__"):
+        raise UserError(
+            f"labels must be one for each example, [M], not {type(labels).__name__}: give a list "
+            "of them in the order of the examples"
+        )
     if not isinstance(labels, np.ndarray):
         labels = [label.item() if hasattr(label, "item") else label for label in labels]
         require_one_kind(labels)
@@ -159,6 +164,8 @@ def class_names(
     for value in values:
         if names is None:
             name = value.decode(errors="replace") if isinstance(value, bytes) else value
+        elif isinstance(names, Set):
+            raise UserError("names is a set, which has no order: give a dict of label to name")
         elif isinstance(names, Mapping):
             if value not in names:
                 raise UserError(f"names has no entry for the label {value!r}")
@@ -182,6 +189,11 @@ def class_groups(groups: Any, grouping: Grouping) -> list[str]:
     """
     if groups is None:
         return []
+    if isinstance(groups, Mapping | Set):
+        raise UserError(
+            f"groups must be one for each example, [M], not {type(groups).__name__}: give a list "
+            "of them in the order of the examples"
+        )
     each = label_array(groups).astype(str)
     if len(each) != len(grouping.order):
         raise UserError(
