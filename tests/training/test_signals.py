@@ -8,6 +8,7 @@ import threading
 import pytest
 
 import innerloop
+from innerloop.training import signals
 from tests.small_runs import StopAt, assert_same_runs, settings
 
 
@@ -37,3 +38,16 @@ def test_training_in_a_thread_leaves_signals_alone(array, tmp_path):
     thread.start()
     thread.join()
     assert not results[0].interrupted
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_request_is_answered_while_a_step_goes_on(asked, monkeypatch):
+    monkeypatch.setattr(signals, "PATIENCE", 0.0 if asked else 3600.0)
+    answered = threading.Event()
+    with signals.stop_requests(answered.set) as stop:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # no second answer
+        assert stop.is_set()
+        if asked:
+            assert answered.wait(60)
+    assert answered.is_set() == asked

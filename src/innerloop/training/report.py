@@ -48,6 +48,9 @@ class Report:
         """
         warnings.warn(message, stacklevel=2)
 
+    def stopping(self) -> None:
+        """The run was asked to stop, and its outer step takes a while; in a thread of its own."""
+
     def interrupted(self, folder: Path, iteration: int) -> None:
         """The run stopped early on request."""
 
@@ -147,6 +150,11 @@ class TerminalReport(Report):
 
     def warning(self, message: str) -> None:
         self.console.print(f"warning: {message}")
+
+    def stopping(self) -> None:
+        self.console.print(
+            "stopping after this iteration; Ctrl-C again ends at once, with the last checkpoint"
+        )
 
     def interrupted(self, folder: Path, iteration: int) -> None:
         self.console.print(

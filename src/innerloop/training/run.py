@@ -310,7 +310,7 @@ def _run(job: Job, folder: Path, state: State, report: Report, world: World) -> 
     """Train from `state` to the end, then test; or stop early with a checkpoint."""
     config, algorithm, tasks = job.config, job.algorithm, job.tasks
     report.start(config, folder, state.iteration)
-    with stop_requests() as stop, report.training(config):
+    with stop_requests(report.stopping) as stop, report.training(config):
         while True:
             phase = job.phases[state.phase]
             stopped = meta_train(

@@ -5,18 +5,26 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from innerloop.training.distributed import LostProcess
 
+# Seconds after which a request that is not yet met is answered.
+PATIENCE = 1.0
+
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[threading.Event]:
+def stop_requests(say: Callable[[], None] | None = None) -> Iterator[threading.Event]:
     """Within this context Ctrl-C, SIGTERM and SIGHUP set the event instead of breaking off.
 
     A second Ctrl-C breaks off at once.
+
+    Args:
+        say: called in another thread if the context does not end soon after the first request.
     """
     stop = threading.Event()
+    answer = threading.Timer(PATIENCE, say or (lambda: None))
+    answer.daemon = True
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -25,7 +33,9 @@ def stop_requests() -> Iterator[threading.Event]:
         # When one process has stopped, torchrun sends the others SIGTERM: no second Ctrl-C.
         if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.set()
+        if not stop.is_set():
+            stop.set()
+            answer.start()
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     # A terminal that goes away; nohup has it ignored, which is to stay so.
@@ -40,5 +50,6 @@ def stop_requests() -> Iterator[threading.Event]:
         before.pop(signal.SIGTERM)
         raise
     finally:
+        answer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
