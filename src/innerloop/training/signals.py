@@ -22,9 +22,7 @@ def stop_requests(say: Callable[[], None] | None = None) -> Iterator[threading.E
     Args:
         say: called in another thread if the context does not end soon after the first request.
     """
-    stop = threading.Event()
-    answer = threading.Timer(PATIENCE, say or (lambda: None))
-    answer.daemon = True
+    stop, asked, ended = (threading.Event() for _ in range(3))
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -33,9 +31,13 @@ def stop_requests(say: Callable[[], None] | None = None) -> Iterator[threading.E
         # When one process has stopped, torchrun sends the others SIGTERM: no second Ctrl-C.
         if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if not stop.is_set():
-            stop.set()
-            answer.start()
+        stop.set()
+        asked.set()
+
+    def answer() -> None:
+        asked.wait()
+        if not ended.wait(PATIENCE) and say is not None:
+            say()
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     # A terminal that goes away; nohup has it ignored, which is to stay so.
@@ -43,6 +45,8 @@ def stop_requests(say: Callable[[], None] | None = None) -> Iterator[threading.E
     if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN:
         numbers.append(hang_up)
     before = {number: signal.signal(number, request) for number in numbers}
+    # Before it is needed: in a handler no thread can be begun safely.
+    threading.Thread(target=answer, daemon=True).start()
     try:
         yield stop
     except LostProcess:
@@ -50,6 +54,7 @@ def stop_requests(say: Callable[[], None] | None = None) -> Iterator[threading.E
         before.pop(signal.SIGTERM)
         raise
     finally:
-        answer.cancel()
+        ended.set()
+        asked.set()
         for number, handler in before.items():
             signal.signal(number, handler)
