@@ -103,3 +103,20 @@ def test_home_and_quotes(tmp_path, monkeypatch, capsys):
 def test_a_name_in_a_figure_is_text():
     assert readable("plain ö") == "plain ö"
     assert readable("caf\udce9") == "caf\ufffd"
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_help_on_a_terminal_has_no_colours_where_none_are_wanted(no_color):
+    """Of https://no-color.org: by a variable that is there and not empty."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": no_color}
+    environment.pop("PYTHON_TYRO_ANSI_CODES", None)
+    command = [sys.executable, "-m", "innerloop", "data", "info", "--help"]
+    subprocess.run(command, stdout=theirs, env=environment, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 100_000)
+    os.close(ours)
+    assert b"usage" in shown
+    assert (b"\x1b[" in shown) == (not no_color)

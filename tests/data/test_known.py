@@ -214,7 +214,7 @@ def test_mini_imagenet_from_arrays(tmp_path, form):
         assert set(data.names) == set(SYNSETS)
 
 
-@pytest.mark.filterwarnings("ignore:out. 607 pictures in two classes at once")
+@pytest.mark.filterwarnings("ignore:out. 607 pictures that another class has")
 def test_tiered_imagenet_from_pickles_of_png(tmp_path):
     tiered, png = facts.parts_of("tiered-imagenet"), picture(size=(8, 8))
     files = {}

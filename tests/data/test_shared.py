@@ -45,7 +45,7 @@ def test_one_picture_in_two_classes(form, network, tmp_path):
     first, last = ("X[0]", "X[3]")
     if form in ("files", "text"):
         first, last = tmp_path / "0.png", tmp_path / "3.png"
-    with pytest.warns(UserWarning, match="1 picture in two classes at once") as said:
+    with pytest.warns(UserWarning, match="1 picture that another class has") as said:
         FewShotClassifier(network(), **settings).fit(X, LABELS)
     assert f"{first} (a) and {last} (b)" in str(said[0].message)
     assert said[0].filename == __file__

@@ -132,7 +132,7 @@ def test_two_copies_of_one_photo_are_nothing_to_go_by(client):
     assert not any(answer["none"] for answer in told["answers"])
 
 
-@pytest.mark.filterwarnings("ignore:.* in two classes at once")
+@pytest.mark.filterwarnings("ignore:.* that another class has")
 def test_it_opens_with_what_it_can_ask_about(make, monkeypatch):
     monkeypatch.setattr(photos, "_thumbnail", lambda file: png(file))
     file = Path("photos/sky/sky0.png")

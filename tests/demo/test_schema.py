@@ -26,7 +26,7 @@ from innerloop.demo.answers import episode_source, offered
 from innerloop.demo.server import create_app
 
 # Requests are made of a few pictures.
-pytestmark = pytest.mark.filterwarnings("ignore:.* in two classes at once")
+pytestmark = pytest.mark.filterwarnings("ignore:.* that another class has")
 EXAMPLES = int(os.environ.get("INNERLOOP_SCHEMA_EXAMPLES", "60"))
 CHECKS = [
     not_a_server_error,

@@ -65,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Shells do so only for a word that begins with it, unquoted.
     arguments = [re.sub(r"^(--[\w-]+=)?~(?=/|$)", _with_home, word) for word in words]
     _open_streams()
+    if os.environ.get("NO_COLOR"):
+        # Tyro, which reads options and prints help, has a variable of its own.
+        os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")
     with warnings.catch_warnings():
         warnings.showwarning = _show
         # Of Pillow's, for pictures that are refused with their names.

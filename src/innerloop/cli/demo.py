@@ -94,7 +94,7 @@ def main(argv: list[str]) -> int:
     # The page itself shows the support loss after each step.
     warnings.filterwarnings("ignore", "the loss on the support images rises")
     # It would name pictures by numbers that the page does not show.
-    warnings.filterwarnings("ignore", ".* in two classes at once")
+    warnings.filterwarnings("ignore", ".* that another class has")
     with _listen(arguments.host, arguments.port) as listener:
         _serve(arguments, listener, photos)
     return 0

@@ -40,7 +40,7 @@ def warn_of_shared(
                     pairs.append(" and ".join(both))
     if pairs:
         warnings.warn(
-            f"{counted(len(pairs), 'picture')} in two classes at once, so that one of the labels "
+            f"{counted(len(pairs), 'picture')} that another class has, so that one of the labels "
             f"is wrong, or the classes cannot be told apart by it: {some(pairs)}",
             stacklevel=stacklevel + 1,
         )

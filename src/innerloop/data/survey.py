@@ -147,7 +147,7 @@ class Watcher:
         found = []
         if self._leaks:
             text = (
-                f"{counted(len(self._leaks), 'picture')} in two classes at once, so that a task "
+                f"{counted(len(self._leaks), 'picture')} that another class has, so that a task "
                 f"may give one picture two labels: {some(self._leaks)}"
             )
             found.append(Remark("in two classes", len(self._leaks), text))
