@@ -21,7 +21,9 @@ from innerloop.errors import UserError
 pytestmark = [
     pytest.mark.usefixtures("home"),
     # Made for size, format and order; `test_remarks.py` is about what is said of content.
-    pytest.mark.filterwarnings("ignore:.*(one colour only|that another class has|twice in a class)"),
+    pytest.mark.filterwarnings(
+        "ignore:.*(one colour only|that another class has|twice in a class)"
+    ),
 ]
 
 
