@@ -37,8 +37,16 @@ def test_nothing_round_the_drawings_leaves_out_whatever_is_round_others():
 def test_a_box_round_most_of_them_is_left_out():
     how = learnt([*(drawn(lines, 4) for lines in STROKES[:3]), drawn(STROKES[3])])
     assert how.frame is not None
-    # As a ring could be part of the characters, it is not.
-    assert learnt([drawn(lines, 4, "ring") for lines in STROKES]).frame is None
+
+
+def test_a_ring_goes_if_it_is_the_same_in_all_pictures():
+    assert learnt([drawn(lines, 4, "ring") for lines in STROKES]).frame is not None
+    # It could be part of the characters: drawn by hand, seen twice, missing once.
+    hands = [drawn(lines, 2 + 2 * (n % 3), "ring") for n, lines in enumerate(STROKES)]
+    twice = [drawn(lines, 4, "ring") for lines in STROKES[:2]]
+    once = [*(drawn(lines, 4, "ring") for lines in STROKES), drawn(CROSS)]
+    for pages in (hands, twice, once):
+        assert learnt(pages).frame is None
 
 
 @pytest.mark.parametrize("margin", [4, 14])

@@ -21,6 +21,9 @@ GRID, ALIKE = 14, 0.9
 # first, their other proportions by no more than the second as a factor: so much do hands differ.
 SPAN, FACTOR = 0.15, 1.4
 TOUCHING = np.ones((3, 3), bool)
+# A ring is printed if the sides of its box, in pictures of the support set, differ by no more than
+# this share of a picture's side, and if there are so many; drawn by hand they differ by more.
+SAME_PLACE, RINGS = 0.02, 3
 # Less than any two distances differ by.
 TINY = 1e-9
 
@@ -176,6 +179,36 @@ def shared_frame(frames: Sequence[np.ndarray | None]) -> np.ndarray | None:
     if not found or 2 * max(numbers) <= len(frames):
         return None
     return found[numbers.index(max(numbers))]
+
+
+def printed_ring(inks: Sequence[np.ndarray]) -> np.ndarray | None:
+    """The cells of the ring that runs round all drawings, `[GRID, GRID]`; None where none does.
+
+    Boxes are for `shared_frame`.
+
+    Args:
+        inks: of each picture, booleans `[H, W]`.
+    """
+    rings = [frame_of(ink) for ink in inks]
+    if len(rings) < RINGS or not all(ring.any() for ring in rings):
+        return None
+    if any(lines_of(ring[_box(ring)]) is not None for ring in rings):
+        return None
+    sides = np.array([_sides(ring) for ring in rings])
+    found = cells(rings[0])
+    # The edge between two pixels is known to half of one.
+    near = SAME_PLACE + 0.5 / min(min(ring.shape) for ring in rings) + TINY
+    same = np.ptp(sides, axis=0).max() <= near
+    return found if same and all(alike(found, cells(ring)) for ring in rings) else None
+
+
+def _sides(part: np.ndarray) -> list[float]:
+    """Where the box of a part begins and ends, down and to the right, as shares of a picture."""
+    return [
+        end / n
+        for one, n in zip(_box(part), part.shape, strict=True)
+        for end in (one.start, one.stop)
+    ]
 
 
 def _parts(ink: np.ndarray) -> list[tuple[np.ndarray, tuple[slice, ...]]]:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from innerloop.data.frames import Enclosure, may_be_drawn, shared_frame
+from innerloop.data.frames import Enclosure, may_be_drawn, printed_ring, shared_frame
 from innerloop.data.given import scaled_image
 from innerloop.data.ink import Ink, find_ink, on_blank_paper
 from innerloop.data.likeness import likeness, most_are_alike
@@ -55,6 +55,13 @@ def surroundings(
         if _also_within(inks) or _place_tells(without, labels, size):
             return how, inks
         how, inks = how._replace(frame=frame), without
+    drawings = [ink for ink in inks if ink is not None]
+    ring = printed_ring([ink.mask for ink in drawings]) if len(drawings) == len(inks) else None
+    if frame is None and ring is not None:
+        without = found(how._replace(frame=ring))
+        # Size in a ring may tell classes as well as place.
+        if all(without) and not _place_tells(without, labels, size, different=0.99):
+            how, inks = how._replace(frame=ring), without
     # What runs round others and round none of those learnt is no part of them either.
     enclosures = [ink.enclosure for ink in inks if ink is not None and ink.enclosure is not None]
     return how._replace(but=enclosures), inks
@@ -70,11 +77,22 @@ def _also_within(inks: Sequence[Ink | None]) -> bool:
     return any(may_be_drawn(one, other) for one in framed for other in others)
 
 
-def _place_tells(inks: Sequence[Ink | None], labels: np.ndarray, size: tuple[int, int]) -> bool:
-    """Whether most classes differ in the place of what is inside a frame, as clocks do."""
+def _place_tells(
+    inks: Sequence[Ink | None],
+    labels: np.ndarray,
+    size: tuple[int, int],
+    different: float = DIFFERENT,
+) -> bool:
+    """Whether most classes differ in the place of what is inside a frame, as clocks do.
+
+    Args:
+        inks: what is inside.
+        labels: as for `surroundings`, as is `size`.
+        different: see `likeness`; near 1, classes will do that are alike once they are cropped.
+    """
     drawings = [ink for ink in inks if ink is not None]
     if len(drawings) < len(inks):
         return False
     given = [scaled_image(255 * ink.mask[None].astype(np.uint8), size) for ink in drawings]
     seen = [on_blank_paper(ink, True, size)[None] for ink in drawings]
-    return most_are_alike(likeness(np.stack(given), np.stack(seen), labels, DIFFERENT), ALIKE)
+    return most_are_alike(likeness(np.stack(given), np.stack(seen), labels, different), ALIKE)
