@@ -134,27 +134,31 @@ def opened(chromium: webdriver.Chrome, address: str, usual: str | None = None) -
 
 
 def ask(
-    page: Page, model: str, support: list[list[str]], query: str, prepare: str = "none"
+    page: Page, model: str, support: list[list[str]], queries: list[str], prepare: str = "none"
 ) -> dict:
-    """What the page computes for pictures, and the grey bytes that its network saw."""
+    """What the page computes for pictures, and the grey bytes that its network saw.
+
+    As for one query after another, whose statistics are those of the support set.
+    """
     page.driver.set_script_timeout(120)
     return page.driver.execute_async_script(
         """
-        const [model, support, query, prepare, done] = arguments;
+        const [model, support, queries, prepare, done] = arguments;
         const drawing = (picture) => ({ picture, strokes: [] });
-        const browser = new innerloop.Browser(innerloop.site);
+        // A browser has a worker, which keeps the networks that it was sent.
+        const browser = (globalThis.asked ??= new innerloop.Browser(innerloop.site));
         const rows = support.map((own) => own.map(drawing));
-        const question = { model, support: rows, query: drawing(query), steps: 5, prepare };
-        const shown = { model, support: rows, queries: [question.query], prepare };
-        Promise.all([browser.predict(question), browser.pictures(shown)]).then(
-          ([answer, seen]) => done({
-            ...answer,
+        const shown = { model, support: rows, queries: queries.map(drawing), prepare };
+        Promise.all([browser.learn({ ...shown, steps: 5 }), browser.pictures(shown)]).then(
+          ([{ stages, prepared }, seen]) => done({
+            prepared,
+            steps: stages,
             support: seen.support.map((own) => own.map((pixels) => [...pixels])),
-            query: [...seen.queries[0]],
+            queries: seen.queries.map((pixels) => [...pixels]),
           }))
         """,
         model,
         support,
-        query,
+        queries,
         prepare,
     )

@@ -34,3 +34,9 @@ def folder(entries, source, tmp_path_factory) -> Path:
 def page(chromium, folder) -> Iterator[Page]:
     """The page, opened as a file."""
     yield from opened(chromium, folder.as_uri() + "/index.html")
+
+
+@pytest.fixture(scope="class")
+def still(chromium, folder) -> Iterator[Page]:
+    """The page, opened once for tests that ask its program and leave what it shows as it is."""
+    yield from opened(chromium, folder.as_uri() + "/index.html")

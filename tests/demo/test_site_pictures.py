@@ -18,10 +18,10 @@ FRAMED = ["none", "all", "asked", "enclosed", "rings", "hands", "beside", "table
 class TestInTheBrowser:
     pytestmark = pytest.mark.long
 
-    def test_pictures_are_made_smaller_as_pillow_does(self, page):
+    def test_pictures_are_made_smaller_as_pillow_does(self, still):
         pixels = np.random.default_rng(0).integers(0, 256, (105, 105), np.uint8)
         for size in (28, 105, 40, 150):
-            found = page.driver.execute_script(
+            found = still.driver.execute_script(
                 "const [pixels, side, size] = arguments;"
                 "return [...innerloop.resize(Uint8Array.from(pixels), side, size)]",
                 pixels.flatten().tolist(),
@@ -31,7 +31,7 @@ class TestInTheBrowser:
             scaled = Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)
             assert found == np.asarray(scaled).flatten().tolist()
 
-    def test_dark_ink_is_told_as_python_tells_it(self, page):
+    def test_dark_ink_is_told_as_python_tells_it(self, still):
         rng = np.random.default_rng(0)
         drawings = glyphs(30, per_class=1).images[:, 0].astype(np.float64)
         pictures = []
@@ -46,7 +46,7 @@ class TestInTheBrowser:
         pictures.append(np.full((5, 3), 80, np.uint8))
         expected = [float(darkness_of_ink(x[None, None])[0]) for x in pictures]
         assert min(expected) < -0.5 < 0.5 < max(expected)
-        found = page.driver.execute_script(
+        found = still.driver.execute_script(
             "return arguments[0].map(([x, w, h]) => innerloop.darknessOfInk(x, w, h))",
             [(x.flatten().tolist(), x.shape[1], x.shape[0]) for x in pictures],
         )
@@ -54,7 +54,7 @@ class TestInTheBrowser:
 
     @pytest.mark.parametrize("light", [1, 0.4], ids=["by day", "in the evening"])
     @pytest.mark.parametrize("frame", [0, 8], ids=["", "framed"])
-    def test_a_file_becomes_dark_strokes_on_white(self, page, light, frame):
+    def test_a_file_becomes_dark_strokes_on_white(self, still, light, frame):
         paper = Image.new("L", (200, 200), round(255 * light))
         ImageDraw.Draw(paper).line(
             [(60, 40), (60, 160), (150, 160)], fill=round(60 * light), width=14
@@ -64,7 +64,7 @@ class TestInTheBrowser:
             picture[:frame] = picture[-frame:] = picture[:, :frame] = picture[:, -frame:] = 10
         for given in (picture, 255 - picture):
             text = as_png(given)
-            pixels, side = page.driver.execute_async_script(
+            pixels, side = still.driver.execute_async_script(
                 """
                 const [text, done] = arguments;
                 fetch("data:image/png;base64," + text)
@@ -81,7 +81,7 @@ class TestInTheBrowser:
             assert found[round(0.5 * side), round(0.3 * side)] < 80
 
     @pytest.mark.parametrize("apart", [18, 35])
-    def test_classes_that_differ_in_place_alone_keep_it(self, apart, page, entries):
+    def test_classes_that_differ_in_place_alone_keep_it(self, apart, still, entries):
         drawings = []
         tops = [52 - apart, 52, 52 + apart]
         lines = [[(20, top + 3), (85, top)] for top in tops]
@@ -95,14 +95,14 @@ class TestInTheBrowser:
         for support in ([0, 1, 2], [0, 3, 4]):
             classifier = FewShotClassifier(entries[model].loaded, inner_steps=5, ink="dark")
             classifier.fit([drawings[i] for i in support], labels)
-            seen = ask(page, model, [[texts[i]] for i in support], texts[1], "auto")
+            seen = ask(still, model, [[texts[i]] for i in support], texts[1:2], "auto")
             assert seen["prepared"] == (classifier.prepare_ == "ink")
             decided.append(seen["prepared"])
         assert decided == [False, True]
 
     @pytest.mark.parametrize("framed", FRAMED)
     @pytest.mark.parametrize("prepare", ["auto", "ink", "none"])
-    def test_the_ink_is_found_as_python_finds_it(self, prepare, framed, page, entries):
+    def test_the_ink_is_found_as_python_finds_it(self, prepare, framed, still, entries):
         """Of drawings small and large, on grey paper with its noise, and of none."""
         rng = np.random.default_rng(0)
         drawings = []
@@ -146,14 +146,12 @@ class TestInTheBrowser:
         classifier = FewShotClassifier(
             entries[model].loaded, inner_steps=5, ink="dark", prepare=prepare
         ).fit(drawings[:5], list("aabbb"))
-        for query in drawings:
-            texts = [as_png(drawing) for drawing in (*drawings[:5], query)]
-            seen = ask(page, model, [texts[:2], texts[2:5]], texts[5], prepare)
-            assert seen["prepared"] == (classifier.prepare_ == "ink")
-            bytes_of_python = classifier.prepared([*drawings[:5], query])[:, 0].reshape(6, -1)
-            assert [*seen["support"][0], *seen["support"][1], seen["query"]] == (
-                bytes_of_python.tolist()
-            )
-            stages = classifier.staged_predict_proba([query])
-            for mine, theirs in zip(stages, seen["steps"], strict=True):
-                assert theirs["probabilities"] == pytest.approx(mine[0].tolist(), abs=1e-4)
+        texts = [as_png(drawing) for drawing in drawings]
+        seen = ask(still, model, [texts[:2], texts[2:5]], texts, prepare)
+        assert seen["prepared"] == (classifier.prepare_ == "ink")
+        bytes_of_python = classifier.prepared(drawings)[:, 0].reshape(len(drawings), -1).tolist()
+        assert seen["support"] == [bytes_of_python[:2], bytes_of_python[2:5]]
+        assert seen["queries"] == bytes_of_python
+        stages = classifier.staged_predict_proba(drawings)
+        for mine, theirs in zip(stages, seen["steps"], strict=True):
+            np.testing.assert_allclose(theirs["probabilities"], mine, rtol=0, atol=1e-4)
