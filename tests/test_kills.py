@@ -15,8 +15,11 @@ from innerloop.runs.checkpoint import read_tensors, write_tensors
 @pytest.mark.long
 def test_killed_before_every_single_file_operation(tmp_path):
     count = Count()
-    # A picture is drawn from files that are compared, and takes longer than the run.
-    Trial(tmp_path / "maml", "maml", drawn=False).kill_at_every_write(count)
+    # A picture is drawn from files that are compared, and takes longer than the run.  Of more
+    # iterations between two validations nothing else is written.
+    short = {"iterations": 4, "val_every": 2, "inner_steps": 1, "val_tasks": 4, "test_tasks": 4}
+    trial = Trial(tmp_path / "maml", "maml", drawn=False, typed=False, **short)
+    trial.kill_at_every_write(count)
     assert count.unequal == []
     # Config, two validations with metrics, weights and checkpoint, results, picture, tidying up.
     assert count.kills >= 30

@@ -21,13 +21,14 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.reports import write_report
 
+from innerloop import resume, train
 from innerloop.config import TrainConfig
 from innerloop.plots import figures
 from innerloop.registry import OURS
@@ -67,13 +68,25 @@ class Trial:
         folder: an empty folder to work in.
         algorithm: its name.
         drawn: runs end with their picture; otherwise with a file in its place.
+        typed: processes read a command line; otherwise they call `innerloop.train` and `resume`
+            in half the time.
+        settings: of the run, where they are not those of `_small`.
     """
 
-    def __init__(self, folder: Path, algorithm: str, *, drawn: bool = True) -> None:
-        self.folder, self.algorithm, self.drawn = folder, algorithm, drawn
+    def __init__(
+        self,
+        folder: Path,
+        algorithm: str,
+        *,
+        drawn: bool = True,
+        typed: bool = True,
+        **settings: Any,
+    ) -> None:
+        self.folder, self.algorithm, self.drawn, self.typed = folder, algorithm, drawn, typed
         folder.mkdir(parents=True)
         self.config = folder / "small.yaml"
-        self.config.write_text(TrainConfig.from_dict(_small(folder, algorithm)).to_yaml())
+        chosen = _small(folder, algorithm) | settings
+        self.config.write_text(TrainConfig.from_dict(chosen).to_yaml())
         self.processes = multiprocessing.get_context("forkserver")
         self.processes.set_forkserver_preload(PRELOADED)
         self.number = 0
@@ -137,18 +150,40 @@ class Trial:
     def _start(self, run: Path, last_write: int = 0) -> Any:
         """A process that begins the run, or goes on with it."""
         resumed = (run / "config.yaml").exists()
-        arguments = ["--resume", run] if resumed else ["--config", self.config, "--out", run]
+        begin = _typed if self.typed else _called
         process = self.processes.Process(
-            target=_train, args=([str(a) for a in arguments], run, last_write, self.drawn)
+            target=_train,
+            args=(begin, None if resumed else self.config, run, last_write, self.drawn),
         )
         process.start()
         return process
 
 
-def _train(arguments: list[str], run: Path, last_write: int, drawn: bool) -> None:
-    """In the process: run the command line, and be killed before a file operation."""
+def _typed(config: Path | None, run: Path) -> int:
+    """Begin a run by its config, or go on with it where there is None, as a command line does."""
     from innerloop.cli import main
 
+    arguments = ["--config", config, "--out", run] if config else ["--resume", run]
+    return main(["train", *map(str, arguments)])
+
+
+def _called(config: Path | None, run: Path) -> int:
+    """The same from Python."""
+    if config:
+        train(TrainConfig.from_file(config), out=run)
+    else:
+        resume(run)
+    return 0
+
+
+def _train(
+    begin: Callable[[Path | None, Path], int],
+    config: Path | None,
+    run: Path,
+    last_write: int,
+    drawn: bool,
+) -> None:
+    """In the process: train, and be killed before a file operation."""
     log = os.open(run.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -170,7 +205,7 @@ def _train(arguments: list[str], run: Path, last_write: int, drawn: bool) -> Non
 
         sys.addaudithook(watch)
     # Flushes and ends at once: what multiprocessing does afterwards is none of the run's.
-    status = main(["train", *arguments])
+    status = begin(config, run)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
