@@ -54,6 +54,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_disks() -> Iterator[None]:
+    """Nothing waits until it is on the disk: tests kill processes, but pull no plug."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _plot_run() -> Iterator[Callable[..., Path]]:
     """Runs end without their picture, which takes as long as a small run; with a file in its place.
 
