@@ -21,9 +21,9 @@ train: setup
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist worksteal
 
-# All but what takes minutes: about ten minutes on two quiet cores.
+# All but what takes minutes: about ten minutes on two quiet cores.  With LONG=1 these, too.
 test: setup
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not long"
+	$(PYTEST) $(SIDE_BY_SIDE) $(if $(LONG),,-m "not long")
 
 # The same with its coverage, which must not sink; it takes twice as long.
 coverage: setup
@@ -35,7 +35,9 @@ coverage: setup
 test-long: setup
 	$(PYTEST) $(SIDE_BY_SIDE) -m long
 
-test-all: test test-long
+# In one run tests are collected once, and no process waits for the end of another in between.
+test-all:
+	$(MAKE) test LONG=1
 
 lint: setup
 	$(BIN)/ruff check .

@@ -39,6 +39,11 @@ hypothesis.settings.load_profile("repeatable")
 ARCHIVES = ("images_background.zip", "images_evaluation.zip")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first, so that at the end no process waits long for another's last one."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests never read or write the user's prepared data.
