@@ -63,6 +63,18 @@ def test_entry_points_of_packages(monkeypatch):
         TrainConfig(algorithm="other")
 
 
+def test_a_path_or_reference_is_not_looked_for_among_packages(monkeypatch):
+    """It takes as long as a small step of training."""
+
+    def points(group):
+        raise AssertionError(group)
+
+    monkeypatch.setattr(registry, "entry_points", points)
+    for path in ("runs/1", "C:\\pictures", "own.py:data", "of mine", "", 3):
+        assert path not in registry.DATA
+    assert "omniglot" in registry.DATA
+
+
 def test_names_are_known_without_pytorch():
     """--help does not wait for it."""
     import subprocess

@@ -45,7 +45,10 @@ class Registry:
         return name in self._ours
 
     def __contains__(self, name: object) -> bool:
-        return name in self._ours or name in self._found or name in self.names()
+        if name in self._ours or name in self._found:
+            return True
+        # Milliseconds to look through what is installed; most of what is asked for is a path.
+        return _is_name(name) and name in self.names()
 
     def get(self, name: str) -> Any:
         """What has that name.
@@ -63,7 +66,7 @@ class Registry:
         Raises:
             UserError: the name is taken, or is none.
         """
-        if not name or not isinstance(name, str) or not set(name).isdisjoint(":/\\ \t\n"):
+        if not _is_name(name):
             raise UserError(f"{name!r} is not a name: use letters, digits, - and +")
         if name in self and self.get(name) is not value and not _same(self.get(name), value):
             raise UserError(f"{name!r} is taken already among the {self.kind}: choose another name")
@@ -88,6 +91,11 @@ class Registry:
                         f"imported: {type(error).__name__}: {error}"
                     ) from error
         raise UserError(f"there is no {name!r} among the {self.kind}: {', '.join(self.names())}")
+
+
+def _is_name(name: object) -> bool:
+    """Whether something can be a name, and not a path or a reference."""
+    return isinstance(name, str) and bool(name) and set(name).isdisjoint(":/\\ \t\n")
 
 
 def _same(a: Any, b: Any) -> bool:
