@@ -1,4 +1,4 @@
-"""Networks as users write them, of `torch.nn` alone, and the workloads E to O made of them.
+"""Networks as users write them, of `torch.nn` alone, and the workloads E to P made of them.
 
 `python -m benchmarks.speed own` measures them.  Batch norm keeps no running statistics, which would
 mix tasks; apart from that nothing here knows of meta-learning.
@@ -257,4 +257,5 @@ OWN = {
     "M": OwnWorkload(densenet, 4, 5, 1, 15, 3, 0.01, GREY),
     "N": OwnWorkload(UNet, 4, 5, 1, 3, 3, 0.01, (1, 32, 32), pixels=True),
     "O": OwnWorkload(mobilenet, 8, 5, 1, 15, 3, 0.01, GREY),
+    "P": OwnWorkload(lambda: conv4(1, 20, 28), 8, 5, 1, 15, 5, 0.01, GREY),
 }

@@ -167,7 +167,7 @@ def test_side_by_side_only_where_it_can_be():
     assert stacks(MAML(model, inner_max_norm=1.0))
     assert stacks(MAML(model, bn="support"))
     assert not stacks(MAMLPlusPlus(model, bn="per_step"))
-    assert not stacks(MAML(Conv4(3, width=12)))
+    assert stacks(MAML(Conv4(3, width=12)))
     assert not stacks(MAML(nn.Sequential(nn.Flatten(), nn.Linear(4, 2))))
     with kernels.without():
         assert not stacks(MAML(model))

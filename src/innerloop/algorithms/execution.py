@@ -245,11 +245,11 @@ def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str
 
 def why_slower_stacked(layers: Layers) -> str | None:
     found = [m for m in layers.all if isinstance(m, _CONVOLUTIONS)]
-    served = [kernels.serve(m.weight, m.out_channels) for m in found]
+    served = [kernels.serve_filled(m.weight, m.out_channels) for m in found]
     # A network of a user's own may have layers that go one by one.
     if not served or (all(served) if layers.take_tasks else any(served)):
         return None
-    return "there are no compiled kernels for these layers (widths are multiples of 16)"
+    return "there are no compiled kernels for these layers, this type or this machine"
 
 
 def why_slower_under_vmap(algorithm: Hooks, layers: Layers) -> str | None:

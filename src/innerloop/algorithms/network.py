@@ -27,6 +27,7 @@ from innerloop.functional import Params, in_transform
 from innerloop.models.layers import BatchNorm, HeadedModel, Linear, SharedHead
 from innerloop.models.norms import has_batch_norm
 from innerloop.models.unregistered import OF_EVERY_MODULE
+from innerloop.ops import kernels
 from innerloop.ops.stacked import Stacked, apart, calls, stacked
 
 _NORMS = (nn.modules.batchnorm._NormBase,)
@@ -63,8 +64,7 @@ class Network(Inspected):
         entangled: whether they depend on the weights of the head.
         writes_weights: whether a forward pass changes the weights that it is given.
         normalises: whether there is a batch norm.
-        takes: the shape of the examples that it was trained on, for errors; None where that is
-            not known.
+        takes: the shape of the examples that it was trained on, for errors; None if not known.
         without: trainable weights to which no gradient leads from the outputs, by name.
         apart: operations that do not take several tasks at once, in words, where the rest does.
     """
@@ -72,8 +72,7 @@ class Network(Inspected):
     def __init__(self, module: nn.Module, *, frozen: bool = False) -> None:
         self.module, self.frozen = module, frozen
         self.draws = self.mixes_rows = self.entangled = self.writes_weights = False
-        # Random numbers that do not come from dropout: only a loop over tasks can repeat them.
-        # By whether it is called in training.
+        # Other random numbers than dropout's, which only a loop can repeat; by whether it trains.
         self._draws_globally = {True: False, False: False}
         self._written: set[str] = set()
         # A forward pass writes to its inputs, so that it is given copies of them.
@@ -83,9 +82,11 @@ class Network(Inspected):
         self.takes: tuple[int, ...] | None = None
         self.without: Collection[str] = ()
         self.apart: Collection[str] = ()
-        kinds = [type(m) for m in module.modules()]
-        convolutions = sum(issubclass(kind, nn.Conv1d | nn.Conv2d) for kind in kinds)
-        self._mostly_convolutions = convolutions > sum(issubclass(k, nn.Linear) for k in kinds)
+        convolutions = [m for m in module.modules() if isinstance(m, nn.Conv1d | nn.Conv2d)]
+        linear = [m for m in module.modules() if isinstance(m, nn.Linear)]
+        self._mostly_convolutions = len(convolutions) > len(linear)
+        # Layers of this package leave it to the rules to fill up widths that no kernel makes.
+        self._filled = any(kernels.missing(m.out_channels) for m in convolutions)
         self._begin(*what_is_called(module))
 
     def _begin(self, called: list[Any], trained: int) -> None:
@@ -130,7 +131,8 @@ class Network(Inspected):
     def each(self, params: Params, x: Any) -> Any:
         """The outputs of T tasks, `[T, ...]`, for `x` `[T, B, ...]` and weights `[T, ...]`."""
         # Tried where it was written for one task; what is left takes an axis of tasks itself.
-        return self._together(params, x) if self._as_several.reason is None else self(params, x)
+        together = self._as_several.reason is None or self._filled
+        return self._together(params, x) if together else self(params, x)
 
     def takes_one_as_several(self) -> bool:
         """True where one task goes through `each` as several do, as kernels make that faster."""

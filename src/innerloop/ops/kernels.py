@@ -49,6 +49,7 @@ __all__ = [
     "images",
     "images_back",
     "many",
+    "missing",
     "multiply",
     "norm_backward",
     "norm_forward",
@@ -57,6 +58,7 @@ __all__ = [
     "or_zeros",
     "ready",
     "serve",
+    "serve_filled",
     "vectors",
     "vectors_back",
     "weights",
@@ -80,6 +82,17 @@ def serve(x: Tensor, *channels: int, depthwise: bool = False) -> bool:
     if _on_gpu(x):
         return _use.get() and not depthwise
     return x.is_cpu and ready()
+
+
+def missing(channels: int) -> int:
+    """How many are missing from a multiple of 16, which a kernel makes."""
+    return -channels % LANES
+
+
+def serve_filled(x: Tensor, channels: int, *, depthwise: bool = False) -> bool:
+    """`serve`; or on a CPU, if a kernel makes so many with channels of zeros besides."""
+    more = missing(channels)
+    return (not more or x.is_cpu) and serve(x, channels + more, depthwise=depthwise)
 
 
 # Weights of a task from which on it matters how their derivatives lie in memory.

@@ -4,6 +4,10 @@ None of them is computed when the network asks for it: what is known is its shap
 be computed from.  A batch norm of such a convolution takes the convolution's inputs; an activation
 or pooling of such a norm becomes a part of it.  Whatever else looks at the result has it computed
 as it stands.
+
+The kernels make a multiple of 16 channels.  On a CPU a convolution to 24 is one to 32, whose last
+weights are zeros, and a norm of them has scales and shifts of zero: what is beside stays zero, in
+all derivatives, too.  The network sees the 24; from block to block the 32 go as they are.
 """
 
 from __future__ import annotations
@@ -102,17 +106,24 @@ class Activation(NamedTuple):
 
 
 def convolution(
-    x: Tensor,
+    input: Stacked,
     weight: Tensor,
     bias: Tensor | None,
     stride: int,
     padding: tuple[int, int],
     depthwise: bool,
 ) -> Stacked | None:
-    """The convolution of `[T, B, C, H, W]`, or of `[T, B, C, W]`; None where no kernel serves."""
-    line = x.ndim == 4
-    if not kernels.serve(x, weight.shape[1], depthwise=depthwise) or weight.dtype != x.dtype:
+    """The convolution of `[B, C, H, W]`, or of `[B, C, W]`; None where no kernel serves."""
+    outputs, line = weight.shape[1], input.ndim == 3
+    x = input.tasks if input.whole is None else input.whole.tasks
+    if not kernels.serve_filled(x, outputs, depthwise=depthwise) or weight.dtype != x.dtype:
         return None
+    # Pictures may have any number of channels: there is no derivative with respect to them.
+    if depthwise or x.requires_grad:
+        x = _whole(input).tasks
+    more = kernels.missing(outputs)
+    weight = _filled_weights(weight, more, 0 if depthwise else x.shape[2] - weight.shape[2])
+    bias = None if bias is None else _filled(bias, 1, more)
     if line:
         x, weight = x.unsqueeze(-2), weight.unsqueeze(-2)
     if padding[0] != padding[1]:
@@ -124,25 +135,33 @@ def convolution(
     if min(sides) < 1:
         return None
     shape = x.shape[1], weight.shape[1], *(sides[1:] if line else sides)
-    return of_shape(shape, x, later=Conv(x, weight, bias, stride, padding[0], line, depthwise))
+    later = Conv(x, weight, bias, stride, padding[0], line, depthwise)
+    return _first(of_shape(shape, x, later=later), outputs)
 
 
 def transposed(
-    x: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], beyond: tuple[int, int]
+    input: Stacked,
+    weight: Tensor,
+    stride: int,
+    padding: tuple[int, int],
+    beyond: tuple[int, int],
 ) -> Tensor | None:
-    """The transposed convolution of `[T, B, C, H, W]` with `[T, C, out, KH, KW]`, computed at once.
+    """The transposed convolution of `[B, C, H, W]` with `[T, C, out, KH, KW]`, computed at once.
 
     `beyond` are rows and columns more at the end.  None where no kernel serves, or there is none.
     """
+    channels = input.shape[1]
     sides = [
         (n - 1) * stride + k + more
-        for n, k, more in zip(x.shape[-2:], weight.shape[-2:], beyond, strict=True)
+        for n, k, more in zip(input.shape[-2:], weight.shape[-2:], beyond, strict=True)
     ]
     fits = min(beyond) >= 0 and max(beyond) < stride and min(padding) >= 0
     left = min(n - 2 * p for n, p in zip(sides, padding, strict=True))
-    served = kernels.serve(x, x.shape[2]) and weight.dtype == x.dtype
-    if not (fits and left > 0 and served and x.shape[2] == weight.shape[1]):
+    served = kernels.serve_filled(input.tasks, channels) and weight.dtype == input.dtype
+    if not (fits and left > 0 and served and channels == weight.shape[1]):
         return None
+    x = _whole(input).tasks
+    weight = _filled_weights(weight, x.shape[2] - channels, 0)
     if padding[0] == padding[1]:
         size = sides[0] - 2 * padding[0], sides[1] - 2 * padding[0]
         return autograd.conv_transpose2d(x, weight, size, stride, padding[0])
@@ -152,6 +171,10 @@ def transposed(
 
 def norm(x: Stacked, gamma: Tensor, beta: Tensor, eps: float, first: int | None = None) -> Stacked:
     """The batch norm of `[B, C, ...]` with `gamma` and `beta` `[T, C]`, by the `first` rows."""
+    channels = x.shape[1]
+    more = kernels.missing(channels)
+    if more and (x.whole is not None or (x.ndim == 4 and kernels.serve_filled(x.tasks, channels))):
+        x, gamma, beta = _whole(x), *(_filled(v, 1, more) for v in (gamma, beta))
     # A block as a whole has the statistics of all rows, and channels that are mixed.
     of: Conv | Tensor
     if isinstance(x.later, Conv) and first is None and not x.later.depthwise:
@@ -160,8 +183,8 @@ def norm(x: Stacked, gamma: Tensor, beta: Tensor, eps: float, first: int | None 
         of = x.tasks
     later = Norm(of, gamma, beta, eps, first)
     if isinstance(of, Tensor) and not (of.ndim == 5 and kernels.serve(of, of.shape[2])):
-        return Stacked(later())
-    return of_shape(x.shape, x, later=later)
+        return _first(Stacked(later()), channels)
+    return _first(of_shape(x.shape, x, later=later), channels)
 
 
 def leaky_relu(x: Stacked, slope: float) -> Stacked:
@@ -169,6 +192,8 @@ def leaky_relu(x: Stacked, slope: float) -> Stacked:
 
     Pooling after it is pooling before it, which leaves it a quarter of the work.
     """
+    if x.whole is not None:
+        return _first(leaky_relu(x.whole, slope), x.shape[1])
     of = x.later
     if isinstance(of, Norm) and of.slope == 1:
         return of_shape(x.shape, x, later=of._replace(slope=slope))
@@ -177,6 +202,9 @@ def leaky_relu(x: Stacked, slope: float) -> Stacked:
 
 def pool_2x2(x: Stacked) -> Stacked | None:
     """Max-pooling over windows of 2 x 2 of images; None where it is not the time for it."""
+    if x.whole is not None:
+        found = pool_2x2(x.whole)
+        return None if found is None else _first(found, x.shape[1])
     of = x.later
     shape = (*x.shape[:-2], x.shape[-2] // 2, x.shape[-1] // 2)
     if x.ndim != 4 or not min(shape):
@@ -184,3 +212,34 @@ def pool_2x2(x: Stacked) -> Stacked | None:
     if isinstance(of, Norm | Activation) and not of.pool:
         return of_shape(shape, x, later=of._replace(pool=True))
     return None
+
+
+def _filled(t: Tensor, axis: int, more: int) -> Tensor:
+    """`t` with `more` zeros at the end of `axis`, which is innermost in memory."""
+    return F.pad(t.movedim(axis, -1), (0, more)).movedim(-1, axis) if more else t
+
+
+def _filled_weights(weight: Tensor, outputs: int, inputs: int) -> Tensor:
+    """Weights `[T, out, in, ...]` with so many more of both, in the kernels' order in memory."""
+    if not outputs and not inputs:
+        return weight
+    turned = F.pad(weight.movedim((1, 2), (-1, -2)), (0, outputs, 0, inputs))
+    return turned.movedim((-1, -2), (1, 2))
+
+
+def _whole(x: Stacked) -> Stacked:
+    """`x` `[B, C, ...]` with channels of zeros besides."""
+    if x.whole is not None:
+        return x.whole
+    if not kernels.missing(x.shape[1]):
+        return x
+    return Stacked(_filled(x.tasks, 2, kernels.missing(x.shape[1])))
+
+
+def _first(of: Stacked, channels: int) -> Stacked:
+    """The `channels` of `of` that the network sees."""
+    if of.shape[1] == channels:
+        return of
+    seen = of_shape((of.shape[0], channels, *of.shape[2:]), of)
+    seen.become(None, lambda: of.tasks[:, :, :channels], of)
+    return seen

@@ -89,16 +89,18 @@ def _convolution(function: Any, axes: int) -> Callable[..., Any]:
         if input.ndim != axes + 2:
             return by_vmap(function, (input, weight, bias, *how), {})
         tasks = count_of(input, weight, bias)
-        x, w, b = (all_of(t, tasks) for t in (input, weight, bias))
+        w, b = all_of(weight, tasks), all_of(bias, tasks)
+        input = input if isinstance(input, Stacked) else Stacked(all_of(input, tasks))
         # Those of a depthwise convolution are as many as there are channels, before and after.
-        depthwise = groups > 1 and x.shape[2] == w.shape[1] == groups
+        depthwise = groups > 1 and input.shape[1] == w.shape[1] == groups
         margin = _in_pixels(padding, weight.shape[2:])
         plain = set(_pair(dilation)) == {1} and margin is not None
         if plain and (groups == 1 or depthwise) and axes <= 2 and len(set(_pair(stride))) == 1:
             sides = (0, _pair(margin)[0]) if axes == 1 else _pair(margin)
-            found = blocks.convolution(x, w, b, _pair(stride)[0], sides, depthwise)
+            found = blocks.convolution(input, w, b, _pair(stride)[0], sides, depthwise)
             if found is not None:
                 return found
+        x = input.tasks
         if not isinstance(weight, Stacked) and not isinstance(bias, Stacked):
             return Stacked(function(x.flatten(0, 1), weight, bias, *how).unflatten(0, x.shape[:2]))
         if x.is_cuda:
@@ -128,14 +130,16 @@ def _transposed(function: Any, axes: int) -> Callable[..., Any]:
     ) -> Any:
         how = (stride, padding, output_padding, groups, dilation)
         tasks, strides = count_of(input, weight, bias), _pair(stride)
-        x, w, b = (all_of(t, tasks) for t in (input, weight, bias))
+        x = input if isinstance(input, Stacked) else Stacked(all_of(input, tasks))
+        w, b = all_of(weight, tasks), all_of(bias, tasks)
         plain = input.ndim == axes + 2 and groups == 1 and set(_pair(dilation)) == {1}
         if not plain or strides[0] != strides[1]:
             return by_vmap(function, (input, weight, bias, *how), {})
         margin, beyond = _pair(padding), _pair(output_padding)
         if axes == 1:
             # Series are images of one row.
-            x, w, margin, beyond = x[..., None, :], w[..., None, :], (0, margin[0]), (0, beyond[0])
+            x, w = Stacked(x.tasks.unsqueeze(-2)), w.unsqueeze(-2)
+            margin, beyond = (0, margin[0]), (0, beyond[0])
         y = blocks.transposed(x, w, strides[0], margin, beyond)
         if y is None:
             return by_vmap(function, (input, weight, bias, *how), {})

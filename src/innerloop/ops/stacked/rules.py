@@ -138,7 +138,7 @@ def leaky_relu(input: Stacked, negative_slope: float = 0.01, inplace: bool = Fal
         found = Stacked(F.leaky_relu(input.tasks, negative_slope))
     if not inplace:
         return found
-    input.become(found._tasks, found.later)
+    input.become(found._tasks, found.later, found.whole)
     return input
 
 

@@ -67,6 +67,8 @@ class Stacked(Tensor):
     _tasks: Tensor | None
     # What `tasks` is computed from when it is asked for.
     later: Callable[[], Tensor] | None
+    # With channels of zeros besides, where the kernels have made these; see blocks.py.
+    whole: Stacked | None
     # One after the other along the first axis, once that was asked for.
     rows: tuple[Stacked, ...] | None
     # Those that have their memory in common where there is one task; None for itself alone.
@@ -82,14 +84,18 @@ class Stacked(Tensor):
             self._tasks, self.later = self.later(), None
         return self._tasks
 
-    def become(self, tasks: Tensor | None, later: Callable[[], Tensor] | None = None) -> None:
+    def become(
+        self,
+        tasks: Tensor | None,
+        later: Callable[[], Tensor] | None = None,
+        whole: Stacked | None = None,
+    ) -> None:
         """Hold other numbers of the same shape, as after an operation in place."""
         for there in self.family or ():
             view = there()
             if view is not None and view is not self:
-                view._tasks, view.later, view.rows = None, _overwritten, None
-        self.rows = None
-        self._tasks, self.later = tasks, later
+                view._tasks, view.later, view.whole, view.rows = None, _overwritten, None, None
+        self._tasks, self.later, self.whole, self.rows = tasks, later, whole, None
 
     @classmethod
     def __torch_function__(

@@ -1,0 +1,131 @@
+"""Networks whose numbers of channels are not multiples of 16, against one task at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from innerloop import MAML, Episodes, ops
+from innerloop.models import Conv4
+from innerloop.ops import kernels
+from innerloop.ops.stacked import Stacked, apart, calls
+from tests.ops.stacked.operations import needs_kernels
+
+TASKS, ROWS = 2, 4
+WIDTHS = st.sampled_from([1, 2, 6, 15, 16, 17, 20, 24, 33])
+
+
+class Layers(nn.Module):
+    """Layers that follow each other, some of which are looked at twice."""
+
+    def __init__(self, channels, kinds):
+        super().__init__()
+        self.kinds, made = kinds, []
+        for i, kind in enumerate(kinds):
+            a, b = channels[i], channels[i + 1]
+            groups = a if kind == "depthwise" else 1
+            b = channels[i + 1] = a if kind == "depthwise" else b
+            layer = nn.Conv2d(a, b, 3, padding=1, groups=groups, bias=kind != "block")
+            made.append(
+                nn.ModuleDict({"conv": layer, "norm": nn.BatchNorm2d(b, track_running_stats=False)})
+            )
+        self.made = nn.ModuleList(made)
+
+    def forward(self, x):
+        for kind, layer in zip(self.kinds, self.made, strict=True):
+            y = layer["conv"](x)
+            if kind == "block":
+                y = F.max_pool2d(F.leaky_relu(layer["norm"](y), 0.1), 2)
+            elif kind == "residual":
+                y = F.relu(layer["norm"](y))
+                y = y + torch.cat([y[:, 1:], y[:, :1]], 1).tanh() + y.mean((2, 3), keepdim=True)
+            elif kind == "before":
+                y = layer["norm"](F.relu(y, inplace=True) * 2)
+            elif kind == "plain":
+                y = F.max_pool2d(F.relu(y), 2)
+            x = y
+        return x.flatten(1)
+
+
+KINDS = st.sampled_from(["block", "residual", "before", "plain", "depthwise"])
+
+
+@given(
+    channels=st.lists(WIDTHS, min_size=4, max_size=4),
+    kinds=st.lists(KINDS, min_size=1, max_size=3),
+    learnt=st.booleans(),
+)
+def test_layers_of_any_width_are_those_of_each_task(channels, kinds, learnt):
+    torch.manual_seed(0)
+    network = Layers(channels, kinds).double()
+    params = {
+        n: torch.randn(TASKS, *p.shape, dtype=torch.float64).requires_grad_()
+        for n, p in network.named_parameters()
+    }
+    x = torch.randn(TASKS, ROWS, channels[0], 8, 8, dtype=torch.float64, requires_grad=learnt)
+    call = torch.func.functional_call
+    with calls():
+        stacked = {n: Stacked(p) for n, p in params.items()}
+        together = apart(call(network, stacked, (Stacked(x),)), TASKS)
+    each = torch.stack(
+        [call(network, {n: p[t] for n, p in params.items()}, (x[t],)) for t in range(TASKS)]
+    )
+    given = [*params.values(), *([x] if learnt else [])]
+    found = []
+    for y in (together, each):
+        options = {"allow_unused": True, "materialize_grads": True}
+        first = torch.autograd.grad((y * y.cos()).sum(), given, create_graph=True, **options)
+        second = torch.autograd.grad(sum((g * g.cos()).sum() for g in first), given, **options)
+        found.append((y, *first, *second))
+    # The derivatives for biases before a norm are zero, but for what rounding leaves of large ones.
+    scale = max(float(b.detach().abs().max()) for b in found[1]) + 1
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9 * scale)
+
+
+@needs_kernels
+@pytest.mark.parametrize("width", [6, 20, 33])
+def test_blocks_of_any_width_take_the_kernels(width, monkeypatch):
+    seen = []
+    block = ops.conv_block
+    monkeypatch.setattr(
+        ops, "conv_block", lambda x, *a, **o: seen.append(x.shape[2]) or block(x, *a, **o)
+    )
+    layers = [
+        layer
+        for a, b in ((1, width), (width, width))
+        for layer in (nn.Conv2d(a, b, 3), nn.BatchNorm2d(b, track_running_stats=False), nn.ReLU())
+    ]
+    network = nn.Sequential(*layers)
+    with calls():
+        given = {
+            n: Stacked(p.detach().expand(TASKS, *p.shape)) for n, p in network.named_parameters()
+        }
+        y = torch.func.functional_call(network, given, (Stacked(torch.randn(TASKS, 4, 1, 8, 8)),))
+    assert y.shape == (4, width, 4, 4)
+    # The second takes what the first has made, with its zeros, as it is.
+    whole = y.whole
+    assert y.tasks.shape == (TASKS, 4, width, 4, 4)
+    assert not whole.tasks[:, :, width:].any()
+    assert seen == [1, width + kernels.missing(width)]
+
+
+@pytest.mark.parametrize("width", [20, 24])
+def test_a_network_of_ours_of_any_width_has_the_gradient_of_the_loop(width):
+    network = Conv4(5, width=width).double()
+    episodes = Episodes(
+        torch.randn(3, 5, 1, 28, 28, dtype=torch.float64),
+        torch.arange(5).expand(3, 5),
+        torch.randn(3, 10, 1, 28, 28, dtype=torch.float64),
+        torch.arange(5).repeat(2).expand(3, 10),
+    )
+    found = {}
+    for way in ("auto", "loop"):
+        maml = MAML(network, 0.1, 2, execution=way)
+        found[way] = maml.meta_gradient(maml.init_params(), episodes)[0]
+    for name, gradient in found["loop"].items():
+        torch.testing.assert_close(found["auto"][name], gradient, rtol=1e-6, atol=1e-9)
