@@ -93,6 +93,24 @@ def test_what_was_written_through_another_view_is_refused(name, of):
             together(_in_place_on(VIEWS[name], change)[of], [x])
 
 
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda y: y.flatten(),
+        lambda y: y.ravel(),
+        lambda y: y.reshape(-1),
+        lambda y: y.reshape_as(y.new_empty(20)),
+        lambda y: y.contiguous(),
+    ],
+)
+def test_what_is_a_view_for_one_task_is_one_wherever_the_numbers_lie(take):
+    # As the kernels leave images: in another order than those of one task.
+    x = torch.randn(TASKS, 5, 4, generator=torch.Generator().manual_seed(0)).transpose(1, 2)
+    for how in _in_place_on(take).values():
+        with pytest.raises(NotStackableError):
+            together(how, [x])
+
+
 REFUSED = {
     "another shape in place": lambda x: (x * 1).t_(),
     "a look at a value": lambda x: x if x.sum() > 0 else -x,

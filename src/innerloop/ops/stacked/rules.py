@@ -173,6 +173,16 @@ def reshape(input: Stacked, *shape: Any, **kwargs: Any) -> Any:
     return Stacked(x.reshape(len(x), *sizes))
 
 
+@rule(*by_name("ravel"))
+def ravel(input: Stacked) -> Any:
+    return reshape(input, -1)
+
+
+@rule(Tensor.reshape_as)
+def reshape_as(input: Any, other: Tensor) -> Any:
+    return torch.reshape(input, other.shape)
+
+
 @rule(Tensor.permute, torch.permute)
 @view
 def permute(input: Stacked, *dims: Any, **kwargs: Any) -> Any:
