@@ -215,3 +215,28 @@ def test_judged_as_in_the_plain_path(name, network, every_step):
     assert ours["loss"].shape == (3, 5 if every_step else 1)
     for key, value in plain.items():
         torch.testing.assert_close(ours[key], value, rtol=1e-9, atol=1e-11)
+
+
+class Switched(Mixed):
+    """It takes an axis of tasks by itself, does what has no rule, and is of an odd width."""
+
+    takes_tasks = True
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = Conv2d(1, 20, stride=2), BatchNorm(20), Linear(20, 3)
+
+    def features(self, x):
+        x = self.norm(self.conv(x))
+        return F.relu(x).mean(dim=(-2, -1)) if bool(torch.isfinite(x).all()) else x
+
+
+def test_what_takes_tasks_by_itself_is_not_asked_for_rules():
+    model, episodes = seeded(Switched), random_episodes()
+    assert candidates(MAML(model, 0.05, 2), 1.0, training=True) != ["stacked"]
+    algorithm = MAML(model, 0.05, 2, execution="stacked")
+    params = algorithm.init_params()
+    gradient, _ = algorithm.meta_gradient(params, episodes)
+    wanted, *_ = loop_meta_gradient(model, params, episodes, inner_lr=0.05, inner_steps=2)
+    for name, value in wanted.items():
+        torch.testing.assert_close(gradient[name], value)

@@ -27,7 +27,7 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.apart import T, one_by_one
 from innerloop.algorithms.arguments import checked_episodes, checking, first_task
 from innerloop.algorithms.hooks import Hooks, overrides
-from innerloop.algorithms.network import Layers, stacking
+from innerloop.algorithms.network import Layers, is_own, stacking
 from innerloop.algorithms.reached import check_reached, check_twice, try_loss
 from innerloop.errors import UserError, clearer, first_line
 from innerloop.functional import Params, detach, noticing_second
@@ -245,7 +245,9 @@ def candidates(algorithm: Hooks, progress: float, *, training: bool) -> list[str
 
 def why_slower_stacked(layers: Layers) -> str | None:
     found = [m for m in layers.all if isinstance(m, _CONVOLUTIONS)]
-    served = [kernels.serve_filled(m.weight, m.out_channels) for m in found]
+    # A network of a user's that takes tasks by itself is called without the rules, which fill up.
+    serve = kernels.serve if layers.take_tasks and not is_own(layers) else kernels.serve_filled
+    served = [serve(m.weight, m.out_channels) for m in found]
     # A network of a user's own may have layers that go one by one.
     if not served or (all(served) if layers.take_tasks else any(served)):
         return None

@@ -85,7 +85,7 @@ class Network(Inspected):
         convolutions = [m for m in module.modules() if isinstance(m, nn.Conv1d | nn.Conv2d)]
         linear = [m for m in module.modules() if isinstance(m, nn.Linear)]
         self._mostly_convolutions = len(convolutions) > len(linear)
-        # Layers of this package leave it to the rules to fill up widths that no kernel makes.
+        # The rules fill up widths that no kernel makes; not all that a user's network does has one.
         self._filled = any(kernels.missing(m.out_channels) for m in convolutions)
         self._begin(*what_is_called(module))
 
@@ -131,7 +131,7 @@ class Network(Inspected):
     def each(self, params: Params, x: Any) -> Any:
         """The outputs of T tasks, `[T, ...]`, for `x` `[T, B, ...]` and weights `[T, ...]`."""
         # Tried where it was written for one task; what is left takes an axis of tasks itself.
-        together = self._as_several.reason is None or self._filled
+        together = self._as_several.reason is None or (self.is_own and self._filled)
         return self._together(params, x) if together else self(params, x)
 
     def takes_one_as_several(self) -> bool:

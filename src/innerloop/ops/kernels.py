@@ -89,10 +89,15 @@ def missing(channels: int) -> int:
     return -channels % LANES
 
 
+# Below so many channels the zeros that are missing take longer than tasks by themselves.
+_FEWEST = 6
+
+
 def serve_filled(x: Tensor, channels: int, *, depthwise: bool = False) -> bool:
     """`serve`; or on a CPU, if a kernel makes so many with channels of zeros besides."""
     more = missing(channels)
-    return (not more or x.is_cpu) and serve(x, channels + more, depthwise=depthwise)
+    filled = not more or (x.is_cpu and channels >= _FEWEST)
+    return filled and serve(x, channels + more, depthwise=depthwise)
 
 
 # Weights of a task from which on it matters how their derivatives lie in memory.

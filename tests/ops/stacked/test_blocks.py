@@ -12,7 +12,7 @@ from torch import nn
 from innerloop import MAML, Episodes, ops
 from innerloop.models import Conv4
 from innerloop.ops import kernels
-from innerloop.ops.stacked import Stacked, apart, calls
+from innerloop.ops.stacked import NotStackableError, Stacked, apart, calls
 from tests.ops.stacked.operations import needs_kernels
 
 TASKS, ROWS = 2, 4
@@ -112,6 +112,28 @@ def test_blocks_of_any_width_take_the_kernels(width, monkeypatch):
     assert y.tasks.shape == (TASKS, 4, width, 4, 4)
     assert not whole.tasks[:, :, width:].any()
     assert seen == [1, width + kernels.missing(width)]
+
+
+def _chain(x, w, v, b=None):
+    return F.conv2d(F.relu(F.conv2d(x, w, padding=1)), v, b, padding=1)
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes", "said"),
+    [
+        (_chain, [(20, 1, 3, 3), (8, 24, 3, 3)], "to have 24 channels, but got 20"),
+        (_chain, [(20, 1, 3, 3), (16, 18, 3, 3)], "to have 18 channels, but got 20"),
+        (_chain, [(16, 1, 3, 3), (16, 24, 3, 3)], "to have 24 channels, but got 16"),
+        (_chain, [(16, 1, 3, 3), (16, 16, 3, 3), (1,)], "bias to be 1-dimensional with 16"),
+        (lambda x, w: F.conv2d(x, w, stride=0), [(20, 1, 3, 3)], "non-positive stride"),
+    ],
+)
+def test_no_channels_are_made_up_that_a_network_lacks(function, shapes, said):
+    """Weights of another width are an error, as they are to PyTorch."""
+    given = [torch.randn(TASKS, *shape) for shape in ((4, 1, 8, 8), *shapes)]
+    with calls(), pytest.raises((RuntimeError, NotStackableError)) as refused:
+        apart(function(*map(Stacked, given)), TASKS)
+    assert said in f"{refused.value} {refused.value.__cause__}"
 
 
 @pytest.mark.parametrize("width", [20, 24])

@@ -115,6 +115,11 @@ def convolution(
 ) -> Stacked | None:
     """The convolution of `[B, C, H, W]`, or of `[B, C, W]`; None where no kernel serves."""
     outputs, line = weight.shape[1], input.ndim == 3
+    inputs = 1 if depthwise else input.shape[1]
+    # What makes no sense is left to PyTorch, which says so; here it would be filled up or cut.
+    biases = outputs if bias is None else bias.shape[-1]
+    if weight.shape[2] != inputs or biases != outputs or stride < 1:
+        return None
     x = input.tasks if input.whole is None else input.whole.tasks
     if not kernels.serve_filled(x, outputs, depthwise=depthwise) or weight.dtype != x.dtype:
         return None
