@@ -250,7 +250,7 @@ def duplicates(root: Path) -> None:
     classes(root)
     save(root / "dog" / "copy.bmp", noise(0))
     save(root / "owl" / "copy.png", noise(200))
-    with warned("in two classes at once", "cat/0.png and dog/copy.bmp"):
+    with warned("that another class has", "cat/0.png and dog/copy.bmp"):
         folder(root)
     with warned("twice in a class", "owl/0.png and owl/copy.png"):
         folder(root)
