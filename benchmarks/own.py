@@ -270,6 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = "python -m benchmarks.speed own"
     if options.device != "cpu":
         command += f" --device {options.device}"
+    if options.out:
+        command += f" --out {options.out}"
     runs = json.loads(path.read_text())["runs"] if path.exists() else {}
     for name in options.workloads or OWN:
         work = OWN[name]

@@ -47,6 +47,10 @@ WORDS = {
             "Milliseconds of one meta-gradient, median of turns in one run. Two threads of an "
             "{processor} ({gflops} GFLOP/s), PyTorch {torch}."
         ),
+        "own_note_amd": (
+            "The time of the best of the others divided by ours, medians of turns in one run. Two "
+            "threads of an {processor} ({gflops} GFLOP/s), PyTorch {torch}."
+        ),
         "own_note_gpu": (
             "Milliseconds of one meta-gradient, median of turns in one run; ours from a recording, "
             "as in training. {gpu}, PyTorch {{torch}}."
@@ -123,6 +127,10 @@ WORDS = {
         "best_other": "其中最快的 / innerloop",
         "own_note": (
             "一次元梯度的毫秒数：同一次测量中轮流计时，取中位数。"
+            "{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
+        ),
+        "own_note_amd": (
+            "其他实现中最快者的用时除以我们的用时：同一次测量中轮流计时，取中位数。"
             "{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
         ),
         "own_note_gpu": (
