@@ -138,11 +138,11 @@ def test_mistakes_are_named(episode, tmp_path):
     vectors = innerloop.data.from_arrays(np.eye(40).repeat(20, axis=0), np.arange(40).repeat(20))
     few = {"iterations": 1, "val_tasks": 2, "test_tasks": 2, "rotate": False}
     sampler = EpisodeSampler(vectors, k_query=3)
-    run = innerloop.train(data=vectors, model="mlp", **few)
+    run = innerloop.train(data=vectors, model="mlp", out=tmp_path / "vectors", **few)
     with pytest.raises(UserError, match="flips' is for pictures, and these examples"):
         innerloop.evaluate_in_use(innerloop.load(run.folder), sampler, tasks=2, views="flips")
     wide = innerloop.data.from_arrays(np.full((800, 6, 8), 200, np.uint8), np.arange(40).repeat(20))
-    run = innerloop.train(data=wide, model="mlp", **few)
+    run = innerloop.train(data=wide, model="mlp", out=tmp_path / "wide", **few)
     with pytest.raises(UserError, match="for square pictures, and the network sees 6 x 8 pixels"):
         innerloop.evaluate_in_use(
             innerloop.load(run.folder), EpisodeSampler(wide, k_query=3), tasks=2, views="turns"
