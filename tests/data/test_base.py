@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from innerloop.data import ImageClasses
+from innerloop.data import ImageClasses, from_arrays
 from innerloop.data.base import check_data, load_npy
 from innerloop.errors import UserError
 
@@ -144,3 +144,10 @@ def test_what_are_no_class_numbers_is_refused(given, words):
 def test_what_is_no_data_set_is_refused():
     with pytest.raises(UserError, match="data must be a data set, not list"):
         check_data([1, 2])
+
+
+def test_a_data_set_is_shown_in_one_line():
+    square = dataclasses.replace(three_classes(), name="signs")
+    assert repr(square) == "<ImageClasses 'signs': 3 classes, 6 images of 1 x 2 x 2>"
+    vectors = from_arrays(np.zeros((2000, 3)), np.arange(2000) % 1000)
+    assert repr(vectors) == "<ExampleClasses 'arrays': 1,000 classes, 2,000 examples of 3>"

@@ -70,6 +70,14 @@ class ClassIndexed:
         if not self.groups:
             object.__setattr__(self, "groups", ("",) * len(self.names))
 
+    def __repr__(self) -> str:
+        # Not what is in it, which is thousands of names and all pixels.
+        shape = " x ".join(map(str, self.example_shape)) or "one number"
+        return (
+            f"<{type(self).__name__} {self.name!r}: {self.num_classes:,} classes, "
+            f"{int(self.counts.sum()):,} {self._things} of {shape}>"
+        )
+
     @property
     def num_classes(self) -> int:
         """How many classes there are."""
@@ -138,7 +146,7 @@ class ClassIndexed:
         return range(start, start + int(self.counts[number]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExampleClasses(ClassIndexed):
     """Examples of any dtype and shape, sorted by class.
 
@@ -174,7 +182,7 @@ class ExampleClasses(ClassIndexed):
             raise UserError(f"{self.name}: pixels are uint8 [C, H, W], not {dtype} {list(shape)}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageClasses(ClassIndexed):
     """A data set of images, sorted by class.
 
