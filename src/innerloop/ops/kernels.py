@@ -232,12 +232,12 @@ def vectors_back(v: Tensor, like: Tensor) -> Tensor:
 
 def wide_images(x: Tensor) -> Tensor:
     """Images in the kernels' order, with channels of zeros besides."""
-    return F.pad(x, (0, -x.shape[-1] % LANES))
+    return F.pad(x, (0, missing(x.shape[-1])))
 
 
 def wide_weights(w: Tensor) -> Tensor:
     """Weights in the kernels' order, for images with channels of zeros besides."""
-    return F.pad(w, (0, 0, 0, -w.shape[-2] % LANES))
+    return F.pad(w, (0, 0, 0, missing(w.shape[-2])))
 
 
 def with_tasks(t: Tensor, dims: int) -> Tensor:

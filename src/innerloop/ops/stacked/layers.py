@@ -11,7 +11,7 @@ from torch import Tensor
 
 from innerloop import ops
 from innerloop.ops.stacked import blocks
-from innerloop.ops.stacked.rules import all_of, by_name, count_of, rule
+from innerloop.ops.stacked.rules import all_of, as_stacked, by_name, count_of, rule
 from innerloop.ops.stacked.tensor import RULES, NotStackableError, Stacked, by_vmap, goes_apart
 
 # ---- Layers with weights
@@ -90,7 +90,7 @@ def _convolution(function: Any, axes: int) -> Callable[..., Any]:
             return by_vmap(function, (input, weight, bias, *how), {})
         tasks = count_of(input, weight, bias)
         w, b = all_of(weight, tasks), all_of(bias, tasks)
-        input = input if isinstance(input, Stacked) else Stacked(all_of(input, tasks))
+        input = as_stacked(input, tasks)
         # Those of a depthwise convolution are as many as there are channels, before and after.
         depthwise = groups > 1 and input.shape[1] == w.shape[1] == groups
         margin = _in_pixels(padding, weight.shape[2:])
@@ -130,7 +130,7 @@ def _transposed(function: Any, axes: int) -> Callable[..., Any]:
     ) -> Any:
         how = (stride, padding, output_padding, groups, dilation)
         tasks, strides = count_of(input, weight, bias), _pair(stride)
-        x = input if isinstance(input, Stacked) else Stacked(all_of(input, tasks))
+        x = as_stacked(input, tasks)
         w, b = all_of(weight, tasks), all_of(bias, tasks)
         plain = input.ndim == axes + 2 and groups == 1 and set(_pair(dilation)) == {1}
         if not plain or strides[0] != strides[1]:
@@ -202,7 +202,7 @@ def batch_norm(
 def _own_statistics(
     input: Any, weight: Any, bias: Any, eps: float, tasks: int, first: int | None = None
 ) -> Stacked:
-    input = input if isinstance(input, Stacked) else Stacked(all_of(input, tasks))
+    input = as_stacked(input, tasks)
     channels = input.shape[1]
     like = {"dtype": input.dtype, "device": input.device}
     gamma = all_of(torch.ones(channels, **like) if weight is None else weight, tasks)

@@ -43,6 +43,11 @@ def all_of(t: Any, tasks: int) -> Any:
     return t.expand(tasks, *t.shape) if isinstance(t, Tensor) else t
 
 
+def as_stacked(t: Tensor, tasks: int) -> Stacked:
+    """`t`, which may be the same for all tasks, as one of `tasks`; not computed for that."""
+    return t if isinstance(t, Stacked) else Stacked(all_of(t, tasks))
+
+
 def count_of(*values: Any) -> int:
     return next(v.count for v in values if isinstance(v, Stacked))
 
