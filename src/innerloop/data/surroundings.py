@@ -55,13 +55,14 @@ def surroundings(
         if _also_within(inks) or _place_tells(without, labels, size):
             return how, inks
         how, inks = how._replace(frame=frame), without
-    drawings = [ink for ink in inks if ink is not None]
-    ring = printed_ring([ink.mask for ink in drawings]) if len(drawings) == len(inks) else None
-    if frame is None and ring is not None:
-        without = found(how._replace(frame=ring))
-        # Size in a ring may tell classes as well as place.
-        if all(without) and not _place_tells(without, labels, size, different=0.99):
-            how, inks = how._replace(frame=ring), without
+    else:
+        masks = [ink.mask for ink in inks if ink is not None]
+        ring = printed_ring(masks) if len(masks) == len(inks) else None
+        if ring is not None:
+            without = found(how._replace(frame=ring))
+            # Size in a ring may tell classes as well as place.
+            if all(without) and not _place_tells(without, labels, size, different=0.99):
+                how, inks = how._replace(frame=ring), without
     # What runs round others and round none of those learnt is no part of them either.
     enclosures = [ink.enclosure for ink in inks if ink is not None and ink.enclosure is not None]
     return how._replace(but=enclosures), inks
