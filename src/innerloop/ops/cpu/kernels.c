@@ -86,6 +86,7 @@ static long upper_row(const Norm *n, long windows)
 #define INT int32_t
 #define NAME(f) f##_float32
 #include "product.inc"
+#include "winograd.inc"
 #include "taps.inc"
 #include "convolution.inc"
 #include "depthwise.inc"
@@ -104,6 +105,7 @@ static long upper_row(const Norm *n, long windows)
 #define INT int64_t
 #define NAME(f) f##_float64
 #include "product.inc"
+#include "winograd.inc"
 #include "taps.inc"
 #include "convolution.inc"
 #include "depthwise.inc"

@@ -9,6 +9,8 @@ enum {
     TAPS,         /* and make_taps */
     PADDED,       /* images with a border of zeros */
     TRANSPOSED,   /* weights */
+    TRANSFORMED,  /* and transformed, */
+    PLACES,       /* and what these are multiplied by, and give */
     GATHERED,     /* pixels that an entry of a kernel reaches */
     SCATTERED,    /* gradients of images with a border */
     LEFT,         /* factors of products in bf16, on the left, */
