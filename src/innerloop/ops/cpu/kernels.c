@@ -86,8 +86,8 @@ static long upper_row(const Norm *n, long windows)
 #define INT int32_t
 #define NAME(f) f##_float32
 #include "product.inc"
-#include "winograd.inc"
 #include "taps.inc"
+#include "winograd.inc"
 #include "convolution.inc"
 #include "depthwise.inc"
 #include "norm.inc"
@@ -105,8 +105,8 @@ static long upper_row(const Norm *n, long windows)
 #define INT int64_t
 #define NAME(f) f##_float64
 #include "product.inc"
-#include "winograd.inc"
 #include "taps.inc"
+#include "winograd.inc"
 #include "convolution.inc"
 #include "depthwise.inc"
 #include "norm.inc"
