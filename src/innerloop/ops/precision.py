@@ -23,7 +23,8 @@ def products(precision: str, device: str | torch.device) -> Iterator[None]:
     Args:
         precision: `"float32"`; `"tf32"`, on a GPU alone: factors rounded to 10 bits after the
             point; `"bf16"`: factors in the convolutions of the kernels rounded to 7 bits, on a GPU
-            their results, too.  Sums are float32 in all cases.
+            their results, too, on a CPU but where Winograd's way is as fast without
+            (`winograd.inc`).  Sums are float32 in all cases.
         device: where products are computed.
 
     Raises:
