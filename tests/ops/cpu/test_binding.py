@@ -49,7 +49,7 @@ def parts():
 def halves():
     """Where there are none, the same as without them."""
     with shapes.half_products():
-        return [t for size, stride in ((30, 1), (7, 2)) for t in block(16, size, stride, stride)]
+        return [t for size, stride in ((30, 2), (7, 2)) for t in block(16, size, stride, stride)]
 
 
 def of_attention():
@@ -79,7 +79,8 @@ def runs_out(compiled, granted, function):
 @pytest.mark.parametrize(
     "function",
     [
-        lambda: block(16, 30, 1, 1),
+        lambda: block(16, 30, 1, 1),  # Winograd's way
+        lambda: block(16, 30, 2, 1),
         lambda: block(1, 30, 1, 1),  # its convolution is computed again
         lambda: block(16, 7, 2, 2),  # mostly padding
         parts,
@@ -87,7 +88,7 @@ def runs_out(compiled, granted, function):
         of_attention,
         episodes,
     ],
-    ids=["block", "pictures", "padding", "parts", "halves", "attention", "episodes"],
+    ids=["block", "strides", "pictures", "padding", "parts", "halves", "attention", "episodes"],
 )
 def test_memory_that_runs_out_is_an_error(compiled, function, threads):
     """Memory may run out anywhere; as soon as there is some again, everything works as before."""
