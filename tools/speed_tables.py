@@ -123,9 +123,9 @@ def own(words: dict[str, str], result: str = "own") -> str:
     return table(f"| {' | '.join(cells)} |", rows, note(text, report))
 
 
-def own_amd(words: dict[str, str]) -> str:
-    """On a processor of AMD: how many times as fast as the best of the others."""
-    report = read("own-amd")
+def own_intel(words: dict[str, str]) -> str:
+    """On a processor of Intel: how many times as fast as the best of the others."""
+    report = read("own-intel")
     rows = []
     for order in ("first", "second"):
         runs = [orders.get(order, {}) for orders in report["runs"].values()]
@@ -133,7 +133,7 @@ def own_amd(words: dict[str, str]) -> str:
         cells = ["" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
         rows.append(f"| {' | '.join([words[order], *cells])} |")
     head = f"| {' | '.join([words['order'], *report['runs']])} |"
-    return table(head, rows, note(words["own_note_amd"], report))
+    return table(head, rows, note(words["own_note_intel"], report))
 
 
 def own_gpu(words: dict[str, str]) -> str:
@@ -267,7 +267,7 @@ def tables(language: str) -> dict[str, Callable[[Any], str]]:
         precision_cpu,
         speed_short,
         own,
-        own_amd,
+        own_intel,
         own_gpu,
         threads,
         query_statistics,

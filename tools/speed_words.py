@@ -47,7 +47,7 @@ WORDS = {
             "Milliseconds of one meta-gradient, median of turns in one run. Two threads of an "
             "{processor} ({gflops} GFLOP/s), PyTorch {torch}."
         ),
-        "own_note_amd": (
+        "own_note_intel": (
             "The time of the best of the others divided by ours, medians of turns in one run. Two "
             "threads of an {processor} ({gflops} GFLOP/s), PyTorch {torch}."
         ),
@@ -129,7 +129,7 @@ WORDS = {
             "一次元梯度的毫秒数：同一次测量中轮流计时，取中位数。"
             "{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
         ),
-        "own_note_amd": (
+        "own_note_intel": (
             "其他实现中最快者的用时除以我们的用时：同一次测量中轮流计时，取中位数。"
             "{processor} 的两个线程（{gflops} GFLOP/s），PyTorch {torch}。"
         ),
