@@ -151,3 +151,40 @@ def test_a_network_of_ours_of_any_width_has_the_gradient_of_the_loop(width):
         found[way] = maml.meta_gradient(maml.init_params(), episodes)[0]
     for name, gradient in found["loop"].items():
         torch.testing.assert_close(found["auto"][name], gradient, rtol=1e-6, atol=1e-9)
+
+
+@needs_kernels
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("place", ["image", "weight"])
+@given(width=st.sampled_from([6, 15, 16, 20, 33]), last=st.sampled_from([7, 16, 20]))
+def test_what_relu_makes_of_infinity_stays_zero(width, last, place, pool):
+    """Zero times infinity, in channels that the network does not have, must not reach others."""
+    torch.manual_seed(0)
+    x = torch.rand(TASKS, ROWS, 3, 8, 8, dtype=torch.float64)
+    first = -torch.rand(TASKS, width, 3, 3, 3, dtype=torch.float64)
+    second, third = (
+        torch.randn(TASKS, last, n, 2, 2, dtype=torch.float64, requires_grad=True)
+        for n in (width, last)
+    )
+    if place == "image":
+        x[:, 0, 0, 0, 0] = torch.inf
+    else:
+        first[:, 0, 0, 0, 0] = -torch.inf
+
+    def network(x, first, second, third):
+        y = F.relu(F.conv2d(x, first))
+        y = F.max_pool2d(y, 2) if pool else y
+        return F.conv2d(F.relu(F.conv2d(y, second)), third)
+
+    given = x, first, second, third
+    each = torch.stack([network(*(t[i] for t in given)) for i in range(TASKS)])
+    with calls():
+        together = apart(network(*map(Stacked, given)), TASKS)
+    assert each.isfinite().all()
+    torch.testing.assert_close(together, each)
+    for a, b in zip(
+        torch.autograd.grad(together.sum(), (second, third)),
+        torch.autograd.grad(each.sum(), (second, third)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)

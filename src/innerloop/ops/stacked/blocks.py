@@ -31,6 +31,7 @@ class Conv(NamedTuple):
         bias: `[T, out]`, or None.
         line: whether the result is `[T, B, out, W']`.
         depthwise: whether every channel is convolved by itself, with `[T, C, 1, KH, KW]`.
+        more: how many of the last filters are zeros that the network does not know of.
     """
 
     x: Tensor
@@ -40,6 +41,7 @@ class Conv(NamedTuple):
     padding: int
     line: bool
     depthwise: bool
+    more: int
 
     def __call__(self) -> Tensor:
         y = ops.conv2d(
@@ -49,6 +51,9 @@ class Conv(NamedTuple):
             padding=self.padding,
             depthwise=self.depthwise,
         )
+        # Infinity times a weight of zero is none, which the next layer would spread.
+        if self.more and not self.depthwise and not self.x.isfinite().all():
+            y = _filled(y[:, :, : -self.more], 2, self.more)
         y = y if self.bias is None else y + self.bias[:, None, :, None, None]
         return y.squeeze(-2) if self.line else y
 
@@ -140,7 +145,7 @@ def convolution(
     if min(sides) < 1:
         return None
     shape = x.shape[1], weight.shape[1], *(sides[1:] if line else sides)
-    later = Conv(x, weight, bias, stride, padding[0], line, depthwise)
+    later = Conv(x, weight, bias, stride, padding[0], line, depthwise, more)
     return _first(of_shape(shape, x, later=later), outputs)
 
 
