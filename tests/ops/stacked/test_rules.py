@@ -195,3 +195,45 @@ def test_kernels_take_depthwise_convolutions(monkeypatch, padding):
     assert y.shape == IMAGES
     assert torch.isfinite(y.tasks).all()
     assert seen == [1]
+
+
+def _scaled(function, *before):
+    """`function` of images of 20 channels with a scale and a shift."""
+    return lambda x, scale, shift: function(x, *before, scale, shift)
+
+
+SCALED = {
+    "batch norm": lambda x, a, b: F.batch_norm(x, None, None, a, b, True),
+    "batch norm after a convolution": lambda x, a, b: F.batch_norm(
+        F.conv2d(x, torch.ones(20, 20, 3, 3)), None, None, a, b, True
+    ),
+    "frozen batch norm": _scaled(F.batch_norm, torch.zeros(20), torch.ones(20)),
+    "instance norm": _scaled(F.instance_norm, None, None),
+    "group norm": _scaled(F.group_norm, 4),
+    "layer norm": lambda x, a, b: F.layer_norm(x.movedim(1, -1), (20,), a, b),
+    "RMS norm": lambda x, a, b: F.rms_norm(x.movedim(1, -1), (20,), a) + b.sum(),
+}
+
+
+@pytest.mark.parametrize("size", [1, 19, 32])
+@pytest.mark.parametrize(
+    ("name", "at_fault"),
+    # There is no shift after RMS norm.
+    [(name, place) for name in SCALED for place in (0, 1) if name != "RMS norm" or not place],
+)
+def test_scales_of_another_size_get_the_error_of_pytorch(name, at_fault, size):
+    sizes = [20, 20]
+    sizes[at_fault] = size
+    given = [torch.ones(2, 20, 6, 6), *(torch.ones(s) for s in sizes)]
+    with pytest.raises(RuntimeError) as wanted:
+        SCALED[name](*given)
+    with pytest.raises(RuntimeError) as found:
+        together(SCALED[name], [t.expand(TASKS, *t.shape) for t in given])
+    assert str(found.value) == str(wanted.value)
+
+
+def test_running_statistics_of_another_size_get_the_error_of_pytorch():
+    with pytest.raises(RuntimeError, match="running_mean should contain 20 elements not 1"):
+        together(
+            lambda x: F.batch_norm(x, torch.zeros(1), torch.ones(1)), [torch.ones(3, 2, 20, 6, 6)]
+        )

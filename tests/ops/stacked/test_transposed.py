@@ -95,3 +95,15 @@ def test_what_makes_no_sense_is_refused_as_for_one_task(wrong, said):
     with pytest.raises(RuntimeError) as refused:
         _together(F.conv_transpose2d, x, w, b, wrong)
     assert said in str(refused.value) + str(refused.value.__cause__)
+
+
+@pytest.mark.parametrize("function", [F.conv_transpose1d, F.conv_transpose2d])
+@pytest.mark.parametrize("size", [1, 19, 32])
+def test_a_bias_of_another_size_gets_the_error_of_pytorch(function, size):
+    axes = 1 if function is F.conv_transpose1d else 2
+    given = torch.ones(2, 8, *[5] * axes), torch.ones(8, 20, *[3] * axes), torch.ones(size)
+    with pytest.raises(RuntimeError) as wanted:
+        function(*given)
+    with pytest.raises(RuntimeError) as found:
+        _together(function, *(t.expand(TASKS, *t.shape) for t in given), {})
+    assert str(found.value) == str(wanted.value)

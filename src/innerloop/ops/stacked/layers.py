@@ -14,6 +14,23 @@ from innerloop.ops.stacked import blocks
 from innerloop.ops.stacked.rules import all_of, as_stacked, by_name, count_of, rule
 from innerloop.ops.stacked.tensor import RULES, NotStackableError, Stacked, by_vmap, goes_apart
 
+
+def _check_shapes(shape: Sequence[int], values: Sequence[Any], call: Callable[[Any], Any]) -> None:
+    """Raise PyTorch's own error for scales or shifts that its function refuses.
+
+    Products and sums would spread one number over all channels, and filled up channels count more
+    than the network knows of.
+
+    Args:
+        shape: what each of the values has to be, None aside.
+        values: scales, shifts or statistics.
+        call: the function, of a way to see each of its tensors.
+    """
+    if any(v is not None and tuple(v.shape) != tuple(shape) for v in values):
+        call(lambda t: t.tasks[0] if isinstance(t, Stacked) else t)
+        raise NotStackableError("scales or shifts of another size than the channels have no rule")
+
+
 # ---- Layers with weights
 
 
@@ -129,6 +146,11 @@ def _transposed(function: Any, axes: int) -> Callable[..., Any]:
         dilation: Any = 1,
     ) -> Any:
         how = (stride, padding, output_padding, groups, dilation)
+        _check_shapes(
+            (weight.shape[1] * groups,),
+            (bias,),
+            lambda see: function(see(input), see(weight), see(bias), *how),
+        )
         tasks, strides = count_of(input, weight, bias), _pair(stride)
         x = as_stacked(input, tasks)
         w, b = all_of(weight, tasks), all_of(bias, tasks)
@@ -189,6 +211,13 @@ def batch_norm(
     eps: float = 1e-5,
 ) -> Any:
     tasks = count_of(input, weight, bias, running_mean)
+    _check_shapes(
+        input.shape[1:2],
+        (running_mean, running_var, weight, bias),
+        lambda see: F.batch_norm(
+            see(input), see(running_mean), see(running_var), see(weight), see(bias), training
+        ),
+    )
     if not training:
         x, mean, var = (all_of(t, tasks) for t in (input, running_mean, running_var))
         by_channel = (slice(None), None, slice(None), *[None] * (x.ndim - 3))
@@ -204,6 +233,11 @@ def _own_statistics(
 ) -> Stacked:
     input = as_stacked(input, tasks)
     channels = input.shape[1]
+    _check_shapes(
+        (channels,),
+        (weight, bias),
+        lambda see: F.batch_norm(see(input), None, None, see(weight), see(bias), True),
+    )
     like = {"dtype": input.dtype, "device": input.device}
     gamma = all_of(torch.ones(channels, **like) if weight is None else weight, tasks)
     beta = all_of(torch.zeros(channels, **like) if bias is None else bias, tasks)
@@ -250,6 +284,11 @@ def own_conv_block(
 def layer_norm(
     input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Stacked:
+    _check_shapes(
+        normalized_shape,
+        (weight, bias),
+        lambda see: F.layer_norm(see(input), normalized_shape, see(weight), see(bias)),
+    )
     x = all_of(input, count_of(input, weight, bias))
     return _affine(F.layer_norm(x, normalized_shape, eps=eps), weight, bias, 0)
 
@@ -258,6 +297,11 @@ def layer_norm(
 def rms_norm(
     input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None
 ) -> Stacked:
+    _check_shapes(
+        normalized_shape,
+        (weight,),
+        lambda see: F.rms_norm(see(input), normalized_shape, see(weight)),
+    )
     x = all_of(input, count_of(input, weight))
     return _affine(F.rms_norm(x, normalized_shape, eps=eps), weight, None, 0)
 
@@ -266,6 +310,11 @@ def rms_norm(
 def group_norm(
     input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
 ) -> Stacked:
+    _check_shapes(
+        input.shape[1:2],
+        (weight, bias),
+        lambda see: F.group_norm(see(input), num_groups, see(weight), see(bias)),
+    )
     x = all_of(input, count_of(input, weight, bias))
     y = F.group_norm(x.flatten(0, 1), num_groups, eps=eps).unflatten(0, x.shape[:2])
     return _affine(y, weight, bias, x.ndim - 3)
@@ -284,6 +333,11 @@ def instance_norm(
 ) -> Any:
     if running_mean is not None or not use_input_stats:
         raise NotStackableError("instance norm with running statistics has no rule")
+    _check_shapes(
+        input.shape[1:2],
+        (weight, bias),
+        lambda see: F.instance_norm(see(input), None, None, see(weight), see(bias)),
+    )
     x = all_of(input, count_of(input, weight, bias))
     y = F.instance_norm(x.flatten(0, 1), eps=eps).unflatten(0, x.shape[:2])
     return _affine(y, weight, bias, x.ndim - 3)
