@@ -7,11 +7,12 @@ from unittest import mock
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from innerloop import IMAML, MAML, MetaSGD, ProtoNet, Reptile, UserError
-from innerloop.algorithms.execution import candidates, why_not
+from innerloop.algorithms.execution import _failing, candidates, has_failed, why_not
 from innerloop.algorithms.fastest import fastest
 from innerloop.algorithms.network import Network, is_untouched
 from innerloop.algorithms.settings import WAYS
@@ -224,10 +225,48 @@ def test_explain_names_the_way_that_failed():
         first, *others = candidates(algorithm, 1.0, training=True)
         if others:
             # As after an operation that fails for several tasks alone.
-            algorithm._failed["training, 2nd order"] = "loop"
+            algorithm._failed["training, 2nd order"] = _failing(algorithm, first)
             assert algorithm.explain().startswith("loop: ")
             assert f"not {first}: it fails for this network or loss" in algorithm.explain()
         assert model is convolutions or others
+
+
+class Choosy(nn.Module):
+    """For vmap, but where it is told to look at its inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.looks, self.out = True, nn.Linear(12, 3)
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = x.flatten(1) * 1
+        return self.out(x if not self.looks or x.abs().max() < 2 else x / 3)
+
+
+def _looking_loss(outputs, targets):
+    loss = F.cross_entropy(outputs, targets)
+    return loss if loss > 0 else -loss
+
+
+@falls_back
+@pytest.mark.parametrize("part", ["network", "loss"])
+def test_a_way_is_tried_again_once_what_it_failed_with_is_another(part):
+    network = Choosy().double()
+    maml = MAML(network, 0.1, 2, loss=_looking_loss)
+    network.looks = part == "network"
+    maml.loss = _looking_loss if part == "loss" else F.cross_entropy
+    params = maml.init_params()
+
+    def used():
+        maml.meta_gradient(params, EPISODES)
+        maml.score_steps(params, EPISODES)
+        return maml.explain().partition(":")[0]
+
+    assert used() == "loop"
+    network.looks, maml.loss = False, F.cross_entropy
+    assert used() == "vmap"
+    assert not has_failed(maml, "use", candidates(maml, 1.0, training=False))
 
 
 def test_explain_says_the_way_and_why_not_another():

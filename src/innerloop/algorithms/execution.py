@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -155,8 +156,8 @@ NOT_ABOUT_THE_WAY = (UserError, KeyboardInterrupt, MemoryError, torch.OutOfMemor
 
 
 def first_that_works(algorithm: Hooks, kind: str, ways: Sequence[str], by: Callable[[str], T]) -> T:
-    """The result of the first way that works, which is remembered."""
-    way = algorithm._failed.get(kind, ways[0]) if len(ways) > 1 else ways[0]
+    """The result of the first way that works; what fails is remembered."""
+    way = ways[-1] if has_failed(algorithm, kind, ways) else ways[0]
     if torch.is_inference_mode_enabled():
         with torch.inference_mode(False):
             return first_that_works(algorithm, kind, ways, by)
@@ -175,15 +176,26 @@ def first_that_works(algorithm: Hooks, kind: str, ways: Sequence[str], by: Calla
         raise
     except Exception as error:
         raise clearer(error) from error
-    if not algorithm._failed:
+    about = _failing(algorithm, way)
+    if about not in algorithm._failed.values():
         _log.warning(
             "%s cannot be computed by %s, so its tasks go one by one (%s)",
             type(algorithm.model).__name__,
             way,
             first_line(failure),
         )
-    algorithm._failed[kind] = ways[-1]
+    algorithm._failed[kind] = about
     return found
+
+
+def has_failed(algorithm: Hooks, kind: str, ways: Sequence[str]) -> bool:
+    """True if the first of several ways is known to fail for a kind of computation."""
+    return len(ways) > 1 and algorithm._failed.get(kind) == _failing(algorithm, ways[0])
+
+
+def _failing(algorithm: Hooks, way: str) -> tuple[Any, ...]:
+    """What a failure of `way` is about: with another network or loss the reason may be gone."""
+    return way, algorithm.network.called, algorithm.loss, algorithm.metric, algorithm.bn
 
 
 def _of_the_way(error: Exception, way: str, by: Callable[[str], T]) -> Exception:

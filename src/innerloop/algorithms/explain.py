@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from innerloop.algorithms.execution import (
     candidates,
+    has_failed,
     why_not,
     why_slower_stacked,
     why_slower_under_vmap,
@@ -15,7 +16,8 @@ from innerloop.algorithms.network import Layers
 def explain(algorithm: Hooks, progress: float) -> str:
     """How tasks are computed in training, and why not in another way."""
     ways = candidates(algorithm, progress, training=True)
-    failed = any(kind.startswith("training") for kind in algorithm._failed)
+    kinds = [kind for kind in algorithm._failed if kind.startswith("training")]
+    failed = any(has_failed(algorithm, kind, ways) for kind in kinds)
     way = ways[-1] if failed else ways[0]
     lines = [f"{way}: {_MEANINGS[way]}"]
     if algorithm.execution == "auto":

@@ -58,10 +58,10 @@ class Network(Inspected):
         frozen: batch norm uses its running statistics, as constants.
 
     Attributes:
-        draws: whether a forward pass in training draws random numbers, known once `look` has run.
-        mixes_rows: whether the features of a headed model depend on other tasks' rows in the
-            batch, known then as well.
-        entangled: whether they depend on the weights of the head.
+        called: the classes, hooks and switches that its last call went by.
+        draws: whether a forward pass in training draws random numbers, known after `look`.
+        mixes_rows: whether a headed model's features depend on other tasks' rows, known then too.
+        entangled: whether they depend on the head's weights.
         writes_weights: whether a forward pass changes the weights that it is given.
         normalises: whether there is a batch norm.
         takes: the shape of the examples that it was trained on, for errors; None if not known.
@@ -91,7 +91,7 @@ class Network(Inspected):
 
     def _begin(self, called: list[Any], trained: int) -> None:
         """Nothing has been tried of a network that goes through `called`."""
-        self._called, self._trained, self.is_own = called, trained, is_own(Layers(self.module))
+        self.called, self._trained, self.is_own = called, trained, is_own(Layers(self.module))
         self.normalises = has_batch_norm(self.module)
         # Whether queries are known to stay apart where the batch does not give the statistics.
         self._looked = self._stays_apart = self.is_own
@@ -157,7 +157,7 @@ class Network(Inspected):
         if in_transform():
             return
         called, trained = what_is_called(self.module)
-        if called != self._called or trained > self._trained:
+        if called != self.called or trained > self._trained:
             # It may do something else since the last call; evaluation is tried beside training.
             self._begin(called, trained)
         if self._looked:

@@ -67,8 +67,8 @@ class Settings(KeywordsChecked, ABC):
                     f"the network's parameter {name!r} has a @ in its name, which marks the "
                     "meta-parameters of algorithms: rename it"
                 )
-        # What was found out about ways that fail, by kind of computation.
-        self._failed: dict[str, str] = {}
+        # What the way that failed was tried with, by kind of computation; see execution.py.
+        self._failed: dict[str, tuple[Any, ...]] = {}
         # A gradient was not zero, so that the loss does depend on the weights.
         self._reached = False
         # Whether the loss draws from global generators, None if it draws nothing; once tried.
