@@ -7,17 +7,17 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from innerloop.algorithms import noise
 from innerloop.tasks.episodes import Episodes
+from innerloop.trees import mapped
 
 T = TypeVar("T")
 
 
 def first(tree: T) -> T:
     """The only task of a tree of tensors `[1, ...]`."""
-    return cast(T, tree_map(lambda t: t.squeeze(0) if isinstance(t, Tensor) else t, tree))
+    return cast(T, mapped(lambda t: t.squeeze(0) if isinstance(t, Tensor) else t, tree))
 
 
 def task_by_task(hook: Callable[..., T], axes: Sequence[int | None], arguments: Sequence[Any]) -> T:
@@ -41,13 +41,13 @@ def stack(trees: Sequence[T]) -> T:
     def together(t: Any, *others: Any) -> Any:
         return torch.stack((t, *others)) if isinstance(t, Tensor) else t
 
-    return cast(T, tree_map(together, *trees))
+    return cast(T, mapped(together, *trees))
 
 
 def with_task(tree: T) -> T:
     if hasattr(tree, "with_task"):
         return cast(T, tree.with_task())
-    return cast(T, tree_map(lambda t: t.unsqueeze(0) if isinstance(t, Tensor) else t, tree))
+    return cast(T, mapped(lambda t: t.unsqueeze(0) if isinstance(t, Tensor) else t, tree))
 
 
 def _tasks(tree: Any) -> list[Any] | None:
@@ -57,17 +57,16 @@ def _tasks(tree: Any) -> list[Any] | None:
     if isinstance(tree, Tensor):
         # Not by index, whose derivative fills a tensor of all tasks for each of them.
         return [tree.squeeze(0)] if len(tree) == 1 else list(tree.unbind(0))
-    leaves, structure = tree_flatten(tree)
-    apart = [_tasks(leaf) if isinstance(leaf, Tensor) else None for leaf in leaves]
-    count = next((len(tasks) for tasks in apart if tasks is not None), None)
-    if count is None:
+    parts: list[Any] = []
+    mapped(lambda leaf: parts.append(_tasks(leaf)) if isinstance(leaf, Tensor) else None, tree)
+    if not parts:
         return None
-    return [
-        tree_unflatten(
-            [leaf if t is None else t[i] for leaf, t in zip(leaves, apart, strict=True)], structure
-        )
-        for i in range(count)
-    ]
+
+    def of_task(i: int) -> Any:
+        of_leaf = iter(parts)
+        return mapped(lambda leaf: next(of_leaf)[i] if isinstance(leaf, Tensor) else leaf, tree)
+
+    return [of_task(i) for i in range(len(parts[0]))]
 
 
 def one_by_one(way: str, function: Callable[[Episodes], T], episodes: Episodes) -> T:

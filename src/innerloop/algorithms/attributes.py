@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import sys
 import types
 import weakref
 from abc import ABC, abstractmethod
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from innerloop.algorithms import noise
 from innerloop.models.unregistered import OF_EVERY_MODULE, SEARCHED
+from innerloop.trees import is_foreign, is_plain_object, slots_of
 
 # Attributes of these types hold neither modules nor tensors.
 _ATOMS = {bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device}
@@ -31,8 +31,6 @@ _STATEFUL = (np.ndarray, bytearray, *get_args(noise.OwnGenerator))
 _CONTAINERS = (dict, list, deque, set)
 _CACHE = functools._lru_cache_wrapper
 _WRITABLE = (Tensor, *_CONTAINERS, *_STATEFUL, _CACHE)
-# Packages whose classes and objects are none of the user's.
-_OTHERS = {"torch", "numpy", "innerloop", *sys.stdlib_module_names}
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -109,7 +107,7 @@ class Attributes(ABC):
         if isinstance(value, weakref.ref):
             there = self._value(value())
             return value if there is value() else weakref.ref(there)
-        if _is_plain_object(value):
+        if is_plain_object(value):
             return self._object(value)
         return self._shared(value)
 
@@ -178,7 +176,7 @@ class Attributes(ABC):
             return self._state_of_its_own(value)
         if kind is types.MethodType:
             owner = self._shared(value.__self__)
-            if owner is value.__self__ and _is_plain_object(owner):
+            if owner is value.__self__ and is_plain_object(owner):
                 owner = self._value(owner)
             return value if owner is value.__self__ else types.MethodType(value.__func__, owner)
         if kind is types.BuiltinMethodType:
@@ -248,39 +246,13 @@ def _of_class(kind: type) -> dict[str, Any]:
     """What the objects of a user's class share and a forward pass may write to, by name."""
     found: dict[str, Any] = {}
     for base in reversed(kind.__mro__):
-        if base.__module__.partition(".")[0] not in _OTHERS:
+        if is_foreign(base):
             found.update(vars(base))
     return {
         name: value
         for name, value in found.items()
         if not (name.startswith("__") and name.endswith("__")) and isinstance(value, _WRITABLE)
     }
-
-
-@functools.cache
-def slots_of(kind: type) -> tuple[str, ...]:
-    """The names in the `__slots__` of a class and its bases, as attributes have them."""
-    found = []
-    for base in kind.__mro__:
-        named = vars(base).get("__slots__", ())
-        for name in (named,) if isinstance(named, str) else tuple(named):
-            private = name.startswith("__") and not name.endswith("__")
-            found.append(f"_{base.__name__.lstrip('_')}{name}" if private else name)
-    return tuple(name for name in found if name not in ("__dict__", "__weakref__"))
-
-
-def _is_plain_object(value: Any) -> bool:
-    """True if the class of `value` is a user's plain container."""
-    kind = type(value)
-    held = hasattr(value, "__dict__") or hasattr(kind, "__slots__")
-    foreign = kind.__module__.partition(".")[0] not in _OTHERS
-    return (
-        held
-        and (foreign or kind is types.SimpleNamespace)
-        and not isinstance(value, type | types.ModuleType)
-        and not hasattr(kind, "__del__")
-        and not hasattr(kind, "__deepcopy__")
-    )
 
 
 def _content(cell: types.CellType) -> Any:

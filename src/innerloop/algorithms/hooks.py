@@ -16,7 +16,6 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.apart import T, first, task_by_task, with_task
@@ -32,6 +31,7 @@ from innerloop.models.layers import (
 )
 from innerloop.ops import autograd
 from innerloop.tasks.episodes import Episodes, count_ways
+from innerloop.trees import closed, mapped
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -223,7 +223,13 @@ class Hooks(Settings):
         rows = support + queries
         with statistics_by_group(rows, first=support, total=rows):
             outputs = self.forward_each(params, torch.cat([support_x, query_x], dim=1))
-        return tree_map(lambda o: o[:, support:] if isinstance(o, Tensor) else o, outputs)
+        if kind := closed(outputs):
+            raise UserError(
+                "with bn='support' support set and queries go through the network together, "
+                f"and a {kind} cannot be cut into the two: let it return tensors, and make the "
+                f"{kind} in the loss, or choose bn='transductive'"
+            )
+        return mapped(lambda o: o[:, support:] if isinstance(o, Tensor) else o, outputs)
 
     @each(0, 0)
     def score_each(self, outputs: Any, targets: Any) -> tuple[Tensor, Params]:

@@ -14,17 +14,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.modules import changing
 from innerloop.algorithms.recomputed import REENTRANT
-from innerloop.algorithms.rows import TRAINED, copied, differ, moved, tensors_in
+from innerloop.algorithms.rows import TRAINED, copied, differ, moved
 from innerloop.algorithms.trials import Tried
 from innerloop.errors import UserError, first_line
 from innerloop.functional import Params
 from innerloop.models.layers import HeadedModel
 from innerloop.references import at_line, is_of_user
+from innerloop.trees import mapped, tensors_in
 
 _log = logging.getLogger("innerloop")
 
@@ -181,8 +181,6 @@ class Inspected(Tried):
         return True
 
     def _unreached(self, leaves: Params, outputs: Any) -> list[str]:
-        if not tensors_in(outputs):  # they are where nobody looks, as in a dataclass
-            return []
         reached = _leaves(nodes_of(outputs))
         return [n for n, p in leaves.items() if p.requires_grad and id(p) not in reached]
 
@@ -247,7 +245,7 @@ class Inspected(Tried):
         A part that only `backward` can follow leaves not even a node where its inputs have none.
         """
         with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
-            return nodes_of(self._copy(leaves)(tree_map(_with_gradient, x)))
+            return nodes_of(self._copy(leaves)(mapped(_with_gradient, x)))
         return set()
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from innerloop.algorithms import noise
 from innerloop.errors import UserError
@@ -20,6 +19,7 @@ from innerloop.models.layers import (
     seen_statistics,
     statistics_by_group,
 )
+from innerloop.trees import mapped, tensors_in
 
 
 class Rows(ABC):
@@ -240,9 +240,4 @@ def varied(x: Tensor) -> list[Tensor]:
 
 def copied(tree: Any) -> Any:
     """`tree` with copies of its tensors."""
-    return tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, tree)
-
-
-def tensors_in(tree: Any) -> list[Tensor]:
-    """The tensors of `tree`."""
-    return [t for t in tree_leaves(tree) if isinstance(t, Tensor)]
+    return mapped(lambda t: t.clone() if isinstance(t, Tensor) else t, tree)

@@ -14,6 +14,7 @@ from innerloop.algorithms import noise
 from innerloop.errors import UserError, first_line
 from innerloop.functional import Params, accuracy, are_labels, in_transform
 from innerloop.keywords import check_takes
+from innerloop.trees import mapped
 
 # What the results of evaluation call other things.
 RESERVED = ("loss", "losses", "metric", "bn", "protocol", "ci95")
@@ -78,11 +79,10 @@ def loss_of(
     """
     if not isinstance(outputs, Tensor) and of_torch(loss):
         name, kind = metric_name(loss), type(outputs).__name__
-        entry = repr(next(iter(outputs), "logits")) if isinstance(outputs, dict) else "0"
         raise UserError(
             f"the network returns a {kind}, and the loss, {name}, takes a tensor: give loss=, "
             "a function of outputs and targets, for instance lambda outputs, targets: "
-            f"{name}(outputs[{entry}], targets)"
+            f"{name}(outputs{_entry(outputs)}, targets)"
         )
     shares = isinstance(targets, Tensor) and targets.is_floating_point()
     if loss is F.cross_entropy and shares and not in_transform():
@@ -115,6 +115,14 @@ def _check_shares(targets: Tensor) -> None:
             f"1, and the targets are other numbers ({_kind(targets)}): for regression give "
             "loss=torch.nn.functional.mse_loss (--loss mse), or loss= a function of your own"
         )
+
+
+def _entry(outputs: Any) -> str:
+    """How one of several outputs is taken, in code."""
+    if isinstance(outputs, dict):
+        return f"[{next(iter(outputs), 'logits')!r}]"
+    named = getattr(outputs, "__dict__", {}).items()
+    return next((f".{name}" for name, value in named if isinstance(value, Tensor)), "[0]")
 
 
 def of_torch(loss: Callable[..., Any]) -> bool:
@@ -156,6 +164,4 @@ def score(
 
 
 def _detached(outputs: Any) -> Any:
-    return torch.utils._pytree.tree_map(
-        lambda t: t.detach() if isinstance(t, Tensor) else t, outputs
-    )
+    return mapped(lambda t: t.detach() if isinstance(t, Tensor) else t, outputs)

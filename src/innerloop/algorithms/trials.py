@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.rows import Rows, moved, reals, tensors_in, varied
+from innerloop.algorithms.rows import Rows, moved, reals, varied
 from innerloop.errors import first_line
 from innerloop.functional import Params
 from innerloop.ops.stacked import NotStackableError, noticing_apart
+from innerloop.trees import tensors_in
 
 # In double precision nothing is decided by rounding; not every network can do that.
 _PRECISIONS = ((torch.float64, 1e-6), (None, 2e-2))

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from innerloop.algorithms.attributes import slots_of
 from innerloop.errors import UserError
 from innerloop.functional import Params
 from innerloop.runs.checkpoint import fill
+from innerloop.trees import slots_of
 
 # What each optimiser of ours keeps of every parameter, from the first step on.
 OURS: dict[type, tuple[str, ...]] = {

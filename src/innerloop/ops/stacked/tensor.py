@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
+from innerloop.trees import closed, mapped
+
 Rule = Callable[..., Any]
 # What is done with the axis of tasks, by function of PyTorch; see rules.py.
 RULES: dict[Any, Rule] = {}
@@ -142,13 +144,15 @@ def stacked(tree: Any) -> Any:
 
 def apart(tree: Any, tasks: int) -> Any:
     """The way back; what does not depend on the task is repeated."""
+    if kind := closed(tree):
+        raise NotStackableError(f"it returns a {kind}, whose tensors cannot be exchanged")
 
     def back(t: Any) -> Any:
         if isinstance(t, Stacked):
             return t.tasks
         return t.expand(tasks, *t.shape) if isinstance(t, Tensor) else t
 
-    return tree_map(back, tree)
+    return mapped(back, tree)
 
 
 def of_tasks(t: Tensor) -> Tensor:
