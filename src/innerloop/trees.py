@@ -76,7 +76,12 @@ def is_plain_object(value: Any) -> bool:
 
 def is_foreign(kind: type) -> bool:
     """True for a class of the user's."""
-    return kind.__module__.partition(".")[0] not in _OTHERS
+    return is_of_user(kind.__module__)
+
+
+def is_of_user(module: str | None) -> bool:
+    """True if this is the name of a module of the user's."""
+    return (module or "").partition(".")[0] not in _OTHERS
 
 
 @functools.cache

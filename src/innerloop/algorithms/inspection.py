@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.kept import changed, filled_before, numbers_outside, warn_of_numbers
 from innerloop.algorithms.modules import changing
 from innerloop.algorithms.recomputed import REENTRANT
 from innerloop.algorithms.rows import TRAINED, copied, differ, moved
@@ -102,7 +103,7 @@ class Inspected(Tried):
             modes: whether in training, of each pass.
         """
         trained = {id(p): n for n, p in self._named() if p.requires_grad}
-        hidden: set[str] = set()
+        hidden, counted, filled = set[str](), set[str](), set[str]()
         before_this: dict[int, tuple[str, Tensor]] = {}
         self._warn_of_aliases()
         for in_training in modes:
@@ -121,7 +122,10 @@ class Inspected(Tried):
                         out = module(given)
                     self._writes_inputs |= any(t._version for t in tensors_in(given))
                     self.writes_weights |= any(_changed(leaves[n], p) for n, p in self._named())
+                    before_again = numbers_outside(self.module)
                     repeats = self._repeats(out, x)
+                    counted |= changed(before_again, numbers_outside(self.module))
+                    filled |= self._filled_before(leaves, x)
                     self.without = self._unreached(leaves, out)
                     hidden |= self._hidden(leaves, out, x)
             except Exception:
@@ -169,6 +173,15 @@ class Inspected(Tried):
                     "instance by a global variable, so adapted weights would have no effect: use "
                     "the module's own attributes (self) in forward"
                 )
+        if filled:
+            raise UserError(
+                f"the network holds in {', '.join(sorted(filled))} what it computed from its "
+                "weights before, so that adapted weights would have no effect there: set it to "
+                "what it was before the first call, such as None, and the network computes it in "
+                "each call. If it is meant to stay, call requires_grad_(False) on the weights "
+                "that it comes from"
+            )
+        warn_of_numbers("network", counted)
         if hidden:
             _log.warning(
                 "the outputs of the network change with %s, but no gradient leads there: "
@@ -198,6 +211,20 @@ class Inspected(Tried):
             if self.without and matter(self.without):
                 return {name for name in self.without if matter([name])}
         return set()
+
+    def _filled_before(self, leaves: Params, x: Any) -> set[str]:
+        """Attributes that hold what was computed from the weights, see `filled_before`."""
+        trained = {id(p) for p in leaves.values() if p.requires_grad}
+
+        def call(module: nn.Module) -> None:
+            with noise.watching(x=x):
+                module(copied(x))
+
+        return filled_before(
+            lambda: self._copy(leaves, every_buffer=True),
+            call,
+            lambda t: bool(trained & _leaves(nodes_of(t))),
+        )
 
     def _repeats(self, outputs: Any, x: Any) -> bool:
         """True if the outputs come again; notes what weights have to be for that."""

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from innerloop.algorithms import noise
 from innerloop.algorithms.hooks import Hooks
 from innerloop.algorithms.inspection import nodes_of
+from innerloop.algorithms.kept import changed, numbers_outside, warn_of_numbers
 from innerloop.algorithms.rows import copied, differ, moved
 from innerloop.algorithms.trials import close
 from innerloop.errors import UserError, no_second_derivative
@@ -152,6 +153,7 @@ def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: 
             fast = _first_weights(algorithm, _leaves(algorithm, params), task)
             outputs = algorithm.query_outputs(fast, task.support_x, task.query_x)
             for _ in range(2):
+                before = numbers_outside(algorithm.loss)
                 with noise.watching(x=task.query_x) as seen:
                     found.append([algorithm.loss(copied(outputs), copied(task.query_y)).detach()])
         except Exception:
@@ -166,6 +168,7 @@ def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: 
             "which loss_after_adaptation and mean_gradient of an algorithm are given, or set an "
             "attribute of the loss between two meta-gradients"
         )
+    warn_of_numbers("loss", changed(before, numbers_outside(algorithm.loss)))
     if seen.globally or seen.dropout:
         algorithm._loss_draws = seen.globally
     algorithm._loss_tried = True
