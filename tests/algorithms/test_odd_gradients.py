@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from innerloop import MAML, Episodes, UserError
+from tests.algorithms import naive
 from tests.algorithms.users import EPISODES
+from tests.helpers import relative_error
 
 falls_back = pytest.mark.falls_back
 
@@ -224,3 +227,61 @@ def test_the_memory_of_a_weight_under_another_name_is_a_warning(alias, warned, c
     assert len(said) == warned
     if warned:
         assert "kept is the memory of the parameter a.weight under another name" in said[0]
+
+
+class Rewritten(Aliased):
+    """Every call computes what is kept, as the older spectral norm of PyTorch does."""
+
+    def forward(self, x):
+        self.kept = self.a.weight * 2
+        return super().forward(x)
+
+
+def test_what_every_call_overwrites_is_no_memory_of_a_weight():
+    network = Rewritten(lambda w: w.data).double()
+    network.kept = network.a.weight.data
+    maml = MAML(network, naive.LR, naive.STEPS)
+    params = maml.init_params()
+    found, _ = maml.meta_gradient(params, EPISODES)
+    assert relative_error(found, naive.maml(network, params, EPISODES)) < 1e-10
+
+
+class HalfCut(nn.Module):
+    """Takes a weight with its gradient, and again without."""
+
+    def __init__(self, cut):
+        super().__init__()
+        self.cut, self.a, self.o = cut, nn.Linear(12, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = torch.tanh(self.a(x.flatten(1)))
+        return self.o(x) + torch.tanh(self.cut(F.linear, x, self.o.weight))
+
+
+def _under_no_grad(function, x, weight):
+    with torch.no_grad():
+        return function(x, weight)
+
+
+CUTS = {
+    "detach": lambda function, x, weight: function(x, weight.detach()),
+    "data": lambda function, x, weight: function(x, weight.data),
+    "no_grad": _under_no_grad,
+    "half of the output": lambda function, x, weight: function(x, weight).detach(),
+}
+
+
+@pytest.mark.parametrize("execution", ["auto", "vmap", "loop"])
+@pytest.mark.parametrize("derivative", ["reverse", "mixed"])
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_weight_with_and_without_gradient_is_differentiated_as_written(
+    cut, derivative, execution
+):
+    """And nothing is logged: to stop a gradient is a method."""
+    network = HalfCut(CUTS[cut]).double()
+    how = {"derivative": derivative, "execution": execution}
+    maml = MAML(network, naive.LR, naive.STEPS, **how)
+    params = maml.init_params()
+    found, _ = maml.meta_gradient(params, EPISODES)
+    assert relative_error(found, naive.maml(network, params, EPISODES)) < 1e-10
+    assert "unused or cut off" not in maml.explain()

@@ -105,7 +105,7 @@ class Inspected(Tried):
         trained = {id(p): n for n, p in self._named() if p.requires_grad}
         hidden, counted, filled = set[str](), set[str](), set[str]()
         before_this: dict[int, tuple[str, Tensor]] = {}
-        self._warn_of_aliases()
+        aliases = self._aliases()
         for in_training in modes:
             leaves: Params = {
                 n: nn.Parameter(p.detach().clone(), p.requires_grad) for n, p in self._named()
@@ -137,6 +137,9 @@ class Inspected(Tried):
                 raise UserError(_NOT_REPEATED.format(places and f" (look at {places})"))
             self._draws_globally[in_training] = seen.globally
             after = dict(_state(module))
+            # What each call overwrites, as the older spectral norm does, is used as it is then.
+            rewritten = {n for n, (b, _) in versions.items() if after.get(n) is not b}
+            aliases = {n: w for n, w in aliases.items() if n not in rewritten}
             written = {n for n, (b, v) in versions.items() if after.get(n) is b and b._version != v}
             # Running statistics change without a new version, where it calls train() itself.
             written |= {n for n, b in before.items() if _changed(versions[n][0], b)}
@@ -182,6 +185,14 @@ class Inspected(Tried):
                 "that it comes from"
             )
         warn_of_numbers("network", counted)
+        for name, weight in aliases.items():
+            _log.warning(
+                "%s is the memory of the parameter %s under another name, as .data and .detach() "
+                "give it: it stays as it is while an inner step changes the parameter. If forward "
+                "uses it, let it take the parameter itself",
+                name,
+                weight,
+            )
         if hidden:
             _log.warning(
                 "the outputs of the network change with %s, but no gradient leads there: "
@@ -244,20 +255,12 @@ class Inspected(Tried):
         with noise.watching(x=x):
             return tensors_in(self._copy(weights, every_buffer=True)(copied(x)))
 
-    def _warn_of_aliases(self) -> None:
-        """Tensors that are the memory of a weight stay as they are while it is adapted."""
+    def _aliases(self) -> dict[str, str]:
+        """Tensors that are the memory of a weight, and stay as they are while it is adapted."""
         weights = {_memory(p): n for n, p in self._named() if p.requires_grad and p.numel()}
-        for name, tensor in _state(self.module):
-            place = _memory(tensor)
-            of = weights.get(place) if place is not None and tensor.numel() else None
-            if of is not None and not isinstance(tensor, nn.Parameter):
-                _log.warning(
-                    "%s is the memory of the parameter %s under another name, as .data and "
-                    ".detach() give it: it stays as it is while an inner step changes the "
-                    "parameter. If forward uses it, let it take the parameter itself",
-                    name,
-                    of,
-                )
+        held = {n: t for n, t in _state(self.module) if not isinstance(t, nn.Parameter)}
+        places = {n: _memory(t) for n, t in held.items() if t.numel()}
+        return {n: weights[at] for n, at in places.items() if at is not None and at in weights}
 
     def _is_entangled(self, leaves: Params, x: Any) -> bool:
         if not isinstance(self.module, HeadedModel):
