@@ -135,20 +135,28 @@ def test_two_processes_learn_what_one_learns(tmp_path):
 class OddlyNamed(torch.nn.Module):
     """Parameters with a slash in their names, and one of complex numbers."""
 
-    def __init__(self):
+    def __init__(self, dtype):
         super().__init__()
         self.branches = torch.nn.ModuleDict({"3x3/a": torch.nn.Linear(4, 5)})
-        self.wave = torch.nn.Parameter(torch.randn(5, 3, dtype=torch.complex64))
+        self.wave = torch.nn.Parameter(torch.randn(5, 3, dtype=dtype))
 
     def forward(self, x):
         return (self.branches["3x3/a"](x).to(self.wave.dtype) @ self.wave).abs()
 
 
-@pytest.mark.parametrize("algorithm", [innerloop.MAML, innerloop.IMAML, innerloop.MetaSGD])
-def test_names_with_slashes_and_complex_weights_come_back(algorithm, tmp_path):
+@pytest.mark.parametrize(
+    ("algorithm", "dtype"),
+    [
+        (innerloop.MAML, torch.complex64),
+        (innerloop.IMAML, torch.complex64),
+        (innerloop.MetaSGD, torch.complex64),
+        (innerloop.MAML, torch.complex128),
+    ],
+)
+def test_names_with_slashes_and_complex_weights_come_back(algorithm, dtype, tmp_path):
     def made():
         torch.manual_seed(0)
-        return {"algorithm": algorithm(OddlyNamed(), 0.1, 2), "train": own.train(), **SMALL}
+        return {"algorithm": algorithm(OddlyNamed(dtype), 0.1, 2), "train": own.train(), **SMALL}
 
     expected = innerloop.fit(**made(), val=own.val(), out=tmp_path / "whole")
     folder = tmp_path / "run"

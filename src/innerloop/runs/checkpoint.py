@@ -17,6 +17,10 @@ from innerloop.files import write_whole
 
 # Raised when what is in the files changes its meaning.
 VERSION = 2
+# Where the metadata names the tensors that are pairs of real numbers.
+_PAIRS = "complex128"
+# What reading a file may raise that somebody has changed.
+_DAMAGE = (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError)
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
@@ -25,7 +29,8 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
     Any program that reads safetensors reads the tensors.  The description is JSON in the
     file's own metadata, under the one name `innerloop`: `version` of this format, `sha256` of
     tensors and metadata, and the `metadata`.  (safetensors writes several names in random
-    order, and the same content is to be the same bytes.)
+    order, and the same content is to be the same bytes.)  Complex numbers of double precision,
+    which safetensors does not know, are pairs of real ones, `[..., 2]`.
 
     Args:
         path: the file.
@@ -36,6 +41,10 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
         UserError: the file cannot be written.
     """
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    pairs = sorted(name for name, t in plain.items() if t.dtype is torch.complex128)
+    if pairs:
+        plain |= {name: torch.view_as_real(plain[name]) for name in pairs}
+        metadata = metadata | {_PAIRS: pairs}
     header = {"version": VERSION, "sha256": _digest(plain, metadata), "metadata": metadata}
     data = to_bytes(plain, {"innerloop": json.dumps(header)})
     with write_whole(path) as file:
@@ -59,10 +68,13 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         metadata = header["metadata"]
         if not isinstance(metadata, dict) or _digest(tensors, metadata) != header["sha256"]:
             raise UserError(f"{path} is damaged: what is in it does not have its checksum")
+        for name in metadata.pop(_PAIRS, ()):
+            # A copy, for PyTorch reads such numbers where 16 divides their address alone.
+            tensors[name] = torch.view_as_complex(tensors[name].clone())
         return tensors, metadata
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
+    except _DAMAGE as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is damaged or not a safetensors file ({error})") from error
