@@ -155,6 +155,20 @@ class Doubles(Base):
         return self.a(x.mul_(2).flatten(1))
 
 
+@falls_back
+@pytest.mark.parametrize(
+    ("kind", "written"),
+    [(Clamps, "a.weight"), (Centre, "centre"), (Halves, None), (Doubles, None)],
+)
+def test_weights_that_a_forward_pass_writes_to_are_logged(kind, written, caplog):
+    maml = MAML(kind().double(), 0.1, 2)
+    maml.meta_gradient(maml.init_params(), EPISODES)
+    said = [r.getMessage() for r in caplog.records if "writes to its weights" in r.getMessage()]
+    assert len(said) == (written is not None)
+    assert all(f"its weights ({written}). Every call begins with" in line for line in said)
+
+
+@falls_back
 @pytest.mark.parametrize("kind", [Clamps, Doubles, Centre])
 def test_nothing_is_written_where_a_network_is_called_before_it_is_known(kind):
     torch.manual_seed(0)

@@ -103,7 +103,7 @@ class Inspected(Tried):
             modes: whether in training, of each pass.
         """
         trained = {id(p): n for n, p in self._named() if p.requires_grad}
-        hidden, counted, filled = set[str](), set[str](), set[str]()
+        hidden, counted, filled, rewritten = (set[str]() for _ in range(4))
         before_this: dict[int, tuple[str, Tensor]] = {}
         aliases = self._aliases()
         for in_training in modes:
@@ -121,7 +121,10 @@ class Inspected(Tried):
                     with noise.watching(copies, given) as seen:
                         out = module(given)
                     self._writes_inputs |= any(t._version for t in tensors_in(given))
-                    self.writes_weights |= any(_changed(leaves[n], p) for n, p in self._named())
+                    other = [(n, p) for n, p in self._named() if _changed(leaves[n], p)]
+                    self.writes_weights |= bool(other)
+                    # Another type is no other value.
+                    rewritten |= {n for n, p in other if p.dtype == leaves[n].dtype}
                     before_again = numbers_outside(self.module)
                     repeats = self._repeats(out, x)
                     counted |= changed(before_again, numbers_outside(self.module))
@@ -138,8 +141,8 @@ class Inspected(Tried):
             self._draws_globally[in_training] = seen.globally
             after = dict(_state(module))
             # What each call overwrites, as the older spectral norm does, is used as it is then.
-            rewritten = {n for n, (b, _) in versions.items() if after.get(n) is not b}
-            aliases = {n: w for n, w in aliases.items() if n not in rewritten}
+            replaced = {n for n, (b, _) in versions.items() if after.get(n) is not b}
+            aliases = {n: w for n, w in aliases.items() if n not in replaced}
             written = {n for n, (b, v) in versions.items() if after.get(n) is b and b._version != v}
             # Running statistics change without a new version, where it calls train() itself.
             written |= {n for n, b in before.items() if _changed(versions[n][0], b)}
@@ -185,6 +188,15 @@ class Inspected(Tried):
                 "that it comes from"
             )
         warn_of_numbers("network", counted)
+        if rewritten:
+            _log.warning(
+                "a forward pass of the network writes to its weights (%s). Every call begins with "
+                "the weights that it is given, and what it writes is dropped: neither an inner "
+                "step nor the trained weights have it. Compute with what follows from a weight "
+                "(self.weight.clamp(-1, 1)), and hold a moving average in a buffer that you set "
+                "between two meta-gradients",
+                ", ".join(sorted(rewritten)),
+            )
         for name, weight in aliases.items():
             _log.warning(
                 "%s is the memory of the parameter %s under another name, as .data and .detach() "
