@@ -10,6 +10,8 @@ import torch
 
 import innerloop
 from innerloop import EpisodeSampler, FewShotClassifier, UserError
+from innerloop.exporting.network import Pixels, learner
+from innerloop.learners import AdaptedNetwork
 from innerloop.training.report import format_result
 from tests.test_evaluation_in_use import TASKS, by_the_classifier
 
@@ -146,4 +148,46 @@ def test_mistakes_are_named(episode, tmp_path):
     with pytest.raises(UserError, match="for square pictures, and the network sees 6 x 8 pixels"):
         innerloop.evaluate_in_use(
             innerloop.load(run.folder), EpisodeSampler(wide, k_query=3), tasks=2, views="turns"
+        )
+
+
+class Several(torch.nn.Module):
+    """Returns more than its logits."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.out = kind, torch.nn.Linear(64, 3)
+
+    def forward(self, x):
+        return self.kind(self.out(x.flatten(1)))
+
+
+def _named(outputs):
+    return outputs["logits"] if isinstance(outputs, dict) else outputs.abs()
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (lambda y: {"logits": y}, "returns a dict, and a classifier takes logits"),
+        (lambda y: torch.complex(y, y), "returns complex numbers, and a classifier takes"),
+    ],
+)
+def test_a_network_that_returns_no_logits_is_refused(kind, said):
+    def loss(outputs, targets):
+        return torch.nn.functional.cross_entropy(_named(outputs), targets)
+
+    algorithm = innerloop.MAML(Several(kind), 0.1, 1, loss=loss)
+    x, labels = torch.rand(6, 1, 8, 8), np.arange(6) % 3
+    with pytest.raises(UserError, match=said):
+        AdaptedNetwork(algorithm, algorithm.init_params(), x, labels, 1, 1.0)
+    with pytest.raises(UserError, match=said):
+        learner(
+            algorithm,
+            algorithm.init_params(),
+            (1, 8, 8),
+            Pixels(raw=False, inverted=False),
+            inner_steps=1,
+            n_way=3,
+            temperature=1.0,
         )

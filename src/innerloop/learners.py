@@ -16,6 +16,7 @@ from torch import Tensor
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.protonet import minus_squared_distances, prototypes
+from innerloop.algorithms.scores import logits_of
 from innerloop.algorithms.shared_body import features_of_sets
 from innerloop.config import TrainConfig
 from innerloop.errors import UserError, one_of
@@ -188,8 +189,8 @@ def warn_of_rise(losses: Sequence[float], stacklevel: int = 1) -> None:
 
 def _logits(predictors: Iterable[Predictor], fast: Params) -> np.ndarray:
     """Logits `[m, N]` of all images, by adapted weights."""
-    found: np.ndarray = np.concatenate([predict(fast).double().numpy() for predict in predictors])
-    return found
+    found = [logits_of(predict(fast)).double().numpy() for predict in predictors]
+    return np.concatenate(found)
 
 
 class _LeavesOut(ABC):

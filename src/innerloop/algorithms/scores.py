@@ -117,6 +117,21 @@ def _check_shares(targets: Tensor) -> None:
         )
 
 
+def logits_of(outputs: Any) -> Tensor:
+    """The outputs of a network that answers with one of N classes.
+
+    Raises:
+        UserError: they are no tensor of real numbers.
+    """
+    if isinstance(outputs, Tensor) and not outputs.is_complex():
+        return outputs
+    kind = "complex numbers" if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+    raise UserError(
+        f"the network returns {kind}, and a classifier takes logits, one real number for each "
+        "class of an image: train a network whose forward returns these alone"
+    )
+
+
 def _entry(outputs: Any) -> str:
     """How one of several outputs is taken, in code."""
     if isinstance(outputs, dict):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from innerloop.algorithms.base import Algorithm
+from innerloop.algorithms.scores import logits_of
 from innerloop.data.polarity import (
     APART,
     END,
@@ -218,7 +219,7 @@ def learner(
         predict = algorithm.predictor(params, x, queries)
         classes = n_way or ways.shape[0]
         steps = algorithm.inner_loop(params, x, labels, inner_steps=inner_steps, n_way=classes)
-        return torch.stack([predict(weights) for weights in steps])
+        return torch.stack([logits_of(predict(weights)) for weights in steps])
 
     sizes = sizes_unlike(*shape, n_way or 0)
     s, q, n = (next(sizes) for _ in range(3))
