@@ -90,6 +90,9 @@ def test_what_holds_itself_has_its_tensors_once():
     tree = Plain(torch.ones(1))
     tree.parent = tree
     assert len(trees.tensors_in(tree)) == 1
+    found = trees.mapped(lambda t: t + 1 if isinstance(t, Tensor) else t, tree)
+    assert torch.equal(found.logits, torch.full((1,), 2.0))
+    assert torch.equal(tree.logits, torch.ones(1))
 
 
 class Network(nn.Module):

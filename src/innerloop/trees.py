@@ -27,13 +27,20 @@ def mapped(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
         tree: it is not changed; objects of the user's classes are copied.
         others: of the same form.
     """
+    return _mapped(function, frozenset(), tree, *others)
+
+
+def _mapped(function: Callable[..., Any], inside: frozenset[int], tree: Any, *others: Any) -> Any:
+    """`mapped` within objects of these identities, which may hold themselves."""
 
     def at(leaf: Any, *same: Any) -> Any:
-        if isinstance(leaf, Tensor) or not _is_open(leaf):
+        if isinstance(leaf, Tensor) or not _is_open(leaf) or id(leaf) in inside:
             return function(leaf, *same)
         new, of_others = _copy(leaf), [_contents(other) for other in same]
+        within = inside | {id(leaf)}
         for (name, is_item), value in _contents(leaf).items():
-            found = mapped(function, value, *(held[name, is_item] for held in of_others))
+            of_same = (held[name, is_item] for held in of_others)
+            found = _mapped(function, within, value, *of_same)
             if is_item:
                 _built_in(leaf).__setitem__(new, name, found)
             else:

@@ -135,10 +135,19 @@ def test_what_was_computed_from_the_weights_before_is_refused(kind):
     name = "memo" if kind in (InDict, InList) else "kept"
     with pytest.raises(UserError, match=rf"holds in 0\.{name} what it computed from its weights"):
         maml.meta_gradient(maml.init_params(), EPISODES)
-    # The ways out.
-    network.weight.requires_grad_(False)
-    maml = MAML(network, 0.1, 2)
-    maml.meta_gradient(maml.init_params(), EPISODES)
+
+
+class Detached(Keeping):
+    def made(self):
+        return super().made().detach()
+
+
+def test_what_is_detached_may_stay():
+    network = used_before(Detached)
+    maml = MAML(network, naive.LR, naive.STEPS)
+    params = maml.init_params()
+    found, _ = maml.meta_gradient(params, EPISODES)
+    assert relative_error(found, naive.maml(network, params, EPISODES)) < 1e-10
 
 
 @pytest.mark.parametrize("kind", [*FOUND, Overwritten, Constant, Remembered])
@@ -154,6 +163,7 @@ def test_what_a_call_computes_for_itself_is_differentiated(kind):
 
 
 COUNT, COUNTS, STATE, TENSOR = 0, [0], {"calls": 0}, torch.zeros(())
+META = torch.zeros((), device="meta")
 NAMESPACE = types.SimpleNamespace(calls=0.0)
 SIZES: dict = {}
 
@@ -203,6 +213,7 @@ def in_object(_):
 
 def in_tensor(_):
     TENSOR.add_(1)
+    META.add_(1)
 
 
 SHARED = {

@@ -196,21 +196,25 @@ def _names(code: types.CodeType) -> Iterator[str]:
 def _numbers_in(name: str, value: Any) -> dict[str, Any]:
     if (number := _number(value)) is not None:
         return {name: number}
-    items: Iterable[tuple[str, Any]] = ()
+    items: Iterable[tuple[Any, Any]] = ()
+    form = "{}[{!r}]"
     if isinstance(value, dict) and len(value) <= SEARCHED:
-        items = [(f"{name}[{k!r}]", v) for k, v in value.items()]
+        items = value.items()
     elif isinstance(value, list) and len(value) <= SEARCHED:
-        items = [(f"{name}[{i}]", v) for i, v in enumerate(value)]
+        items = enumerate(value)
     elif is_plain_object(value) or (isinstance(value, type) and is_foreign(value)):
         name = value.__name__ if isinstance(value, type) else name
         held = {**getattr(value, "__dict__", {}), **getattr(value, "_buffers", {})}
-        items = [(f"{name}.{n}", v) for n, v in held.items()]
-    return {n: number for n, v in items if (number := _number(v)) is not None}
+        items, form = held.items(), "{}.{}"
+    # A name for numbers alone: the keys of others may print pages of themselves.
+    numbers = ((key, _number(v)) for key, v in items)
+    return {form.format(name, key): number for key, number in numbers if number is not None}
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, Tensor) and value.numel() == 1 and value.layout is torch.strided:
-        return value.item()
+    if isinstance(value, Tensor):
+        plain = value.layout is torch.strided and not value.is_meta and value.numel() == 1
+        return value.item() if plain else None
     return value if type(value) in (int, float, complex) else None
 
 
