@@ -184,8 +184,7 @@ class Inspected(Tried):
                 f"the network holds in {', '.join(sorted(filled))} what it computed from its "
                 "weights before, so that adapted weights would have no effect there: set it to "
                 "what it was before the first call, such as None, and the network computes it in "
-                "each call. If it is meant to stay, call requires_grad_(False) on the weights "
-                "that it comes from"
+                "each call. If it is meant to be a constant, detach it where it is computed"
             )
         warn_of_numbers("network", counted)
         if rewritten:
@@ -256,11 +255,14 @@ class Inspected(Tried):
         # Twice, lest what changes to and fro seem to follow from the weights.
         while self._weights_as < TRAINED:
             with contextlib.suppress(Exception):
-                times = 2 if self._weights_as else 1
-                if not any(differ([wanted, self._again(plain, x)]) for _ in range(times)):
+                if self._comes_again(wanted, plain, x, 2 if self._weights_as else 1):
                     return True
             self._weights_as += 1
-        return not any(differ([wanted, self._again({}, x)]) for _ in range(2))
+        return self._comes_again(wanted, {}, x, 2)
+
+    def _comes_again(self, wanted: list[Tensor], weights: Params, x: Any, times: int) -> bool:
+        again = (self._again(weights, x) for _ in range(times))
+        return not any(differ([wanted, found], same_rows=True) for found in again)
 
     def _again(self, weights: Params, x: Any) -> list[Tensor]:
         # Gradients are recorded as before, for a network may ask whether they are.

@@ -159,7 +159,7 @@ def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: 
         except Exception:
             # The call that counts says what is wrong.
             return
-    if differ(found):
+    if differ(found, same_rows=True):
         raise UserError(
             "the loss gives another value when it is called again with the same outputs, targets "
             "and seeds: it draws from a generator of its own, or counts, so that a resumed run "

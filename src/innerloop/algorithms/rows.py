@@ -168,8 +168,11 @@ class Rows(ABC):
 _Rows = Sequence[Tensor | tuple[int, ...]] | None
 
 
-def differ(found: Sequence[_Rows], atol: float | None = None) -> bool:
-    """True if outputs differ that should be the same; by default beyond a share of the largest."""
+def differ(found: Sequence[_Rows], atol: float | None = None, *, same_rows: bool = False) -> bool:
+    """True if outputs differ that should be the same; by default beyond a share of the largest.
+
+    With `same_rows` they come from the very same batch, and are rounded in the same way.
+    """
     of_all = [outputs for outputs in found if outputs is not None]
     for outputs in of_all[1:]:
         if len(outputs) != len(of_all[0]):
@@ -180,10 +183,11 @@ def differ(found: Sequence[_Rows], atol: float | None = None) -> bool:
                     return True
                 # Half precision rounds by how many rows there are.
                 coarse = a.dtype in (torch.float16, torch.bfloat16)
+                close = 1e-9 if same_rows and a.dtype in (torch.float64, torch.complex128) else 1e-3
                 a, b = reals(a).double(), reals(b).double()
                 scale = a.nan_to_num(0, 0, 0).abs().max().item() if a.numel() else 0.0
-                least = (3e-2 if coarse else 1e-4) * scale if atol is None else atol
-                if not torch.allclose(a, b, rtol=1e-3, atol=least, equal_nan=True):
+                least = (3e-2 if coarse else close / 10) * scale if atol is None else atol
+                if not torch.allclose(a, b, rtol=close, atol=least, equal_nan=True):
                     return True
     return False
 
