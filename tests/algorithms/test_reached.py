@@ -9,7 +9,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 import innerloop
-from innerloop import IMAML, MAML, Episodes, UserError
+from innerloop import IMAML, MAML, Episodes, Reptile, UserError
 from tests.helpers import relative_error
 
 X = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
@@ -252,3 +252,43 @@ def test_first_derivatives_alone_lose_nothing(caplog):
     maml = MAML(Through([ByNumpy]), 0.1, 2, first_order=True)
     maml.meta_gradient(maml.init_params(), EPISODES)
     assert "not those of its first" not in caplog.text
+
+
+class Penalised(nn.Module):
+    """A loss that holds the network whose weights it shall keep small."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, outputs, targets):
+        return F.cross_entropy(outputs, targets) + self.network.b.weight.square().sum()
+
+
+def _closure(network):
+    def penalised(outputs, targets):
+        penalty = sum(p.square().sum() for p in network.parameters())
+        return F.cross_entropy(outputs, targets) + penalty
+
+    return penalised
+
+
+def _distilled(network):
+    """Uses the first weights as a constant, which is said."""
+
+    def loss(outputs, targets):
+        kept = sum(p.detach().square().sum() for p in network.parameters())
+        return F.cross_entropy(outputs, targets) * kept
+
+    return loss
+
+
+@pytest.mark.parametrize("make", [MAML, Reptile, IMAML])
+@pytest.mark.parametrize("loss", [Penalised, _closure])
+def test_a_loss_that_uses_the_networks_own_weights_is_refused(make, loss):
+    network = Plain()
+    algorithm = make(network, 0.1, 2, loss=loss(network))
+    with pytest.raises(UserError, match=r"the loss uses the network's parameter \S+ itself"):
+        algorithm.meta_gradient(algorithm.init_params(), EPISODES)
+    algorithm = make(network, 0.1, 2, loss=_distilled(network))
+    algorithm.meta_gradient(algorithm.init_params(), EPISODES)

@@ -157,7 +157,7 @@ class Inspected(Tried):
                 )
             self._written |= written
             nodes = nodes_of(out)
-            reached = _leaves(nodes)
+            reached = leaves_of(nodes)
             if not {id(p) for p in leaves.values() if p.requires_grad} <= reached:
                 nodes |= self._nodes_from_inputs(leaves, x)
             if any(node.name() == REENTRANT for node in nodes):
@@ -216,7 +216,7 @@ class Inspected(Tried):
         return True
 
     def _unreached(self, leaves: Params, outputs: Any) -> list[str]:
-        reached = _leaves(nodes_of(outputs))
+        reached = leaves_of(nodes_of(outputs))
         return [n for n, p in leaves.items() if p.requires_grad and id(p) not in reached]
 
     def _hidden(self, leaves: Params, outputs: Any, x: Any) -> set[str]:
@@ -245,7 +245,7 @@ class Inspected(Tried):
         return filled_before(
             lambda: self._copy(leaves, every_buffer=True),
             call,
-            lambda t: bool(trained & _leaves(nodes_of(t))),
+            lambda t: bool(trained & leaves_of(nodes_of(t))),
         )
 
     def _repeats(self, outputs: Any, x: Any) -> bool:
@@ -281,7 +281,7 @@ class Inspected(Tried):
             return False
         features = self(leaves, x, lambda module, x: module.features(x))
         head = {id(p) for n, p in leaves.items() if n.startswith("head.")}
-        return bool(_leaves(nodes_of(features)) & head)
+        return bool(leaves_of(nodes_of(features)) & head)
 
     def _nodes_from_inputs(self, leaves: Params, x: Any) -> set[Any]:
         """The nodes of the graph from inputs with a gradient; none if the network fails on them.
@@ -321,7 +321,7 @@ def _values(module: nn.Module) -> dict[str, Tensor]:
     return {n: t.clone() for n, t in _state(module) if t.layout is torch.strided}
 
 
-def _leaves(nodes: Iterable[Any]) -> set[int]:
+def leaves_of(nodes: Iterable[Any]) -> set[int]:
     """Identities of the leaves at the ends of a graph."""
     variables = (getattr(node, "variable", None) for node in nodes)
     return {id(v) for v in variables if v is not None}

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.hooks import Hooks
-from innerloop.algorithms.inspection import nodes_of
+from innerloop.algorithms.inspection import leaves_of, nodes_of
 from innerloop.algorithms.kept import changed, numbers_outside, warn_of_numbers
 from innerloop.algorithms.rows import copied, differ, moved
 from innerloop.algorithms.trials import close
@@ -144,7 +144,8 @@ def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: 
     """Find out whether a loss of the user's own draws random numbers, before it is first used.
 
     Raises:
-        UserError: it gives other values for the same outputs, targets and seeds.
+        UserError: it gives other values for the same outputs, targets and seeds, or uses the
+            network's own weights.
     """
     task = episodes.task(0)
     found: list[list[Tensor]] = []
@@ -155,10 +156,20 @@ def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: 
             for _ in range(2):
                 before = numbers_outside(algorithm.loss)
                 with noise.watching(x=task.query_x) as seen:
-                    found.append([algorithm.loss(copied(outputs), copied(task.query_y)).detach()])
+                    value = algorithm.loss(copied(outputs), copied(task.query_y))
+                found.append([value.detach()])
         except Exception:
             # The call that counts says what is wrong.
             return
+    reached = leaves_of(nodes_of(value))
+    for name, p in algorithm.model.named_parameters():
+        if id(p) in reached:
+            raise UserError(
+                f"the loss uses the network's parameter {name} itself, and not the adapted weights "
+                "in its place, so that what it adds would be a constant: let the network return "
+                "what the loss needs of its weights, such as a penalty, beside its outputs. For "
+                "weight decay in the inner loop there is innerloop.inner.SGD(weight_decay=...)"
+            )
     if differ(found, same_rows=True):
         raise UserError(
             "the loss gives another value when it is called again with the same outputs, targets "
