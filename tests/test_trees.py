@@ -153,7 +153,7 @@ def test_support_statistics_cut_outputs_in_an_object(kind):
 def test_support_statistics_refuse_an_object_that_cannot_be_cut():
     network = Network(DISTRIBUTION["distribution"], BatchNorm(12)).double()
     maml = MAML(network, 0.1, 2, bn="support", loss=loss)
-    with pytest.raises(UserError, match="a Categorical cannot be cut into the two"):
+    with pytest.raises(UserError, match="a Categorical cannot be cut into support set"):
         maml.meta_gradient(maml.init_params(), EPISODES)
 
 

@@ -219,15 +219,13 @@ class Hooks(Settings):
         # The statistics of the support set are its own; and there may be no norm.
         if self.bn != "support" or query_x is support_x or not self.network.normalises:
             return self.forward_each(params, query_x)
-        support, queries = support_x.shape[1], query_x.shape[1]
-        rows = support + queries
+        rows = (support := support_x.shape[1]) + query_x.shape[1]
         with statistics_by_group(rows, first=support, total=rows):
             outputs = self.forward_each(params, torch.cat([support_x, query_x], dim=1))
         if kind := closed(outputs):
             raise UserError(
-                "with bn='support' support set and queries go through the network together, "
-                f"and a {kind} cannot be cut into the two: let it return tensors, and make the "
-                f"{kind} in the loss, or choose bn='transductive'"
+                f"with bn='support' a {kind} cannot be cut into support set and queries, which go "
+                "through the network together: return its tensors, or choose bn='transductive'"
             )
         return mapped(lambda o: o[:, support:] if isinstance(o, Tensor) else o, outputs)
 
