@@ -292,3 +292,39 @@ def test_a_loss_that_uses_the_networks_own_weights_is_refused(make, loss):
         algorithm.meta_gradient(algorithm.init_params(), EPISODES)
     algorithm = make(network, 0.1, 2, loss=_distilled(network))
     algorithm.meta_gradient(algorithm.init_params(), EPISODES)
+
+
+class PenalisedSupport(MAML):
+    def support_loss(self, outputs, targets):
+        penalty = sum(p.square().sum() for p in self.model.parameters())
+        return super().support_loss(outputs, targets) + penalty
+
+
+class PenalisedInner(MAML):
+    def inner_loss(self, params, fast, support, step):
+        return super().inner_loss(params, fast, support, step) + self.model.b.weight.square().sum()
+
+
+class PenalisedRightly(MAML):
+    def inner_loss(self, params, fast, support, step):
+        penalty = sum(p.square().sum() for p in fast.values())
+        return super().inner_loss(params, fast, support, step) + penalty
+
+
+@pytest.mark.parametrize("way", ["auto", "stacked", "vmap", "loop"])
+@pytest.mark.parametrize("kind", [PenalisedSupport, PenalisedInner])
+def test_hooks_that_use_the_networks_own_weights_are_refused(kind, way):
+    algorithm = kind(Plain(), 0.1, 2, execution=way)
+    with pytest.raises(UserError, match=r"the inner loss uses the network's parameter \S+ itself"):
+        algorithm.meta_gradient(algorithm.init_params(), EPISODES)
+
+
+@pytest.mark.parametrize("way", ["auto", "loop"])
+def test_hooks_may_use_the_weights_that_they_are_given(way):
+    """Also where these are the network's own, in an inner loop that is called directly."""
+    algorithm = PenalisedRightly(Plain(), 0.1, 2, execution=way)
+    own = dict(algorithm.model.named_parameters())
+    last = list(algorithm.inner_loop(own, X[0], Y[0], n_way=3))[-1]
+    assert set(last) == set(own)
+    grads, _ = algorithm.meta_gradient(algorithm.init_params(), EPISODES)
+    assert all(bool(g.count_nonzero()) for g in grads.values())

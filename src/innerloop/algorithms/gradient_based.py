@@ -16,6 +16,7 @@ from innerloop.algorithms.apart import stack, task_by_task
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.hooks import alone, each, each_step, is_own, overrides, taken
 from innerloop.algorithms.options import AlgorithmOptions
+from innerloop.algorithms.reached import refuse_own_weights
 from innerloop.algorithms.scores import check_loss, loss_of
 from innerloop.algorithms.shared_body import head_outputs, predict_from_features
 from innerloop.errors import UserError, above_zero, at_least, given, one_of
@@ -235,10 +236,10 @@ class GradientBased(Algorithm):
         with noise.at(step):
             losses = self.inner_loss_each(params, fast, support, step)
         if losses.ndim != 1:
-            raise UserError(
-                "the inner loss of a task must be a scalar, the mean over the examples, not "
-                f"{tuple(losses.shape[1:])}"
-            )
+            found = tuple(losses.shape[1:])
+            raise UserError(f"the inner loss of a task must be a scalar, a mean, not {found}")
+        if not self._reached:
+            refuse_own_weights("inner loss", losses, self.model, params, fast)
         return losses
 
     def first_state(self, fast: Params) -> Any:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.hooks import Hooks
+from innerloop.algorithms.hooks import Hooks, overrides
 from innerloop.algorithms.inspection import leaves_of, nodes_of
 from innerloop.algorithms.kept import changed, numbers_outside, warn_of_numbers
 from innerloop.algorithms.rows import copied, differ, moved
@@ -45,6 +46,11 @@ def check_reached(
     """
     if not grads:
         return
+    if any(overrides(algorithm, hook) for hook in ("support_loss", "inner_loss")):
+        # Where vmap hides the graph, this one step shows it.
+        task = episodes.task(0)
+        with torch.enable_grad(), noise.calls(training=True, keys=keys[:1]), noise.task(0):
+            list(islice(_inner_loop(algorithm, _leaves(algorithm, params), task), 2))
     learnt = (g for name, g in grads.items() if name not in algorithm.moving_averages)
     if any(bool(g.count_nonzero()) for g in learnt):
         algorithm._reached = True
@@ -75,7 +81,7 @@ def check_twice(algorithm: Hooks, params: Params, episodes: Episodes, keys: Sequ
     task = episodes.task(0)
     with torch.enable_grad(), noise.calls(training=True, keys=keys[:1]), noise.task(0):
         loss, _ = algorithm.query_loss(
-            _first_weights(algorithm, _leaves(algorithm, params), task), task
+            next(_inner_loop(algorithm, _leaves(algorithm, params), task)), task
         )
     own = set()
     for node in nodes_of(loss):
@@ -110,7 +116,7 @@ def _loses_second(algorithm: Hooks, params: Params, task: Episodes, key: int) ->
         """The loss, the leaves that it is of, and its gradient."""
         leaves = _leaves(algorithm, weights)
         with torch.enable_grad(), noise.calls(training=True, keys=[key]), noise.task(0):
-            loss, _ = algorithm.query_loss(_first_weights(algorithm, leaves, task), task)
+            loss, _ = algorithm.query_loss(next(_inner_loop(algorithm, leaves, task)), task)
             return loss, leaves, _gradients(loss, leaves)
 
     # Twice, for a kink may lie between two places.
@@ -151,7 +157,7 @@ def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: 
     found: list[list[Tensor]] = []
     with torch.enable_grad(), noise.calls(training=training), noise.task(0):
         try:
-            fast = _first_weights(algorithm, _leaves(algorithm, params), task)
+            fast = next(_inner_loop(algorithm, _leaves(algorithm, params), task))
             outputs = algorithm.query_outputs(fast, task.support_x, task.query_x)
             for _ in range(2):
                 before = numbers_outside(algorithm.loss)
@@ -161,15 +167,7 @@ def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: 
         except Exception:
             # The call that counts says what is wrong.
             return
-    reached = leaves_of(nodes_of(value))
-    for name, p in algorithm.model.named_parameters():
-        if id(p) in reached:
-            raise UserError(
-                f"the loss uses the network's parameter {name} itself, and not the adapted weights "
-                "in its place, so that what it adds would be a constant: let the network return "
-                "what the loss needs of its weights, such as a penalty, beside its outputs. For "
-                "weight decay in the inner loop there is innerloop.inner.SGD(weight_decay=...)"
-            )
+    refuse_own_weights("loss", value, algorithm.model)
     if differ(found, same_rows=True):
         raise UserError(
             "the loss gives another value when it is called again with the same outputs, targets "
@@ -185,16 +183,40 @@ def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: 
     algorithm._loss_tried = True
 
 
+def refuse_own_weights(kind: str, value: Tensor, model: nn.Module, *given: Params) -> None:
+    """Refuse a loss that was computed from the network's own weights, for which others stand.
+
+    Args:
+        kind: what the loss is called in the message.
+        value: the loss, with its graph.
+        model: the network.
+        given: weights that the loss may use; the network's own may be among them.
+
+    Raises:
+        UserError: it was.
+    """
+    reached = leaves_of(nodes_of(value)) - {id(p) for params in given for p in params.values()}
+    for name, p in model.named_parameters():
+        if id(p) in reached:
+            raise UserError(
+                f"the {kind} uses the network's parameter {name} itself, and not the adapted "
+                "weights in its place, so that what it adds would be a constant: let the network "
+                "return what the loss needs of its weights, such as a penalty, beside its "
+                "outputs. For weight decay in the inner loop there is "
+                "innerloop.inner.SGD(weight_decay=...)"
+            )
+
+
 _ONCE = once_differentiable(lambda ctx: None).__code__
 # Packages whose functions are known; what PyTorch makes of a user's operators is not.
 _KNOWN = ("torch.autograd.", "torch.nn.", "torch.utils.", "innerloop.")
 _STEP = 1e-7
 
 
-def _first_weights(algorithm: Hooks, params: Params, task: Episodes) -> Params:
-    """The weights that the inner loop begins with in a task."""
+def _inner_loop(algorithm: Hooks, params: Params, task: Episodes) -> Iterator[Params]:
+    """The weights of a task, from those that its inner loop begins with on."""
     n_way = algorithm.ways(task.support_y, task.n_way)
-    return next(iter(algorithm.inner_loop(params, task.support_x, task.support_y, n_way=n_way)))
+    return iter(algorithm.inner_loop(params, task.support_x, task.support_y, n_way=n_way))
 
 
 def _leaves(algorithm: Hooks, params: Params) -> Params:
