@@ -2,7 +2,7 @@
 
 import sys
 
-from innerloop.cli import main
+from innerloop.command import main
 
 if __name__ == "__main__":
     sys.exit(main())
