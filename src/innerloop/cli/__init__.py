@@ -70,8 +70,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")
     with warnings.catch_warnings():
         warnings.showwarning = _show
-        # Of Pillow's, for pictures that are refused with their names.
-        warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")
         return _main(arguments)
 
 

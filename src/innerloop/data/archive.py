@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from innerloop.data.header import open_header
 from innerloop.data.kinds import reason
 from innerloop.errors import UserError
 
@@ -191,7 +192,7 @@ def grey_png(data: bytes, what: str) -> Image.Image:
     """
     check_png(data, what)
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+        with open_header(io.BytesIO(data), ["PNG"]) as picture:
             if max(picture.size) > MAX_SIDE:  # A second header, that check_png has not seen.
                 raise OSError(f"it claims {picture.size} pixels")
             return picture.convert("L")

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from innerloop.data.depth import scaled, white_of
+from innerloop.data.header import open_header
 from innerloop.data.kinds import FIRST, reason, unread_kind
 from innerloop.errors import UserError, first_line
 
@@ -252,7 +253,7 @@ def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Im
     try:
         if content is None:
             _check_kind(Path(path), os.stat(path).st_mode)
-        with Image.open(path if content is None else io.BytesIO(content)) as picture:
+        with open_header(path if content is None else io.BytesIO(content)) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise BrokenPicture(
                     f"{shown} claims {picture.width} x {picture.height} pixels, more than "

@@ -7,6 +7,7 @@ import io
 
 from PIL import Image, UnidentifiedImageError
 
+from innerloop.data.header import open_header
 from innerloop.data.kinds import unread_kind
 from innerloop.errors import UserError
 
@@ -26,7 +27,7 @@ def sent_picture(text: str, formats: list[str], most: int) -> Image.Image:
     content = b""
     try:
         content = base64.b64decode(text)
-        with Image.open(io.BytesIO(content), formats=formats) as picture:
+        with open_header(io.BytesIO(content), formats) as picture:
             if max(picture.size) > most:
                 raise UserError(f"a picture has more than {most} pixels a side: scale it down")
             picture.load()
