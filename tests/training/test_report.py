@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import innerloop
 from innerloop.data.base import ImageClasses
+from innerloop.training import report as reports
 from innerloop.training.report import TerminalReport, format_result, format_table
 from tests.small_runs import SMALL
 
@@ -36,6 +38,32 @@ def test_a_run_shows_progress_validation_and_what_to_do_next(tmp_path, terminal)
     )
     assert ("it/s" in text) is terminal
     assert ("\x1b[" in text) is terminal
+
+
+def test_a_long_wait_without_a_terminal_is_not_silent(monkeypatch):
+    """A clock that jumps by 7 s at each look, so that a few iterations take minutes."""
+    clock = iter(range(0, 10_000_000, 7))
+    now = SimpleNamespace(monotonic=lambda: float(next(clock)))
+    monkeypatch.setattr(reports, "time", now)
+    text = io.StringIO()
+    report = TerminalReport(text, live=False)
+    with report.training(None):
+        for iteration in range(1, 31):
+            report.step(iteration, 1.25, iteration / 100)
+    lines = text.getvalue().splitlines()
+    assert 3 <= len(lines) <= 5
+    assert lines[0].split() == "iteration 2 loss 1.250 2% done, about 11 min left".split()
+    with report.testing(600) as told:
+        for done in range(1, 601):
+            told(done)
+    *_, last = text.getvalue().splitlines()
+    assert "of 600 tasks" in last
+    assert last.endswith(" s left")
+
+
+def test_a_run_that_reports_soon_has_no_other_lines(tmp_path):
+    text = shown(tmp_path, terminal=False)
+    assert "done" not in text
 
 
 def test_result_for_people():

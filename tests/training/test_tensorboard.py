@@ -68,3 +68,11 @@ def test_without_tensorboard_the_way_out_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"innerloop\[tensorboard\]"):
         TensorBoardReport(SilentReport())
+
+
+def test_it_hands_on_all_that_a_report_is_told():
+    from innerloop.training.report import Report
+    from innerloop.training.tensorboard import TensorBoardReport
+
+    told = {name for name, value in vars(Report).items() if callable(value) and name[0] != "_"}
+    assert told <= vars(TensorBoardReport).keys()

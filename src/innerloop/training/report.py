@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from innerloop.files import quoted
 from innerloop.outer_loop import OuterLoop
 from innerloop.runs.folder import PICTURE
 from innerloop.tasks.protocol import setting_of
+
+# Seconds after which there is a word of a run that shows no bar: the first one, and each further.
+FIRST_WORD, NEXT_WORD = 10.0, 60.0
 
 
 class Report:
@@ -64,7 +68,7 @@ class SilentReport(Report):
 
 
 class TerminalReport(Report):
-    """A live progress bar on a terminal; a line for each validation elsewhere.
+    """A live progress bar on a terminal; elsewhere a line for each validation, and each minute.
 
     Everything goes to standard error, so that standard output is free for `--json`.
 
@@ -89,6 +93,9 @@ class TerminalReport(Report):
         self._progress: Progress | None = None
         self._task: Any = None
         self._first: tuple[int, float] | None = None
+        # Without a bar: when and at which share it began, and when there was the last word.
+        self._began: tuple[float, float] | None = None
+        self._word_due = 0.0
 
     def start(self, config: OuterLoop, folder: Path, iteration: int) -> None:
         where = f"from iteration {iteration} " if iteration else ""
@@ -97,6 +104,7 @@ class TerminalReport(Report):
     @contextlib.contextmanager
     def training(self, config: OuterLoop) -> Iterator[None]:
         if not self.live:
+            self._begin()
             yield
             return
         with Progress(
@@ -114,6 +122,7 @@ class TerminalReport(Report):
 
     def step(self, iteration: int, loss: float, share: float) -> None:
         if self._progress is None:
+            self._word(share, f"iteration {iteration:6d}  loss {loss:.3f}")
             return
         task = self._progress.tasks[0]
         if self._first is None:
@@ -127,6 +136,7 @@ class TerminalReport(Report):
         value = next((v for k, v in line.items() if k.startswith("val_") and k != "val_ci95"), None)
         shown = f"validation {value:.3f}" if value is not None else ""
         self._info = shown
+        self._word_due = time.monotonic() + NEXT_WORD
         self.console.print(
             f"iteration {line['iteration']:6d}  {line['seconds']:7.1f} s  "
             f"loss {line['loss']:.3f}  {shown}"
@@ -136,7 +146,8 @@ class TerminalReport(Report):
     def testing(self, tasks: int) -> Iterator[Callable[[int], None] | None]:
         if not self.live:
             self.console.print(f"testing on {tasks} tasks")
-            yield None
+            self._begin()
+            yield lambda done: self._word(done / tasks, f"{done} of {tasks} tasks")
             return
         with Progress(
             TextColumn("testing "),
@@ -147,6 +158,23 @@ class TerminalReport(Report):
         ) as bar:
             task = bar.add_task("testing", total=tasks)
             yield lambda done: bar.update(task, completed=done)
+
+    def _begin(self) -> None:
+        """What shows no bar begins."""
+        self._began, self._word_due = None, time.monotonic() + FIRST_WORD
+
+    def _word(self, share: float, done: str) -> None:
+        """Say how far it is, where there is no bar, and nothing was said for a while."""
+        now = time.monotonic()
+        if self._began is None:
+            # Not before: the first step has to get ready much that the others find there.
+            self._began = (now, share)
+        if self.live or now < self._word_due:
+            return
+        self._word_due = now + NEXT_WORD
+        passed, made = now - self._began[0], share - self._began[1]
+        left = f", about {_duration(passed * (1 - share) / made)} left" if made > 0 else ""
+        self.console.print(f"{done}  {share:.0%} done{left}")
 
     def warning(self, message: str) -> None:
         self.console.print(f"warning: {message}")
@@ -181,6 +209,13 @@ class TerminalReport(Report):
             )
             + ("" if not again else "  innerloop train --data omniglot")
         )
+
+
+def _duration(seconds: float) -> str:
+    """Such as `40 s`, `12 min`, `5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
 
 
 def format_result(results: dict[str, Any]) -> str:

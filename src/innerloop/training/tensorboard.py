@@ -72,6 +72,9 @@ class TensorBoardReport(SilentReport):
     def warning(self, message: str) -> None:
         self.shown.warning(message)
 
+    def stopping(self) -> None:
+        self.shown.stopping()
+
     def interrupted(self, folder: Path, iteration: int) -> None:
         self.writer.close()
         self.shown.interrupted(folder, iteration)
