@@ -198,17 +198,25 @@ def test_bytes_that_could_have_their_channels_first_or_last_are_refused():
     assert data.example_shape == (3, 3, 9)
 
 
+class Noisy(Folder):
+    def __getitem__(self, i):
+        x, y = super().__getitem__(i)
+        return x, (y + 1) % 6 if i == 5 else y
+
+
 def test_labels_of_single_items_count_where_all_are_read():
     """Eight items are compared with `targets`; noise in a few labels lies between them."""
-
-    class Noisy(Folder):
-        def __getitem__(self, i):
-            x, y = super().__getitem__(i)
-            return x, (y + 1) % 6 if i == 5 else y
-
     data = from_dataset(Noisy())
     expected = np.where(np.arange(60) == 5, (Y.numpy() + 1) % 6, Y.numpy())
     assert data.counts.tolist() == np.bincount(expected).tolist()
+
+
+def test_no_example_is_of_another_class_than_its_own_label_says():
+    data = from_dataset(Noisy(), in_memory=False)
+    with pytest.raises(UserError, match=r"dataset\[5\] has the label 0, where .* says 5 .*labels="):
+        data.examples.read(np.arange(60))
+    given = from_dataset(Noisy(), labels=Y, in_memory=False)
+    assert len(given.examples.read(np.arange(60))) == 60
 
 
 @pytest.mark.parametrize("kind", [dict, set])

@@ -77,7 +77,9 @@ def from_dataset(
 
     Raises:
         UserError: items cannot be read, are not numbers of one shape, or change from one
-            reading to the next; labels that do not fit; fewer than two classes.
+            reading to the next; labels that do not fit; fewer than two classes.  Of items that are
+            read when an episode needs them, only a few are looked at before that; so a label that
+            is not the data set's `targets` may be an error of the episode.
 
     Example:
         >>> import torch
@@ -137,6 +139,8 @@ class _Items:
         self._dataset, self._transform, self._image_size = dataset, transform, image_size
         self.label_key, self._key = label_key, inputs
         self.gives_pictures = self.bytes_are_pictures = False
+        # What the data set says of all labels, if it is taken at its word; see `_labels`.
+        self.kept_labels: np.ndarray | None = None
         item = self.item(0)
         self._is_dict = isinstance(item, Mapping)
         if self._is_dict and inputs is None:
@@ -167,7 +171,18 @@ class _Items:
         return isinstance(item, (tuple, list)) and len(item) > 1
 
     def __call__(self, i: int) -> np.ndarray:
-        return self._read(self.item(i), i)[0]
+        item = self.item(i)
+        if self.kept_labels is not None and not self.agrees(item, i, self.kept_labels):
+            raise UserError(
+                f"dataset[{i}] has the label {self.label(item, i)!r}, where the data set says "
+                f"{self.kept_labels[i].item()!r} in what it keeps beside its items: "
+                "in_memory=True takes those of all items, labels= any others"
+            )
+        return self._read(item, i)[0]
+
+    def agrees(self, item: Any, i: int, labels: np.ndarray) -> bool:
+        """Whether an item has the label that all labels say, or none of its own."""
+        return not self.is_pair(item) or bool(self.label(item, i) == labels[i].item())
 
     def checked(self, item: Any, i: int, first: np.ndarray) -> np.ndarray:
         """The input of `item`, of the shape of `first`."""
@@ -306,9 +321,10 @@ def _labels(dataset: Any, items: _Items, labels: Any, number: int) -> np.ndarray
         return None
     # A short cut, as long as it says what the items say: with target_transform it does not.
     for i in evenly_spread(number, _CHECKED).tolist():
-        item = items.item(i)
-        if items.is_pair(item) and items.label(item, i) != found[i].item():
+        if not items.agrees(items.item(i), i, found):
             return None
+    # The others are compared as they are read.
+    items.kept_labels = found
     return found
 
 
