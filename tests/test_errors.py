@@ -18,6 +18,8 @@ from innerloop.errors import (
     share_of_training,
     whole,
 )
+from innerloop.heads.choice import fit_head
+from innerloop.models import MLP, Conv4
 
 
 @pytest.mark.parametrize(
@@ -99,3 +101,26 @@ def test_what_has_no_second_derivative_is_named():
         algorithm.meta_gradient(algorithm.init_params(), tasks)
     simple = MAML(network, 0.1, loss=hinge, first_order=True)
     simple.meta_gradient(simple.init_params(), tasks)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda n, way: innerloop.FewShotClassifier(inner_steps=n).fit(np.eye(28)[None], ["a"]),
+        lambda n, way: innerloop.MAML(Conv4(2), inner_steps=n),
+        lambda n, way: innerloop.IMAML(Conv4(2), cg_steps=n),
+        lambda n, way: innerloop.TrainConfig.from_dict({"inner_steps": n}),
+        lambda n, way: innerloop.TrainConfig.from_dict({"cg_steps": n}),
+        lambda n, way: innerloop.TrainConfig.from_dict({"eval_inner_steps": n}),
+        lambda n, way: innerloop.evaluate(*way, tasks=2, inner_steps=n),
+        lambda n, way: innerloop.export("omniglot-conv4", "x.onnx", inner_steps=n),
+        lambda n, way: fit_head(np.eye(2), np.arange(2), "inner_loop", inner_steps=n),
+    ],
+)
+@pytest.mark.parametrize("steps", [-1, 0, 10_001, 10**12])
+def test_steps_without_an_end_are_refused(call, steps):
+    """They ran for ever, and kept the weights after each."""
+    sampler = innerloop.SinusoidSampler(2)
+    maml = innerloop.MAML(MLP(1, 1))
+    with pytest.raises(UserError, match=r"steps must be (at (least 1|most 10,000)|less than .*), not"):
+        call(steps, (maml, maml.init_params(), sampler))

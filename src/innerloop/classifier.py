@@ -17,7 +17,7 @@ from innerloop.backbones import Backbone, Preprocess, Transform
 from innerloop.data.examples import without_mask
 from innerloop.data.shared import warn_of_shared
 from innerloop.data.single import several
-from innerloop.errors import UserError, at_least, finite_above_zero, one_of
+from innerloop.errors import UserError, finite_above_zero, number_of_steps, one_of
 from innerloop.fine_tuning import fine_tuned
 from innerloop.heads.choice import AUTO
 from innerloop.inputs import (
@@ -196,7 +196,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         one_of(INKS, ink=self.ink)
         one_of(PREPARE, prepare=self.prepare)
-        at_least(1, inner_steps=self.inner_steps)
+        number_of_steps(inner_steps=self.inner_steps)
         finite_above_zero(temperature=self.temperature)
         if isinstance(X, str | Path):
             raise UserError(

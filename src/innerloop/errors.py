@@ -9,6 +9,8 @@ from typing import Any
 
 # Pixels; a picture of more has to be scaled down.
 LARGEST_SIDE = 4096
+# Steps of an inner loop, or of a solver in it.
+MOST_STEPS = 10_000
 
 
 class UserError(ValueError):
@@ -82,6 +84,15 @@ def whole(**values: int | None) -> None:
         _check_number(name, value)
         if value is not None and not isinstance(value, Integral):
             raise UserError(f"{name} must be a whole number, not {value}")
+
+
+def number_of_steps(**values: int | None) -> None:
+    """Raise a `UserError` that names the first value that is no number of inner steps; None passes.
+
+    More than `MOST_STEPS` would go on for hours, without a word and without getting anywhere.
+    """
+    at_most(MOST_STEPS, **values)
+    at_least(1, **values)
 
 
 def not_negative(**values: float | None) -> None:

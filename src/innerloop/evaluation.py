@@ -12,7 +12,7 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.apart import stack
 from innerloop.algorithms.arguments import check_params
 from innerloop.algorithms.base import Algorithm
-from innerloop.errors import UserError
+from innerloop.errors import UserError, number_of_steps
 from innerloop.functional import Params
 from innerloop.keywords import keywords_checked
 from innerloop.tasks.episodes import Episodes
@@ -66,6 +66,7 @@ def evaluate(
     """
     if tasks < 2:
         raise UserError(f"an interval needs at least 2 tasks, not {tasks}")
+    number_of_steps(inner_steps=inner_steps)
 
     check_tasks(sampler=sampler)
     check_params(algorithm, params)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from innerloop.algorithms.arguments import checked_episodes, checking
 from innerloop.calibration import expected_calibration_error
-from innerloop.errors import UserError, at_least, one_of
+from innerloop.errors import UserError, at_least, number_of_steps, one_of
 from innerloop.evaluation import Diverged
 from innerloop.keywords import keywords_checked
 from innerloop.learners import network_learner
@@ -65,7 +65,7 @@ def evaluate_in_use(
     if not isinstance(loaded, Loaded):
         raise UserError(f"loaded must be what innerloop.load gives, not a {type(loaded).__name__}")
     at_least(2, tasks=tasks)
-    at_least(1, inner_steps=inner_steps)
+    number_of_steps(inner_steps=inner_steps)
     one_of(loaded.algorithm.bn_modes, bn=bn)
     check_tasks(sampler=sampler)
     learn = network_learner(loaded, "the network", bn, inner_steps, views)

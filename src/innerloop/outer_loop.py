@@ -16,7 +16,16 @@ from typing import Any, ClassVar, Literal
 
 import yaml
 
-from innerloop.errors import UserError, above_zero, at_least, at_most, given, plain, true_or_false
+from innerloop.errors import (
+    UserError,
+    above_zero,
+    at_least,
+    at_most,
+    given,
+    number_of_steps,
+    plain,
+    true_or_false,
+)
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -104,9 +113,10 @@ class RunSettings(Part):
 
     def check(self) -> None:
         super().check()
-        at_most(10_000, **self.named("eval_inner_steps threads"))
+        number_of_steps(**self.named("eval_inner_steps"))
+        at_most(10_000, **self.named("threads"))
         at_least(0, **self.named("seed"))
-        at_least(1, **self.named("eval_inner_steps val_every threads"))
+        at_least(1, **self.named("val_every threads"))
         # An interval needs two.
         at_least(2, **self.named("val_tasks test_tasks"))
 

@@ -19,7 +19,7 @@ from innerloop.algorithms.options import AlgorithmOptions
 from innerloop.algorithms.reached import refuse_own_weights
 from innerloop.algorithms.scores import check_loss, loss_of
 from innerloop.algorithms.shared_body import head_outputs, predict_from_features
-from innerloop.errors import UserError, above_zero, at_least, given, one_of
+from innerloop.errors import UserError, above_zero, given, number_of_steps, one_of
 from innerloop.functional import (
     Params,
     Rates,
@@ -123,7 +123,7 @@ class GradientBased(Algorithm):
     ) -> None:
         super().__init__(model, **options)
         given(inner_lr=inner_lr, inner_steps=inner_steps)
-        at_least(1, inner_steps=inner_steps)
+        number_of_steps(inner_steps=inner_steps)
         check_rates(inner_lr)
         above_zero(inner_max_norm=inner_max_norm)
         one_of(REDUCTIONS, inner_reduction=inner_reduction)

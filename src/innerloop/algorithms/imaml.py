@@ -11,7 +11,7 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.gradient_based import GradientBased, Support
 from innerloop.algorithms.hooks import directly, each
 from innerloop.algorithms.options import GradientBasedOptions
-from innerloop.errors import UserError, above_zero, at_least
+from innerloop.errors import UserError, above_zero, number_of_steps
 from innerloop.functional import (
     Params,
     add,
@@ -65,7 +65,7 @@ class IMAML(GradientBased):
                 "meta-gradient is taken at: put the decay into the loss"
             )
         above_zero(regularization=regularization)
-        at_least(1, cg_steps=cg_steps)
+        number_of_steps(cg_steps=cg_steps)
         self.regularization, self.cg_steps = regularization, cg_steps
 
     @each(None, 0, 0, None)

@@ -14,8 +14,8 @@ from innerloop.errors import (
     UserError,
     above_zero,
     at_least,
-    at_most,
     not_negative,
+    number_of_steps,
     share_below_one,
     share_of_training,
 )
@@ -245,8 +245,8 @@ class AlgorithmSettings(Part):
 
     def check(self) -> None:
         super().check()
-        at_most(10_000, **self.named("inner_steps"))
-        at_least(1, **self.named("inner_steps cg_steps inner_batch_size"))
+        number_of_steps(**self.named("inner_steps cg_steps"))
+        at_least(1, **self.named("inner_batch_size"))
         check_rates(self.inner_lr)
         above_zero(**self.named("regularization inner_max_norm"))
         share_of_training(**self.named("second_order_from multi_step_loss_until"))

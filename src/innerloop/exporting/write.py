@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.config import TrainConfig
-from innerloop.errors import UserError, at_least, one_of
+from innerloop.errors import UserError, number_of_steps, one_of
 from innerloop.exporting import network, tracing
 from innerloop.exporting.network import Learnt, Pixels
 from innerloop.exporting.onnx_file import check_installed, onnx_bytes
@@ -96,7 +96,7 @@ def export(
             "labels).export(path)"
         )
     format = _format(path, format)
-    at_least(1, inner_steps=inner_steps)
+    number_of_steps(inner_steps=inner_steps)
     loaded = run if isinstance(run, Loaded) else load_shared(run)
     if loaded.computed_by:
         raise UserError(FEATURES)

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from innerloop.calibration import fit_temperature
-from innerloop.errors import UserError, one_of
+from innerloop.errors import UserError, number_of_steps, one_of
 from innerloop.heads.inner_loop import inner_loop
 from innerloop.heads.left_out import folds
 from innerloop.heads.linear import Stages, cosine, logistic, ridge
@@ -147,6 +147,7 @@ def fit_head(
         UserError: features that are not finite, labels that skip a class, or no such head.
     """
     one_of([AUTO, *HEADS], head=head)
+    number_of_steps(inner_steps=inner_steps)
     prepared = Prepared(features, background)
     y = np.asarray(labels)
     counts = np.bincount(y) if y.dtype.kind in "iu" and y.size and y.min() >= 0 else np.zeros(1)
