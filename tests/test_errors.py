@@ -122,5 +122,7 @@ def test_steps_without_an_end_are_refused(call, steps):
     """They ran for ever, and kept the weights after each."""
     sampler = innerloop.SinusoidSampler(2)
     maml = innerloop.MAML(MLP(1, 1))
-    with pytest.raises(UserError, match=r"steps must be (at (least 1|most 10,000)|less than .*), not"):
+    with pytest.raises(
+        UserError, match=r"steps must be (at (least 1|most 10,000)|less than .*), not"
+    ):
         call(steps, (maml, maml.init_params(), sampler))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from innerloop.cli.output import results_alone
-from innerloop.errors import UserError
+from innerloop.errors import UserError, first_line
 from innerloop.references import at_line, is_of_user
 from innerloop.training.distributed import LostProcess, is_main
 
@@ -29,6 +29,9 @@ COMMANDS = {
     "data": "prepare data sets, look at them",
     "completion": "let the shell complete commands and options",
 }
+
+# How variables of the environment begin that libraries read while they are imported.
+OF_LIBRARIES = ("PYTHON_TYRO_", "MPL", "TORCH", "PYTORCH_")
 
 HELP = """\
 usage: innerloop COMMAND ...
@@ -137,7 +140,10 @@ def _main(arguments: list[str]) -> int:
             _say(f"error: {at_line(error)}")
             return 2
         if not memory:
-            raise
+            if not (found := _of_environment(error)):
+                raise
+            _say(f"error: {found}")
+            return 2
         _say(
             "error: out of memory. Lower --chunk-size (tasks computed at a time), "
             "--meta-batch-size or --width"
@@ -146,6 +152,18 @@ def _main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         _say("interrupted")
         return 130
+
+
+def _of_environment(error: Exception) -> str:
+    """What to say of an error that a library raises for a variable of its own; "" for others."""
+    said = str(error)
+    for name, value in os.environ.items():
+        if name.startswith(OF_LIBRARIES) and (name in said or (value and repr(value) in said)):
+            return (
+                f"{name} is {value!r} in the environment, which a library does not take "
+                f"({first_line(error)}): correct or unset it"
+            )
+    return ""
 
 
 def _drop_output() -> None:

@@ -35,7 +35,19 @@ class LostProcess(UserError):
 
 def is_main() -> bool:
     """True if this process reports for the run: rank 0 under `torchrun`, or the only one."""
-    return os.environ.get("RANK", "0") == "0"
+    # Other programs set RANK as well.
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
+def _number(name: str, default: int) -> int:
+    """A number in the environment, from 0 on."""
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise UserError(
+            f"{name} is {text!r} in the environment, not a number: start the processes by "
+            f"torchrun, or unset {name} for a single one"
+        )
+    return int(text)
 
 
 @contextlib.contextmanager
@@ -88,14 +100,21 @@ class World:
             UserError: the environment speaks of several processes, but not how to meet them.
             LostProcess: the others do not answer.
         """
-        size = int(os.environ.get("WORLD_SIZE", "1"))
-        if size == 1:
+        size = _number("WORLD_SIZE", 1)
+        if size <= 1:
             return cls()
         missing = [n for n in ("RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]
         if missing:
             raise UserError(
                 f"WORLD_SIZE is {size}, but {', '.join(missing)} not set: start the processes "
                 "by torchrun, or unset WORLD_SIZE for a single one"
+            )
+        rank = _number("RANK", 0)
+        _number("MASTER_PORT", 0)
+        if rank >= size:
+            raise UserError(
+                f"RANK is {rank} in the environment, and WORLD_SIZE {size}: ranks run from 0 to "
+                f"{size - 1}; start the processes by torchrun"
             )
         import torch.distributed as dist
 
@@ -244,7 +263,7 @@ def _take(device: str) -> None:
     import torch
 
     if device == "cuda":
-        place, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        place, there = _number("LOCAL_RANK", 0), torch.cuda.device_count()
         if place >= there:
             raise UserError(
                 f"there are {there} GPUs for process {place + 1} of this machine: start no more "
