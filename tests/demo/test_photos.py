@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import re
 import threading
@@ -91,6 +92,23 @@ def test_it_opens_with_the_folder(client):
         reply = client.get(path)
         assert reply.status_code == 200
         assert "default-src 'self'" in reply.headers["Content-Security-Policy"]
+
+
+def test_the_page_knows_how_many_photos_it_can_ask_about(client):
+    """Each number of `/api/start` is that of a question: one more is refused."""
+    most = client.get("/api/start").json()["most"]
+    one = png("new/sky3.png")
+    thing = {"name": "a", "pictures": [one]}
+    for part, number in most.items():
+        for more in (0, 1):
+            many = [one] * (number + more)
+            changes = {
+                "things": {"classes": [thing | {"name": str(i)} for i in range(number + more)]},
+                "pictures": {"classes": [thing | {"pictures": many}, thing | {"name": "b"}]},
+            }.get(part, {part: many})
+            refused = pytest.raises(ValueError, match=f"at most {number} items")
+            with refused if more else contextlib.nullcontext():
+                photos.PhotoQuestion.model_validate(question(**changes))
 
 
 def test_it_says_what_the_classifier_says(client, make):
@@ -285,6 +303,15 @@ def test_in_a_browser(chromium, make):
     page.wait(lambda: told()[1:] == ["None of these"])
     assert told()[0].startswith("leaf: ")
     assert "19 photos" in page.text("#status")
+    # More than it can ask about are left out, and that is said, also once there is an answer.
+    Path("broken.png").write_bytes(b"no picture")
+    give("#load", *[Path("new/leaf3.png")] * 55, Path("broken.png"))
+    page.wait(lambda: len(told()) == photos.MAX_QUERIES)
+    said = page.text("#problem")
+    assert re.search(r"\b8 photos are left out, as the page", said), said
+    remove = "document.querySelector('.answer:last-child button').click()"
+    chromium.execute_script(f"for (let i = 0; i < 48; i++) {remove}")
+    page.wait(lambda: len(told()) == 2)
     Select(page.find("#reject")).select_by_index(0)
     page.wait(lambda: len(told()) == 2 and "None of these" not in told())
     page.click("[data-language=zh]")

@@ -32,8 +32,9 @@ from innerloop.runs.loading import load_shared
 PAGE = Path(__file__).parent / "photo_page"
 MAX_BODY = 100_000_000  # bytes
 MAX_SIDE = 4096  # pixels
-# Things, and pictures of each, in a question.
-MAX_THINGS = MAX_EACH = 50
+# Things, pictures of each, pictures to classify and of none of the things, in a question.
+MAX_THINGS = MAX_EACH = MAX_QUERIES = 50
+MAX_BACKGROUND = 100
 # Side to which the page scales photos before it sends them, and those of a folder.
 SIDE = 512
 # A large network takes a second a picture.
@@ -53,8 +54,8 @@ class PhotoQuestion(Message):
     """What to learn from, and what to classify."""
 
     classes: Annotated[list[PhotoClass], Field(min_length=2, max_length=MAX_THINGS)]
-    queries: Annotated[list[Photo], Field(min_length=1, max_length=50)]
-    background: Annotated[list[Photo], Field(max_length=100, default_factory=list)]
+    queries: Annotated[list[Photo], Field(min_length=1, max_length=MAX_QUERIES)]
+    background: Annotated[list[Photo], Field(max_length=MAX_BACKGROUND, default_factory=list)]
     reject: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
@@ -98,6 +99,13 @@ def create_photos_app(
     opening = {
         "model": name,
         "side": SIDE,
+        # The page leaves out what is more, and says so.
+        "most": {
+            "things": MAX_THINGS,
+            "pictures": MAX_EACH,
+            "queries": MAX_QUERIES,
+            "background": MAX_BACKGROUND,
+        },
         "classes": _opening(support),
     }
 

@@ -5,10 +5,12 @@
   const { button, element, find, say, speak } = innerloop;
 
   // A photo is its JPEG as a data address; a thing has a name and photos.
-  const state = { model: "", side: 512, things: [], others: [], queries: [], answers: null };
+  const state = { model: "", side: 512, most: {}, things: [], others: [], queries: [], answers: null };
   let number = 0;
   let asked = 0;
   let takes = null; // What the photos of the file dialog are for.
+  let unread = []; // What there is to say of the files that were loaded last.
+  let failed = ""; // And of the question.
 
   function newThing(name) {
     number += 1;
@@ -38,20 +40,46 @@
     return canvas.toDataURL("image/jpeg", 0.92);
   }
 
-  async function load(photos, files) {
-    problem("");
-    for (const file of files) {
-      try {
-        photos.push(await read(file));
-      } catch (error) {
-        problem(error.message);
+  // Pairs of photos and the files that are to be among them.
+  async function load(...pairs) {
+    unread = [];
+    await Promise.all(pairs.map(async ([photos, files]) => {
+      const most = mostOf(photos);
+      for (const file of spread([...files], most - photos.length)) {
+        try {
+          const photo = await read(file);
+          // Others may have been dropped meanwhile.
+          if (photos.length < most) photos.push(photo);
+        } catch (error) {
+          unread.push(error.message);
+        }
       }
-    }
+    }));
     show();
     ask();
   }
 
+  function mostOf(photos) {
+    if (photos === state.queries) return state.most.queries;
+    return photos === state.others ? state.most.background : state.most.pictures;
+  }
+
+  // As many as there is room for, not the first ones, which may all be of one minute.
+  function spread(files, room) {
+    if (files.length <= room) return files;
+    const chosen = Math.max(0, room);
+    unread.push(say("more", files.length - chosen));
+    return Array.from({ length: chosen }, (_, i) => files[Math.floor(i * files.length / chosen)]);
+  }
+
+  // What was said of the files loaded last stays while the question is answered.
   function problem(text) {
+    failed = text;
+    showProblem();
+  }
+
+  function showProblem() {
+    const text = [...unread, failed].filter(Boolean).join(" ");
     find("problem").textContent = text;
     find("problem").hidden = !text;
   }
@@ -121,7 +149,7 @@
     place.addEventListener("drop", (event) => {
       event.preventDefault();
       place.classList.remove("over");
-      load(photos(), event.dataTransfer.files);
+      load([photos(), event.dataTransfer.files]);
     });
   }
 
@@ -160,6 +188,8 @@
   function show() {
     find("model").textContent = say("model", state.model);
     find("things").replaceChildren(...state.things.map(thingCard));
+    find("add").disabled = state.things.length >= state.most.things;
+    showProblem();
     const load = button("picture", say("loadOf", say("others")), () => choose(state.others));
     const title = element("header", {}, element("strong", {}, say("others")), load);
     const others = element("div", { class: "thing" }, title, element("p", { class: "hint" }, say("othersHint")), photoList(state.others, say("others")));
@@ -219,7 +249,11 @@
     }
     // The empty things that the page opens with make room.
     state.things = state.things.filter((thing) => thing.photos.length);
-    return Promise.all([...byFolder].map(([name, found]) => load(newThing(name).photos, found)));
+    const room = state.most.things - state.things.length;
+    const folders = [...byFolder].slice(0, Math.max(0, room));
+    const loading = load(...folders.map(([name, found]) => [newThing(name).photos, found]));
+    if (folders.length < byFolder.size) unread.push(say("moreFolders", byFolder.size - folders.length));
+    return loading;
   }
 
   async function start() {
@@ -227,6 +261,7 @@
     const opening = await call("api/start");
     state.model = opening.model;
     state.side = opening.side;
+    state.most = opening.most;
     for (const { name, pictures } of opening.classes) {
       newThing(name).photos = pictures.map((content) => `data:image/jpeg;base64,${content}`);
     }
@@ -244,7 +279,7 @@
     find("folder").addEventListener("click", () => find("folders").click());
     find("load").addEventListener("click", () => choose(state.queries));
     find("reject").addEventListener("change", ask);
-    for (const [id, action] of [["files", (files) => load(takes, files)], ["folders", loadFolders]]) {
+    for (const [id, action] of [["files", (files) => load([takes, files])], ["folders", loadFolders]]) {
       find(id).addEventListener("change", () => {
         const files = [...find(id).files];
         find(id).value = ""; // So that the same file can be chosen again.

@@ -33,6 +33,8 @@
       estimate: "The share refused is an estimate: to promise it takes {0} photos of things with two or more, and there are {1}.",
       told: "Head on the features: {0}.",
       unread: "{0} cannot be read as a picture: save it as JPEG or PNG.",
+      more: "{0} photos are left out, as the page asks about no more at a time: innerloop adapt takes any number.",
+      moreFolders: "{0} folders are left out, as the page has no room for more things: innerloop adapt takes any number.",
       offline: "There is no answer from innerloop demo: is it still running?",
     },
     zh: {
@@ -65,6 +67,8 @@
       estimate: "拒绝的比例只是估计：要作出保证，需要 {0} 张照片（来自有两张以上的东西），现有 {1} 张。",
       told: "特征上的分类头：{0}。",
       unread: "{0} 不能作为图片读取：请存为 JPEG 或 PNG。",
+      more: "有 {0} 张照片没有载入：页面一次只能处理这么多。innerloop adapt 没有数量限制。",
+      moreFolders: "有 {0} 个文件夹没有载入：页面容不下更多东西。innerloop adapt 没有数量限制。",
       offline: "innerloop demo 没有回答：它还在运行吗？",
     },
   };
