@@ -26,6 +26,7 @@ from innerloop.data.frames import (
     may_be_drawn,
 )
 from innerloop.data.polarity import outermost
+from innerloop.data.rings import circle_like
 
 # The longer side of a drawing, as a share of the picture's: Omniglot's mean.
 LONGER_SIDE = 18 / 28
@@ -93,6 +94,7 @@ def find_ink(
     frame: np.ndarray | None = None,
     but: Sequence[Enclosure] | None = None,
     edges: bool | Literal["apart"] | None = None,
+    ring: float | None = None,
 ) -> Ink | None:
     """The drawing in a grey picture.
 
@@ -109,6 +111,8 @@ def find_ink(
         edges: leave out what lies along an edge of the picture, such as the table beside a sheet.
             `"apart"` does where that is apart from the rest: `edged`; None does not, and finds out
             whether it is.
+        ring: leave out a circle round the rest whose line has this share of its radius, see
+            `innerloop.data.rings`, also where it touches what is inside.
 
     Returns:
         None where nothing stands out from the paper.
@@ -117,7 +121,7 @@ def find_ink(
     x = 1 - x if dark else x
     paper, deviation = _paper(x)
     if max(x.shape) < SMALL:
-        return _drawing(x - paper, deviation, frame, but)
+        return _drawing(x - paper, deviation, frame, but, ring)
     if deviation > UNEVEN and _inner(x, float(np.percentile(x, 30))).any():
         # The edge of a shadow bends the surface; without what is wide it is another one.
         base = _opened(x, SHADOW, "edge")
@@ -126,13 +130,13 @@ def find_ink(
             paper, deviation = base + other, less
     rest = x - paper
     shadow = _wide(rest, SHADOW, _inner(rest, 0.0))
-    found = _drawing(_less(rest, shadow), deviation, frame, but)
+    found = _drawing(_less(rest, shadow), deviation, frame, but, ring)
     if found is None or not found.reaches or edges is False:
         return found
     # What runs all round may be the character, if it does not round most of the drawings.
     all_round = found.frame is not None and is_all_round(found.frame)
     table = _wide(rest, TABLE)
-    within = _drawing(_less(rest, np.maximum(shadow, table)), deviation, frame, but)
+    within = _drawing(_less(rest, np.maximum(shadow, table)), deviation, frame, but, ring)
     if within is None:
         return found
     left_out = ndimage.binary_dilation(found.mask & ~within.mask, TOUCHING)
@@ -196,6 +200,7 @@ def _drawing(
     deviation: float,
     frame: np.ndarray | None,
     but: Sequence[Enclosure] | None,
+    ring: float | None,
 ) -> Ink | None:
     """The drawing in what stands out from the paper; see `find_ink`."""
     # Ink lies on one side of the paper alone, so the other side tells what noise is left.
@@ -222,6 +227,8 @@ def _drawing(
     )
     if (frame is not None or not stays) and (mask & ~own).any():
         mask &= ~own
+    if ring is not None and (circle := circle_like(mask, ring)) is not None:
+        mask = _without_specks(mask & ~circle.line(mask.shape), above)
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return None

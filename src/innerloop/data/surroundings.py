@@ -11,6 +11,7 @@ from innerloop.data.frames import Enclosure, may_be_drawn, printed_ring, shared_
 from innerloop.data.given import scaled_image
 from innerloop.data.ink import Ink, find_ink, on_blank_paper
 from innerloop.data.likeness import likeness, most_are_alike
+from innerloop.data.rings import WHOLE, Circle, circle_of, printed_circle
 
 # As `innerloop.data.likeness` has them, of classes in a frame that all share: their drawings may
 # begin at the same place in it, as the hands of clocks do, and drawing the frame moves them.
@@ -23,6 +24,7 @@ class Surroundings(NamedTuple):
     frame: np.ndarray | None = None
     but: Sequence[Enclosure] | None = None
     edges: bool | Literal["apart"] | None = None
+    ring: float | None = None
 
 
 def surroundings(
@@ -58,11 +60,15 @@ def surroundings(
     else:
         masks = [ink.mask for ink in inks if ink is not None]
         ring = printed_ring(masks) if len(masks) == len(inks) else None
-        if ring is not None:
-            without = found(how._replace(frame=ring))
+        pen = printed_circle(masks) if len(masks) == len(inks) else None
+        if ring is not None or pen is not None:
+            other = how._replace(frame=ring, ring=pen)
+            without = found(other)
+            # Where it is not the same in all pictures, a place is one in the circle.
+            within = None if ring is not None else [circle_of(mask, WHOLE) for mask in masks]
             # Size in a ring may tell classes as well as place.
-            if all(without) and not _place_tells(without, labels, size, different=0.99):
-                how, inks = how._replace(frame=ring), without
+            if all(without) and not _place_tells(without, labels, size, 0.99, within):
+                how, inks = other, without
     # What runs round others and round none of those learnt is no part of them either.
     enclosures = [ink.enclosure for ink in inks if ink is not None and ink.enclosure is not None]
     return how._replace(but=enclosures), inks
@@ -83,6 +89,7 @@ def _place_tells(
     labels: np.ndarray,
     size: tuple[int, int],
     different: float = DIFFERENT,
+    within: Sequence[Circle | None] | None = None,
 ) -> bool:
     """Whether most classes differ in the place of what is inside a frame, as clocks do.
 
@@ -90,10 +97,14 @@ def _place_tells(
         inks: what is inside.
         labels: as for `surroundings`, as is `size`.
         different: see `likeness`; near 1, classes will do that are alike once they are cropped.
+        within: the circle in each picture in which place counts; None for all of the picture.
     """
     drawings = [ink for ink in inks if ink is not None]
     if len(drawings) < len(inks):
         return False
-    given = [scaled_image(255 * ink.mask[None].astype(np.uint8), size) for ink in drawings]
+    masks = [255 * ink.mask.astype(np.uint8) for ink in drawings]
+    if within is not None:
+        masks = [mask if c is None else c.cut(mask) for mask, c in zip(masks, within, strict=True)]
+    given = [scaled_image(mask[None], size) for mask in masks]
     seen = [on_blank_paper(ink, True, size)[None] for ink in drawings]
     return most_are_alike(likeness(np.stack(given), np.stack(seen), labels, different), ALIKE)
