@@ -291,3 +291,23 @@ def test_strokes_that_touch_the_frame_of_the_others_are_cut_off():
     assert ink.side == pytest.approx(32 / 56, abs=0.05)
     # Without a frame there, nothing is cut.
     assert find_ink(on_paper(strokes), True, frame).side == find_ink(on_paper(strokes), True).side
+
+
+@pytest.mark.parametrize("dark", [True, False])
+@pytest.mark.parametrize("paper", ["clean", "grey", "shaded"])
+@pytest.mark.parametrize("shape", ["disk", "square", "triangle"])
+@pytest.mark.parametrize("share", [0.7, 0.92])
+def test_solid_ink_over_most_of_a_picture_is_the_drawing(shape, share, paper, dark):
+    """Its paper was taken for the ink's, and what was found was a corner, or nothing."""
+    side, half = 96, 48 * share
+    y, x = np.indices((side, side)) - (side - 1) / 2
+    solid = {
+        "disk": np.hypot(x, y) <= half,
+        "square": np.maximum(abs(x), abs(y)) <= half,
+        "triangle": (y <= half) & (abs(x) <= (y + half) / 2),
+    }[shape]
+    picture = on_paper(solid.astype(float), **PAPERS[paper])
+    ink = find_ink(picture if dark else 255 - picture, dark)
+    assert ink is not None
+    assert ink.side == pytest.approx(share, abs=0.05)
+    assert (ink.mask == solid).mean() > 0.97

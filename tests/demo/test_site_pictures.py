@@ -12,7 +12,18 @@ from innerloop.data.polarity import darkness_of_ink
 from innerloop.demo.answers import as_png
 from tests.demo.browsing import ask
 
-FRAMED = ["none", "all", "asked", "enclosed", "rings", "hands", "beside", "table", "shadow"]
+FRAMED = [
+    "none",
+    "all",
+    "asked",
+    "enclosed",
+    "rings",
+    "hands",
+    "beside",
+    "table",
+    "shadow",
+    "solid",
+]
 
 
 class TestInTheBrowser:
@@ -136,6 +147,8 @@ class TestInTheBrowser:
                 pixels[:, :4] = 20
             if framed == "table" and number:
                 pixels[:, : 2 * number] = pixels[105 - number :] = 50
+            if framed == "solid" and number:
+                pixels[5 + 2 * number : 98, 6:97] = 20 * number
             if framed == "shadow":
                 v, u = np.indices(pixels.shape) - 52.0
                 way = rng.uniform(0, 2 * np.pi)

@@ -46,6 +46,9 @@ CLEAR, CLEAN = 0.1, 10
 SHARP, NOISY, LOUD = 0.5, 0.8, 0.14
 # Times that the paper is fitted to what is not ink, and how many deviations belong to it.
 ROUNDS, PAPER = 6, 2.5
+# Unless it leaves so many of a hundred pixels along the picture's edges free, and is so dark, as a
+# share of the picture's range: solid ink.  Shadows are not.
+FREE, SOLID = 75, 0.6
 # What is as wide as this share of a picture's longer side both ways is no stroke but a shadow; at
 # the picture's edges so is what reaches inwards at all and along them as far as the second share.
 SHADOW, TABLE = 0.3, 0.12
@@ -314,8 +317,13 @@ def _paper(x: np.ndarray) -> tuple[np.ndarray, float]:
     basis = np.stack([np.ones_like(u), u, v, u * v, u * u, v * v], axis=-1).reshape(-1, 6)
     values = x.ravel()
     # Ink covers less than half of a picture, or its darker half at the first look.
-    chosen = values <= np.median(values) + 1e-9
-    surface, deviation = np.full_like(values, np.median(values)), 0.0
+    usual = float(np.median(values))
+    around = float(np.percentile(outermost(x[None]), FREE))
+    low, high = np.percentile(values, (1, 99))
+    if usual - around > SOLID * (high - low):
+        usual = around
+    chosen = values <= usual + 1e-9
+    surface, deviation = np.full_like(values, usual), 0.0
     for number in range(ROUNDS):
         if chosen.sum() < 12:
             break

@@ -4,7 +4,7 @@
 
 (() => {
   const {
-    alike, cellsOfBox, enclosure, enclosureOf, frameTouched, framesOf, inOrder, isAllRound, mayBeDrawn, partsOf,
+    alike, cellsOfBox, edges, enclosure, enclosureOf, frameTouched, framesOf, inOrder, isAllRound, mayBeDrawn, partsOf,
     percentile, resize, resizeNumbers, round,
   } = innerloop;
 
@@ -13,7 +13,7 @@
   const [DOT, DOTS] = [0.5, 3];
   const [CLEAR, CLEAN] = [0.1, 10];
   const [SHARP, NOISY, LOUD] = [0.5, 0.8, 0.14];
-  const [ROUNDS, PAPER] = [6, 2.5];
+  const [ROUNDS, PAPER, FREE, SOLID] = [6, 2.5, 75, 0.6];
   const [FILLED, FEW] = [0.85, 16];
   const [SHADOW, TABLE, DIM, UNEVEN] = [0.3, 0.12, 0.75, 0.02];
   const [SMOOTHED, SMALL] = [84, 32];
@@ -91,7 +91,10 @@
 
   // What stands out from the paper, and how far the paper's own pixels are from its brightness.
   function withoutPaper(x, side) {
-    const middle = percentile(inOrder(x), 50);
+    const values = inOrder(x);
+    let middle = percentile(values, 50);
+    const around = percentile(edges(x, side, side), FREE);
+    if (middle - around > SOLID * (percentile(values, 99) - percentile(values, 1))) middle = around;
     let rest = x.map((v) => v - middle);
     let chosen = x.map((v) => (v <= middle + 1e-9 ? 1 : 0));
     let deviation = 0;

@@ -78,5 +78,5 @@
     return within.most - within.least > HALF * (most - least) ? within.darkness : darkness;
   }
 
-  Object.assign(innerloop, { darknessOfInk });
+  Object.assign(innerloop, { darknessOfInk, edges });
 })();
