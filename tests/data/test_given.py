@@ -214,3 +214,14 @@ def test_the_way_to_invert_keeps_a_drawing_on_transparent_ground(ink, form, tmp_
         assert "PIL.ImageOps.invert of innerloop.data.pictures.rgb_picture(x, 'x'))" in text
     (found,) = each_as_bytes([after], 1)
     assert (found == 255 - before).all()
+
+
+def test_a_column_of_arrays_is_a_list_of_pictures(pixels):
+    """As a data frame has it; NumPy's message was that of a sequence in place of a number."""
+    column = np.empty(len(pixels), object)
+    for number, picture in enumerate(pixels):
+        column[number] = picture
+    assert are_pictures(column)
+    np.testing.assert_array_equal(found(column), found(list(pixels)))
+    # Numbers of Python in an array are one array.
+    assert not are_pictures(pixels[..., 0].astype(object))

@@ -42,7 +42,8 @@ def are_pictures(X: Any) -> bool:
     if not isinstance(X, list | tuple | np.ndarray) or len(X) == 0:
         return False
     arrays = [x.shape for x in X if _is_array(x)]
-    if len(arrays) == len(X) and len(set(arrays)) == 1:
+    column = isinstance(X, np.ndarray) and X.ndim == 1  # of a table, with an array in each row
+    if len(arrays) == len(X) and len(set(arrays)) == 1 and not column:
         return False  # one array in parts
     return all(isinstance(x, str | Path | Image.Image) or _is_array(x) for x in X)
 
