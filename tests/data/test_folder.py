@@ -86,7 +86,7 @@ def test_grey_is_found_by_itself_whatever_the_format(tmp_path, paper, ink, dark)
 
 def test_one_coloured_picture_makes_colour(tmp_path):
     paint_flat(tmp_path / "a" / "1.png", 100, mode="L")
-    paint_flat(tmp_path / "b" / "1.png", (100, 100, 101))
+    paint_flat(tmp_path / "b" / "1.png", (100, 100, 102))
     data = folder(tmp_path)
     assert data.image_shape == (3, 20, 20)
     assert folder(tmp_path, channels=1).image_shape == (1, 20, 20)

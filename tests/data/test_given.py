@@ -14,6 +14,7 @@ import innerloop
 from innerloop import UserError
 from innerloop.data.given import are_pictures, each_as_bytes, each_picture, image_bytes, white_in
 from innerloop.data.ink_warnings import warn_of_other_ink
+from innerloop.data.pictures import is_grey
 
 H, W = 10, 14
 
@@ -225,3 +226,22 @@ def test_a_column_of_arrays_is_a_list_of_pictures(pixels):
     np.testing.assert_array_equal(found(column), found(list(pixels)))
     # Numbers of Python in an array are one array.
     assert not are_pictures(pixels[..., 0].astype(object))
+
+
+@pytest.mark.parametrize("ending", ["webp", "tif"])
+def test_grey_that_its_format_rounds_is_no_colour(ending, pixels, tmp_path):
+    """WebP and Lab give grey pixels channels that differ by 1."""
+    grey = Image.fromarray(pixels[0]).convert("L").resize((56, 40), Image.Resampling.BICUBIC)
+    path = tmp_path / f"1.{ending}"
+    if ending == "tif":
+        Image.merge("LAB", (grey, *[Image.new("L", grey.size, 128)] * 2)).save(path)
+    else:
+        grey.convert("RGB").save(path, quality=50)
+    with Image.open(path) as picture:
+        assert np.ptp(np.asarray(picture.convert("RGB")).astype(int), axis=2).max() == 1
+    assert is_grey(path)
+    (seen,) = each_as_bytes([path], 1)
+    assert seen.shape == (1, 40, 56)
+    tint = np.asarray(grey.convert("RGB")).clip(0, 252) + np.array([0, 0, 3], np.uint8)
+    Image.fromarray(tint).save(tmp_path / "2.png")
+    assert not is_grey(tmp_path / "2.png")

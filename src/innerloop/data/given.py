@@ -19,6 +19,7 @@ from innerloop.data.pictures import (
     decoding,
     deep_range,
     file_status,
+    has_colour,
     is_transparent,
     picture_pixels,
     range_of,
@@ -122,7 +123,7 @@ def each_as_bytes(
             picture = x if isinstance(x, Image.Image) else _from_array(x, white)
             pixels = picture_pixels(picture, what, None, white)
         if channels == 1:
-            if (pixels != pixels[:1]).any():
+            if has_colour(pixels, axis=0):
                 raise UserError(
                     f"{what} has colour, and the network takes grey pictures: make it grey, "
                     f"{_in_grey(x)}, or train on colour"

@@ -27,6 +27,7 @@ MAX_PIXELS = 89_000_000
 
 _FAINT = 16  # of 255: what differs by less from white paper does not show
 
+_ROUNDED = 1  # of 255
 _ORIENTATION = 0x0112  # EXIF tag; values 5 to 8 swap width and height.
 _GREY_MODES = ("1", "L", "LA")  # beside the deep ones
 
@@ -96,8 +97,16 @@ def is_grey(path: Path) -> bool:
         if picture.mode in _GREY_MODES or _is_deep(picture):
             return True
         pixels = np.asarray(_flat(picture, path, "RGB"))
-    red = pixels[..., :1]
-    return bool((pixels == red).all())
+    return not has_colour(pixels, axis=2)
+
+
+def has_colour(pixels: np.ndarray, axis: int) -> bool:
+    """True if channels differ by more than some formats of files (WebP, Lab) round grey pixels.
+
+    Args:
+        pixels: bytes, with red, green and blue along `axis`.
+    """
+    return bool((pixels.max(axis=axis) - pixels.min(axis=axis) > _ROUNDED).any())
 
 
 def is_transparent(path: Path) -> bool:
