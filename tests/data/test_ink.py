@@ -230,8 +230,10 @@ def test_it_is_left_out_for_drawings_that_fill_their_pictures():
 
     assert worth_finding([found(28, 0.6)] * 3)
     assert worth_finding([found(56, 1.0)] * 3)
-    assert worth_finding([found(8, 0.5)] * 3)
-    assert not worth_finding([found(8, 1.0)] * 2 + [found(8, 0.5)])
+    assert worth_finding([found(14, 0.5)] * 3)
+    assert not worth_finding([found(14, 1.0)] * 2 + [found(14, 0.5)])
+    # Of fewest pixels it is left out for all.
+    assert not any(worth_finding([found(12, side)] * 3) for side in (0.3, 0.5, 1.0))
     assert worth_finding([found(28, 0.6), found(28, 0.6), None])
     assert not worth_finding([found(28, 0.6), None])
     assert not worth_finding([])

@@ -62,8 +62,9 @@ UNEVEN = 0.02
 # Pictures without ink are blank if their pixels' standard deviation is no more than this; and any
 # picture is, if it is no more than the second.
 BLANK, EMPTY = 16, 1.5
-# A drawing with so large a share of a picture's side fills it; so few pixels are few.
-FILLED, FEW = 0.85, 16
+# A drawing with so large a share of a picture's side fills it; so few pixels are few, and so few
+# hold no more than the drawing has lost already.
+FILLED, FEW, FEWEST = 0.85, 16, 12
 
 
 class Ink(NamedTuple):
@@ -283,9 +284,10 @@ def worth_finding(inks: Sequence[Ink | None]) -> bool:
     """Whether finding the ink helps a network that learnt from drawings, by the support set alone.
 
     It does on all kinds of drawings that it was measured on, but for two.  Pictures of few pixels
-    that the drawing fills, such as digits of 8 x 8, lose what they have where their strokes are cut
-    out.  And where what was found reaches the edges of most pictures, it is a drawing that fills
-    them, or strokes and shadows together.  Nor is it done where most pictures show no ink.
+    that the drawing fills, such as digits of 8 x 8, and those of fewest, lose what they have where
+    their strokes are cut out.  And where what was found reaches the edges of most pictures, it is a
+    drawing that fills them, or strokes and shadows together.  Nor is it done where most pictures
+    show no ink.
 
     Args:
         inks: what was found in each picture of the support set.
@@ -298,7 +300,7 @@ def worth_finding(inks: Sequence[Ink | None]) -> bool:
     side, pixels = (
         float(np.median(x)) for x in ([i.side for i in found], [i.pixels for i in found])
     )
-    return side < FILLED or pixels > FEW
+    return pixels > FEW or (side < FILLED and pixels > FEWEST)
 
 
 def looked_at(picture: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@
   const [CLEAR, CLEAN] = [0.1, 10];
   const [SHARP, NOISY, LOUD] = [0.5, 0.8, 0.14];
   const [ROUNDS, PAPER, FREE, SOLID] = [6, 2.5, 75, 0.6];
-  const [FILLED, FEW] = [0.85, 16];
+  const [FILLED, FEW, FEWEST] = [0.85, 16, 12];
   const [SHADOW, TABLE, DIM, UNEVEN] = [0.3, 0.12, 0.75, 0.02];
   const [SMOOTHED, SMALL] = [84, 32];
   // Of innerloop.data.likeness.
@@ -317,7 +317,7 @@
     if (2 * found.filter((ink) => ink.reaches).length > found.length) return false;
     const [share, pixels] = ["share", "pixels"].map((name) =>
       percentile(inOrder(found.map((ink) => ink[name])), 50));
-    return share < FILLED || pixels > FEW;
+    return pixels > FEW || (share < FILLED && pixels > FEWEST);
   }
 
   // The blurred mean of some pictures, less its own mean, of length 1; of one brightness, 0.
