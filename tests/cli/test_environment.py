@@ -1,4 +1,4 @@
-"""Variables of the environment that hold something odd."""
+"""What is around the words of a command: variables of the environment, and help."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 
 import innerloop
 from innerloop import UserError
+from innerloop.cli import main
 from innerloop.training.distributed import World, is_main
 
 WORDS = "adapt omniglot-conv4 --support symbols --query symbols/a".split()
@@ -74,3 +75,14 @@ def test_a_rank_without_other_processes_silences_nothing(monkeypatch):
     assert World.join().size == 1
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert not is_main()
+
+
+@pytest.mark.parametrize("words", [["train"], ["data", "info"]])
+def test_help_of_a_command_by_name(words, capsys):
+    """`innerloop help train` showed the help of all commands."""
+    with pytest.raises(SystemExit) as ended:
+        main(["help", *words])
+    assert ended.value.code == 0
+    assert f"innerloop {' '.join(words)}" in capsys.readouterr().out
+    assert main(["help", "nothing"]) == 2
+    assert main(["help"]) == 0
