@@ -395,17 +395,3 @@ def test_ink_is_looked_for_once_in_each_picture(prepare, episode, monkeypatch):
     assert len(looked) == len(support)
     classifier.predict(query)
     assert len(looked) == len(support) + len(query)
-
-
-@pytest.mark.parametrize("side", [8, 10, 12])
-def test_pictures_of_a_dozen_pixels_are_left_as_they_are(side, episode):
-    """Cutting out what is left of their strokes cost up to 14 points."""
-    support, labels, query, truth = episode
-    small, asked = (
-        np.stack([Image.fromarray(x).resize((side, side), Image.Resampling.BOX) for x in images])
-        for images in (support, query)
-    )
-    classifier = FewShotClassifier().fit(small, labels)
-    assert classifier.prepare_ == "none"
-    cut = FewShotClassifier(prepare="ink").fit(small, labels)
-    assert classifier.score(asked, truth) >= cut.score(asked, truth)
