@@ -23,6 +23,8 @@ class Press(importlib.abc.MetaPathFinder):
             {press}
 
 sys.meta_path.insert(0, Press())
+# Ignored in the background of a shell, which tests may run in.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 """
 QUIETLY = "os.kill(os.getpid(), signal.SIGINT)"
 BROKEN = f"""
