@@ -140,6 +140,8 @@ def test_a_link_brings_the_drawing_back(page):
     page.wait(lambda: len(page.all("#bars li")) == 6)
     page.click("#share")
     page.wait(lambda: "#" in page.driver.current_url)
+    # What is shown may still be the answer from before the drawing.
+    page.settled()
     link, before = page.driver.current_url, page.probabilities()
     page.driver.get("about:blank")
     page.driver.get(link)

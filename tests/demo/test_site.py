@@ -283,6 +283,8 @@ class TestInTheBrowser:
         page.draw(page.pad, (0.2, 0.2), (0.8, 0.8))
         page.click("#share")
         page.wait(lambda: "#" in page.driver.current_url)
+        # What is shown may still be the answer from before the drawing.
+        page.settled()
         link, before = page.driver.current_url, page.probabilities()
         page.driver.get("about:blank")
         page.driver.get(link)
