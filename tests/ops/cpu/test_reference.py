@@ -103,7 +103,7 @@ def dtype(request):
     return request.param
 
 
-@pytest.fixture(params=range(80))
+@pytest.fixture(params=range(52))
 def case(request, dtype):
     drawn, before = Case(request.param, dtype), torch.get_num_threads()
     torch.set_num_threads(drawn.threads)
