@@ -53,23 +53,28 @@ class Circle(NamedTuple):
         return (away > self.radius - self.pen - 1.5) & (away < self.radius + 1.5)
 
 
-def printed_circle(inks: Sequence[np.ndarray]) -> float | None:
-    """The width of the line by the radius of circles printed round all drawings; else None.
+def printed_circles(inks: Sequence[np.ndarray]) -> list[Circle] | None:
+    """The circle in each picture, if they are printed round all drawings; else None.
 
     Args:
         inks: of each picture, booleans `[H, W]`.
     """
     if len(inks) < RINGS:
         return None
-    shares = []
+    found = []
     for ink in inks:
         circle = circle_of(ink, WHOLE)
         if circle is None:
             return None
-        shares.append(circle.pen / circle.radius)
-    usual = float(np.median(shares))
-    same = all(usual / FACTOR <= share <= FACTOR * usual for share in shares)
-    return usual if same else None
+        found.append(circle)
+    usual = usual_pen(found)
+    same = all(usual / FACTOR <= c.pen / c.radius <= FACTOR * usual for c in found)
+    return found if same else None
+
+
+def usual_pen(circles: Sequence[Circle]) -> float:
+    """The width of the line by the radius."""
+    return float(np.median([circle.pen / circle.radius for circle in circles]))
 
 
 def circle_like(ink: np.ndarray, pen: float) -> Circle | None:
@@ -77,7 +82,7 @@ def circle_like(ink: np.ndarray, pen: float) -> Circle | None:
 
     Args:
         ink: booleans `[H, W]`.
-        pen: of those, see `printed_circle`.
+        pen: of those, see `usual_pen`.
     """
     found = circle_of(ink, MOST)
     if found is None or not pen / FACTOR <= found.pen / found.radius <= FACTOR * pen:

@@ -11,7 +11,7 @@ from innerloop.data.frames import Enclosure, may_be_drawn, printed_ring, shared_
 from innerloop.data.given import scaled_image
 from innerloop.data.ink import Ink, find_ink, on_blank_paper
 from innerloop.data.likeness import likeness, most_are_alike
-from innerloop.data.rings import WHOLE, Circle, circle_of, printed_circle
+from innerloop.data.rings import Circle, printed_circles, usual_pen
 
 # As `innerloop.data.likeness` has them, of classes in a frame that all share: their drawings may
 # begin at the same place in it, as the hands of clocks do, and drawing the frame moves them.
@@ -60,12 +60,13 @@ def surroundings(
     else:
         masks = [ink.mask for ink in inks if ink is not None]
         ring = printed_ring(masks) if len(masks) == len(inks) else None
-        pen = printed_circle(masks) if len(masks) == len(inks) else None
-        if ring is not None or pen is not None:
+        circles = printed_circles(masks) if len(masks) == len(inks) else None
+        if ring is not None or circles is not None:
+            pen = None if circles is None else usual_pen(circles)
             other = how._replace(frame=ring, ring=pen)
             without = found(other)
             # Where it is not the same in all pictures, a place is one in the circle.
-            within = None if ring is not None else [circle_of(mask, WHOLE) for mask in masks]
+            within = None if ring is not None else circles
             # Size in a ring may tell classes as well as place.
             if all(without) and not _place_tells(without, labels, size, 0.99, within):
                 how, inks = other, without
