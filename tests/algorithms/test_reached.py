@@ -305,6 +305,12 @@ class PenalisedInner(MAML):
         return super().inner_loss(params, fast, support, step) + self.model.b.weight.square().sum()
 
 
+class PenalisedTogether(MAML):
+    def support_loss_each(self, outputs, targets):
+        penalty = self.model.b.weight.square().sum()
+        return super().support_loss_each(outputs, targets) + penalty
+
+
 class PenalisedRightly(MAML):
     def inner_loss(self, params, fast, support, step):
         penalty = sum(p.square().sum() for p in fast.values())
@@ -312,7 +318,7 @@ class PenalisedRightly(MAML):
 
 
 @pytest.mark.parametrize("way", ["auto", "stacked", "vmap", "loop"])
-@pytest.mark.parametrize("kind", [PenalisedSupport, PenalisedInner])
+@pytest.mark.parametrize("kind", [PenalisedSupport, PenalisedInner, PenalisedTogether])
 def test_hooks_that_use_the_networks_own_weights_are_refused(kind, way):
     algorithm = kind(Plain(), 0.1, 2, execution=way)
     with pytest.raises(UserError, match=r"the inner loss uses the network's parameter \S+ itself"):
@@ -328,3 +334,14 @@ def test_hooks_may_use_the_weights_that_they_are_given(way):
     assert set(last) == set(own)
     grads, _ = algorithm.meta_gradient(algorithm.init_params(), EPISODES)
     assert all(bool(g.count_nonzero()) for g in grads.values())
+
+
+def test_hooks_of_this_package_are_not_looked_at_step_by_step(monkeypatch):
+    """Nor in a network that is never trained, as a classifier's is not."""
+    looked = []
+    place = "innerloop.algorithms.gradient_based.refuse_own_weights"
+    monkeypatch.setattr(place, lambda *_: looked.append(1))
+    for kind in (MAML, PenalisedRightly):
+        algorithm = kind(Plain(), 0.1, 2)
+        list(algorithm.inner_loop(algorithm.init_params(), X[0], Y[0], n_way=3))
+        assert bool(looked) == (kind is PenalisedRightly)

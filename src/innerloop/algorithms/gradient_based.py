@@ -16,7 +16,7 @@ from innerloop.algorithms.apart import stack, task_by_task
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.hooks import alone, each, each_step, is_own, overrides, taken
 from innerloop.algorithms.options import AlgorithmOptions
-from innerloop.algorithms.reached import refuse_own_weights
+from innerloop.algorithms.reached import may_use_own_weights, refuse_own_weights
 from innerloop.algorithms.scores import check_loss, loss_of
 from innerloop.algorithms.shared_body import head_outputs, predict_from_features
 from innerloop.errors import UserError, above_zero, given, number_of_steps, one_of
@@ -238,7 +238,7 @@ class GradientBased(Algorithm):
         if losses.ndim != 1:
             found = tuple(losses.shape[1:])
             raise UserError(f"the inner loss of a task must be a scalar, a mean, not {found}")
-        if not self._reached:
+        if not self._reached and may_use_own_weights(self):
             refuse_own_weights("inner loss", losses, self.model, params, fast)
         return losses
 

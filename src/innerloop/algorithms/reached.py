@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.hooks import Hooks, overrides
+from innerloop.algorithms.hooks import Hooks
 from innerloop.algorithms.inspection import leaves_of, nodes_of
 from innerloop.algorithms.kept import changed, numbers_outside, warn_of_numbers
 from innerloop.algorithms.rows import copied, differ, moved
@@ -21,6 +21,7 @@ from innerloop.algorithms.trials import close
 from innerloop.errors import UserError, no_second_derivative
 from innerloop.functional import Params, dot, zeros_like
 from innerloop.tasks.episodes import Episodes
+from innerloop.trees import is_foreign
 
 _log = logging.getLogger("innerloop")
 
@@ -46,7 +47,7 @@ def check_reached(
     """
     if not grads:
         return
-    if any(overrides(algorithm, hook) for hook in ("support_loss", "inner_loss")):
+    if may_use_own_weights(algorithm):
         # Where vmap hides the graph, this one step shows it.
         task = episodes.task(0)
         with torch.enable_grad(), noise.calls(training=True, keys=keys[:1]), noise.task(0):
@@ -181,6 +182,16 @@ def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: 
     if seen.globally or seen.dropout:
         algorithm._loss_draws = seen.globally
     algorithm._loss_tried = True
+
+
+def may_use_own_weights(algorithm: Hooks) -> bool:
+    """True if there is code of the user's in an inner loss that nobody has looked at: its hooks.
+
+    The network is looked at for itself, and so is a loss (`try_loss`), if it can be.
+    """
+    kind = type(algorithm)
+    own = is_foreign(kind) or any(callable(getattr(kind, name, None)) for name in vars(algorithm))
+    return own or not algorithm._loss_tried
 
 
 def refuse_own_weights(kind: str, value: Tensor, model: nn.Module, *given: Params) -> None:
