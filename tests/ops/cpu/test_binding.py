@@ -41,6 +41,9 @@ def parts():
         binding.depthwise_forward(x, each, 1, 1),
         binding.depthwise_inputs(x, each, (9, 9), 1, 1),
         binding.depthwise_weights(x, x, (3, 3), 1, 1),
+        binding.linear_forward(z.flatten(1, 3), w[:, 0, 0].contiguous(), one[:, :16].contiguous()),
+        binding.linear_forward(z[:, 0, 0].contiguous(), w[:1, 0, 0].contiguous(), None),
+        *binding.linear_weights(x.flatten(1, 3), z.flatten(1, 3)),
         *binding.norm_backward(z, one, *seen, y, True, 0.0),
         *binding.norm_second(z, one, *seen, y, (z, one, one), True, 0.0),
     ]
@@ -179,7 +182,7 @@ def test_parts_that_do_not_fit_are_refused(compiled):
     x, w, one = torch.ones(2, 3, 6, 6, 16), torch.ones(2, 3, 3, 16, 32), torch.ones(2, 16)
     y, *seen = binding.norm_forward(x, one, one, 1e-5, True, 0.0)
     tangent = x, one, one
-    each = w[..., :1, :16].contiguous()
+    each, rows = w[..., :1, :16].contiguous(), x.flatten(1, 3)
     for call in (
         lambda: binding.conv_forward(x, torch.ones(2, 3, 3, 32, 32), 1, 1),
         lambda: binding.conv_forward(x, w.double(), 1, 1),
@@ -192,6 +195,11 @@ def test_parts_that_do_not_fit_are_refused(compiled):
         lambda: binding.depthwise_forward(x[..., :8].contiguous(), each[..., :8], 1, 1),
         lambda: binding.depthwise_inputs(x, each, (7, 6), 1, 1),
         lambda: binding.depthwise_weights(x, x[:, :, 1:].contiguous(), (3, 3), 1, 1),
+        lambda: binding.linear_forward(rows, torch.ones(2, 16, 32), None),
+        lambda: binding.linear_forward(rows, torch.ones(2, 20, 16), None),
+        lambda: binding.linear_forward(rows, torch.ones(3, 32, 16), None),
+        lambda: binding.linear_forward(rows, torch.ones(2, 32, 16), one),
+        lambda: binding.linear_weights(rows, rows[:, 1:].contiguous()),
         lambda: binding.norm_forward(x, one[:1], one, 1e-5, True, 0.0),
         lambda: binding.norm_forward(x[:, :, :1].contiguous(), one, one, 1e-5, True, 0.0),
         lambda: binding.norm_backward(x, one, *seen, x, True, 0.0),

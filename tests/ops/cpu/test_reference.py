@@ -155,6 +155,37 @@ def test_rows_of_linear_layers(compiled, reference, dtype, rows, shared, threads
     case.close([dx], reference("conv_inputs", [shape], [dy, w], [dx]))
 
 
+@pytest.mark.parametrize("rows", [1, 12, 13, 65, 230])
+@pytest.mark.parametrize("shared", [False, True], ids=["", "shared"])
+def test_linear_layers(compiled, reference, dtype, rows, shared):
+    """Outputs are the inputs of a convolution of single pixels, plus the bias."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 + rows % 3)
+    try:
+        linear_layers(reference, Case(rows, dtype), rows, shared)
+    finally:
+        torch.set_num_threads(before)
+
+
+def linear_layers(reference, case, rows, shared, rounded=lambda t: t):
+    tasks, inputs, outputs = case.tasks, case.outputs, 80
+    x, w = case.normal(tasks, rows, inputs), case.normal(1 if shared else tasks, outputs, inputs)
+    bias, dy = case.normal(tasks, outputs), case.normal(tasks, rows, outputs)
+    shape = shapes.linear(x.shape, w.shape)[0]
+    (y,) = reference("conv_inputs", [shape], [rounded(x), rounded(w)], [dy])
+    found = [binding.linear_forward(x, w, b) for b in (bias, None)]
+    case.close(found, [y + bias[:, None].double(), y])
+    found = binding.linear_weights(dy, x)
+    (dw,) = reference("conv_weights", [shape], [rounded(dy), rounded(x)], [found[0]])
+    case.close(found, [dw, dy.double().sum(1)])
+
+
+@pytest.mark.parametrize("rows", [5, 70])
+def test_linear_layers_of_rounded_factors(halves, reference, rows):
+    with shapes.half_products():
+        linear_layers(reference, Case(rows, torch.float32), rows, False, lambda t: t.bfloat16())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32], ids=["bf16"], indirect=False)
 def test_convolution_of_rounded_factors(halves, reference, case):
     """The products of the rounded factors, summed in single precision."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from innerloop.ops import kernels
@@ -167,6 +169,6 @@ class _ConvWeights(Operation):
         )
 
 
-def added(a: Tensor | None, b: Tensor | None) -> Tensor:
-    parts = [t for t in (a, b) if t is not None]
-    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+def added(*parts: Tensor | None) -> Tensor:
+    """The sum of those that are there, of which there is one."""
+    return functools.reduce(torch.add, [t for t in parts if t is not None])

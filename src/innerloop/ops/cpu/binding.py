@@ -131,6 +131,25 @@ def depthwise_weights(
     return dw
 
 
+def linear_forward(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    """Rows `[T, B, out]` of `[T, B, in]`, weights `[T, out, in]` or `[1, ...]`, bias `[T, out]`."""
+    shape, of_y = shapes.linear(x.shape, w.shape)
+    shapes.fits((of_y[0], of_y[2]), bias=bias)
+    y = x.new_empty(of_y)
+    _call("linear_forward", shape, x, w, bias, y)
+    return y
+
+
+def linear_weights(dy: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients with respect to weights and bias from that of the outputs and the inputs."""
+    tasks, _, outputs = dy.shape
+    shape, of_y = shapes.linear(x.shape, (tasks, outputs, x.shape[2]))
+    shapes.fits(of_y, gradient=dy)
+    dw, dbias = x.new_empty(tasks, outputs, x.shape[2]), x.new_empty(tasks, outputs)
+    _call("linear_weights", shape, dy, x, dw, dbias)
+    return dw, dbias
+
+
 def norm_forward(
     x: Tensor,
     gamma: Tensor,

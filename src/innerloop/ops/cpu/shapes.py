@@ -82,6 +82,20 @@ def _conv_by(
     return Conv(*x, *y[2:], *how), y
 
 
+def linear(x: Sequence[int], w: Sequence[int]) -> tuple[Conv, tuple[int, ...]]:
+    """A layer of rows `[T, B, in]` with weights `[T or 1, out, in]`; its output's shape.
+
+    The kernels are told of a convolution of single pixels from its outputs to its inputs, whose
+    weights lie in memory as its own.
+    """
+    tasks, rows, outputs = x[0], x[1], w[1]
+    if (w[0] != 1 and w[0] != tasks) or w[2] != x[2]:
+        raise RuntimeError(f"weights of shape {tuple(w)} do not fit rows of shape {tuple(x)}")
+    multiple(outputs)
+    shape, _ = conv((tasks, rows, 1, 1, outputs), x[2], (1, 1), 1, 0, w[0])
+    return shape, (tasks, rows, outputs)
+
+
 def fits(shape: Sequence[int], **tensors: Tensor | None) -> None:
     """Raise RuntimeError for a tensor of another shape: the kernels would read elsewhere."""
     for name, tensor in tensors.items():
