@@ -44,9 +44,15 @@ def parts():
         binding.linear_forward(z.flatten(1, 3), w[:, 0, 0].contiguous(), one[:, :16].contiguous()),
         binding.linear_forward(z[:, 0, 0].contiguous(), w[:1, 0, 0].contiguous(), None),
         *binding.linear_weights(x.flatten(1, 3), z.flatten(1, 3)),
+        *layer_norm(z.flatten(1, 3), one),
         *binding.norm_backward(z, one, *seen, y, True, 0.0),
         *binding.norm_second(z, one, *seen, y, (z, one, one), True, 0.0),
     ]
+
+
+def layer_norm(x, one):
+    y, mean, rstd = binding.layer_norm_forward(x, one, one, 1e-5)
+    return [y, mean, rstd, *binding.layer_norm_backward(x, one, mean, rstd, y)]
 
 
 def halves():
@@ -200,6 +206,9 @@ def test_parts_that_do_not_fit_are_refused(compiled):
         lambda: binding.linear_forward(rows, torch.ones(3, 32, 16), None),
         lambda: binding.linear_forward(rows, torch.ones(2, 32, 16), one),
         lambda: binding.linear_weights(rows, rows[:, 1:].contiguous()),
+        lambda: binding.layer_norm_forward(rows, one[:1], one, 1e-5),
+        lambda: binding.layer_norm_forward(rows[..., :8].contiguous(), one[:, :8], one, 1e-5),
+        lambda: binding.layer_norm_backward(rows, one, one, one, rows),
         lambda: binding.norm_forward(x, one[:1], one, 1e-5, True, 0.0),
         lambda: binding.norm_forward(x[:, :, :1].contiguous(), one, one, 1e-5, True, 0.0),
         lambda: binding.norm_backward(x, one, *seen, x, True, 0.0),

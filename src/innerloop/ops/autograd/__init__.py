@@ -1,4 +1,4 @@
-"""Convolution, batch norm and attention on the compiled kernels, differentiable twice.
+"""Convolution, norms, linear layers and attention on the compiled kernels, differentiable twice.
 
 Each operation and each of its derivatives is a `torch.autograd.Function` whose own
 derivatives are operations of this package.  Convolution and batch norm have a task axis, which
@@ -10,8 +10,18 @@ brings weights into that order).
 
 from innerloop.ops.autograd.attention import attention, unbind
 from innerloop.ops.autograd.convolution import conv2d, conv_transpose2d
+from innerloop.ops.autograd.layer_norm import layer_norm
 from innerloop.ops.autograd.linear import linear
 from innerloop.ops.autograd.norm import batch_norm
 from innerloop.ops.kernels import arranged
 
-__all__ = ["arranged", "attention", "batch_norm", "conv2d", "conv_transpose2d", "linear", "unbind"]
+__all__ = [
+    "arranged",
+    "attention",
+    "batch_norm",
+    "conv2d",
+    "conv_transpose2d",
+    "layer_norm",
+    "linear",
+    "unbind",
+]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from innerloop.ops.cpu import library, shapes
-from innerloop.ops.cpu.library import TYPES
+from innerloop.ops.cpu.library import TYPES, Norm
 from innerloop.ops.cpu.shapes import How, Seen
 
 
@@ -148,6 +148,37 @@ def linear_weights(dy: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     dw, dbias = x.new_empty(tasks, outputs, x.shape[2]), x.new_empty(tasks, outputs)
     _call("linear_weights", shape, dy, x, dw, dbias)
     return dw, dbias
+
+
+def layer_norm_forward(
+    x: Tensor, gamma: Tensor, beta: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Each row of `[T, B, C]` normalised; mean and one over the standard deviation, `[T, B]`."""
+    shape = _rows(x, eps)
+    shapes.fits((x.shape[0], x.shape[2]), gamma=gamma, beta=beta)
+    out = torch.empty_like(x), x.new_empty(x.shape[:2]), x.new_empty(x.shape[:2])
+    _call("layer_norm_forward", shape, x, gamma, beta, *out)
+    return out
+
+
+def layer_norm_backward(
+    x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, dy: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients with respect to `x`, `gamma` and `beta` from that of the outputs."""
+    shape = _rows(x)
+    shapes.fits((x.shape[0], x.shape[2]), gamma=gamma)
+    shapes.fits(x.shape[:2], mean=mean, rstd=rstd)
+    shapes.fits(x.shape, gradient=dy)
+    out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
+    _call("layer_norm_backward", shape, x, gamma, mean, rstd, dy, *out)
+    return out
+
+
+def _rows(x: Tensor, eps: float = 0.0) -> Norm:
+    """As images of one pixel."""
+    tasks, rows, channels = x.shape
+    how: dict[str, Any] = {"first": None, "pool": False, "slope": 1.0}
+    return shapes.norm((tasks, rows, 1, 1, channels), eps=eps, **how)[0]
 
 
 def norm_forward(

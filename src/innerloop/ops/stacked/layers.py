@@ -289,8 +289,10 @@ def layer_norm(
         (weight, bias),
         lambda see: F.layer_norm(see(input), normalized_shape, see(weight), see(bias)),
     )
-    x = all_of(input, count_of(input, weight, bias))
-    return _affine(F.layer_norm(x, normalized_shape, eps=eps), weight, bias, 0)
+    x, w, b = (all_of(t, count_of(input, weight, bias)) for t in (input, weight, bias))
+    if (y := ops.autograd.layer_norm(x, w, b, eps)) is None:
+        return _affine(F.layer_norm(x, normalized_shape, eps=eps), weight, bias, 0)
+    return Stacked(y)
 
 
 @rule(F.rms_norm, torch.rms_norm)
