@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import random
+import types
+import weakref
 from typing import ClassVar
 
 import numpy as np
@@ -131,3 +133,143 @@ def test_a_method_of_a_weight_is_that_of_the_adapted_weight():
         maml = MAML(Product(bound), 0.1, 2)
         found.append(maml.meta_gradient(maml.init_params(), EPISODES)[0])
     assert relative_error(found[1], found[0]) < 1e-12
+
+
+class Saves:
+    """A hook that keeps what it has seen."""
+
+    seen = None
+
+    def __call__(self, module, inputs, outputs):
+        self.seen = outputs
+
+
+class Passes:
+    """A hook that holds the network."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def __call__(self, module, inputs, outputs):
+        self.network.seen = outputs
+
+
+class Watched(nn.Module):
+    """Outputs times the mean square of what a hook has kept in this very call."""
+
+    seen = None
+
+    def __init__(self, way):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.out = nn.Linear(12, 4), nn.Linear(4, 3)
+        WAYS[way](self)
+
+    def keep(self, module, inputs, outputs):
+        self.seen = outputs
+
+    def forward(self, x):
+        hidden = self.body(x.flatten(1))
+        return self.out(hidden.tanh()) * self.last().square().mean()
+
+    def last(self):
+        return self.seen
+
+
+def by_object_of_its_own(network):
+    network.saves = Saves()
+    network.body.register_forward_hook(network.saves)
+    network.last = lambda: network.saves.seen
+
+
+def by_list_of_its_own(network):
+    network.kept = kept = []
+    network.body.register_forward_hook(lambda m, i, outputs: kept.append(outputs))
+    network.last = lambda: network.kept[-1]
+
+
+def by_function_in_a_part(network):
+    network.kept = kept = {}
+    network.body.tell = [lambda outputs: kept.update(last=outputs)]
+    network.body.register_forward_hook(lambda module, i, outputs: module.tell[0](outputs))
+    network.last = lambda: network.kept["last"]
+
+
+def by_object_that_holds_it(network):
+    network.body.register_forward_hook(Passes(network))
+
+
+def by_keyword(network):
+    def hook(module, inputs, outputs, *, owner=network):
+        owner.seen = outputs
+
+    network.body.register_forward_hook(hook)
+
+
+def by_weak_reference(network):
+    there = weakref.ref(network)
+    network.body.register_forward_hook(lambda m, i, outputs: setattr(there(), "seen", outputs))
+
+
+def by_proxy(network):
+    there = weakref.proxy(network)
+    network.body.register_forward_hook(lambda m, i, outputs: setattr(there, "seen", outputs))
+
+
+def by_proxy_in_a_part(network):
+    network.body.__dict__["parent"] = weakref.proxy(network)
+    network.body.register_forward_hook(lambda m, i, outputs: setattr(m.parent, "seen", outputs))
+
+
+def by_weak_method(network):
+    network.callback = weakref.WeakMethod(network.keep)
+    network.body.register_forward_hook(lambda *given: network.callback()(*given))
+
+
+def by_exchanged_forward(network):
+    def forward(module, x):
+        network.seen = nn.functional.linear(x, module.weight, module.bias)
+        return network.seen
+
+    network.body.forward = types.MethodType(forward, network.body)
+
+
+def by_reference_to_another_object(network):
+    network.saves = Saves()
+    network.body.__dict__["there"] = weakref.ref(network.saves)
+    network.body.register_forward_hook(lambda module, *given: module.there()(module, *given))
+    network.last = lambda: network.saves.seen
+
+
+WAYS = {
+    function.__name__: function
+    for function in (
+        *(by_object_of_its_own, by_list_of_its_own, by_function_in_a_part, by_keyword),
+        *(by_object_that_holds_it, by_weak_reference, by_proxy, by_proxy_in_a_part),
+        *(by_weak_method, by_exchanged_forward, by_reference_to_another_object),
+    )
+}
+
+
+class Unwatched(Watched):
+    def __init__(self):
+        super().__init__("by_keyword")
+
+    def forward(self, x):
+        hidden = self.body(x.flatten(1))
+        return self.out(hidden.tanh()) * hidden.square().mean()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("execution", ["auto", "loop"])
+def test_what_a_hook_keeps_is_of_the_same_call(way, execution):
+    model = Watched(way).double()
+    gradients = []
+    for network in (Unwatched().double(), model):
+        maml = MAML(network, 0.1, 2, execution=execution)
+        gradients.append(maml.meta_gradient(maml.init_params(), EPISODES)[0])
+    assert relative_error(gradients[1], gradients[0]) < 1e-10
+    # Nor has the user's network kept anything.
+    assert model.seen is None
+    assert not getattr(model, "kept", None)
+    assert getattr(getattr(model, "saves", None), "seen", None) is None

@@ -13,6 +13,7 @@ import types
 import weakref
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Any, get_args
 
 import numpy as np
@@ -31,6 +32,11 @@ _STATEFUL = (np.ndarray, bytearray, *get_args(noise.OwnGenerator))
 _CONTAINERS = (dict, list, deque, set)
 _CACHE = functools._lru_cache_wrapper
 _WRITABLE = (Tensor, *_CONTAINERS, *_STATEFUL, _CACHE)
+_PROXIES = (weakref.ProxyType, weakref.CallableProxyType)
+_WEAK = (weakref.ref, weakref.WeakMethod, *_PROXIES)
+# These mention things, and do not hold them.
+_MENTIONS: tuple[type, ...] = (types.FunctionType, types.MethodType, types.BuiltinMethodType)
+_MENTIONS += (functools.partial, *_WEAK)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -52,6 +58,17 @@ class Attributes(ABC):
     _memo: dict[int, Any]
     # While something is in the memo it must not be freed, and its identity given away.
     _kept: list[Any]
+    # Functions, hooks and weak references, and where their copies go.  They may mention what an
+    # attribute holds that is copied after them, so they wait until all attributes are.
+    _later: list[tuple[Any, Callable[[Any], None]]]
+
+    def whole(self, module: nn.Module) -> nn.Module:
+        """The copy of a network."""
+        new = self.of(module, "")
+        while self._later:
+            function, put = self._later.pop(0)
+            put(self._shared(function))
+        return new
 
     @abstractmethod
     def of(self, module: nn.Module, prefix: str) -> nn.Module:
@@ -71,13 +88,23 @@ class Attributes(ABC):
         state["_non_persistent_buffers_set"] = set(module._non_persistent_buffers_set)
         for name, value in module.__dict__.items():
             if name in HOOKS:
-                state[name] = type(value)((k, self._shared(v)) for k, v in value.items())
+                state[name] = hooks = copy.copy(value)
+                self._later += [
+                    (hook, functools.partial(hooks.__setitem__, key)) for key, hook in value.items()
+                ]
             elif name not in OF_EVERY_MODULE and type(value) not in _ATOMS:
-                state[name] = self._value(value, prefix + name)
+                self._put(value, functools.partial(state.__setitem__, name), prefix + name)
         new = self._memo[id(module)]
         for name, value in _of_class(type(module)).items():
             if name not in state and (own := self._of_its_own(value, new, name)) is not value:
                 state[name] = own
+
+    def _put(self, value: Any, put: Callable[[Any], None], name: str = "") -> None:
+        """Put the copy of what is held somewhere in its place, where the original stands."""
+        if type(value) in _MENTIONS:
+            self._later.append((value, put))
+        else:
+            put(self._value(value, name))
 
     def _of_its_own(self, value: Any, new: Any, name: str = "") -> Any:
         """What a copy has in place of an attribute of its class."""
@@ -91,6 +118,8 @@ class Attributes(ABC):
         kind = type(value)
         if kind in _ATOMS:
             return value
+        if kind in _WEAK:
+            return self._weak(value)
         if isinstance(value, Tensor):
             return self._tensor(value, name)
         if id(value) in self._memo:
@@ -104,9 +133,6 @@ class Attributes(ABC):
         if isinstance(value, tuple):
             items = [self._value(v) for v in value]
             return kind._make(items) if hasattr(kind, "_make") else kind(items)
-        if isinstance(value, weakref.ref):
-            there = self._value(value())
-            return value if there is value() else weakref.ref(there)
         if is_plain_object(value):
             return self._object(value)
         return self._shared(value)
@@ -130,7 +156,10 @@ class Attributes(ABC):
             return new
         if isinstance(value, dict):
             for key, item in value.items():
-                new[key] = self._value(item)
+                self._put(item, functools.partial(new.__setitem__, key))
+        elif isinstance(value, list):
+            for place, item in enumerate(value):
+                self._put(item, functools.partial(new.__setitem__, place))
         else:
             new.clear()
             (new.update if isinstance(value, set) else new.extend)([self._value(v) for v in value])
@@ -149,7 +178,8 @@ class Attributes(ABC):
         if hasattr(value, "__dict__"):
             own = vars(value)
             for name in own:
-                object.__setattr__(new, name, self._value(getattr(value, name)))
+                put = functools.partial(object.__setattr__, new, name)
+                self._put(getattr(value, name), put)
             for name, held in _of_class(type(value)).items():
                 if name not in own and (copied := self._of_its_own(held, new)) is not held:
                     object.__setattr__(new, name, copied)
@@ -166,6 +196,8 @@ class Attributes(ABC):
         kind = type(value)
         if kind in _ATOMS:
             return value
+        if kind in _WEAK:
+            return self._weak(value)
         if id(value) in self._memo:
             return self._memo[id(value)]
         if isinstance(value, Tensor):
@@ -178,7 +210,9 @@ class Attributes(ABC):
             owner = self._shared(value.__self__)
             if owner is value.__self__ and is_plain_object(owner):
                 owner = self._value(owner)
-            return value if owner is value.__self__ else types.MethodType(value.__func__, owner)
+            function = self._shared(value.__func__)
+            same = owner is value.__self__ and function is value.__func__
+            return value if same else types.MethodType(function, owner)
         if kind is types.BuiltinMethodType:
             return self._builtin(value)
         if kind is types.FunctionType:
@@ -197,7 +231,41 @@ class Attributes(ABC):
         if kind in (dict, OrderedDict) and len(value) <= SEARCHED:
             held = {k: self._shared(v) for k, v in value.items()}
             return value if all(held[k] is v for k, v in value.items()) else kind(held)
-        return value
+        return self._holder(value) if is_plain_object(value) else value
+
+    def _holder(self, value: Any) -> Any:
+        """An object of the user's, such as a hook; shared unless it holds the network."""
+        self._memo[id(value)] = value  # it may hold itself
+        before = dict(getattr(value, "__dict__", {}))
+        after = {name: self._shared(held) for name, held in before.items()}
+        if all(after[name] is held for name, held in before.items()):
+            return value
+        try:
+            new = copy.copy(value)
+        except Exception:
+            return value
+        for name, held in after.items():
+            object.__setattr__(new, name, held)
+        self._memo[id(value)] = new
+        self._kept.append(value)
+        return new
+
+    def _weak(self, reference: Any) -> Any:
+        """A weak reference, to the copy where it is one to a part of the network.
+
+        It keeps nothing, so that what is no part of the network is shared.
+        """
+        if type(reference) in _PROXIES:
+            # The method is that of what the proxy stands for, and bound to it.
+            try:
+                there = reference.__repr__.__self__
+            except ReferenceError:
+                return reference
+            new = self._shared(there)
+            return reference if new is there else weakref.proxy(new)
+        there = reference()
+        new = self._shared(there)
+        return reference if new is there else type(reference)(new)
 
     def _builtin(self, method: types.BuiltinMethodType) -> Any:
         """A method of a generator, a container or a tensor; a function has a module or a class."""
@@ -212,10 +280,11 @@ class Attributes(ABC):
         if before_compile is not None:
             return self._shared(before_compile)
         cells, defaults = function.__closure__ or (), function.__defaults__ or ()
-        if not cells and not defaults:
+        named = function.__kwdefaults__ or {}
+        if not cells and not defaults and not named:
             return function
         self._memo[id(function)] = function  # it may hold itself
-        before = (*(_content(cell) for cell in cells), *defaults)
+        before = (*(_content(cell) for cell in cells), *defaults, *named.values())
         after = [self._shared(c) for c in before]
         if all(a is b for a, b in zip(before, after, strict=True)):
             return function
@@ -227,10 +296,11 @@ class Attributes(ABC):
             function.__code__,
             function.__globals__,
             function.__name__,
-            tuple(after[len(cells) :]) or None,
+            tuple(after[len(cells) : len(cells) + len(defaults)]) or None,
             closure or None,
         )
-        new.__kwdefaults__ = function.__kwdefaults__
+        of_named = after[len(cells) + len(defaults) :]
+        new.__kwdefaults__ = dict(zip(named, of_named, strict=True)) or None
         new.__dict__.update(function.__dict__)
         self._memo[id(function)] = new
         self._kept.append(function)

@@ -217,18 +217,18 @@ class Network(Inspected):
         given = {id(p): params[name] for name, p in self._named() if name in params}
         if self.writes_weights:
             given = {id(p): given.get(id(p), p.detach()).clone() for _, p in self._named()}
-        if self._weights_as:
-            asked = self._weights_as == TRAINED
-            trained = {id(p) for _, p in self._named() if asked and p.requires_grad}
+        if asked := self._weights_as:
+            trained = {id(p) for _, p in self._named() if asked == TRAINED and p.requires_grad}
             given = {i: as_parameter(t, i in trained) for i, t in given.items()}
-        return Skeleton(
+        skeleton = Skeleton(
             given,
             training=noise.training(),
             frozen=self.frozen,
             searched=not self.is_own,
             assigned=self._weights_as != TENSORS,
             written=self._written if self._looked and not every_buffer else None,
-        ).of(self.module, "")
+        )
+        return skeleton.of(self.module, "") if self.is_own else skeleton.whole(self.module)
 
 
 class Skeleton(Attributes):
@@ -257,7 +257,7 @@ class Skeleton(Attributes):
         written: set[str] | None,
     ) -> None:
         self._given, self._training, self._frozen = given, training, frozen
-        self._memo, self._kept = {}, []
+        self._memo, self._kept, self._later = {}, [], []
         self._searched, self._assigned, self._written = searched, assigned, written
 
     def of(self, module: nn.Module, prefix: str) -> nn.Module:
