@@ -217,6 +217,28 @@ class CutByKeeping(Cut):
         return self.kept
 
 
+class Ensemble(nn.Module):
+    """The function that stacks the weights of its parts makes leaves of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Linear(12, 3) for _ in range(2))
+
+    def forward(self, x):
+        weights, _ = torch.func.stack_module_state(list(self.parts))
+        found = torch.einsum("bi,moi->bmo", x.flatten(1), weights["weight"]) + weights["bias"]
+        return found.mean(1)
+
+
+@pytest.mark.falls_back
+def test_weights_that_are_cut_off_together_are_said(caplog):
+    torch.manual_seed(0)
+    maml = MAML(Ensemble().double(), 0.1, 2)
+    maml.meta_gradient(maml.init_params(), EPISODES)
+    (said,) = [r.getMessage() for r in caplog.records if "no gradient leads" in r.getMessage()]
+    assert "change with parts.0.bias, parts.0.weight, parts.1.bias, parts.1.weight, but" in said
+
+
 @pytest.mark.falls_back
 @pytest.mark.parametrize("kind", [Cut, CutInTraining, CutByKeeping])
 @pytest.mark.parametrize("frozen", [False, True])

@@ -225,8 +225,9 @@ class Inspected(Tried):
 
         def matter(names: Iterable[str]) -> bool:
             generator = torch.Generator().manual_seed(0)
-            # Far away, for a mean over many may change little.
-            others = {n: moved(2 * leaves[n].detach(), generator) for n in names}
+            # Far away, for a mean over many may change little; with gradients as before, for
+            # `torch.func.stack_module_state` wants the same of all that it stacks.
+            others = {n: moved(2 * leaves[n].detach(), generator).requires_grad_() for n in names}
             return differ([wanted, self._again(others, x)])
 
         with contextlib.suppress(Exception):
