@@ -233,3 +233,23 @@ def test_protonet_takes_one_task_as_the_first_of_several():
     assert alone.keys() == several.keys()
     for name, value in alone.items():
         torch.testing.assert_close(value[0], several[name][0])
+
+
+@pytest.mark.parametrize(
+    ("network", "labels", "said"),
+    [
+        (nn.Conv2d(1, 4, 3), torch.arange(5), r"the network returns \[5, 4, 5, 5\]: .*Flatten"),
+        (nn.Unflatten(1, (1,)), torch.arange(5), r"the network returns \[5, 1, 7, 7\]"),
+        (
+            nn.Conv2d(1, 4, 3, padding=1),
+            torch.arange(5)[:, None, None].expand(5, 7, 7),
+            r"one class label each, .* have shape \[5, 7, 7\]",
+        ),
+    ],
+)
+@pytest.mark.parametrize("execution", ["auto", "loop", "vmap"])
+def test_prototypes_of_places_are_refused(network, labels, said, execution):
+    x, y = torch.randn(2, 5, 1, 7, 7), labels.expand(2, *labels.shape)
+    protonet = ProtoNet(nn.Sequential(nn.Conv2d(1, 1, 1), network), execution=execution)
+    with pytest.raises(UserError, match=said):
+        protonet.meta_gradient(protonet.init_params(), Episodes(x, y, x, y))

@@ -109,7 +109,8 @@ class ProtoNet(Algorithm):
         """Yields once, whatever `inner_steps`: `params` with the prototypes `[N, F]`."""
         n_way = self.ways(support_y, n_way)
         assert n_way is not None
-        yield params | {PROTOTYPES: prototypes(self.embed(params, support_x), support_y, n_way)}
+        features = _of_examples(self.embed(params, support_x), support_y)
+        yield params | {PROTOTYPES: prototypes(features, support_y, n_way)}
 
     def mean_gradient(
         self, params: Params, episodes: Episodes, progress: float, *, of_features: bool = False
@@ -129,7 +130,8 @@ class ProtoNet(Algorithm):
         """`inner_loop` of T tasks."""
         weights = repeat_each(params, tasks.num_tasks)
         if tasks.num_tasks == 1:
-            features = self.embed(params, tasks.support_x[0])[None]
+            one = self.embed(params, tasks.support_x[0])
+            features = _of_examples(one, tasks.support_y[0])[None]
         else:
             features = self.embed(weights, tasks.support_x)
         yield weights | {PROTOTYPES: prototypes(features, tasks.support_y, tasks.ways())}
@@ -173,6 +175,26 @@ class ProtoNet(Algorithm):
 
     def body_stays_in_use(self) -> bool:
         return True
+
+
+def _of_examples(features: Tensor, labels: Tensor) -> Tensor:
+    """`features` of one task; see that they, and the labels, are of whole examples.
+
+    Raises:
+        UserError: they are of places in an example.  A mean over the examples would then be taken
+            along another axis, where the sizes happen to fit.
+    """
+    if labels.ndim != 1:
+        raise UserError(
+            "ProtoNet compares whole examples, with one class label each, and the labels of a task "
+            f"have shape {list(labels.shape)}: give one an example, or take MAML"
+        )
+    if features.ndim != 2:
+        raise UserError(
+            "ProtoNet compares features [B, F], one row an example, and the network returns "
+            f"{list(features.shape)}: let it end with nn.Flatten(), or with a mean over the places"
+        )
+    return features
 
 
 def prototypes(features: Tensor, labels: Tensor, n_way: int) -> Tensor:
