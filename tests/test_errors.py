@@ -1,5 +1,7 @@
 """Checks of values: one clear sentence for any input."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -101,6 +103,41 @@ def test_what_has_no_second_derivative_is_named():
         algorithm.meta_gradient(algorithm.init_params(), tasks)
     simple = MAML(network, 0.1, loss=hinge, first_order=True)
     simple.meta_gradient(simple.init_params(), tasks)
+
+
+class CopiesAPart(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.part, self.out = nn.Linear(9, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        still = copy.deepcopy(self.part)
+        return self.out(self.part(x) - still(x).detach())
+
+
+class CallsAPart(CopiesAPart):
+    """As the error says."""
+
+    def forward(self, x):
+        values = {name: p.detach() for name, p in self.part.named_parameters()}
+        return self.out(self.part(x) - torch.func.functional_call(self.part, values, x) / 2)
+
+
+@pytest.mark.falls_back
+def test_weights_that_are_copied_in_forward_are_named():
+    x, y = torch.rand(2, 6, 9), torch.arange(3).repeat(2, 2)
+    tasks = innerloop.Episodes(x, y, x, y)
+    for execution in ("auto", "loop"):
+        maml = MAML(CopiesAPart(), 0.1, execution=execution)
+        for call in (
+            lambda maml: maml.meta_gradient(maml.init_params(), tasks),
+            lambda maml: maml.adapt(maml.init_params(), x[0], y[0]),
+        ):
+            with pytest.raises(UserError, match=r"copy\.deepcopy .* torch\.func\.functional_call"):
+                call(maml)
+    maml = MAML(CallsAPart(), 0.1)
+    grads, _ = maml.meta_gradient(maml.init_params(), tasks)
+    assert grads["part.weight"].any()
 
 
 @pytest.mark.parametrize(

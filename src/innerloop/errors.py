@@ -178,6 +178,13 @@ def clearer(error: Exception) -> Exception:
     missing = "derivative for" in text and "is not implemented" in text
     if missing or "differentiate twice" in text or "support double backward" in text:
         return no_second_derivative(text)
+    if "support the deepcopy protocol" in text:
+        return UserError(
+            "copy.deepcopy is called on weights of the network or on a part of it, and weights "
+            "follow from others after an inner step, so that PyTorch copies none: use the part "
+            "itself, or call it with the values that its weights have, torch.func.functional_call("
+            "part, {name: p.detach() for name, p in part.named_parameters()}, x)"
+        )
     return error
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from innerloop.algorithms import noise
 from innerloop.algorithms.hooks import Hooks, of_network, overrides
 from innerloop.algorithms.modules import needs_more
-from innerloop.errors import UserError
+from innerloop.errors import UserError, clearer
 from innerloop.functional import Params, in_transform
 from innerloop.tasks.episodes import Episodes
 
@@ -140,7 +140,10 @@ def checking(algorithm: Hooks, params: Params, *sets: Any) -> Iterator[None]:
                 reason = algorithm.network.why_not_taken(x) or _another_type(algorithm, params)
                 if reason is not None:
                     raise UserError(reason) from error
-        raise
+        reworded = clearer(error)
+        if reworded is error:
+            raise
+        raise reworded from error
     except TypeError as error:
         reason = None if overrides(algorithm, "forward") else needs_more(algorithm.model)
         if reason is None:
