@@ -278,7 +278,7 @@ def scripted(trained, mode):
     [
         (Training, "depend on the others in the batch"),
         (lambda: scripted(True, True), SCRIPT),
-        (lambda: nn.Sequential(scripted(True, False)), SCRIPT),
+        (lambda: nn.Sequential(scripted(True, False)), f"'0' of the network is {SCRIPT}"),
         (lambda: scripted(False, True), r"writes to its buffers: call eval\(\) on it first"),
     ],
 )

@@ -42,17 +42,18 @@ def check_script(model: nn.Module) -> None:
 
     It keeps them where only its own code finds them, so it has to be known before it is called.
     """
-    for module in model.modules():
+    for name, module in model.named_modules():
         if not isinstance(module, torch.jit.ScriptModule):
             continue
+        part = f"{name!r} of the network" if name else "the network"
         if any(p.requires_grad for p in module.parameters()):
             raise UserError(
-                "the network is TorchScript, which has its weights for good: give the "
+                f"{part} is TorchScript, which has its weights for good: give the "
                 "torch.nn.Module that it was made from, and fill it by load_state_dict"
             )
         if module.training and any(True for _ in module.buffers()):
             raise UserError(
-                "the network is TorchScript in training mode, which writes to its buffers: call "
+                f"{part} is TorchScript in training mode, which writes to its buffers: call "
                 "eval() on it first"
             )
 
