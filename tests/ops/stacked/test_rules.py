@@ -237,3 +237,9 @@ def test_running_statistics_of_another_size_get_the_error_of_pytorch():
         together(
             lambda x: F.batch_norm(x, torch.zeros(1), torch.ones(1)), [torch.ones(3, 2, 20, 6, 6)]
         )
+
+
+def test_where_of_a_condition_alone_is_named():
+    """It finds as many places as there are, others in each task."""
+    with pytest.raises(NotStackableError, match="where of a condition alone has no rule"):
+        together(lambda x: torch.where(x > 0), [torch.ones(3, 2, 4)])

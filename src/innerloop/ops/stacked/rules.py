@@ -77,6 +77,8 @@ def pointwise(function: Any) -> Any:
         out = function(
             *(_aligned(a, axes) for a in args), **{k: _aligned(v, axes) for k, v in kwargs.items()}
         )
+        if isinstance(out, tuple):
+            raise NotStackableError(f"{function.__name__} of a condition alone has no rule")
         return Stacked(out)
 
     return of_tasks
