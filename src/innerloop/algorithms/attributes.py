@@ -66,8 +66,8 @@ class Attributes(ABC):
         """The copy of a network."""
         new = self.of(module, "")
         while self._later:
-            function, put = self._later.pop(0)
-            put(self._shared(function))
+            value, put = self._later.pop(0)
+            put(self._value(value) if isinstance(value, tuple) else self._shared(value))
         return new
 
     @abstractmethod
@@ -101,7 +101,8 @@ class Attributes(ABC):
 
     def _put(self, value: Any, put: Callable[[Any], None], name: str = "") -> None:
         """Put the copy of what is held somewhere in its place, where the original stands."""
-        if type(value) in _MENTIONS:
+        items = value if isinstance(value, tuple) else (value,)
+        if any(type(item) in _MENTIONS for item in items):
             self._later.append((value, put))
         else:
             put(self._value(value, name))
