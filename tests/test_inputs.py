@@ -145,6 +145,40 @@ def test_a_name_with_a_line_break_stays_on_one_line(learnt):
     assert said == r"'\n' does not exist"
 
 
+class Column:
+    """A column of a table, which scikit-learn would make real numbers of if it can."""
+
+    def __init__(self, entries):
+        self.array = np.empty(len(entries), object)
+        self.array[:] = entries
+        self.shape = self.array.shape
+
+    def __len__(self):
+        return len(self.array)
+
+    def __iter__(self):
+        return iter(self.array)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array.astype(float)
+
+    def to_numpy(self):
+        return self.array
+
+
+class Unknown:
+    """What a table has in place of a value: neither the same as itself nor another."""
+
+    def __ne__(self, other):
+        return self
+
+    def __bool__(self):
+        raise TypeError("ambiguous")
+
+
+NA = Unknown()
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
 @settings(max_examples=300, deadline=None)
 @given(y=KINDS)
@@ -160,6 +194,11 @@ def test_whatever_is_a_label_gets_taken_or_one_line(y):
         (["a", None], "1 of the 2 labels are missing"),
         ([None, None], "2 of the 2 labels are missing: leave those examples out"),
         ([0.0, math.nan], "1 of the 2 labels are missing"),
+        (["a", NA], "1 of the 2 labels are missing"),
+        (Column(["a", NA]), "1 of the 2 labels are missing"),
+        (Column(["a", math.nan]), "1 of the 2 labels are missing"),
+        (Column(["a", 1]), "several types"),
+        (np.array(["2020-01-01", "NaT"], "M8[D]"), "1 of the 2 labels are missing"),
         (np.array([0.0, math.nan]), "1 of the 2 labels are missing"),
         (["a", 1], "several types"),
         ([True, 2], "several types"),
@@ -174,6 +213,31 @@ def test_whatever_is_a_label_gets_taken_or_one_line(y):
 def test_labels_that_are_none_are_named(y, words):
     with pytest.raises(ValueError, match=words):
         FewShotClassifier().fit(STROKES, y)
+
+
+@pytest.mark.parametrize("y", [[3, 5], [False, True], ["a", "b"]])
+def test_a_column_of_labels_keeps_its_kind(y):
+    found = FewShotClassifier().fit(STROKES, Column(y)).predict(STROKES)
+    assert [type(label) for label in found.tolist()] == [type(label) for label in y]
+    assert set(found.tolist()) == set(y)
+
+
+def test_a_column_of_pictures_is_a_list_of_them(tmp_path):
+    pictures = [Image.fromarray(np.uint8(255 * stroke)) for stroke in STROKES]
+    paths = [tmp_path / f"{n}.png" for n in range(len(pictures))]
+    for picture, path in zip(pictures, paths, strict=True):
+        picture.save(path)
+    for listed in (pictures, paths, list(map(str, paths))):
+        classifier = FewShotClassifier().fit(Column(listed), ["a", "b"])
+        expected = classifier.predict_proba(listed)
+        np.testing.assert_array_equal(classifier.predict_proba(Column(listed)), expected)
+
+
+@pytest.mark.parametrize(("missing", "shown"), [(None, "None"), (math.nan, "nan")])
+def test_what_is_missing_in_a_column_of_pictures_is_named(missing, shown):
+    column = Column([Image.fromarray(np.uint8(255 * STROKE)), missing])
+    with pytest.raises(UserError, match=rf"X\[1\] is {shown}, not a picture: leave it out"):
+        FewShotClassifier().fit(column, ["a", "b"])
 
 
 def test_one_picture_of_many_classes_is_no_regression():

@@ -22,6 +22,7 @@ from innerloop.data.given import (
     are_files,
     are_pictures,
     each_as_bytes,
+    entries,
     image_bytes,
     names_of,
     require_pictures,
@@ -276,7 +277,7 @@ class FeatureInputs(Inputs):
 
     def checked(self, X: Any, what: str = "X") -> Any:
         """An array, or pictures as they are; raises what is wrong with `X`, called `what`."""
-        return X if are_pictures(X) else _array(X, what)
+        return entries(X) if are_pictures(X) else _array(X, what)
 
     def fit(self, X: Any, labels: np.ndarray, classes: Sequence[object]) -> Tensor:
         """Features of the support set; labels tell nothing about them."""
@@ -347,13 +348,16 @@ def inputs_of(
 
 def _array(X: Any, what: str) -> np.ndarray:
     """An array `[n, ...]` with at least one number; scikit-learn checks the rest of it."""
+    X = entries(X)
+    require_pictures(X, what)
     sparse = hasattr(X, "toarray")
     if not sparse and not _is_object(X):
         if isinstance(X, np.ndarray) and X.dtype.kind == "c":
             raise UserError(f"Complex data not supported: {what} is {X.dtype}; give real numbers")
         if not hasattr(X, "__len__") and not hasattr(X, "__array__"):
             raise UserError(f"{what} must hold pictures, not {type(X).__name__}: {_FORMS}")
-        require_pictures(X, what)
+        if len(getattr(X, "columns", "")) == 1:
+            raise UserError(f"{what} is a table of one column: give that, {what}.iloc[:, 0]")
         X = as_array(X, what)
         if X.ndim < 2:
             raise UserError(_too_few_axes(X, what))

@@ -32,6 +32,9 @@ def class_labels(y: Any, pictures: int) -> np.ndarray:
         )
     if hasattr(y, "detach"):
         y = array_of_tensor(y, "labels")
+    elif hasattr(y, "to_numpy"):
+        # scikit-learn makes real numbers of a column of integers that could have missing ones.
+        y = y.to_numpy()
     listed = isinstance(y, list | tuple) or (isinstance(y, np.ndarray) and y.dtype.kind == "O")
     if listed and all(np.ndim(label) == 0 for label in y):
         require_one_kind(list(y))
@@ -46,8 +49,9 @@ def class_labels(y: Any, pictures: int) -> np.ndarray:
             f"X has {counted(pictures, 'picture')}, but y {counted(len(labels), 'label')}: give "
             "one label for each"
         )
-    if labels.dtype.kind == "f":
+    if labels.dtype.kind in "fmM":
         require_labels(labels)
+    if labels.dtype.kind == "f":
         assert_all_finite(labels, input_name="y")
         fractions = labels != np.round(labels)
         if fractions.any():

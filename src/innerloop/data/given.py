@@ -15,6 +15,7 @@ from torch import Tensor
 
 from innerloop.data.depth import as_bytes, shared_white
 from innerloop.data.examples import without_mask
+from innerloop.data.labels import is_missing
 from innerloop.data.pictures import (
     decoding,
     deep_range,
@@ -36,8 +37,17 @@ MAX_BYTES = 2**29
 CHANNELS = (1, 3, 4)
 
 
+def entries(X: Any) -> Any:
+    """The entries of a column of a table, an array `[n]`; all else as it is."""
+    return X.to_numpy() if hasattr(X, "to_numpy") and len(np.shape(X)) == 1 else X
+
+
 def are_pictures(X: Any) -> bool:
-    """True if `X` is a list of paths, of PIL pictures, or of arrays of different sizes."""
+    """True if `X` is a list of paths, of PIL pictures, or of arrays of different sizes.
+
+    Or a column of these in a table.
+    """
+    X = entries(X)
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OU":
         return False
     if not isinstance(X, list | tuple | np.ndarray) or len(X) == 0:
@@ -51,16 +61,18 @@ def are_pictures(X: Any) -> bool:
 
 def require_pictures(X: Any, what: str) -> None:
     """Raise a `UserError` that names the first item of a list that is no picture."""
-    for number, x in enumerate(X if isinstance(X, list | tuple) else ()):
+    column = isinstance(X, np.ndarray) and X.dtype.kind == "O" and X.ndim == 1
+    for number, x in enumerate(X if column or isinstance(X, list | tuple) else ()):
         if isinstance(x, bytes | bytearray) or hasattr(x, "read"):
             way = "x" if hasattr(x, "read") else "io.BytesIO(x)"
             raise UserError(
                 f"{what}[{number}] is {type(x).__name__}, not a picture: give its path, or "
                 f"PIL.Image.open({way})"
             )
-        if x is None or isinstance(x, dict | set):
+        missing = np.ndim(x) == 0 and is_missing(x)
+        if missing or isinstance(x, dict | set):
             raise UserError(
-                f"{what}[{number}] is {'None' if x is None else type(x).__name__}, not a picture: "
+                f"{what}[{number}] is {x if missing else type(x).__name__}, not a picture: "
                 "leave it out, with its label"
             )
 

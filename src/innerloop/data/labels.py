@@ -100,13 +100,21 @@ def require_one_kind(labels: Sequence[Any]) -> None:
 
 
 def require_labels(labels: Sequence[Any] | np.ndarray) -> None:
-    """Raise a `UserError` where some labels are missing: None, or NaN."""
-    # NaN is what differs from itself.
-    missing = sum(label is None or label != label for label in labels)
+    """Raise a `UserError` where some labels are missing: None, NaN, NaT, or NA of a table."""
+    missing = sum(map(is_missing, labels))
     if missing:
         raise UserError(
             f"{missing} of the {len(labels)} labels are missing: leave those examples out"
         )
+
+
+def is_missing(value: Any) -> bool:
+    """True of None, of what differs from itself (NaN, NaT), and of what is neither (NA)."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        # A table's NA is neither the same as itself nor another.
+        return True
 
 
 def _kind(label: Any) -> str:
