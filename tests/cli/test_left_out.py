@@ -89,7 +89,8 @@ def test_no_query_at_all_is_one_clear_line(put, capsys):
     put("s/a/1.png", "s/b/1.png")
     assert main(["adapt", "omniglot-conv4", "--support", "s", "--query"]) == 2
     assert capsys.readouterr().err == (
-        "error: --query names no pictures: give pictures, or folders of pictures\n"
+        "error: --query names no pictures: give pictures, or folders of pictures "
+        "(omniglot-conv4 is taken for the model)\n"
     )
 
 
@@ -134,3 +135,13 @@ def test_what_has_the_name_of_a_picture_and_is_none_is_not_left_out_in_silence(m
         support_files(Path("s"))
     with pytest.raises(UserError, match=f"s/a/x.png {message}"):
         query_files([Path("s/a")])
+
+
+@pytest.mark.parametrize(
+    ("name", "tool"), [("s.zip", "unzip"), ("s.tar.gz", "tar -xf"), ("s.7z", "unpack")]
+)
+def test_an_archive_is_to_be_unpacked(name, tool, put):
+    Path(name).write_bytes(b"PK")
+    for read in (support_files, lambda path: query_files([path])):
+        with pytest.raises(UserError, match=rf"{name} is an archive, .* unpack it \({tool} {name}"):
+            read(Path(name))

@@ -48,7 +48,7 @@ examples:
 class Arguments:
     """What to learn from, and what to classify."""
 
-    model: tyro.conf.Positional[str]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A run folder, a weights file, or weights that come with the package: omniglot-conv4,
     omniglot-5steps, omniglot-protonet, background-conv4, glyphs-conv4; or a pretrained network of
     others: timm:NAME, torchvision:NAME, transformers:NAME, FILE.py:NAME or MODULE:NAME."""
@@ -117,6 +117,12 @@ def main(argv: list[str]) -> int:
     if arguments.json and arguments.csv:
         raise UserError("give --json or --csv, not both")
     check_picture(arguments.picture)
+    if not arguments.query:
+        # Where the model was forgotten, the last word is taken for it.
+        raise UserError(
+            "--query names no pictures: give pictures, or folders of pictures "
+            f"({arguments.model} is taken for the model)"
+        )
     support = support_files(arguments.support)
     queries = query_files(arguments.query)
     place = arguments.background

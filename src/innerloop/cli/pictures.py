@@ -24,7 +24,9 @@ def support_files(folder: Path) -> dict[str, list[Path]]:
         UserWarning: files are left out.
     """
     from innerloop.data.hidden import is_hidden
+    from innerloop.data.other_forms import refuse_archive
 
+    refuse_archive(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: it should hold one folder of pictures a class")
     loose = pictures_in(folder)
@@ -60,10 +62,13 @@ def query_files(places: Sequence[Path], option: str = "--query") -> list[Path]:
     Warns:
         UserWarning: files are left out.
     """
+    from innerloop.data.other_forms import refuse_archive
+
     files: list[Path] = []
     for place in places:
         if not place.exists():
             raise UserError(f"{place} does not exist")
+        refuse_archive(place)
         if not place.is_dir():
             files.append(place)
             continue

@@ -126,6 +126,18 @@ def find_form(path: Path) -> tuple[Form, Path] | None:
     return None
 
 
+def refuse_archive(path: Path) -> None:
+    """Raise a `UserError` for an archive, by its name."""
+    name = path.name.lower()
+    if name.endswith(_ARCHIVES) and path.is_file():
+        tool = "unzip" if name.endswith(".zip") else "tar -xf"
+        tool = "unpack" if name.endswith((".7z", ".rar")) else tool
+        raise UserError(
+            f"{path} is an archive, which is not read: unpack it ({tool} "
+            f"{quoted(path)}) and give the folder"
+        )
+
+
 def refuse_other_forms(path: Path) -> None:
     """Raise a `UserError` for a file, and for a folder without pictures that has a known form."""
     if not path.exists():
@@ -145,13 +157,7 @@ def refuse_other_forms(path: Path) -> None:
             f"{path} is one picture, not a folder: give the folder that holds the folders of "
             "classes"
         )
-    if name.endswith(_ARCHIVES):
-        tool = "unzip" if name.endswith(".zip") else "tar -xf"
-        tool = "unpack" if name.endswith((".7z", ".rar")) else tool
-        raise UserError(
-            f"{path} is an archive, which is not read: unpack it ({tool} "
-            f"{quoted(path)}) and give the folder"
-        )
+    refuse_archive(path)
     if name.endswith(_PICKLES):
         raise UserError(
             f"{path} is not a folder, and {path.suffix} files are not read (pickles could run "
