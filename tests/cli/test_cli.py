@@ -263,6 +263,10 @@ def test_help_teaches_by_examples_without_loading_pytorch(command):
     )
     assert result.returncode == 0, result.stderr
     assert "examples:" in result.stdout
+    # What is given without an option is named for what it is, not for its type in Python.
+    assert not {"STR", "PATH", "[PATH]"} & set(
+        result.stdout.split("[-h]")[-1].split("\n\n")[0].split()
+    )
     assert "innerloop " + (command or "train") in result.stdout
     said = " ".join(result.stdout.replace("│", " ").split())
     listed = "weights that come with the package: " in said

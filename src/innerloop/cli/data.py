@@ -66,7 +66,7 @@ class Prepare:
     """For a folder: height and width in pixels to scale the pictures to."""
     skip_broken: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """For a folder: leave out pictures that cannot be read, for all later commands."""
-    json: bool = False
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print JSON."""
 
     def run(self) -> None:
@@ -145,7 +145,7 @@ class Random:
     """Where the uint8 array [1623, 20, 1, 28, 28] goes."""
     seed: int = 0
     """The same seed gives the same noise."""
-    json: bool = False
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print JSON."""
 
     def run(self) -> None:
@@ -163,7 +163,7 @@ class Info:
     MODULE:NAME or FILE.py:NAME."""
     source: Path | None = None
     """For omniglot: where its archives are."""
-    json: bool = False
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print JSON."""
 
     def run(self) -> None:

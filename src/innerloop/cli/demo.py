@@ -9,7 +9,7 @@ import sys
 import warnings
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -45,7 +45,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 class Arguments:
     """What the page offers and where."""
 
-    runs: tyro.conf.Positional[tuple[str, ...]] = ()
+    runs: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL ...]")
+    ] = ()
     """Run folders or weights files to choose from, beside those that come with the package; or one
     network for photographs: timm:NAME, torchvision:NAME, transformers:NAME, FILE.py:NAME or
     MODULE:NAME, or a run on colour pictures or on such a network."""

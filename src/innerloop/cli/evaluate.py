@@ -37,7 +37,7 @@ _DRAWN = (*_LAKE, "part", "tasks", "seed", "omniglot_source")
 class Arguments:
     """What to test on; everything not given is as in the run."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A run folder or a weights file."""
     tasks: int | None = None
     """Number of test tasks; by default 600, and 20 with --lake."""

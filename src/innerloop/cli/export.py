@@ -36,7 +36,7 @@ examples:
 class Arguments:
     """What to write, and where."""
 
-    model: tyro.conf.Positional[str]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A run folder, a weights file, or weights that come with the package: omniglot-conv4,
     omniglot-5steps, omniglot-protonet, background-conv4, glyphs-conv4."""
     out: Path

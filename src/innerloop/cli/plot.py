@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -25,7 +25,7 @@ examples:
 class Arguments:
     """Which runs, and where to draw them."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
     """Run folders, at most eight; those that are still at work have a learning curve alone."""
     out: Path = Path("comparison.png")
     """The PNG or SVG file to draw."""

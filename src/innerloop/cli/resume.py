@@ -25,7 +25,7 @@ examples:
 class Arguments:
     """Which run, and how long it is to be."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder."""
     iterations: int | None = None
     """Outer steps in all; by default as many as the run was to have."""

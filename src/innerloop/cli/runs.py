@@ -26,7 +26,7 @@ examples:
 class Arguments:
     """Which runs, in which order."""
 
-    folder: tyro.conf.Positional[Path] = Path("runs")
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="[FOLDER]")] = Path("runs")
     """Where to look for run folders."""
     sort: Literal["name", "value", "iterations"] = "name"
     """Order: by name, the best first, or the longest first."""
