@@ -38,3 +38,19 @@ def test_default_folders_are_taken_at_once(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="a file has that name"):
         new_folder("file", TrainConfig())
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "run.png", "checkpoints"])
+def test_what_a_run_would_write_over_is_refused_and_untouched(name, array, tmp_path):
+    (tmp_path / name).write_text("of something else")
+    with pytest.raises(UserError, match=rf"holds {name} of something else.*another folder"):
+        innerloop.train(out=tmp_path, **settings(array))
+    assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [(name, "of something else")]
+
+
+def test_a_run_beside_other_files_says_so(array, tmp_path):
+    (tmp_path / "report.txt").write_text("mine")
+    (tmp_path / ".hidden").touch()
+    with pytest.warns(UserWarning, match=r"is not empty \(report.txt\): the files of the run go"):
+        innerloop.train(out=tmp_path, **settings(array, iterations=2))
+    assert (tmp_path / "report.txt").read_text() == "mine"

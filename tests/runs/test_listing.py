@@ -87,3 +87,15 @@ def test_damaged_files_are_named(runs, tmp_path, capsys, name, content):
     for command in (["runs", str(tmp_path)], ["plot", str(tmp_path / "run")]):
         assert main(command) == 2
         assert name in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("always:.*it is left out")
+def test_a_damaged_run_is_named_and_the_others_are_listed(runs, tmp_path, capsys):
+    shutil.copytree(runs / "one [a]", tmp_path / "good")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.yaml").write_text("database: postgres\n")
+    assert main(["runs", str(tmp_path), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert [row["run"] for row in json.loads(captured.out)] == [str(tmp_path / "good")]
+    assert captured.err.startswith(f"warning: {tmp_path / 'other' / 'config.yaml'}")
+    assert captured.err.endswith("; it is left out\n")

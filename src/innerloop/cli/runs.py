@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from innerloop.cli.output import show
+from innerloop.errors import UserError
 
 DESCRIPTION = """List runs: what was trained, on what, how far, how well.
 
@@ -40,7 +42,17 @@ def main(argv: list[str]) -> int:
 
     from innerloop.runs.listing import find_runs, summary
 
-    rows = [summary(folder) for folder in find_runs(arguments.folder)]
+    rows, damaged = [], list[UserError]()
+    for folder in find_runs(arguments.folder):
+        try:
+            rows.append(summary(folder))
+        except UserError as error:
+            damaged.append(error)
+    if damaged and not rows:
+        raise damaged[0]
+    for why in damaged:
+        # The others are listed all the same.
+        warnings.warn(f"{why}; it is left out", stacklevel=1)
     if arguments.sort == "value":
         rows.sort(key=_badness)
     elif arguments.sort == "iterations":

@@ -20,6 +20,7 @@ from torch import Tensor
 from innerloop import __version__
 from innerloop.algorithms.base import Algorithm
 from innerloop.config import TrainConfig, read_settings
+from innerloop.data.remarks import some
 from innerloop.errors import UserError
 from innerloop.files import at_home, quoted, write_whole
 from innerloop.functional import Params
@@ -114,12 +115,27 @@ def new_folder(out: str | Path | None, config: TrainConfig | FitConfig) -> Path:
 
 
 def refuse_used(out: Path) -> None:
-    """Raise a `UserError` if there is a run in that folder."""
+    """Raise a `UserError` if there is a run in that folder, or what one would write over."""
     if any((out / name).exists() for name in (CONFIG, MODEL, RESULTS)):
         raise UserError(
             f"{out} already holds a run: choose another folder, or go on with it by "
             f"innerloop resume {quoted(out)} (in Python by resume=True)"
         )
+    for name in (METRICS, PICTURE, CHECKPOINTS):
+        if (out / name).exists():
+            raise UserError(
+                f"{out} holds {name} of something else, and a run would write there: choose "
+                "another folder, or remove it"
+            )
+
+
+def beside(out: Path) -> str:
+    """What to say of a folder that holds other things already; "" of one that does not."""
+    names = sorted(entry.name for entry in out.iterdir()) if out.is_dir() else []
+    shown = [name for name in names if not name.startswith(".")]
+    if not shown:
+        return ""
+    return f"{out} is not empty ({some(shown)}): the files of the run go there, too"
 
 
 @contextlib.contextmanager

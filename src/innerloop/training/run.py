@@ -41,6 +41,7 @@ from innerloop.runs.folder import (
     PICTURE,
     RESULTS,
     State,
+    beside,
     cut_metrics,
     keep_checkpoints,
     new_folder,
@@ -145,13 +146,17 @@ def start(
     report: Report | None,
 ) -> Run:
     """A new run: `make` gives what it works with, in every process."""
+    # Where nothing is shown, only a warning of Python's is seen.
+    say = warnings.warn if report is None else report.warning
     with _world(report) as (world, report, until_done):
         until_done.enter_context(products(asked.precision, asked.device))
         if out is not None:
             if not str(out):
                 raise UserError("out is empty: name a folder for the run")
             # Said before data is prepared, which may take long.
-            world.from_main(lambda: refuse_used(Path(out)))
+            world.from_main(lambda: refuse_used(at_home(str(out))))
+            if world.is_main and (said := beside(at_home(str(out)))):
+                say(said)
         job = _make_ready(asked, make, report, world)
         _measure(job, world)
         state = job.new_state()
