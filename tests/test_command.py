@@ -33,6 +33,11 @@ BROKEN = f"""
             except KeyboardInterrupt:
                 raise AttributeError("half a module") from None
 """
+# The package says of it what a user can do.
+SAID = BROKEN.replace(
+    'AttributeError("half a module")',
+    '__import__("innerloop.errors").errors.UserError("install a package")',
+)
 
 
 def run(folder: Path, name: str, press: str) -> tuple[int, str]:
@@ -50,7 +55,7 @@ def run(folder: Path, name: str, press: str) -> tuple[int, str]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize("press", [QUIETLY, BROKEN], ids=["quietly", "broken"])
+@pytest.mark.parametrize("press", [QUIETLY, BROKEN, SAID], ids=["quietly", "broken", "said"])
 @pytest.mark.parametrize("name", ["innerloop.cli", "innerloop.errors", "tyro", "numpy"])
 def test_ctrl_c_while_the_command_loads_is_no_traceback(tmp_path, name, press):
     assert run(tmp_path, name, press) == (130, "interrupted\n")

@@ -25,7 +25,7 @@ def main() -> int:
         # Tens of milliseconds; later the libraries that a command needs, which take seconds.
         from innerloop.cli import main as run
 
-        return run()
+        return run(interrupted=lambda: bool(presses))
     except (KeyboardInterrupt, Exception):
         # What is broken off in the middle of an import may fail with any error: NumPy then lacks
         # some of its names.

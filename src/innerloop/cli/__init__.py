@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from innerloop.cli.output import results_alone
@@ -59,10 +59,14 @@ examples:
 `innerloop COMMAND --help` says more of each."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, interrupted: Callable[[], bool] = lambda: False) -> int:
     """Run one command; returns the exit status.
 
     0: done. 2: a mistake that the message explains. 130: interrupted by the user.
+
+    Args:
+        argv: the words after `innerloop`; None for those of the program.
+        interrupted: whether the user has pressed Ctrl-C: what fails then, fails for that.
     """
     words = sys.argv[1:] if argv is None else argv
     # Shells do so only for a word that begins with it, unquoted.
@@ -73,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")
     with warnings.catch_warnings():
         warnings.showwarning = _show
-        return _main(arguments)
+        return _main(arguments, interrupted)
 
 
 def _show(message: Warning | str, *where: Any, **more: Any) -> None:
@@ -109,12 +113,17 @@ def _open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _main(arguments: list[str]) -> int:
+def _main(arguments: list[str], interrupted: Callable[[], bool]) -> int:
     try:
         try:
             status = _dispatch(arguments)
         except SystemExit:  # after help, or of the parser of options
             sys.stdout.flush()
+            raise
+        except Exception:
+            # What is broken off in the middle of an import may be taken for a missing package.
+            if interrupted():
+                raise KeyboardInterrupt from None
             raise
         # Report here if the rest of the output cannot be written.
         sys.stdout.flush()
