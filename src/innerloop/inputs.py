@@ -16,6 +16,7 @@ from torch import Tensor
 from innerloop.backbones import Backbone
 from innerloop.backbones.outputs import warn_of_sameness
 from innerloop.config import TrainConfig
+from innerloop.data.closer import closer
 from innerloop.data.depth import as_bytes
 from innerloop.data.examples import as_array, require_finite
 from innerloop.data.given import (
@@ -196,7 +197,9 @@ class PixelInputs(Inputs):
         for number, (into, ink) in enumerate(zip(seen, inks, strict=True)):
             found[number] = ink is not None or pictures.looked_at[number].std() > BLANK
             if ink is not None:
-                into[0] = on_blank_paper(ink, self.ink_ == "dark", into.shape[1:])
+                dark = self.ink_ == "dark"
+                finer = closer(ink, pictures.closer[number], dark)
+                into[0] = on_blank_paper(finer, dark, into.shape[1:])
         return seen, found
 
     def _warn(self, pictures: Pictures, found: np.ndarray, done: str, stacklevel: int) -> None:

@@ -303,12 +303,12 @@ def worth_finding(inks: Sequence[Ink | None]) -> bool:
     return pixels > FEW or (side < FILLED and pixels > FEWEST)
 
 
-def looked_at(picture: np.ndarray) -> np.ndarray:
-    """A grey picture `uint8` `[H, W]`, made smaller where it is large."""
+def looked_at(picture: np.ndarray, most: int = LOOKED_AT) -> np.ndarray:
+    """A grey picture `uint8` `[H, W]`, made smaller where its longer side is above `most`."""
     longest = max(picture.shape)
-    if longest <= LOOKED_AT:
+    if longest <= most:
         return picture
-    height, width = (max(1, round(n * LOOKED_AT / longest)) for n in picture.shape)
+    height, width = (max(1, round(n * most / longest)) for n in picture.shape)
     made = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(made)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from innerloop.data.closer import for_closer
 from innerloop.data.given import names_of, scaled_image
 from innerloop.data.ink import looked_at
 
@@ -14,7 +15,7 @@ from innerloop.data.ink import looked_at
 class Pictures:
     """Pictures at a network's size, and the grey ones as ink is looked for in them.
 
-    Of large ones no more is kept than that.
+    Of large ones no more is kept than that, and a larger copy for a second look.
 
     Args:
         given: bytes `[C, h, w]` of each, in its own size.
@@ -24,6 +25,7 @@ class Pictures:
     Attributes:
         scaled: bytes `[n, C, H, W]`.
         looked_at: bytes `[h, w]` of each; none where C is not 1.
+        closer: the same for the second look, see `innerloop.data.closer`.
         digests: of all bytes of each, before it was scaled.
         names: as above.
     """
@@ -36,12 +38,14 @@ class Pictures:
     ) -> None:
         scaled = []
         self.looked_at: list[np.ndarray] = []
+        self.closer: list[np.ndarray] = []
         self.digests: list[bytes] = []
         for pixels in given:
             scaled.append(scaled_image(pixels, shape[1:]))
             content = repr(pixels.shape).encode() + pixels.tobytes()
             self.digests.append(hashlib.sha256(content).digest())
             if shape[0] == 1:
+                self.closer.append(for_closer(pixels[0]))
                 self.looked_at.append(looked_at(pixels[0]))
         self.scaled = np.stack(scaled)
         self.names = names_of(scaled) if names is None else names
