@@ -15,9 +15,9 @@ from torch import Tensor
 from innerloop.algorithms.anil import ANIL
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.gradient_based import GradientBased
-from innerloop.algorithms.hooks import overrides
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.meta_sgd import MetaSGD
+from innerloop.algorithms.overriding import overrides
 from innerloop.build import build_algorithm
 from innerloop.config import TrainConfig
 from innerloop.errors import one_of

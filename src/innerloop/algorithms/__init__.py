@@ -4,7 +4,7 @@ from innerloop import registry
 from innerloop.algorithms.anil import ANIL, BOIL
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.fine_tune import FineTune
-from innerloop.algorithms.gradient_based import GradientBased, Support
+from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.algorithms.imaml import IMAML
 from innerloop.algorithms.maml import MAML
 from innerloop.algorithms.maml_pp import MAMLPlusPlus
@@ -13,6 +13,7 @@ from innerloop.algorithms.options import AlgorithmOptions, GradientBasedOptions,
 from innerloop.algorithms.protonet import ProtoNet
 from innerloop.algorithms.reptile import Reptile
 from innerloop.algorithms.scores import Metric
+from innerloop.algorithms.support import Support
 from innerloop.rates import InnerRates
 
 # Each must have its row in the table of tests/algorithms/contracts.py.

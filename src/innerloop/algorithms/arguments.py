@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.hooks import Hooks, of_network, overrides
+from innerloop.algorithms.hooks import Hooks, of_network
 from innerloop.algorithms.modules import needs_more
+from innerloop.algorithms.overriding import overrides
 from innerloop.errors import UserError, clearer
 from innerloop.functional import Params, in_transform
 from innerloop.tasks.episodes import Episodes

@@ -27,8 +27,9 @@ from torch import nn
 from innerloop.algorithms import noise
 from innerloop.algorithms.apart import T, one_by_one
 from innerloop.algorithms.arguments import checked_episodes, checking, first_task
-from innerloop.algorithms.hooks import Hooks, overrides
+from innerloop.algorithms.hooks import Hooks
 from innerloop.algorithms.network import Layers, is_own, stacking
+from innerloop.algorithms.overriding import overrides
 from innerloop.algorithms.reached import check_reached, check_twice, try_loss
 from innerloop.errors import UserError, clearer, first_line
 from innerloop.functional import Params, detach, noticing_second

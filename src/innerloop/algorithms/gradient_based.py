@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Self, Unpack
+from typing import Any, Self, Unpack
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,11 +13,13 @@ from innerloop.algorithms import inner_update, noise
 from innerloop.algorithms.adapted import names_of, rates_by_name
 from innerloop.algorithms.apart import stack, task_by_task
 from innerloop.algorithms.base import Algorithm
-from innerloop.algorithms.hooks import alone, each, each_step, is_own, overrides, taken
+from innerloop.algorithms.hooks import each_step, taken
 from innerloop.algorithms.options import AlgorithmOptions
+from innerloop.algorithms.overriding import alone, each, is_own, overrides
 from innerloop.algorithms.reached import may_use_own_weights, refuse_own_weights
 from innerloop.algorithms.scores import check_loss, loss_of
 from innerloop.algorithms.shared_body import head_outputs, predict_from_features
+from innerloop.algorithms.support import Support
 from innerloop.errors import UserError, above_zero, given, number_of_steps, one_of
 from innerloop.functional import (
     Params,
@@ -38,43 +39,6 @@ from innerloop.tasks.episodes import Episodes
 REDUCTIONS = ("mean", "per_shot")
 # From weights and examples to outputs, with an axis of tasks throughout.
 NetworkEach = Callable[[Params, Tensor], Tensor]
-
-
-class Support(NamedTuple):
-    """Support sets as the inner loop sees them: of T tasks, or of one task in a hook.
-
-    Attributes:
-        x: `[T, N*K, ...]`, or features `[T, N*K, F]`; without T for one task.
-        y: `[T, N*K]`; without T for one task.
-        n_way: as for `inner_loop`.
-        of_features: whether `x` is what the last layer sees.
-        batch_size: examples in the mini-batch of a step; None for all.
-        axis: which axis of `x` and `y` counts the examples.
-    """
-
-    x: Tensor
-    y: Tensor
-    n_way: int | None
-    of_features: bool = False
-    batch_size: int | None = None
-    axis: int = 1
-
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The examples of inner step `step`: mini-batches in turn, then from the start again."""
-        size, all_rows = self.batch_size, self.x.shape[self.axis]
-        if size is None or size >= all_rows:
-            return self.x, self.y
-        rows = torch.arange(step * size, (step + 1) * size, device=self.y.device) % all_rows
-        return self.x.index_select(self.axis, rows), self.y.index_select(self.axis, rows)
-
-    def tasks(self) -> list[Support]:
-        """Each task's own."""
-        pairs = zip(self.x.unbind(0), self.y.unbind(0), strict=True)
-        return [self._replace(x=x, y=y, axis=0) for x, y in pairs]
-
-    def with_task(self) -> Support:
-        """That of one task with an axis of tasks."""
-        return self._replace(x=self.x.unsqueeze(0), y=self.y.unsqueeze(0), axis=1)
 
 
 class GradientBased(Algorithm):

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.gradient_based import GradientBased, Support
+from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.algorithms.inner_update import join_state, split_state
+from innerloop.algorithms.support import Support
 from innerloop.functional import (
     Params,
     add,

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
-from innerloop.algorithms.hooks import each, is_own, one_task
+from innerloop.algorithms.hooks import one_task
 from innerloop.algorithms.network import Layers
 from innerloop.algorithms.options import AlgorithmOptions
+from innerloop.algorithms.overriding import each, is_own
 from innerloop.algorithms.shared_body import features_in_place
 from innerloop.errors import UserError, one_of
 from innerloop.functional import Params, mean_of_losses, repeat_each
