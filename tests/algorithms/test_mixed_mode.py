@@ -12,6 +12,7 @@ from torch import nn
 
 from innerloop import ANIL, BOIL, MAML, MAMLPlusPlus, MetaSGD, UserError
 from innerloop.algorithms.mixed_mode import Place, _backwards
+from innerloop.inner import SGD, Adam
 from innerloop.models import MLP, Conv4, TutorialConv
 from tests.helpers import NormNet, random_episodes, relative_error
 
@@ -151,6 +152,33 @@ def test_first_order_is_first_order_in_either_mode():
         )
         < 1e-15
     )
+
+
+class Complex(nn.Module):
+    """A complex weight beside a real one."""
+
+    def __init__(self):
+        super().__init__()
+        draws = torch.Generator().manual_seed(0)
+        self.wave = nn.Parameter(torch.randn(4, 3, dtype=torch.complex128, generator=draws))
+        self.bias = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+
+    def forward(self, x):
+        return (x.to(self.wave.dtype) @ self.wave).tanh().abs() + self.bias
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.9), SGD(0.9, 0.1, True), Adam(eps=1e-2)], ids=repr)
+def test_complex_states_of_an_optimiser_carry_derivatives(optimizer):
+    (reverse, _), (mixed, _) = both(
+        MAML,
+        Complex(),
+        random_episodes(shape=(4,)),
+        execution="auto",
+        inner_lr=0.1,
+        inner_steps=4,
+        inner_optimizer=optimizer,
+    )
+    assert relative_error(mixed, reverse) < 1e-12
 
 
 def test_mistake_is_named():

@@ -110,17 +110,17 @@ def split_state(state: Any) -> tuple[Params, Any]:
     """The part of a state that can be differentiated, by number; and the rest, for `join_state`."""
     leaves, structure = tree_flatten(state)
     # No parameter has a @ in its name.
-    floating = {
+    carried = {
         f"state@{i}": leaf
         for i, leaf in enumerate(leaves)
-        if isinstance(leaf, Tensor) and leaf.is_floating_point()
+        if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())
     }
-    rest = [None if f"state@{i}" in floating else leaf for i, leaf in enumerate(leaves)]
-    return floating, (rest, structure)
+    rest = [None if f"state@{i}" in carried else leaf for i, leaf in enumerate(leaves)]
+    return carried, (rest, structure)
 
 
-def join_state(floating: Params, rest: Any) -> Any:
+def join_state(carried: Params, rest: Any) -> Any:
     """The state that `split_state` took apart."""
     others, structure = rest
-    leaves = [floating.get(f"state@{i}", other) for i, other in enumerate(others)]
+    leaves = [carried.get(f"state@{i}", other) for i, other in enumerate(others)]
     return tree_unflatten(leaves, structure)
