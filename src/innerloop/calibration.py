@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -38,7 +37,7 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     confidence, predicted = probabilities.double().max(dim=1)
     right = (predicted == labels).double()
     which = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    gaps = torch.zeros(bins, dtype=torch.float64).index_add(0, which, right - confidence)
+    gaps = confidence.new_zeros(bins).index_add(0, which, right - confidence)
     return (gaps.abs().sum() / len(labels)).item()
 
 

@@ -191,7 +191,11 @@ class Adam:
 def check_eps(eps: object, weights: Iterable[Tensor]) -> None:
     """Raise a `UserError` where a small number that is divided by is 0 in a weight's precision."""
     for p in weights:
-        if isinstance(eps, float) and eps > 0 and not torch.tensor(eps, dtype=p.dtype):
+        if (
+            isinstance(eps, float)
+            and eps > 0
+            and not torch.tensor(eps, dtype=p.dtype, device="cpu")
+        ):
             raise UserError(
                 f"eps={eps} of the optimiser is 0 in {p.dtype}, so that its steps would divide by "
                 "zero: bring the network and the examples to float32 or bfloat16 "

@@ -201,7 +201,7 @@ def keys_drawn(tasks: int) -> Iterator[tuple[int, ...]]:
     """Keys from PyTorch's global generator, which is as it was if no network asked for numbers."""
     with _generators:
         before = torch.get_rng_state()
-        keys = tuple(torch.randint(2**62, (tasks,)).tolist())
+        keys = tuple(torch.randint(2**62, (tasks,), device="cpu").tolist())
     with noticing() as used:
         yield keys
     if not used[0]:

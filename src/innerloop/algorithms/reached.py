@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.hooks import Hooks
+from innerloop.algorithms.inner_loops import steps_of
 from innerloop.algorithms.inspection import leaves_of, nodes_of
 from innerloop.algorithms.kept import changed, numbers_outside, warn_of_numbers
 from innerloop.algorithms.rows import copied, differ, moved
@@ -123,7 +124,9 @@ def _loses_second(algorithm: Hooks, params: Params, task: Episodes, key: int) ->
     # Twice, for a kink may lie between two places.
     for _ in range(2):
         at = {n: moved(p, generator) for n, p in doubles.items()}
-        along = {n: torch.randn(p.shape, generator=generator).to(p) for n, p in at.items()}
+        along = {
+            n: torch.randn(p.shape, generator=generator, device="cpu").to(p) for n, p in at.items()
+        }
         # Not every network can be called in double precision.
         with contextlib.suppress(Exception):
             _, leaves, first = slope(at)
@@ -227,7 +230,7 @@ _STEP = 1e-7
 def _inner_loop(algorithm: Hooks, params: Params, task: Episodes) -> Iterator[Params]:
     """The weights of a task, from those that its inner loop begins with on."""
     n_way = algorithm.ways(task.support_y, task.n_way)
-    return iter(algorithm.inner_loop(params, task.support_x, task.support_y, n_way=n_way))
+    return steps_of(algorithm, params, task.support_x, task.support_y, n_way=n_way)
 
 
 def _leaves(algorithm: Hooks, params: Params) -> Params:

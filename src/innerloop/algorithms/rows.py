@@ -222,7 +222,7 @@ _MENDS = {
 
 def moved(p: Tensor, generator: torch.Generator, *more: int) -> Tensor:
     """Other weights near `p`, `[*more, ...]`."""
-    drawn = torch.randn((*more, *p.shape), generator=generator).to(p)
+    drawn = torch.randn((*more, *p.shape), generator=generator, device="cpu").to(p)
     return p + drawn * (0.02 + 0.1 * p.abs())
 
 

@@ -144,7 +144,10 @@ class Tried(Rows):
                 params[name] = _cast(moved(p.detach(), generator), dtype)
             else:
                 frozen[name] = _cast(p, dtype)
-        towards = {n: torch.randn(p.shape, generator=generator).to(p) for n, p in params.items()}
+        towards = {
+            n: torch.randn(p.shape, generator=generator, device="cpu").to(p)
+            for n, p in params.items()
+        }
 
         def total(params: Params) -> Tensor:
             with noise.calls(training=True, keys=(1,)), noise.at(0):

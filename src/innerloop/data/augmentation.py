@@ -74,7 +74,8 @@ class Augmentation(ABC):
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Change the images `[M, C, H, W]` of a task by numbers of a generator on their device."""
-        u = torch.rand(len(images), self.count(), generator=generator, device=images.device)
+        shape = len(images), self.count()
+        u = torch.rand(shape, generator=generator, device=images.device, dtype=torch.float32)
         return self.apply(images, self.shared(u[None])[0])
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,7 +71,8 @@ class Conditions:
                 "color, affine, erase or a function of your own"
             )
         count, device = len(images), images.device
-        random = functools.partial(torch.rand, generator=generator, device=device)
+        like: dict[str, Any] = {"generator": generator, "device": device, "dtype": torch.float32}
+        random = functools.partial(torch.rand, **like)
         changed, together = random(2).tolist()
         if changed >= self.share:
             return images
@@ -82,7 +84,7 @@ class Conditions:
         x = style.contrast * x.clamp(min=0) ** style.gamma
         paper = _paper(style, random(count, 5), images.shape[-2:])
         x = paper + (1 - paper) * x
-        noise = torch.randn(x.shape, generator=generator, device=device)
+        noise = torch.randn(x.shape, **like)
         x = x + style.noise * noise
         specks = random(x.shape)
         x = torch.where(specks < style.specks, specks / style.specks.clamp(min=1e-9), x)
@@ -214,7 +216,7 @@ def _coarse(x: Tensor, few: Tensor) -> Tensor:
 
 def _paper(style: _Style, u: Tensor, size: torch.Size) -> Tensor:
     """How grey the paper is, 0 for white, with light that falls unevenly: `[M, 1, H, W]`."""
-    y, x = (torch.linspace(-1, 1, n, device=u.device) for n in size)
+    y, x = (torch.linspace(-1, 1, n, device=u.device, dtype=u.dtype) for n in size)
     y, x = y[:, None].expand(size), x[None, :].expand(size)
     surface = torch.einsum("mk,khw->mhw", 2 * u - 1, torch.stack([x, y, x * y, x * x, y * y]))
     return (style.paper + style.shading * (0.5 + 0.5 * surface[:, None])).clamp(0, 0.8)
@@ -244,16 +246,16 @@ def smooth_between(numbers: Tensor, height: int, width: int) -> Tensor:
 @functools.cache
 def _waves(length: int, device: torch.device) -> Tensor:
     """From 4 numbers to a smooth curve through them, `[length, 4]`."""
-    curves = functional.interpolate(
-        torch.eye(4)[None, None], size=(length, 4), mode="bicubic", align_corners=True
-    )
+    # It is kept, so it must not depend on what PyTorch's defaults are just now.
+    eye = torch.eye(4, dtype=torch.float32, device="cpu")[None, None]
+    curves = functional.interpolate(eye, size=(length, 4), mode="bicubic", align_corners=True)
     return curves[0, 0].to(device)
 
 
 @functools.cache
 def _dct(device: torch.device) -> Tensor:
     """The orthonormal discrete cosine transform of 8 numbers, `[8, 8]`."""
-    k = torch.arange(8.0)
+    k = torch.arange(8.0, dtype=torch.float32, device="cpu")
     rows = torch.cos(math.pi / 8 * k[:, None] * (k + 0.5)) / 2
     rows[0] /= math.sqrt(2)
     return rows.to(device)

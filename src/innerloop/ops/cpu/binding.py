@@ -200,7 +200,7 @@ def norm_forward(
     """
     shape, of_y = shapes.norm(x.shape, first=first, pool=pool, slope=slope, eps=eps)
     shapes.fits((x.shape[0], x.shape[-1]), gamma=gamma, beta=beta)
-    y, argmax = x.new_empty(of_y), torch.empty(of_y, dtype=torch.uint8)
+    y, argmax = x.new_empty(of_y), x.new_empty(of_y, dtype=torch.uint8)
     mean, rstd = torch.empty_like(gamma), torch.empty_like(gamma)
     _call("norm_forward", shape, x, gamma, beta, y, mean, rstd, argmax)
     return y, mean, rstd, argmax
@@ -266,7 +266,7 @@ def block_forward(
     shape = shapes.block(x, w, how, eps)
     shapes.fits(shape.vector, gamma=gamma, beta=beta)
     kept, y = x.new_empty(shape.kept), x.new_empty(shape.y)
-    argmax = torch.empty(shape.y, dtype=torch.uint8)
+    argmax = x.new_empty(shape.y, dtype=torch.uint8)
     mean, rstd = torch.empty_like(gamma), torch.empty_like(gamma)
     _call("block_forward", shape.conv, shape.norm, x, w, gamma, beta, kept, y, mean, rstd, argmax)
     return kept, y, mean, rstd, argmax

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,12 +60,15 @@ class EpisodeSource:
             Images, float32 `[count, N*K, C, H, W]`, and labels `[count, N*K]` of the support
             sets, and those of the query sets.
         """
+        # Said in full: compiled code fills them, whatever the defaults of PyTorch are.
+        images: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+        labels: dict[str, Any] = {"dtype": torch.int64, "device": "cpu"}
         support, query = self._sizes
         out = (
-            torch.empty(count, support, *self._shape),
-            torch.empty(count, support, dtype=torch.int64),
-            torch.empty(count, query, *self._shape),
-            torch.empty(count, query, dtype=torch.int64),
+            torch.empty(count, support, *self._shape, **images),
+            torch.empty(count, support, **labels),
+            torch.empty(count, query, *self._shape, **images),
+            torch.empty(count, query, **labels),
         )
         self._run("make_episodes", start, count, [tensor.numpy() for tensor in out])
         return out
