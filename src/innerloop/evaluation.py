@@ -12,6 +12,7 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.apart import stack
 from innerloop.algorithms.arguments import check_params
 from innerloop.algorithms.base import Algorithm
+from innerloop.algorithms.inner_loops import check_lengths, steps_of
 from innerloop.errors import UserError, number_of_steps
 from innerloop.functional import Params
 from innerloop.keywords import keywords_checked
@@ -73,7 +74,8 @@ def evaluate(
     chunk_size = chunk_size or algorithm.chunk_size or _tasks_at_a_time(params, sampler)
     device = next(iter(params.values())).device
     chunks = []
-    with torch.no_grad():
+    # What a source makes in inference mode could not be adapted to.
+    with torch.inference_mode(False), torch.no_grad():
         start = 0
         while start < tasks:
             count = _of_one_shape(sampler, start, min(chunk_size, tasks - start))
@@ -83,6 +85,7 @@ def evaluate(
                     params, episodes, inner_steps=inner_steps, every_step=every_step
                 )
             chunks.append(found)
+            check_lengths(algorithm, found["loss"].shape[1] == chunks[0]["loss"].shape[1])
             start += count
             if on_progress is not None:
                 on_progress(start)
@@ -145,7 +148,6 @@ def outputs_per_step(
     with torch.no_grad():
         algorithm.look(task.support_x)
         predict = algorithm.predictor(params, task.support_x, task.query_x)
-        steps = algorithm.inner_loop(
-            params, task.support_x, task.support_y, inner_steps=inner_steps, n_way=n_way
-        )
+        sets = task.support_x, task.support_y
+        steps = steps_of(algorithm, params, *sets, inner_steps=inner_steps, n_way=n_way)
         return stack([predict(fast) for fast in steps])

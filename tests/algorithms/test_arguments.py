@@ -251,3 +251,59 @@ def test_tensors_that_are_not_dense_are_one_clear_error(kind):
     ):
         with pytest.raises(UserError, match=WAYS_OUT[kind]):
             call()
+
+
+class Writes(MAML):
+    """Takes its inner steps in place, which `torch.no_grad()` allows."""
+
+    def update(self, params, fast, gradient, step):
+        with torch.no_grad():
+            for name, p in fast.items():
+                p.sub_(0.1 * gradient[name])
+        return fast
+
+
+class WritesExamples(MAML):
+    def inner_loss(self, params, fast, support, step):
+        support.x.mul_(0.5)
+        return super().inner_loss(params, fast, support, step)
+
+
+class Fills(MAML):
+    def update(self, params, fast, gradient, step):
+        params["0.bias"] = params["0.bias"] + 1
+        return super().update(params, fast, gradient, step)
+
+
+@pytest.mark.parametrize("kind", [Writes, WritesExamples, Fills])
+@pytest.mark.parametrize("call", ["score_steps", "inner_loop_each", "adapt", "evaluate"])
+def test_hooks_that_write_into_what_they_are_given_are_named(kind, call):
+    algorithm = kind(network(), 0.1, 2, execution="loop")
+    with pytest.raises(UserError, match="wrote into the meta-parameters or the examples"):
+        CALLS[call](algorithm, algorithm.init_params(), episodes())
+
+
+@pytest.mark.parametrize("what", ["params", "examples"])
+def test_tensors_that_were_made_in_inference_mode_are_named(what):
+    algorithm, given = MAML(network(), 0.1, 2), episodes()
+    params = algorithm.init_params()
+    with torch.inference_mode():
+        if what == "params":
+            params = {name: p.clone() for name, p in params.items()}
+        else:
+            given = Episodes(*(t.clone() for t in given), n_way=3)
+    for call in ("meta_gradient", "score_steps"):
+        with pytest.raises(UserError, match=r"made in torch\.inference_mode"):
+            CALLS[call](algorithm, params, given)
+
+
+def test_evaluation_in_inference_mode_is_that_outside():
+    class Making(Source):
+        def batch(self, start, count):
+            return Episodes(*(t[:count].clone() for t in episodes()), n_way=3)
+
+    algorithm = MAML(network(), 0.1, 2)
+    params = algorithm.init_params()
+    expected = evaluate(algorithm, params, Making(), tasks=2)["loss_per_step"]
+    with torch.inference_mode():
+        assert evaluate(algorithm, params, Making(), tasks=2)["loss_per_step"] == expected

@@ -131,11 +131,24 @@ def checking(algorithm: Hooks, params: Params, *sets: Any) -> Iterator[None]:
     check_params(algorithm, params)
     for x in sets:
         check_dense("support_x", x)
+    before = _written({**params}, sets)
     try:
         yield
+        if _written(params, sets) != before:
+            raise UserError(
+                f"the network, the loss or a hook of {type(algorithm).__name__} wrote into the "
+                "meta-parameters or the examples that it was given, which are no longer what they "
+                "were: use operations that return new tensors, such as p - rate * g in place of "
+                "p.sub_(rate * g), and fill a new dict"
+            )
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
     except (RuntimeError, ValueError, IndexError) as error:
+        if "nference tensor" in str(error):
+            raise UserError(
+                "the meta-parameters or the examples were made in torch.inference_mode(), and "
+                "adaptation takes gradients: make them outside of it, or under torch.no_grad()"
+            ) from error
         for x in sets:
             if not algorithm.network.takes_as_given(of_network(params), x):
                 reason = algorithm.network.why_not_taken(x) or _another_type(algorithm, params)
@@ -150,6 +163,15 @@ def checking(algorithm: Hooks, params: Params, *sets: Any) -> Iterator[None]:
         if reason is None:
             raise
         raise UserError(reason) from error
+
+
+def _written(params: Params, sets: tuple[Any, ...]) -> list[Any]:
+    """What changes when someone writes into these tensors, or puts others into the dict."""
+    tensors = [*params.items(), *((None, x) for x in sets if isinstance(x, Tensor))]
+    if in_transform():
+        return []
+    # Nothing counts what is written into tensors that were made in inference mode.
+    return [(name, id(t), 0 if t.is_inference() else t._version) for name, t in tensors]
 
 
 def check_params(algorithm: Hooks, params: Any) -> None:

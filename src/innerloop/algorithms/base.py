@@ -12,6 +12,7 @@ from innerloop.algorithms import in_use
 from innerloop.algorithms.arguments import check_dense, checking, first_task
 from innerloop.algorithms.execution import MetaGradient
 from innerloop.algorithms.explain import explain
+from innerloop.algorithms.inner_loops import steps_of
 from innerloop.functional import Params
 from innerloop.tasks.episodes import Episodes
 
@@ -62,9 +63,8 @@ class Algorithm(MetaGradient):
         """The fast weights of one task after the last inner step; arguments of `inner_loop`."""
         with checking(self, params, support_x):
             self.look(support_x)
-            *_, adapted = self.inner_loop(
-                params, support_x, support_y, inner_steps=inner_steps, n_way=n_way
-            )
+            how: dict[str, Any] = {"inner_steps": inner_steps, "n_way": n_way}
+            *_, adapted = steps_of(self, params, support_x, support_y, **how)
         return adapted
 
     def score_steps(

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from innerloop.algorithms import inner_update, noise
 from innerloop.algorithms.adapted import names_of, rates_by_name
-from innerloop.algorithms.apart import stack, task_by_task
+from innerloop.algorithms.apart import task_by_task
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.hooks import each_step, taken
+from innerloop.algorithms.inner_loops import dropping_second, in_step, steps_of
 from innerloop.algorithms.options import AlgorithmOptions
 from innerloop.algorithms.overriding import alone, each, is_own, overrides
 from innerloop.algorithms.reached import may_use_own_weights, refuse_own_weights
@@ -276,12 +277,17 @@ class GradientBased(Algorithm):
     ) -> Iterator[Params]:
         n_way = self.ways(support_y, n_way)
         support = Support(support_x, support_y, n_way, axis=0).with_task()
+        others: Params = {}
         if self.keeps_body:
             features = self.features(params, support_x).unsqueeze(0)
             support = support._replace(x=features, of_features=True)
-        how: dict[str, Any] = {"inner_steps": inner_steps, "first_order": self.first_order}
-        for weights in self.descent(params, support, **how):
-            yield {name: p.squeeze(0) for name, p in weights.items()}
+            # Steps need none of them, but `forward` does: the module's own would stand in.
+            others = self.fast_weights(params, n_way)
+        first_order = self.first_order or dropping_second()
+        for weights in self.descent(
+            params, support, inner_steps=inner_steps, first_order=first_order
+        ):
+            yield others | {name: p.squeeze(0) for name, p in weights.items()}
 
     def loops(
         self,
@@ -296,10 +302,10 @@ class GradientBased(Algorithm):
         """The inner loops of T tasks, through `inner_loop` where a subclass overrides it."""
         if is_own(self, "inner_loop", GradientBased):
             apart = [
-                self.inner_loop(params, x, y, inner_steps=inner_steps, n_way=tasks.n_way)
+                steps_of(self, params, x, y, inner_steps=inner_steps, n_way=tasks.n_way)
                 for x, y in zip(tasks.support_x, tasks.support_y, strict=True)
             ]
-            yield from map(stack, zip(*apart, strict=True))
+            yield from in_step(self, apart, first_order)
             return
         support = Support(tasks.support_x, tasks.support_y, tasks.n_way, of_features, batch_size)
         head = [name for name in self.adapted_names if name.startswith("head.")]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.apart import T, first, task_by_task, with_task
+from innerloop.algorithms.inner_loops import steps_of
 from innerloop.algorithms.overriding import alone, each, overrides
 from innerloop.algorithms.scores import score
 from innerloop.algorithms.settings import Settings
@@ -97,7 +98,7 @@ class Hooks(Settings):
         self, params: Params, task: Episodes, n_way: int | None, progress: float
     ) -> tuple[Tensor, Params]:
         """What is differentiated: the query loss of one task's fast weights, and metrics."""
-        *_, fast = self.inner_loop(params, task.support_x, task.support_y, n_way=n_way)
+        *_, fast = steps_of(self, params, task.support_x, task.support_y, n_way=n_way)
         with noise.at(self.inner_steps, query=True):
             return self.query_loss(fast, task)
 
@@ -209,9 +210,8 @@ class Hooks(Settings):
         """The metrics of T tasks, `[T]` each, after each step or only after the last."""
         (task,) = tasks.tasks()
         predict = self.predictor(params, task.support_x, task.query_x)
-        steps = self.inner_loop(
-            params, task.support_x, task.support_y, inner_steps=inner_steps, n_way=tasks.n_way
-        )
+        sets = task.support_x, task.support_y
+        steps = steps_of(self, params, *sets, inner_steps=inner_steps, n_way=tasks.n_way)
 
         def scored(fast: Params) -> Params:
             if overrides(self, "query_loss"):

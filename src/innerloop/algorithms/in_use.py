@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from innerloop.algorithms.apart import first, one_by_one
 from innerloop.algorithms.arguments import checked_episodes
 from innerloop.algorithms.execution import candidates, first_that_works
 from innerloop.algorithms.hooks import Hooks
+from innerloop.algorithms.inner_loops import check_lengths, steps_of
 from innerloop.algorithms.reached import try_loss
 from innerloop.algorithms.shared_body import features_in_place
 from innerloop.functional import Params
@@ -35,8 +38,13 @@ def score_steps(
         )
         return {name: torch.stack([s[name] for s in scores], dim=1) for name in scores[0]}
 
+    numbers = set[int]()
+
     def of_one(task: Episodes) -> Params:
-        return first(scored(task.with_task()))
+        found = first(scored(task.with_task()))
+        numbers.update(len(m) for m in found.values())
+        check_lengths(algorithm, len(numbers) <= 1)
+        return found
 
     def by(way: str) -> Params:
         with torch.no_grad(), noise.in_use(episodes.num_tasks):
@@ -63,10 +71,15 @@ def adapt_all(
     tasks = checked_episodes(algorithm, tasks, training=False)
     algorithm.look(support_x[0])
 
+    numbers = set[int]()
+
     def of_one(task: Episodes) -> list[Params]:
         x, y = task.support_x, task.support_y
-        steps = algorithm.inner_loop(params, x, y, inner_steps=inner_steps, n_way=tasks.n_way)
-        return list(steps)
+        how: dict[str, Any] = {"inner_steps": inner_steps, "n_way": tasks.n_way}
+        found = list(steps_of(algorithm, params, x, y, **how))
+        numbers.add(len(found))
+        check_lengths(algorithm, len(numbers) == 1)
+        return found
 
     def by(way: str) -> list[Params]:
         with torch.no_grad(), noise.in_use(len(support_x)):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from innerloop.algorithms import noise
 from innerloop.algorithms.apart import first
 from innerloop.algorithms.gradient_based import GradientBased
+from innerloop.algorithms.inner_loops import counted
 from innerloop.algorithms.mixed_mode import mixed_mode_gradient
 from innerloop.algorithms.options import GradientBasedOptions
 from innerloop.algorithms.overriding import is_own, overrides
@@ -82,10 +83,11 @@ class MAML(GradientBased):
     ) -> tuple[Tensor, Params]:
         """The query losses of the fast weights of T tasks, `[T]`, and metrics."""
         counts, metrics = self.step_weights(progress), dict[str, Tensor]()
-        total = torch.zeros(())
+        total = torch.zeros((), device=tasks.query_x.device)
         first_order = self.is_first_order(progress)
         steps = self.loops(params, tasks, first_order=first_order, of_features=of_features)
-        for step, (count, weights) in enumerate(zip(counts, steps, strict=True)):
+        for step, weights in enumerate(counted(self, steps, len(counts))):
+            count = counts[step]
             if count:
                 with noise.at(step, query=True):
                     loss, metrics = self._query_loss(weights, tasks, of_features)
