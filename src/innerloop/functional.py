@@ -161,8 +161,18 @@ def mean_of_losses(
 
 
 def descend(params: Params, gradient: Params, inner_lr: Rates) -> Params:
-    """`params - inner_lr * gradient`, name by name."""
+    """`params - inner_lr * gradient`, name by name.
+
+    Raises:
+        UserError: rates by name that leave one out.
+    """
     if isinstance(inner_lr, Mapping):
+        missing = [name for name in params if name not in inner_lr]
+        if missing:
+            raise UserError(
+                f"there is no inner learning rate for {', '.join(missing)}: give one entry a "
+                "parameter name"
+            )
         return {name: _less(p, gradient[name], inner_lr[name]) for name, p in params.items()}
     return {name: _less(p, gradient[name], inner_lr) for name, p in params.items()}
 

@@ -157,3 +157,52 @@ def test_an_inner_loss_that_is_no_scalar_is_refused():
     algorithm = Rows(Small(), 0.1, 1)
     with pytest.raises(UserError, match="inner loss of a task must be a scalar"):
         algorithm.meta_gradient(algorithm.init_params(), random_episodes())
+
+
+def a_part(fast):
+    return dict(list(fast.items())[1:])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (a_part, r"not others: \w+"),
+        (lambda fast: fast | {"other@x": torch.ones(2)}, "not others: other@x"),
+        (lambda fast: {n: p.sum() for n, p in fast.items()}, "not others"),
+        (lambda fast: None, "not a NoneType"),
+    ],
+)
+@pytest.mark.parametrize("execution", ["stacked", "vmap", "loop"])
+def test_an_update_that_gives_other_weights_is_named(change, message, execution):
+    """Weights that it left out would start again from the meta-parameters."""
+
+    class Own(MAML):
+        def update(self, params, fast, gradient, step):
+            return change(super().update(params, fast, gradient, step))
+
+    class Optimizer:
+        elementwise = True
+
+        def init(self, weights):
+            return None
+
+        def update(self, weights, gradient, state, rates):
+            return change({n: p - rates * gradient[n] for n, p in weights.items()}), state
+
+    model, episodes = stackable(), random_episodes()
+    optimizer = MAML(model, 0.1, 2, inner_optimizer=Optimizer(), execution=execution)
+    for algorithm in (Own(model, 0.1, 2, execution=execution), optimizer):
+        params = algorithm.init_params()
+        for call in (algorithm.meta_gradient, algorithm.score_steps):
+            with pytest.raises(UserError, match=f"must return the weights after .* {message}"):
+                call(params, episodes)
+
+
+def test_a_rate_that_is_missing_is_named():
+    class Own(MAML):
+        def rates(self, params, step):
+            return dict.fromkeys(self.adapted_names[1:], 0.1)
+
+    algorithm = Own(Small(), 0.1, 2)
+    with pytest.raises(UserError, match=f"no inner learning rate for {algorithm.adapted_names[0]}"):
+        algorithm.meta_gradient(algorithm.init_params(), random_episodes())

@@ -218,7 +218,9 @@ class GradientBased(Algorithm):
     ) -> tuple[Params, Any]:
         """The weights and optimiser state that the inner loop carries to the next step."""
         if self.inner_optimizer is None:
-            return self.update_each(params, fast, gradient, step), None
+            found = self.update_each(params, fast, gradient, step)
+            inner_update.check_weights(f"update of {type(self).__name__}", fast, found)
+            return found, None
         slope, rates = self._clipped(gradient), self.rates(params, step)
         return inner_update.step(self.inner_optimizer, fast, slope, state, rates)
 

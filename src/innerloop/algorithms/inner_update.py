@@ -51,6 +51,7 @@ def step(
     if _is_elementwise(optimizer):
         # New containers: those of the state before may be asked for again.
         found = optimizer.update(weights, gradient, tree_map(lambda leaf: leaf, state), rates)
+        check_weights(f"update of {type(optimizer).__name__}", weights, found[0])
     else:
         update = _of_one(optimizer.update)
         found = task_by_task(update, (0, 0, 0, None), (weights, gradient, state, rates))
@@ -60,6 +61,19 @@ def step(
             "return new ones"
         )
     return found
+
+
+def check_weights(what: str, before: Params, after: Any) -> None:
+    """Raise a `UserError` unless these are weights with the names and shapes of those before."""
+    shapes = {name: p.shape for name, p in before.items()}
+    kind = "" if isinstance(after, dict) else f"a {type(after).__name__}"
+    found = {} if kind else {n: getattr(p, "shape", None) for n, p in after.items()}
+    if kind or found != shapes:
+        names = [n for n in shapes | found if found.get(n) != shapes.get(n)]
+        raise UserError(
+            f"{what} must return the weights after the step, a dict of tensors with the names and "
+            f"shapes that it was given, not {kind or 'others: ' + ', '.join(names[:4])}"
+        )
 
 
 def _tensors(tree: Any) -> list[Tensor]:
