@@ -279,7 +279,7 @@ class Fills(MAML):
 @pytest.mark.parametrize("call", ["score_steps", "inner_loop_each", "adapt", "evaluate"])
 def test_hooks_that_write_into_what_they_are_given_are_named(kind, call):
     algorithm = kind(network(), 0.1, 2, execution="loop")
-    with pytest.raises(UserError, match="wrote into the meta-parameters or the examples"):
+    with pytest.raises(UserError, match="changed the meta-parameters or the examples"):
         CALLS[call](algorithm, algorithm.init_params(), episodes())
 
 

@@ -136,7 +136,7 @@ def checking(algorithm: Hooks, params: Params, *sets: Any) -> Iterator[None]:
         yield
         if _written(params, sets) != before:
             raise UserError(
-                f"the network, the loss or a hook of {type(algorithm).__name__} wrote into the "
+                f"the network, the loss or a hook of {type(algorithm).__name__} changed the "
                 "meta-parameters or the examples that it was given, which are no longer what they "
                 "were: use operations that return new tensors, such as p - rate * g in place of "
                 "p.sub_(rate * g), and fill a new dict"
