@@ -103,7 +103,7 @@ def serve_filled(x: Tensor, channels: int, *, depthwise: bool = False) -> bool:
 # Weights of a task from which on it matters how their derivatives lie in memory.
 _MANY = 2**12
 # Weights of a task beyond which they leave the cache, for which the kernels are not made.
-_LARGE = 2**17
+_LARGE = 2**18
 
 
 def many(weight: Tensor) -> bool:
