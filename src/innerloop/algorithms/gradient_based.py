@@ -219,7 +219,8 @@ class GradientBased(Algorithm):
         """The weights and optimiser state that the inner loop carries to the next step."""
         if self.inner_optimizer is None:
             found = self.update_each(params, fast, gradient, step)
-            inner_update.check_weights(f"update of {type(self).__name__}", fast, found)
+            if overrides(self, "update") or is_own(self, "update_each", GradientBased):
+                inner_update.check_weights(f"update of {type(self).__name__}", fast, found)
             return found, None
         slope, rates = self._clipped(gradient), self.rates(params, step)
         return inner_update.step(self.inner_optimizer, fast, slope, state, rates)

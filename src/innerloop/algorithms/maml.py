@@ -86,8 +86,9 @@ class MAML(GradientBased):
         total = torch.zeros((), device=tasks.query_x.device)
         first_order = self.is_first_order(progress)
         steps = self.loops(params, tasks, first_order=first_order, of_features=of_features)
-        for step, weights in enumerate(counted(self, steps, len(counts))):
-            count = counts[step]
+        if is_own(self, "inner_loop", GradientBased):
+            steps = counted(self, steps, len(counts))
+        for step, (count, weights) in enumerate(zip(counts, steps, strict=True)):
             if count:
                 with noise.at(step, query=True):
                     loss, metrics = self._query_loss(weights, tasks, of_features)
