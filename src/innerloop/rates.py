@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from reprlib import repr
 from typing import Any
 
-from innerloop.errors import UserError, above_zero
+from innerloop.errors import UserError, above_zero, finite_above_zero
 
 InnerRates = float | Mapping[str, float]
 """An inner learning rate; or rates by pattern of parameter names, of which the first that matches
@@ -22,7 +22,7 @@ counts."""
 def check_rates(inner_lr: InnerRates) -> None:
     """Raise a `UserError` unless every rate is a finite number greater than 0."""
     if not isinstance(inner_lr, Mapping):
-        above_zero(inner_lr=inner_lr)
+        finite_above_zero(inner_lr=inner_lr)
         return
     if not inner_lr:
         raise UserError('inner_lr is empty: give a number, or rates by pattern: {"*": 0.01}')

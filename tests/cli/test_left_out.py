@@ -145,3 +145,15 @@ def test_an_archive_is_to_be_unpacked(name, tool, put):
     for read in (support_files, lambda path: query_files([path])):
         with pytest.raises(UserError, match=rf"{name} is an archive, .* unpack it \({tool} {name}"):
             read(Path(name))
+
+
+def test_pictures_without_an_ending_are_said(put):
+    put("s/a/1.png", "s/a/scan", "s/b/1.png", "q/1.png", "q/other")
+    Path("q/notes").write_text("no picture")
+    Path("q/sound").write_bytes(b"RIFF\0\0\0\0WAVEfmt ")
+    with pytest.warns(
+        UserWarning, match=r"q: 1 file .*\(1 without an ending\), such as other: give"
+    ):
+        assert query_files([Path("q")], "--query") == [Path("q/1.png")]
+    with pytest.warns(UserWarning, match=r"such as a/scan: give names .* such as \.png$"):
+        support_files(Path("s"))

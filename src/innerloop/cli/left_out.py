@@ -48,7 +48,7 @@ def warn_of_left_out(
         given: folders whose pictures are taken anyway.
     """
     from innerloop.data.hidden import hidden_with_pictures, remarks_of_hidden
-    from innerloop.data.layouts import remark_of_unread
+    from innerloop.data.kinds import remark_of_unread
     from innerloop.data.remarks import warn
 
     each = dict.fromkeys((folder, *looked_at))
@@ -75,7 +75,7 @@ def why_empty(folder: Path, option: str, *, all_empty: bool = False) -> str:
         option: `--query`, `--background` or `--support`.
         all_empty: with `--support`, no class has pictures.
     """
-    from innerloop.data.layouts import remark_of_unread
+    from innerloop.data.kinds import remark_of_unread
 
     if found := nested(folder):
         return f"{folder} holds no pictures itself, its folders do: " + _way(
@@ -157,7 +157,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _unread(folders: Sequence[Path]) -> list[Path]:
-    from innerloop.data.layouts import unread_of
+    from innerloop.data.kinds import unread_of
 
     return unread_of(file for folder in folders for file in folder.iterdir() if file.is_file())
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import UnidentifiedImageError
+
+from innerloop.data.remarks import Remark, counted
 
 # Common formats of pictures.
 UNREAD_PICTURES = (
@@ -25,6 +29,8 @@ _BRANDS = {
     **dict.fromkeys((b"mif1", b"msf1"), "HEIF"),
     **dict.fromkeys((b"avif", b"avis"), "AVIF"),
 }
+# How pictures of common formats begin; a RIFF file may be of sound as well.
+_BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 
 def unread_kind(name: str, content: bytes) -> str | None:
@@ -50,3 +56,35 @@ def reason(error: Exception) -> str:
     What it says of content without a name is the address of an object.
     """
     return "its format is not known" if isinstance(error, UnidentifiedImageError) else str(error)
+
+
+def unread_of(files: Iterable[Path]) -> list[Path]:
+    """Those of kinds that are not read, by name, and pictures whose names have no ending."""
+    return sorted(f for f in files if f.name.lower().endswith(UNREAD) or _is_nameless_picture(f))
+
+
+def _is_nameless_picture(file: Path) -> bool:
+    if file.suffix:
+        return False
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(16)
+    except OSError:
+        return False
+    return content.startswith(_BEGINNINGS) or (content[:4], content[8:12]) == (b"RIFF", b"WEBP")
+
+
+def remark_of_unread(unread: list[Path], path: Path) -> Remark:
+    """What to say of files that are not read, one or more, in the folder `path`."""
+    endings = Counter(file.suffix.lower() or "without an ending" for file in unread)
+    kinds = ", ".join(f"{number:,} {ending}" for ending, number in endings.most_common())
+    ways = ["convert pictures to PNG or JPEG"] * any(file.suffix for file in unread)
+    ways += ["give names of pictures their ending, such as .png"] * (
+        not all(f.suffix for f in unread)
+    )
+    return Remark(
+        "not read",
+        len(unread),
+        f"{counted(len(unread), 'file')} of kinds that are not read ({kinds}), such as "
+        f"{unread[0].relative_to(path)}: {', and '.join(ways)}",
+    )

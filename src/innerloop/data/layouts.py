@@ -6,13 +6,13 @@ import csv
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from innerloop.data.hidden import hidden_with_pictures, is_hidden, is_run, remarks_of_hidden
-from innerloop.data.kinds import UNREAD
+from innerloop.data.kinds import remark_of_unread, unread_of
 from innerloop.data.other_forms import OF_TABLE, refuse_other_forms
 from innerloop.data.pictures import EXTENSIONS, is_picture
 from innerloop.data.remarks import Remark, counted, some
@@ -381,20 +381,3 @@ def _normal(name: str) -> str:
 
 def _raise(error: OSError) -> None:
     raise UserError(f"{error.filename} cannot be read ({error.strerror})") from error
-
-
-def unread_of(files: Iterable[Path]) -> list[Path]:
-    """Those of kinds that are not read, by name."""
-    return sorted(file for file in files if file.name.lower().endswith(UNREAD))
-
-
-def remark_of_unread(unread: list[Path], path: Path) -> Remark:
-    """What to say of files of kinds that are not read, one or more, in the folder `path`."""
-    endings = Counter(file.suffix.lower() for file in unread)
-    kinds = ", ".join(f"{number:,} {ending}" for ending, number in endings.most_common())
-    return Remark(
-        "not read",
-        len(unread),
-        f"{counted(len(unread), 'file')} of kinds that are not read ({kinds}), such as "
-        f"{unread[0].relative_to(path)}: convert pictures to PNG or JPEG",
-    )
