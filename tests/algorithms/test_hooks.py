@@ -155,7 +155,50 @@ def test_an_inner_loss_that_is_no_scalar_is_refused():
             return F.cross_entropy(outputs, targets, reduction="none")
 
     algorithm = Rows(Small(), 0.1, 1)
+    with pytest.raises(UserError, match="support_loss of Rows must return a scalar"):
+        algorithm.meta_gradient(algorithm.init_params(), random_episodes())
+
+
+def test_an_inner_loss_of_all_tasks_that_is_not_one_number_each_is_refused():
+    class Rows(MAML):
+        def inner_loss_each(self, params, fast, support, step):
+            return super().inner_loss_each(params, fast, support, step)[:, None]
+
+    algorithm = Rows(Small(), 0.1, 1)
     with pytest.raises(UserError, match="inner loss of a task must be a scalar"):
+        algorithm.meta_gradient(algorithm.init_params(), random_episodes())
+
+
+@pytest.mark.parametrize("way", ["auto", "loop"])
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (lambda loss, metrics: loss, "query_loss of Own must return the loss and a dict"),
+        (lambda loss, metrics: (loss, [loss]), "query_loss of Own must return the loss and a dict"),
+        (lambda loss, metrics: (loss[None], metrics), "query_loss of Own must return a scalar"),
+        (lambda loss, metrics: (loss.item(), metrics), "query_loss of Own must return a scalar"),
+        (lambda loss, metrics: (loss, {"right": 0.5}), "metric 'right' must be a tensor"),
+    ],
+)
+def test_query_losses_of_other_kinds_are_refused(found, says, way):
+    class Own(MAML):
+        def query_loss(self, params, task):
+            return found(*super().query_loss(params, task))
+
+    algorithm = Own(Small(), 0.1, 1, execution=way)
+    with pytest.raises(UserError, match=says):
+        algorithm.meta_gradient(algorithm.init_params(), random_episodes())
+    with pytest.raises(UserError, match=says):
+        algorithm.score_steps(algorithm.init_params(), random_episodes())
+
+
+def test_an_inner_loss_that_is_a_plain_number_is_refused():
+    class Own(MAML):
+        def inner_loss(self, params, fast, support, step):
+            return super().inner_loss(params, fast, support, step).item()
+
+    algorithm = Own(Small(), 0.1, 1)
+    with pytest.raises(UserError, match="inner_loss of Own must return a scalar"):
         algorithm.meta_gradient(algorithm.init_params(), random_episodes())
 
 

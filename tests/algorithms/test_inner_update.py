@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import pytest
@@ -171,6 +172,13 @@ def test_a_shared_head_and_one_step_are_no_short_cut_any_more():
     task = episodes.task(0)
     adapted = maml.adapt(params, task.support_x, task.support_y)
     torch.testing.assert_close(adapted["convs.0.weight"], params["convs.0.weight"] * 0.95)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan])
+def test_a_rate_is_a_finite_number_above_0(rate):
+    for rates in (rate, {"*": rate}):
+        with pytest.raises(UserError, match="inner_lr"):
+            MAML(Small(), rates)
 
 
 def test_rates_by_pattern_first_match_counts():

@@ -168,7 +168,7 @@ class GradientBased(Algorithm):
 
     # ---- The same for T tasks
 
-    @each(0, 0)
+    @each(0, 0, check=check_loss)
     def support_loss_each(self, outputs: Any, targets: Any) -> Tensor:
         """`support_loss` of T tasks, `[T]`."""
         if self.loss is F.cross_entropy and are_labels(outputs, targets, tasks=True):
@@ -176,7 +176,7 @@ class GradientBased(Algorithm):
             return losses * outputs.shape[-1] if self.inner_reduction == "per_shot" else losses
         return task_by_task(self.support_loss, (0, 0), (outputs, targets))
 
-    @each(None, 0, 0, None)
+    @each(None, 0, 0, None, check=check_loss)
     def inner_loss_each(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
         """`inner_loss` of T tasks, `[T]`."""
         x, y = support.batch(step)

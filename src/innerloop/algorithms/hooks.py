@@ -21,7 +21,7 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.apart import T, first, task_by_task, with_task
 from innerloop.algorithms.inner_loops import steps_of
 from innerloop.algorithms.overriding import alone, each, overrides
-from innerloop.algorithms.scores import score
+from innerloop.algorithms.scores import check_scored, score
 from innerloop.algorithms.settings import Settings
 from innerloop.errors import UserError
 from innerloop.functional import Params, accuracy, are_labels, cross_entropy_each, gradients
@@ -100,7 +100,11 @@ class Hooks(Settings):
         """What is differentiated: the query loss of one task's fast weights, and metrics."""
         *_, fast = steps_of(self, params, task.support_x, task.support_y, n_way=n_way)
         with noise.at(self.inner_steps, query=True):
-            return self.query_loss(fast, task)
+            return self.checked_query_loss(fast, task)
+
+    def checked_query_loss(self, params: Params, task: Episodes) -> tuple[Tensor, Params]:
+        """`query_loss`, checked."""
+        return check_scored(self.query_loss(params, task), f"query_loss of {type(self).__name__}")
 
     def task_gradient(
         self, params: Params, task: Episodes, n_way: int | None, progress: float
@@ -163,7 +167,7 @@ class Hooks(Settings):
             )
         return mapped(lambda o: o[:, support:] if isinstance(o, Tensor) else o, outputs)
 
-    @each(0, 0)
+    @each(0, 0, check=check_scored)
     def score_each(self, outputs: Any, targets: Any) -> tuple[Tensor, Params]:
         """`score` of T tasks: losses `[T]`, and metrics of `[T]` each."""
         simple = self.loss is F.cross_entropy and self.metric in ("auto", "accuracy")
@@ -173,7 +177,7 @@ class Hooks(Settings):
         losses = cross_entropy_each(outputs, targets)
         return losses, {"loss": losses.detach(), "accuracy": accuracy(outputs.detach(), targets)}
 
-    @each(0, 0)
+    @each(0, 0, check=check_scored)
     def query_loss_each(self, params: Params, tasks: Episodes) -> tuple[Tensor, Params]:
         """`query_loss` of T tasks: losses `[T]`, and metrics of `[T]` each."""
         outputs = self.query_outputs_each(params, tasks.support_x, tasks.query_x)
@@ -215,7 +219,7 @@ class Hooks(Settings):
 
         def scored(fast: Params) -> Params:
             if overrides(self, "query_loss"):
-                return self.query_loss(fast, task)[1]
+                return self.checked_query_loss(fast, task)[1]
             return self.score(predict(fast), task.query_y)[1]
 
         found = each_step(scored, steps, every_step)

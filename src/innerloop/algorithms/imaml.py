@@ -11,6 +11,7 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.algorithms.options import GradientBasedOptions
 from innerloop.algorithms.overriding import directly, each
+from innerloop.algorithms.scores import check_loss
 from innerloop.algorithms.support import Support
 from innerloop.errors import UserError, above_zero, number_of_steps
 from innerloop.functional import (
@@ -69,7 +70,7 @@ class IMAML(GradientBased):
         number_of_steps(cg_steps=cg_steps)
         self.regularization, self.cg_steps = regularization, cg_steps
 
-    @each(None, 0, 0, None)
+    @each(None, 0, 0, None, check=check_loss)
     def inner_loss_each(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
         start = repeat_each(self.start(params, support.n_way, list(fast)), len(support.x))
         away = subtract(fast, start)

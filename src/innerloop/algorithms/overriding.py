@@ -11,11 +11,14 @@ from innerloop.algorithms.apart import first, task_by_task, with_task
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def each(*axes: int | None) -> Callable[[Method], Method]:
+def each(
+    *axes: int | None, check: Callable[[Any, str], Any] | None = None
+) -> Callable[[Method], Method]:
     """Marks a method `HOOK_each` as what `HOOK` is for T tasks.
 
     Args:
         axes: for every argument 0 where it has an axis of tasks, None where all tasks share it.
+        check: called with what an overridden hook returns, and with its name.
     """
 
     def mark(together: Method) -> Method:
@@ -24,7 +27,10 @@ def each(*axes: int | None) -> Callable[[Method], Method]:
         @functools.wraps(together)
         def method(self: Any, *arguments: Any) -> Any:
             if overrides(self, name):
-                return task_by_task(getattr(self, name), axes, arguments)
+                hook = getattr(self, name)
+                what = f"{name} of {type(self).__name__}"
+                checked = hook if check is None else lambda *of_one: check(hook(*of_one), what)
+                return task_by_task(checked, axes, arguments)
             return together(self, *arguments)
 
         marked: Any = method

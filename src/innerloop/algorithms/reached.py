@@ -82,7 +82,7 @@ def check_twice(algorithm: Hooks, params: Params, episodes: Episodes, keys: Sequ
     """
     task = episodes.task(0)
     with torch.enable_grad(), noise.calls(training=True, keys=keys[:1]), noise.task(0):
-        loss, _ = algorithm.query_loss(
+        loss, _ = algorithm.checked_query_loss(
             next(_inner_loop(algorithm, _leaves(algorithm, params), task)), task
         )
     own = set()
@@ -118,7 +118,7 @@ def _loses_second(algorithm: Hooks, params: Params, task: Episodes, key: int) ->
         """The loss, the leaves that it is of, and its gradient."""
         leaves = _leaves(algorithm, weights)
         with torch.enable_grad(), noise.calls(training=True, keys=[key]), noise.task(0):
-            loss, _ = algorithm.query_loss(next(_inner_loop(algorithm, leaves, task)), task)
+            loss, _ = algorithm.checked_query_loss(next(_inner_loop(algorithm, leaves, task)), task)
             return loss, leaves, _gradients(loss, leaves)
 
     # Twice, for a kink may lie between two places.

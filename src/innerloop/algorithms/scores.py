@@ -53,14 +53,30 @@ def metric_name(metric: Callable[..., Any]) -> str:
     return getattr(named, "__name__", type(named).__name__)
 
 
-def check_loss(value: Any) -> Tensor:
+def check_loss(value: Any, what: str = "a loss") -> Tensor:
     """Raise a `UserError` for a loss that is not a scalar."""
     shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
     if not isinstance(value, Tensor) or value.ndim:
         raise UserError(
-            f"a loss must return a scalar tensor, the mean over the examples, not {shape}"
+            f"{what} must return a scalar tensor, the mean over the examples, not {shape}"
         )
     return value
+
+
+def check_scored(found: Any, what: str) -> tuple[Tensor, Params]:
+    """Raise a `UserError` unless this is a loss, a scalar, and a dict of metrics."""
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)):
+        raise UserError(
+            f"{what} must return the loss and a dict of metrics, such as (loss, {{'loss': "
+            f"loss.detach()}}), not a {type(found).__name__}"
+        )
+    loss, metrics = found
+    for name, metric in metrics.items():
+        if not isinstance(metric, Tensor):
+            raise UserError(
+                f"{what}: the metric {name!r} must be a tensor, not a {type(metric).__name__}"
+            )
+    return check_loss(loss, what), metrics
 
 
 def loss_of(
