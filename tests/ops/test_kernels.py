@@ -222,7 +222,7 @@ def test_a_block_is_its_parts(pool, shared, channels, size, stride, padding, slo
 
 
 @pytest.mark.parametrize(
-    ("sizes", "by_kernels"), [((64, 64), True), ((64, 60), False), ((512, 512), False)]
+    ("sizes", "by_kernels"), [((64, 64), True), ((64, 60), False), ((1024, 512), False)]
 )
 def test_kernels_multiply_what_they_are_faster_at(sizes, by_kernels, compiled, monkeypatch):
     x, w = torch.zeros(2, 3, sizes[1]), torch.zeros(2, *sizes)
