@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from innerloop.ops.cpu import binding, library, shapes
 
@@ -178,6 +179,21 @@ def linear_layers(reference, case, rows, shared, rounded=lambda t: t):
     found = binding.linear_weights(dy, x)
     (dw,) = reference("conv_weights", [shape], [rounded(dy), rounded(x)], [found[0]])
     case.close(found, [dw, dy.double().sum(1)])
+
+
+@pytest.mark.parametrize("rows", [1, 31, 100])
+def test_layer_norm(compiled, dtype, rows):
+    """Against PyTorch's, which tests/ops/autograd/test_layer_norm.py compares more closely."""
+    case = Case(rows, dtype)
+    x, dy = (case.normal(case.tasks, rows, case.outputs) for _ in range(2))
+    gamma, beta = (case.normal(case.tasks, case.outputs) for _ in range(2))
+    given = [t.double().clone().requires_grad_() for t in (x, gamma, beta)]
+    shape = x.shape[-1:]
+    y = F.layer_norm(given[0], shape, eps=1e-3) * given[1][:, None] + given[2][:, None]
+    found = binding.layer_norm_forward(x, gamma, beta, 1e-3)
+    case.close(found[:1], [y.detach()])
+    found = binding.layer_norm_backward(x, gamma, *found[1:], dy)
+    case.close(found, torch.autograd.grad(y, given, dy.double()))
 
 
 @pytest.mark.parametrize("rows", [5, 70])
