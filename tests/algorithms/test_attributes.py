@@ -285,3 +285,26 @@ def test_what_a_hook_keeps_is_of_the_same_call(way, execution):
     assert model.seen is None
     assert not getattr(model, "kept", None)
     assert getattr(getattr(model, "saves", None), "seen", None) is None
+
+
+class OneOfItsKind:
+    """A hook that holds the network, and whose copies are itself."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __copy__(self):
+        return self
+
+    def __call__(self, layer, inputs, output):
+        return output.tanh()
+
+
+def test_an_object_that_is_its_own_copy_is_not_written_to():
+    model = Drawn().double()
+    model.draw = float
+    hook = OneOfItsKind(model)
+    model.out.register_forward_hook(hook)
+    maml = MAML(model, 0.1, 1)
+    maml.meta_gradient(maml.init_params(), EPISODES)
+    assert hook.model is model

@@ -168,11 +168,8 @@ class Attributes(ABC):
 
     def _object(self, value: Any) -> Any:
         """An object of a class of the user's; shared where it cannot be copied."""
-        try:
-            new = copy.copy(value)
-        except Exception:
-            new = value
-        if new is value:  # such as a member of an enumeration
+        new = _copied(value)
+        if new is value:
             return value
         self._memo[id(value)] = new
         self._kept.append(value)
@@ -241,9 +238,8 @@ class Attributes(ABC):
         after = {name: self._shared(held) for name, held in before.items()}
         if all(after[name] is held for name, held in before.items()):
             return value
-        try:
-            new = copy.copy(value)
-        except Exception:
+        new = _copied(value)
+        if new is value:
             return value
         for name, held in after.items():
             object.__setattr__(new, name, held)
@@ -306,6 +302,18 @@ class Attributes(ABC):
         self._memo[id(function)] = new
         self._kept.append(function)
         return new
+
+
+def _copied(value: Any) -> Any:
+    """A shallow copy; the object itself where it cannot be copied, or is its own copy.
+
+    Such as a member of an enumeration.
+    """
+    try:
+        return copy.copy(value)
+    except Exception:
+        # A class of the user's may refuse with any error; what it holds is then shared.
+        return value
 
 
 def _emptied(cache: Any, function: Any) -> Any:
