@@ -170,5 +170,5 @@ class _ConvWeights(Operation):
 
 
 def added(*parts: Tensor | None) -> Tensor:
-    """The sum of those that are there, of which there is one."""
+    """The sum of those that are there, at least one."""
     return functools.reduce(torch.add, [t for t in parts if t is not None])

@@ -17,15 +17,16 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Derivatives of the weights lie in memory as the weights do, which the inner update needs to be
     fast; those of PyTorch's `bmm` would not.
     """
-    if kernels.multiply(x, weight) and not x.is_cuda:
-        y: Tensor = _Layer.apply(x, weight, bias)
+    y: Tensor
+    if not kernels.multiply(x, weight):
+        y = _Products.apply(x, weight)
+    elif x.is_cpu:
+        y = _Layer.apply(x, weight, bias)
         return y
-    if kernels.multiply(x, weight):
+    else:
         # The way back through a convolution of one pixel, whose weights lie as those of a layer.
         pixels, w = x[..., None, None], weight.mT[..., None, None]
         y = ConvInputs.apply(pixels, w, (1, 1), (1, 0, False)).squeeze((-2, -1))
-    else:
-        y = _Products.apply(x, weight)
     return y if bias is None else y + bias[:, None]
 
 
