@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from innerloop.data.frames import box_of
 from innerloop.data.ink import LOOKED_AT, Ink, find_ink, looked_at
 
 # Drawings with less of a picture's longer side are looked at again, in pictures so many times as
@@ -36,8 +37,7 @@ def closer(ink: Ink, picture: np.ndarray, dark: bool) -> Ink:
     times = max(picture.shape) / ink.pixels
     if ink.side >= SMALL or times <= 1:
         return ink
-    rows, columns = (np.flatnonzero(ink.mask.any(axis=axis)) for axis in (1, 0))
-    box = np.array([[x[0], x[-1] + 1] for x in (rows, columns)]) * times
+    box = _ends(ink.mask) * times
     margin = ROUND * np.diff(box).max() * np.array([-1, 1])
     ends = np.array(picture.shape)[:, None]
     around = np.clip(box + margin, 0, ends).round().astype(int)
@@ -45,8 +45,12 @@ def closer(ink: Ink, picture: np.ndarray, dark: bool) -> Ink:
     again = find_ink(part, dark, edges=False)
     if again is None:
         return ink
-    rows, columns = (np.flatnonzero(again.mask.any(axis=axis)) for axis in (1, 0))
-    found = np.array([[x[0], x[-1] + 1] for x in (rows, columns)]) * max(part.shape) / again.pixels
+    found = _ends(again.mask) * max(part.shape) / again.pixels
     if np.abs(found + around[:, :1] - box).max() > SAME * times:
         return ink
     return ink._replace(strokes=again.strokes)
+
+
+def _ends(mask: np.ndarray) -> np.ndarray:
+    """Where a drawing begins and ends along each axis, `[2, 2]`."""
+    return np.array([[side.start, side.stop] for side in box_of(mask)])

@@ -67,7 +67,7 @@ def cells_of_box(frame: np.ndarray) -> np.ndarray | None:
     Args:
         frame: booleans `[H, W]`.
     """
-    return cells(frame) if frame.any() and lines_of(frame[_box(frame)]) is not None else None
+    return cells(frame) if frame.any() and lines_of(frame[box_of(frame)]) is not None else None
 
 
 def frame_touched(ink: np.ndarray, frame: np.ndarray) -> np.ndarray:
@@ -112,7 +112,7 @@ def enclosure_of(ink: np.ndarray) -> Enclosure | None:
         ink: booleans `[H, W]`.
     """
     parts = _parts(ink)
-    every = _box(ink)
+    every = box_of(ink)
     for own, box in parts if len(parts) > 1 else []:
         if box == every and not _middle(own[box]).any():
             return enclosure(own, ink & ~own)
@@ -121,8 +121,8 @@ def enclosure_of(ink: np.ndarray) -> Enclosure | None:
 
 def enclosure(part: np.ndarray, within: np.ndarray) -> Enclosure:
     """Of a part and the ink within, booleans `[H, W]` that both have some."""
-    box = _box(part)
-    (height, width), (h, w) = part[box].shape, within[_box(within)].shape
+    box = box_of(part)
+    (height, width), (h, w) = part[box].shape, within[box_of(within)].shape
     span = max(h / height, w / width)
     straight = lines_of(part[box]) is not None
     pen = _pen(part) / _pen(within)
@@ -192,7 +192,7 @@ def printed_ring(inks: Sequence[np.ndarray]) -> np.ndarray | None:
     rings = [frame_of(ink) for ink in inks]
     if len(rings) < RINGS or not all(ring.any() for ring in rings):
         return None
-    if any(lines_of(ring[_box(ring)]) is not None for ring in rings):
+    if any(lines_of(ring[box_of(ring)]) is not None for ring in rings):
         return None
     sides = np.array([_sides(ring) for ring in rings])
     found = cells(rings[0])
@@ -206,7 +206,7 @@ def _sides(part: np.ndarray) -> list[float]:
     """Where the box of a part begins and ends, down and to the right, as shares of a picture."""
     return [
         end / n
-        for one, n in zip(_box(part), part.shape, strict=True)
+        for one, n in zip(box_of(part), part.shape, strict=True)
         for end in (one.start, one.stop)
     ]
 
@@ -217,7 +217,7 @@ def _parts(ink: np.ndarray) -> list[tuple[np.ndarray, tuple[slice, ...]]]:
     return [(labels == n, box) for n, box in enumerate(ndimage.find_objects(labels), 1)]
 
 
-def _box(ink: np.ndarray) -> tuple[slice, slice]:
+def box_of(ink: np.ndarray) -> tuple[slice, slice]:
     """All that some ink spans."""
     rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

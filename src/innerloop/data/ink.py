@@ -17,6 +17,7 @@ from innerloop.data.frames import (
     TOUCHING,
     Enclosure,
     alike,
+    box_of,
     cells_of_box,
     enclosure,
     enclosure_of,
@@ -233,26 +234,24 @@ def _drawing(
         mask &= ~own
     if ring is not None and (circle := circle_like(mask, ring)) is not None:
         mask = _without_specks(mask & ~circle.line(mask.shape), above)
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
+    if not mask.any():
         return None
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    box = box_of(mask)
     # The soft edges of strokes belong to them.
     near = ndimage.binary_dilation(mask, iterations=1 + max(rest.shape) // 56)
     inked = rest[mask]
     # Of a dot less than a third of the mask is ink, the rest what blurring made of it.
     full = max(float(np.percentile(inked, 70)), FAINT * float(inked.max()))
-    strokes = np.where(near, np.clip(rest / full, 0, 1), 0)[top:bottom, left:right]
-    height, width = rest.shape
-    longest = max(height, width)
+    strokes = np.where(near, np.clip(rest / full, 0, 1), 0)[box]
+    longest = max(rest.shape)
     return Ink(
         strokes,
         pixels=longest,
-        side=max(bottom - top, right - left) / longest,
+        side=max(strokes.shape) / longest,
         mask=mask,
         frame=own_cells,
         enclosure=round_rest,
-        reaches=bool(min(top, left) == 0 or bottom == height or right == width),
+        reaches=any(s.start == 0 or s.stop == n for s, n in zip(box, rest.shape, strict=True)),
     )
 
 
