@@ -11,6 +11,7 @@ from torch import Tensor
 from innerloop.algorithms.apart import stack
 from innerloop.errors import UserError
 from innerloop.functional import Params
+from innerloop.trees import is_of_user
 
 _first_order: ContextVar[bool] = ContextVar("first_order", default=False)
 
@@ -39,7 +40,7 @@ def steps_of(
             "first and after each inner step: write yield in place of return"
         )
     # What a forward of the user's own needs is not known.
-    usual = "forward" not in vars(algorithm) and _module_of(algorithm).startswith("innerloop.")
+    usual = "forward" not in vars(algorithm) and not is_of_user(type(algorithm).forward.__module__)
     needed = [n for n in params if "@" not in n] if usual else []
     empty = True
     for weights in loop:
@@ -63,10 +64,6 @@ def steps_of(
             f"{name} yields nothing: let it yield the fast weights before the first and after "
             "each inner step"
         )
-
-
-def _module_of(algorithm: Any) -> str:
-    return str(type(algorithm).forward.__module__)
 
 
 def in_step(algorithm: Any, loops: Sequence[Iterator[Params]], first_order: bool) -> Iterator[Any]:

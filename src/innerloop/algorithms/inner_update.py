@@ -90,13 +90,12 @@ def _of_one(update: Any) -> Any:
 
     def checked(weights: Params, *others: Any) -> tuple[Params, Any]:
         found = update(weights, *others)
-        shapes = {name: p.shape for name, p in weights.items()}
-        good = isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], dict)
-        if not good or {n: getattr(p, "shape", None) for n, p in found[0].items()} != shapes:
+        if not (isinstance(found, tuple) and len(found) == 2):
             raise UserError(
                 "update of an inner optimiser must return (weights, state), the weights as a dict "
                 "with the names and shapes that it was given"
             )
+        check_weights("update of an inner optimiser", weights, found[0])
         state = _checked(found[1])
         leaves, structure = tree_flatten(state)
         numbers.append(([leaf for leaf in leaves if not isinstance(leaf, Tensor)], structure))
