@@ -154,8 +154,9 @@ def start(
             if not str(out):
                 raise UserError("out is empty: name a folder for the run")
             # Said before data is prepared, which may take long.
-            world.from_main(lambda: refuse_used(at_home(str(out))))
-            if world.is_main and (said := beside(at_home(str(out)))):
+            place = at_home(str(out))
+            world.from_main(lambda: refuse_used(place))
+            if world.is_main and (said := beside(place)):
                 say(said)
         job = _make_ready(asked, make, report, world)
         _measure(job, world)
