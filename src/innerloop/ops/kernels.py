@@ -59,6 +59,7 @@ __all__ = [
     "ready",
     "serve",
     "serve_filled",
+    "third_derivatives",
     "vectors",
     "vectors_back",
     "weights",
@@ -178,6 +179,7 @@ depthwise_inputs = binding.depthwise_inputs
 depthwise_weights = binding.depthwise_weights
 layer_norm_forward = binding.layer_norm_forward
 layer_norm_backward = binding.layer_norm_backward
+layer_norm_second = binding.layer_norm_second
 linear_forward = binding.linear_forward
 linear_weights = binding.linear_weights
 norm_forward = _by_device(binding.norm_forward)
@@ -314,6 +316,34 @@ try:
     from torch._functorch.utils import unwrap_dead_wrappers as _unwrapped
 except ImportError:
     _unwrapped = None
+
+
+def third_derivatives(
+    first: Callable[..., tuple[Tensor, ...]],
+    given: tuple[Tensor, ...],
+    tangent: tuple[Tensor, ...],
+    gradients: tuple[Tensor, ...],
+) -> tuple[Tensor, ...]:
+    """For an operation whose kernels end at its second derivative.
+
+    Args:
+        first: its first derivatives by PyTorch's operators, of `given`.
+        given, tangent: what its second derivative was given: where `first` is, and what its
+            results are multiplied by.
+        gradients: with respect to the second derivative's results, which are as `given`.
+
+    Returns:
+        The gradients with respect to `given` and `tangent`, themselves differentiable.
+    """
+
+    def second(*arguments: Tensor) -> tuple[Tensor, ...]:
+        pulled: tuple[Tensor, ...] = torch.func.vjp(first, *arguments[: len(given)])[1](
+            arguments[len(given) :]
+        )
+        return pulled
+
+    pulled: tuple[Tensor, ...] = torch.func.vjp(second, *given, *tangent)[1](gradients)
+    return pulled
 
 
 def or_zeros(t: Tensor | None, like: Tensor) -> Tensor:

@@ -41,6 +41,20 @@ def test_is_that_of_pytorch(shape, threads, dtype, tolerance):
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-4)])
+@pytest.mark.parametrize("shape", [(1, 1, 16), (3, 33, 48), (2, 5, 7, 64), (4, 130, 32)])
+def test_its_second_derivative_is_that_of_pytorch(shape, dtype, tolerance):
+    vectors = shape[0], shape[-1]
+    of = [rand(*s).detach().to(dtype).requires_grad_() for s in (shape, vectors, vectors, shape)]
+    tangent = [rand(*s).detach().to(dtype) for s in (shape, vectors, vectors)]
+    found = []
+    for norm in (autograd.layer_norm, plain):
+        first = torch.autograd.grad(norm(*of[:3], 1e-2), of[:3], of[3], create_graph=True)
+        found.append(torch.autograd.grad(first, (of[0], of[1], of[3]), tangent))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * b.abs().max())
+
+
 def test_the_number_of_threads_changes_nothing():
     of = [rand(2, 200, 32), rand(2, 32), rand(2, 32)]
     before, found = torch.get_num_threads(), []
@@ -48,7 +62,8 @@ def test_the_number_of_threads_changes_nothing():
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
             y = autograd.layer_norm(*of, 1e-5)
-            found.append((y, *torch.autograd.grad(y.sin().sum(), of)))
+            first = torch.autograd.grad(y.sin().sum(), of, create_graph=True)
+            found.append((y, *first, *torch.autograd.grad(sum(t.sin().sum() for t in first), of)))
     finally:
         torch.set_num_threads(before)
     for other in found[1:]:
@@ -63,6 +78,26 @@ def test_two_derivatives():
     how = {"fast_mode": True}
     assert torch.autograd.gradcheck(whole, of, **how)
     assert torch.autograd.gradgradcheck(whole, of, **how)
+
+
+def test_two_more_derivatives():
+    """PyTorch's third derivative of layer norm is wrong (2.13)."""
+
+    def first(*of):
+        y = autograd.layer_norm(*of, 1e-2)
+        return torch.autograd.grad(y.sin().sum(), of, create_graph=True)
+
+    of = rand(2, 3, 16), rand(2, 16), rand(2, 16)
+    assert torch.autograd.gradgradcheck(first, of, fast_mode=True)
+
+
+def test_a_derivative_that_is_not_wanted_is_none():
+    x, gamma, beta = rand(2, 3, 16), rand(2, 16).detach(), rand(2, 16).detach()
+    (first,) = torch.autograd.grad(
+        autograd.layer_norm(x, gamma, beta, 1e-2).sin().sum(), x, create_graph=True
+    )
+    (second,) = torch.autograd.grad(first.sin().sum(), x, create_graph=True)
+    assert torch.autograd.grad(second.sum(), x)[0].isfinite().all()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -52,7 +52,9 @@ def parts():
 
 def layer_norm(x, one):
     y, mean, rstd = binding.layer_norm_forward(x, one, one, 1e-5)
-    return [y, mean, rstd, *binding.layer_norm_backward(x, one, mean, rstd, y)]
+    given = x, one, mean, rstd, y
+    second = binding.layer_norm_second(*given, (x, one, one))
+    return [y, mean, rstd, *binding.layer_norm_backward(*given), *second]
 
 
 def halves():
@@ -209,6 +211,9 @@ def test_parts_that_do_not_fit_are_refused(compiled):
         lambda: binding.layer_norm_forward(rows, one[:1], one, 1e-5),
         lambda: binding.layer_norm_forward(rows[..., :8].contiguous(), one[:, :8], one, 1e-5),
         lambda: binding.layer_norm_backward(rows, one, one, one, rows),
+        lambda: binding.layer_norm_second(
+            rows, one, rows[:, :, 0], rows[:, :, 0], rows, (y, one, one)
+        ),
         lambda: binding.norm_forward(x, one[:1], one, 1e-5, True, 0.0),
         lambda: binding.norm_forward(x[:, :, :1].contiguous(), one, one, 1e-5, True, 0.0),
         lambda: binding.norm_backward(x, one, *seen, x, True, 0.0),

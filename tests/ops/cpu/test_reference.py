@@ -192,8 +192,14 @@ def test_layer_norm(compiled, dtype, rows):
     y = F.layer_norm(given[0], shape, eps=1e-3) * given[1][:, None] + given[2][:, None]
     found = binding.layer_norm_forward(x, gamma, beta, 1e-3)
     case.close(found[:1], [y.detach()])
-    found = binding.layer_norm_backward(x, gamma, *found[1:], dy)
-    case.close(found, torch.autograd.grad(y, given, dy.double()))
+    seen = found[1:]
+    found = binding.layer_norm_backward(x, gamma, *seen, dy)
+    given.append(dy.double().requires_grad_())
+    expected = torch.autograd.grad(y, given[:3], given[3], create_graph=True)
+    case.close(found, [t.detach() for t in expected])
+    found = binding.layer_norm_second(x, gamma, *seen, dy, (dy, beta, gamma))
+    tangent = [t.double() for t in (dy, beta, gamma)]
+    case.close(found, torch.autograd.grad(expected, (given[0], given[1], given[3]), tangent))
 
 
 @pytest.mark.parametrize("rows", [5, 70])

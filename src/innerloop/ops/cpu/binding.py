@@ -174,6 +174,25 @@ def layer_norm_backward(
     return out
 
 
+def layer_norm_second(
+    x: Tensor,
+    gamma: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    dy: Tensor,
+    tangent: tuple[Tensor, Tensor, Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The derivative of `layer_norm_backward`, as `norm_second` is that of `norm_backward`."""
+    v, a, b = tangent
+    shape = _rows(x)
+    shapes.fits((x.shape[0], x.shape[2]), gamma=gamma, a=a, b=b)
+    shapes.fits(x.shape[:2], mean=mean, rstd=rstd)
+    shapes.fits(x.shape, gradient=dy, v=v)
+    out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(dy)
+    _call("layer_norm_second", shape, x, gamma, mean, rstd, dy, v, a, b, *out)
+    return out
+
+
 def _rows(x: Tensor, eps: float = 0.0) -> Norm:
     """As images of one pixel."""
     tasks, rows, channels = x.shape

@@ -17,7 +17,7 @@ LANES = 16
 # The types that there are kernels for, and how their functions' names end.
 TYPES = {torch.float32: "float32", torch.float64: "float64"}
 # That of the C sources' exported functions and structures (kernels.c has the same).
-VERSION = 9
+VERSION = 10
 FOLDER = Path(__file__).parent
 
 

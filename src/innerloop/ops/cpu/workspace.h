@@ -18,7 +18,7 @@ enum {
     STEPS,        /* and which of them are two */
     STATISTICS,   /* mean and squared deviations of channels */
     COEFFICIENTS, /* of channels, what their pixels are multiplied by */
-    SECOND_SUMS,  /* of norm_second */
+    SECOND_SUMS,  /* of norm_second, and of parts of the rows of layer norm */
     Z,            /* of a block: of some images, the output of its convolution, */
     DZ,           /* its gradient, */
     TO_Z,         /* the result for it, */
