@@ -28,11 +28,15 @@ def heads(x, unbind=torch.unbind):
 
 
 def both(x, scale):
-    """Outputs and gradients by the kernels and by PyTorch."""
+    """Outputs, gradients and second derivatives by the kernels and by PyTorch."""
     x = x.requires_grad_()
     y, expected = autograd.attention(*heads(x, autograd.unbind), scale), plain(*heads(x), scale)
-    dy = torch.randn_like(y)
-    return (y, *torch.autograd.grad(y, x, dy)), (expected, *torch.autograd.grad(expected, x, dy))
+    dy, tangent = torch.randn_like(y).requires_grad_(), torch.randn_like(x)
+    all_of = []
+    for out in (y, expected):
+        (first,) = torch.autograd.grad(out, x, dy, create_graph=True)
+        all_of.append((out, first, *torch.autograd.grad(first, (x, dy), tangent)))
+    return all_of
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 2e-5)])
@@ -40,7 +44,9 @@ def both(x, scale):
 def test_is_that_of_pytorch(length, number, width, dtype, tolerance):
     found, expected = both(rand(2, 3, length, 3, number, width).detach().to(dtype), 0.3)
     for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(
+            a, b, rtol=tolerance, atol=tolerance * float(b.detach().abs().max())
+        )
 
 
 @pytest.mark.parametrize("scale", [200.0, -200.0, 0.0])
@@ -67,13 +73,39 @@ def test_two_derivatives():
     assert torch.autograd.gradgradcheck(whole, x)
 
 
+def test_two_more_derivatives():
+    def first(x):
+        y = autograd.attention(*heads(x, autograd.unbind), 0.25)
+        return torch.autograd.grad(y.sin().sum(), x, create_graph=True)
+
+    assert torch.autograd.gradgradcheck(first, rand(1, 2, 5, 3, 2, 16), fast_mode=True)
+
+
+def test_the_number_of_threads_changes_nothing():
+    x, before, found = rand(2, 7, 19, 3, 2, 16), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            y = autograd.attention(*heads(x, autograd.unbind), 0.25)
+            (first,) = torch.autograd.grad(y.sin().sum(), x, create_graph=True)
+            found.append((y, first, *torch.autograd.grad(first.sin().sum(), x)))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
 def test_wherever_the_parts_lie():
     """Not beside each other, and not with the channels innermost."""
     q, k, v = rand(2, 3, 4, 9, 16), rand(2, 3, 9, 4, 16).transpose(2, 3), rand(2, 3, 4, 16, 9).mT
     y = autograd.attention(q, k, v, 0.5)
     torch.testing.assert_close(y, plain(q, k, v, 0.5))
-    expected = torch.autograd.grad(plain(q, k, v, 0.5).sin().sum(), (q, k))
-    for a, b in zip(torch.autograd.grad(y.sin().sum(), (q, k)), expected, strict=True):
+    derivatives = []
+    for out in (y, plain(q, k, v, 0.5)):
+        first = torch.autograd.grad(out.sin().sum(), (q, k), create_graph=True)
+        second = torch.autograd.grad(sum(t.sin().sum() for t in first), (q, v))
+        derivatives.append((*first, *second))
+    for a, b in zip(*derivatives, strict=True):
         torch.testing.assert_close(a, b)
 
 
@@ -108,3 +140,11 @@ def test_what_does_not_fit_is_refused():
             kernel.forward(*tensors, 1.0)
     with pytest.raises(RuntimeError, match="gradient of attention"):
         kernel.backward(q, q, q, torch.randn(2, 1, 5, 16), 1.0)
+    dy = q.transpose(1, 2)
+    with pytest.raises(RuntimeError, match="gradient of attention"):
+        kernel.second(q, q, q, dy[:, :4], (q, q, q), 1.0)
+    with pytest.raises(RuntimeError, match="of tensors of shape"):
+        kernel.second(q, q, q, dy, (q, k, k), 1.0)
+    for other in (k, q.double()):
+        with pytest.raises(RuntimeError, match="stands for gradients"):
+            kernel.second(q, q, q, dy, (other, other, other), 1.0)

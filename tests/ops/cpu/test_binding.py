@@ -66,7 +66,8 @@ def halves():
 def of_attention():
     q = torch.linspace(-1, 1, 6 * 2 * 9 * 16).view(6, 2, 9, 16)
     y = attention.forward(q, q, q, 0.5)
-    return [y, attention.backward(q, q, q, y, 0.5)]
+    second = attention.second(q, q, q, y, (q, q, q), 0.5)
+    return [y, attention.backward(q, q, q, y, 0.5), *second]
 
 
 def episodes():

@@ -4,11 +4,18 @@ With P = softmax(s q kᵀ), row by row, y = P v.  With g the derivative of the l
 
     dv = Pᵀ g,  D = P ∘ (g vᵀ - rowsum(P ∘ g vᵀ)),  dq = s D k,  dk = s Dᵀ q.
 
+For the second derivative let u, w and z stand for dq, dk and dv in a scalar product, E = g vᵀ,
+M = u kᵀ + q wᵀ, and r and n the sums of P ∘ E and P ∘ M over each row:
+
+    F = s P ∘ (M - n),  H = s (M ∘ (E - r) - n E) + g zᵀ,  G = s P ∘ (H - rowsum(P ∘ H)),
+    ∂/∂q = G k + D w,  ∂/∂k = Gᵀ q + Dᵀ u,  ∂/∂v = Fᵀ g,  ∂/∂g = F v + P z.
+
 Kept are q, k and v alone; P is made again.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +23,7 @@ import torch
 from torch import Tensor
 
 from innerloop.ops.cpu import attention as kernel
-from innerloop.ops.kernels import Operation, in_transform
+from innerloop.ops.kernels import Operation, in_transform, of_its_own, third_derivatives
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -26,8 +33,6 @@ def attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 
 
 class _Attention(Operation):
-    """Its derivative is the kernel's; where that is differentiated too, PyTorch's operators'."""
-
     axes = 4, 4, 4
 
     @staticmethod
@@ -43,14 +48,80 @@ class _Attention(Operation):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            p = (q * ctx.scale @ k.mT).softmax(-1)
-            of_scores = torch._softmax_backward_data(dy @ v.mT, p, -1, p.dtype) * ctx.scale
-            return of_scores @ k, of_scores.mT @ q, p.mT @ dy, None
-        dx = kernel.backward(*_flat(q, k, v), dy.flatten(0, -4).transpose(1, 2), ctx.scale)
-        parts = (t.transpose(1, 2).unflatten(0, q.shape[:-3]) for t in dx.unbind(2))
-        return *parts, None
+        return *_AttentionBackward.apply(*ctx.saved_tensors, dy, ctx.scale), None
+
+
+class _AttentionBackward(Operation):
+    """The derivatives with respect to queries, keys and values, which lie side by side."""
+
+    axes = 4, 4, 4, 4
+
+    @staticmethod
+    def forward(
+        q: Tensor, k: Tensor, v: Tensor, dy: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        dx = kernel.backward(*_flat(q, k, v), _by_place(dy), scale)
+        return _of_each(dx, q)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        *tensors, ctx.scale = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *tangent: Tensor) -> tuple[Tensor | None, ...]:
+        return *_AttentionSecond.apply(*ctx.saved_tensors, *tangent, ctx.scale), None
+
+
+class _AttentionSecond(Operation):
+    """The derivative of `_AttentionBackward`."""
+
+    axes = 4, 4, 4, 4, 4, 4, 4
+
+    @staticmethod
+    def forward(
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        dy: Tensor,
+        u: Tensor,
+        w: Tensor,
+        z: Tensor,
+        scale: float,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        to_x, to_dy = kernel.second(*_flat(q, k, v), _by_place(dy), _flat(u, w, z), scale)
+        by_head: Tensor = to_dy.transpose(1, 2).unflatten(0, q.shape[:-3])
+        return *_of_each(to_x, q), by_head
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        *tensors, ctx.scale = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *dz: Tensor) -> tuple[Tensor | None, ...]:
+        first = functools.partial(_first, scale=ctx.scale)
+        given = ctx.saved_tensors
+        return *third_derivatives(first, given[:4], given[4:], dz), None
+
+
+def _first(
+    q: Tensor, k: Tensor, v: Tensor, dy: Tensor, *, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `_AttentionBackward` is, by PyTorch's operators."""
+    p = (q * scale @ k.mT).softmax(-1)
+    of_scores = torch._softmax_backward_data(dy @ v.mT, p, -1, p.dtype) * scale
+    return of_scores @ k, of_scores.mT @ q, p.mT @ dy
+
+
+def _by_place(dy: Tensor) -> Tensor:
+    return dy.flatten(0, -4).transpose(1, 2)
+
+
+def _of_each(dx: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of queries, keys and values, from what lies side by side, by heads as `q`."""
+    dq, dk, dv = (t.transpose(1, 2).unflatten(0, q.shape[:-3]) for t in dx.unbind(2))
+    return dq, dk, dv
 
 
 def _flat(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,8 +146,25 @@ class _Unbind(Operation):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        whole = None if torch.is_grad_enabled() else side_by_side(gradients, ctx.dim)
-        return torch.stack(gradients, ctx.dim) if whole is None else whole, None
+        whole: Tensor = _Stack.apply(ctx.dim, *gradients)
+        return whole, None
+
+
+class _Stack(Operation):
+    """`torch.stack`, without a copy of what lies side by side already."""
+
+    @staticmethod
+    def forward(dim: int, *parts: Tensor) -> Tensor:
+        whole = side_by_side(parts, dim)
+        return torch.stack(parts, dim) if whole is None else of_its_own(whole)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.dim = inputs[0]
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *unbind(dy, ctx.dim)
 
 
 def side_by_side(parts: Sequence[Tensor], dim: int) -> Tensor | None:

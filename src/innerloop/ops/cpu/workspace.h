@@ -24,7 +24,7 @@ enum {
     TO_Z,         /* the result for it, */
     TO_DZ,        /* and the result for its gradient, of all images */
     DVECTORS,     /* of a block: the gradients of gamma and beta */
-    ATTENTION,    /* its weights, their gradients, and rows turned to columns */
+    ATTENTION,    /* its weights, their derivatives, and rows turned to columns */
     PLANS,        /* what is in the episodes of a meta-batch */
     DRAWS,        /* random numbers of an episode, and what is made of them */
     TURNED,       /* an image */
