@@ -58,6 +58,7 @@ __all__ = [
     "or_zeros",
     "ready",
     "serve",
+    "serve_apart",
     "serve_filled",
     "third_derivatives",
     "vectors",
@@ -99,6 +100,13 @@ def serve_filled(x: Tensor, channels: int, *, depthwise: bool = False) -> bool:
     more = missing(channels)
     filled = not more or (x.is_cpu and channels >= _FEWEST)
     return filled and serve(x, channels + more, depthwise=depthwise)
+
+
+def serve_apart(x: Tensor, channels: int, *scales: Tensor) -> bool:
+    """`serve_filled`, for norms of each image by itself, which have kernels for a CPU alone."""
+    alike = all(t.dtype == x.dtype for t in scales)
+    # They have no forward derivatives.
+    return x.is_cpu and alike and not in_transform() and serve_filled(x, channels)
 
 
 # Weights of a task from which on it matters how their derivatives lie in memory.
@@ -177,9 +185,9 @@ conv_weights = _by_device(binding.conv_weights)
 depthwise_forward = binding.depthwise_forward
 depthwise_inputs = binding.depthwise_inputs
 depthwise_weights = binding.depthwise_weights
-layer_norm_forward = binding.layer_norm_forward
-layer_norm_backward = binding.layer_norm_backward
-layer_norm_second = binding.layer_norm_second
+group_norm_forward = binding.group_norm_forward
+group_norm_backward = binding.group_norm_backward
+group_norm_second = binding.group_norm_second
 linear_forward = binding.linear_forward
 linear_weights = binding.linear_weights
 norm_forward = _by_device(binding.norm_forward)

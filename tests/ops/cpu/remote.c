@@ -10,6 +10,7 @@ BOTH(conv_forward) BOTH(conv_inputs) BOTH(conv_weights)
 BOTH(depthwise_forward) BOTH(depthwise_inputs) BOTH(depthwise_weights)
 BOTH(linear_forward) BOTH(linear_weights)
 BOTH(layer_norm_forward) BOTH(layer_norm_backward) BOTH(layer_norm_second)
+BOTH(group_norm_forward) BOTH(group_norm_backward) BOTH(group_norm_second)
 BOTH(norm_forward) BOTH(norm_backward) BOTH(norm_second)
 BOTH(block_forward) BOTH(block_backward) BOTH(block_second)
 int plan_episodes(), make_episodes(), have_threads();
@@ -26,6 +27,7 @@ static const struct {
     ENTRIES(depthwise_forward) ENTRIES(depthwise_inputs) ENTRIES(depthwise_weights)
     ENTRIES(linear_forward) ENTRIES(linear_weights)
     ENTRIES(layer_norm_forward) ENTRIES(layer_norm_backward) ENTRIES(layer_norm_second)
+    ENTRIES(group_norm_forward) ENTRIES(group_norm_backward) ENTRIES(group_norm_second)
     ENTRIES(norm_forward) ENTRIES(norm_backward) ENTRIES(norm_second)
     ENTRIES(block_forward) ENTRIES(block_backward) ENTRIES(block_second)
     ENTRY(plan_episodes) ENTRY(make_episodes) ENTRY(have_threads)};

@@ -44,17 +44,18 @@ def parts():
         binding.linear_forward(z.flatten(1, 3), w[:, 0, 0].contiguous(), one[:, :16].contiguous()),
         binding.linear_forward(z[:, 0, 0].contiguous(), w[:1, 0, 0].contiguous(), None),
         *binding.linear_weights(x.flatten(1, 3), z.flatten(1, 3)),
-        *layer_norm(z.flatten(1, 3), one),
+        *group_norm(z, one, 4, 8),
+        *group_norm(z.flatten(1, 3)[:, :, None, None], one, 1, 32),
         *binding.norm_backward(z, one, *seen, y, True, 0.0),
         *binding.norm_second(z, one, *seen, y, (z, one, one), True, 0.0),
     ]
 
 
-def layer_norm(x, one):
-    y, mean, rstd = binding.layer_norm_forward(x, one, one, 1e-5)
+def group_norm(x, one, groups, group):
+    y, mean, rstd = binding.group_norm_forward(x, one, one, groups, group, 1e-5)
     given = x, one, mean, rstd, y
-    second = binding.layer_norm_second(*given, (x, one, one))
-    return [y, mean, rstd, *binding.layer_norm_backward(*given), *second]
+    second = binding.group_norm_second(*given, (x, one, one), group)
+    return [y, mean, rstd, *binding.group_norm_backward(*given, group), *second]
 
 
 def halves():
@@ -191,7 +192,7 @@ def test_parts_that_do_not_fit_are_refused(compiled):
     x, w, one = torch.ones(2, 3, 6, 6, 16), torch.ones(2, 3, 3, 16, 32), torch.ones(2, 16)
     y, *seen = binding.norm_forward(x, one, one, 1e-5, True, 0.0)
     tangent = x, one, one
-    each, rows = w[..., :1, :16].contiguous(), x.flatten(1, 3)
+    each, rows, groups = w[..., :1, :16].contiguous(), x.flatten(1, 3), x[:, :, 0, 0, :4].clone()
     for call in (
         lambda: binding.conv_forward(x, torch.ones(2, 3, 3, 32, 32), 1, 1),
         lambda: binding.conv_forward(x, w.double(), 1, 1),
@@ -209,12 +210,14 @@ def test_parts_that_do_not_fit_are_refused(compiled):
         lambda: binding.linear_forward(rows, torch.ones(3, 32, 16), None),
         lambda: binding.linear_forward(rows, torch.ones(2, 32, 16), one),
         lambda: binding.linear_weights(rows, rows[:, 1:].contiguous()),
-        lambda: binding.layer_norm_forward(rows, one[:1], one, 1e-5),
-        lambda: binding.layer_norm_forward(rows[..., :8].contiguous(), one[:, :8], one, 1e-5),
-        lambda: binding.layer_norm_backward(rows, one, one, one, rows),
-        lambda: binding.layer_norm_second(
-            rows, one, rows[:, :, 0], rows[:, :, 0], rows, (y, one, one)
-        ),
+        lambda: binding.group_norm_forward(x, one[:1], one, 4, 4, 1e-5),
+        lambda: binding.group_norm_forward(x, one, one, 4, 5, 1e-5),
+        lambda: binding.group_norm_forward(x, one, one, 0, 4, 1e-5),
+        lambda: binding.group_norm_forward(x[..., :8].contiguous(), one[:, :8], one, 1, 8, 1e-5),
+        lambda: binding.group_norm_backward(x, one, one, one, x, 4),
+        lambda: binding.group_norm_backward(x, one, groups[:, :2], groups, x, 4),
+        lambda: binding.group_norm_second(x, one, groups, groups, x, (y, one, one), 4),
+        lambda: binding.group_norm_second(x, one, groups, groups, x, (x, one[0], one), 4),
         lambda: binding.norm_forward(x, one[:1], one, 1e-5, True, 0.0),
         lambda: binding.norm_forward(x[:, :, :1].contiguous(), one, one, 1e-5, True, 0.0),
         lambda: binding.norm_backward(x, one, *seen, x, True, 0.0),

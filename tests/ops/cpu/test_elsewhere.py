@@ -34,7 +34,7 @@ from tests.ops.cpu.test_reference import (  # noqa: F401
     test_block,
     test_convolution,
     test_depthwise_convolution,
-    test_layer_norm,
+    test_group_norm,
     test_linear_layers,
     test_norm,
 )

@@ -181,24 +181,31 @@ def linear_layers(reference, case, rows, shared, rounded=lambda t: t):
     case.close(found, [dw, dy.double().sum(1)])
 
 
-@pytest.mark.parametrize("rows", [1, 31, 100])
-def test_layer_norm(compiled, dtype, rows):
-    """Against PyTorch's, which tests/ops/autograd/test_layer_norm.py compares more closely."""
-    case = Case(rows, dtype)
-    x, dy = (case.normal(case.tasks, rows, case.outputs) for _ in range(2))
-    gamma, beta = (case.normal(case.tasks, case.outputs) for _ in range(2))
-    given = [t.double().clone().requires_grad_() for t in (x, gamma, beta)]
-    shape = x.shape[-1:]
-    y = F.layer_norm(given[0], shape, eps=1e-3) * given[1][:, None] + given[2][:, None]
-    found = binding.layer_norm_forward(x, gamma, beta, 1e-3)
+# Images of so many pixels, in groups of so many channels.
+NORMS = {"row": (1, 1, 48), "rows": (31, 1, 48), "groups": (3, 77, 6), "filled up": (2, 5, 10)}
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_group_norm(compiled, dtype, kind):
+    """Against PyTorch's, which tests/ops/autograd/test_group_norm.py compares more closely."""
+    case, (images, pixels, group) = Case(0, dtype), NORMS[kind]
+    groups = 48 // group
+    known = groups * group
+    x, dy, v = (case.normal(3, images, 1, pixels, 48) for _ in range(3))
+    gamma, beta, a, b = (case.normal(3, 48) for _ in range(4))
+    given = [t.double().clone().requires_grad_() for t in (x, gamma, beta, dy)]
+    of_groups = given[0][..., :known].movedim(-1, 2).flatten(0, 1)
+    y = F.group_norm(of_groups, groups, eps=1e-3).unflatten(0, (3, images)).movedim(2, -1)
+    y = F.pad(y, (0, 48 - known))
+    y = y * given[1][:, None, None, None] + given[2][:, None, None, None]
+    found = binding.group_norm_forward(x, gamma, beta, groups, group, 1e-3)
     case.close(found[:1], [y.detach()])
     seen = found[1:]
-    found = binding.layer_norm_backward(x, gamma, *seen, dy)
-    given.append(dy.double().requires_grad_())
+    found = binding.group_norm_backward(x, gamma, *seen, dy, group)
     expected = torch.autograd.grad(y, given[:3], given[3], create_graph=True)
     case.close(found, [t.detach() for t in expected])
-    found = binding.layer_norm_second(x, gamma, *seen, dy, (dy, beta, gamma))
-    tangent = [t.double() for t in (dy, beta, gamma)]
+    found = binding.group_norm_second(x, gamma, *seen, dy, (v, a, b), group)
+    tangent = [t.double() for t in (v, a, b)]
     case.close(found, torch.autograd.grad(expected, (given[0], given[1], given[3]), tangent))
 
 

@@ -232,6 +232,23 @@ def test_scales_of_another_size_get_the_error_of_pytorch(name, at_fault, size):
     assert str(found.value) == str(wanted.value)
 
 
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        (lambda x: F.instance_norm(x), (2, 16, 1, 1)),
+        (lambda x: F.group_norm(x, 16), (1, 16, 1, 1)),
+        (lambda x: F.group_norm(x, 3), (2, 16, 4, 4)),
+        (lambda x: F.group_norm(x, 0), (2, 16, 4, 4)),
+    ],
+)
+def test_norms_that_there_are_not_get_the_error_of_pytorch(function, shape):
+    with pytest.raises((ArithmeticError, RuntimeError, ValueError)) as wanted:
+        function(torch.ones(shape))
+    with pytest.raises(type(wanted.value)) as found:
+        together(function, [torch.ones(TASKS, *shape)])
+    assert str(found.value) == str(wanted.value)
+
+
 def test_running_statistics_of_another_size_get_the_error_of_pytorch():
     with pytest.raises(RuntimeError, match="running_mean should contain 20 elements not 1"):
         together(

@@ -10,7 +10,7 @@ brings weights into that order).
 
 from innerloop.ops.autograd.attention import attention, unbind
 from innerloop.ops.autograd.convolution import conv2d, conv_transpose2d
-from innerloop.ops.autograd.layer_norm import layer_norm
+from innerloop.ops.autograd.group_norm import group_norm, layer_norm
 from innerloop.ops.autograd.linear import linear
 from innerloop.ops.autograd.norm import batch_norm
 from innerloop.ops.kernels import arranged
@@ -21,6 +21,7 @@ __all__ = [
     "batch_norm",
     "conv2d",
     "conv_transpose2d",
+    "group_norm",
     "layer_norm",
     "linear",
     "unbind",

@@ -150,54 +150,66 @@ def linear_weights(dy: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     return dw, dbias
 
 
-def layer_norm_forward(
-    x: Tensor, gamma: Tensor, beta: Tensor, eps: float
+def group_norm_forward(
+    x: Tensor, gamma: Tensor, beta: Tensor, groups: int, group: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Each row of `[T, B, C]` normalised; mean and one over the standard deviation, `[T, B]`."""
-    shape = _rows(x, eps)
-    shapes.fits((x.shape[0], x.shape[2]), gamma=gamma, beta=beta)
-    out = torch.empty_like(x), x.new_empty(x.shape[:2]), x.new_empty(x.shape[:2])
-    _call("layer_norm_forward", shape, x, gamma, beta, *out)
+    """Each image normalised by `groups` groups of so many channels, those beyond them zeros.
+
+    Returns:
+        Outputs; mean and one over the standard deviation of each group, `[T, B, groups]`.
+    """
+    shape = shapes.group_norm(x.shape, groups, group, eps)
+    shapes.fits((x.shape[0], x.shape[-1]), gamma=gamma, beta=beta)
+    of_groups = *x.shape[:2], groups
+    out = torch.empty_like(x), x.new_empty(of_groups), x.new_empty(of_groups)
+    _call(_kind(x, group) + "_forward", shape, x, gamma, beta, *out)
     return out
 
 
-def layer_norm_backward(
-    x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, dy: Tensor
+def group_norm_backward(
+    x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, dy: Tensor, group: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients with respect to `x`, `gamma` and `beta` from that of the outputs."""
-    shape = _rows(x)
-    shapes.fits((x.shape[0], x.shape[2]), gamma=gamma)
-    shapes.fits(x.shape[:2], mean=mean, rstd=rstd)
-    shapes.fits(x.shape, gradient=dy)
+    shape = _group_norm(x, gamma, mean, rstd, dy, group)
     out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
-    _call("layer_norm_backward", shape, x, gamma, mean, rstd, dy, *out)
+    _call(_kind(x, group) + "_backward", shape, x, gamma, mean, rstd, dy, *out)
     return out
 
 
-def layer_norm_second(
+def group_norm_second(
     x: Tensor,
     gamma: Tensor,
     mean: Tensor,
     rstd: Tensor,
     dy: Tensor,
     tangent: tuple[Tensor, Tensor, Tensor],
+    group: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The derivative of `layer_norm_backward`, as `norm_second` is that of `norm_backward`."""
+    """The derivative of `group_norm_backward`, as `norm_second` is that of `norm_backward`."""
     v, a, b = tangent
-    shape = _rows(x)
-    shapes.fits((x.shape[0], x.shape[2]), gamma=gamma, a=a, b=b)
-    shapes.fits(x.shape[:2], mean=mean, rstd=rstd)
-    shapes.fits(x.shape, gradient=dy, v=v)
+    shape = _group_norm(x, gamma, mean, rstd, dy, group)
+    shapes.fits(x.shape, v=v)
+    shapes.fits(gamma.shape, a=a, b=b)
     out = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(dy)
-    _call("layer_norm_second", shape, x, gamma, mean, rstd, dy, v, a, b, *out)
+    _call(_kind(x, group) + "_second", shape, x, gamma, mean, rstd, dy, v, a, b, *out)
     return out
 
 
-def _rows(x: Tensor, eps: float = 0.0) -> Norm:
-    """As images of one pixel."""
-    tasks, rows, channels = x.shape
-    how: dict[str, Any] = {"first": None, "pool": False, "slope": 1.0}
-    return shapes.norm((tasks, rows, 1, 1, channels), eps=eps, **how)[0]
+def _group_norm(
+    x: Tensor, gamma: Tensor, mean: Tensor, rstd: Tensor, dy: Tensor, group: int
+) -> Norm:
+    groups = mean.shape[-1]
+    shape = shapes.group_norm(x.shape, groups, group)
+    shapes.fits((x.shape[0], x.shape[-1]), gamma=gamma)
+    shapes.fits((*x.shape[:2], groups), mean=mean, rstd=rstd)
+    shapes.fits(x.shape, gradient=dy)
+    return shape
+
+
+def _kind(x: Tensor, group: int) -> str:
+    """Layer norm's kernels, for rows in one group, keep their sums in registers."""
+    rows = x.shape[2] == x.shape[3] == 1 and group == x.shape[-1]
+    return "layer_norm" if rows else "group_norm"
 
 
 def norm_forward(

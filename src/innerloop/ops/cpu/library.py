@@ -44,14 +44,14 @@ class Conv(ctypes.Structure):
 
 
 class Norm(ctypes.Structure):
-    """Batch norm and pooling; the fields are those of structures.h."""
+    """A norm, and pooling; the fields are those of structures.h."""
 
     _fields_ = [
         *((n, ctypes.c_int) for n in ("tasks", "images", "height", "width", "channels")),
         *((n, ctypes.c_int) for n in ("first", "pool")),
         ("slope", ctypes.c_double),
         ("eps", ctypes.c_double),
-        ("threads", ctypes.c_int),
+        *((n, ctypes.c_int) for n in ("threads", "groups", "group")),
     ]
 
 

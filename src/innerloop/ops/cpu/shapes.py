@@ -149,6 +149,17 @@ def _norm_by(
     return how, (*x[:2], height, width, x[-1])
 
 
+def group_norm(x: Sequence[int], groups: int, group: int, eps: float = 0.0) -> Norm:
+    """Norm of images of shape `x` by groups of so many channels each.
+
+    Channels beyond the last group stay what they should be, zeros.
+    """
+    how, _ = norm(x, first=None, pool=False, slope=1.0, eps=eps)
+    if min(groups, group) < 1 or groups * group > x[-1]:
+        raise RuntimeError(f"{x[-1]} channels do not have {groups} groups of {group}")
+    return Norm(*(getattr(how, name) for name, *_ in Norm._fields_[:-2]), groups, group)
+
+
 class Block:
     """The shapes of a block's parts, of what it keeps and of its output.
 

@@ -20,6 +20,7 @@ typedef struct {
     double slope; /* of what is negative: 0 is ReLU, 1 leaves it as it is */
     double eps;
     int threads;
+    int groups, group; /* of a group norm: how many groups, and channels of each */
 } Norm;
 
 /* Attention of sequences to themselves; q, k and v have the same steps in memory. */

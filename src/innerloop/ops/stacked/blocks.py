@@ -51,8 +51,9 @@ class Conv(NamedTuple):
             padding=self.padding,
             depthwise=self.depthwise,
         )
-        # Infinity times a weight of zero is none, which the next layer would spread.
-        if self.more and not self.depthwise and not self.x.isfinite().all():
+        # Infinity times a weight of zero is none, which the next layer would spread.  What weights
+        # of zero make is zero where all inputs are finite.
+        if self.more and not self.depthwise and (y.detach()[:, :, -1] != 0).any():
             y = _filled(y[:, :, : -self.more], 2, self.more)
         y = y if self.bias is None else y + self.bias[:, None, :, None, None]
         return y.squeeze(-2) if self.line else y
@@ -197,6 +198,22 @@ def norm(x: Stacked, gamma: Tensor, beta: Tensor, eps: float, first: int | None 
     return _first(of_shape(x.shape, x, later=later), channels)
 
 
+def group_norm(x: Stacked, gamma: Tensor, beta: Tensor, groups: int, eps: float) -> Stacked | None:
+    """The norm of `[B, C, ...]` by groups of channels, with `gamma` and `beta` `[T, C]`.
+
+    None where no kernel serves.
+    """
+    channels, shape = x.shape[1], x.tasks.shape
+    if not kernels.serve_apart(x.tasks, channels, gamma, beta):
+        return None
+    gamma, beta = (_filled(v, 1, kernels.missing(channels)) for v in (gamma, beta))
+    images = _whole(x).tasks
+    if len(shape) < 5:
+        images = images.unsqueeze(-2) if len(shape) == 4 else images[..., None, None]
+    y = autograd.group_norm(images.flatten(3, -2), gamma, beta, groups, channels // groups, eps)
+    return _first(Stacked(y.reshape(*y.shape[:3], *shape[3:])), channels)
+
+
 def leaky_relu(x: Stacked, slope: float) -> Stacked:
     """The activation, 0 <= slope < 1, as a part of a norm; or for later.
 
@@ -251,5 +268,6 @@ def _first(of: Stacked, channels: int) -> Stacked:
     if of.shape[1] == channels:
         return of
     seen = of_shape((of.shape[0], channels, *of.shape[2:]), of)
-    seen.become(None, lambda: of.tasks[:, :, :channels], of)
+    # With channels innermost, which then is the order of gradients in memory, too.
+    seen.become(None, lambda: of.tasks.movedim(2, -1)[..., :channels].movedim(-1, 2), of)
     return seen

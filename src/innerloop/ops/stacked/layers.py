@@ -27,8 +27,13 @@ def check_shapes(shape: Sequence[int], values: Sequence[Any], call: Callable[[An
         call: the function, of a way to see each of its tensors.
     """
     if any(v is not None and tuple(v.shape) != tuple(shape) for v in values):
-        call(lambda t: t.tasks[0] if isinstance(t, Stacked) else t)
+        call(one_of)
         raise NotStackableError("scales or shifts of another size than the channels have no rule")
+
+
+def one_of(t: Any) -> Any:
+    """The first task's of a stacked tensor."""
+    return t.tasks[0] if isinstance(t, Stacked) else t
 
 
 # ---- Layers with weights

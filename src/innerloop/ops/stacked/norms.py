@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop import ops
+from innerloop.ops import autograd, kernels
 from innerloop.ops.stacked import blocks
-from innerloop.ops.stacked.layers import check_shapes, max_pool2d, own_conv2d
+from innerloop.ops.stacked.layers import check_shapes, max_pool2d, one_of, own_conv2d
 from innerloop.ops.stacked.rules import all_of, as_stacked, count_of, rule
 from innerloop.ops.stacked.tensor import NotStackableError, Stacked
 
@@ -67,10 +68,16 @@ def _own_statistics(
         (weight, bias),
         lambda see: F.batch_norm(see(input), None, None, see(weight), see(bias), True),
     )
-    like = {"dtype": input.dtype, "device": input.device}
-    gamma = all_of(torch.ones(channels, **like) if weight is None else weight, tasks)
-    beta = all_of(torch.zeros(channels, **like) if bias is None else bias, tasks)
-    return blocks.norm(input, gamma, beta, eps, first)
+    return blocks.norm(input, *_scales(channels, input, weight, bias, tasks), eps, first)
+
+
+def _scales(channels: int, like: Any, weight: Any, bias: Any, tasks: int) -> tuple[Tensor, Tensor]:
+    """Weight and bias `[T, channels]` of a norm of `like`; ones and zeros where there are none."""
+    ones, zeros = (
+        make(channels, dtype=like.dtype, device=like.device) for make in (torch.ones, torch.zeros)
+    )
+    gamma = all_of(ones if weight is None else weight, tasks)
+    return gamma, all_of(zeros if bias is None else bias, tasks)
 
 
 @rule(ops.batch_norm)
@@ -118,10 +125,14 @@ def layer_norm(
         (weight, bias),
         lambda see: F.layer_norm(see(input), normalized_shape, see(weight), see(bias)),
     )
-    x, w, b = (all_of(t, count_of(input, weight, bias)) for t in (input, weight, bias))
-    if (y := ops.autograd.layer_norm(x, w, b, eps)) is None:
-        return _affine(F.layer_norm(x, normalized_shape, eps=eps), weight, bias, 0)
-    return Stacked(y)
+    tasks = count_of(input, weight, bias)
+    x = all_of(input, tasks)
+    channels = x.shape[-1]
+    if len(normalized_shape) == 1 and not kernels.missing(channels):
+        gamma, beta = _scales(channels, input, weight, bias, tasks)
+        if kernels.serve_apart(x, channels, gamma, beta):
+            return Stacked(autograd.layer_norm(x, gamma, beta, eps))
+    return _affine(F.layer_norm(x, normalized_shape, eps=eps), weight, bias, 0)
 
 
 @rule(F.rms_norm, torch.rms_norm)
@@ -140,14 +151,27 @@ def rms_norm(
 @rule(F.group_norm, torch.group_norm)
 def group_norm(
     input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, *_: Any
-) -> Stacked:
+) -> Any:
     check_shapes(
         input.shape[1:2],
         (weight, bias),
         lambda see: F.group_norm(see(input), num_groups, see(weight), see(bias)),
     )
-    x = all_of(input, count_of(input, weight, bias))
-    y = F.group_norm(x.flatten(0, 1), num_groups, eps=eps).unflatten(0, x.shape[:2])
+    if num_groups < 1 or input.shape[1] % num_groups or input.shape.numel() == num_groups:
+        return F.group_norm(one_of(input), num_groups)  # which says what is wrong
+    return _by_group(input, num_groups, weight, bias, eps)
+
+
+def _by_group(input: Any, groups: int, weight: Any, bias: Any, eps: float) -> Stacked:
+    tasks = count_of(input, weight, bias)
+    input = as_stacked(input, tasks)
+    found = blocks.group_norm(
+        input, *_scales(input.shape[1], input, weight, bias, tasks), groups, eps
+    )
+    if found is not None:
+        return found
+    x = input.tasks
+    y = F.group_norm(x.flatten(0, 1), groups, eps=eps).unflatten(0, x.shape[:2])
     return _affine(y, weight, bias, x.ndim - 3)
 
 
@@ -169,6 +193,6 @@ def instance_norm(
         (weight, bias),
         lambda see: F.instance_norm(see(input), None, None, see(weight), see(bias)),
     )
-    x = all_of(input, count_of(input, weight, bias))
-    y = F.instance_norm(x.flatten(0, 1), eps=eps).unflatten(0, x.shape[:2])
-    return _affine(y, weight, bias, x.ndim - 3)
+    if input.shape[2:].numel() == 1:
+        return F.instance_norm(one_of(input))  # which says what is wrong
+    return _by_group(input, input.shape[1], weight, bias, eps)
