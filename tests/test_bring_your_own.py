@@ -152,8 +152,8 @@ def fit(tmp_path, source=None, algorithm=None, **settings):
         ({"schedule": lambda share: -1.0}, "gave -1.0 for the share 0"),
         ({"schedule": lambda share: "fast"}, "gave 'fast' for the share 0"),
         ({"meta_optimizer": functools.partial(torch.optim.SGD, lr=0.5)}, "lr=0.5, which meta_lr"),
-        ({"source": Source(lambda e: [t.numpy() for t in e])}, "must return innerloop.Episodes"),
-        ({"source": Source(lambda e: Episodes(*(t.numpy() for t in e)))}, "gave a ndarray for su"),
+        ({"source": Source(lambda e: e[:3])}, "batch of Source returns must be innerloop.Epis"),
+        ({"source": Source(lambda e: [t.numpy() for t in e])}, "must be a tensor, not a ndarray"),
         ({"source": Source(lambda e: e._replace(query_x=e.query_x[:0]))}, "was asked for 1 tasks"),
         (
             {"source": Source(lambda e: e._replace(query_x=e.query_x * torch.nan))},

@@ -139,7 +139,7 @@ def share_of_training(**values: float) -> None:
     """Raise a `UserError` that names the first value outside 0..1."""
     for name, value in values.items():
         _check_number(name, value)
-        if not 0 <= value <= 1:
+        if value is None or not 0 <= value <= 1:
             raise UserError(f"{name} is a share of training, 0 to 1, not {value}")
 
 
@@ -147,7 +147,7 @@ def share_below_one(**values: float) -> None:
     """Raise a `UserError` that names the first value outside 0 to less than 1."""
     for name, value in values.items():
         _check_number(name, value)
-        if not 0 <= value < 1:
+        if value is None or not 0 <= value < 1:
             raise UserError(f"{name} must be at least 0 and less than 1, not {value}")
 
 

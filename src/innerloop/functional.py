@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.errors import UserError
+from innerloop.given import keeping
 from innerloop.keywords import keywords_checked
 from innerloop.ops.kernels import in_transform as in_transform
 
@@ -88,13 +89,13 @@ def gradients(
     if in_transform():
         places = tuple(range(len(trees)))
         given = trees if create_graph else tuple(detach(tree) for tree in trees)
-        found, beside = torch.func.grad(loss, argnums=places, has_aux=True)(*given)
+        found, beside = torch.func.grad(keeping(loss), argnums=places, has_aux=True)(*given)
         return tuple(found) if create_graph else tuple(detach(g) for g in found), beside
     recorded = create_graph and torch.is_grad_enabled()
     with torch.enable_grad():
         given = tuple({name: _leaf(p, recorded) for name, p in tree.items()} for tree in trees)
-        value, beside = loss(*given)
-    leaves = [p for tree in given for p in tree.values()]
+        leaves = [p for tree in given for p in tree.values()]
+        value, beside = keeping(loss)(*given)
     if value.requires_grad:
         flat = torch.autograd.grad(value, leaves, create_graph=recorded, materialize_grads=True)
     else:

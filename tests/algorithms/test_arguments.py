@@ -276,10 +276,11 @@ class Fills(MAML):
 
 
 @pytest.mark.parametrize("kind", [Writes, WritesExamples, Fills])
-@pytest.mark.parametrize("call", ["score_steps", "inner_loop_each", "adapt", "evaluate"])
+@pytest.mark.parametrize("call", CALLS)
 def test_hooks_that_write_into_what_they_are_given_are_named(kind, call):
     algorithm = kind(network(), 0.1, 2, execution="loop")
-    with pytest.raises(UserError, match="changed the meta-parameters or the examples"):
+    message = r"changed the meta-parameters or the examples|changed '0.bias' in the dict of weights"
+    with pytest.raises(UserError, match=message):
         CALLS[call](algorithm, algorithm.init_params(), episodes())
 
 
@@ -307,3 +308,50 @@ def test_evaluation_in_inference_mode_is_that_outside():
     expected = evaluate(algorithm, params, Making(), tasks=2)["loss_per_step"]
     with torch.inference_mode():
         assert evaluate(algorithm, params, Making(), tasks=2)["loss_per_step"] == expected
+
+
+def filling(hook):
+    """A class whose `hook` puts something into the meta-parameters that it is given."""
+    usual = getattr(MAML, hook)
+
+    def own(self, params, *rest, **named):
+        params["0.bias"] = params["0.bias"] * 1.01
+        return usual(self, params, *rest, **named)
+
+    return type("Fills", (MAML,), {hook: own})
+
+
+@pytest.mark.parametrize("execution", ["auto", "vmap", "loop"])
+@pytest.mark.parametrize("derivative", ["reverse", "mixed"])
+@pytest.mark.parametrize(
+    "hook",
+    [
+        *("start", "rest", "rates", "inner_loss", "update"),
+        *("loss_after_adaptation", "inner_loop", "task_gradient"),
+    ],
+)
+def test_what_a_hook_puts_into_the_meta_parameters_is_not_there_in_silence(
+    hook, derivative, execution
+):
+    """The next step, or the next task, would have begun with it."""
+    algorithm = filling(hook)(network(), 0.1, 2, derivative=derivative, execution=execution)
+    with pytest.raises(
+        UserError, match=r"changed '0.bias' in the dict|changed the meta-parameters"
+    ):
+        algorithm.meta_gradient(algorithm.init_params(), episodes())
+
+
+@pytest.mark.parametrize("hook", ["forward", "query_outputs", "query_loss"])
+def test_hooks_of_fast_weights_have_a_dict_of_their_own(hook):
+    usual = getattr(MAML, hook)
+
+    def clean(self, fast, *rest):
+        return usual(self, fast | {"0.bias": fast["0.bias"] * 1.01}, *rest)
+
+    found, wanted = (
+        kind(network(), 0.1, 2) for kind in (filling(hook), type("Own", (MAML,), {hook: clean}))
+    )
+    params = found.init_params()
+    grads, _ = found.meta_gradient(params, episodes())
+    for name, g in wanted.meta_gradient(params, episodes())[0].items():
+        assert torch.equal(grads[name], g)

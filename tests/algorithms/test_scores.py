@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -223,3 +225,51 @@ def test_targets_that_are_no_labels_have_no_ways_to_multiply_by():
         episodes = Episodes(*(t[None] for t in (x, y) * 2))
         found.append(maml.meta_gradient(maml.init_params(), episodes)[0])
     assert all(torch.equal(found[0][n], found[1][n]) for n in found[0])
+
+
+class Holds(nn.Module):
+    """A loss with a buffer and a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("shares", torch.ones(3, dtype=torch.float64))
+
+    def forward(self, outputs, targets):
+        return F.cross_entropy(outputs, targets, weight=self.shares)
+
+
+DOUBLES = torch.ones(3, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (nn.CrossEntropyLoss(DOUBLES), r"CrossEntropyLoss, computes with weight of torch.float64"),
+        (Holds(), r"Holds, computes with shares of torch.float64 .* by loss.to\(torch.float32\)"),
+        (functools.partial(F.cross_entropy, weight=DOUBLES), "computes with argument weight of"),
+        (
+            lambda outputs, targets: F.cross_entropy(outputs, targets, weight=DOUBLES),
+            r"<lambda>, computes with tensors of another type .* by tensor.to\(outputs\)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("call", ["meta_gradient", "score_steps"])
+def test_a_loss_of_another_type_is_named(loss, message, call):
+    algorithm = MAML(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), 0.1, loss=loss)
+    x, y = torch.randn(2, 3, 4), torch.arange(3).expand(2, 3)
+    with pytest.raises(UserError, match=message):
+        getattr(algorithm, call)(algorithm.init_params(), Episodes(x, y, x, y))
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda o, t: (o.argmax(1) != t).sum(), "scalar tensor, .* not one of torch.int64"),
+        (lambda o, t: o.sum() * 1j, "scalar tensor, .* not one of torch.complex64"),
+    ],
+)
+def test_a_loss_is_a_real_number(loss, message):
+    algorithm = MAML(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), 0.1, loss=loss)
+    x, y = torch.randn(2, 3, 4), torch.arange(3).expand(2, 3)
+    with pytest.raises(UserError, match=message):
+        algorithm.meta_gradient(algorithm.init_params(), Episodes(x, y, x, y))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,20 +14,35 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.hooks import Hooks, of_network
 from innerloop.algorithms.modules import needs_more
 from innerloop.algorithms.overriding import overrides
+from innerloop.algorithms.returned import checked_tensors
+from innerloop.algorithms.weights import check_tensors_by_name, check_weights
 from innerloop.errors import UserError, clearer
 from innerloop.functional import Params, in_transform
-from innerloop.tasks.episodes import Episodes
+from innerloop.tasks.episodes import Episodes, as_episodes, check_tensors
 
 
-def first_task(episodes: Episodes) -> list[Tensor]:
-    """The examples of the first task: of the support set, and of the query set.
+def given_episodes(episodes: Any) -> tuple[Episodes, list[Tensor]]:
+    """What a user gave as episodes, and the examples of the first task, support and query.
 
     Raises:
-        UserError: a tensor that is nested, sparse or quantized.
+        UserError: they are no episodes, or a tensor is nested, sparse or quantized.
     """
-    for name, t in zip(Episodes._fields, episodes, strict=False):
+    found = as_episodes(episodes, "the episodes")
+    for name, t in zip(Episodes._fields, found, strict=True):
         check_dense(name, t)
-    return [x[0] for x in (episodes[0], episodes[2]) if isinstance(x, Tensor) and len(x)]
+    return found, [x[0] for x in (found.support_x, found.query_x) if len(x)]
+
+
+def check_support(support_x: Any, support_y: Any) -> None:
+    """Raise a `UserError` for what is no support set: not two tensors of as many examples."""
+    check_tensors(support_x=support_x, support_y=support_y)
+    check_dense("support_x", support_x)
+    check_dense("support_y", support_y)
+    if not support_x.ndim or support_x.shape[:1] != support_y.shape[:1]:
+        raise UserError(
+            f"support_x has shape {tuple(support_x.shape)} and support_y {tuple(support_y.shape)}: "
+            "give a target for each example, with as long a first axis"
+        )
 
 
 def check_dense(name: str, t: Any) -> None:
@@ -46,21 +60,13 @@ def check_dense(name: str, t: Any) -> None:
         raise UserError(f"{name} is quantized ({t.dtype}): give it as {name}.dequantize()")
 
 
-def checked_episodes(algorithm: Hooks, episodes: Any, *, training: bool) -> Episodes:
+def checked_episodes(algorithm: Hooks, episodes: Episodes, *, training: bool) -> Episodes:
     """The episodes, with their number of ways if it is needed.
 
     Raises:
         UserError: no tasks, or labels that are not 0..N-1 where they have to be.
     """
-    n_way = getattr(episodes, "n_way", None)
-    names = Episodes._fields
-    for name, value in zip(names, episodes, strict=True):
-        if not isinstance(value, torch.Tensor):
-            raise UserError(
-                f"{name} of the episodes must be a tensor, not a {type(value).__name__}: use "
-                "torch.as_tensor"
-            )
-    checked = episodes if isinstance(episodes, Episodes) else Episodes(*episodes, n_way=n_way)
+    n_way, checked = episodes.n_way, episodes
     if algorithm.loss is F.cross_entropy:
         labels = _long(checked.support_y), _long(checked.query_y)
         if labels[0] is not checked.support_y or labels[1] is not checked.query_y:
@@ -131,16 +137,9 @@ def checking(algorithm: Hooks, params: Params, *sets: Any) -> Iterator[None]:
     check_params(algorithm, params)
     for x in sets:
         check_dense("support_x", x)
-    before = _written({**params}, sets)
     try:
-        yield
-        if _written(params, sets) != before:
-            raise UserError(
-                f"the network, the loss or a hook of {type(algorithm).__name__} changed the "
-                "meta-parameters or the examples that it was given, which are no longer what they "
-                "were: use operations that return new tensors, such as p - rate * g in place of "
-                "p.sub_(rate * g), and fill a new dict"
-            )
+        with unchanged(algorithm, params, *sets):
+            yield
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
     except (RuntimeError, ValueError, IndexError) as error:
@@ -165,6 +164,38 @@ def checking(algorithm: Hooks, params: Params, *sets: Any) -> Iterator[None]:
         raise UserError(reason) from error
 
 
+@contextlib.contextmanager
+def unchanged(algorithm: Hooks, params: Params, *sets: Any) -> Iterator[None]:
+    """Refuse what writes into these tensors, or puts others into the dict.
+
+    Raises:
+        UserError: something did.
+    """
+    before = _written({**params}, sets)
+
+    def changed() -> UserError | None:
+        if _written(params, sets) == before:
+            return None
+        return UserError(
+            f"the network, the loss or a hook of {type(algorithm).__name__} changed the "
+            "meta-parameters or the examples that it was given, which are no longer what they "
+            "were: use operations that return new tensors, such as p - rate * g in place of "
+            "p.sub_(rate * g), and fill a new dict"
+        )
+
+    try:
+        yield
+    except UserError:
+        raise
+    except RuntimeError as error:
+        # Such as autograd's, which misses the numbers that were there.
+        if (own := changed()) is not None:
+            raise own from error
+        raise
+    if (own := changed()) is not None:
+        raise own
+
+
 def _written(params: Params, sets: tuple[Any, ...]) -> list[Any]:
     """What changes when someone writes into these tensors, or puts others into the dict."""
     tensors = [*params.items(), *((None, x) for x in sets if isinstance(x, Tensor))]
@@ -184,45 +215,28 @@ def check_params(algorithm: Hooks, params: Any) -> None:
     Raises:
         UserError: names the first that is wrong, and what it should be.
     """
-    if not isinstance(params, Mapping) or not params:
-        raise UserError(
-            "params must be weights, a dict of tensors such as algorithm.init_params() or "
-            f"run.params, not {'an empty dict' if params == {} else type(params).__name__}"
-        )
-    shapes = {name: p.shape if isinstance(p, Tensor) else None for name, p in params.items()}
     # At every call but the first, all that is done; a network of others changes little.
-    if shapes == algorithm._shapes:
+    if isinstance(params, Mapping) and params and _shapes(params) == algorithm._shapes:
         return
-    for name, shape in shapes.items():
-        if shape is None:
-            kind = type(params[name]).__name__
-            raise UserError(f"params[{name!r}] must be a tensor, not a {kind}: use torch.as_tensor")
+    check_tensors_by_name(params)
     if in_transform():
         return
+    kind = type(algorithm).__name__
     with noise.generators_kept():
-        expected = {name: p.shape for name, p in algorithm.init_params().items()}
-    of_algorithm = "algorithm.init_params()"
+        first = checked_tensors(algorithm.init_params(), f"init_params of {kind}")
+    expected = {name: p.shape for name, p in first.items()}
     network = {name: p.shape for name, p in algorithm.model.named_parameters()}
-    for name in shapes:
-        if name not in expected and name.rpartition("@")[2] not in network:
-            near = difflib.get_close_matches(name, expected.keys() - shapes.keys(), n=1)
-            raise UserError(
-                f"params has {name!r}, which is no meta-parameter of the algorithm: "
-                + (f"did you mean {near[0]!r}" if near else f"give those of {of_algorithm} alone")
-            )
-    missing = [name for name in expected if name not in shapes]
-    if missing:
-        raise UserError(f"params has no {', '.join(missing)}: give all that {of_algorithm} has")
-    known = network | expected
-    for name, shape in shapes.items():
-        wanted = known.get(name)
-        if wanted is not None and shape != wanted:
-            found = tuple(params[name].shape)
-            raise UserError(
-                f"params[{name!r}] has shape {found} and must have {tuple(wanted)}, as in "
-                f"{of_algorithm}"
-            )
-    algorithm._shapes = shapes
+    check_weights(
+        params,
+        network | expected,
+        expected,
+        others=lambda name: name.rpartition("@")[2] in network,
+    )
+    algorithm._shapes = _shapes(params)
+
+
+def _shapes(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: p.shape if isinstance(p, Tensor) else None for name, p in params.items()}
 
 
 def _another_type(algorithm: Hooks, params: Params) -> str | None:

@@ -9,10 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from innerloop.algorithms import in_use
-from innerloop.algorithms.arguments import check_dense, checking, first_task
+from innerloop.algorithms.arguments import check_support, checking, given_episodes
 from innerloop.algorithms.execution import MetaGradient
 from innerloop.algorithms.explain import explain
 from innerloop.algorithms.inner_loops import steps_of
+from innerloop.errors import at_least, share_of_training
 from innerloop.functional import Params
 from innerloop.tasks.episodes import Episodes
 
@@ -61,6 +62,8 @@ class Algorithm(MetaGradient):
         n_way: int | None = None,
     ) -> Params:
         """The fast weights of one task after the last inner step; arguments of `inner_loop`."""
+        at_least(0, inner_steps=inner_steps)
+        check_support(support_x, support_y)
         with checking(self, params, support_x):
             self.look(support_x)
             how: dict[str, Any] = {"inner_steps": inner_steps, "n_way": n_way}
@@ -86,7 +89,9 @@ class Algorithm(MetaGradient):
             The metrics by name, `[T, steps + 1]`: before the first and after each inner step; or
             without `every_step` `[T, 1]`.
         """
-        with checking(self, params, *first_task(episodes)):
+        at_least(0, inner_steps=inner_steps)
+        episodes, first = given_episodes(episodes)
+        with checking(self, params, *first):
             return in_use.score_steps(self, params, episodes, inner_steps, every_step)
 
     def inner_loop_each(
@@ -109,12 +114,14 @@ class Algorithm(MetaGradient):
             The fast weights of all tasks, each with an axis `[T, ...]`, before the first and after
             each inner step.
         """
-        check_dense("support_x", support_x)
+        at_least(0, inner_steps=inner_steps)
+        check_support(support_x, support_y)
         with checking(self, params, *support_x[:1]):
             return in_use.adapt_all(self, params, support_x, support_y, inner_steps, n_way)
 
     def explain(self, progress: float = 1.0) -> str:
         """How tasks are computed, and why not in another way: a few lines of text."""
+        share_of_training(progress=progress)
         return explain(self, progress)
 
     # ---- Names of version 0.1

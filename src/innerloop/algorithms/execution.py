@@ -26,12 +26,13 @@ from torch import nn
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.apart import T, one_by_one
-from innerloop.algorithms.arguments import checked_episodes, checking, first_task
+from innerloop.algorithms.arguments import checked_episodes, checking, given_episodes, unchanged
 from innerloop.algorithms.hooks import Hooks
 from innerloop.algorithms.network import Layers, is_own, stacking
 from innerloop.algorithms.overriding import overrides
 from innerloop.algorithms.reached import check_reached, check_twice, try_loss
-from innerloop.errors import UserError, clearer, first_line
+from innerloop.algorithms.returned import checked_gradient
+from innerloop.errors import UserError, clearer, first_line, share_of_training
 from innerloop.functional import Params, detach, noticing_second
 from innerloop.ops import kernels
 from innerloop.ops.stacked import NotStackableError
@@ -68,7 +69,9 @@ class MetaGradient(Hooks):
             each metric, scalars: `loss` (query loss), for class labels `accuracy`
             (query accuracy, 0..1).
         """
-        with checking(self, params, *first_task(episodes)):
+        share_of_training(progress=progress)
+        episodes, first = given_episodes(episodes)
+        with checking(self, params, *first):
             return _meta_gradient(self, detach(params), episodes, progress, keys)
 
 
@@ -128,24 +131,29 @@ def _chunk_gradient(
     keys: Sequence[int],
 ) -> tuple[Params, Params]:
     """The meta-gradient of tasks that fit into memory together."""
-    n_way = episodes.n_way
+    n_way, kind = episodes.n_way, type(algorithm).__name__
 
     def by(way: str) -> tuple[Params, Params]:
         given, features = algorithm.arranged(params, way), way == "shared_body"
-        with noise.calls(training=True, keys=keys):
+        # A hook that changed them would do so for the next task or step.
+        with noise.calls(training=True, keys=keys), unchanged(algorithm, given):
             if way in ("stacked", "shared_body"):
                 with stacking():
-                    return algorithm.mean_gradient(given, episodes, progress, of_features=features)
+                    found = algorithm.mean_gradient(given, episodes, progress, of_features=features)
+                return checked_gradient(found, f"mean_gradient of {kind}", given)
+
             # One gradient a task, averaged afterwards.  To differentiate through vmap instead
             # gives wrong numbers with batch norm and layer norm (PyTorch 2.13), see
             # tests/algorithms/test_maml.py.
-            found = one_by_one(
-                way, lambda task: algorithm.task_gradient(given, task, n_way, progress), episodes
-            )
-            return tuple({n: v.mean(dim=0) for n, v in part.items()} for part in found)  # type: ignore[return-value]
+            def of_task(task: Episodes) -> tuple[Params, Params]:
+                found = algorithm.task_gradient(given, task, n_way, progress)
+                return checked_gradient(found, f"task_gradient of {kind}", given)
 
-    kind = "training" if algorithm.derivative_now(progress) == "first" else "training, 2nd order"
-    return first_that_works(algorithm, kind, candidates(algorithm, progress, training=True), by)
+            parts = one_by_one(way, of_task, episodes)
+            return tuple({n: v.mean(dim=0) for n, v in part.items()} for part in parts)  # type: ignore[return-value]
+
+    order = "training" if algorithm.derivative_now(progress) == "first" else "training, 2nd order"
+    return first_that_works(algorithm, order, candidates(algorithm, progress, training=True), by)
 
 
 class NotThisWayError(UserError):

@@ -18,6 +18,7 @@ from innerloop.algorithms.inner_loops import dropping_second, in_step, steps_of
 from innerloop.algorithms.options import AlgorithmOptions
 from innerloop.algorithms.overriding import alone, each, is_own, overrides
 from innerloop.algorithms.reached import may_use_own_weights, refuse_own_weights
+from innerloop.algorithms.returned import checked_rates, checked_tensors
 from innerloop.algorithms.scores import check_loss, loss_of
 from innerloop.algorithms.shared_body import head_outputs, predict_from_features
 from innerloop.algorithms.support import Support
@@ -35,7 +36,7 @@ from innerloop.functional import (
 )
 from innerloop.inner import InnerOptimizer
 from innerloop.rates import InnerRates, check_rates
-from innerloop.tasks.episodes import Episodes
+from innerloop.tasks.episodes import Episodes, check_tensors
 
 REDUCTIONS = ("mean", "per_shot")
 # From weights and examples to outputs, with an axis of tasks throughout.
@@ -188,7 +189,10 @@ class GradientBased(Algorithm):
     @each(None, 0, 0, None)
     def update_each(self, params: Params, fast: Params, gradient: Params, step: int) -> Params:
         """`update` of T tasks."""
-        return descend(fast, self._clipped(gradient), self.rates(params, step))
+        return descend(fast, self._clipped(gradient), self._checked_rates(params, step))
+
+    def _checked_rates(self, params: Params, step: int) -> Rates:
+        return checked_rates(self.rates(params, step), f"rates of {type(self).__name__}")
 
     def _clipped(self, gradient: Params) -> Params:
         most = self.inner_max_norm
@@ -207,6 +211,13 @@ class GradientBased(Algorithm):
             refuse_own_weights("inner loss", losses, self.model, params, fast)
         return losses
 
+    def started(
+        self, params: Params, n_way: int | None, tasks: int, names: list[str] | None = None
+    ) -> Params:
+        """`start` for each of so many tasks."""
+        found = self.start(params, n_way) if names is None else self.start(params, n_way, names)
+        return repeat_each(checked_tensors(found, f"start of {type(self).__name__}"), tasks)
+
     def first_state(self, fast: Params) -> Any:
         """The inner optimiser's state of T tasks before the first step; None without one."""
         if self.inner_optimizer is None:
@@ -218,16 +229,19 @@ class GradientBased(Algorithm):
     ) -> tuple[Params, Any]:
         """The weights and optimiser state that the inner loop carries to the next step."""
         if self.inner_optimizer is None:
-            found = self.update_each(params, fast, gradient, step)
-            if overrides(self, "update") or is_own(self, "update_each", GradientBased):
+            # Copies of the dicts, which an update may fill: a step may be taken again.
+            found = self.update_each(params, {**fast}, {**gradient}, step)
+            hooks = ("update", "update_each", "rates")
+            if any(is_own(self, hook, GradientBased) for hook in hooks):
                 inner_update.check_weights(f"update of {type(self).__name__}", fast, found)
             return found, None
-        slope, rates = self._clipped(gradient), self.rates(params, step)
+        slope, rates = self._clipped(gradient), self._checked_rates(params, step)
         return inner_update.step(self.inner_optimizer, fast, slope, state, rates)
 
     def weights(self, params: Params, fast: Params, support: Support, step: int) -> Params:
         """All weights at a step, `[T, ...]`: those that the inner loop changes, and the rest."""
-        rest = self.rest(params, support.n_way, step)
+        found = self.rest(params, support.n_way, step)
+        rest = checked_tensors(found, f"rest of {type(self).__name__}")
         rest = {
             name: p
             for name, p in rest.items()
@@ -254,7 +268,7 @@ class GradientBased(Algorithm):
             names: the parameters that are changed; None for those of `adapted`.
         """
         steps = self.inner_steps if inner_steps is None else inner_steps
-        fast = repeat_each(self.start(params, support.n_way, names), len(support.x))
+        fast = self.started(params, support.n_way, len(support.x), names)
         state = self.first_state(fast)
         # Without anything to differentiate, a graph would only waste memory.
         asked = in_transform() or any(t.requires_grad for t in (*params.values(), support.x))
@@ -278,6 +292,7 @@ class GradientBased(Algorithm):
         inner_steps: int | None = None,
         n_way: int | None = None,
     ) -> Iterator[Params]:
+        check_tensors(support_x=support_x, support_y=support_y)
         n_way = self.ways(support_y, n_way)
         support = Support(support_x, support_y, n_way, axis=0).with_task()
         others: Params = {}

@@ -23,6 +23,7 @@ from innerloop.algorithms.inner_loops import steps_of
 from innerloop.algorithms.overriding import alone, each, overrides
 from innerloop.algorithms.scores import check_scored, score
 from innerloop.algorithms.settings import Settings
+from innerloop.algorithms.weights import check_tensors_by_name, check_weights
 from innerloop.errors import UserError
 from innerloop.functional import Params, accuracy, are_labels, cross_entropy_each, gradients
 from innerloop.models.layers import (
@@ -120,8 +121,10 @@ class Hooks(Settings):
         Returns:
             The gradient by parameter name, and a dict of scalar metrics.
         """
+        what = f"loss_after_adaptation of {type(self).__name__}"
         (found,), metrics = gradients(
-            lambda params: self.loss_after_adaptation(params, task, n_way, progress), params
+            lambda p: check_scored(self.loss_after_adaptation(p, task, n_way, progress), what),
+            params,
         )
         return found, metrics
 
@@ -234,10 +237,35 @@ class Hooks(Settings):
         if network is None:
             self.network.look_once(x)
         network, statistics = network or self.network, self.statistics_in(params)
+        weights = self._weights(params)
         if not statistics:
-            return network(of_network(params), x)
+            return network(weights, x)
         with given_statistics(statistics):
-            return network(of_network(params), x)
+            return network(weights, x)
+
+    def _weights(self, params: Params) -> Params:
+        """The network's own among `params`, all that it trains.
+
+        Raises:
+            UserError: one is missing, for which the module's own would stand in, or has another
+                shape, which PyTorch might spread over the others.
+        """
+        check_tensors_by_name(params)
+        found, named = of_network(params), dict(self.network.named())
+        own = {name: p.shape for name, p in named.items()}
+
+        def fits(name: str, shape: torch.Size) -> bool:
+            # With an axis of tasks before; and a shared head has a row for each class.
+            wanted = own[name][1:] if name in self._shared_rows else own[name]
+            return shape[len(shape) - len(wanted) :] == wanted
+
+        needed = [n for n, p in named.items() if p.requires_grad and self.uses(n)]
+        check_weights(found, own, needed, fits=fits)
+        return found
+
+    def uses(self, name: str) -> bool:
+        """True if the outputs depend on the network's parameter of this name."""
+        return True
 
     def look(self, x: Any) -> None:
         """See `Network.look` and, where queries are to stay apart, `check_apart`."""
@@ -252,7 +280,7 @@ class Hooks(Settings):
     def features(self, params: Params, x: Tensor) -> Tensor:
         """What the last layer of a `HeadedModel` sees, with `params` in place of its own."""
         assert isinstance(self.model, HeadedModel)
-        found: Tensor = self.network(of_network(params), x, lambda model, x: model.features(x))
+        found: Tensor = self.network(self._weights(params), x, lambda model, x: model.features(x))
         return found
 
     def ways(self, labels: Tensor, n_way: int | None) -> int | None:

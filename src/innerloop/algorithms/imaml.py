@@ -19,7 +19,6 @@ from innerloop.functional import (
     add,
     dot_each,
     gradients,
-    repeat_each,
     scale_each,
     second_derivatives,
     subtract,
@@ -72,7 +71,7 @@ class IMAML(GradientBased):
 
     @each(None, 0, 0, None, check=check_loss)
     def inner_loss_each(self, params: Params, fast: Params, support: Support, step: int) -> Tensor:
-        start = repeat_each(self.start(params, support.n_way, list(fast)), len(support.x))
+        start = self.started(params, support.n_way, len(support.x), list(fast))
         away = subtract(fast, start)
         pull = self.regularization / 2 * dot_each(away, away)
         losses = directly(super().inner_loss_each)(params, fast, support, step)

@@ -33,8 +33,10 @@ def first_state(optimizer: InnerOptimizer, weights: Params) -> Any:
         weights: `[T, ...]` by name.
     """
     if _is_elementwise(optimizer):
-        return _checked(optimizer.init(weights))
-    return task_by_task(_of_one(lambda w: (w, optimizer.init(w))), (0,), (weights,))[1]
+        return _checked(optimizer.init({**weights}))
+    return task_by_task(_of_one(optimizer, lambda w: (w, optimizer.init({**w}))), (0,), (weights,))[
+        1
+    ]
 
 
 def step(
@@ -49,11 +51,12 @@ def step(
     given = [t for tree in (weights, gradient, state) for t in _tensors(tree)]
     versions = [t._version for t in given]
     if _is_elementwise(optimizer):
-        # New containers: those of the state before may be asked for again.
-        found = optimizer.update(weights, gradient, tree_map(lambda leaf: leaf, state), rates)
-        check_weights(f"update of {type(optimizer).__name__}", weights, found[0])
+        # New containers, which an optimiser may fill: a step may be taken again.
+        given_state = tree_map(lambda leaf: leaf, state)
+        found = optimizer.update({**weights}, {**gradient}, given_state, rates)
+        _check_step(optimizer, weights, found)
     else:
-        update = _of_one(optimizer.update)
+        update = _of_one(optimizer, optimizer.update)
         found = task_by_task(update, (0, 0, 0, None), (weights, gradient, state, rates))
     if versions != [t._version for t in given]:
         raise UserError(
@@ -76,6 +79,18 @@ def check_weights(what: str, before: Params, after: Any) -> None:
         )
 
 
+def _check_step(optimizer: InnerOptimizer, before: Params, found: Any) -> None:
+    what = f"update of {type(optimizer).__name__}"
+    if not (isinstance(found, tuple) and len(found) == 2):
+        raise UserError(
+            f"{what} must return (weights, state), the weights as a dict with the names and "
+            f"shapes that it was given and the state None where there is none, not a "
+            f"{type(found).__name__}"
+        )
+    check_weights(what, before, found[0])
+    _checked(found[1])
+
+
 def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, Tensor)]
 
@@ -84,27 +99,21 @@ def _is_elementwise(optimizer: InnerOptimizer) -> bool:
     return bool(getattr(optimizer, "elementwise", False))
 
 
-def _of_one(update: Any) -> Any:
+def _of_one(optimizer: InnerOptimizer, update: Any) -> Any:
     """`update` of one task, what it returns checked, here and against the other tasks."""
     numbers: list[Any] = []
 
     def checked(weights: Params, *others: Any) -> tuple[Params, Any]:
-        found = update(weights, *others)
-        if not (isinstance(found, tuple) and len(found) == 2):
-            raise UserError(
-                "update of an inner optimiser must return (weights, state), the weights as a dict "
-                "with the names and shapes that it was given"
-            )
-        check_weights("update of an inner optimiser", weights, found[0])
-        state = _checked(found[1])
-        leaves, structure = tree_flatten(state)
+        found = update({**weights}, *others)
+        _check_step(optimizer, weights, found)
+        leaves, structure = tree_flatten(found[1])
         numbers.append(([leaf for leaf in leaves if not isinstance(leaf, Tensor)], structure))
         if numbers[0] != numbers[-1]:
             raise UserError(
                 "the state of an inner optimiser differs between tasks in more than the values of "
                 "its tensors: keep as a tensor what depends on the task"
             )
-        return found[0], state
+        return found[0], found[1]
 
     return checked
 

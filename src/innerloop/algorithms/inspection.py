@@ -71,7 +71,7 @@ class Inspected(Tried):
         """That the type of `x` is at fault, if the network takes the same values as another."""
         if not isinstance(x, Tensor):
             return None
-        kind = next((p.dtype for _, p in self._named() if p.is_floating_point()), None)
+        kind = next((p.dtype for _, p in self.named() if p.is_floating_point()), None)
         # Real numbers, or what an embedding looks up.
         for dtype in (kind, torch.int64):
             if dtype not in (None, x.dtype) and self.takes_as_given({}, x.to(dtype)):
@@ -102,13 +102,13 @@ class Inspected(Tried):
             x: examples.
             modes: whether in training, of each pass.
         """
-        trained = {id(p): n for n, p in self._named() if p.requires_grad}
+        trained = {id(p): n for n, p in self.named() if p.requires_grad}
         hidden, counted, filled, rewritten = (set[str]() for _ in range(4))
         before_this: dict[int, tuple[str, Tensor]] = {}
         aliases = self._aliases()
         for in_training in modes:
             leaves: Params = {
-                n: nn.Parameter(p.detach().clone(), p.requires_grad) for n, p in self._named()
+                n: nn.Parameter(p.detach().clone(), p.requires_grad) for n, p in self.named()
             }
             try:
                 with torch.enable_grad(), noise.calls(training=in_training):
@@ -121,7 +121,7 @@ class Inspected(Tried):
                     with noise.watching(copies, given) as seen:
                         out = module(given)
                     self._writes_inputs |= any(t._version for t in tensors_in(given))
-                    other = [(n, p) for n, p in self._named() if _changed(leaves[n], p)]
+                    other = [(n, p) for n, p in self.named() if _changed(leaves[n], p)]
                     self.writes_weights |= bool(other)
                     # Another type is no other value.
                     rewritten |= {n for n, p in other if p.dtype == leaves[n].dtype}
@@ -252,7 +252,7 @@ class Inspected(Tried):
     def _repeats(self, outputs: Any, x: Any) -> bool:
         """True if the outputs come again; notes what weights have to be for that."""
         wanted = tensors_in(outputs)
-        plain = {n: p.detach() for n, p in self._named()}
+        plain = {n: p.detach() for n, p in self.named()}
         # Twice, lest what changes to and fro seem to follow from the weights.
         while self._weights_as < TRAINED:
             with contextlib.suppress(Exception):
@@ -272,7 +272,7 @@ class Inspected(Tried):
 
     def _aliases(self) -> dict[str, str]:
         """Tensors that are the memory of a weight, and stay as they are while it is adapted."""
-        weights = {_memory(p): n for n, p in self._named() if p.requires_grad and p.numel()}
+        weights = {_memory(p): n for n, p in self.named() if p.requires_grad and p.numel()}
         held = {n: t for n, t in _state(self.module) if not isinstance(t, nn.Parameter)}
         places = {n: _memory(t) for n, t in held.items() if t.numel()}
         return {n: weights[at] for n, at in places.items() if at is not None and at in weights}

@@ -16,6 +16,7 @@ from innerloop.algorithms.inner_loops import counted
 from innerloop.algorithms.mixed_mode import mixed_mode_gradient
 from innerloop.algorithms.options import GradientBasedOptions
 from innerloop.algorithms.overriding import is_own, overrides
+from innerloop.algorithms.returned import checked_counts
 from innerloop.algorithms.shared_body import features_in_place, head_outputs
 from innerloop.errors import one_of, share_of_training
 from innerloop.functional import Params, mean_of_losses
@@ -82,7 +83,7 @@ class MAML(GradientBased):
         self, params: Params, tasks: Episodes, progress: float, *, of_features: bool = False
     ) -> tuple[Tensor, Params]:
         """The query losses of the fast weights of T tasks, `[T]`, and metrics."""
-        counts, metrics = self.step_weights(progress), dict[str, Tensor]()
+        counts, metrics = self._counts(progress), dict[str, Tensor]()
         total = torch.zeros((), device=tasks.query_x.device)
         first_order = self.is_first_order(progress)
         steps = self.loops(params, tasks, first_order=first_order, of_features=of_features)
@@ -112,14 +113,14 @@ class MAML(GradientBased):
     ) -> tuple[Params, Params]:
         if self.derivative_now(progress) != "mixed":
             return super().task_gradient(params, task, n_way, progress)
-        counts = self.step_weights(progress)
+        counts = self._counts(progress)
         return mixed_mode_gradient(self, params, task.with_task(n_way), counts)
 
     def mean_gradient(
         self, params: Params, episodes: Episodes, progress: float, *, of_features: bool = False
     ) -> tuple[Params, Params]:
         if self.derivative_now(progress) == "mixed" and not of_features:
-            return mixed_mode_gradient(self, params, episodes, self.step_weights(progress))
+            return mixed_mode_gradient(self, params, episodes, self._counts(progress))
 
         def losses(params: Params) -> tuple[Tensor, Params]:
             tasks = features_in_place(self, params, episodes) if of_features else episodes
@@ -141,6 +142,10 @@ class MAML(GradientBased):
     def step_weights(self, progress: float) -> list[float]:
         """The weights of the query losses before the first and after each inner step."""
         return [0.0] * self.inner_steps + [1.0]
+
+    def _counts(self, progress: float) -> list[float]:
+        what = f"step_weights of {type(self).__name__}"
+        return checked_counts(self.step_weights(progress), what, self.inner_steps + 1)
 
     def phase(self, progress: float) -> Hashable:
         """A subclass that depends on `progress` in another way says so here."""

@@ -28,7 +28,6 @@ from innerloop.functional import (
     gradient,
     gradients,
     pullback,
-    repeat_each,
     second_derivatives,
     zeros_like,
 )
@@ -63,7 +62,7 @@ def mixed_mode_gradient(
         return counts[step] * losses.mean(), {name: m.mean() for name, m in metrics.items()}
 
     def start(params: Params) -> Place:
-        fast = repeat_each(maml.start(params, n_way), number)
+        fast = maml.started(params, n_way, number)
         return Place(0, fast, maml.first_state(fast))
 
     def taken(place: Place) -> tuple[Params, Place]:

@@ -121,7 +121,7 @@ class Network(Inspected):
             return module(x) if part is None else part(module, x)
         if not self._looked:
             # Before anything is known, as if it wrote to all.
-            params = {n: params.get(n, p).clone() for n, p in self._named()}
+            params = {n: params.get(n, p).clone() for n, p in self.named()}
         with as_written():
             module = self._copy(params)
             x = copied(x) if self._writes_inputs or not self._looked else x
@@ -209,16 +209,16 @@ class Network(Inspected):
         finally:
             _known.reset(token)
 
-    def _named(self) -> Iterable[tuple[str, nn.Parameter]]:
+    def named(self) -> Iterable[tuple[str, nn.Parameter]]:
         known = _known.get()
         return known[1] if known and known[0] is self else self.module.named_parameters()
 
     def _copy(self, params: Params, *, every_buffer: bool = False) -> nn.Module:
-        given = {id(p): params[name] for name, p in self._named() if name in params}
+        given = {id(p): params[name] for name, p in self.named() if name in params}
         if self.writes_weights:
-            given = {id(p): given.get(id(p), p.detach()).clone() for _, p in self._named()}
+            given = {id(p): given.get(id(p), p.detach()).clone() for _, p in self.named()}
         if asked := self._weights_as:
-            trained = {id(p) for _, p in self._named() if asked == TRAINED and p.requires_grad}
+            trained = {id(p) for _, p in self.named() if asked == TRAINED and p.requires_grad}
             given = {i: as_parameter(t, i in trained) for i, t in given.items()}
         skeleton = Skeleton(
             given,

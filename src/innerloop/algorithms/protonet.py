@@ -59,10 +59,10 @@ class ProtoNet(Algorithm):
         self.distance = distance
 
     def init_params(self) -> Params:
-        params = super().init_params()
-        if isinstance(self.model, HeadedModel):
-            return {name: p for name, p in params.items() if not name.startswith("head.")}
-        return params
+        return {name: p for name, p in super().init_params().items() if self.uses(name)}
+
+    def uses(self, name: str) -> bool:
+        return not (isinstance(self.model, HeadedModel) and name.startswith("head."))
 
     @property
     def counts_ways(self) -> bool:

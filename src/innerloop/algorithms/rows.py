@@ -42,7 +42,7 @@ class Rows(ABC):
         """Why the network itself fails on examples `[B, ...]`; None if it does not."""
 
     @abstractmethod
-    def _named(self) -> Iterable[tuple[str, nn.Parameter]]:
+    def named(self) -> Iterable[tuple[str, nn.Parameter]]:
         """The parameters by name."""
 
     def check_apart(self, x: Any, bn: str, *, shapes: bool) -> None:
@@ -126,7 +126,7 @@ class Rows(ABC):
         generator = torch.Generator().manual_seed(0)
         weights = {
             n: moved(p.detach(), generator) if p.is_floating_point() else p.detach()
-            for n, p in self._named()
+            for n, p in self.named()
         }
         groups = statistics_by_group(group, first or None, len(x))
         try:

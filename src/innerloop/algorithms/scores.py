@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from innerloop.algorithms import noise
 from innerloop.errors import UserError, first_line
@@ -54,13 +54,20 @@ def metric_name(metric: Callable[..., Any]) -> str:
 
 
 def check_loss(value: Any, what: str = "a loss") -> Tensor:
-    """Raise a `UserError` for a loss that is not a scalar."""
-    shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-    if not isinstance(value, Tensor) or value.ndim:
+    """Raise a `UserError` for a loss that is not a scalar, a real number."""
+    wrong: Any = None
+    if not isinstance(value, Tensor):
+        wrong = type(value).__name__
+    elif value.ndim:
+        wrong = tuple(value.shape)
+    elif not value.is_floating_point():
+        wrong = f"one of {value.dtype}"
+    if wrong is not None:
         raise UserError(
-            f"{what} must return a scalar tensor, the mean over the examples, not {shape}"
+            f"{what} must return a scalar tensor, the mean over the examples, not {wrong}"
         )
-    return value
+    scalar: Tensor = value
+    return scalar
 
 
 def check_scored(found: Any, what: str) -> tuple[Tensor, Params]:
@@ -71,12 +78,24 @@ def check_scored(found: Any, what: str) -> tuple[Tensor, Params]:
             f"loss.detach()}}), not a {type(found).__name__}"
         )
     loss, metrics = found
+    return check_loss(loss, what), check_metrics(metrics, what)
+
+
+def check_metrics(metrics: Any, what: str) -> Params:
+    """Raise a `UserError` unless this is a dict of tensors by name."""
+    if not isinstance(metrics, dict):
+        raise UserError(f"{what}: the metrics must be a dict, not a {type(metrics).__name__}")
     for name, metric in metrics.items():
         if not isinstance(metric, Tensor):
             raise UserError(
                 f"{what}: the metric {name!r} must be a tensor, not a {type(metric).__name__}"
             )
-    return check_loss(loss, what), metrics
+    if "loss" not in metrics:
+        raise UserError(
+            f"{what}: the metrics have no 'loss', by which training and evaluation go: add it, "
+            "such as {'loss': loss.detach()}"
+        )
+    return metrics
 
 
 def loss_of(
@@ -93,6 +112,8 @@ def loss_of(
     Raises:
         UserError: outputs or targets that a loss of PyTorch's cannot take.
     """
+    if outputs is None:
+        raise UserError("the network returns None: let its forward return the outputs")
     if not isinstance(outputs, Tensor) and of_torch(loss):
         name, kind = metric_name(loss), type(outputs).__name__
         raise UserError(
@@ -110,12 +131,53 @@ def loss_of(
             return loss(outputs, targets)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         # PyTorch's names neither the loss nor what it was given.
+        if (reason := _of_another_type(loss, outputs, error)) is not None:
+            raise UserError(reason) from error
         if not of_torch(loss) or not isinstance(targets, Tensor):
             raise
         raise UserError(
             f"the loss, {metric_name(loss)}, cannot take outputs {_kind(outputs)} with targets "
             f"{_kind(targets)} ({first_line(error)}): change the targets, or give loss="
         ) from error
+
+
+# What PyTorch says where tensors of two types, or on two devices, meet.
+_DIFFER = ("expected scalar type", "same dtype", "same device", "the expected device", "but got dt")
+
+
+def _of_another_type(loss: Callable[..., Any], outputs: Any, error: Exception) -> str | None:
+    """That the loss holds tensors of another type than the outputs, if that is what is wrong."""
+    if not (isinstance(outputs, Tensor) and any(text in str(error) for text in _DIFFER)):
+        return None
+    wanted = outputs.dtype, outputs.device
+    others = {
+        name: f"{t.dtype} on {t.device}"
+        for name, t in _held_by(loss)
+        if t.is_floating_point() and (t.dtype, t.device) != wanted
+    }
+    if not others and of_torch(loss):
+        return None
+    there = f"{outputs.dtype} on {outputs.device}"
+    held = ", ".join(f"{name} of {kind}" for name, kind in list(others.items())[:4])
+    return (
+        f"the loss, {metric_name(loss)}, computes with "
+        f"{held or 'tensors of another type or device'}, and the network's outputs are {there} "
+        f"({first_line(error)}): bring them to one type and device, for instance by "
+        + (f"loss.to({outputs.dtype})" if isinstance(loss, nn.Module) else "tensor.to(outputs)")
+    )
+
+
+def _held_by(loss: Any) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that a loss holds, by name."""
+    if isinstance(loss, nn.Module):
+        yield from (*loss.named_parameters(), *loss.named_buffers())
+    elif isinstance(loss, functools.partial):
+        yield from _held_by(loss.func)
+        named = (*enumerate(loss.args), *loss.keywords.items())
+        yield from ((f"argument {name}", v) for name, v in named if isinstance(v, Tensor))
+    else:
+        held = getattr(loss, "__dict__", {}).items()
+        yield from ((name, value) for name, value in held if isinstance(value, Tensor))
 
 
 def _check_shares(targets: Tensor) -> None:
@@ -185,6 +247,8 @@ def score(
                 raise UserError(
                     f"metric must return a number, not a {type(value_of_metric).__name__}"
                 ) from None
+            if found.is_complex():
+                raise UserError("metric must return a real number, not a complex one")
             found = found if found.is_floating_point() else found.to(torch.get_default_dtype())
         if found.ndim:
             raise UserError(f"metric must return a number, not an array {tuple(found.shape)}")

@@ -97,8 +97,8 @@ class Tried(Rows):
         def two(p: Tensor) -> Tensor:
             return _cast(moved(p.detach(), generator, 2), dtype).requires_grad_()
 
-        params = {n: two(p) for n, p in self._named() if p.requires_grad}
-        frozen = {n: _cast(p, dtype) for n, p in self._named() if not p.requires_grad}
+        params = {n: two(p) for n, p in self.named() if p.requires_grad}
+        frozen = {n: _cast(p, dtype) for n, p in self.named() if not p.requires_grad}
 
         def gradients(outputs: list[list[Any]]) -> list[Tensor]:
             """The outputs, and the gradients of a sum of them."""
@@ -139,7 +139,7 @@ class Tried(Rows):
         params: Params = {}
         frozen: Params = {}
         x = _cast(x, dtype)
-        for name, p in self._named():
+        for name, p in self.named():
             if p.requires_grad and p.is_floating_point():
                 params[name] = _cast(moved(p.detach(), generator), dtype)
             else:

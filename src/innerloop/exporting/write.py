@@ -143,8 +143,10 @@ def _ways(algorithm: Algorithm, loaded: Loaded) -> int | None:
         return None
     if isinstance(loaded.config, TrainConfig):
         return loaded.config.n_way
+    # The number of outputs is the same for any weights, and an algorithm may hold some otherwise.
+    weights = {n: p.detach() for n, p in algorithm.model.named_parameters()} | loaded.params
     with torch.no_grad():
-        return int(algorithm.forward(loaded.params, torch.zeros(2, *loaded.input_shape)).shape[-1])
+        return int(algorithm.forward(weights, torch.zeros(2, *loaded.input_shape)).shape[-1])
 
 
 def _described(algorithm: Algorithm, shape: tuple[int, ...], temperature: float) -> dict[str, str]:

@@ -126,6 +126,48 @@ def _again(tensors: tuple[Tensor, Tensor, Tensor, Tensor], n_way: int | None) ->
     return Episodes(*tensors, n_way=n_way)
 
 
+def as_episodes(found: Any, what: str) -> Episodes:
+    """Episodes, or four tensors in a tuple or a list, as episodes.
+
+    Args:
+        found: what a user gave.
+        what: what it is called in errors.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if not isinstance(found, tuple | list) or len(found) != len(_Sets._fields):
+        raise UserError(
+            f"{what} must be innerloop.Episodes({', '.join(_Sets._fields)}), not {_kind(found)}"
+        )
+    for name, value in zip(_Sets._fields, found, strict=True):
+        check_tensors(f" of {what}", **{name: value})
+        if not value.ndim:
+            raise UserError(f"{name} of {what} is one number: its first axis must be the tasks'")
+    if isinstance(found, Episodes):
+        return found
+    return Episodes(*found, n_way=getattr(found, "n_way", None))
+
+
+def check_tensors(of: str = "", **values: Any) -> None:
+    """Raise a `UserError` that names the first value that is no tensor."""
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise UserError(
+                f"{name}{of} must be a tensor, not {_kind(value)}: "
+                + ("give one" if value is None else "use torch.as_tensor")
+            )
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "None"
+    if isinstance(value, dict):
+        return "a dict of " + (", ".join(map(repr, value)) or "nothing")
+    count = f" of {len(value)}" if isinstance(value, tuple | list) else ""
+    return f"a {type(value).__name__}{count}"
+
+
 def count_ways(labels: Tensor) -> int:
     """N, from labels 0..N-1 all of which occur.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from innerloop.errors import UserError
-from innerloop.tasks.episodes import Episodes
+from innerloop.tasks.episodes import Episodes, as_episodes
 
 
 @runtime_checkable
@@ -97,20 +97,8 @@ def draw(tasks: Tasks, start: int, count: int, device: torch.device | None = Non
     Raises:
         UserError: what `batch` gave are not episodes, or not as many as were asked for.
     """
-    found: Any = tasks.batch(start, count)
-    if not isinstance(found, tuple) or len(found) != 4:
-        raise UserError(
-            f"batch of {type(tasks).__name__} must return innerloop.Episodes, not "
-            f"{type(found).__name__}"
-        )
-    for name, value in zip(Episodes._fields, found, strict=True):
-        if not isinstance(value, Tensor):
-            raise UserError(
-                f"batch of {type(tasks).__name__} gave a {type(value).__name__} for {name}: "
-                "episodes are tensors, use torch.as_tensor"
-            )
-    ways = getattr(found, "n_way", None)
-    if ways is None:
+    found = as_episodes(tasks.batch(start, count), f"what batch of {type(tasks).__name__} returns")
+    if found.n_way is None:
         found = Episodes(*found, n_way=getattr(tasks, "n_way", None))
     if {len(t) for t in found} != {count}:
         raise UserError(
@@ -120,8 +108,7 @@ def draw(tasks: Tasks, start: int, count: int, device: torch.device | None = Non
         )
     if device is not None and found.support_x.device != device:
         found = found.to(device)
-    episodes: Episodes = found
-    return episodes
+    return found
 
 
 def protocol_of(tasks: Tasks) -> dict[str, Any]:
