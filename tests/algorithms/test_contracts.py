@@ -64,8 +64,6 @@ def test_gradients_are_in_memory_as_the_parameters_are(name, chunk_size):
         assert grads[n].dtype == p.dtype
 
 
-# PyTorch computes a GRU without gradients one task at a time.
-@pytest.mark.filterwarnings("ignore:There is a performance drop")
 @names
 @pytest.mark.parametrize("network", [GRUClassifier, TransformerClassifier])
 def test_networks_of_others_equal_a_naive_loop(name, network):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from innerloop import MAML
+from innerloop import MAML, UserError
 from innerloop.algorithms.uncompiled import as_written
 from tests.helpers import random_episodes, relative_error
 
@@ -92,3 +92,33 @@ def test_other_threads_may_leave_first():
     thread.join()
     with pytest.raises(Exception, match="it was compiled"):
         double(torch.ones(1))
+
+
+def test_a_compiled_part_is_stacked_as_if_it_were_not():
+    episodes, found = random_episodes(shape=(4,)), []
+    for change in (lambda part: part, compiled):
+        torch.manual_seed(0)
+        network = Plain().double()
+        network.a = change(network.a)
+        maml = MAML(network, 0.1, 2)
+        found.append(list(maml.meta_gradient(maml.init_params(), episodes)[0].values()))
+        assert maml.explain().startswith("stacked")
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["network", "part"])
+def test_a_hook_of_what_was_compiled_is_not_left_out_in_silence(whole):
+    network = Plain()
+    if whole:
+        network = compiled(network)
+    else:
+        network.a = compiled(network.a)
+    (network if whole else network.a).register_forward_hook(lambda module, x, y: 2 * y)
+
+    def call():
+        maml = MAML(network, 0.1)
+        return maml.meta_gradient(maml.init_params(), random_episodes(shape=(4,)))
+
+    with pytest.raises(UserError, match="register it with the module that was compiled"):
+        call()

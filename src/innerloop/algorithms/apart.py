@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from innerloop.algorithms import noise
+from innerloop.ops.vmapped import vmap
 from innerloop.tasks.episodes import Episodes
 from innerloop.trees import mapped
 
@@ -79,7 +80,7 @@ def one_by_one(way: str, function: Callable[[Episodes], T], episodes: Episodes) 
                 return function(Episodes(*sets, n_way=n_way))
 
         places = torch.arange(episodes.num_tasks, device=episodes.support_x.device)
-        return torch.func.vmap(of_task, randomness="error")(places, *episodes)
+        return vmap(of_task, places, *episodes)
     found = []
     for i, task in enumerate(episodes.tasks()):
         with noise.task(i):

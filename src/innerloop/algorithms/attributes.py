@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
+from innerloop.errors import UserError
 from innerloop.models.unregistered import OF_EVERY_MODULE, SEARCHED
 from innerloop.trees import is_foreign, is_plain_object, slots_of
 
@@ -41,9 +42,19 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
-    """The network before `torch.compile`, which supports only one set of weights."""
+    """The network before `torch.compile`, which supports only one set of weights.
+
+    Raises:
+        UserError: hooks were registered with what was compiled, which is left out.
+    """
     kind = type(model)
     if kind.__name__ == "OptimizedModule" and kind.__module__.startswith("torch._dynamo"):
+        if any(map(vars(model).get, HOOKS)):
+            raise UserError(
+                "a hook is registered with what torch.compile returned, and networks are called "
+                "as they were before: register it with the module that was compiled "
+                f"({type(model._orig_mod).__name__})"
+            )
         plain: nn.Module = model._orig_mod  # type: ignore[assignment]
         return plain
     return model

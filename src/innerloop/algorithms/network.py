@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
-from innerloop.algorithms.attributes import HOOKS, Attributes
+from innerloop.algorithms.attributes import HOOKS, Attributes, uncompiled
 from innerloop.algorithms.inspection import Inspected
 from innerloop.algorithms.modules import check_script
 from innerloop.algorithms.rows import TENSORS, TRAINED, as_parameter, copied
@@ -367,10 +367,10 @@ _TORCH = vars(nn.modules.module)
 
 
 def is_untouched(module: nn.Module) -> bool:
-    """True if `module` does what its class says: no hooks, no `forward` of its own."""
-    state = vars(module)
-    hooked = any(map(state.get, HOOKS)) or any(map(_TORCH.get, _EVERYWHERE))
-    return not hooked and state.keys().isdisjoint(_REPLACED)
+    """True if `module` does what its class says: no hooks, no `forward` but that of a compiler."""
+    hooked = any(map(vars(module).get, HOOKS)) or any(map(_TORCH.get, _EVERYWHERE))
+    same = vars(module).keys().isdisjoint(_REPLACED) or uncompiled(module) is not module
+    return same and not hooked
 
 
 # Layers that treat every number by itself, and those that only hold others.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
+from innerloop.ops.vmapped import vmap
 from innerloop.trees import closed, mapped
 
 Rule = Callable[..., Any]
@@ -225,7 +226,7 @@ def by_vmap(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return func(*of_args, **of_kwargs)
 
     try:
-        out = torch.func.vmap(of_one, randomness="error")(*tensors)
+        out = vmap(of_one, *tensors)
     except NotStackableError:
         raise
     except Exception as error:
