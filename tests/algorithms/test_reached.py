@@ -325,6 +325,49 @@ def test_hooks_that_use_the_networks_own_weights_are_refused(kind, way):
         algorithm.meta_gradient(algorithm.init_params(), EPISODES)
 
 
+class OwnForward(MAML):
+    def forward(self, params, x):
+        return self.model(x)
+
+
+class OwnOutputs(MAML):
+    def query_outputs(self, params, support_x, query_x):
+        return self.model(query_x)
+
+
+class OwnQueryLoss(MAML):
+    def query_loss(self, params, task):
+        return self.score(self.model(task.query_x), task.query_y)
+
+
+@pytest.mark.parametrize("way", ["auto", "vmap", "loop"])
+@pytest.mark.parametrize("call", ["meta_gradient", "score_steps", "inner_loop_each", "adapt"])
+@pytest.mark.parametrize(
+    ("kind", "loss"),
+    [
+        (OwnForward, "inner"),
+        (PenalisedSupport, "inner"),
+        (PenalisedInner, "inner"),
+        (OwnOutputs, "query"),
+        (OwnQueryLoss, "query"),
+    ],
+)
+def test_the_networks_own_weights_are_refused_in_use_as_in_training(kind, loss, call, way):
+    """Meta-gradients were zero where the queries did not see the adapted weights."""
+    algorithm = kind(Plain(), 0.1, 2, execution=way)
+    params = algorithm.init_params()
+    calls = {
+        "inner_loop_each": lambda: algorithm.inner_loop_each(params, X, Y),
+        "adapt": lambda: algorithm.adapt(params, X[0], Y[0]),
+    }
+    found = calls.get(call, lambda: getattr(algorithm, call)(params, EPISODES))
+    if loss == "query" and call in calls:
+        found()  # no query is seen
+        return
+    with pytest.raises(UserError, match=f"the {loss} loss uses the network's parameter"):
+        found()
+
+
 @pytest.mark.parametrize("way", ["auto", "loop"])
 def test_hooks_may_use_the_weights_that_they_are_given(way):
     """Also where these are the network's own, in an inner loop that is called directly."""

@@ -13,7 +13,7 @@ from innerloop.algorithms.arguments import checked_episodes
 from innerloop.algorithms.execution import candidates, first_that_works
 from innerloop.algorithms.hooks import Hooks
 from innerloop.algorithms.inner_loops import check_lengths, steps_of
-from innerloop.algorithms.reached import try_loss
+from innerloop.algorithms.reached import check_own_weights, try_loss
 from innerloop.algorithms.shared_body import features_in_place
 from innerloop.functional import Params
 from innerloop.tasks.episodes import Episodes
@@ -31,6 +31,7 @@ def score_steps(
     algorithm.look(episodes.support_x[0])
     if not algorithm._loss_tried:
         try_loss(algorithm, params, episodes, training=False)
+    check_own_weights(algorithm, params, episodes, training=False)
 
     def scored(tasks: Episodes, of_features: bool = False) -> Params:
         scores = algorithm.scores_each(
@@ -70,6 +71,7 @@ def adapt_all(
     tasks = Episodes(support_x, support_y, support_x, support_y, n_way=n_way)
     tasks = checked_episodes(algorithm, tasks, training=False)
     algorithm.look(support_x[0])
+    check_own_weights(algorithm, params, tasks, training=False, queries=False)
 
     numbers = set[int]()
 

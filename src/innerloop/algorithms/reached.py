@@ -48,11 +48,7 @@ def check_reached(
     """
     if not grads:
         return
-    if may_use_own_weights(algorithm):
-        # Where vmap hides the graph, this one step shows it.
-        task = episodes.task(0)
-        with torch.enable_grad(), noise.calls(training=True, keys=keys[:1]), noise.task(0):
-            list(islice(_inner_loop(algorithm, _leaves(algorithm, params), task), 2))
+    check_own_weights(algorithm, params, episodes, training=True, keys=keys[:1])
     learnt = (g for name, g in grads.items() if name not in algorithm.moving_averages)
     if any(bool(g.count_nonzero()) for g in learnt):
         algorithm._reached = True
@@ -68,6 +64,47 @@ def check_reached(
             "torch.no_grad(), detach() or item() on the way from the weights to the loss, and for "
             "a loss that only counts, such as a share of errors"
         )
+
+
+def check_own_weights(
+    algorithm: Hooks,
+    params: Params,
+    episodes: Episodes,
+    *,
+    training: bool,
+    keys: Sequence[int] = (0,),
+    queries: bool = True,
+) -> None:
+    """Refuse hooks of the user's that use the network's own weights, once, in one step of one task.
+
+    There the graph shows it, which vmap hides, and which evaluation does without.
+
+    Args:
+        queries: whether the query loss counts, beside the inner loss.
+
+    Raises:
+        UserError: the inner loss or the query loss does.
+    """
+    if algorithm._reached or algorithm._own_tried or not may_use_own_weights(algorithm):
+        return
+    task, leaves = episodes.task(0), _leaves(algorithm, params)
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        noise.generators_kept(),
+        noise.calls(training=training, keys=keys),
+        noise.task(0),
+    ):
+        *_, weights = islice(_inner_loop(algorithm, leaves, task), 2)
+        if not queries:
+            return
+        try:
+            loss, _ = algorithm.checked_query_loss(weights, task)
+        except Exception:
+            # The call that counts says what is wrong.
+            return
+    refuse_own_weights("query loss", loss, algorithm.model, leaves)
+    algorithm._own_tried = True
 
 
 def check_twice(algorithm: Hooks, params: Params, episodes: Episodes, keys: Sequence[int]) -> None:

@@ -71,6 +71,8 @@ class Settings(KeywordsChecked, ABC):
         self._failed: dict[str, tuple[Any, ...]] = {}
         # A gradient was not zero, so that the loss does depend on the weights.
         self._reached = False
+        # Hooks of the user's were seen to go by the weights that they are given.
+        self._own_tried = False
         # Whether the loss draws from global generators, None if it draws nothing; once tried.
         self._loss_draws: bool | None = None
         self._loss_tried = of_torch(loss)
