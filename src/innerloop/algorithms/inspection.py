@@ -9,17 +9,18 @@ import contextlib
 import logging
 import warnings
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.caches import kept_in_globals
 from innerloop.algorithms.kept import changed, filled_before, numbers_outside, warn_of_numbers
 from innerloop.algorithms.modules import changing
 from innerloop.algorithms.recomputed import REENTRANT
-from innerloop.algorithms.rows import TRAINED, copied, differ, moved
+from innerloop.algorithms.rows import TRAINED, copied, differ, moved, varied
 from innerloop.algorithms.trials import Tried
 from innerloop.errors import UserError, first_line
 from innerloop.functional import Params
@@ -103,7 +104,7 @@ class Inspected(Tried):
             modes: whether in training, of each pass.
         """
         trained = {id(p): n for n, p in self.named() if p.requires_grad}
-        hidden, counted, filled, rewritten = (set[str]() for _ in range(4))
+        hidden, counted, filled, rewritten, outside = (set[str]() for _ in range(5))
         before_this: dict[int, tuple[str, Tensor]] = {}
         aliases = self._aliases()
         for in_training in modes:
@@ -129,6 +130,7 @@ class Inspected(Tried):
                     repeats = self._repeats(out, x)
                     counted |= changed(before_again, numbers_outside(self.module))
                     filled |= self._filled_before(leaves, x)
+                    outside |= self._kept_outside(leaves, x)
                     self.without = self._unreached(leaves, out)
                     hidden |= self._hidden(leaves, out, x)
             except Exception:
@@ -185,6 +187,13 @@ class Inspected(Tried):
                 "weights before, so that adapted weights would have no effect there: set it to "
                 "what it was before the first call, such as None, and the network computes it in "
                 "each call. If it is meant to be a constant, detach it where it is computed"
+            )
+        if outside:
+            raise UserError(
+                f"the network keeps in the global variable {', '.join(sorted(outside))} what it "
+                "computed from its weights or examples in one call, and computes with it in the "
+                "next, so that its outputs depend on which call came first: compute it in each "
+                "call, or keep it as an attribute of the module (self)"
             )
         warn_of_numbers("network", counted)
         if rewritten:
@@ -248,6 +257,26 @@ class Inspected(Tried):
             call,
             lambda t: bool(trained & leaves_of(nodes_of(t))),
         )
+
+    def _kept_outside(self, leaves: Params, x: Any) -> set[str]:
+        """Global variables with what another call computed, see `kept_in_globals`."""
+        generator = torch.Generator().manual_seed(0)
+        others = {
+            n: moved(2 * p.detach(), generator).requires_grad_() if p.requires_grad else p
+            for n, p in leaves.items()
+        }
+
+        def copy(weights: Params) -> Callable[[], nn.Module]:
+            return lambda: self._copy(weights, every_buffer=True)
+
+        def call(module: nn.Module, x: Any) -> list[Tensor]:
+            with noise.watching(x=x):
+                return tensors_in(module(copied(x)))
+
+        later = [(copy(others), x)]
+        if isinstance(x, Tensor):
+            later += [(copy(leaves), near) for near in varied(x)]
+        return kept_in_globals(copy(leaves), call, x, later)
 
     def _repeats(self, outputs: Any, x: Any) -> bool:
         """True if the outputs come again; notes what weights have to be for that."""

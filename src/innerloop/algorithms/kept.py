@@ -173,7 +173,7 @@ def _functions(of: Any, found: dict[str, Any]) -> Iterator[types.FunctionType]:
 
 def _named_in(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """What a function names that is not its own."""
-    names = set(_names(function.__code__))
+    names = set(names_in(function.__code__))
     for name in names:
         value = function.__globals__.get(name)
         if not isinstance(value, types.ModuleType):
@@ -186,11 +186,11 @@ def _named_in(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
             yield name, cell.cell_contents
 
 
-def _names(code: types.CodeType) -> Iterator[str]:
+def names_in(code: types.CodeType) -> Iterator[str]:
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _names(constant)
+            yield from names_in(constant)
 
 
 def _numbers_in(name: str, value: Any) -> dict[str, Any]:
