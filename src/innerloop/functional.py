@@ -350,6 +350,8 @@ def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
     """Share of right answers, 0..1, from logits `[..., B, N]` and labels `[..., B]`."""
     # Of at least single precision: half precision counts to 2,048 alone.
     dtype = torch.promote_types(outputs.dtype, torch.float32)
+    # Not every whole type can be compared.
+    labels = labels.long()
     counted = labels != NO_LABEL
     right = (outputs.argmax(dim=-1) == labels) & counted
     return right.to(dtype).sum(dim=-1) / counted.sum(dim=-1)
@@ -369,6 +371,7 @@ def are_labels(outputs: Any, targets: Any, *, tasks: bool = False) -> bool:
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
         return False
     whole = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
+    whole = whole and not outputs.is_complex()
     return (
         whole
         and targets.ndim == 1 + tasks

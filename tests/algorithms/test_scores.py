@@ -273,3 +273,76 @@ def test_a_loss_is_a_real_number(loss, message):
     x, y = torch.randn(2, 3, 4), torch.arange(3).expand(2, 3)
     with pytest.raises(UserError, match=message):
         algorithm.meta_gradient(algorithm.init_params(), Episodes(x, y, x, y))
+
+
+def margin(outputs, targets):
+    """Writes to the logits that it is given, as losses with a margin do."""
+    outputs[torch.arange(len(outputs)), targets] -= 100
+    return F.cross_entropy(outputs, targets)
+
+
+@pytest.mark.parametrize("execution", ["auto", "loop"])
+@pytest.mark.parametrize("metric", ["auto", lambda outputs, targets: outputs[0, 0] > -50])
+@pytest.mark.falls_back
+def test_a_metric_sees_the_outputs_as_they_were_before_the_loss(metric, execution):
+    network = nn.Linear(3, 3, bias=False).double()
+    nn.init.eye_(network.weight)
+    x, y = 5 * torch.eye(3).double().expand(2, 3, 3), torch.arange(3).expand(2, 3)
+    algorithm = MAML(network, 1e-9, loss=margin, metric=metric, execution=execution)
+    params = algorithm.init_params()
+    _, metrics = algorithm.meta_gradient(params, Episodes(x, y, x, y))
+    scores = algorithm.score_steps(params, Episodes(x, y, x, y))
+    (name,) = metrics.keys() - {"loss"}
+    assert metrics[name] == 1
+    assert (scores[name] == 1).all()
+
+
+@pytest.mark.parametrize("call", ["meta_gradient", "score_steps", "inner_loop_each", "adapt"])
+@pytest.mark.parametrize("execution", ["auto", "loop"])
+@pytest.mark.falls_back
+def test_a_loss_that_writes_to_targets_is_refused(call, execution):
+    """The next step, and the next iteration, would have seen others."""
+
+    def rewriting(outputs, targets):
+        targets[targets == 2] = 0
+        return F.cross_entropy(outputs, targets)
+
+    algorithm = MAML(nn.Linear(4, 3), 0.1, 2, loss=rewriting, execution=execution)
+    params, x = algorithm.init_params(), torch.randn(2, 3, 4)
+    y, z = (torch.arange(3).repeat(2, 1) for _ in range(2))
+    calls = {
+        "inner_loop_each": lambda: algorithm.inner_loop_each(params, x, y),
+        "adapt": lambda: algorithm.adapt(params, x[0], y[0]),
+    }
+    found = calls.get(call, lambda: getattr(algorithm, call)(params, Episodes(x, y, x, z)))
+    with pytest.raises(UserError, match="changed the meta-parameters or the examples"):
+        found()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64, torch.int8])
+def test_labels_of_any_whole_type_are_labels(dtype):
+    x, y = torch.randn(2, 3, 4), torch.arange(3).expand(2, 3)
+    found = []
+    for targets, loss in (
+        (y, F.cross_entropy),
+        (y.to(dtype), F.cross_entropy),
+        (y.to(dtype), lambda outputs, targets: F.cross_entropy(outputs, targets.long())),
+    ):
+        torch.manual_seed(0)
+        algorithm = MAML(nn.Linear(4, 3), 0.1, loss=loss)
+        episodes = Episodes(x, targets, x, targets, n_way=3)
+        found.append(algorithm.meta_gradient(algorithm.init_params(), episodes)[1])
+    for other in found[1:]:
+        assert other["accuracy"] == found[0]["accuracy"]
+        assert torch.isclose(other["loss"], found[0]["loss"])
+
+
+def test_complex_outputs_have_no_accuracy():
+    algorithm = MAML(
+        nn.Linear(4, 3, dtype=torch.complex64),
+        0.1,
+        loss=lambda outputs, targets: F.cross_entropy(outputs.abs(), targets),
+    )
+    x, y = torch.randn(2, 3, 4).to(torch.complex64), torch.arange(3).expand(2, 3)
+    _, metrics = algorithm.meta_gradient(algorithm.init_params(), Episodes(x, y, x, y))
+    assert metrics.keys() == {"loss"}

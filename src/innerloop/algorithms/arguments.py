@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -109,7 +109,7 @@ def _check_labels(episodes: Episodes) -> None:
         # From a GPU they would have to be fetched at every step.
         if not numbers or y.device.type != "cpu" or not y.numel():
             continue
-        most = int(y.max())
+        most = int(y.long().max())
         if most >= n_way:
             raise UserError(
                 f"tasks have n_way={n_way} and the label {most}: labels of {n_way} classes are 0 "
@@ -118,12 +118,17 @@ def _check_labels(episodes: Episodes) -> None:
 
 
 def _long(y: torch.Tensor) -> torch.Tensor:
-    """Labels of a narrower type as PyTorch's cross-entropy takes them."""
-    return y.long() if y.dtype in (torch.int8, torch.int16, torch.int32) else y
+    """Labels of another whole type as PyTorch's cross-entropy takes them."""
+    return y.long() if y.dtype in _WHOLE else y
+
+
+_WHOLE = {torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64}
 
 
 @contextlib.contextmanager
-def checking(algorithm: Hooks, params: Params, *sets: Any) -> Iterator[None]:
+def checking(
+    algorithm: Hooks, params: Params, *sets: Any, also: Sequence[Any] = ()
+) -> Iterator[None]:
     """One clear error for meta-parameters and examples that the network cannot take.
 
     PyTorch's own is about some layer.  Whether it is about their types and shapes is found out by
@@ -133,12 +138,13 @@ def checking(algorithm: Hooks, params: Params, *sets: Any) -> Iterator[None]:
         algorithm: has the network.
         params: the meta-parameters.
         sets: the examples of one task, `[B, ...]`, as many tensors as differ.
+        also: what must not be written to, such as targets.
     """
     check_params(algorithm, params)
     for x in sets:
         check_dense("support_x", x)
     try:
-        with unchanged(algorithm, params, *sets):
+        with unchanged(algorithm, params, *sets, *also):
             yield
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise

@@ -64,7 +64,7 @@ class Algorithm(MetaGradient):
         """The fast weights of one task after the last inner step; arguments of `inner_loop`."""
         at_least(0, inner_steps=inner_steps)
         check_support(support_x, support_y)
-        with checking(self, params, support_x):
+        with checking(self, params, support_x, also=[support_y]):
             self.look(support_x)
             how: dict[str, Any] = {"inner_steps": inner_steps, "n_way": n_way}
             *_, adapted = steps_of(self, params, support_x, support_y, **how)
@@ -91,7 +91,7 @@ class Algorithm(MetaGradient):
         """
         at_least(0, inner_steps=inner_steps)
         episodes, first = given_episodes(episodes)
-        with checking(self, params, *first):
+        with checking(self, params, *first, also=episodes):
             return in_use.score_steps(self, params, episodes, inner_steps, every_step)
 
     def inner_loop_each(
@@ -116,7 +116,7 @@ class Algorithm(MetaGradient):
         """
         at_least(0, inner_steps=inner_steps)
         check_support(support_x, support_y)
-        with checking(self, params, *support_x[:1]):
+        with checking(self, params, *support_x[:1], also=[support_y]):
             return in_use.adapt_all(self, params, support_x, support_y, inner_steps, n_way)
 
     def explain(self, progress: float = 1.0) -> str:

@@ -71,7 +71,7 @@ class MetaGradient(Hooks):
         """
         share_of_training(progress=progress)
         episodes, first = given_episodes(episodes)
-        with checking(self, params, *first):
+        with checking(self, params, *first, also=episodes):
             return _meta_gradient(self, detach(params), episodes, progress, keys)
 
 

@@ -236,11 +236,14 @@ def score(
     draws: bool | None = None,
 ) -> tuple[Tensor, Params]:
     """The loss of one task, a scalar, and its metrics: `loss`, and what `metric` says."""
+    # A loss may write to what it is given, a margin to logits for instance.
+    plain = outputs if of_torch(loss) else mapped(_copy, outputs)
     value = check_loss(loss_of(loss, outputs, targets, draws))
+    outputs = plain
     metrics = {"loss": value.detach()}
     if callable(metric):
         with torch.no_grad():
-            value_of_metric = metric(_detached(outputs), targets)
+            value_of_metric = metric(mapped(_copy, outputs), targets)
             try:
                 found = torch.as_tensor(value_of_metric)
             except (TypeError, ValueError, RuntimeError):
@@ -258,5 +261,5 @@ def score(
     return value, metrics
 
 
-def _detached(outputs: Any) -> Any:
-    return mapped(lambda t: t.detach() if isinstance(t, Tensor) else t, outputs)
+def _copy(leaf: Any) -> Any:
+    return leaf.detach().clone() if isinstance(leaf, Tensor) else leaf

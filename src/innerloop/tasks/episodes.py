@@ -176,6 +176,7 @@ def count_ways(labels: Tensor) -> int:
     """
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise UserError(f"class labels must be integers, not {str(labels.dtype).split('.')[-1]}")
+    labels = labels.long()
     labels = labels[labels != NO_LABEL] if bool((labels == NO_LABEL).any()) else labels
     found = labels.unique()
     if not len(found):
