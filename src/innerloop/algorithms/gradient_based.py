@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import inner_update, noise
-from innerloop.algorithms.adapted import names_of, rates_by_name
+from innerloop.algorithms.adapted import names_of
 from innerloop.algorithms.apart import task_by_task
-from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.hooks import each_step, taken
 from innerloop.algorithms.inner_loops import dropping_second, in_step, steps_of
+from innerloop.algorithms.inner_settings import InnerSettings
 from innerloop.algorithms.options import AlgorithmOptions
 from innerloop.algorithms.overriding import alone, each, is_own, overrides
 from innerloop.algorithms.reached import may_use_own_weights, refuse_own_weights
@@ -22,7 +22,7 @@ from innerloop.algorithms.returned import checked_rates, checked_tensors
 from innerloop.algorithms.scores import check_loss, loss_of
 from innerloop.algorithms.shared_body import head_outputs, predict_from_features
 from innerloop.algorithms.support import Support
-from innerloop.errors import UserError, above_zero, given, number_of_steps, one_of
+from innerloop.errors import UserError
 from innerloop.functional import (
     Params,
     Rates,
@@ -35,15 +35,14 @@ from innerloop.functional import (
     repeat_each,
 )
 from innerloop.inner import InnerOptimizer
-from innerloop.rates import InnerRates, check_rates
+from innerloop.rates import InnerRates
 from innerloop.tasks.episodes import Episodes, check_tensors
 
-REDUCTIONS = ("mean", "per_shot")
 # From weights and examples to outputs, with an axis of tasks throughout.
 NetworkEach = Callable[[Params, Tensor], Tensor]
 
 
-class GradientBased(Algorithm):
+class GradientBased(InnerSettings):
     """An algorithm whose inner loop is gradient descent on the support loss.
 
     Beside the methods of `Algorithm`, these may be overridden: `start`, `rest`, `rates`,
@@ -88,27 +87,22 @@ class GradientBased(Algorithm):
         **options: Unpack[AlgorithmOptions],
     ) -> None:
         super().__init__(model, **options)
-        given(inner_lr=inner_lr, inner_steps=inner_steps)
-        number_of_steps(inner_steps=inner_steps)
-        check_rates(inner_lr)
-        above_zero(inner_max_norm=inner_max_norm)
-        one_of(REDUCTIONS, inner_reduction=inner_reduction)
         self.inner_lr, self.inner_steps = inner_lr, inner_steps
         self.inner_reduction, self.inner_max_norm = inner_reduction, inner_max_norm
         self.adapted_names = names_of(
             self.adapts if adapted is None else adapted, self.model, self._shared_rows
         )
-        self.inner_optimizer = inner_optimizer
-        if inner_optimizer is not None:
-            inner_update.check_optimizer(inner_optimizer)
+        self.inner_optimizer, self.inner_lr = inner_optimizer, inner_lr
+
+    def _checked_inner_optimizer(self, optimizer: Any) -> Any:
+        if optimizer is not None:
+            inner_update.check_optimizer(optimizer)
             if is_own(self, "update", GradientBased) or is_own(self, "update_each", GradientBased):
                 raise UserError(
                     f"{type(self).__name__} overrides update, which an inner optimiser would "
                     "replace: leave inner_optimizer out"
                 )
-        self._rates: Mapping[str, float] | None = None
-        if isinstance(inner_lr, Mapping):
-            self._rates = rates_by_name(inner_lr, self.model, self.adapted_names)
+        return optimizer
 
     def inner_lr_of(self, name: str) -> float:
         """`inner_lr` of a parameter."""
@@ -189,9 +183,9 @@ class GradientBased(Algorithm):
     @each(None, 0, 0, None)
     def update_each(self, params: Params, fast: Params, gradient: Params, step: int) -> Params:
         """`update` of T tasks."""
-        return descend(fast, self._clipped(gradient), self._checked_rates(params, step))
+        return descend(fast, self._clipped(gradient), self._rates_at(params, step))
 
-    def _checked_rates(self, params: Params, step: int) -> Rates:
+    def _rates_at(self, params: Params, step: int) -> Rates:
         return checked_rates(self.rates(params, step), f"rates of {type(self).__name__}")
 
     def _clipped(self, gradient: Params) -> Params:
@@ -235,7 +229,7 @@ class GradientBased(Algorithm):
             if any(is_own(self, hook, GradientBased) for hook in hooks):
                 inner_update.check_weights(f"update of {type(self).__name__}", fast, found)
             return found, None
-        slope, rates = self._clipped(gradient), self._checked_rates(params, step)
+        slope, rates = self._clipped(gradient), self._rates_at(params, step)
         return inner_update.step(self.inner_optimizer, fast, slope, state, rates)
 
     def weights(self, params: Params, fast: Params, support: Support, step: int) -> Params:

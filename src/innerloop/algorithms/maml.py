@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -74,10 +74,16 @@ class MAML(GradientBased):
         **options: Unpack[GradientBasedOptions],
     ) -> None:
         super().__init__(model, inner_lr, inner_steps, **options)
-        share_of_training(second_order_from=second_order_from)
-        one_of(DERIVATIVES, derivative=derivative)
         self.first_order, self.second_order_from = first_order, second_order_from
         self.derivative = derivative
+
+    def _checked_second_order_from(self, second_order_from: Any) -> Any:
+        share_of_training(second_order_from=second_order_from)
+        return second_order_from
+
+    def _checked_derivative(self, derivative: Any) -> Any:
+        one_of(DERIVATIVES, derivative=derivative)
+        return derivative
 
     def loss_after_adaptation_each(
         self, params: Params, tasks: Episodes, progress: float, *, of_features: bool = False

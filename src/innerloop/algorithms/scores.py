@@ -221,7 +221,7 @@ def _entry(outputs: Any) -> str:
 def of_torch(loss: Callable[..., Any]) -> bool:
     named = loss if hasattr(loss, "__module__") and hasattr(loss, "__name__") else type(loss)
     # None for a function that `exec` made.
-    return str(named.__module__).startswith(("torch.nn", "torch._C._nn", "innerloop.functional"))
+    return str(named.__module__).startswith(("torch.nn", "torch._C._nn", "innerloop."))
 
 
 def _kind(t: Tensor) -> str:

@@ -47,19 +47,11 @@ class Settings(KeywordsChecked, ABC):
         execution: str = "auto",
     ) -> None:
         one_of(self.bn_modes, bn=bn)
-        one_of(("auto", *WAYS), execution=execution)
-        at_least(1, chunk_size=chunk_size)
-        check_metric(metric)
-        self.model = _plain(model)
+        self.model = model
         check_registered(self.model)
         check_batch_norm(self.model, own_only=bn == "support", frozen=bn == "frozen")
-        # PyTorch's own spreads shapes that differ over each other.
-        mse = isinstance(loss, nn.MSELoss) and loss.reduction == "mean"
-        check_function("loss", loss)
-        check_loss_weights(loss, self.model)
-        self.loss = mean_squared_error if mse or loss is F.mse_loss else loss
-        self.metric, self.bn, self.chunk_size = metric, bn, chunk_size
-        self.execution = execution
+        self.loss, self.metric = loss, metric
+        self.bn, self.chunk_size, self.execution = bn, chunk_size, execution
         self.network = Network(self.model, frozen=bn == "frozen")
         for name, _ in self.model.named_parameters():
             if "@" in name:
@@ -69,15 +61,6 @@ class Settings(KeywordsChecked, ABC):
                 )
         # What the way that failed was tried with, by kind of computation; see execution.py.
         self._failed: dict[str, tuple[Any, ...]] = {}
-        # A gradient was not zero, so that the loss does depend on the weights.
-        self._reached = False
-        # Hooks of the user's were seen to go by the weights that they are given.
-        self._own_tried = False
-        # Whether the loss draws from global generators, None if it draws nothing; once tried.
-        self._loss_draws: bool | None = None
-        self._loss_tried = of_torch(loss)
-        # A second derivative was taken, and nothing refuses to be differentiated twice.
-        self._twice = False
         # The shapes of the meta-parameters that were last found to be right, see arguments.py.
         self._shapes: dict[str, torch.Size | None] = {}
         # The weights that kernels take, and whether a layer of ours has them.
@@ -95,6 +78,52 @@ class Settings(KeywordsChecked, ABC):
             if isinstance(module, SharedHead)
             for part in ("weight", "bias")
         }
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A setting is checked whenever it is set, by `_checked_NAME` if there is one."""
+        check = getattr(self, f"_checked_{name}", None)
+        object.__setattr__(self, name, value if check is None else check(value))
+
+    def _checked_model(self, model: Any) -> nn.Module:
+        if "model" in vars(self):
+            raise UserError(
+                f"the network of a {type(self).__name__} stays what it is, as names, shapes and "
+                "settings follow from it: make another algorithm"
+            )
+        return _plain(model)
+
+    def _checked_loss(self, loss: Any) -> Any:
+        check_function("loss", loss)
+        if "model" in vars(self):
+            check_loss_weights(loss, self.model)
+        # A gradient was not zero, so that the loss does depend on the weights.
+        self._reached = False
+        # Hooks of the user's were seen to go by the weights that they are given.
+        self._own_tried = False
+        # Whether the loss draws from global generators, None if it draws nothing; once tried.
+        self._loss_draws: bool | None = None
+        self._loss_tried = of_torch(loss)
+        # A second derivative was taken, and nothing refuses to be differentiated twice.
+        self._twice = False
+        # PyTorch's own spreads shapes that differ over each other.
+        mse = isinstance(loss, nn.MSELoss) and loss.reduction == "mean"
+        return mean_squared_error if mse or loss is F.mse_loss else loss
+
+    def _checked_metric(self, metric: Any) -> Any:
+        check_metric(metric)
+        return metric
+
+    def _checked_bn(self, bn: Any) -> Any:
+        one_of(self.bn_modes, bn=bn)
+        return bn
+
+    def _checked_chunk_size(self, chunk_size: Any) -> Any:
+        at_least(1, chunk_size=chunk_size)
+        return chunk_size
+
+    def _checked_execution(self, execution: Any) -> Any:
+        one_of(("auto", *WAYS), execution=execution)
+        return execution
 
     def init_params(self) -> Params:
         """The meta-parameters that training starts from: copies, in a new dict.
