@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import types
 
@@ -13,7 +14,7 @@ from torch import nn
 from innerloop import MAML, Episodes, UserError
 from tests.algorithms import naive
 from tests.algorithms.users import EPISODES
-from tests.helpers import relative_error
+from tests.helpers import random_episodes, relative_error
 
 
 class Keeping(nn.Module):
@@ -284,3 +285,64 @@ def test_a_loss_that_counts_is_logged(caplog, loss):
     maml.meta_gradient(maml.init_params(), Episodes(*EPISODES))
     (line,) = [r.getMessage() for r in caplog.records]
     assert line.startswith("every call of the loss changes ")
+
+
+class Leaves(nn.Module):
+    """Its forward leaves something for the loss, as layers with a loss of their own do."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        self.activity = self.a(x).square().mean()
+        return self.b(self.a(x).tanh())
+
+    def penalty(self):
+        return self.activity
+
+
+@dataclasses.dataclass
+class Penalised:
+    network: nn.Module
+
+    def __call__(self, outputs, targets):
+        return F.cross_entropy(outputs, targets) + self.network.penalty()
+
+
+@pytest.mark.parametrize("called", [False, True], ids=["", "called before"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        Penalised,
+        lambda network: (
+            lambda outputs, targets: F.cross_entropy(outputs, targets) + network.activity
+        ),
+        lambda network: functools.partial(
+            lambda outputs, targets, net: F.cross_entropy(outputs, targets) + net.penalty(),
+            net=network,
+        ),
+    ],
+)
+def test_a_loss_that_reads_what_forward_leaves_in_the_network_is_refused(loss, called):
+    """It would be that of the last call of the module itself, a constant."""
+    network, episodes = Leaves().double(), random_episodes(shape=(4,))
+    if called:
+        with torch.no_grad():
+            network(episodes.query_x[0])
+    maml = MAML(network, 0.1, 2, loss=loss(network))
+    for call in (maml.meta_gradient, maml.score_steps):
+        with pytest.raises(UserError, match="the loss reads activity of the network"):
+            call(maml.init_params(), episodes)
+
+
+def test_a_loss_may_hold_the_network_for_something_else():
+    network, episodes = Leaves().double(), random_episodes(shape=(4,))
+
+    def distilled(outputs, targets):
+        with torch.no_grad():
+            wanted = network.b.weight.sum()
+        return F.cross_entropy(outputs, targets) + 0 * wanted
+
+    maml = MAML(network, 0.1, 2, loss=distilled)
+    maml.meta_gradient(maml.init_params(), episodes)

@@ -25,6 +25,7 @@ from innerloop.algorithms.trials import Tried
 from innerloop.errors import UserError, first_line
 from innerloop.functional import Params
 from innerloop.models.layers import HeadedModel
+from innerloop.models.unregistered import OF_EVERY_MODULE
 from innerloop.references import at_line, is_of_user
 from innerloop.trees import mapped, tensors_in
 
@@ -47,6 +48,7 @@ class Inspected(Tried):
     entangled: bool
     takes: tuple[int, ...] | None
     without: Collection[str]
+    left_behind: set[str]
     _written: set[str]
     _writes_inputs: bool
     _weights_as: int
@@ -121,6 +123,7 @@ class Inspected(Tried):
                     given = copied(x)
                     with noise.watching(copies, given) as seen:
                         out = module(given)
+                    self.left_behind |= _left_behind(module)
                     self._writes_inputs |= any(t._version for t in tensors_in(given))
                     other = [(n, p) for n, p in self.named() if _changed(leaves[n], p)]
                     self.writes_weights |= bool(other)
@@ -321,6 +324,16 @@ class Inspected(Tried):
         with contextlib.suppress(Exception), warnings.catch_warnings(action="ignore"):
             return nodes_of(self._copy(leaves)(mapped(_with_gradient, x)))
         return set()
+
+
+def _left_behind(module: nn.Module) -> set[str]:
+    """Attributes that hold what a call computed from the weights."""
+    return {
+        name
+        for part in module.modules()
+        for name, value in vars(part).items()
+        if name not in OF_EVERY_MODULE and any(t.grad_fn is not None for t in tensors_in(value))
+    }
 
 
 def _memory(t: Tensor) -> int | None:

@@ -218,6 +218,35 @@ def _number(value: Any) -> Any:
     return value if type(value) in (int, float, complex) else None
 
 
+def read_of(loss: Any, network: nn.Module) -> set[str]:
+    """The names that a loss's code mentions, if it mentions the network or a part of it.
+
+    Also those of methods that it names, but for `forward`, which gives a call of its own.
+    """
+    parts = {id(part) for part in network.modules()}
+    waiting, seen, found = list(_functions(loss, {})), set[int](), set[str]()
+    values = [*getattr(loss, "__dict__", {}).values(), *getattr(loss, "args", ())]
+    values += getattr(loss, "keywords", {}).values()
+    methods: list[types.FunctionType] = []
+    while waiting or values:
+        for value in values:
+            if isinstance(value, types.FunctionType) and is_of_user(value.__module__):
+                waiting.append(value)
+            elif id(value) in parts and id(value) not in seen:
+                seen.add(id(value))
+                own = (m for base in type(value).__mro__ if is_foreign(base) for m in vars(base))
+                held = (getattr(type(value), name) for name in own if name != "forward")
+                methods += [m for m in held if isinstance(m, types.FunctionType)]
+        values = []
+        for function in waiting:
+            if id(function) not in seen:
+                seen.add(id(function))
+                found |= set(names_in(function.__code__))
+                values += [value for _, value in _named_in(function)]
+        waiting = [m for m in methods if m.__name__ in found and id(m) not in seen]
+    return found if seen & parts else set()
+
+
 def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
     """The names of numbers that are others now."""
     # What is not a number is not equal to itself.

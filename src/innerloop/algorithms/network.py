@@ -9,7 +9,7 @@ What a forward pass writes stays in the copy, so each call starts from what the 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -66,6 +66,7 @@ class Network(Inspected):
         normalises: whether there is a batch norm.
         takes: the shape of the examples that it was trained on, for errors; None if not known.
         without: trainable weights to which no gradient leads from the outputs, by name.
+        left_behind: attributes in which a forward pass leaves what it computed from weights.
         apart: operations that do not take several tasks at once, in words, where the rest does.
     """
 
@@ -80,8 +81,7 @@ class Network(Inspected):
         # A forward pass is another one where its weights are less than this.
         self._weights_as = TENSORS
         self.takes: tuple[int, ...] | None = None
-        self.without: Collection[str] = ()
-        self.apart: Collection[str] = ()
+        self.without, self.left_behind, self.apart = set[str](), set[str](), set[str]()
         convolutions = [m for m in module.modules() if isinstance(m, nn.Conv1d | nn.Conv2d)]
         linear = [m for m in module.modules() if isinstance(m, nn.Linear)]
         self._mostly_convolutions = len(convolutions) > len(linear)

@@ -16,7 +16,7 @@ from innerloop.algorithms import noise
 from innerloop.algorithms.hooks import Hooks
 from innerloop.algorithms.inner_loops import steps_of
 from innerloop.algorithms.inspection import leaves_of, nodes_of
-from innerloop.algorithms.kept import changed, numbers_outside, warn_of_numbers
+from innerloop.algorithms.kept import changed, numbers_outside, read_of, warn_of_numbers
 from innerloop.algorithms.rows import copied, differ, moved
 from innerloop.algorithms.trials import close
 from innerloop.errors import UserError, no_second_derivative
@@ -194,6 +194,15 @@ def try_loss(algorithm: Hooks, params: Params, episodes: Episodes, *, training: 
         UserError: it gives other values for the same outputs, targets and seeds, or uses the
             network's own weights.
     """
+    network = algorithm.network
+    if network.left_behind and (
+        names := network.left_behind & read_of(algorithm.loss, network.module)
+    ):
+        raise UserError(
+            f"the loss reads {', '.join(sorted(names))} of the network itself, and forward leaves "
+            "that in a copy, of which each call has its own, so that the loss would see what was "
+            "there before: let the network return it beside its outputs"
+        )
     task = episodes.task(0)
     found: list[list[Tensor]] = []
     with torch.enable_grad(), noise.calls(training=training), noise.task(0):
