@@ -9,11 +9,13 @@ import sys
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import innerloop
 from innerloop.data import known
 from innerloop.errors import UserError
-from innerloop.files import cache_folder, one_at_a_time, write_whole
+from innerloop.files import cache_folder, one_at_a_time, one_line, readable, write_whole
 
 
 def full(*args):
@@ -155,3 +157,17 @@ def test_the_home_of_nobody_is_one_clear_error(use, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"write \./~nobody-of-this-name"):
         use()
+
+
+@given(st.text())
+def test_a_text_with_a_name_is_one_line(text):
+    line = one_line(text)
+    assert len(line.splitlines()) <= 1
+    assert line.isprintable() or not line.isascii()
+    # Text that has nothing of the kind stays as it is, in any script.
+    assert one_line("日本語 שלום e\u0301 👩\u200d🔬") == "日本語 שלום e\u0301 👩\u200d🔬"
+
+
+def test_what_a_name_hides_is_shown():
+    assert one_line("a\nb\tc\x1b[2J\u202etxt\u2028") == r"a\nb\tc\u001b[2J\u202etxt\u2028"
+    assert readable("a\nb") == r"a\nb"

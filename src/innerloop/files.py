@@ -13,6 +13,10 @@ from typing import BinaryIO
 
 from innerloop.errors import UserError
 
+# Control characters, separators of lines and paragraphs, and marks of direction.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
 
 def at_home(path: str | os.PathLike[str]) -> Path:
     """A path that a user gave, with `~` as the home folder.
@@ -32,8 +36,21 @@ def quoted(path: str | os.PathLike[str]) -> str:
 
 
 def readable(name: str) -> str:
-    """A file's name for a figure, without bytes that are not text."""
-    return name.encode(errors="surrogateescape").decode(errors="replace")
+    """A file's name for a figure: in one line, without bytes that are not text."""
+    return one_line(name.encode(errors="surrogateescape").decode(errors="replace"))
+
+
+def one_line(text: str) -> str:
+    r"""A text that may hold a file's name, as one line: `\n` for a line break, `\u202e` and so on.
+
+    Names may hold line breaks, commands to terminals, and marks that turn the direction of writing
+    round: what is printed beside them would be split, or change places with them.
+    """
+    return _UNSEEN.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return _SHORT.get(match[0], f"\\u{ord(match[0]):04x}")
 
 
 def cache_folder() -> Path:

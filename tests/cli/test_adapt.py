@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import runpy
 from types import SimpleNamespace
 
@@ -353,3 +354,35 @@ def test_files_of_kinds_that_are_not_read_are_said(place, tmp_path, monkeypatch,
         assert main([*words, "--background", "background"]) == 2
         said = capsys.readouterr().err.splitlines()[-1]
         assert f"{place} holds no pictures: 1 file of kinds that are not read" in said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of POSIX")
+def test_names_that_would_split_the_table_are_written_out(tmp_path, monkeypatch, capsys):
+    """A line break, a tab, a command to the terminal, a mark of direction."""
+    monkeypatch.chdir(tmp_path)
+    data = innerloop.data.glyphs(20)
+    classes = ["a\nerror: b", "c\u202ed"]
+    for number, name in enumerate(classes):
+        (tmp_path / "support" / name).mkdir(parents=True)
+        picture = Image.fromarray(data.class_images(number)[0, 0])
+        picture.save(tmp_path / "support" / name / "1.png")
+    (tmp_path / "query").mkdir()
+    for name in ("x\ny.png", "x\ty.png", "x\x1b[2Jy.png", "plain.png"):
+        picture.save(tmp_path / "query" / name)
+    words = ("--query", "query")
+    assert adapt(tmp_path, *words, "--picture", "p\n.png") == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 4 + 2
+    assert {*out} - {"\n"} == {*filter(str.isprintable, out)}
+    starts = ["query/plain.png ", r"query/x\ty.png ", r"query/x\ny.png ", r"query/x\u001b[2Jy.png "]
+    for start in starts:
+        (line,) = [line for line in out.splitlines() if line.startswith(start)]
+        assert line.index("%") == out.splitlines()[0].index("%")
+    # Programs get the names themselves.
+    assert adapt(tmp_path, *words, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert list(report["support"]) == classes
+    assert "query/x\ny.png" in [each["file"] for each in report["queries"]]
+    (tmp_path / "query" / "none\n.png").write_bytes(b"no picture")
+    assert adapt(tmp_path, *words) == 2
+    assert capsys.readouterr().err.count("\n") == 1

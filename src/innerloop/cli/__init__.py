@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from innerloop.cli.output import results_alone
+from innerloop.cli.output import results_alone, say
 from innerloop.errors import UserError, first_line
 from innerloop.references import at_line, is_of_user
 from innerloop.training.distributed import LostProcess, is_main
@@ -83,17 +83,11 @@ def main(argv: Sequence[str] | None = None, interrupted: Callable[[], bool] = la
 def _show(message: Warning | str, *where: Any, **more: Any) -> None:
     """A warning in one line, without the source line that only a Python caller needs."""
     if is_main():
-        _say(f"warning: {message}")
+        say(f"warning: {message}")
 
 
 def _with_home(match: re.Match[str]) -> str:
     return (match[1] or "") + os.path.expanduser("~")
-
-
-def _say(text: str) -> None:
-    """Write a line to standard error, and ignore it if that is closed or full."""
-    with contextlib.suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
 
 
 def _open_streams() -> None:
@@ -131,7 +125,7 @@ def _main(arguments: list[str], interrupted: Callable[[], bool]) -> int:
     except UserError as error:
         # Under torchrun all processes meet the same error, which is reported once.
         if is_main() or isinstance(error, LostProcess):
-            _say(f"error: {error}")
+            say(f"error: {error}")
         return 2
     except BrokenPipeError:
         # The reader of our output, such as `head`, has gone away; so may the rest of it.
@@ -139,27 +133,27 @@ def _main(arguments: list[str], interrupted: Callable[[], bool]) -> int:
         return 1
     except OSError as error:
         # A full disk or a missing permission, without further detail.
-        _say(f"error: {error}")
+        say(f"error: {error}")
         _drop_output()
         return 2
     except Exception as error:
         # PyTorch has no exception of its own for the CPU's memory.
         memory = isinstance(error, MemoryError | RuntimeError) and "memory" in str(error)
         if not memory and is_of_user(error):
-            _say(f"error: {at_line(error)}")
+            say(f"error: {at_line(error)}")
             return 2
         if not memory:
             if not (found := _of_environment(error)):
                 raise
-            _say(f"error: {found}")
+            say(f"error: {found}")
             return 2
-        _say(
+        say(
             "error: out of memory. Lower --chunk-size (tasks computed at a time), "
             "--meta-batch-size or --width"
         )
         return 2
     except KeyboardInterrupt:
-        _say("interrupted")
+        say("interrupted")
         return 130
 
 

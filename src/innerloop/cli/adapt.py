@@ -22,6 +22,7 @@ from innerloop.cli.pictures import (
     white_of,
 )
 from innerloop.errors import UserError
+from innerloop.files import one_line
 
 if TYPE_CHECKING:
     from innerloop.classifier import FewShotClassifier
@@ -231,8 +232,9 @@ def _print(report: dict[str, Any], classes: list[str], arguments: Arguments) -> 
             shown = [f"{p:.4f}" for p in each["probabilities"].values()]
             writer.writerow([each["file"], each["class"] or "", *shown])
     else:
-        width = max(len(each["file"]) for each in queries)
-        for each in queries:
+        files = [one_line(each["file"]) for each in queries]
+        width = max(map(len, files))
+        for file, each in zip(files, queries, strict=True):
             ranked = sorted(each["probabilities"].items(), key=lambda item: -item[1])
             (best, p), (second, q) = ranked[:2]
             told = f"{best}  {p:.0%}   (then {second}, {q:.0%})"
@@ -240,7 +242,7 @@ def _print(report: dict[str, Any], classes: list[str], arguments: Arguments) -> 
                 # A class may be called so.
                 none = "refused" if NONE in classes else NONE
                 told = f"{none}   (most like {best})"
-            show(f"{each['file']:<{width}}  {told}")
+            show(f"{file:<{width}}  {told}")
         if report["head"] is not None:
             show(f"told by {report['head']} on the features")
         if report["fine_tuned"] is not None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Union
 import tyro
 
 from innerloop.cli import train
-from innerloop.cli.output import show
+from innerloop.cli.output import result_stream
 from innerloop.config import PARTS
 from innerloop.errors import UserError
 from innerloop.registry import ALGORITHMS, MODELS
@@ -36,7 +36,7 @@ class Arguments:
 def main(argv: list[str]) -> int:
     """Parse `argv`, print the shell's program; returns the exit status."""
     arguments = tyro.cli(Arguments, args=argv, prog="innerloop completion", description=DESCRIPTION)
-    show(completion(arguments.shell))
+    print(completion(arguments.shell), file=result_stream())
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from innerloop.cli.output import show
+from innerloop.cli.output import say, show, show_lines
 from innerloop.cli.pictures import refuse_to_overwrite
 from innerloop.data import (
     ClassIndexed,
@@ -115,7 +114,7 @@ class Prepare:
             {"name": self.what, **prepare_lake(self.source, out), "written": str(out)}, self.json
         )
         if not self.json:
-            show(f"next, try\n  innerloop evaluate MODEL --lake {quoted(out)}")
+            show_lines(f"next, try\n  innerloop evaluate MODEL --lake {quoted(out)}")
 
     def _prepare_known(self) -> None:
         if self.source is None:
@@ -127,14 +126,14 @@ class Prepare:
             self.source,
             self.out or Path(self.what),
             progress=not self.json,
-            warn=lambda message: print(f"warning: {message}", file=sys.stderr),
+            warn=lambda message: say(f"warning: {message}"),
         )
         facts = found.facts()
         parts = facts.pop("classes")
         facts |= {f"{part} classes": number for part, number in parts.items()}
         _print({"name": self.what, **facts}, self.json)
         if not self.json:
-            show(f"next, try\n  innerloop train --preset photos --data {found.folder}")
+            show_lines(f"next, try\n  innerloop train --preset photos --data {found.folder}")
 
 
 @dataclass(frozen=True)
@@ -205,11 +204,10 @@ class Sheet:
                 "own: choose a place outside"
             )
         data = _named(self.what, self.source, progress=True)
-        show(
-            contact_sheet(
-                data, self.out, classes=self.classes, per_class=self.per_class, seed=self.seed
-            )
+        made = contact_sheet(
+            data, self.out, classes=self.classes, per_class=self.per_class, seed=self.seed
         )
+        show(str(made))
 
 
 Command = (

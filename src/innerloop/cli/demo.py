@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import socket
-import sys
 import warnings
 import webbrowser
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from innerloop.cli.output import show
+from innerloop.cli.output import say, show
 from innerloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ def _serve(arguments: Arguments, listener: socket.socket, photos: bool) -> None:
     address = f"http://[{shown}]:{port}/" if ":" in shown else f"http://{shown}:{port}/"
 
     def ready() -> None:
-        print(f"the page is at {address}   (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        say(f"the page is at {address}   (Ctrl-C ends it)")
         if arguments.browser:
             webbrowser.open(address)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from innerloop.cli.output import show
+from innerloop.cli.output import show, show_lines
 from innerloop.errors import UserError, at_least
 
 if TYPE_CHECKING:
@@ -123,9 +123,9 @@ def main(argv: list[str]) -> int:
     finally:
         # Where later data are refused, what has been measured is not lost.
         if results and several:
-            show(json.dumps(results) if arguments.json else format_table(results))
+            show_lines(json.dumps(results) if arguments.json else format_table(results))
         elif results:
-            show(json.dumps(results[0]) if arguments.json else format_result(results[0]))
+            show_lines(json.dumps(results[0]) if arguments.json else format_result(results[0]))
     return 0
 
 
@@ -204,7 +204,7 @@ def _lake(arguments: Arguments) -> int:
         )
     if not places:
         result["protocol"]["seed"] = seed
-    show(json.dumps(result) if arguments.json else format_challenge(result))
+    show_lines(json.dumps(result) if arguments.json else format_challenge(result))
     if not places and not arguments.json:
         show(f"for the official runs: --lake {ARCHIVE}, which is {WHERE}")
     return 0

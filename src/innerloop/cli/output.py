@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, TextIO
+from typing import TextIO
+
+from innerloop.files import one_line
 
 _stream: TextIO | None = None
 
@@ -15,9 +18,26 @@ def result_stream() -> TextIO:
     return sys.stdout if _stream is None else _stream
 
 
-def show(text: Any, end: str = "\n") -> None:
-    """Print a result."""
-    print(text, end=end, file=result_stream())
+def show(text: str) -> None:
+    """Print a line of results, which stays one whatever names of files it holds."""
+    print(one_line(text), file=result_stream())
+
+
+def say(text: str) -> None:
+    """Write a message to standard error, and ignore it if that is closed or full.
+
+    Further lines are those of users' own code and errors, which are indented: any other break is of
+    a name.
+    """
+    lines = map(one_line, re.split(r"\n(?=  )", text))
+    with contextlib.suppress(OSError, ValueError):
+        print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def show_lines(text: str) -> None:
+    """Print a result of several lines."""
+    for line in text.splitlines():
+        show(line)
 
 
 @contextlib.contextmanager

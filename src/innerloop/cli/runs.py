@@ -12,6 +12,7 @@ import tyro
 
 from innerloop.cli.output import show
 from innerloop.errors import UserError
+from innerloop.files import one_line
 
 DESCRIPTION = """List runs: what was trained, on what, how far, how well.
 
@@ -87,7 +88,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
         table.add_column(name, justify="left" if name == "of" else "right", no_wrap=True)
     for row in rows:
         # Paths may hold brackets, which would be markup.
-        table.add_row(*(Text(str(row[name])) for name in names), *_numbers(row))
+        table.add_row(*(Text(one_line(str(row[name]))) for name in names), *_numbers(row))
     console = Console(highlight=False)
     needed = console.measure(table, options=console.options.update(max_width=10_000)).maximum
     if not console.is_terminal:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from innerloop.cli.output import show
+from innerloop.cli.output import show_lines
 from innerloop.config import PARTS, TrainConfig, preset_names
 from innerloop.errors import UserError
 from innerloop.outer_loop import Part
@@ -151,7 +151,7 @@ def _main(argv: list[str]) -> int:
     if arguments.resume is None:
         _refuse_unused(given, settings)
     if arguments.print_config:
-        show(settings.to_yaml(), end="")
+        show_lines(settings.to_yaml())
         return 0
 
     # PyTorch takes seconds to import, which --help should not wait for.

@@ -12,7 +12,7 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from innerloop.files import quoted
+from innerloop.files import one_line, quoted
 from innerloop.outer_loop import OuterLoop
 from innerloop.runs.folder import PICTURE
 from innerloop.tasks.protocol import setting_of
@@ -99,7 +99,7 @@ class TerminalReport(Report):
 
     def start(self, config: OuterLoop, folder: Path, iteration: int) -> None:
         where = f"from iteration {iteration} " if iteration else ""
-        self.console.print(f"meta-training {where}{config.title()}, into {folder}")
+        self.console.print(f"meta-training {where}{config.title()}, into {one_line(str(folder))}")
 
     @contextlib.contextmanager
     def training(self, config: OuterLoop) -> Iterator[None]:
@@ -177,7 +177,7 @@ class TerminalReport(Report):
         self.console.print(f"{done}  {share:.0%} done{left}")
 
     def warning(self, message: str) -> None:
-        self.console.print(f"warning: {message}")
+        self.console.print(one_line(f"warning: {message}"))
 
     def stopping(self) -> None:
         self.console.print(
@@ -192,7 +192,9 @@ class TerminalReport(Report):
 
     def finished(self, folder: Path, results: dict[str, Any]) -> None:
         if "metric" not in results:
-            self.console.print(f"{results['iterations']} iterations; the run is in {folder}")
+            self.console.print(
+                f"{results['iterations']} iterations; the run is in {one_line(str(folder))}"
+            )
             return
         self.console.print(format_result(results))
         protocol = results["protocol"]
@@ -200,7 +202,8 @@ class TerminalReport(Report):
         support = " --bn support" if protocol.get("n_way") else ""
         steps = "" if results["algorithm"] == "protonet" else "--inner-steps 10"
         self.console.print(
-            f"\nthe run is in {folder}: look at {folder / PICTURE}\nnext, try\n"
+            f"\nthe run is in {one_line(str(folder))}: look at {one_line(str(folder / PICTURE))}\n"
+            "next, try\n"
             f"  innerloop evaluate {quoted(folder)} --tasks 1000{support}\n"
             + (
                 f"  innerloop evaluate {quoted(folder)} {again}{steps}".rstrip() + "\n"
