@@ -189,6 +189,7 @@ def test_adapt_says_a_warning_in_one_line(noise, hasty, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith("warning: the loss on the support images rises")
     assert error.count("\n") == 1
+    assert "give --inner-steps" in error or "inner_steps" not in error
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, capsys, monkeypa
         (["--k-shot", "9"], "need 12 images a class"),
         (["--data", "glyphs"], "examples of shape (1, 16, 16)"),
         (["--inner-steps", "0"], "at least 1"),
-        (["--tasks", "1"], "error: tasks must be at least 2"),
+        (["--tasks", "1"], "error: --tasks must be at least 2"),
         (["--split", "thirds"], "thirds"),
     ],
 )

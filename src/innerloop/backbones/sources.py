@@ -193,8 +193,7 @@ def _warn_of_drawn(source: str, made: nn.Module, again: nn.Module) -> None:
         if name in others and p.shape == others[name].shape and not p.equal(others[name]):
             warnings.warn(
                 f"{source} makes a network whose weights are drawn at random ({name}), which knows "
-                "nothing of pictures: give the weights that it was trained to, by weights= or "
-                "--weights",
+                "nothing of pictures: give the weights that it was trained to, by weights=",
                 stacklevel=2,
             )
             return

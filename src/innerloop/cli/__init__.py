@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
 import os
@@ -12,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from innerloop.cli.options import as_options
 from innerloop.cli.output import results_alone, say
 from innerloop.errors import UserError, first_line
 from innerloop.references import at_line, is_of_user
@@ -76,14 +78,14 @@ def main(argv: Sequence[str] | None = None, interrupted: Callable[[], bool] = la
         # Tyro, which reads options and prints help, has a variable of its own.
         os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")
     with warnings.catch_warnings():
-        warnings.showwarning = _show
+        warnings.showwarning = functools.partial(_show, command="".join(arguments[:1]))
         return _main(arguments, interrupted)
 
 
-def _show(message: Warning | str, *where: Any, **more: Any) -> None:
+def _show(message: Warning | str, *where: Any, command: str, **more: Any) -> None:
     """A warning in one line, without the source line that only a Python caller needs."""
     if is_main():
-        say(f"warning: {message}")
+        say(f"warning: {as_options(str(message), command)}")
 
 
 def _with_home(match: re.Match[str]) -> str:
@@ -125,7 +127,7 @@ def _main(arguments: list[str], interrupted: Callable[[], bool]) -> int:
     except UserError as error:
         # Under torchrun all processes meet the same error, which is reported once.
         if is_main() or isinstance(error, LostProcess):
-            say(f"error: {error}")
+            say(f"error: {as_options(str(error), ''.join(arguments[:1]))}")
         return 2
     except BrokenPipeError:
         # The reader of our output, such as `head`, has gone away; so may the rest of it.

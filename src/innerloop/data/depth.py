@@ -38,7 +38,7 @@ def white_of(low: float, high: float, whole: bool, what: str) -> float:
     Raises:
         UserError: no usual range holds these values.
     """
-    ways = "say which value is white (white=... in Python), or save them with 8 or 16 bits"
+    ways = "say which value is white, by white=, or save them with 8 or 16 bits"
     if not np.isfinite([low, high]).all():
         raise UserError(f"{what} has values that are not finite numbers: fill them first")
     if low < 0:
