@@ -65,9 +65,10 @@ def test_a_sheet_says_which_names_no_font_has(tmp_path):
     with pytest.warns(UserWarning, match="no font on this machine has") as said:
         contact_sheet(ImageClasses.from_square(array, names=names), tmp_path / "sheet.png")
     (message,) = (str(each.message) for each in said)
-    assert r"#1 is '\U0010fffd/a', #2 is 'b\nc'" in message
+    # A line break has one that is written out.
+    assert r"#1 is '\U0010fffd/a', #3 is" in message
     assert "#0" not in message
-    assert "and 2 more" in message
+    assert "and 1 more" in message
     assert said[0].filename == __file__
 
 

@@ -13,11 +13,11 @@ import tyro
 from innerloop.cli.output import result_stream, show
 from innerloop.cli.pictures import (
     check_picture,
+    check_place,
     labelled,
     load_for_pictures,
     query_files,
     read,
-    refuse_to_overwrite,
     support_files,
     white_of,
 )
@@ -129,7 +129,7 @@ def main(argv: list[str]) -> int:
     place = arguments.background
     others = None if place is None else query_files((place,), "--background")
     learnt, names = labelled(support)
-    refuse_to_overwrite(arguments.picture, "--picture", [*learnt, *queries, *(others or ())])
+    check_place(arguments.picture, "--picture", [*learnt, *queries, *(others or ())])
 
     # PyTorch takes seconds to import, which --help should not wait for.
     from innerloop.plots.adaptation import plot_adaptation

@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 
 from innerloop.cli.output import say, show, show_lines
-from innerloop.cli.pictures import refuse_to_overwrite
+from innerloop.cli.pictures import check_place, refuse_to_overwrite
 from innerloop.data import (
     ClassIndexed,
     ImageClasses,
@@ -91,6 +91,8 @@ class Prepare:
         if self.source is not None and self.what != "omniglot":
             names = ", ".join(known.NAMES)
             raise UserError(f"--source is for omniglot, {names}, emoji, lake, not for {self.what}")
+        if self.out is not None:
+            _check_array(self.out)
         data = load(
             self.what,
             omniglot_source=self.source,
@@ -148,6 +150,7 @@ class Random:
     """Print JSON."""
 
     def run(self) -> None:
+        _check_array(self.out)
         data = random_images(seed=self.seed)
         _write_array(data, self.out)
         _print({**_facts(data), "written": str(self.out)}, self.json)
@@ -203,6 +206,7 @@ class Sheet:
                 f"--out {self.out} lies in {self.what}, which would take it for a picture of its "
                 "own: choose a place outside"
             )
+        check_place(self.out, "--out")
         data = _named(self.what, self.source, progress=True)
         made = contact_sheet(
             data, self.out, classes=self.classes, per_class=self.per_class, seed=self.seed
@@ -305,9 +309,13 @@ def _four_digits(value: Any) -> float:
     return float(f"{float(value):.4g}")
 
 
-def _write_array(data: ImageClasses, path: Path) -> None:
+def _check_array(path: Path) -> None:
     if path.suffix != ".npy":
         raise UserError(f"the array is a .npy file, so {path} must end in .npy")
+    check_place(path, "--out")
+
+
+def _write_array(data: ImageClasses, path: Path) -> None:
     each = int(data.counts[0])
     if (data.counts != each).any():
         raise UserError(

@@ -11,10 +11,10 @@ import tyro
 
 from innerloop.cli.output import show
 from innerloop.cli.pictures import (
+    check_place,
     labelled,
     load_for_pictures,
     read,
-    refuse_to_overwrite,
     support_files,
     white_of,
 )
@@ -74,8 +74,7 @@ def main(argv: list[str]) -> int:
         )
     # Folders are looked at before PyTorch is imported, which takes seconds.
     support = None if arguments.support is None else support_files(arguments.support)
-    if support is not None:
-        refuse_to_overwrite(arguments.out, "--out", labelled(support)[0])
+    check_place(arguments.out, "--out", [] if support is None else labelled(support)[0])
 
     from innerloop.backbones.sources import is_backbone
     from innerloop.exporting.write import FEATURES, export

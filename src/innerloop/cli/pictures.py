@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from innerloop.cli.left_out import pictures_in, warn_of_left_out, why_empty, without_drawn
+from innerloop.cli.output import say
 from innerloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -161,6 +163,36 @@ def check_picture(file: Path) -> None:
     """Raises a `UserError` where a picture cannot be drawn in a file of this name."""
     if file.suffix.lower() not in (".png", ".svg"):
         raise UserError(f"pictures are drawn as PNG or SVG: {file} must end in .png or .svg")
+
+
+def check_place(out: Path, option: str, files: Iterable[Path] = ()) -> None:
+    """Look at the place of a file to be written before the work that leads there is begun.
+
+    Folders that are missing are made when it is written; which, is said on standard error.
+
+    Args:
+        out: the file.
+        option: that names it.
+        files: pictures that are read.
+
+    Raises:
+        UserError: nothing can be written there; or there is one of `files`, or any picture that
+            this package did not draw.
+    """
+    if out.is_dir():
+        raise UserError(f"{option} {out} is a folder: name a file in it")
+    refuse_to_overwrite(out, option, files)
+    folder = out.absolute().parent
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    if not nearest.is_dir():
+        raise UserError(f"{option} {out}: {nearest} is a file and no folder: choose another place")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{option} {out}: {nearest} cannot be written to: choose another place, or change its "
+            "permissions"
+        )
+    if nearest != folder:
+        say(f"{option}: there is no folder {out.parent} yet; it is made")
 
 
 def refuse_to_overwrite(out: Path, option: str, files: Iterable[Path]) -> None:

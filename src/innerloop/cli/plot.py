@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from innerloop.cli.output import show
-from innerloop.cli.pictures import check_picture
+from innerloop.cli.pictures import check_picture, check_place
 from innerloop.errors import UserError
 
 DESCRIPTION = """Compare runs in one picture: learning curves, accuracy after inner steps, episodes.
@@ -41,6 +41,7 @@ def main(argv: list[str]) -> int:
     if not arguments.runs:
         raise UserError("name the runs to draw; innerloop runs lists what there is")
     check_picture(arguments.out)
+    check_place(arguments.out, "--out")
 
     from innerloop.plots.comparison import plot_runs
 

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from innerloop.data.base import ClassIndexed
 from innerloop.errors import UserError
 from innerloop.files import readable, write_whole
 from innerloop.keywords import keywords_checked
+from innerloop.plots.mark import SOFTWARE
 
 _TILE = 56  # small images are enlarged to about this many pixels
 _LARGEST_TILE = 112  # and large ones shrunk to at most this many
@@ -87,7 +89,10 @@ def contact_sheet(
             left = _MARGIN + _LABEL_WIDTH + column * cell_width
             sheet.paste(_tile(image, (tile_width, tile_height)), (left, top))
     encoded = io.BytesIO()
-    sheet.save(encoded, format="PNG", optimize=True)
+    # By which it is known again as no picture of its user's.
+    mark = PngInfo()
+    mark.add_text("Software", SOFTWARE)
+    sheet.save(encoded, format="PNG", optimize=True, pnginfo=mark)
     with write_whole(path) as file:
         file.write(encoded.getvalue())
     _warn_of_boxes(path, data, chosen, pen)
