@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import enum
+import fractions
 import io
 import math
+import uuid
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,6 +185,33 @@ class Unknown:
 NA = Unknown()
 
 
+class Kind(str, enum.Enum):  # noqa: UP042 (StrEnum is another)
+    SCREW = "screw"
+    SPRING = "spring"
+
+
+class Size(enum.IntEnum):
+    M = 1
+    L = 2
+
+
+class Part(enum.Enum):
+    NUT = 1
+    BOLT = 2
+
+
+NO_LABELS = [
+    decimal.Decimal("1"),
+    fractions.Fraction(1, 2),
+    datetime.date(2020, 1, 1),
+    np.datetime64("2020-01-01T00:00:00.5"),
+    uuid.UUID(int=1),
+    1 + 0j,
+    Path("nut"),
+    frozenset({1}),
+]
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
 @settings(max_examples=300, deadline=None)
 @given(y=KINDS)
@@ -208,11 +241,33 @@ def test_whatever_is_a_label_gets_taken_or_one_line(y):
         ("ab", "one label for each picture, not str"),
         ([[0, 1], [1, 0]], "should be a 1d array"),
         ([{}, {}], "a label is dict, and labels name classes"),
+        ([b"a", "b"], r"several types.*\(bytes, str\)"),
+        *(([each, each], f"a label is {type(each).__name__}, .*str.label") for each in NO_LABELS),
+        ([Part.NUT, Part.BOLT], r"a label is Part, .*\[label.name for label in labels\]"),
     ],
 )
 def test_labels_that_are_none_are_named(y, words):
     with pytest.raises(ValueError, match=words):
         FewShotClassifier().fit(STROKES, y)
+
+
+@pytest.mark.parametrize("y", [[Kind.SCREW, Kind.SPRING], [Size.M, Size.L], [torch.tensor(1), 2]])
+def test_a_label_that_is_text_or_a_number_in_disguise_is_that(y):
+    """NumPy makes text of `Kind.SCREW`, and cuts it: the classes were one."""
+    plain = [int(label) if not isinstance(label, str) else label.value for label in y]
+    found = FewShotClassifier().fit(STROKES, y)
+    assert found.classes_.tolist() == sorted(plain)
+    data = innerloop.data.from_arrays(np.zeros((2, 3)), y)
+    assert data.names == [str(label) for label in sorted(plain)]
+    column = np.empty(2, object)
+    column[:] = y
+    assert innerloop.data.from_arrays(np.zeros((2, 3)), column).names == data.names
+
+
+@pytest.mark.parametrize("label", [*NO_LABELS, Part.NUT])
+def test_data_take_the_same_labels(label):
+    with pytest.raises(UserError, match=f"a label is {type(label).__name__}, and labels name"):
+        innerloop.data.from_arrays(np.zeros((2, 3)), [label, label])
 
 
 @pytest.mark.parametrize("y", [[3, 5], [False, True], ["a", "b"]])

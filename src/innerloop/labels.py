@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from innerloop.data.examples import array_of_tensor
-from innerloop.data.labels import require_labels, require_one_kind
+from innerloop.data.labels import of_one_kind, require_labels
 from innerloop.data.remarks import counted
 from innerloop.errors import UserError
 
@@ -37,7 +37,8 @@ def class_labels(y: Any, pictures: int) -> np.ndarray:
         y = y.to_numpy()
     listed = isinstance(y, list | tuple) or (isinstance(y, np.ndarray) and y.dtype.kind == "O")
     if listed and all(np.ndim(label) == 0 for label in y):
-        require_one_kind(list(y))
+        plain = of_one_kind(list(y))
+        y = plain if isinstance(y, list | tuple) else y
     labels: np.ndarray = column_or_1d(y, warn=True)
     for label in labels if labels.dtype.kind == "O" else ():
         if not isinstance(label, Hashable):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 from innerloop.data.examples import array_of_tensor, without_mask
 from innerloop.data.splits import PARTS
 from innerloop.errors import UserError
+
+_AS_TEXT = "[str(label) for label in labels]"
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,7 @@ def label_array(labels: Any) -> np.ndarray:
             "of them in the order of the examples"
         )
     if not isinstance(labels, np.ndarray):
-        labels = [label.item() if hasattr(label, "item") else label for label in labels]
-        require_one_kind(labels)
+        labels = of_one_kind(list(labels))
         try:
             labels = np.asarray(labels)
         except ValueError:
@@ -72,11 +74,9 @@ def label_array(labels: Any) -> np.ndarray:
             "labels.argmax(1) turns one-hot rows into labels"
         )
     if labels.dtype.kind == "O":
-        require_labels(labels)
-        kinds = {_kind(label) for label in labels}
-        if len(kinds) > 1 or kinds - {"string", "number", "bool"}:
-            raise UserError("labels must all be integers, or all be strings")
-        labels = np.array(labels.tolist())
+        labels = np.array(of_one_kind(labels.tolist()))
+        if labels.dtype.kind == "O":
+            raise UserError(f"a label is an integer of more than 64 bits: give text, {_AS_TEXT}")
     if labels.dtype.kind == "f":
         whole = np.isfinite(labels) & (labels == np.round(labels))
         if not whole.all():
@@ -92,11 +92,42 @@ def label_array(labels: Any) -> np.ndarray:
     return checked
 
 
-def require_one_kind(labels: Sequence[Any]) -> None:
-    """Raise a `UserError` where some labels are missing, or are numbers and others text."""
+def of_one_kind(labels: Sequence[Any]) -> list[Any]:
+    """Labels as integers, real numbers, truths, texts or bytes of Python's own.
+
+    Raises:
+        UserError: some are missing, are of different kinds, or of none of these.
+    """
     require_labels(labels)
-    if len({_kind(label) for label in labels}) > 1:
-        raise UserError("labels are of several types, such as numbers and strings: use one type")
+    found = [_own(label) for label in labels]
+    other = next((label for label in found if _kind(label) is None), None)
+    if other is not None:
+        raise UserError(
+            f"a label is {type(other).__name__}, and labels name classes: give integers or text, "
+            f"such as {_way_to_text(other)}"
+        )
+    kinds = {_kind(label): type(label).__name__ for label in found}
+    if len(kinds) > 1:
+        types = ", ".join(sorted(kinds.values()))
+        raise UserError(
+            f"labels are of several types, such as numbers and strings ({types}): use one type"
+        )
+    return found
+
+
+def _own(label: Any) -> Any:
+    """A member of an enumeration of texts or integers as that: an array cuts its name instead."""
+    if isinstance(label, enum.Enum) and isinstance(label, str | bytes | int):
+        return label.value
+    # An array or a tensor of no axes.
+    alone = getattr(label, "ndim", None) == 0 and not isinstance(label, np.generic)
+    return label.item() if alone and hasattr(label, "item") else label
+
+
+def _way_to_text(label: Any) -> str:
+    if isinstance(label, enum.Enum):
+        return "[label.name for label in labels]"
+    return _AS_TEXT
 
 
 def require_labels(labels: Sequence[Any] | np.ndarray) -> None:
@@ -117,13 +148,14 @@ def is_missing(value: Any) -> bool:
         return True
 
 
-def _kind(label: Any) -> str:
-    if isinstance(label, (str, bytes)):
-        return "string"
+def _kind(label: Any) -> str | None:
+    """Which labels it goes with; None for what is no label."""
+    if isinstance(label, str | bytes):
+        return "string" if isinstance(label, str) else "bytes"
     # True among numbers is 1, another class's label perhaps.
-    if isinstance(label, (bool, np.bool_)):
+    if isinstance(label, bool | np.bool_):
         return "bool"
-    return "number" if isinstance(label, (int, float, np.number)) else str(label)
+    return "number" if isinstance(label, int | float | np.integer | np.floating) else None
 
 
 def group(labels: np.ndarray, number: int) -> Grouping:
