@@ -325,7 +325,11 @@ def test_what_is_no_augmentation_is_refused_at_once(wrong, message):
         (lambda: augment.RandomChannelPermutation(-0.1), "p must be between 0 and 1"),
         (lambda: augment.RandomWarp(1.5), "probability must be 0 to 1"),
         (lambda: augment.RandomWarp(strength=4), "strength must be 0 to 3"),
-        (lambda: augment.Compose(noise), "one function"),
+        (lambda: augment.Compose(noise), "in a function of"),
+        (
+            lambda: augment.Compose(augment.Conditions()),
+            r"Conditions\(.* is none: call it and these",
+        ),
         (lambda: augment.Compose(), "at least one augmentation"),
         (lambda: augment.named("channels=2", (3, 8, 8)), "augment channels=2: .* between 0 and 1"),
         (lambda: augment.named("flip,crop=1.5", (3, 8, 8)), "augment crop=1.5: .* whole number"),

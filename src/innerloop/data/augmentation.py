@@ -91,8 +91,8 @@ class Compose(Augmentation):
         for part in parts:
             if not isinstance(part, Augmentation):
                 raise UserError(
-                    f"Compose is for those of innerloop.data.augment, not for {part!r}: call your "
-                    "own function and these in one function of (images, generator)"
+                    f"Compose joins kinds of Augmentation, and {part!r} is none: call it and these "
+                    "one after another in a function of (images, generator)"
                 )
         object.__setattr__(self, "parts", parts)
 
