@@ -40,6 +40,7 @@ from innerloop.data.ink import (
 from innerloop.data.ink_warnings import warn_of_blank, warn_of_other_ink
 from innerloop.data.likeness import likeness, most_are_alike, warn_of_same_drawings
 from innerloop.data.polarity import ink_is_dark
+from innerloop.data.progress import bar_for_many
 from innerloop.data.scaled import Pictures
 from innerloop.data.surroundings import Surroundings, surroundings
 from innerloop.errors import UserError, finite_above_zero, one_of
@@ -194,12 +195,14 @@ class PixelInputs(Inputs):
             seen = pictures.scaled
             return seen, np.array([picture.std() > EMPTY for picture in pictures.looked_at], bool)
         seen, found = pictures.scaled.copy(), np.ones(len(pictures), bool)
-        for number, (into, ink) in enumerate(zip(seen, inks, strict=True)):
-            found[number] = ink is not None or pictures.looked_at[number].std() > BLANK
-            if ink is not None:
-                dark = self.ink_ == "dark"
-                finer = closer(ink, pictures.closer[number], dark)
-                into[0] = on_blank_paper(finer, dark, into.shape[1:])
+        dark = self.ink_ == "dark"
+        with bar_for_many("finding the ink", len(pictures)) as advance:
+            for number, (into, ink) in enumerate(zip(seen, inks, strict=True)):
+                found[number] = ink is not None or pictures.looked_at[number].std() > BLANK
+                if ink is not None:
+                    finer = closer(ink, pictures.closer[number], dark)
+                    into[0] = on_blank_paper(finer, dark, into.shape[1:])
+                advance(1)
         return seen, found
 
     def _warn(self, pictures: Pictures, found: np.ndarray, done: str, stacklevel: int) -> None:

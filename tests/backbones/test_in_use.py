@@ -239,7 +239,7 @@ def test_a_pretrained_network_through_the_command_line(tmp_path, monkeypatch, ca
     words = "train --model nets.py:make --data photos.npy --n-way 2 --iterations 1 --val-every 1"
     words += " --val-tasks 2 --test-tasks 2 --out run"
     assert main(words.split()) == 2
-    assert "bn='frozen'" in capsys.readouterr().err
+    assert "--bn frozen" in capsys.readouterr().err
     assert main([*words.split(), "--bn", "frozen"]) == 0
     assert main(["evaluate", "run", "--tasks", "2"]) == 0
     loaded = innerloop.load("run")

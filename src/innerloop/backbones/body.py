@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from innerloop.backbones.preprocess import Preprocess
 from innerloop.backbones.transforms import Transform, pixels_of, pixels_of_noise
 from innerloop.backbones.views import VIEWS
 from innerloop.data.given import each_picture
-from innerloop.data.progress import progress_bar
+from innerloop.data.progress import bar_for_many
 from innerloop.errors import UserError, first_line, one_of, true_or_false
 from innerloop.models.layers import BatchNorm
 from innerloop.models.norms import has_running_statistics
@@ -29,8 +28,6 @@ from innerloop.tasks.protocol import digest_of
 PRECISIONS = ("float32", "bf16")
 # Pictures that go through the network at a time, at most: how many, and numbers in them.
 BATCH, BATCH_NUMBERS = 64, 2**22
-# With more pictures than this, a progress bar is shown on a terminal.
-LONG = 128
 # Changed when decoding changes, so that what was kept before is not used.
 _FORMAT = b"1"
 
@@ -143,8 +140,7 @@ class Backbone:
         found: dict[bytes, Tensor] = {}
         waiting: dict[bytes, tuple[Tensor, str]] = {}
         order = []
-        shown = len(images) > LONG and sys.stderr.isatty()
-        with progress_bar(f"features of {self.name}", len(images), shown=shown) as advance:
+        with bar_for_many(f"features of {self.name}", len(images)) as advance:
             for picture in each_picture(images, white):
                 advance(1)
                 for view in VIEWS[views]:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from innerloop.backbones.body import LONG, Backbone
+from innerloop.backbones.body import Backbone
 from innerloop.data import load
 from innerloop.data.base import ClassIndexed, ExampleClasses
 from innerloop.data.examples import ArrayExamples
 from innerloop.data.layouts import find_layout
-from innerloop.data.progress import progress_bar
+from innerloop.data.progress import LONG, progress_bar
 from innerloop.data.remarks import warn
 from innerloop.data.survey import common_white, remarks_of_frames
 from innerloop.errors import UserError

@@ -12,6 +12,8 @@ from innerloop.cli.output import say
 from innerloop.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from innerloop.data.scaled import Pictures
     from innerloop.runs.loading import Loaded
 
@@ -149,14 +151,16 @@ def read(
         raise UserError(
             f"--grey is for networks that take grey, and {model} takes colour: leave it out"
         )
-    for file in files:
+
+    def pixels(file: Path) -> np.ndarray:
         if shape[0] == 1 and not grey and not is_grey(file):
             raise UserError(
                 f"{file} has colour, and {model} takes grey pictures: let --grey turn "
                 "them grey, or train on colour"
             )
-    given = (read_picture(file, shape[0], None, white) for file in files)
-    return Pictures(given, shape, list(map(str, files)))
+        return read_picture(file, shape[0], None, white)
+
+    return Pictures(map(pixels, files), shape, list(map(str, files)))
 
 
 def check_picture(file: Path) -> None:

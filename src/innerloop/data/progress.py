@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+# More pictures than this are many: with a bar, where there is a terminal.
+LONG = 128
 
 
 @contextlib.contextmanager
@@ -25,6 +30,7 @@ def progress_bar(
         yield lambda steps: None
         return
     from rich.console import Console
+    from rich.errors import LiveError
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -37,6 +43,26 @@ def progress_bar(
 
     counting = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
     columns = (TextColumn("{task.description}"), BarColumn(), *counting, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(description, total=total)
+    bars = Progress(*columns, console=Console(stderr=True))
+    task = bars.add_task(description, total=total)
+    try:
+        bars.start()
+    except LiveError:
+        # A terminal has one bar at a time in older versions: another is up, of another thread.
+        yield lambda steps: None
+        return
+    try:
         yield lambda steps: bars.advance(task, steps)
+    finally:
+        bars.stop()
+
+
+def bar_for_many(description: str, number: int) -> AbstractContextManager[Callable[[int], None]]:
+    """A bar for work on pictures that was not asked to show one: of many, on a terminal.
+
+    Args:
+        description: what is going on, a few words.
+        number: of pictures.
+    """
+    shown = number > LONG and sys.stderr is not None and sys.stderr.isatty()
+    return progress_bar(description, number, shown=shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from innerloop.data.closer import for_closer
 from innerloop.data.given import names_of, scaled_image
 from innerloop.data.ink import looked_at
+from innerloop.data.progress import bar_for_many
 
 
 class Pictures:
@@ -40,13 +42,16 @@ class Pictures:
         self.looked_at: list[np.ndarray] = []
         self.closer: list[np.ndarray] = []
         self.digests: list[bytes] = []
-        for pixels in given:
-            scaled.append(scaled_image(pixels, shape[1:]))
-            content = repr(pixels.shape).encode() + pixels.tobytes()
-            self.digests.append(hashlib.sha256(content).digest())
-            if shape[0] == 1:
-                self.closer.append(for_closer(pixels[0]))
-                self.looked_at.append(looked_at(pixels[0]))
+        number = operator.length_hint(given) if names is None else len(names)
+        with bar_for_many("reading pictures", number) as advance:
+            for pixels in given:
+                scaled.append(scaled_image(pixels, shape[1:]))
+                content = repr(pixels.shape).encode() + pixels.tobytes()
+                self.digests.append(hashlib.sha256(content).digest())
+                if shape[0] == 1:
+                    self.closer.append(for_closer(pixels[0]))
+                    self.looked_at.append(looked_at(pixels[0]))
+                advance(1)
         self.scaled = np.stack(scaled)
         self.names = names_of(scaled) if names is None else names
 
