@@ -18,6 +18,10 @@ FRAMED = [
     "asked",
     "enclosed",
     "rings",
+    "circles",
+    "faces",
+    "print",
+    "alone",
     "hands",
     "beside",
     "table",
@@ -136,6 +140,21 @@ class TestInTheBrowser:
                 way = number % 4 * np.pi / 2
                 tip = (210 + 90 * np.cos(way), 210 + 90 * np.sin(way))
                 draw.line([(210, 210), tip], fill=30, width=14)
+            if framed in ("circles", "faces", "print", "alone"):
+                paper = Image.new("L", (420, 420), 255 - 40 * (number % 3))
+                draw = ImageDraw.Draw(paper)
+                radius = 180 if framed == "print" else 120 + 8 * number
+                x, y = (210, 210) if framed == "print" else (190 + 5 * number, 230 - 4 * number)
+                if framed != "alone" or number < 5:
+                    draw.ellipse((x - radius, y - radius, x + radius, y + radius), None, 30, 14)
+                way = (number + 1) // 2 * np.pi / 2
+                tip = (x + 0.6 * radius * np.cos(way), y + 0.6 * radius * np.sin(way))
+                inner = [
+                    (x + radius * (u / 420 - 0.5), y + radius * (v / 420 - 0.5)) for u, v in line
+                ]
+                draw.line([(x, y), tip] if framed == "faces" else inner, fill=30, width=14)
+                if framed == "circles" and number == 5:  # touches it
+                    draw.line([(x, y), (x, y + radius)], fill=30, width=14)
             pixels = np.asarray(paper.resize((105, 105), Image.Resampling.LANCZOS), np.float64)
             pixels = pixels + number % 2 * rng.normal(0, 4, pixels.shape)
             if framed == "all" or (framed in ("asked", "enclosed") and number == 5):

@@ -3,8 +3,8 @@
 
 (() => {
   const {
-    LABELS, alsoWithin, findInk, greyPng, mostAreAlike, onBlankPaper, placeTells, resize, say, sharedFrame, toGrey,
-    workerText, worthFinding,
+    LABELS, alsoWithin, findInk, greyPng, mostAreAlike, onBlankPaper, placeTells, printedCircles, printedRing, resize,
+    say, sharedFrame, toGrey, usualPen, workerText, worthFinding,
   } = innerloop;
 
   // ---- files, which are scripts: from file:// nothing else can be read ----
@@ -153,10 +153,10 @@
       const { pixels, side } = await toGrey(drawing);
       const inks = new Map(); // by what is left out round it
       if (looks.size >= MOST_LOOKS) looks.clear();
-      const ink = (edges = false, frame = null, but = null) => {
+      const ink = (edges = false, frame = null, but = null, ring = null) => {
         const kept = but?.map((each) => [...each.cells, each.span, each.aspect, each.pen].join());
-        const how = [edges, kept?.join(" ") ?? null, frame ? [...frame].sort() : ""].join("; ");
-        if (!inks.has(how)) inks.set(how, findInk(pixels, side, frame, but, edges));
+        const how = [edges, kept?.join(" ") ?? null, frame ? [...frame].sort() : "", ring].join("; ");
+        if (!inks.has(how)) inks.set(how, findInk(pixels, side, frame, but, edges, ring));
         return inks.get(how);
       };
       looks.set(key, { pixels, side, ink });
@@ -251,11 +251,23 @@
       const without = () => given.map((own) => own.map((each) => each.ink(edges, frame)));
       const stays = frame && (alsoWithin(inks(edges)) || placeTells(without(), side));
       if (stays) frame = null;
-      const found = inks(edges, frame);
+      let pen = null;
+      const plain = inks(edges);
+      if (!frame && !stays && plain.length && !plain.includes(null)) {
+        const [ring, circles] = [printedRing(plain), printedCircles(plain)];
+        const usual = circles && usualPen(circles);
+        const rest = given.map((own) => own.map((each) => each.ink(edges, ring, null, usual)));
+        // By class, as the drawings; a ring at one place in all has all of the picture.
+        const within = ring ? null : given.map((own) => own.map(() => circles?.shift()));
+        if ((ring || circles) && !rest.flat().includes(null) && !placeTells(rest, side, 0.99, within)) {
+          [frame, pen] = [ring, usual];
+        }
+      }
+      const found = inks(edges, frame, null, pen);
       const but = stays ? null : found.flatMap((ink) => ink?.enclosure ?? []);
       const asGiven = (each) => resize(each.pixels, each.side, side);
       const inInk = (each) => {
-        const ink = each.ink(edges, frame, but);
+        const ink = each.ink(edges, frame, but, pen);
         return ink ? onBlankPaper(ink, side) : asGiven(each);
       };
       const seenBy = (how) => given.map((own) => own.map(how));

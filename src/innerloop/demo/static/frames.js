@@ -216,7 +216,7 @@
   }
 
   Object.assign(innerloop, {
-    alike, alsoWithin, cellsOfBox, enclosure, enclosureOf, frameTouched, framesOf, isAllRound, mayBeDrawn, partsOf,
-    sharedFrame,
+    alike, alsoWithin, boxOf, cells, cellsOfBox, enclosure, enclosureOf, frameTouched, framesOf, isAllRound, linesOf, mayBeDrawn,
+    partsOf, sharedFrame,
   });
 })();

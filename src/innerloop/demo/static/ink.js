@@ -4,8 +4,8 @@
 
 (() => {
   const {
-    alike, cellsOfBox, edges, enclosure, enclosureOf, frameTouched, framesOf, inOrder, isAllRound, mayBeDrawn, partsOf,
-    percentile, resize, resizeNumbers, round,
+    alike, cellsOfBox, circleLike, cut, edges, enclosure, enclosureOf, frameTouched, framesOf, inOrder, isAllRound, mayBeDrawn,
+    onLine, partsOf, percentile, resize, resizeNumbers, round, solve,
   } = innerloop;
 
   const LONGER_SIDE = 18 / 28;
@@ -31,21 +31,6 @@
       count += 1;
     }
     return count ? Math.sqrt(sum / count) : 0;
-  }
-
-  // A x = b for a small positive matrix; what cannot be told apart is 0.
-  function solve(a, b) {
-    const n = b.length;
-    const rows = a.map((row, i) => [...row, b[i]]);
-    const tiny = 1e-12 * Math.max(...a.map((row, i) => row[i]));
-    for (let i = 0; i < n; i++) {
-      if (Math.abs(rows[i][i]) <= tiny) rows[i].fill(0);
-      for (let j = 0; j < n && rows[i][i]; j++) {
-        const by = j === i ? 0 : rows[j][i] / rows[i][i];
-        for (let k = i; k <= n; k++) rows[j][k] -= by * rows[i][k];
-      }
-    }
-    return rows.map((row, i) => (row[i] ? row[n] / row[i] : 0));
   }
 
   // For each place of a picture the terms of a surface of second order: 1, u, v, uv, uu and vv.
@@ -209,6 +194,12 @@
     return parts.filter((_, number) => amounts[number] >= least || (few && amounts[number] >= dot));
   }
 
+  function maskOf(places, side, value = 1) {
+    const mask = new Uint8Array(side * side);
+    for (const i of places) mask[i] = value;
+    return mask;
+  }
+
   // `mask` and what is next to it.
   function grown(mask, side) {
     return mask.map((own, i) => {
@@ -221,21 +212,21 @@
   // `pixels` of the picture's side, the drawing's longer `share` of it, its `places`, the cells of
   // its `frame`, its `enclosure`, whether it `reaches` an edge of the picture and is `edged`; null
   // where there is none.
-  function findInk(bytes, side, frame = null, but = null, edges = false) {
+  function findInk(bytes, side, frame = null, but = null, edges = false, ring = null) {
     const x = Float64Array.from(bytes, (v) => 1 - v / 255);
     let { rest, deviation } = withoutPaper(x, side);
-    if (side < SMALL) return drawingIn(rest, side, deviation, frame, but);
+    if (side < SMALL) return drawingIn(rest, side, deviation, frame, but, ring);
     if (deviation > UNEVEN && inner(x, side, percentile(inOrder(x), 30)).some(Boolean)) {
       const base = opened(x, side, SHADOW);
       const other = withoutPaper(x.map((v, i) => v - base[i]), side);
       if (2 * other.deviation < deviation) ({ rest, deviation } = other);
     }
     const shadow = wide(rest, side, SHADOW, inner(rest, side, 0));
-    const found = drawingIn(less(rest, shadow), side, deviation, frame, but);
+    const found = drawingIn(less(rest, shadow), side, deviation, frame, but, ring);
     if (!found?.reaches) return found;
     const table = wide(rest, side, TABLE);
     const out = shadow.map((v, i) => Math.max(v, table[i]));
-    const within = drawingIn(less(rest, out), side, deviation, frame, but);
+    const within = drawingIn(less(rest, out), side, deviation, frame, but, ring);
     if (!within) return found;
     const kept = new Set(within.places);
     const beside = (i) => [-1, 0, 1].some((v) => [-1, 0, 1].some((u) =>
@@ -246,7 +237,7 @@
   }
 
   // The drawing in what stands out from the paper; see `findInk`.
-  function drawingIn(ink, side, noise, frame, but) {
+  function drawingIn(ink, side, noise, frame, but, ring) {
     let above = smooth(ink, side, SHARP);
     let sorted = inOrder(above);
     if (noise > LOUD * percentile(sorted, 99)) {
@@ -270,10 +261,15 @@
     const stays = !but || but.some((learnt) => roundRest && mayBeDrawn(roundRest, learnt));
     const out = new Set(frame || !stays ? own : []);
     const drawn = all.filter((i) => !out.has(i));
-    const places = (drawn.length ? drawn : all).sort((a, b) => a - b);
+    let places = drawn.length ? drawn : all;
+    const circle = ring === null ? null : circleLike(places, side, ring);
+    if (circle) {
+      const rest = maskOf(places.filter((i) => !onLine(i, side, circle)), side);
+      places = withoutSpecks(partsOf(rest, side), above, side).flat();
+    }
     if (!places.length) return null;
-    const mask = new Uint8Array(ink.length);
-    for (const i of places) mask[i] = 1;
+    places.sort((a, b) => a - b);
+    const mask = maskOf(places, side);
     const columns = places.map((i) => i % side);
     const [left, right] = [Math.min(...columns), Math.max(...columns) + 1];
     const [top, bottom] = [Math.floor(places[0] / side), Math.floor(places.at(-1) / side) + 1];
@@ -342,16 +338,17 @@
   }
 
   // Whether most classes differ in the place of what is inside a frame; see
-  // innerloop.data.surroundings of Python.  `inks` by class.
-  function placeTells(inks, side) {
+  // innerloop.data.surroundings of Python.  `inks` by class, as `within`, the circle of each in which
+  // place counts; null for all of the picture.
+  function placeTells(inks, side, different = IN_A_FRAME[0], within = null) {
     if (inks.flat().includes(null)) return false;
-    const placed = inks.map((own) => own.map(({ places, pixels }) => {
-      const mask = new Uint8Array(pixels * pixels);
-      for (const i of places) mask[i] = 255;
-      return resize(mask, pixels, side);
+    const placed = inks.map((own, c) => own.map(({ places, pixels }, i) => {
+      const mask = maskOf(places, pixels, 255);
+      const part = within ? cut(mask, pixels, within[c][i]) : { pixels: mask, side: pixels };
+      return resize(part.pixels, part.side, side);
     }));
     const prepared = inks.map((own) => own.map((ink) => onBlankPaper(ink, side)));
-    return mostAreAlike(placed, prepared, side, ...IN_A_FRAME);
+    return mostAreAlike(placed, prepared, side, different, IN_A_FRAME[1]);
   }
 
   Object.assign(innerloop, { findInk, mostAreAlike, onBlankPaper, placeTells, worthFinding });

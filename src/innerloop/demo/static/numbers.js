@@ -19,5 +19,20 @@
     return rest === 0.5 ? floor + (floor % 2) : Math.round(v);
   }
 
-  Object.assign(innerloop, { inOrder, percentile, round });
+  // A x = b for a small positive matrix; what cannot be told apart is 0.
+  function solve(a, b) {
+    const n = b.length;
+    const rows = a.map((row, i) => [...row, b[i]]);
+    const tiny = 1e-12 * Math.max(...a.map((row, i) => row[i]));
+    for (let i = 0; i < n; i++) {
+      if (Math.abs(rows[i][i]) <= tiny) rows[i].fill(0);
+      for (let j = 0; j < n && rows[i][i]; j++) {
+        const by = j === i ? 0 : rows[j][i] / rows[i][i];
+        for (let k = i; k <= n; k++) rows[j][k] -= by * rows[i][k];
+      }
+    }
+    return rows.map((row, i) => (row[i] ? row[n] / row[i] : 0));
+  }
+
+  Object.assign(innerloop, { inOrder, percentile, round, solve });
 })();
