@@ -85,7 +85,7 @@ class TestInTheBrowser:
                 fetch("data:image/png;base64," + text)
                   .then((found) => found.blob())
                   .then((blob) => innerloop.fromFile(blob))
-                  .then((drawing) => innerloop.toGrey(drawing))
+                  .then(({ drawing }) => innerloop.toGrey(drawing))
                   .then(({ pixels, side }) => done([[...pixels], side]));
                 """,
                 text,
@@ -94,6 +94,36 @@ class TestInTheBrowser:
             inner = found[side // 10 : -side // 10, side // 10 : -side // 10]
             assert np.median(inner) > 240
             assert found[round(0.5 * side), round(0.3 * side)] < 80
+
+    @pytest.mark.parametrize("share", [0.08, 0.2, 0.4])
+    @pytest.mark.parametrize("size", [(600, 800), (1200, 800), (90, 90)])
+    @pytest.mark.parametrize("light", [False, True])
+    def test_of_a_drawing_small_in_a_picture_what_is_around_it_is_kept(
+        self, still, size, share, light
+    ):
+        """The page keeps few pixels, of which a small drawing had a handful."""
+        page, longer = Image.new("L", size, 230), max(size)
+        side, left, top = round(share * longer), round(0.3 * size[0]), round(0.25 * size[1])
+        corners = [(left, top), (left, top + side), (left + side, top + side)]
+        ImageDraw.Draw(page).line(corners, fill=30, width=max(2, side // 14))
+        given = 255 - np.asarray(page) if light else np.asarray(page)
+        pixels, side_of_page, closer = still.driver.execute_async_script(
+            """
+            const [text, done] = arguments;
+            fetch("data:image/png;base64," + text)
+              .then((found) => found.blob())
+              .then((blob) => innerloop.fromFile(blob))
+              .then(({ drawing, closer }) => innerloop.toGrey(drawing)
+                .then(({ pixels, side }) => done([[...pixels], side, closer])));
+            """,
+            as_png(given),
+        )
+        found = np.array(pixels).reshape(side_of_page, side_of_page) < 128
+        spans = [np.ptp(np.flatnonzero(found.any(axis=axis))) / side_of_page for axis in (0, 1)]
+        assert closer == (share < 0.25 and longer > 112)
+        # Twice the margin of half its side round it.
+        expected = 0.5 if closer else share
+        assert max(spans) == pytest.approx(expected, abs=0.08)
 
     @pytest.mark.parametrize("apart", [18, 35])
     def test_classes_that_differ_in_place_alone_keep_it(self, apart, still, entries):

@@ -121,7 +121,9 @@
     for (const file of files) {
       let drawing;
       try {
-        drawing = await fromFile(file);
+        let closer;
+        ({ drawing, closer } = await fromFile(file));
+        if (closer) troubles.push(say("closer", file.name));
       } catch {
         troubles.push(say("badPicture", file.name));
         continue;

@@ -8,6 +8,8 @@
   const WIDTH = 30; // of a stroke, about that of Omniglot's
   const SENT = 105; // pixels a side of what the network is given, as Omniglot's
   const KEPT = 56; // pixels a side of a loaded picture
+  const LOOKED_AT = 112; // pixels a side in which a loaded picture's ink is looked for
+  const [SMALL, ROUND] = [0.25, 0.5]; // of innerloop.data.closer
   const NEAR = 7; // points closer than this are one
   const MAX_POINTS = 4000;
 
@@ -96,24 +98,53 @@
     return base64(canvas);
   }
 
-  // A file of the user's as a drawing: square, grey, dark strokes on white paper.
+  // A canvas of white paper.
+  function blank(size) {
+    const context = square(size).getContext("2d", { willReadFrequently: true });
+    context.fillStyle = "#fff";
+    context.fillRect(0, 0, size, size);
+    context.imageSmoothingQuality = "high";
+    return context;
+  }
+
+  function greyOf({ data }) {
+    return Float32Array.from({ length: data.length / 4 }, (_, i) =>
+      0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2]);
+  }
+
+  // The part of a picture that is kept: all of it, but of a drawing that is small in it what is
+  // around that, since so few pixels are kept; [left, top, width, height].  As the second look of
+  // Python, innerloop.data.closer; there stands why each number is what it is.
+  function closer({ width, height }, looked) {
+    const longer = Math.max(width, height);
+    const grey = greyOf(looked.getImageData(0, 0, LOOKED_AT, LOOKED_AT));
+    const dark = darknessOfInk(grey, LOOKED_AT, LOOKED_AT) >= 0;
+    const found = longer > LOOKED_AT ? innerloop.findInk(grey.map((v) => (dark ? v : 255 - v)), LOOKED_AT) : null;
+    if (!found) return [0, 0, width, height];
+    // It was looked at as a square.
+    const box = innerloop.boxOf(found.places, LOOKED_AT)
+      .map((v, i) => (v / LOOKED_AT) * (i < 2 ? height : width));
+    const side = Math.max(box[1] - box[0], box[3] - box[2]);
+    if (side >= SMALL * longer) return [0, 0, width, height];
+    const [top, bottom, left, right] = box.map((v, i) =>
+      Math.round(Math.min(i < 2 ? height : width, Math.max(0, v + (i % 2 ? ROUND : -ROUND) * side))));
+    return [left, top, right - left, bottom - top];
+  }
+
+  // A file of the user's as a drawing: square, grey, dark strokes on white paper; and whether only
+  // the part around the ink was kept.
   async function fromFile(file) {
     const bitmap = await createImageBitmap(file);
-    const scale = KEPT / Math.max(bitmap.width, bitmap.height);
-    const canvas = square(KEPT);
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.fillStyle = "#fff";
-    context.fillRect(0, 0, KEPT, KEPT);
-    const [w, h] = [bitmap.width, bitmap.height].map((n) => Math.max(1, Math.round(n * scale)));
+    const looked = blank(LOOKED_AT);
+    looked.drawImage(bitmap, 0, 0, LOOKED_AT, LOOKED_AT);
+    const part = closer(bitmap, looked);
+    const scale = KEPT / Math.max(part[2], part[3]);
+    const context = blank(KEPT);
+    const [w, h] = part.slice(2).map((n) => Math.max(1, Math.round(n * scale)));
     const [left, top] = [w, h].map((n) => Math.floor((KEPT - n) / 2));
-    context.imageSmoothingQuality = "high";
-    context.drawImage(bitmap, left, top, w, h);
+    context.drawImage(bitmap, ...part, left, top, w, h);
     const data = context.getImageData(left, top, w, h);
-    const grey = new Float32Array(w * h);
-    for (let i = 0; i < grey.length; i++) {
-      const [r, g, b] = data.data.subarray(4 * i, 4 * i + 3);
-      grey[i] = 0.299 * r + 0.587 * g + 0.114 * b;
-    }
+    const grey = greyOf(data);
     // The edges are paper, or most of the rest where they are a frame; the half percent that differs
     // most from it is ink.
     const edges = grey.filter((_, i) => i < w || i >= w * (h - 1) || i % w === 0 || i % w === w - 1);
@@ -127,9 +158,9 @@
       data.data.set([value, value, value, 255], 4 * i);
     }
     context.putImageData(data, left, top);
-    const drawing = { picture: base64(canvas), strokes: [] };
+    const drawing = { picture: base64(context.canvas), strokes: [] };
     await decode(drawing);
-    return drawing;
+    return { drawing, closer: part[2] < bitmap.width || part[3] < bitmap.height };
   }
 
   function countPoints(drawing) {
