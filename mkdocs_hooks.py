@@ -27,6 +27,10 @@ OUTSIDE = re.compile(
 ON_SITE = re.compile(r"<!-- on the site: ([^|]*) \| (\S*) -->")
 DRAWING_PAGE = "draw"
 
+# A picture of a width of its own, which the repository's host knows as HTML alone.  The site moves
+# pages, and finds the pictures of Markdown again.
+WIDE = re.compile(r'<img src="([^":]*)" alt="([^"]*)" width="(\d+)">')
+
 # A browser would show the end of a line within a Chinese sentence as a space.
 CHINESE = "[\\u3000-\\u303f\\u3400-\\u9fff\\uff00-\\uffef]"
 LINE_END = re.compile(rf"^ *```.*?^ *```|(?<={CHINESE})\n *(?={CHINESE})", re.DOTALL | re.MULTILINE)
@@ -42,6 +46,7 @@ def on_page_markdown(markdown: str, page: Page | None = None, **_: object) -> st
         ),
         markdown,
     )
+    markdown = WIDE.sub(r'![\2](\1){ width="\3" }', markdown)
     text = OUTSIDE.sub(r"\1", OTHER_LANGUAGE.sub("", markdown, count=1))
     return LINE_END.sub(lambda m: m[0] if "```" in m[0] else "", text)
 

@@ -65,6 +65,17 @@ def test_what_is_made_with_the_site_is_linked_from_every_depth(hooks):
     assert 'href="../../draw/index.html?lang=zh">' in hooks.on_page_markdown(text, PAGE)
 
 
+def test_pictures_are_for_the_site_to_find(hooks):
+    """The pages in English move up a folder, and HTML is left alone."""
+    text = '<img src="../img/a.png" alt="A page" width="300">'
+    assert hooks.on_page_markdown(text) == '![A page](../img/a.png){ width="300" }'
+    docs = FILE.parent / "docs"
+    for page in sorted(docs.rglob("*.md")):
+        # In code it is an example.
+        text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text("utf-8"), flags=re.DOTALL)
+        assert "<img" not in hooks.on_page_markdown(text), page
+
+
 def test_a_page_brings_the_scripts_of_its_figures_and_no_others(hooks):
     figure = '<div class="figure" data-figure="episodes"></div>'
     shown = hooks.on_page_content(figure, PAGE)

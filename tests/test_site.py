@@ -44,6 +44,22 @@ def site(tmp_path_factory: pytest.TempPathFactory, web_host: Callable[[Path], st
     return web_host(made_once(tmp_path_factory, "site", build))
 
 
+def test_every_picture_is_there(site, chromium):
+    for page in ("demo.html", "zh/demo.html", "index.html", "zh/index.html", "photos.html"):
+        chromium.get(site + page)
+        broken = chromium.execute_async_script(
+            """
+            const done = arguments[0];
+            const all = [...document.images];
+            for (const image of all) image.loading = "eager";
+            Promise.allSettled(all.map((image) => image.decode())).then(() => {
+              done(all.filter((image) => !image.naturalWidth).map((image) => image.src));
+            });
+            """
+        )
+        assert broken == []
+
+
 @pytest.mark.parametrize(
     ("home", "words", "page"),
     [
