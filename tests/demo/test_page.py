@@ -226,6 +226,10 @@ def test_pictures_are_loaded_light_on_dark_too(page, tmp_path):
     page.click("#load-query")
     page.find("#files").send_keys(str(tmp_path / "no.png"))
     page.wait(lambda: "no.png cannot be read" in page.text("#problem"))
+    Image.new("L", (300, 200), 128).save(tmp_path / "grey.png")
+    page.click("#load-query")
+    page.find("#files").send_keys(str(tmp_path / "grey.png"))
+    page.wait(lambda: "grey.png looks blank" in page.text("#problem"))
 
 
 def test_nothing_is_asked_of_another_host(page, address):

@@ -119,15 +119,14 @@
     const troubles = [];
     let asked = false;
     for (const file of files) {
-      let drawing;
+      let [drawing, closer, blank] = [];
       try {
-        let closer;
-        ({ drawing, closer } = await fromFile(file));
-        if (closer) troubles.push(say("closer", file.name));
+        ({ drawing, closer, blank } = await fromFile(file));
       } catch {
         troubles.push(say("badPicture", file.name));
         continue;
       }
+      if (closer || blank) troubles.push(say(closer ? "closer" : "blank", file.name));
       const free = target?.findIndex(isEmpty);
       if (free >= 0) target[free] = drawing;
       else if (target?.length < MAX_EXAMPLES) target.push(drawing);

@@ -10,6 +10,7 @@
   const KEPT = 56; // pixels a side of a loaded picture
   const LOOKED_AT = 112; // pixels a side in which a loaded picture's ink is looked for
   const [SMALL, ROUND] = [0.25, 0.5]; // of innerloop.data.closer
+  const BLANK = 16; // of innerloop.data.ink
   const NEAR = 7; // points closer than this are one
   const MAX_POINTS = 4000;
 
@@ -112,32 +113,39 @@
       0.299 * data[4 * i] + 0.587 * data[4 * i + 1] + 0.114 * data[4 * i + 2]);
   }
 
+  function deviation(values) {
+    const mean = values.reduce((a, b) => a + b) / values.length;
+    return Math.sqrt(values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / values.length);
+  }
+
   // The part of a picture that is kept: all of it, but of a drawing that is small in it what is
   // around that, since so few pixels are kept; [left, top, width, height].  As the second look of
-  // Python, innerloop.data.closer; there stands why each number is what it is.
+  // Python, innerloop.data.closer; there stands why each number is what it is.  And whether the
+  // picture is blank, without any ink to find.
   function closer({ width, height }, looked) {
     const longer = Math.max(width, height);
     const grey = greyOf(looked.getImageData(0, 0, LOOKED_AT, LOOKED_AT));
     const dark = darknessOfInk(grey, LOOKED_AT, LOOKED_AT) >= 0;
-    const found = longer > LOOKED_AT ? innerloop.findInk(grey.map((v) => (dark ? v : 255 - v)), LOOKED_AT) : null;
-    if (!found) return [0, 0, width, height];
+    const found = innerloop.findInk(grey.map((v) => (dark ? v : 255 - v)), LOOKED_AT);
+    const whole = { part: [0, 0, width, height], blank: !found && deviation(grey) <= BLANK };
+    if (!found || longer <= LOOKED_AT) return whole;
     // It was looked at as a square.
     const box = innerloop.boxOf(found.places, LOOKED_AT)
       .map((v, i) => (v / LOOKED_AT) * (i < 2 ? height : width));
     const side = Math.max(box[1] - box[0], box[3] - box[2]);
-    if (side >= SMALL * longer) return [0, 0, width, height];
+    if (side >= SMALL * longer) return whole;
     const [top, bottom, left, right] = box.map((v, i) =>
       Math.round(Math.min(i < 2 ? height : width, Math.max(0, v + (i % 2 ? ROUND : -ROUND) * side))));
-    return [left, top, right - left, bottom - top];
+    return { part: [left, top, right - left, bottom - top], blank: false };
   }
 
-  // A file of the user's as a drawing: square, grey, dark strokes on white paper; and whether only
-  // the part around the ink was kept.
+  // A file of the user's as a drawing: square, grey, dark strokes on white paper; whether only the
+  // part around the ink was kept; and whether there is none.
   async function fromFile(file) {
     const bitmap = await createImageBitmap(file);
     const looked = blank(LOOKED_AT);
     looked.drawImage(bitmap, 0, 0, LOOKED_AT, LOOKED_AT);
-    const part = closer(bitmap, looked);
+    const { part, blank: empty } = closer(bitmap, looked);
     const scale = KEPT / Math.max(part[2], part[3]);
     const context = blank(KEPT);
     const [w, h] = part.slice(2).map((n) => Math.max(1, Math.round(n * scale)));
@@ -160,7 +168,7 @@
     context.putImageData(data, left, top);
     const drawing = { picture: base64(context.canvas), strokes: [] };
     await decode(drawing);
-    return { drawing, closer: part[2] < bitmap.width || part[3] < bitmap.height };
+    return { drawing, closer: part[2] < bitmap.width || part[3] < bitmap.height, blank: empty };
   }
 
   function countPoints(drawing) {
