@@ -26,6 +26,7 @@ from innerloop.cli.options import as_options
         ("evaluate", "give the network head='random'", "give the network head='random'"),
         ("train", "bn='frozen' is; lower inner_lr", "--bn frozen is; lower inner_lr"),
         ("data", "image_size must be at least", "--image-size must be at least"),
+        ("evaluate", "eval_inner_steps must be at least", "--inner-steps must be at least"),
         # Calls, paths and names of files are left alone.
         ("adapt", "FewShotClassifier(head='ridge')", "FewShotClassifier(head='ridge')"),
         ("adapt", "a/inner_steps/head=3.png", "a/inner_steps/head=3.png"),

@@ -33,6 +33,10 @@ _LAKE = ("run", "lake", "inner_steps", "views", "trust", "json")
 _DRAWN = (*_LAKE, "part", "tasks", "seed", "omniglot_source")
 
 
+# What options are called among the settings of a run, where otherwise.
+SETTINGS = {"k_query": "eval_k_query", "inner_steps": "eval_inner_steps", "seed": "episode_seed"}
+
+
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     """What to test on; everything not given is as in the run."""
@@ -212,10 +216,9 @@ def _lake(arguments: Arguments) -> int:
 
 def _changes(arguments: Arguments) -> dict[str, Any]:
     """The settings of the run that are to be replaced."""
-    renamed = {"k_query": "eval_k_query", "inner_steps": "eval_inner_steps", "seed": "episode_seed"}
     own = ("run", "data", "tasks", "lake", "part", "trust", "json", "per_task", "in_use", "views")
     changes = {
-        renamed.get(name, name): value
+        SETTINGS.get(name, name): value
         for name, value in dataclasses.asdict(arguments).items()
         if name not in own and value is not None
     }

@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import re
 import sys
-from collections.abc import Collection
 
 # `name=`, perhaps with a value: a text, or a word or number; not in a call, a path or a pattern.
 _GIVEN = re.compile(r"(?<![\w.(\[/\\*-])([a-z]\w*)=('[^']*'|[\w.]*[\w])?(?!=)")
@@ -27,12 +26,13 @@ def as_options(message: str, command: str) -> str:
         name, value = match[1], match[2]
         if name not in names:
             return match[0]
+        name = names[name]
         if value in ("True", "False"):
             return _option(name, "" if value == "True" else "no-")
         return _option(name) + (f" {value.strip(chr(39))}" if value else "")
 
     def alone(match: re.Match[str]) -> str:
-        return _option(match[1]) if match[1] in names else match[0]
+        return _option(names[match[1]]) if match[1] in names else match[0]
 
     message = _GIVEN.sub(given, message)
     return message if command == "train" else _FIRST.sub(alone, _NAME.sub(alone, message))
@@ -42,17 +42,18 @@ def _option(name: str, before: str = "") -> str:
     return f"--{before}{name.replace('_', '-')}"
 
 
-def _options_of(command: str) -> Collection[str]:
-    """The names of its options; none before its module is there."""
+def _options_of(command: str) -> dict[str, str]:
+    """The option of each argument, as it is written in Python; none before its module is there."""
     module = sys.modules.get(f"innerloop.cli.{command}")
     if module is None:
-        return ()
+        return {}
     if command == "train":
         kinds = [importlib.import_module("innerloop.config").TrainConfig]
     else:
         # `data` has several commands of its own.
         kinds = [kind for kind in vars(module).values() if _is_arguments(kind, module.__name__)]
-    return {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    names = {field.name: field.name for kind in kinds for field in dataclasses.fields(kind)}
+    return names | {setting: name for name, setting in getattr(module, "SETTINGS", {}).items()}
 
 
 def _is_arguments(kind: object, module: str) -> bool:
