@@ -61,6 +61,42 @@ OPERATIONS = {
         (16, 1, 5),
     ),
     "conv2d, dilated": (lambda x, w: F.conv2d(x, w, dilation=2), IMAGES, (16, 16, 3, 3)),
+    "conv2d, dilated and padded": (
+        lambda x, w, b: F.conv2d(x, w, b, padding=(3, 1), dilation=(3, 2)),
+        IMAGES,
+        (20, 16, 3, 2),
+        (20,),
+    ),
+    "conv2d, dilated, same": (
+        lambda x, w, v: F.conv2d(F.conv2d(x, w, padding="same", dilation=2), v),
+        IMAGES,
+        (20, 16, 3, 3),
+        (16, 20, 1, 1),
+    ),
+    "conv2d, dilated by strides": (
+        lambda x, w: F.conv2d(x, w, stride=2, padding=2, dilation=2),
+        IMAGES,
+        (16, 16, 3, 3),
+    ),
+    "conv2d, dilated for each channel": (
+        lambda x, w: F.conv2d(x, w, padding=2, dilation=2, groups=16),
+        IMAGES,
+        (16, 1, 3, 3),
+    ),
+    "conv1d, dilated": (
+        lambda x, w, b, g: F.batch_norm(
+            F.conv1d(x, w, b, padding=4, dilation=4), None, None, g, None, True
+        ),
+        (4, 3, 21),
+        (10, 3, 3),
+        (10,),
+        (10,),
+    ),
+    "conv1d, dilated for each channel": (
+        lambda x, w: F.relu(F.conv1d(x, w, padding="same", dilation=3, groups=16)),
+        (4, 16, 21),
+        (16, 1, 3),
+    ),
     "conv2d, same": (lambda x, w: F.conv2d(x, w, padding="same"), IMAGES, (16, 16, 3, 3)),
     "conv2d, same for an even side": (
         lambda x, w: F.conv2d(x, w, padding="same"),

@@ -239,9 +239,11 @@ def test_scales_of_another_size_get_the_error_of_pytorch(name, at_fault, size):
         (lambda x: F.group_norm(x, 16), (1, 16, 1, 1)),
         (lambda x: F.group_norm(x, 3), (2, 16, 4, 4)),
         (lambda x: F.group_norm(x, 0), (2, 16, 4, 4)),
+        (lambda x: F.conv1d(x, torch.ones(16, 16, 3), dilation=4), (2, 16, 8)),
+        (lambda x: F.conv2d(x, torch.ones(16, 16, 3, 3), dilation=(0, 1)), (2, 16, 8, 8)),
     ],
 )
-def test_norms_that_there_are_not_get_the_error_of_pytorch(function, shape):
+def test_what_there_is_not_gets_the_error_of_pytorch(function, shape):
     with pytest.raises((ArithmeticError, RuntimeError, ValueError)) as wanted:
         function(torch.ones(shape))
     with pytest.raises(type(wanted.value)) as found:

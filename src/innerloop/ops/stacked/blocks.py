@@ -117,18 +117,24 @@ def convolution(
     bias: Tensor | None,
     stride: int,
     padding: tuple[int, int],
-    depthwise: bool,
+    dilation: tuple[int, int],
+    groups: int,
 ) -> Stacked | None:
     """The convolution of `[B, C, H, W]`, or of `[B, C, W]`; None where no kernel serves."""
-    outputs, line = weight.shape[1], input.ndim == 3
-    inputs = 1 if depthwise else input.shape[1]
+    inputs, outputs = input.shape[1], weight.shape[1]
+    # Of a depthwise convolution there are as many as there are channels, before and after.
+    depthwise = groups > 1 and inputs == outputs == groups
     # What makes no sense is left to PyTorch, which says so; here it would be filled up or cut.
     biases = outputs if bias is None else bias.shape[-1]
-    if weight.shape[2] != inputs or biases != outputs or stride < 1:
+    fit = (groups == 1 or depthwise) and inputs == groups * weight.shape[2]
+    if not fit or biases != outputs or stride < 1 or min(dilation) < 1 or min(padding) < 0:
         return None
     x = input.tasks if input.whole is None else input.whole.tasks
     if not kernels.serve_filled(x, outputs, depthwise=depthwise) or weight.dtype != x.dtype:
         return None
+    if max(dilation) > 1:
+        return _dilated(input, weight, bias, stride, padding, dilation, groups)
+    line = input.ndim == 3
     # Pictures may have any number of channels: there is no derivative with respect to them.
     if depthwise or x.requires_grad:
         x = _whole(input).tasks
@@ -148,6 +154,48 @@ def convolution(
     shape = x.shape[1], weight.shape[1], *(sides[1:] if line else sides)
     later = Conv(x, weight, bias, stride, padding[0], line, depthwise, more)
     return _first(of_shape(shape, x, later=later), outputs)
+
+
+def _dilated(
+    input: Stacked,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Stacked | None:
+    """A plain convolution of the pixels that are `dilation` apart, for each place to begin at."""
+    axes = input.ndim - 2
+    (up, left), (down, right) = padding, dilation
+    wholes = [n + 2 * p for n, p in zip(input.shape[2:], padding[-axes:], strict=True)]
+    steps = dilation[-axes:]
+    sizes = [n - d * (k - 1) for n, d, k in zip(wholes, steps, weight.shape[3:], strict=True)]
+    if stride > 1 or min(sizes) < 1:
+        return None
+    # So much at the end that there are as many pixels for each.
+    *below, behind = (-n % d for n, d in zip(wholes, steps, strict=True))
+    x = input.tasks.movedim(2, -1)
+    if axes == 1:
+        # Steps become rows, and places to begin at columns, where they lie.
+        x = F.pad(x, (0, 0, left, left + behind)).unflatten(2, (-1, right))
+        weight = weight.unsqueeze(-1)
+    else:
+        x = F.pad(x, (0, 0, left, left + behind, up, up + below[0]))
+        x = x.unflatten(3, (-1, right)).unflatten(2, (-1, down))
+        x = x.permute(0, 1, 3, 5, 2, 4, 6).flatten(1, 3)
+    found = convolution(Stacked(x.movedim(-1, 2)), weight, bias, 1, (0, 0), (1, 1), groups)
+    if found is None:
+        return None
+    y = found.tasks.movedim(2, -1)
+    if axes == 1:
+        y = y.flatten(2, 3)
+    else:
+        y = y.unflatten(1, (-1, down, right)).permute(0, 1, 4, 2, 5, 3, 6)
+        y = y.flatten(4, 5).flatten(2, 3)
+    for axis, size in enumerate(sizes, 2):
+        y = y if y.shape[axis] == size else y.narrow(axis, 0, size)
+    return Stacked(y.movedim(-1, 2))
 
 
 def transposed(

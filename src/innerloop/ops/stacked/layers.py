@@ -90,10 +90,17 @@ def _pair(value: Any) -> tuple[Any, Any]:
     return (value[0], value[-1]) if isinstance(value, Sequence) else (value, value)
 
 
-def _in_pixels(padding: Any, kernel: Sequence[int]) -> Any:
+def _sides(value: Any, axes: int, of_rows: int) -> tuple[int, int]:
+    """For rows and columns; series are images of one row."""
+    return (of_rows, _pair(value)[0]) if axes == 1 else _pair(value)
+
+
+def _in_pixels(padding: Any, kernel: Sequence[int], dilation: Any) -> Any:
     """Padding that is a word, in pixels; None where it is not the same on both sides."""
     if padding == "same":
-        return None if any(k % 2 == 0 for k in kernel) else tuple(k // 2 for k in kernel)
+        steps = dilation if isinstance(dilation, Sequence) else (dilation,) * len(kernel)
+        beyond = [d * (k - 1) for k, d in zip(kernel, steps, strict=True)]
+        return None if any(n % 2 for n in beyond) else tuple(n // 2 for n in beyond)
     return 0 if padding == "valid" else padding
 
 
@@ -113,13 +120,10 @@ def _convolution(function: Any, axes: int) -> Callable[..., Any]:
         tasks = count_of(input, weight, bias)
         w, b = all_of(weight, tasks), all_of(bias, tasks)
         input = as_stacked(input, tasks)
-        # Those of a depthwise convolution are as many as there are channels, before and after.
-        depthwise = groups > 1 and input.shape[1] == w.shape[1] == groups
-        margin = _in_pixels(padding, weight.shape[2:])
-        plain = set(_pair(dilation)) == {1} and margin is not None
-        if plain and (groups == 1 or depthwise) and axes <= 2 and len(set(_pair(stride))) == 1:
-            sides = (0, _pair(margin)[0]) if axes == 1 else _pair(margin)
-            found = blocks.convolution(input, w, b, _pair(stride)[0], sides, depthwise)
+        margin = _in_pixels(padding, weight.shape[2:], dilation)
+        if margin is not None and axes <= 2 and len(set(_pair(stride))) == 1:
+            steps = _pair(stride)[0], _sides(margin, axes, 0), _sides(dilation, axes, 1)
+            found = blocks.convolution(input, w, b, *steps, groups)
             if found is not None:
                 return found
         x = input.tasks
