@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
 import re
 from typing import Any
-
-import torch
-from torch import Tensor, nn
 
 from innerloop.algorithms.base import Algorithm
 from innerloop.algorithms.modules import layers_of, name_in_code, text_of
@@ -17,10 +12,12 @@ from innerloop.errors import UserError
 from innerloop.keywords import arguments_of
 from innerloop.outer_loop import OuterLoop
 from innerloop.tasks.protocol import Tasks, digest_of, fingerprint_of
+from innerloop.training.described import attributes, described, of_parts
 
-_PLAIN = (str, int, float, bool, type(None))
 # Settings that may change: of the length `training/length.py` decides.
 _FREE = ("made_by", "device", "iterations", "max_seconds")
+# Attributes of algorithms that follow from the rest.
+_DERIVED = {"network", "adapted_names", "moving_averages", "model"}
 
 
 def fingerprint(
@@ -28,10 +25,10 @@ def fingerprint(
 ) -> dict[str, Any]:
     """Plain values that are equal where a run goes on as it began.
 
-    Modules are compared by class, and PyTorch's own by what they print of themselves.  The code of
-    functions and of `forward` is not compared, and neither are the values of what is
-    learnt, which the checkpoint has; those that stay as they are, frozen parameters and buffers,
-    are.
+    Modules are compared by class and attributes, and PyTorch's own by what they print of
+    themselves, too; functions by name, defaults and the values that they close over.  Their code
+    and that of `forward` is not compared, and neither are the values of what is learnt, which the
+    checkpoint has; those that stay as they are, frozen parameters and buffers, are.
 
     Args:
         config: the settings of the outer loop.
@@ -43,7 +40,7 @@ def fingerprint(
         "settings": {k: v for k, v in config.to_dict().items() if k not in _FREE},
         "algorithm": {"class": name_in_code(type(algorithm)), **_settings(algorithm)},
         "network": _network(algorithm),
-        **{name: _described(function) for name, function in functions.items()},
+        **{name: described(function) for name, function in functions.items()},
         **{part: fingerprint_of(source) for part, source in tasks.items()},
     }
     # As it will be when it has been in a file.
@@ -83,7 +80,7 @@ def _differences(then: Any, now: Any, path: tuple[str, ...]) -> Any:
                 yield f"{' of '.join((name, *reversed(path)))} {which}"
             else:
                 yield from _differences(then[name], now[name], (*path, name))
-    elif then != now:
+    elif then != now and json.dumps(then) != json.dumps(now):  # nan is not nan
         what = " of ".join(reversed(path))
         if isinstance(then, str) and len(then) == 64:
             yield f"{what} has other values"
@@ -97,37 +94,13 @@ def _short(value: Any) -> str:
 
 
 def _settings(algorithm: Algorithm) -> dict[str, Any]:
-    """The arguments that the algorithm was made with, as far as it kept them."""
+    """What the algorithm was made with, as far as it kept that, and a user's own attributes."""
     names = arguments_of(type(algorithm)) - {"model"}
     found = {n: getattr(algorithm, n) for n in sorted(names) if hasattr(algorithm, n)}
     if hasattr(algorithm, "adapted_names"):
         found["adapted"] = algorithm.adapted_names
-    return {name: _described(value) for name, value in found.items()}
-
-
-def _described(value: Any) -> Any:
-    """Plain values as they are, containers entry by entry, all else by its name and settings."""
-    if isinstance(value, _PLAIN):
-        return value
-    if isinstance(value, dict):
-        return {str(name): _described(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        entries = [_described(entry) for entry in value]
-        return sorted(entries, key=str) if isinstance(value, set | frozenset) else entries
-    if isinstance(value, Tensor):
-        return digest_of(value)
-    if isinstance(value, functools.partial):
-        given = [_described(value.func), _described(value.args), _described(value.keywords)]
-        return {"partial": given}
-    if inspect.isroutine(value) or inspect.isclass(value):
-        return name_in_code(value)
-    if isinstance(value, torch.device | torch.dtype):
-        return str(value)
-    own = vars(value) if hasattr(value, "__dict__") else {}
-    plain = {n: v for n, v in own.items() if not n.startswith("_") and isinstance(v, _PLAIN)}
-    if isinstance(value, nn.Module):
-        plain |= {name: digest_of(t) for name, t in value.state_dict().items()}
-    return {"class": name_in_code(type(value)), **plain}
+    own = {n: v for n, v in attributes(algorithm).items() if n not in names | _DERIVED}
+    return own | {name: described(value) for name, value in found.items()}
 
 
 def _network(algorithm: Algorithm) -> dict[str, Any]:
@@ -138,6 +111,7 @@ def _network(algorithm: Algorithm) -> dict[str, Any]:
     return {
         "class": name_in_code(type(algorithm.model)),
         "modules": layers_of(algorithm.model),
+        "attributes": of_parts(algorithm.model),
         "parameters": found,
         "constants": {name: digest_of(t) for name, t in rest.items()},
     }
