@@ -171,3 +171,21 @@ def test_a_text_with_a_name_is_one_line(text):
 def test_what_a_name_hides_is_shown():
     assert one_line("a\nb\tc\x1b[2J\u202etxt\u2028") == r"a\nb\tc\u001b[2J\u202etxt\u2028"
     assert readable("a\nb") == r"a\nb"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("x" * 300, "File name too long"), ("a\0b", "null character in its name")],
+)
+def test_a_name_that_no_file_can_have_is_refused(name, message, tmp_path):
+    path = str(tmp_path / name)
+    for use in (
+        innerloop.load,
+        innerloop.resume,
+        innerloop.data.load,
+        lambda path: innerloop.train(out=path, iterations=1),
+        lambda path: innerloop.train(data=path, iterations=1),
+    ):
+        with pytest.raises(UserError, match=message) as raised:
+            use(path)
+        assert len(str(raised.value)) < 300

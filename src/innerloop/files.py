@@ -22,12 +22,25 @@ def at_home(path: str | os.PathLike[str]) -> Path:
     """A path that a user gave, with `~` as the home folder.
 
     Raises:
-        UserError: there is no such user.
+        UserError: there is no such user, no file can have that name, or the folder that it is in
+            cannot be entered.
     """
     try:
-        return Path(path).expanduser()
+        found = Path(path).expanduser()
+        found.exists()
     except RuntimeError as error:
         raise UserError(f"{path}: {error}; write ./{path} for a file of that name") from error
+    except OSError as error:
+        raise UserError(f"cannot use {shown(path)}: {error.strerror}") from error
+    if "\0" in str(found):
+        raise UserError(f"cannot use {shown(path)}: no file has a null character in its name")
+    return found
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path for a message, in one line and not too long."""
+    text = ascii(str(path))[1:-1] if "\0" in str(path) else str(path)
+    return text if len(text) <= 200 else f"{text[:100]}...{text[-60:]}"
 
 
 def quoted(path: str | os.PathLike[str]) -> str:

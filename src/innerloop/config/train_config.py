@@ -116,7 +116,7 @@ class TrainConfig(TrainRunSettings, OuterLoop, AlgorithmSettings, NetworkSetting
             if value is not None:
                 changes[name] = absolute(value)
         # A name stays a name, even if a folder has the same one.
-        if not is_reference(self.data) and self.data not in DATA and Path(self.data).exists():
+        if not is_reference(self.data) and self.data not in DATA and at_home(self.data).exists():
             changes["data"] = str(at_home(self.data).absolute())
         return dataclasses.replace(self, **changes)
 
