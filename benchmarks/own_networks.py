@@ -1,4 +1,4 @@
-"""Networks as users write them, of `torch.nn` alone, and the workloads E to P made of them.
+"""Networks as users write them, of `torch.nn` alone, and the workloads E to R made of them.
 
 `python -m benchmarks.speed own` measures them.  Batch norm keeps no running statistics, which would
 mix tasks; apart from that nothing here knows of meta-learning.
@@ -218,6 +218,40 @@ def mobilenet(channels: int = 1, width: int = 32, n_way: int = 5) -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, n_way))
 
 
+class Residual(nn.Module):
+    """What comes in, and what layers make of it, ReLU behind the sum."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.layers(x))
+
+
+def group_norms(width: int = 32, n_way: int = 5) -> nn.Module:
+    """Two residual blocks with group norm instead of batch norm: `[B, 1, 28, 28]`."""
+
+    def conv() -> list[nn.Module]:
+        return [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.GroupNorm(8, width)]
+
+    first = [nn.Conv2d(1, width, 3, stride=2, padding=1), nn.GroupNorm(8, width), nn.ReLU()]
+    blocks = [Residual(*conv(), nn.ReLU(), *conv()) for _ in range(2)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, n_way)]
+    return nn.Sequential(*first, *blocks, *head)
+
+
+def temporal(channels: int = 3, width: int = 32, n_way: int = 5) -> nn.Module:
+    """Residual blocks whose convolutions reach ever further: `[B, channels, length]`."""
+
+    def conv(dilation: int) -> nn.Module:
+        return nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation)
+
+    blocks = [Residual(conv(d), nn.ReLU(), conv(d), nn.ReLU()) for d in (1, 2, 4, 8)]
+    head = [nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(width, n_way)]
+    return nn.Sequential(nn.Conv1d(channels, width, 1), *blocks, *head)
+
+
 @dataclass(frozen=True)
 class OwnWorkload(Workload):
     """A workload on a network as users write them.
@@ -258,4 +292,6 @@ OWN = {
     "N": OwnWorkload(UNet, 4, 5, 1, 3, 3, 0.01, (1, 32, 32), pixels=True),
     "O": OwnWorkload(mobilenet, 8, 5, 1, 15, 3, 0.01, GREY),
     "P": OwnWorkload(lambda: conv4(1, 20, 28), 8, 5, 1, 15, 5, 0.01, GREY),
+    "Q": OwnWorkload(group_norms, 8, 5, 1, 15, 3, 0.01, GREY),
+    "R": OwnWorkload(temporal, 8, 5, 1, 15, 3, 0.01, (3, 128)),
 }
