@@ -11,11 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.checks import check_tensors_by_name, check_weights, checked_tensors
 from innerloop.algorithms.hooks import Hooks, of_network
 from innerloop.algorithms.modules import needs_more
 from innerloop.algorithms.overriding import overrides
-from innerloop.algorithms.returned import checked_tensors
-from innerloop.algorithms.weights import check_tensors_by_name, check_weights
 from innerloop.errors import UserError, clearer
 from innerloop.functional import Params, in_transform
 from innerloop.tasks.episodes import Episodes, as_episodes, check_tensors

@@ -27,11 +27,11 @@ from torch import nn
 from innerloop.algorithms import noise
 from innerloop.algorithms.apart import T, one_by_one
 from innerloop.algorithms.arguments import checked_episodes, checking, given_episodes, unchanged
+from innerloop.algorithms.checks import checked_gradient
 from innerloop.algorithms.hooks import Hooks
 from innerloop.algorithms.network import Layers, is_own, stacking
 from innerloop.algorithms.overriding import overrides
 from innerloop.algorithms.reached import check_reached, check_twice, try_loss
-from innerloop.algorithms.returned import checked_gradient
 from innerloop.errors import UserError, clearer, first_line, share_of_training
 from innerloop.functional import Params, detach, noticing_second
 from innerloop.ops import kernels

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from innerloop.algorithms import inner_update, noise
 from innerloop.algorithms.adapted import names_of
 from innerloop.algorithms.apart import task_by_task
+from innerloop.algorithms.checks import check_loss, checked_rates, checked_tensors
 from innerloop.algorithms.hooks import each_step, taken
 from innerloop.algorithms.inner_loops import dropping_second, in_step, steps_of
 from innerloop.algorithms.inner_settings import InnerSettings
 from innerloop.algorithms.options import AlgorithmOptions
 from innerloop.algorithms.overriding import alone, each, is_own, overrides
 from innerloop.algorithms.reached import may_use_own_weights, refuse_own_weights
-from innerloop.algorithms.returned import checked_rates, checked_tensors
-from innerloop.algorithms.scores import check_loss, loss_of
+from innerloop.algorithms.scores import loss_of
 from innerloop.algorithms.shared_body import head_outputs, predict_from_features
 from innerloop.algorithms.support import Support
 from innerloop.errors import UserError

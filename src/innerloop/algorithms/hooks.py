@@ -19,11 +19,11 @@ from torch import Tensor
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.apart import T, first, task_by_task, with_task
+from innerloop.algorithms.checks import check_scored, check_tensors_by_name, check_weights
 from innerloop.algorithms.inner_loops import steps_of
 from innerloop.algorithms.overriding import alone, each, overrides
-from innerloop.algorithms.scores import check_scored, score
+from innerloop.algorithms.scores import score
 from innerloop.algorithms.settings import Settings
-from innerloop.algorithms.weights import check_tensors_by_name, check_weights
 from innerloop.errors import UserError
 from innerloop.functional import Params, accuracy, are_labels, cross_entropy_each, gradients
 from innerloop.models.layers import (

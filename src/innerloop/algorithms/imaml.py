@@ -8,10 +8,10 @@ from typing import Unpack
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.checks import check_loss
 from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.algorithms.options import GradientBasedOptions
 from innerloop.algorithms.overriding import directly, each
-from innerloop.algorithms.scores import check_loss
 from innerloop.algorithms.support import Support
 from innerloop.errors import UserError, above_zero, number_of_steps
 from innerloop.functional import (

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from innerloop.algorithms import noise
 from innerloop.algorithms.apart import first
+from innerloop.algorithms.checks import checked_counts
 from innerloop.algorithms.gradient_based import GradientBased
 from innerloop.algorithms.inner_loops import counted
 from innerloop.algorithms.mixed_mode import mixed_mode_gradient
 from innerloop.algorithms.options import GradientBasedOptions
 from innerloop.algorithms.overriding import is_own, overrides
-from innerloop.algorithms.returned import checked_counts
 from innerloop.algorithms.shared_body import features_in_place, head_outputs
 from innerloop.errors import one_of, share_of_training
 from innerloop.functional import Params, mean_of_losses

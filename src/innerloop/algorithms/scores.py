@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.algorithms import noise
+from innerloop.algorithms.checks import check_loss
 from innerloop.errors import UserError, first_line
 from innerloop.functional import Params, accuracy, are_labels, in_transform
 from innerloop.keywords import check_takes
@@ -51,51 +52,6 @@ def metric_name(metric: Callable[..., Any]) -> str:
     """What results call a metric: the function's name."""
     named = metric.func if isinstance(metric, functools.partial) else metric
     return getattr(named, "__name__", type(named).__name__)
-
-
-def check_loss(value: Any, what: str = "a loss") -> Tensor:
-    """Raise a `UserError` for a loss that is not a scalar, a real number."""
-    wrong: Any = None
-    if not isinstance(value, Tensor):
-        wrong = type(value).__name__
-    elif value.ndim:
-        wrong = tuple(value.shape)
-    elif not value.is_floating_point():
-        wrong = f"one of {value.dtype}"
-    if wrong is not None:
-        raise UserError(
-            f"{what} must return a scalar tensor, the mean over the examples, not {wrong}"
-        )
-    scalar: Tensor = value
-    return scalar
-
-
-def check_scored(found: Any, what: str) -> tuple[Tensor, Params]:
-    """Raise a `UserError` unless this is a loss, a scalar, and a dict of metrics."""
-    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)):
-        raise UserError(
-            f"{what} must return the loss and a dict of metrics, such as (loss, {{'loss': "
-            f"loss.detach()}}), not a {type(found).__name__}"
-        )
-    loss, metrics = found
-    return check_loss(loss, what), check_metrics(metrics, what)
-
-
-def check_metrics(metrics: Any, what: str) -> Params:
-    """Raise a `UserError` unless this is a dict of tensors by name."""
-    if not isinstance(metrics, dict):
-        raise UserError(f"{what}: the metrics must be a dict, not a {type(metrics).__name__}")
-    for name, metric in metrics.items():
-        if not isinstance(metric, Tensor):
-            raise UserError(
-                f"{what}: the metric {name!r} must be a tensor, not a {type(metric).__name__}"
-            )
-    if "loss" not in metrics:
-        raise UserError(
-            f"{what}: the metrics have no 'loss', by which training and evaluation go: add it, "
-            "such as {'loss': loss.detach()}"
-        )
-    return metrics
 
 
 def loss_of(
