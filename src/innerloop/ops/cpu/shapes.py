@@ -154,10 +154,15 @@ def group_norm(x: Sequence[int], groups: int, group: int, eps: float = 0.0) -> N
 
     Channels beyond the last group stay what they should be, zeros.
     """
-    how, _ = norm(x, first=None, pool=False, slope=1.0, eps=eps)
+    return _group_norm_by(tuple(x), groups, group, eps, torch.get_num_threads())
+
+
+@functools.lru_cache(maxsize=4096)
+def _group_norm_by(x: tuple[int, ...], groups: int, group: int, eps: float, threads: int) -> Norm:
+    _norm_by(x, None, False, 1.0, eps, threads)
     if min(groups, group) < 1 or groups * group > x[-1]:
         raise RuntimeError(f"{x[-1]} channels do not have {groups} groups of {group}")
-    return Norm(*(getattr(how, name) for name, *_ in Norm._fields_[:-2]), groups, group)
+    return Norm(*x, x[1], False, 1.0, eps, threads, groups, group)
 
 
 class Block:
