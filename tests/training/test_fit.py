@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import signal
@@ -354,3 +355,29 @@ def test_a_mistake_in_the_first_iteration_leaves_the_folder_as_it_was(there, tmp
     assert not list(tmp_path.rglob("*.*"))
     works = True
     assert innerloop.fit(**parts(), out=folder, **SMALL).results
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        torch.optim.lr_scheduler.OneCycleLR,
+        functools.partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1),
+    ],
+)
+def test_a_class_is_no_schedule(schedule, tmp_path):
+    with pytest.raises(UserError, match=r"schedule must be a name .* not the class OneCycleLR"):
+        innerloop.fit(**objects(), out=tmp_path / "run", schedule=schedule, **SMALL)
+
+
+def test_an_own_optimiser_gets_the_parameters_in_their_order(tmp_path):
+    """So that it can tell which is which."""
+    parts = objects()
+    names, seen = list(parts["algorithm"].init_params()), []
+
+    def optimizer(params, lr):
+        seen.extend(params)
+        return torch.optim.SGD(params, lr)
+
+    run = innerloop.fit(**parts, out=tmp_path / "run", meta_optimizer=optimizer, **SMALL)
+    assert list(run.params) == names
+    assert [p.shape for p in seen] == [run.params[name].shape for name in names]

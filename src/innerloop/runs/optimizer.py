@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from innerloop.errors import UserError
+from innerloop.errors import UserError, first_line
 from innerloop.inner import check_eps
 from innerloop.keywords import check_takes
 from innerloop.outer_loop import OuterLoop
@@ -43,14 +43,25 @@ def make_optimizer(
             f"meta_lr={meta_lr} would replace: leave out lr there and give that rate as meta_lr"
         )
     check_takes("meta_optimizer", factory, "the parameters and lr=", params, lr=meta_lr)
-    made = factory(params, lr=meta_lr)
-    if not isinstance(made, torch.optim.Optimizer) or isinstance(made, torch.optim.LBFGS):
+    called = factory.func if isinstance(factory, functools.partial) else factory
+    try:
+        made = factory(params, lr=meta_lr)
+    except ValueError as error:
+        # Such as Muon's, which takes matrices alone.
+        if isinstance(called, type) and called.__module__.startswith("torch."):
+            raise UserError(f"meta_optimizer, {called.__name__}: {first_line(error)}") from error
+        raise
+    unfit = torch.optim.LBFGS, torch.optim.SparseAdam
+    if not isinstance(made, torch.optim.Optimizer) or isinstance(made, unfit):
         raise UserError(
             f"meta_optimizer gave {type(made).__name__}: it must give a torch.optim.Optimizer "
-            "whose step needs no closure"
+            "whose step needs no closure and takes gradients that are not sparse"
         )
     if {id(p) for group in made.param_groups for p in group["params"]} != set(map(id, params)):
-        raise UserError("meta_optimizer must give an optimiser of all the parameters it was given")
+        raise UserError(
+            "meta_optimizer must give an optimiser of all the parameters it was given, its first "
+            "argument; those of the network itself are never trained"
+        )
     for group in made.param_groups:
         check_eps(group.get("eps"), group["params"])
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -240,8 +241,9 @@ def _job(outer: Mapping[str, Any], given: Mapping[str, Any]) -> Job:
         if isinstance(value, str):
             value = find(value)
         if name in ("meta_optimizer", "schedule"):
-            if not callable(value) or (name == "schedule" and isinstance(value, type)):
-                what = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+            kind = value.func if isinstance(value, functools.partial) else value
+            if not callable(value) or (name == "schedule" and isinstance(kind, type)):
+                what = f"the class {kind.__name__}" if isinstance(kind, type) else repr(value)
                 raise UserError(
                     f"{name} must be a name or a function, see innerloop.fit; not {what}"
                 )
