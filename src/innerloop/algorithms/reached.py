@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from itertools import islice
 from typing import Any
 
@@ -122,6 +123,13 @@ def check_twice(algorithm: Hooks, params: Params, episodes: Episodes, keys: Sequ
         loss, _ = algorithm.checked_query_loss(
             next(_inner_loop(algorithm, _leaves(algorithm, params), task)), task
         )
+        losses = [loss, *_inner_losses_of(algorithm, params, task)]
+    if any(node.name().startswith(_OF_A_GRADIENT) for node in nodes_of(losses)):
+        _log.warning(
+            "a loss holds a gradient of nn.LayerNorm, and PyTorch's third derivative of that is "
+            "wrong, which the second order takes: write the norm with mean() and sqrt(), as a "
+            "module of your own, or take first_order=True"
+        )
     own = set()
     for node in nodes_of(loss):
         function = getattr(node, "_forward_cls", None)
@@ -139,6 +147,23 @@ def check_twice(algorithm: Hooks, params: Params, episodes: Episodes, keys: Sequ
             ", ".join(sorted(own)),
         )
     algorithm._twice = True
+
+
+def inner_loss_seen(losses: Tensor) -> None:
+    """Show the losses of the first inner step to `check_twice`, if it looks."""
+    if (seen := _inner_losses.get()) is not None:
+        seen.append(losses)
+
+
+def _inner_losses_of(algorithm: Hooks, params: Params, task: Episodes) -> list[Tensor]:
+    """The losses of the first inner step, with their graphs."""
+    seen: list[Tensor] = []
+    token = _inner_losses.set(seen)
+    try:
+        next(islice(_inner_loop(algorithm, _leaves(algorithm, params), task), 1, 2), None)
+    finally:
+        _inner_losses.reset(token)
+    return seen
 
 
 def _loses_second(algorithm: Hooks, params: Params, task: Episodes, key: int) -> bool:
@@ -271,6 +296,9 @@ _ONCE = once_differentiable(lambda ctx: None).__code__
 # Packages whose functions are known; what PyTorch makes of a user's operators is not.
 _KNOWN = ("torch.autograd.", "torch.nn.", "torch.utils.", "innerloop.")
 _STEP = 1e-7
+# PyTorch's node of the gradient of a layer norm, whose second derivative is wrong (2.13).
+_OF_A_GRADIENT = "NativeLayerNormBackwardBackward"
+_inner_losses: ContextVar[list[Tensor] | None] = ContextVar("inner_losses", default=None)
 
 
 def _inner_loop(algorithm: Hooks, params: Params, task: Episodes) -> Iterator[Params]:
