@@ -18,7 +18,7 @@ from innerloop.algorithms.inner_loops import dropping_second, in_step, steps_of
 from innerloop.algorithms.inner_settings import InnerSettings
 from innerloop.algorithms.options import AlgorithmOptions
 from innerloop.algorithms.overriding import alone, each, is_own, overrides
-from innerloop.algorithms.reached import inner_loss_seen, may_use_own_weights, refuse_own_weights
+from innerloop.algorithms.reached import INNER_LOSSES, may_use_own_weights, refuse_own_weights
 from innerloop.algorithms.scores import loss_of
 from innerloop.algorithms.shared_body import head_outputs, predict_from_features
 from innerloop.algorithms.support import Support
@@ -203,8 +203,8 @@ class GradientBased(InnerSettings):
             raise UserError(f"the inner loss of a task must be a scalar, a mean, not {found}")
         if not self._reached and may_use_own_weights(self):
             refuse_own_weights("inner loss", losses, self.model, params, fast)
-        if step == 0:
-            inner_loss_seen(losses)
+        if step == 0 and (seen := INNER_LOSSES.get()) is not None:
+            seen.append(losses)
         return losses
 
     def started(

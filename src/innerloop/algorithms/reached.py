@@ -26,6 +26,8 @@ from innerloop.tasks.episodes import Episodes
 from innerloop.trees import is_foreign
 
 _log = logging.getLogger("innerloop")
+# Takes the losses of the first inner step, with their graphs, while somebody looks.
+INNER_LOSSES: ContextVar[list[Tensor] | None] = ContextVar("inner_losses", default=None)
 
 
 def check_reached(
@@ -149,20 +151,14 @@ def check_twice(algorithm: Hooks, params: Params, episodes: Episodes, keys: Sequ
     algorithm._twice = True
 
 
-def inner_loss_seen(losses: Tensor) -> None:
-    """Show the losses of the first inner step to `check_twice`, if it looks."""
-    if (seen := _inner_losses.get()) is not None:
-        seen.append(losses)
-
-
 def _inner_losses_of(algorithm: Hooks, params: Params, task: Episodes) -> list[Tensor]:
     """The losses of the first inner step, with their graphs."""
     seen: list[Tensor] = []
-    token = _inner_losses.set(seen)
+    token = INNER_LOSSES.set(seen)
     try:
         next(islice(_inner_loop(algorithm, _leaves(algorithm, params), task), 1, 2), None)
     finally:
-        _inner_losses.reset(token)
+        INNER_LOSSES.reset(token)
     return seen
 
 
@@ -298,7 +294,6 @@ _KNOWN = ("torch.autograd.", "torch.nn.", "torch.utils.", "innerloop.")
 _STEP = 1e-7
 # PyTorch's node of the gradient of a layer norm, whose second derivative is wrong (2.13).
 _OF_A_GRADIENT = "NativeLayerNormBackwardBackward"
-_inner_losses: ContextVar[list[Tensor] | None] = ContextVar("inner_losses", default=None)
 
 
 def _inner_loop(algorithm: Hooks, params: Params, task: Episodes) -> Iterator[Params]:
