@@ -22,6 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # PyTorch's own wheels require the same.
 MANYLINUX = (2, 28)
+# In bytes: a wheel above this holds what does not belong there (they have 1.5 to 1.8 million).
+LARGEST = 2_500_000
 
 
 def build(out: Path, kind: str, kernels: bool, **environment: str) -> Path:
@@ -37,8 +39,17 @@ def build(out: Path, kind: str, kernels: bool, **environment: str) -> Path:
         CalledProcessError: the build failed; its output has been shown.
     """
     command = [sys.executable, "-m", "build", "--no-isolation", f"--{kind}", "--outdir", str(out)]
-    variables = {**os.environ, "INNERLOOP_BUILD_KERNELS": str(int(kernels)), **environment}
-    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        # Not in `build`, where objects of other flags lie, and modules that are there no more.
+        settings = Path(scratch) / "setup.cfg"
+        settings.write_text(f"[build]\nbuild_base = {scratch}\n", encoding="utf-8")
+        variables = {
+            **os.environ,
+            "INNERLOOP_BUILD_KERNELS": str(int(kernels)),
+            "DIST_EXTRA_CONFIG": str(settings),
+            **environment,
+        }
+        done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
     if done.returncode:
         print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
         done.check_returncode()
@@ -73,7 +84,9 @@ def needed(wheel: Path) -> tuple[int, int]:
 
 
 def check_contents(wheel: Path, kernels: Collection[str]) -> None:
-    """Raise SystemExit where a wheel has other kernels than these, or lacks what is no code."""
+    """Raise SystemExit where a wheel has other kernels, lacks what is no code, or is too large."""
+    if (size := wheel.stat().st_size) > LARGEST:
+        raise SystemExit(f"{wheel.name} has {size:,} bytes, more than {LARGEST:,}: what is in it?")
     names = set(zipfile.ZipFile(wheel).namelist())
     found = {n.split("/_")[-1].split(".")[0] for n in names if n.endswith(".so")}
     if found != set(kernels):
