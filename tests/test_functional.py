@@ -37,6 +37,23 @@ def test_a_rate_for_each_parameter():
     assert last["b"].item() == 0.5
 
 
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [
+        ("fast", "learning rate of w is of type str: give a number"),
+        (None, "learning rate of w is of type NoneType"),
+        (torch.ones(3), r"w has the shape \[3\], .* the parameter's, \[2\]"),
+        (torch.ones(2, 2), r"w has the shape \[2, 2\]"),
+        (torch.ones(4, 1), r"w has the shape \[4, 1\]"),
+    ],
+    ids=str,
+)
+def test_rates_that_do_not_fit_are_named(rate, message):
+    for rates in ({"w": rate, "b": 0.1}, rate):
+        with pytest.raises(innerloop.UserError, match=message):
+            inner_step(square, start(), inner_lr=rates)
+
+
 def test_a_gradient_is_made_as_short_as_it_may_be():
     """That of `square` is (2, -4, 3), of length 5.39."""
     short = inner_step(square, start(), inner_lr=1.0, max_norm=1.0)

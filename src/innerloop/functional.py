@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.errors import UserError
-from innerloop.given import keeping
+from innerloop.given import check_rate, keeping
 from innerloop.keywords import keywords_checked
 from innerloop.ops.kernels import in_transform as in_transform
 
@@ -165,7 +165,8 @@ def descend(params: Params, gradient: Params, inner_lr: Rates) -> Params:
     """`params - inner_lr * gradient`, name by name.
 
     Raises:
-        UserError: rates by name that leave one out.
+        UserError: rates by name that leave one out, or a rate that is no number and no tensor that
+            broadcasts against its parameter.
     """
     if isinstance(inner_lr, Mapping):
         missing = [name for name in params if name not in inner_lr]
@@ -174,11 +175,12 @@ def descend(params: Params, gradient: Params, inner_lr: Rates) -> Params:
                 f"there is no inner learning rate for {', '.join(missing)}: give one entry a "
                 "parameter name"
             )
-        return {name: _less(p, gradient[name], inner_lr[name]) for name, p in params.items()}
-    return {name: _less(p, gradient[name], inner_lr) for name, p in params.items()}
+        return {name: _less(name, p, gradient[name], inner_lr[name]) for name, p in params.items()}
+    return {name: _less(name, p, gradient[name], inner_lr) for name, p in params.items()}
 
 
-def _less(p: Tensor, g: Tensor, rate: Tensor | float) -> Tensor:
+def _less(name: str, p: Tensor, g: Tensor, rate: Tensor | float) -> Tensor:
+    check_rate(name, rate, p.shape)
     # A number takes one pass over memory, and one for the derivative.
     return p - rate * g if isinstance(rate, Tensor) else p.add(g, alpha=-rate)
 

@@ -1,9 +1,12 @@
-"""The dicts of weights that users' functions are given stay as they are."""
+"""The dicts of weights that users' functions are given stay as they are; rates fit the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import numbers
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+
+from torch import Tensor
 
 from innerloop.errors import UserError
 
@@ -31,3 +34,24 @@ def keeping(loss: Callable[..., T]) -> Callable[..., T]:
         return found
 
     return kept
+
+
+def check_rate(name: str, rate: object, shape: Sequence[int]) -> None:
+    """Raise a `UserError` unless a rate is a number, or a tensor that broadcasts against a weight.
+
+    One with more entries than the weight would make a larger weight, without a word.
+    """
+    if isinstance(rate, numbers.Real):
+        return
+    if not isinstance(rate, Tensor):
+        raise UserError(
+            f"the inner learning rate of {name} is of type {type(rate).__name__}: give a number, "
+            "or a tensor that broadcasts against the parameter"
+        )
+    pairs = zip(reversed(rate.shape), reversed(shape), strict=False)
+    if rate.ndim > len(shape) or any(a not in (1, b) for a, b in pairs):
+        raise UserError(
+            f"the inner learning rate of {name} has the shape {list(rate.shape)}, which does not "
+            f"broadcast against the parameter's, {list(shape)}: give a number, or a tensor of the "
+            "parameter's shape"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from innerloop import MAML, UserError
+from innerloop import MAML, UserError, inner
 from tests.algorithms.networks import Small, stackable
 from tests.helpers import random_episodes
 
@@ -47,14 +47,19 @@ def test_rates_are_numbers(found, call):
         getattr(algorithm, call)(algorithm.init_params(), random_episodes())
 
 
-def test_rates_that_would_change_a_shape_are_refused():
+@pytest.mark.parametrize("optimizer", [None, inner.SGD(0.9)], ids=repr)
+@pytest.mark.parametrize("execution", ["stacked", "vmap", "loop"])
+@pytest.mark.parametrize("lead", [2, 1, 7], ids="lead={}".format)
+def test_rates_that_do_not_fit_are_refused_however_tasks_are_computed(lead, execution, optimizer):
+    """Two, as many as there are tasks, would fit the weights of all tasks."""
+
     class Own(MAML):
         def rates(self, params, step):
-            return {n: torch.full((2, *[1] * p.ndim, 1), 0.1) for n, p in params.items()}
+            return {n: torch.full((lead, *p.shape), 0.1) for n, p in params.items()}
 
-    algorithm = Own(Small(), 0.1)
-    with pytest.raises(UserError, match="update of Own must return the weights after the step"):
-        algorithm.meta_gradient(algorithm.init_params(), random_episodes())
+    algorithm = Own(stackable(), 0.1, 2, execution=execution, inner_optimizer=optimizer)
+    with pytest.raises(UserError, match=r"learning rate of .* does not broadcast against"):
+        algorithm.meta_gradient(algorithm.init_params(), random_episodes(2))
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,10 @@ class Algorithm(MetaGradient):
         inner_steps: int | None = None,
         n_way: int | None = None,
     ) -> Params:
-        """The fast weights of one task after the last inner step; arguments of `inner_loop`."""
+        """The fast weights of one task after the last inner step; arguments of `inner_loop`.
+
+        Weights that the inner loop does not move are those of `params` themselves, not copies.
+        """
         at_least(0, inner_steps=inner_steps)
         check_support(support_x, support_y)
         with checking(self, params, support_x, also=[support_y]):

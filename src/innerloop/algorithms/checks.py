@@ -11,6 +11,7 @@ from torch import Tensor
 
 from innerloop.errors import UserError
 from innerloop.functional import Params, Rates
+from innerloop.given import check_rate
 
 Shapes = Mapping[str, torch.Size]
 _SOURCE = "algorithm.init_params()"
@@ -91,8 +92,8 @@ def checked_tensors(found: Any, what: str) -> Params:
     return {**found}
 
 
-def checked_rates(found: Any, what: str) -> Rates:
-    """Raise a `UserError` unless these are inner learning rates."""
+def checked_rates(found: Any, what: str, fast: Params) -> Rates:
+    """Raise a `UserError` unless these are inner learning rates of weights `[T, ...]`."""
     if isinstance(found, Mapping):
         wrong = [f"a {type(r).__name__} for {n!r}" for n, r in found.items() if not _is_rate(r)]
     else:
@@ -102,6 +103,9 @@ def checked_rates(found: Any, what: str) -> Rates:
             f"{what} must return the inner learning rates, a number or a dict of numbers and "
             f"tensors by parameter name, not {wrong[0]}"
         )
+    for name, p in fast.items():
+        # Tasks have the same rates: the axis of tasks is none that one could broadcast against.
+        check_rate(name, found.get(name, 0.0) if isinstance(found, Mapping) else found, p.shape[1:])
     rates: Rates = found
     return rates
 

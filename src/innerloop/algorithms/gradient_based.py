@@ -183,10 +183,10 @@ class GradientBased(InnerSettings):
     @each(None, 0, 0, None)
     def update_each(self, params: Params, fast: Params, gradient: Params, step: int) -> Params:
         """`update` of T tasks."""
-        return descend(fast, self._clipped(gradient), self._rates_at(params, step))
+        return descend(fast, self._clipped(gradient), self._rates_at(params, fast, step))
 
-    def _rates_at(self, params: Params, step: int) -> Rates:
-        return checked_rates(self.rates(params, step), f"rates of {type(self).__name__}")
+    def _rates_at(self, params: Params, fast: Params, step: int) -> Rates:
+        return checked_rates(self.rates(params, step), f"rates of {type(self).__name__}", fast)
 
     def _clipped(self, gradient: Params) -> Params:
         most = self.inner_max_norm
@@ -231,7 +231,7 @@ class GradientBased(InnerSettings):
             if any(is_own(self, hook, GradientBased) for hook in hooks):
                 inner_update.check_weights(f"update of {type(self).__name__}", fast, found)
             return found, None
-        slope, rates = self._clipped(gradient), self._rates_at(params, step)
+        slope, rates = self._clipped(gradient), self._rates_at(params, fast, step)
         return inner_update.step(self.inner_optimizer, fast, slope, state, rates)
 
     def weights(self, params: Params, fast: Params, support: Support, step: int) -> Params:
