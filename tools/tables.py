@@ -6,7 +6,6 @@ the pages and the result files together.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +19,7 @@ from tools import (
     check_tables,
     lake_tables,
     photo_tables,
+    recipe_tables,
     reproduction_tables,
     speed_tables,
     symbol_tables,
@@ -38,7 +38,6 @@ MARK = re.compile(r"(<!-- table (\w+): [^\n]* -->\n).*?(<!-- end of table -->)",
 
 WORDS: dict[str, dict[str, Any]] = {
     "en": {
-        "recipe_head": "| recipe | settings that differ | iterations | validation accuracy |",
         "head": "| trained on | tested on | training | transductive | support |",
         "omniglot": "Omniglot, 1,100 characters",
         "glyphs": "glyphs alone, no real image",
@@ -123,7 +122,6 @@ WORDS: dict[str, dict[str, Any]] = {
         ),
     },
     "zh": {
-        "recipe_head": "| 配方 | 不同的设置 | 迭代次数 | 验证准确率 |",
         "head": "| 训练数据 | 测试数据 | 训练量 | 直推式（transductive）| 仅支持集（support）|",
         "omniglot": "Omniglot，1,100 个字符",
         "glyphs": "仅 glyphs，不用任何真实图像",
@@ -203,16 +201,6 @@ WORDS: dict[str, dict[str, Any]] = {
         ),
     },
 }
-
-
-def recipe_table(words: dict[str, str]) -> str:
-    """The quick recipe beside the candidates that it was chosen from."""
-    runs = read("recipe")["runs"]
-    lines = []
-    for name, r in runs.items():
-        shown = ", ".join(f"`{k}: {json.dumps(v)}`" for k, v in r["settings"].items())
-        lines.append(f"| {name} | {shown} | {r['iterations']:,} | {percent(r)} |")
-    return table(words["recipe_head"], lines)
 
 
 def results_table(words: dict[str, str]) -> str:
@@ -374,7 +362,6 @@ def filled(page: str) -> str:
         "results": results_table,
         "first_run": first_run,
         "home": home,
-        "recipe": recipe_table,
         "algorithms": algorithms_table,
         "memory": memory_table,
         "adapters": adapters_table,
@@ -388,6 +375,7 @@ def filled(page: str) -> str:
         **lake_tables.tables(language),
         **bug_tables.tables(language),
         **check_tables.tables(language),
+        **recipe_tables.tables(language),
         **reproduction_tables.tables(language),
         **arm_tables.tables(language),
         **{f"algorithm_{k}": partial(algorithms_table, rows=v) for k, v in PAGE_ROWS.items()},
