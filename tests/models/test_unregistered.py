@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from innerloop import MAML, UserError
+from innerloop import MAML, Episodes, UserError
 from innerloop.models import replace_batch_norm
 from innerloop.models.unregistered import unregistered
 
@@ -133,3 +133,38 @@ def test_weights_of_a_loss_that_are_constant_or_those_of_the_network_are_right(c
         assert not caplog.records
         MAML(model, 0.1, loss=closed_over(nn.Parameter(torch.ones(2))))
     assert len(caplog.records) == 1
+
+
+class Normed(nn.Module):
+    def __init__(self, **options):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3, affine=False, **options)
+
+    def forward(self, outputs, targets):
+        return F.cross_entropy(self.norm(outputs), targets)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, functools.partial, lambda f: f.forward])
+def test_a_loss_that_would_renew_running_statistics_is_refused(wrap):
+    loss = Normed()
+    with pytest.raises(UserError, match=r"holds norm \(BatchNorm1d\), which keeps running"):
+        MAML(nn.Linear(4, 3), 0.1, loss=wrap(loss))
+    assert not loss.norm.num_batches_tracked
+
+
+@pytest.mark.parametrize("loss", [Normed(track_running_stats=False), Normed().eval()])
+def test_the_ways_out_of_it_leave_the_loss_as_it_is(loss):
+    before = {name: t.clone() for name, t in loss.state_dict().items()}
+    maml = MAML(nn.Linear(4, 3), 0.1, loss=loss)
+    x, y = torch.randn(2, 6, 4), torch.arange(3).repeat(2, 2)
+    maml.meta_gradient(maml.init_params(), Episodes(x, y, x, y))
+    assert all(torch.equal(t, before[name]) for name, t in loss.state_dict().items())
+
+
+def test_a_loss_may_hold_the_network_and_its_norms():
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+
+    def loss(outputs, targets, model=model):
+        return F.cross_entropy(outputs, targets)
+
+    MAML(model, 0.1, loss=loss, bn="frozen")

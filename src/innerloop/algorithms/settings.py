@@ -18,7 +18,7 @@ from innerloop.functional import Params, mean_squared_error
 from innerloop.keywords import KeywordsChecked
 from innerloop.models.layers import Conv2d, SharedHead
 from innerloop.models.norms import check_batch_norm
-from innerloop.models.unregistered import check_loss_weights, check_registered
+from innerloop.models.unregistered import check_parts_of_loss, check_registered
 from innerloop.ops import kernels
 
 # How tasks can be computed, see execution.py.
@@ -95,7 +95,7 @@ class Settings(KeywordsChecked, ABC):
     def _checked_loss(self, loss: Any) -> Any:
         check_function("loss", loss)
         if "model" in vars(self):
-            check_loss_weights(loss, self.model)
+            check_parts_of_loss(loss, self.model)
         # A gradient was not zero, so that the loss does depend on the weights.
         self._reached = False
         # Hooks of the user's were seen to go by the weights that they are given.

@@ -48,11 +48,24 @@ def check_registered(model: nn.Module) -> None:
             _log.warning(why.format(what) + _MEANT)
 
 
-def check_loss_weights(loss: Any, model: nn.Module) -> None:
-    """Log trainable weights that a loss has for itself: they would never change."""
-    own = {id(p) for p in model.parameters()}
+def check_parts_of_loss(loss: Any, model: nn.Module) -> None:
+    """Look at the parts of a loss that are none of the network; log weights that never change.
+
+    Raises:
+        UserError: a norm of the loss would renew running statistics.
+    """
+    own = {id(p) for p in (*model.parameters(), *model.modules())}
     weights: dict[int, tuple[str, nn.Parameter]] = {}
     for part in _parts(loss):
+        for name, m in part.named_modules() if isinstance(part, nn.Module) else ():
+            renews = m.training and getattr(m, "running_mean", None) is not None
+            if renews and id(m) not in own:
+                raise UserError(
+                    f"the loss ({getattr(loss, '__name__', type(loss).__name__)}) holds "
+                    f"{name or 'a module'} ({type(m).__name__}), which keeps running statistics: "
+                    "every task, and every call that only looks, would change them. Call eval() on "
+                    "it to have them as constants, or make it with track_running_stats=False"
+                )
         named = part.named_parameters() if isinstance(part, nn.Module) else [("a tensor", part)]
         weights |= {id(p): (name, p) for name, p in named if p.requires_grad and id(p) not in own}
     if weights:
